@@ -1,0 +1,380 @@
+"""The command line: `edge-embed COMMAND --help` explains each command."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_embed_runtime.errors import EdgeEmbedError
+
+BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
+# Documents per commit of `add`: what an interruption can cost.
+ADD_BATCH = 256
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+threads_option = click.option("--threads", type=click.IntRange(1), help="Cores to use.  [default: all allowed]")
+bundle_option = click.option(
+    "--bundle",
+    metavar="FOLDER",
+    envvar=BUNDLE_VARIABLE,
+    help=f"Bundle to embed with, or {BUNDLE_VARIABLE} in the environment.  [default: the embedded one]",
+)
+
+
+class Commands(click.Group):
+    """Errors end in one line on stderr and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+        except EdgeEmbedError as error:
+            click.echo(f"edge-embed: {' '.join(str(error).split())}", err=True)
+        except BrokenPipeError:  # `edge-embed search ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            click.echo(f"edge-embed: {error}", err=True)
+        except KeyboardInterrupt:
+            click.echo("edge-embed: interrupted; what was committed is stored", err=True)
+            ctx.exit(130)
+        else:
+            return result
+        return ctx.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edge-embed")
+def main() -> None:
+    """Embed and search text on this machine: no server, no network."""
+
+
+def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]]) -> None:
+    """Print a result for a machine or for a person."""
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+    else:
+        for line in text():
+            click.echo(line)
+
+
+def _shorten(text: str, width: int) -> str:
+    """One line of at most `width` characters."""
+    line = " ".join(text[: 2 * width].split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+@main.command()
+@bundle_option
+@threads_option
+@json_option
+def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
+    """Index a small real corpus, search it, print timings and peak memory."""
+    from edge_embed.demo import run_demo
+
+    result = run_demo(bundle, threads)
+
+    def text() -> Iterator[str]:
+        yield f"{result['documents']} questions of bank customers; bundle {result['bundle']}, threads {result['threads']}"
+        for answer in result["results"]:
+            yield f"\n> {answer['query']}   ({answer['ms']:.1f} ms)"
+            for hit in answer["hits"]:
+                yield f"  {hit['score']:.4f}  {_shorten(hit['text'], 70)}  [{hit['metadata']['topic']}]"
+        yield f"\nload {result['load_seconds']:.2f} s, embed and store {result['add_seconds']:.2f} s"
+        if result["start_to_first_hit_seconds"] is not None:
+            yield f"process start to first hit {result['start_to_first_hit_seconds']:.2f} s"
+        if result["peak_rss_mb"] is not None:
+            yield f"peak memory {result['peak_rss_mb']:.0f} MB"
+
+    show(result, as_json, text)
+
+
+@main.command()
+@click.argument("index", metavar="INDEX", type=click.Path(dir_okay=False))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@bundle_option
+@threads_option
+@json_option
+def add(index: str, paths: tuple[str, ...], bundle: str | None, threads: int | None, as_json: bool) -> None:
+    """Add files to INDEX, made when missing: .txt, .md, .jsonl, .csv, and folders of them.
+
+    A .txt or .md file is one document under its path. A row of .jsonl or .csv has a `text`, may have a `title` and a
+    key (`key`, `_id` or `id`), and its other fields become metadata. What is there already unchanged is skipped, so an
+    interrupted run can be run again.
+    """
+    from edge_embed.embedder import Embedder
+    from edge_embed.readers import find_files
+    from edge_embed_runtime.index import Index
+
+    files = find_files(paths)
+    read = changed = 0
+    with Index.open(index, Embedder(bundle, threads=threads)) as target:
+        for documents in _batches(files):
+            changed += target.upsert(documents)
+            read += len(documents)
+        result = {
+            "files": len(files),
+            "read": read,
+            "stored": changed,
+            "unchanged": read - changed,
+            "documents": len(target),
+        }
+    show(
+        result,
+        as_json,
+        lambda: [f"{index}: {changed} stored, {read - changed} unchanged; {result['documents']} documents in all"],
+    )
+
+
+def _batches(files: list[Path]) -> Iterator[list[Any]]:
+    """Documents of files in batches, with a progress bar over the files' bytes on stderr."""
+    from edge_embed.readers import read_documents
+    from edge_embed_runtime.errors import DuplicateKeyError
+
+    origin: dict[str, Path] = {}
+    batch: list[Any] = []
+    sizes = {path: path.stat().st_size for path in files}
+    with click.progressbar(length=max(1, sum(sizes.values())), label="adding", file=sys.stderr) as bar:
+        pending = 0
+        for path in files:
+            for document in read_documents(path):
+                if document.key in origin:
+                    raise DuplicateKeyError(
+                        f"the key {document.key!r} comes twice: in {origin[document.key]} and in {path}"
+                    )
+                origin[document.key] = path
+                batch.append(document)
+                pending += len(document.text)
+                if len(batch) == ADD_BATCH:
+                    yield batch
+                    bar.update(pending)
+                    batch, pending = [], 0
+        if batch:
+            yield batch
+        bar.update(max(0, (bar.length or 0) - bar.pos))
+
+
+@main.command()
+@click.argument("index", metavar="INDEX", type=click.Path())
+@click.argument("query")
+@click.option("-k", "count", type=int, default=10, show_default=True, help="Number of hits.")
+@click.option("--where", "conditions", metavar="KEY=VALUE", multiple=True, help="Metadata a hit must have; repeatable.")
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "vector", "text"]),
+    default="hybrid",
+    show_default=True,
+    help="What to compare.",
+)
+@bundle_option
+@threads_option
+@json_option
+def search(
+    index: str,
+    query: str,
+    count: int,
+    conditions: tuple[str, ...],
+    mode: Any,
+    bundle: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Find the documents of INDEX that fit QUERY best.
+
+    In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en).
+    """
+    from edge_embed.embedder import Embedder
+    from edge_embed_runtime.index import Index
+
+    where = dict(map(_condition, conditions)) or None
+    with Index.open(index, Embedder(bundle, threads=threads), read_only=True) as target:
+        hits = target.search(query, count, where, mode)
+
+    def text() -> Iterator[str]:
+        for rank, hit in enumerate(hits, start=1):
+            yield f"{rank}. {hit.key}  ({hit.score:.4f})"
+            yield f"   {_shorten(hit.text, 200)}"
+        if not hits:
+            yield f"nothing found: {hits.shortfall}"
+
+    show({"hits": [vars(hit) for hit in hits], "shortfall": hits.shortfall}, as_json, text)
+
+
+def _condition(given: str) -> tuple[str, Any]:
+    """lang=en -> ("lang", "en"), year=2020 -> ("year", 2020)."""
+    field, separator, value = given.partition("=")
+    if not separator or not field:
+        raise click.BadParameter(f"{given!r} is not KEY=VALUE", param_hint="--where")
+    try:
+        return field, json.loads(value)
+    except ValueError:
+        return field, value
+
+
+@main.command()
+@click.argument("file", metavar="FILE|-", type=click.File("r", encoding="utf-8", errors="strict"), default="-")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Where to write vectors (.npy).")
+@click.option("--role", help="Whose prompt to put before each text: query, document, ...")
+@click.option("--truncate-dim", type=int, help="Keep only the first numbers of each vector.")
+@bundle_option
+@threads_option
+@json_option
+def encode(
+    file: Any,
+    output: str,
+    role: str | None,
+    truncate_dim: int | None,
+    bundle: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Embed every line of FILE (- is stdin) into a float32 array [lines, dim]."""
+    import numpy as np
+
+    from edge_embed.embedder import Embedder
+    from edge_embed_runtime.errors import SourceError
+
+    try:
+        texts = [line.rstrip("\r\n") for line in file]
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{file.name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    embedder = Embedder(bundle, threads=threads, truncate_dim=truncate_dim)
+    vectors = embedder.encode(texts, role=role, show_progress=True)
+    target = Path(output)
+    with _replacing(target) as stream:
+        np.save(stream, vectors)
+    result = {"texts": len(texts), "dim": embedder.dim, "output": str(target), "fingerprint": embedder.fingerprint}
+    show(result, as_json, lambda: [f"{target}: {len(texts)} vectors of {embedder.dim} dimensions"])
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Any]:
+    """A file that takes the target's place once it is written whole."""
+    descriptor, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@main.command()
+@click.argument("source")
+@click.argument("bundle", type=click.Path())
+@click.option("--name", help="The bundle's name.  [default: the folder's]")
+@click.option("--source-name", help="Where the checkpoint comes from, for the manifest.  [default: the folder's name]")
+@click.option(
+    "--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True, help="Of the weights."
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@json_option
+def export(
+    source: str, bundle: str, name: str | None, source_name: str | None, precision: str, force: bool, as_json: bool
+) -> None:
+    """Export SOURCE, a sentence-transformers folder, to the folder BUNDLE.
+
+    Needs the extra `export`: pip install 'edge-embed[export]'
+    """
+    from edge_embed_export import export_model
+
+    manifest = export_model(
+        source,
+        bundle,
+        name=name,
+        source_name=source_name,
+        precision=precision,
+        overwrite=force,
+        progress=lambda step: click.echo(step, err=True),
+    )
+    show(_bundle_facts(manifest), as_json, lambda: _bundle_lines(Path(bundle), manifest))
+
+
+@main.command("eval")
+@click.argument("data_dir")
+@bundle_option
+@threads_option
+@json_option
+def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bool) -> None:
+    """Measure retrieval on a judged set in BEIR's layout, at every storage tier.
+
+    DATA_DIR holds corpus.jsonl (or .gz), queries.jsonl, and qrels.tsv or qrels/test.tsv.
+    """
+    from edge_embed.embedder import Embedder
+    from edge_embed.evaluate import FIGURES, read_judged_set
+    from edge_embed.evaluate import evaluate as run
+
+    judged = read_judged_set(data_dir)
+    result = run(judged, Embedder(bundle, threads=threads), show_progress=True)
+
+    def text() -> Iterator[str]:
+        yield f"{len(judged.documents)} documents, {len(judged.queries)} queries"
+        yield f"{'tier':<12}" + "".join(f"{name:>11}" for name in FIGURES) + "  bytes/vector"
+        for tier, figures in result.items():
+            yield (
+                f"{tier:<12}" + "".join(f"{figures[n]:>11.4f}" for n in FIGURES) + f"{figures['bytes_per_vector']:>14}"
+            )
+
+    show(result, as_json, text)
+
+
+@main.command()
+@click.argument("path", type=click.Path())
+@json_option
+def info(path: str, as_json: bool) -> None:
+    """Verify the bundle or index at PATH and show what it holds."""
+    from edge_embed_runtime.bundle import read_bundle
+    from edge_embed_runtime.errors import SourceError
+
+    if not Path(path).exists():
+        raise SourceError(f"{path} does not exist")
+    if Path(path).is_dir():
+        manifest = read_bundle(path).manifest
+        show(_bundle_facts(manifest), as_json, lambda: _bundle_lines(Path(path), manifest))
+    else:
+        from edge_embed_runtime.index import read_stats
+
+        stats = read_stats(path)
+        show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in stats.items()))
+
+
+def _bundle_facts(manifest: Any) -> dict[str, Any]:
+    facts = json.loads(manifest.to_json())
+    facts["golden"] = [golden["text"] for golden in facts["golden"]]
+    return dict(facts)
+
+
+def _bundle_lines(path: Path, manifest: Any) -> Iterator[str]:
+    size = sum(record.size for record in manifest.files.values())
+    yield f"{manifest.name}  {path}  {size / 1e6:.1f} MB, fingerprint {manifest.fingerprint}"
+    yield f"  vectors       dim {manifest.dim}, texts up to {manifest.max_tokens} tokens, {manifest.pooling} pooling"
+    yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
+    for section in ("prompts", "quantization", "codes", "receipt", "provenance"):
+        for key, value in getattr(manifest, section).items():
+            yield f"  {section:<13} {key}: {value}"
+
+
+@main.command()
+@click.argument("index", metavar="INDEX", type=click.Path())
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@bundle_option
+@json_option
+def delete(index: str, keys: tuple[str, ...], bundle: str | None, as_json: bool) -> None:
+    """Delete documents of INDEX by key."""
+    from edge_embed.embedder import Embedder
+    from edge_embed_runtime.errors import InputError
+    from edge_embed_runtime.index import Index
+
+    if not Path(index).exists():
+        raise InputError(f"{index} does not exist")
+    with Index.open(index, Embedder(bundle)) as target:
+        missing = [key for key in keys if key not in target]
+        deleted = target.delete(keys)
+    show({"deleted": deleted, "not_found": missing}, as_json, lambda: [f"{index}: {deleted} deleted"])
+    if missing:
+        raise InputError(f"not in the index: {', '.join(missing)}")

@@ -1,0 +1,152 @@
+"""Retrieval quality on a judged set in BEIR's layout, at every storage tier."""
+
+import gzip
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.codes import binarize, hamming, quantize_int8, score_int8
+from edge_embed_runtime.documents import Record
+from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.index import Index
+from edge_embed_runtime.search import Mode
+
+DEPTH = 10
+FIGURES = ("ndcg@10", "recall@10", "mrr@10")
+
+Qrels = Mapping[str, Mapping[str, int]]
+Ranked = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class JudgedSet:
+    """Documents and queries by id; judgements[query][document] is the grade (0: not relevant)."""
+
+    documents: dict[str, str]
+    queries: dict[str, str]
+    judgements: dict[str, dict[str, int]]
+
+
+def read_judged_set(folder: str | Path) -> JudgedSet:
+    """Read corpus.jsonl or corpus.jsonl.gz, queries.jsonl, and qrels.tsv or qrels/test.tsv. Queries without a
+    judgement are left out. A document's text is its title and its text."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder; expected one with corpus.jsonl, queries.jsonl and qrels.tsv")
+    corpus = _first(folder, "corpus.jsonl", "corpus.jsonl.gz")
+    documents = {str(row["_id"]): f"{row.get('title') or ''} {row['text']}".strip() for row in _rows(corpus)}
+    queries = {str(row["_id"]): str(row["text"]) for row in _rows(_first(folder, "queries.jsonl", "queries.jsonl.gz"))}
+    judgements = _read_qrels(_first(folder, "qrels.tsv", "qrels/test.tsv"))
+    judged = {q: text for q, text in queries.items() if any(judgements.get(q, {}).values())}
+    if not documents or not judged:
+        raise SourceError(f"{folder}: no documents, or no query that has a relevant document")
+    return JudgedSet(documents, judged, {q: judgements[q] for q in judged})
+
+
+def _first(folder: Path, *names: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise SourceError(f"{folder} has no {' or '.join(names)}")
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    number = 0
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007 - used in the message below
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict) or not {"_id", "text"} <= row.keys():
+                        raise ValueError('expected {"_id": ..., "text": ...}')
+                    yield row
+    except (OSError, EOFError, ValueError) as error:
+        raise SourceError(f"{path}, line {number}: {error}") from error
+
+
+def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
+    judgements: dict[str, dict[str, int]] = {}
+    lines = path.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            query, document, grade = line.split("\t")
+            judgements.setdefault(query, {})[document] = int(grade)
+        except ValueError:
+            raise SourceError(f"{path}, line {number}: expected query-id, corpus-id and score by tabs") from None
+    return judgements
+
+
+def score(ranked: Ranked, judgements: Qrels) -> dict[str, float]:
+    """nDCG@10 (gain = grade, as trec_eval has it), recall@10 and MRR@10, each the mean over the queries."""
+    totals = dict.fromkeys(FIGURES, 0.0)
+    for query, grades in judgements.items():
+        gains = [grades.get(document, 0) for document in ranked[query][:DEPTH]]
+        ideal = sorted(grades.values(), reverse=True)[:DEPTH]
+        relevant = sum(grade > 0 for grade in grades.values())
+        first = next((rank for rank, gain in enumerate(gains, start=1) if gain > 0), None)
+        totals["ndcg@10"] += _dcg(gains) / _dcg(ideal)
+        totals["recall@10"] += sum(gain > 0 for gain in gains) / relevant
+        totals["mrr@10"] += 1 / first if first else 0.0
+    return {name: total / len(judgements) for name, total in totals.items()}
+
+
+def _dcg(gains: Sequence[int]) -> float:
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
+
+
+def evaluate(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False) -> dict[str, dict[str, float]]:
+    """Figures by tier: float, int8, binary, binary+int8, text, hybrid; each with `bytes_per_vector`.
+
+    float, int8 and binary compare every document. binary+int8, text and hybrid are what `Index.search` returns in its
+    three modes. Every document is one passage, cut at the model's limit, as published figures have it.
+    """
+    keys, queries = list(judged.documents), list(judged.queries)
+    texts = [judged.documents[key] for key in keys]
+    vectors = embedder.encode_document(texts, show_progress=show_progress)
+    asked = embedder.encode_query([judged.queries[query] for query in queries])
+    codes, scales = quantize_int8(vectors)
+    bits = np.ascontiguousarray(binarize(codes).T)
+    words = binarize(asked)
+
+    def exact(scores: Callable[[int], NDArray[Any]]) -> Ranked:
+        return {
+            query: [keys[j] for j in np.argsort(-scores(i), kind="stable")[:DEPTH]] for i, query in enumerate(queries)
+        }
+
+    dim = embedder.dim
+    ranked: dict[str, tuple[Ranked, int]] = {
+        "float": (exact(lambda i: vectors @ asked[i]), 4 * dim),
+        "int8": (exact(lambda i: score_int8(codes, scales, asked[i])), dim + 4),
+        "binary": (exact(lambda i: -hamming(bits, words[i]).astype(np.int32)), bits.nbytes // len(keys)),
+    }
+    with tempfile.TemporaryDirectory() as folder, Index.open(Path(folder) / "eval.db", embedder) as index:
+        # the index refuses documents without text; they can be found by no query anyhow
+        full = [i for i, text in enumerate(texts) if text]
+        index._commit(
+            [Record(keys[i], texts[i], "{}") for i in full],
+            [[(0, len(texts[i]))] for i in full],
+            codes[full],
+            scales[full],
+        )
+        tiers: dict[str, tuple[Mode, int]] = {
+            "binary+int8": ("vector", bits.nbytes // len(keys) + dim + 4),
+            "text": ("text", 0),
+            "hybrid": ("hybrid", bits.nbytes // len(keys) + dim + 4),
+        }
+        for tier, (mode, size) in tiers.items():
+            found = {q: [hit.key for hit in index.search(judged.queries[q], DEPTH, mode=mode)] for q in queries}
+            ranked[tier] = (found, size)
+    return {
+        tier: {**score(result, judged.judgements), "bytes_per_vector": size} for tier, (result, size) in ranked.items()
+    }

@@ -1,0 +1,123 @@
+"""Files and folders as documents: .txt and .md (one each), .jsonl and .csv (one a row)."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edge_embed_runtime.documents import Document
+from edge_embed_runtime.errors import SourceError
+
+TEXT_FILES = (".txt", ".md")
+KEY_FIELDS = ("key", "_id", "id")
+TITLE, TEXT = "title", "text"
+# the csv module refuses longer fields; its own limit (128 KB) is shorter than a document may be
+MAX_CSV_FIELD = 2**30
+
+
+def find_files(paths: Iterable[str]) -> list[Path]:
+    """Readable files among paths and, in order of name, inside the folders among them; hidden ones left out."""
+    found: dict[Path, None] = {}
+    for given in paths:
+        path = Path(os.path.normpath(given))
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in READERS and p.is_file())
+            visible = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            if not visible:
+                raise SourceError(f"{path} holds no {', '.join(READERS)} file")
+            found.update(dict.fromkeys(visible))
+        elif not path.exists():
+            raise SourceError(f"{path} does not exist")
+        elif path.suffix.lower() not in READERS:
+            raise SourceError(f"{path} has an unknown type; expected {', '.join(READERS)} or a folder")
+        else:
+            found[path] = None
+    return list(found)
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The documents of one file; those without text are left out.
+
+    A .txt or .md file is one document; its key is its path. A row of .jsonl or .csv has its text in `text` (after its
+    `title`, where there is one), its key in `key`, `_id` or `id` (else PATH:LINE); other fields are metadata.
+
+    Raises SourceError with path and line for what cannot be read.
+    """
+    yield from READERS[path.suffix.lower()](path)
+
+
+def _read_text(path: Path) -> Iterator[Document]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+    if text.strip():
+        yield Document(path.as_posix(), text, {"source": path.as_posix()})
+
+
+def _read_jsonl(path: Path) -> Iterator[Document]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"{path}, line {number}: not valid JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise SourceError(f"{path}, line {number}: expected an object, got {type(row).__name__}")
+        yield from _row(path, number, row)
+
+
+def _read_csv(path: Path) -> Iterator[Document]:
+    csv.field_size_limit(MAX_CSV_FIELD)
+    rows = csv.DictReader((line for _, line in _lines(path)), strict=True)
+    try:
+        for row in rows:
+            if None in row or None in row.values():
+                raise SourceError(
+                    f"{path}, line {rows.line_num}: expected {len(rows.fieldnames or [])} fields, as in the first line"
+                )
+            yield from _row(path, rows.line_num, row)
+    except csv.Error as error:
+        raise SourceError(f"{path}, line {rows.line_num}: not valid CSV: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line in file:
+                number += 1
+                yield number, line
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error, number + 1) from error
+
+
+def _row(path: Path, number: int, row: dict[str, Any]) -> Iterator[Document]:
+    if TEXT not in row:
+        raise SourceError(f"{path}, line {number}: no field {TEXT!r}; fields: {', '.join(map(str, row)) or 'none'}")
+    fields = dict(row)
+    text, title = fields.pop(TEXT), fields.pop(TITLE, None) or ""
+    if not isinstance(text, str) or not isinstance(title, str):
+        raise SourceError(f"{path}, line {number}: {TEXT!r} and {TITLE!r} must be strings")
+    name = next((name for name in KEY_FIELDS if fields.get(name) not in (None, "")), None)
+    key = f"{path.as_posix()}:{number}" if name is None else str(fields.pop(name))
+    whole = f"{title} {text}".strip()
+    if whole:
+        yield Document(key, whole, {**fields, "source": path.as_posix()})
+
+
+def _unreadable(path: Path, error: OSError | UnicodeDecodeError, line: int | None = None) -> SourceError:
+    if isinstance(error, OSError):
+        return SourceError(f"{path} cannot be read: {error.strerror}")
+    where = "" if line is None else f", near line {line}"
+    return SourceError(f"{path}{where}: not UTF-8 text ({error.reason} at byte {error.start}); convert it first")
+
+
+READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
+    **dict.fromkeys(TEXT_FILES, _read_text),
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+}

@@ -1,0 +1,1 @@
+"""Int8 linear layers, calibration, and the receipt of what quantization lost."""

@@ -1,0 +1,1 @@
+"""The device half: bundle, tokenizer, embedder, index. Needs numpy, onnxruntime and tokenizers."""

@@ -1,0 +1,112 @@
+"""What goes into an index and what comes out."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError
+from edge_embed_runtime.tokenizer import check_text
+
+MAX_KEY_CHARACTERS = 2048
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text under a key that is unique in the index, with metadata that JSON can hold."""
+
+    key: str
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document found, and the passage of it that fits best.
+
+    score:      mode "vector": cosine; "text": BM25; "hybrid": reciprocal-rank fusion. Larger is better
+    text:       the passage: document.text[start:end], all of it for a short document
+    start, end: where the passage lies in the document, in characters
+    """
+
+    key: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+    start: int
+    end: int
+
+
+class Hits(list[Hit]):
+    """Hits, best first. `shortfall` says why there are fewer than asked for, or is None."""
+
+    def __init__(self, hits: Iterable[Hit] = (), shortfall: str | None = None) -> None:
+        super().__init__(hits)
+        self.shortfall = shortfall
+
+
+@dataclass(frozen=True)
+class Record:
+    """A checked document as it is stored: metadata as JSON."""
+
+    key: str
+    text: str
+    metadata: str
+
+
+def check_documents(documents: Iterable[Document]) -> list[Record]:
+    """Every document checked, before anything is embedded or stored."""
+    if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
+        raise InputError(f"expected a list of Documents, got {type(documents).__name__}: write [document]")
+    records: dict[str, Record] = {}
+    for i, document in enumerate(documents):
+        record = _record(document, i)
+        if record.key in records:
+            raise DuplicateKeyError(f"document {i}: the key {record.key!r} comes twice in one call; nothing was stored")
+        records[record.key] = record
+    return list(records.values())
+
+
+def check_key(key: object, what: str = "key") -> str:
+    try:
+        text = check_text(key, what)
+    except InputError as error:
+        raise DocumentError(str(error)) from None
+    if not text or len(text) > MAX_KEY_CHARACTERS or "\x00" in text:
+        raise DocumentError(
+            f"{what} {text[:40]!r} cannot be used: expected 1 to {MAX_KEY_CHARACTERS} characters without NUL"
+        )
+    return text
+
+
+def _record(document: object, position: int) -> Record:
+    if not isinstance(document, Document):
+        raise DocumentError(f"document {position} is {type(document).__name__}, expected Document(key=..., text=...)")
+    key = check_key(document.key, f"document {position}: key")
+    where = f"document {key!r}"
+    try:
+        text = check_text(document.text, f"{where}: text")
+    except InputError as error:
+        raise DocumentError(str(error)) from None
+    if not text.strip():
+        raise DocumentError(f"{where} has no text: leave it out, or give it some")
+    return Record(key, text, _metadata_json(document.metadata, where))
+
+
+def _metadata_json(metadata: object, where: str) -> str:
+    if not isinstance(metadata, Mapping):
+        raise DocumentError(f"{where}: metadata is {type(metadata).__name__}, expected a dict")
+    _check_names(metadata, where)
+    try:
+        encoded = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        encoded.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DocumentError(f"{where}: metadata cannot be stored as JSON: {error}") from error
+    return encoded
+
+
+def _check_names(metadata: Mapping[Any, Any], where: str) -> None:
+    # json.dumps would turn other keys into text without a word
+    for name in metadata:
+        if not isinstance(name, str) or '"' in name or "\x00" in name:
+            raise DocumentError(f"{where}: metadata field {name!r} is not a name: expected str without '\"' and NUL")

@@ -1,0 +1,51 @@
+"""Long documents become overlapping passages that the model can take whole."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.tokenizer import Tokenizer
+
+# Passages longer than this dilute what they say, even where a model would take more.
+PASSAGE_TOKENS = 256
+# One part in eight of a passage is said again in the next, so that a sentence on the border is whole in one of them.
+OVERLAP = 8
+# Characters that are tokenized at once: bounds the memory a document takes (tokenizers needs 140 bytes a character).
+BLOCK = 32_768
+
+Span = tuple[int, int]
+
+
+def split(text: str, tokenizer: Tokenizer, reserved: int = 0) -> list[Span]:
+    """Character spans (start, end) of a text's passages; a short text is one passage.
+
+    reserved: tokens to leave free in each passage, for a prompt
+    """
+    size = max(1, min(PASSAGE_TOKENS, tokenizer.max_content - reserved))
+    tokens = _token_spans(text, tokenizer)
+    if len(tokens) <= size:
+        return [(0, len(text))]
+    step = size - size // OVERLAP
+    starts = range(0, len(tokens) - size // OVERLAP, step)
+    return [(int(tokens[i, 0]), int(tokens[min(i + size, len(tokens)) - 1, 1])) for i in starts]
+
+
+def _token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """(start, end) of every token [n, 2], in characters of the text."""
+    blocks = [np.empty((0, 2), np.int64)]
+    start = 0
+    while start < len(text):
+        stop = _word_end(text, start + BLOCK)
+        offsets = np.array(tokenizer.offsets(text[start:stop]), np.int64).reshape(-1, 2)
+        blocks.append(offsets + start)
+        start = stop
+    return np.concatenate(blocks)
+
+
+def _word_end(text: str, stop: int) -> int:
+    """The nearest white space at or before `stop`, or `stop` where a word is longer than a block's last quarter."""
+    if stop >= len(text):
+        return len(text)
+    for i in range(stop, stop - BLOCK // 4, -1):
+        if text[i].isspace():
+            return i
+    return stop

@@ -1,0 +1,414 @@
+"""The index file: one SQLite database that is the truth, checked on open and row by row.
+
+meta  facts about the index: schema version, bundle, dim, generation (counts commits), deletions (counts deletes)
+doc   documents: key, text, metadata as JSON, crc32 over all of them
+vec   passages: where they lie in their document, float32 scale + int8 code, crc32 over all of them
+fts   FTS5 over the passages' texts, without a copy of them (contentless)
+"""
+
+import json
+import os
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.bundle import sync_folder
+from edge_embed_runtime.codes import Ids, Int8Codes, Vectors
+from edge_embed_runtime.documents import Record
+from edge_embed_runtime.errors import (
+    IndexDamagedError,
+    IndexFileError,
+    IndexFormatError,
+    IndexLockedError,
+    IndexReadOnlyError,
+    StorageError,
+)
+from edge_embed_runtime.filters import Condition
+from edge_embed_runtime.passages import Span
+
+SCHEMA = 1
+APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
+SQLITE_MAGIC = b"SQLite format 3\x00"
+HEADER_BYTES = 100
+MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
+
+# AUTOINCREMENT: a deleted passage's id is never used again, so readers recognise what is new by its id.
+DDL = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE doc (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, text TEXT NOT NULL,"
+    " metadata TEXT NOT NULL, crc INTEGER NOT NULL) STRICT",
+    "CREATE TABLE vec (id INTEGER PRIMARY KEY AUTOINCREMENT, doc INTEGER NOT NULL REFERENCES doc (id),"
+    " start INTEGER NOT NULL, stop INTEGER NOT NULL, code BLOB NOT NULL, crc INTEGER NOT NULL) STRICT",
+    "CREATE INDEX vec_doc ON vec (doc)",
+    "CREATE VIRTUAL TABLE fts USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')",
+)
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A row of `doc` whose crc32 fits."""
+
+    id: int
+    key: str
+    text: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredPassages:
+    """Rows of `vec` whose crc32 fits, and the ids of those whose does not."""
+
+    ids: Ids
+    docs: Ids
+    spans: list[Span]
+    codes: Int8Codes
+    scales: Vectors
+    damaged: list[int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document to store with its passages: spans, and their codes [n, dim] and scales [n]."""
+
+    record: Record
+    spans: Sequence[Span]
+    codes: Int8Codes
+    scales: Vectors
+
+
+def _doc_crc(id_: int, key: str, text: str, metadata: str) -> int:
+    return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode())
+
+
+def _vec_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
+    return zlib.crc32(code, zlib.crc32(f"{id_},{doc},{start},{stop}".encode()))
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = code & 0xFF if code is not None else None
+        if primary == sqlite3.SQLITE_FULL:
+            raise StorageError(f"{path}: the disk is full; nothing of this call was stored") from error
+        if primary == sqlite3.SQLITE_IOERR:
+            raise StorageError(f"{path}: the disk failed ({error}); nothing of this call was stored") from error
+        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise IndexDamagedError(f"{path} is damaged ({error}); restore it from a copy") from error
+        if primary == sqlite3.SQLITE_READONLY:
+            raise IndexReadOnlyError(f"{path} cannot be written ({error})") from error
+        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise IndexLockedError(f"{path} is busy ({error}); try again") from error
+        raise IndexFileError(f"{path}: {error}") from error
+
+
+class Store:
+    """One open index file. Not safe for use by two threads at once: Index holds the lock."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        _check_header(path)
+        with translated(path):
+            self._db = _connect_reader(path) if read_only else _connect_writer(path)
+            try:
+                self._check_schema()
+            except BaseException:
+                self._db.close()
+                raise
+
+    @staticmethod
+    def create(path: Path, facts: dict[str, str]) -> None:
+        """Make an empty index with its `meta`; the file appears whole or not at all."""
+        if sqlite3.sqlite_version_info < MIN_SQLITE:
+            raise IndexFileError(f"this Python's SQLite is {sqlite3.sqlite_version}; edge_embed needs 3.38 or later")
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        except OSError as error:
+            raise IndexReadOnlyError(f"{path} cannot be created: {error.strerror}") from error
+        temporary = Path(name)
+        try:
+            with translated(path):
+                os.close(descriptor)
+                db = sqlite3.connect(temporary, isolation_level=None)
+                try:
+                    db.execute("PRAGMA journal_mode = WAL")
+                    db.execute("PRAGMA synchronous = FULL")
+                    db.execute("BEGIN")
+                    for statement in DDL:
+                        db.execute(statement)
+                    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    db.execute(f"PRAGMA user_version = {SCHEMA}")
+                    rows = {"generation": "0", "deletions": "0", **facts}
+                    db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+                    db.execute("COMMIT")
+                finally:
+                    db.close()
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.rename(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise StorageError(f"{path} could not be created: {error.strerror}") from error
+        finally:
+            for leftover in (name, f"{name}-wal", f"{name}-shm"):
+                Path(leftover).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with translated(self.path):
+            self._db.close()
+
+    def _check_schema(self) -> None:
+        reference = sqlite3.connect(":memory:")
+        try:
+            for statement in DDL:
+                reference.execute(statement)
+            query = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+            expected = reference.execute(query).fetchall()
+        finally:
+            reference.close()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA:
+            raise IndexFormatError(f"{self.path} has schema version {version}; this release reads {SCHEMA}")
+        if self._db.execute(query).fetchall() != expected:
+            raise IndexFormatError(f"{self.path} is not an edge_embed index: its tables are not ours")
+        pages, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        if pages * size > self.path.stat().st_size + _wal_bytes(self.path):
+            raise IndexDamagedError(
+                f"{self.path} is cut off: {self.path.stat().st_size} bytes, expected {pages * size}; "
+                "restore it from a copy"
+            )
+
+    def meta(self) -> dict[str, str]:
+        with translated(self.path):
+            return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside comes from one committed state."""
+        with translated(self.path):
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def _transaction(self, *, deletes: bool) -> Iterator[None]:
+        """All or nothing; durable once the block has ended."""
+        with translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                names = ("generation", "deletions") if deletes else ("generation",)
+                self._db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Ids:
+        """Delete documents by key, then store new ones, in one transaction. Gives the ids of deleted passages."""
+        removed: list[int] = []
+        keys = list(delete)
+        with self._transaction(deletes=bool(keys)):
+            for key in keys:
+                removed += self._delete(key)
+            for entry in entries:
+                self._insert(entry)
+        return np.array(removed, np.int64)
+
+    def _insert(self, entry: Entry) -> None:
+        record, db = entry.record, self._db
+        # the id is part of what the checksum covers, so it is fixed before the row is written
+        (doc,) = db.execute("SELECT ifnull(max(id), 0) + 1 FROM doc").fetchone()
+        crc = _doc_crc(doc, record.key, record.text, record.metadata)
+        db.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", (doc, record.key, record.text, record.metadata, crc))
+        (last,) = db.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'").fetchone()
+        ids = list(range(last + 1, last + 1 + len(entry.spans)))
+        for id_, (start, stop), code, scale in zip(ids, entry.spans, entry.codes, entry.scales, strict=True):
+            blob = np.float32(scale).astype("<f4").tobytes() + code.tobytes()
+            crc = _vec_crc(id_, doc, start, stop, blob)
+            db.execute("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", (id_, doc, start, stop, blob, crc))
+            db.execute("INSERT INTO fts (rowid, text) VALUES (?, ?)", (id_, record.text[start:stop]))
+
+    def _delete(self, key: str) -> list[int]:
+        row = self._db.execute("SELECT id, text FROM doc WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return []
+        doc, text = row
+        passages = self._db.execute("SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)).fetchall()
+        for id_, start, stop in passages:
+            self._db.execute("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", (id_, text[start:stop]))
+        self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
+        self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
+        return [id_ for id_, _, _ in passages]
+
+    def counts(self) -> tuple[int, int]:
+        """(documents, passages)."""
+        with translated(self.path):
+            (counts,) = self._db.execute("SELECT (SELECT count(*) FROM doc), (SELECT count(*) FROM vec)")
+            return counts[0], counts[1]
+
+    def document(self, key: str) -> StoredDocument | None:
+        """One document by key. Raises IndexDamagedError when its checksum does not fit."""
+        with translated(self.path):
+            row = self._db.execute("SELECT id, key, text, metadata, crc FROM doc WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        document = _checked(row)
+        if document is None:
+            raise IndexDamagedError(f"{self.path}: the document {key!r} is damaged (its checksum does not fit)")
+        return document
+
+    def holds(self, record: Record) -> bool:
+        """Whether a document is stored whole with this text and metadata."""
+        query = "SELECT id, key, text, metadata, crc FROM doc WHERE key = ? AND text = ? AND metadata = ?"
+        with translated(self.path):
+            row = self._db.execute(query, (record.key, record.text, record.metadata)).fetchone()
+        return row is not None and _checked(row) is not None
+
+    def documents(self, ids: Iterable[int]) -> dict[int, StoredDocument]:
+        """Documents by id; damaged ones are left out."""
+        query = "SELECT id, key, text, metadata, crc FROM doc WHERE id IN (SELECT value FROM json_each(?))"
+        rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
+        return {document.id: document for row in rows if (document := _checked(row)) is not None}
+
+    def existing(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys that are in the index."""
+        query = "SELECT key FROM doc WHERE key IN (SELECT value FROM json_each(?))"
+        with translated(self.path):
+            return {key for (key,) in self._db.execute(query, (json.dumps(list(keys)),))}
+
+    def passages(self, dim: int, ids: Ids | None = None, after: int = 0) -> StoredPassages:
+        """Passages by id, or all with an id larger than `after`; ascending ids."""
+        if ids is None:
+            query, parameter = "WHERE id > ?", str(after)
+        else:
+            query, parameter = "WHERE id IN (SELECT value FROM json_each(?))", json.dumps(ids.tolist())
+        columns = "SELECT id, doc, start, stop, code, crc FROM vec"
+        rows = self._db.execute(f"{columns} {query} ORDER BY id", (parameter,))
+        good: list[tuple[int, int, int, int]] = []
+        blobs: list[bytes] = []
+        damaged = []
+        for id_, doc, start, stop, blob, crc in rows:
+            if len(blob) == dim + 4 and _vec_crc(id_, doc, start, stop, blob) == crc:
+                good.append((id_, doc, start, stop))
+                blobs.append(blob)
+            else:
+                damaged.append(id_)
+        raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dim + 4)
+        scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
+        numbers = np.array(good, np.int64).reshape(-1, 4)
+        spans = [(start, stop) for _, _, start, stop in good]
+        return StoredPassages(numbers[:, 0], numbers[:, 1], spans, raw[:, 4:], scales, damaged)
+
+    def match(self, expression: str, count: int, where: Condition | None) -> list[tuple[int, int, float]]:
+        """Passages that hold a word of an FTS5 expression: (passage id, document id, BM25), best first."""
+        condition, parameters = where or ("1", [])
+        query = f"""
+            SELECT vec.id, vec.doc, -bm25(fts) FROM fts JOIN vec ON vec.id = fts.rowid JOIN doc ON doc.id = vec.doc
+            WHERE fts MATCH ? AND {condition} ORDER BY bm25(fts), vec.id LIMIT ?
+        """
+        return self._db.execute(query, (expression, *parameters, count)).fetchall()
+
+    def allowed(self, where: Condition) -> Ids:
+        """Ids of the passages whose documents fit a condition."""
+        query = f"SELECT vec.id FROM doc JOIN vec ON vec.doc = doc.id WHERE {where[0]}"
+        return np.array([id_ for (id_,) in self._db.execute(query, where[1])], np.int64)
+
+    def spans(self, ids: Iterable[int]) -> dict[int, Span]:
+        """Where passages lie in their documents; damaged ones are left out."""
+        query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE id IN (SELECT value FROM json_each(?))"
+        rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
+        return {row[0]: (row[2], row[3]) for row in rows if _vec_crc(*row[:5]) == row[5]}
+
+    def any_document(self, where: Condition = ("1", [])) -> bool:
+        """Whether any document fits a condition."""
+        query = f"SELECT 1 FROM doc WHERE {where[0]} LIMIT 1"
+        return self._db.execute(query, where[1]).fetchone() is not None
+
+    def fields(self, limit: int = 20) -> list[str]:
+        """Names of metadata fields, for a message."""
+        query = "SELECT DISTINCT field.key FROM doc, json_each(doc.metadata) AS field LIMIT ?"
+        return [name for (name,) in self._db.execute(query, (limit,))]
+
+
+def _checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
+    id_, key, text, metadata, crc = row
+    if _doc_crc(id_, key, text, metadata) != crc:
+        return None
+    return StoredDocument(id_, key, text, json.loads(metadata))
+
+
+def _wal_bytes(path: Path) -> int:
+    wal = path.with_name(path.name + "-wal")
+    return wal.stat().st_size if wal.exists() else 0
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what is not an index before SQLite touches it: empty, foreign, or cut off."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
+    if not header:
+        raise IndexFormatError(f"{path} is empty, not an edge_embed index; remove it to make a new one")
+    ours = header[:16] == SQLITE_MAGIC and int.from_bytes(header[68:72]) == APPLICATION_ID
+    if len(header) < HEADER_BYTES or not ours:
+        raise IndexFormatError(f"{path} is not an edge_embed index; give another path")
+
+
+def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
+    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def _connect_writer(path: Path) -> sqlite3.Connection:
+    db = _prepare(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10))
+    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        db.close()
+        raise IndexFileError(f"{path}: this file system does not allow a write-ahead log (journal mode {mode})")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection; on read-only storage, where a write-ahead log cannot be shared, an immutable one."""
+
+    def connect(option: str) -> sqlite3.Connection:
+        uri = f"file:{quote(str(path.absolute()))}?{option}"
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+        try:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except BaseException:
+            db.close()
+            raise
+        return _prepare(db)
+
+    try:
+        return connect("mode=ro")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+        ) or _wal_bytes(path):
+            raise
+        return connect("immutable=1")

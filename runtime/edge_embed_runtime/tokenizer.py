@@ -1,0 +1,136 @@
+"""Text to token ids, with memory and time bounded before the tokenizer sees the text."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from edge_embed_runtime.errors import BundleFormatError, InputError
+
+T = TypeVar("T")
+TokenIds = NDArray[np.int32]
+
+# A text is first cut to this many characters per token that the model can take, which is enough for nearly all text ...
+FIRST_CUT = 8
+# ... and, where that did not fill the model, up to this many. Characters beyond are never read.
+LAST_CUT = 128
+# A cut can change the tokens of the word it falls into; no tokenizer makes more tokens of one word than this.
+WORD = 128
+
+COMPONENTS = {
+    "normalizer": {
+        "BertNormalizer", "ByteLevel", "Lowercase", "Metaspace", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled",
+        "Prepend", "Replace", "Sequence", "Strip", "StripAccents",
+    },
+    "pre_tokenizer": {
+        "BertPreTokenizer", "ByteLevel", "Digits", "Metaspace", "Punctuation", "Sequence", "Split", "UnicodeScripts",
+        "Whitespace", "WhitespaceSplit",
+    },
+    "post_processor": {"BertProcessing", "ByteLevel", "RobertaProcessing", "Sequence", "TemplateProcessing"},
+    "model": {"BPE", "Unigram", "WordLevel", "WordPiece"},
+}  # fmt: skip
+
+
+def sanitize(definition: dict[str, Any]) -> bytes:
+    """A checkpoint's tokenizer.json as a bundle keeps it: without padding and truncation (the manifest has limits)."""
+    clean = {**definition, "padding": None, "truncation": None}
+    return json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _check_components(definition: Any) -> None:
+    """Refuse component types outside the allow-list: unknown ones can abort the process instead of raising."""
+    if not isinstance(definition, dict) or not isinstance(definition.get("model"), dict):
+        raise BundleFormatError("tokenizer.json is not a tokenizer")
+    if definition.get("padding") or definition.get("truncation"):
+        raise BundleFormatError("tokenizer.json has padding or truncation set; the manifest must hold the limits")
+    for part, allowed in COMPONENTS.items():
+        pending = [definition.get(part)]
+        while pending:
+            component = pending.pop()
+            if component is None:
+                continue
+            # models of older files carry no type
+            kind = component.get("type", "BPE" if part == "model" else None)
+            if kind not in allowed:
+                raise BundleFormatError(f"tokenizer.json: {part} of type {kind!r} is not supported")
+            for children in ("normalizers", "pretokenizers", "processors"):
+                pending += component.get(children, [])
+
+
+def _guarded(call: Callable[[], T], what: str) -> T:
+    """Run a call into tokenizers; its Rust panics derive from BaseException and have no importable type."""
+    try:
+        return call()
+    except Exception as error:
+        raise InputError(f"{what}: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what}: the tokenizer panicked: {error}") from error
+
+
+class Tokenizer:
+    """A bundle's tokenizer. Special tokens typed by a user ("[SEP]") are plain text."""
+
+    def __init__(self, definition: bytes, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        try:
+            _check_components(json.loads(definition))
+            self._tokenizer = _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "tokenizer.json")
+            self._tokenizer.encode_special_tokens = True
+            probe = "a"
+            content = self._tokenizer.encode(probe, add_special_tokens=False).ids
+            whole = self._tokenizer.encode(probe).ids
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise BundleFormatError(f"tokenizer.json cannot be used: {error}") from error
+        # whole [101, 1037, 102], content [1037] -> prefix [101], suffix [102]
+        start = next(i for i in range(len(whole) + 1) if whole[i : i + len(content)] == content)
+        self._prefix, self._suffix = whole[:start], whole[start + len(content) :]
+        self.max_content = max_tokens - len(self._prefix) - len(self._suffix)
+        if self.max_content < 1:
+            raise BundleFormatError(
+                f"max_tokens {max_tokens} leaves no room beside {len(whole) - len(content)} special tokens"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str) -> TokenIds:
+        """Token ids [n] of a text with its special tokens, n <= max_tokens. Text beyond the limit is left out."""
+        cut, last = FIRST_CUT * self.max_tokens, LAST_CUT * self.max_tokens
+        while True:
+            ids = self._encode(text[:cut]).ids
+            # far enough past the limit that the cut cannot have touched what is kept
+            if len(text) <= cut or len(ids) >= self.max_content + WORD or cut >= last:
+                break
+            cut *= 4
+        return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int32)
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """(start, end) in characters of every token of a text, without special tokens. The caller bounds the text."""
+        return list(self._encode(text).offsets)
+
+    def _encode(self, text: str) -> tokenizers.Encoding:
+        return _guarded(
+            lambda: self._tokenizer.encode(text, add_special_tokens=False),
+            f"the text {text[:40]!r} cannot be tokenized",
+        )
+
+
+def check_text(text: object, what: str) -> str:
+    """The text itself, or an InputError that names it: not a str, or holds a lone surrogate."""
+    if not isinstance(text, str):
+        raise InputError(f"{what} is {type(text).__name__}, expected str")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{what} holds a lone surrogate at character {error.start}, which is not Unicode text: "
+                "decode its source with errors='replace'"
+            ) from None
+    return text
