@@ -79,7 +79,7 @@ def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
     result = run_demo(bundle, threads)
 
     def text() -> Iterator[str]:
-        yield f"{result['documents']} questions of bank customers; bundle {result['bundle']}, threads {result['threads']}"
+        yield f"{result['documents']} questions of bank customers; {result['bundle']}, threads: {result['threads']}"
         for answer in result["results"]:
             yield f"\n> {answer['query']}   ({answer['ms']:.1f} ms)"
             for hit in answer["hits"]:

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,10 @@ def read_judged_set(folder: str | Path) -> JudgedSet:
     documents = {str(row["_id"]): f"{row.get('title') or ''} {row['text']}".strip() for row in _rows(corpus)}
     queries = {str(row["_id"]): str(row["text"]) for row in _rows(_first(folder, "queries.jsonl", "queries.jsonl.gz"))}
     judgements = _read_qrels(_first(folder, "qrels.tsv", "qrels/test.tsv"))
-    judged = {q: text for q, text in queries.items() if any(judgements.get(q, {}).values())}
+    judged = {q: text for q, text in queries.items() if any(grade > 0 for grade in judgements.get(q, {}).values())}
+    blank = [q for q, text in judged.items() if not text.strip()]
+    if blank:
+        raise SourceError(f"{folder}: the query {blank[0]!r} has no text")
     if not documents or not judged:
         raise SourceError(f"{folder}: no documents, or no query that has a relevant document")
     return JudgedSet(documents, judged, {q: judgements[q] for q in judged})
@@ -66,23 +70,28 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(file, start=1):  # noqa: B007 - used in the message below
                 if line.strip():
                     row = json.loads(line)
-                    if not isinstance(row, dict) or not {"_id", "text"} <= row.keys():
-                        raise ValueError('expected {"_id": ..., "text": ...}')
+                    if not isinstance(row, dict) or "_id" not in row or not isinstance(row.get("text"), str):
+                        raise ValueError('expected {"_id": ..., "text": "..."}')
                     yield row
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise SourceError(f"{path}, line {number}: {error}") from error
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     judgements: dict[str, dict[str, int]] = {}
-    lines = path.read_text("utf-8").splitlines()
-    for number, line in enumerate(lines[1:], start=2):
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             query, document, grade = line.split("\t")
             judgements.setdefault(query, {})[document] = int(grade)
         except ValueError:
+            if number == 1:  # the names of the columns
+                continue
             raise SourceError(f"{path}, line {number}: expected query-id, corpus-id and score by tabs") from None
     return judgements
 
@@ -91,8 +100,9 @@ def score(ranked: Ranked, judgements: Qrels) -> dict[str, float]:
     """nDCG@10 (gain = grade, as trec_eval has it), recall@10 and MRR@10, each the mean over the queries."""
     totals = dict.fromkeys(FIGURES, 0.0)
     for query, grades in judgements.items():
-        gains = [grades.get(document, 0) for document in ranked[query][:DEPTH]]
-        ideal = sorted(grades.values(), reverse=True)[:DEPTH]
+        # some collections judge with negative grades: as much worth as none
+        gains = [max(0, grades.get(document, 0)) for document in ranked[query][:DEPTH]]
+        ideal = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
         relevant = sum(grade > 0 for grade in grades.values())
         first = next((rank for rank, gain in enumerate(gains, start=1) if gain > 0), None)
         totals["ndcg@10"] += _dcg(gains) / _dcg(ideal)

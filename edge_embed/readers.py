@@ -22,14 +22,18 @@ def find_files(paths: Iterable[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for given in paths:
         path = Path(os.path.normpath(given))
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            raise SourceError(f"{path} does not exist") from None
+        except OSError as error:
+            raise SourceError(f"{str(path)[:200]} cannot be read: {error.strerror}") from error
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in READERS and p.is_file())
             visible = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
             if not visible:
                 raise SourceError(f"{path} holds no {', '.join(READERS)} file")
             found.update(dict.fromkeys(visible))
-        elif not path.exists():
-            raise SourceError(f"{path} does not exist")
         elif path.suffix.lower() not in READERS:
             raise SourceError(f"{path} has an unknown type; expected {', '.join(READERS)} or a folder")
         else:
@@ -45,14 +49,14 @@ def read_documents(path: Path) -> Iterator[Document]:
 
     Raises SourceError with path and line for what cannot be read.
     """
-    yield from READERS[path.suffix.lower()](path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise SourceError(f"{path} has an unknown type; expected {', '.join(READERS)}")
+    yield from reader(path)
 
 
 def _read_text(path: Path) -> Iterator[Document]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
+    text = "".join(line for _, line in _lines(path))
     if text.strip():
         yield Document(path.as_posix(), text, {"source": path.as_posix()})
 
@@ -72,48 +76,57 @@ def _read_jsonl(path: Path) -> Iterator[Document]:
 
 def _read_csv(path: Path) -> Iterator[Document]:
     csv.field_size_limit(MAX_CSV_FIELD)
-    rows = csv.DictReader((line for _, line in _lines(path)), strict=True)
+    blank = 0  # lines before the names of the fields
+
+    def lines() -> Iterator[str]:
+        nonlocal blank
+        for number, line in _lines(path):
+            if blank == number - 1 and not line.strip():
+                blank = number
+            else:
+                yield line
+
+    rows = csv.DictReader(lines(), strict=True)
     try:
+        names = list(rows.fieldnames or ())
+        if len(set(names)) < len(names):
+            raise SourceError(f"{path}, line {blank + 1}: a field has the name of another: {', '.join(names)}")
         for row in rows:
+            number = blank + rows.line_num
             if None in row or None in row.values():
-                raise SourceError(
-                    f"{path}, line {rows.line_num}: expected {len(rows.fieldnames or [])} fields, as in the first line"
-                )
-            yield from _row(path, rows.line_num, row)
+                raise SourceError(f"{path}, line {number}: expected {len(names)} fields, as in the first line")
+            yield from _row(path, number, row)
     except csv.Error as error:
-        raise SourceError(f"{path}, line {rows.line_num}: not valid CSV: {error}") from error
+        raise SourceError(f"{path}, line {blank + rows.reader.line_num}: not valid CSV: {error}") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines with their ends; a byte order mark is taken off."""
     number = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for line in file:
-                number += 1
-                yield number, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error, number + 1) from error
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}, line {number}: not UTF-8 text ({error.reason}); convert it first") from error
 
 
 def _row(path: Path, number: int, row: dict[str, Any]) -> Iterator[Document]:
     if TEXT not in row:
         raise SourceError(f"{path}, line {number}: no field {TEXT!r}; fields: {', '.join(map(str, row)) or 'none'}")
     fields = dict(row)
-    text, title = fields.pop(TEXT), fields.pop(TITLE, None) or ""
-    if not isinstance(text, str) or not isinstance(title, str):
+    text, title = fields.pop(TEXT), fields.pop(TITLE, None)
+    if not isinstance(text, str) or not isinstance(title, str | None):
         raise SourceError(f"{path}, line {number}: {TEXT!r} and {TITLE!r} must be strings")
     name = next((name for name in KEY_FIELDS if fields.get(name) not in (None, "")), None)
-    key = f"{path.as_posix()}:{number}" if name is None else str(fields.pop(name))
-    whole = f"{title} {text}".strip()
+    key = f"{path.as_posix()}:{number}" if name is None else fields.pop(name)
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        raise SourceError(f"{path}, line {number}: the key {name!r} is {type(key).__name__}, expected a string")
+    whole = f"{title or ''} {text}".strip()
     if whole:
-        yield Document(key, whole, {**fields, "source": path.as_posix()})
-
-
-def _unreadable(path: Path, error: OSError | UnicodeDecodeError, line: int | None = None) -> SourceError:
-    if isinstance(error, OSError):
-        return SourceError(f"{path} cannot be read: {error.strerror}")
-    where = "" if line is None else f", near line {line}"
-    return SourceError(f"{path}{where}: not UTF-8 text ({error.reason} at byte {error.start}); convert it first")
+        yield Document(str(key), whole, {"source": path.as_posix(), **fields})
 
 
 READERS: dict[str, Callable[[Path], Iterator[Document]]] = {

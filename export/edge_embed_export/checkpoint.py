@@ -18,13 +18,17 @@ Array = NDArray[np.float32]
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The object (or, with kind=list, the list) that a JSON file holds."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise SourceError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}")
+    return content
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,13 @@ class Checkpoint:
     @property
     def architecture(self) -> str:
         return str(self.config.get("model_type", "unknown"))
+
+    def count(self, name: str) -> int:
+        """A positive whole number of the config."""
+        value = self.config.get(name)
+        if not isinstance(value, int) or not 0 < value < 2**31:
+            raise ExportError(f"{self.folder / 'config.json'}: {name} is {value!r}, expected a positive whole number")
+        return value
 
     def tensor(self, name: str) -> Array:
         """A tensor by name, with or without the prefix that task heads put before it ("bert.", "model.")."""
@@ -131,11 +142,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
     config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise ExportError(f"{folder / 'config.json'} does not hold an object")
     pooling, dense = "mean", []
     if (folder / "modules.json").is_file():
-        for module in read_json(folder / "modules.json"):
+        for module in read_json(folder / "modules.json", list):
+            if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
+                raise ExportError(f"{folder / 'modules.json'}: {module!r} is not a module with type and path")
             kind, path = str(module["type"]).rsplit(".", 1)[-1], folder / str(module["path"])
             if kind == "Pooling":
                 pooling = _pooling(read_json(path / "config.json"), path)

@@ -17,7 +17,7 @@ from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.receipt import cosine_receipt
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Golden, Manifest, file_records, write_bundle
 from edge_embed_runtime.embedder import Embedder, batches, make_session, pad
-from edge_embed_runtime.errors import ExportError, InputError
+from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
 
 PRECISIONS = ("int8", "fp32")
@@ -113,7 +113,10 @@ def export_model(
     spec, raw_weights = read_family(checkpoint)
     weights = prepare(spec, raw_weights)
     tokenizer_bytes = sanitize(checkpoint.tokenizer)
-    tokenizer = Tokenizer(tokenizer_bytes, spec.max_tokens)
+    try:
+        tokenizer = Tokenizer(tokenizer_bytes, spec.max_tokens)
+    except BundleFormatError as error:
+        raise ExportError(f"{source}: {error}") from error
     if tokenizer.vocab_size > spec.vocab:
         raise ExportError(
             f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding table {spec.vocab} rows; "

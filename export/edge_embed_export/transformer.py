@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_embed_export.graph import Graph
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
+from edge_embed_runtime.errors import ExportError
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +44,7 @@ class Spec:
     layers: int
     hidden: int
     heads: int
+    intermediate: int
     vocab: int
     max_tokens: int
     dim: int
@@ -188,6 +190,30 @@ class _Builder:
         for source, value in (self.observed or {}).items():
             outputs[g.op("Identity", value, name=source)] = None
         return g.model(outputs, producer)
+
+
+def check(spec: Spec, weights: Weights) -> None:
+    """Raise ExportError for a shape that does not fit the spec."""
+    h, f = spec.hidden, spec.intermediate
+    if h % spec.heads:
+        raise ExportError(f"hidden size {h} cannot be split over {spec.heads} heads")
+    expected: dict[str, tuple[int, ...]] = {"embedding.word": (spec.vocab, h)}
+    expected.update({name: (h,) for name in weights if name.startswith("embedding.norm.")})
+    if spec.positions == "absolute":
+        expected["embedding.position"] = (len(weights["embedding.position"]), h)
+    for i in range(spec.layers):
+        shapes = {**dict.fromkeys(("query", "key", "value", "out"), (h, h)), "up": (h, f), "down": (f, h)}
+        for part, (n, m) in shapes.items():
+            expected[f"layers.{i}.{part}.weight"], expected[f"layers.{i}.{part}.bias"] = (n, m), (m,)
+        for part in ("attention_norm", "output_norm"):
+            expected[f"layers.{i}.{part}.weight"] = expected[f"layers.{i}.{part}.bias"] = (h,)
+    width = h
+    for i in range(len(spec.projections)):
+        expected[f"projection.{i}.weight"] = (width, *weights[f"projection.{i}.weight"].shape[1:])
+        width = expected[f"projection.{i}.weight"][-1]
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
 
 
 def prepare(spec: Spec, weights: Weights) -> dict[str, Array]:

@@ -72,7 +72,9 @@ class Manifest:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
+        """The bytes of manifest.json: the same for the same content, with a hash over themselves at the end."""
         content = {"schema": SCHEMA, "fingerprint": self.fingerprint, **asdict(self)}
+        content["manifest_sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -183,8 +185,8 @@ def _parse_manifest(path: Path) -> Manifest:
         manifest = _manifest(content)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BundleFormatError(f"{path} is not a valid manifest: {error!r}") from error
-    if content.get("fingerprint") != manifest.fingerprint:
-        raise BundleDamagedError(f"{path}: the fingerprint does not fit the rest of the manifest. Export it again")
+    if raw != manifest.to_json():
+        raise BundleDamagedError(f"{path} was changed after the export: its hash does not fit. Copy or export it again")
     return manifest
 
 

@@ -108,5 +108,5 @@ def _metadata_json(metadata: object, where: str) -> str:
 def _check_names(metadata: Mapping[Any, Any], where: str) -> None:
     # json.dumps would turn other keys into text without a word
     for name in metadata:
-        if not isinstance(name, str) or '"' in name or "\x00" in name:
-            raise DocumentError(f"{where}: metadata field {name!r} is not a name: expected str without '\"' and NUL")
+        if not isinstance(name, str) or "\x00" in name:
+            raise DocumentError(f"{where}: metadata field {name!r} is not a name: expected str without NUL")

@@ -9,6 +9,8 @@ from edge_embed_runtime.tokenizer import Tokenizer
 PASSAGE_TOKENS = 256
 # One part in eight of a passage is said again in the next, so that a sentence on the border is whole in one of them.
 OVERLAP = 8
+# Thinly spread text (tables, much white space) is cut by characters; the embedder reads at least as many.
+MAX_CHARACTERS = 8192
 # Characters that are tokenized at once: bounds the memory a document takes (tokenizers needs 140 bytes a character).
 BLOCK = 32_768
 
@@ -22,11 +24,19 @@ def split(text: str, tokenizer: Tokenizer, reserved: int = 0) -> list[Span]:
     """
     size = max(1, min(PASSAGE_TOKENS, tokenizer.max_content - reserved))
     tokens = _token_spans(text, tokenizer)
-    if len(tokens) <= size:
+    if len(tokens) <= size and len(text) <= MAX_CHARACTERS:
         return [(0, len(text))]
-    step = size - size // OVERLAP
-    starts = range(0, len(tokens) - size // OVERLAP, step)
-    return [(int(tokens[i, 0]), int(tokens[min(i + size, len(tokens)) - 1, 1])) for i in starts]
+    starts, ends = tokens[:, 0], tokens[:, 1]
+    spans: list[Span] = []
+    first = 0
+    while first < len(tokens):
+        fitting = int(np.searchsorted(ends, starts[first] + MAX_CHARACTERS, side="right"))
+        last = max(first + 1, min(first + size, fitting))
+        spans.append((int(starts[first]), int(ends[last - 1])))
+        if last == len(tokens):
+            break
+        first = max(first + 1, last - size // OVERLAP)
+    return spans or [(0, len(text))]
 
 
 def _token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:

@@ -276,11 +276,14 @@ class Store:
         return document
 
     def holds(self, record: Record) -> bool:
-        """Whether a document is stored whole with this text and metadata."""
+        """Whether a document is stored with this text and metadata, every row of it whole."""
         query = "SELECT id, key, text, metadata, crc FROM doc WHERE key = ? AND text = ? AND metadata = ?"
         with translated(self.path):
             row = self._db.execute(query, (record.key, record.text, record.metadata)).fetchone()
-        return row is not None and _checked(row) is not None
+            if row is None or _checked(row) is None:
+                return False
+            query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE doc = ?"
+            return all(_vec_crc(*row[:5]) == row[5] for row in self._db.execute(query, row[:1]))
 
     def documents(self, ids: Iterable[int]) -> dict[int, StoredDocument]:
         """Documents by id; damaged ones are left out."""

@@ -1,16 +1,27 @@
 """A question typed by a person as a query for FTS5."""
 
-import re
+import unicodedata
 
 # A query longer than this is a document; its first words must do.
+MAX_CHARACTERS = 8192
 MAX_TERMS = 64
 
 
 def match_expression(query: str) -> str | None:
-    """Any of the words: 'Is "this" a test?' -> '"is" OR "this" OR "a" OR "test"'; None when there is no word.
+    """Any of the words: 'Is this a test? Is it' -> '"Is" OR "this" OR "a" OR "test" OR "it"'; None without a word.
 
-    Every word is quoted, so nothing typed by a user is an operator of FTS5.
+    Every word is quoted, so nothing typed by a user is an operator of FTS5. Case and accents are left to FTS5, which
+    treats queries as it treated the documents.
     """
-    words = dict.fromkeys(re.findall(r"\w+", query.lower()))
-    terms = [word for word in words if word.strip("_")][:MAX_TERMS]
-    return " OR ".join(f'"{word}"' for word in terms) or None
+    text = unicodedata.normalize("NFC", query[:MAX_CHARACTERS])
+    words = "".join(character if _in_word(character) else " " for character in text).split()
+    terms: dict[str, str] = {}
+    for word in words:
+        terms.setdefault(word.casefold(), word)
+    return " OR ".join(f'"{word}"' for word in list(terms.values())[:MAX_TERMS]) or None
+
+
+def _in_word(character: str) -> bool:
+    """Letters, numbers and private use, as FTS5's unicode61 has it, and the marks that belong to letters."""
+    category = unicodedata.category(character)
+    return category[0] in "LNM" or category == "Co"

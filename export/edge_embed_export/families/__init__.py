@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import bert
-from edge_embed_export.transformer import Spec, Weights
-from edge_embed_runtime.errors import UnsupportedModelError
+from edge_embed_export.transformer import Spec, Weights, check
+from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 
 FAMILIES: dict[str, Callable[[Checkpoint], tuple[Spec, Weights]]] = {"bert": bert.read}
 
@@ -16,7 +16,13 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     if family is None:
         raise UnsupportedModelError(
             f"{checkpoint.folder}: the architecture {checkpoint.architecture!r} is not known to this exporter "
-            f"(known: {', '.join(sorted(FAMILIES))}). The general path: pip install 'edge-embed[optimum]', then "
-            f"edge-embed export --general {checkpoint.folder} BUNDLE"
+            f"(known: {', '.join(sorted(FAMILIES))}). The general path is optimum: pip install 'edge-embed[optimum]', "
+            f"then optimum-cli export onnx --library transformers -m {checkpoint.folder} FOLDER. It gives an ONNX file "
+            "for onnxruntime; making a bundle of that is not supported yet"
         )
-    return family(checkpoint)
+    spec, weights = family(checkpoint)
+    try:
+        check(spec, weights)
+    except ExportError as error:
+        raise ExportError(f"{checkpoint.folder}: {error}; the weights and config.json do not belong together") from None
+    return spec, weights

@@ -43,38 +43,38 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         raise ExportError(f"{checkpoint.folder}: BERT with {positions!r} positions is not supported (absolute is)")
     if config.get("is_decoder"):
         raise ExportError(f"{checkpoint.folder}: this BERT is a decoder; an encoder is expected")
+    # every token of a text has type 0, so its vector is part of the position's
+    token_type = tensor("embeddings.token_type_embeddings.weight")[:1]
     weights: dict[str, NDArray[np.float32]] = {
         "embedding.word": tensor("embeddings.word_embeddings.weight"),
-        # every token of a text has type 0, so its vector is part of the position's
-        "embedding.position": tensor("embeddings.position_embeddings.weight")
-        + tensor("embeddings.token_type_embeddings.weight")[0],
+        "embedding.position": tensor("embeddings.position_embeddings.weight") + token_type,
         "embedding.norm.weight": tensor("embeddings.LayerNorm.weight"),
         "embedding.norm.bias": tensor("embeddings.LayerNorm.bias"),
     }
-    layers = int(config["num_hidden_layers"])
+    layers = checkpoint.count("num_hidden_layers")
     for i in range(layers):
         for ours, theirs in LAYER.items():
             weight = tensor(f"encoder.layer.{i}.{theirs}.weight")
             weights[f"layers.{i}.{ours}.weight"] = np.ascontiguousarray(weight.T)
             weights[f"layers.{i}.{ours}.bias"] = tensor(f"encoder.layer.{i}.{theirs}.bias")
-    hidden = int(config["hidden_size"])
-    dim, projections = hidden, []
+    projections = []
     for i, dense in enumerate(checkpoint.dense):
         weights[f"projection.{i}.weight"] = dense.weight
         if dense.bias is not None:
             weights[f"projection.{i}.bias"] = dense.bias
         projections.append(_known(DENSE_ACTIVATIONS, dense.activation.rsplit(".", 1)[-1], checkpoint))
-        dim = dense.weight.shape[1]
+    hidden = checkpoint.count("hidden_size")
     table = len(weights["embedding.position"])
     spec = Spec(
         layers=layers,
         hidden=hidden,
-        heads=int(config["num_attention_heads"]),
+        heads=checkpoint.count("num_attention_heads"),
         vocab=len(weights["embedding.word"]),
         max_tokens=min(checkpoint.max_tokens or table, table),
-        dim=dim,
-        norm_eps=float(config["layer_norm_eps"]),
-        activation=_known(ACTIVATIONS, str(config["hidden_act"]), checkpoint),
+        intermediate=checkpoint.count("intermediate_size"),
+        dim=checkpoint.dense[-1].weight.shape[1] if checkpoint.dense else hidden,
+        norm_eps=float(config.get("layer_norm_eps", 1e-12)),
+        activation=_known(ACTIVATIONS, str(config.get("hidden_act", "gelu")), checkpoint),
         pooling=_pooling(checkpoint.pooling),
         projections=tuple(projections),
     )
