@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +47,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="edge-embed")
+@click.version_option(package_name="edge-embed", prog_name="edge-embed")
 def main() -> None:
     """Embed and search text on this machine: no server, no network."""
 
@@ -65,6 +64,7 @@ def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]
 def _shorten(text: str, width: int) -> str:
     """One line of at most `width` characters."""
     line = " ".join(text[: 2 * width].split())
+    line = "".join(character if character.isprintable() else "?" for character in line)  # no escape sequences
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
@@ -138,14 +138,14 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
     origin: dict[str, Path] = {}
     batch: list[Any] = []
     sizes = {path: path.stat().st_size for path in files}
-    with click.progressbar(length=max(1, sum(sizes.values())), label="adding", file=sys.stderr) as bar:
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=max(1, sum(sizes.values())), label="adding", file=sys.stderr, hidden=hidden) as bar:
         pending = 0
         for path in files:
             for document in read_documents(path):
                 if document.key in origin:
-                    raise DuplicateKeyError(
-                        f"the key {document.key!r} comes twice: in {origin[document.key]} and in {path}"
-                    )
+                    places = " and in ".join(str(place) for place in dict.fromkeys([origin[document.key], path]))
+                    raise DuplicateKeyError(f"the key {document.key!r} comes twice: in {places}")
                 origin[document.key] = path
                 batch.append(document)
                 pending += len(document.text)
@@ -193,10 +193,13 @@ def search(
     where = dict(map(_condition, conditions)) or None
     with Index.open(index, Embedder(bundle, threads=threads), read_only=True) as target:
         hits = target.search(query, count, where, mode)
+        damaged = len(target.damaged)
+    if damaged:
+        click.echo(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
 
     def text() -> Iterator[str]:
         for rank, hit in enumerate(hits, start=1):
-            yield f"{rank}. {hit.key}  ({hit.score:.4f})"
+            yield f"{rank}. {_shorten(hit.key, 200)}  ({hit.score:.4g})"
             yield f"   {_shorten(hit.text, 200)}"
         if not hits:
             yield f"nothing found: {hits.shortfall}"
@@ -211,7 +214,7 @@ def _condition(given: str) -> tuple[str, Any]:
         raise click.BadParameter(f"{given!r} is not KEY=VALUE", param_hint="--where")
     try:
         return field, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return field, value
 
 
@@ -238,13 +241,15 @@ def encode(
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.errors import SourceError
 
+    target = Path(output)
+    if not target.absolute().parent.is_dir():
+        raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist")
     try:
         texts = [line.rstrip("\r\n") for line in file]
     except UnicodeDecodeError as error:
         raise SourceError(f"{file.name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     embedder = Embedder(bundle, threads=threads, truncate_dim=truncate_dim)
     vectors = embedder.encode(texts, role=role, show_progress=True)
-    target = Path(output)
     with _replacing(target) as stream:
         np.save(stream, vectors)
     result = {"texts": len(texts), "dim": embedder.dim, "output": str(target), "fingerprint": embedder.fingerprint}
@@ -254,14 +259,13 @@ def encode(
 @contextmanager
 def _replacing(target: Path) -> Iterator[Any]:
     """A file that takes the target's place once it is written whole."""
-    descriptor, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with temporary.open("xb") as stream:
             yield stream
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @main.command()
@@ -290,7 +294,7 @@ def export(
         source_name=source_name,
         precision=precision,
         overwrite=force,
-        progress=lambda step: click.echo(step, err=True),
+        progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
     )
     show(_bundle_facts(manifest), as_json, lambda: _bundle_lines(Path(bundle), manifest))
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edge_embed_runtime.documents import Document
-from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.documents import Document, check_document
+from edge_embed_runtime.errors import InputError, SourceError
 
 TEXT_FILES = (".txt", ".md")
 KEY_FIELDS = ("key", "_id", "id")
@@ -33,12 +33,21 @@ def find_files(paths: Iterable[str]) -> list[Path]:
             visible = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
             if not visible:
                 raise SourceError(f"{path} holds no {', '.join(READERS)} file")
+            for inner in visible:
+                _check_name(inner)
             found.update(dict.fromkeys(visible))
-        elif path.suffix.lower() not in READERS:
-            raise SourceError(f"{path} has an unknown type; expected {', '.join(READERS)} or a folder")
+        elif path.suffix.lower() not in READERS or not path.is_file():
+            raise SourceError(f"{path} is no file of a known type; expected {', '.join(READERS)} or a folder")
         else:
             found[path] = None
     return list(found)
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{str(path)!r}: the file's name is not UTF-8; rename it") from None
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -58,7 +67,7 @@ def read_documents(path: Path) -> Iterator[Document]:
 def _read_text(path: Path) -> Iterator[Document]:
     text = "".join(line for _, line in _lines(path))
     if text.strip():
-        yield Document(path.as_posix(), text, {"source": path.as_posix()})
+        yield _checked(Document(path.as_posix(), text, {"source": path.as_posix()}), f"{path!s}")
 
 
 def _read_jsonl(path: Path) -> Iterator[Document]:
@@ -126,7 +135,15 @@ def _row(path: Path, number: int, row: dict[str, Any]) -> Iterator[Document]:
         raise SourceError(f"{path}, line {number}: the key {name!r} is {type(key).__name__}, expected a string")
     whole = f"{title or ''} {text}".strip()
     if whole:
-        yield Document(str(key), whole, {"source": path.as_posix(), **fields})
+        yield _checked(Document(str(key), whole, {"source": path.as_posix(), **fields}), f"{path}, line {number}")
+
+
+def _checked(document: Document, place: str) -> Document:
+    try:
+        check_document(document, place)
+    except InputError as error:
+        raise SourceError(f"{place}: {error}") from error
+    return document
 
 
 READERS: dict[str, Callable[[Path], Iterator[Document]]] = {

@@ -89,10 +89,15 @@ def test_symbolic_link_is_refused(copy: Path, tmp_path: Path, name: str) -> None
         read_bundle(copy)
 
 
-def test_pipe_does_not_hang(copy: Path) -> None:
-    """A named pipe in place of a file is refused at once."""
-    (copy / MODEL).unlink()
-    os.mkfifo(copy / MODEL)
+@pytest.mark.parametrize("name", [*PAYLOAD, MANIFEST])
+def test_pipes_and_folders_are_no_files(copy: Path, name: str) -> None:
+    """A named pipe or a folder in place of a file is refused at once."""
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(BundleDamagedError, match="not a regular file"):
+        read_bundle(copy)
+    (copy / name).unlink()
+    (copy / name).mkdir()
     with pytest.raises(BundleDamagedError, match="not a regular file"):
         read_bundle(copy)
 
@@ -198,7 +203,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     """A folder that is there stays; even with overwrite only a bundle is replaced."""
     (tmp_path / "photos").mkdir()
     for overwrite in (False, True):
-        with pytest.raises(InputError, match="exists"):
+        with pytest.raises(InputError, match="not a bundle"):
             write_bundle(tmp_path / "photos", manifest_for(CONTENTS), CONTENTS, overwrite=overwrite)
     write_bundle(tmp_path / "b", manifest_for(CONTENTS), CONTENTS)
     with pytest.raises(InputError, match="--force"):
@@ -206,6 +211,36 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     changed = {**CONTENTS, MODEL: b"another"}
     write_bundle(tmp_path / "b", manifest_for(changed), changed, overwrite=True)
     assert (tmp_path / "b" / MODEL).read_bytes() == b"another"
+
+
+def test_force_never_removes_what_is_not_of_a_bundle(tmp_path: Path) -> None:
+    """A folder with any other file in it stays, whatever its manifest.json is; a link stays a link."""
+    write_bundle(tmp_path / "b", manifest_for(CONTENTS), CONTENTS)
+    (tmp_path / "b" / "notes.txt").write_text("mine")
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / MANIFEST).write_text('{"manifest_version": 3}')
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    for name in ("b", "extension", "link"):
+        with pytest.raises(InputError, match="not a bundle"):
+            write_bundle(tmp_path / name, manifest_for(CONTENTS), CONTENTS, overwrite=True)
+    assert (tmp_path / "b" / "notes.txt").read_text() == "mine"
+
+
+def test_interruption_between_the_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C at the worst moment leaves the old bundle in its place."""
+    write_bundle(tmp_path / "b", manifest_for(CONTENTS), CONTENTS)
+    original = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(tmp_path / "b", manifest_for(CONTENTS), CONTENTS, overwrite=True)
+    assert read_bundle(tmp_path / "b").manifest == manifest_for(CONTENTS)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b"]
 
 
 @pytest.mark.parametrize("call", range(1, 7))

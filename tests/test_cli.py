@@ -131,7 +131,7 @@ def test_eval(folder: Path) -> None:
     [
         (["add", "a.db", "nowhere"], "nowhere does not exist"),
         (["add", "a.db", "bad.jsonl"], "bad.jsonl, line 2: not valid JSON"),
-        (["add", "a.db", "photo.jpg"], "unknown type"),
+        (["add", "a.db", "photo.jpg"], "no file of a known type"),
         (["add", "none/a.db", "notes"], "does not exist"),
         (["search", "none.db", "x"], "does not exist"),
         (["search", "notes/cats.md", "x"], "not an edge_embed index"),
@@ -203,6 +203,8 @@ def test_same_key_in_two_files(folder: Path) -> None:
     (folder / "a.jsonl").write_text('{"id": "x", "text": "one"}')
     (folder / "b.jsonl").write_text('{"id": "x", "text": "two"}')
     assert "'x' comes twice: in a.jsonl and in b.jsonl" in run("add", "a.db", "a.jsonl", "b.jsonl").stderr
+    (folder / "c.jsonl").write_text('{"id": "x", "text": "one"}\n{"id": "x", "text": "two"}')
+    assert run("add", "a.db", "c.jsonl").stderr.endswith("comes twice: in c.jsonl\n")
 
 
 def test_delete_names_what_is_not_there(folder: Path) -> None:

@@ -3,8 +3,10 @@
 import gzip
 import json
 import os
+import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,9 +65,9 @@ def test_odd_texts_have_vectors(embedder: Embedder, text: str) -> None:
     assert abs(float(np.linalg.norm(vector)) - 1) < 1e-5
 
 
-@pytest.mark.parametrize("value", ["a text", b"bytes", 3, None, (text for text in ("a", "b"))])
+@pytest.mark.parametrize("value", ["a text", b"bytes", 3, None, {"a"}, {"a": "b"}, np.array("a")])
 def test_encode_takes_a_list(embedder: Embedder, value: object) -> None:
-    """A single str is refused with the way to write it, as is anything that has no length."""
+    """A single str is refused with the way to write it, as is anything without an order."""
     with pytest.raises(InputError, match="list of texts"):
         embedder.encode(value)  # type: ignore[arg-type]
 
@@ -77,18 +79,19 @@ def test_every_text_is_checked(embedder: Embedder, value: list[object]) -> None:
         embedder.encode(value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{"batch_tokens": 0}, {"batch_tokens": 1.5}, {"role": "poet"}])
+@pytest.mark.parametrize("options", [{"batch_tokens": 0}, {"batch_tokens": 1.5}, {"role": "poet"}, {"role": []}])
 def test_bad_options(embedder: Embedder, options: dict[str, object]) -> None:
     """Options out of range name what is expected."""
     with pytest.raises(InputError, match="expected"):
         embedder.encode(["a"], **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{"threads": 0}, {"threads": "2"}, {"truncate_dim": 0}, {"truncate_dim": 385}])
-def test_bad_construction(options: dict[str, object]) -> None:
+@pytest.mark.parametrize("name", ["threads", "truncate_dim"])
+@pytest.mark.parametrize("value", [0, -1, 10**6, "2", True, 1.5])
+def test_bad_construction(name: str, value: Any) -> None:
     """So do those of the constructor."""
-    with pytest.raises(InputError, match="expected"):
-        Embedder(**options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"{name} is .*expected a whole number"):
+        Embedder(**{name: value})
 
 
 def test_truncate_dim(texts: list[str], alone: np.ndarray) -> None:
@@ -152,8 +155,13 @@ def test_pad() -> None:
     assert feed["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_progress_bar_goes_to_stderr(embedder: Embedder, capsys: pytest.CaptureFixture[str]) -> None:
-    """Standard output stays clean for pipes."""
+def test_progress_bar_goes_to_a_terminal(
+    embedder: Embedder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output stays clean for pipes, and so does stderr that is no terminal."""
+    embedder.encode(["a", "b"], show_progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     embedder.encode(["a", "b"], show_progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -167,7 +167,11 @@ def test_unknown_architecture_is_named(checkpoint: Checkpoints, tmp_path: Path) 
         ({"position_embedding_type": "relative_key"}, "'relative_key' positions"),
         ({"is_decoder": True}, "decoder"),
         ({"num_attention_heads": 5}, "heads"),
+        ({"num_attention_heads": 0}, "num_attention_heads"),
         ({"num_hidden_layers": "two"}, "num_hidden_layers"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers"),
+        ({"layer_norm_eps": -1}, "layer_norm_eps"),
+        ({"layer_norm_eps": "small"}, "layer_norm_eps"),
     ],
 )
 def test_unsupported_config(checkpoint: Checkpoints, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
@@ -236,6 +240,33 @@ def test_tokenizer_must_fit_the_table(checkpoint: Checkpoints, tmp_path: Path) -
     source = checkpoint(vocab_size=10)
     with pytest.raises(ExportError, match=r"25 tokens.*10 rows"):
         export_model(source, tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("sentence_bert_config.json", {"max_seq_length": "x"}),
+        ("sentence_bert_config.json", {"max_seq_length": 0}),
+        ("1_Pooling/config.json", {}),
+        ("config_sentence_transformers.json", {"prompts": "query: "}),
+        ("config_sentence_transformers.json", {"prompts": {"query": 3}}),
+    ],
+)
+def test_malformed_settings_are_named(checkpoint: Checkpoints, tmp_path: Path, file: str, content: Any) -> None:
+    """Settings of sentence-transformers that make no sense are errors that name their file."""
+    source = checkpoint()
+    (source / file).write_text(json.dumps(content))
+    with pytest.raises(ExportError, match=file.split("/", maxsplit=1)[0]):
+        export_model(source, tmp_path / "b")
+
+
+def test_weights_without_a_use(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    """A model that gives no vector is not exported."""
+    source = checkpoint()
+    save_file({k: np.zeros_like(v) for k, v in bert_tensors(TINY).items()}, source / "model.safetensors")
+    for precision in ("int8", "fp32"):
+        with pytest.raises(ExportError, match="not usable"):
+            export_model(source, tmp_path / "b", precision=precision)
 
 
 def test_module_that_is_not_supported(checkpoint: Checkpoints, tmp_path: Path) -> None:

@@ -61,30 +61,10 @@ def test_several_fields_must_all_fit() -> None:
     assert fits(documents, {"lang": "en", "year": None}) == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a.b",
-        "$",
-        "$.a",
-        "[0]",
-        "a[0]",
-        "a b",
-        "",
-        "#-1",
-        "größe",
-        "言語",
-        "😀",
-        "it's",
-        "a]b",
-        "%",
-        "?",
-        'a"b',
-        "a\\b",
-        "a\nb",
-        "\t",
-    ],
-)
+ODD_NAMES = ["a.b", "$", "$.a", "[0]", "a[0]", "a b", "", "#-1", "größe", "言語", "😀", "it's", "a]b", "%", "?"]
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, 'a"b', "a\\b", "a\nb", "\t"])
 def test_odd_names_are_names(name: str) -> None:
     """A field name is taken literally, never as a path or as SQL."""
     documents: list[dict[str, Any]] = [{name: 1}, {"a": {"b": 1}}, {"a": [1]}, {"x": 1}, {name: 2}]

@@ -301,9 +301,11 @@ def test_candidates_grow_until_there_are_enough_documents(
 
 def test_fuse() -> None:
     """Reciprocal ranks add up; a document in both lists beats one that is first in a single list."""
-    ranking = fuse([{1: (0.9, 10), 2: (0.8, 20)}, {2: (7.0, 21), 3: (5.0, 30)}])
+    lists = [{1: (0.9, 10), 2: (0.8, 20)}, {2: (7.0, 21), 3: (5.0, 30)}]
+    ranking = fuse(lists, depth=100)
     assert list(ranking) == [2, 1, 3]
     assert ranking[2] == (pytest.approx(1 / 62 + 1 / 61), 20)
+    assert list(fuse(lists, depth=1)) == [1, 2]
 
 
 def test_second_writer_is_refused(path: Path, index: Index, embedder: Embedder) -> None:
@@ -574,6 +576,120 @@ def test_files_are_private(path: Path, index: Index) -> None:
     assert len(beside) >= 3
     for file in beside:
         assert file.stat().st_mode & 0o077 == 0
+
+
+def test_log_of_a_removed_index_is_not_replayed(path: Path, embedder: Embedder) -> None:
+    """After kill -9 and removal of the index, a new one at the same path is empty."""
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(5):
+            process.stdout.readline()
+        process.kill()
+    path.unlink()
+    assert path.with_name("notes.db-wal").exists()
+    with Index.open(path, embedder) as index:
+        assert len(index) == 0
+        index.add(LANGUAGES)
+    with Index.open(path, embedder) as index:
+        assert len(index) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights")
+def test_link_leads_to_the_same_index(path: Path, index: Index, embedder: Embedder) -> None:
+    """A symbolic link is no way around the lock, and readers may come through it."""
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    with pytest.raises(IndexLockedError):
+        Index.open(link, embedder)
+    with Index.open(link, embedder, read_only=True) as reader:
+        assert len(reader) == 4
+
+
+def test_hybrid_gives_as_many_as_asked_for(path: Path, embedder: Embedder) -> None:
+    """k over the fusion depth is no limit."""
+    documents = demo_documents()
+    with Index.open(path, embedder) as index:
+        index.add(documents)
+        assert len(index.search("my card", k=150)) == 150
+        assert len(index.search("my card", k=10**30)) == len(documents)
+
+
+@pytest.mark.parametrize("column", ["text", "metadata", "key"])
+def test_document_that_is_no_longer_text(path: Path, index: Index, embedder: Embedder, column: str) -> None:
+    """A row with broken UTF-8 or JSON ends no search; it can be deleted and stored again."""
+    index.close()
+    db = sqlite3.connect(path)
+    db.execute(f"UPDATE doc SET {column} = CAST(x'FF7B' || CAST({column} AS BLOB) AS TEXT) WHERE id = 3")
+    db.commit()
+    db.close()
+    with Index.open(path, embedder) as reopened:
+        for mode in ("hybrid", "vector", "text"):
+            hits = reopened.search("train to the airport", k=4, mode=mode)  # type: ignore[arg-type]
+            assert "en-3" not in keys(hits)
+        assert {"en-1", "en-2"} == set(keys(reopened.search("the train", where={"lang": "en"})))
+        assert reopened.upsert([LANGUAGES[2]]) == 1
+        assert keys(reopened.search("train to the airport", k=1)) == ["en-3"]
+        assert reopened.damaged == ([3] if column == "key" else [])
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM meta WHERE key = 'dim'", "UPDATE meta SET value = 'x'"])
+def test_damaged_facts(path: Path, index: Index, embedder: Embedder, statement: str) -> None:
+    """What the index says of itself has a checksum too."""
+    index.close()
+    db = sqlite3.connect(path)
+    db.execute(statement)
+    db.commit()
+    db.close()
+    with pytest.raises(IndexDamagedError, match="checksum"):
+        Index.open(path, embedder)
+
+
+def test_lost_sequence_gives_no_id_twice(path: Path, index: Index, embedder: Embedder) -> None:
+    """New passages get new ids even where SQLite's own counter is gone."""
+    index.close()
+    db = sqlite3.connect(path)
+    db.execute("DELETE FROM sqlite_sequence")
+    db.commit()
+    db.close()
+    with Index.open(path, embedder) as reopened:
+        reopened.add([Document("new", "A ferry across the lake")])
+        assert keys(reopened.search("ferry", k=1)) == ["new"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_close_lets_go_while_a_forked_child_lives(path: Path, index: Index, embedder: Embedder) -> None:
+    """A child that was forked while the index was open keeps no lock, and its exit closes nothing of the parent's."""
+    wait, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        index.close()
+        os.read(wait, 1)
+        os._exit(0)
+    assert len(index) == 4
+    index.close()
+    Index.open(path, embedder).close()
+    os.write(go, b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(wait)
+    os.close(go)
+
+
+@pytest.mark.parametrize("bad", ["a\x00b", "x" * 5000, None, 3, b"bytes.db"])
+def test_paths_that_are_none(embedder: Embedder, bad: Any) -> None:
+    """What cannot be a path is an error of the input."""
+    with pytest.raises(InputError, match="path"):
+        Index.open(bad, embedder)
+
+
+def test_special_files_are_no_index(tmp_path: Path, embedder: Embedder) -> None:
+    """A named pipe does not hang, and no lock is put beside what is no index."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        for read_only in (False, True):
+            with pytest.raises(IndexFormatError):
+                Index.open(path, embedder, read_only=read_only)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_no_litter(path: Path, index: Index) -> None:

@@ -153,8 +153,8 @@ def test_paths_keep_their_order(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ("missing.txt", "missing.txt does not exist"),
-        ("a.pdf", r"a.pdf has an unknown type; expected .txt, .md, .jsonl, .csv or a folder"),
-        ("Makefile", "Makefile has an unknown type"),
+        ("a.pdf", r"a.pdf is no file of a known type; expected .txt, .md, .jsonl, .csv or a folder"),
+        ("Makefile", "Makefile is no file of a known type"),
         ("empty", r"empty holds no .txt, .md, .jsonl, .csv file"),
     ],
 )

@@ -9,7 +9,8 @@ from conftest import word_tokenizer
 from edge_embed import Embedder
 from edge_embed.errors import BundleFormatError, InputError
 from edge_embed_runtime import tokenizer as module
-from edge_embed_runtime.tokenizer import Tokenizer, check_text, sanitize
+from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.tokenizer import Tokenizer, sanitize
 
 CLS, SEP = 101, 102
 
@@ -95,6 +96,17 @@ def test_max_tokens_must_leave_room() -> None:
         Tokenizer(sanitize(word_tokenizer()), 2)
 
 
+def test_special_tokens_must_surround_the_text() -> None:
+    """A template without the text, or a normalizer that removes the probe, is refused."""
+    without = json.loads(sanitize(word_tokenizer()))
+    without["post_processor"]["single"] = without["post_processor"]["single"][:1]
+    removing = json.loads(sanitize(word_tokenizer()))
+    removing["normalizer"] = {"type": "Replace", "pattern": {"String": "a"}, "content": ""}
+    for definition in (without, removing):
+        with pytest.raises(BundleFormatError, match="do not surround"):
+            Tokenizer(json.dumps(definition).encode(), 24)
+
+
 def test_panic_becomes_an_error() -> None:
     """A Rust panic, which is no Exception, is caught by its name; other BaseExceptions pass."""
     PanicException = type("PanicException", (BaseException,), {})
@@ -124,4 +136,4 @@ def test_check_text() -> None:
 def test_vocabulary_of_default_bundle_fits(bundle: Path, embedder: Embedder) -> None:
     """Every token has a row in the embedding table."""
     manifest = json.loads((bundle / "manifest.json").read_text())
-    assert embedder.tokenizer.vocab_size == manifest["architecture"]["vocab"]
+    assert embedder.tokenizer.largest_id + 1 == manifest["architecture"]["vocab"]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
 
 Array = NDArray[np.float32]
@@ -61,10 +62,7 @@ class Checkpoint:
 
     def count(self, name: str) -> int:
         """A positive whole number of the config."""
-        value = self.config.get(name)
-        if not isinstance(value, int) or not 0 < value < 2**31:
-            raise ExportError(f"{self.folder / 'config.json'}: {name} is {value!r}, expected a positive whole number")
-        return value
+        return _count(self.config.get(name), name, self.folder / "config.json")
 
     def tensor(self, name: str) -> Array:
         """A tensor by name, with or without the prefix that task heads put before it ("bert.", "model.")."""
@@ -72,6 +70,12 @@ class Checkpoint:
             if prefix + name in self.tensors:
                 return self.tensors[prefix + name]
         raise ExportError(f"{self.folder}: the weights have no tensor {name!r}; the checkpoint is not complete")
+
+
+def _count(value: object, name: str, path: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise ExportError(f"{path}: {name} is {value!r:.40}, expected a positive whole number")
+    return value
 
 
 def _safetensors(path: Path) -> dict[str, Array]:
@@ -133,8 +137,11 @@ def _licence(folder: Path) -> str | None:
 
 def _prompts(folder: Path) -> dict[str, str]:
     path = folder / "config_sentence_transformers.json"
-    prompts = read_json(path).get("prompts") if path.is_file() else None
-    return {str(role): str(text) for role, text in (prompts or {}).items()}
+    prompts = (read_json(path).get("prompts") if path.is_file() else None) or {}
+    try:
+        return {role: check_text(text, f"{path}: the prompt of {role!r}") for role, text in dict(prompts).items()}
+    except (InputError, TypeError, ValueError) as error:
+        raise ExportError(f"{path}: prompts must map a role to a text: {error}") from error
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -158,6 +165,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 )
     limits = folder / "sentence_bert_config.json"
     max_tokens = read_json(limits).get("max_seq_length") if limits.is_file() else None
+    if max_tokens is not None:
+        max_tokens = _count(max_tokens, "max_seq_length", limits)
     weights = folder / "model.safetensors"
     return Checkpoint(
         folder=folder,

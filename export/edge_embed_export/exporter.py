@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.families import read_family
 from edge_embed_export.transformer import Spec, Weights, build, input_name, prepare
@@ -117,9 +119,9 @@ def export_model(
         tokenizer = Tokenizer(tokenizer_bytes, spec.max_tokens)
     except BundleFormatError as error:
         raise ExportError(f"{source}: {error}") from error
-    if tokenizer.vocab_size > spec.vocab:
+    if tokenizer.largest_id >= spec.vocab:
         raise ExportError(
-            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the embedding table {spec.vocab} rows; "
+            f"{source}: the tokenizer has {tokenizer.largest_id + 1} tokens, the embedding table {spec.vocab} rows; "
             "they do not belong together"
         )
 
@@ -140,6 +142,8 @@ def export_model(
         texts = calibration_texts("receipt")
         receipt = cosine_receipt(Embedder(reference).encode(texts), Embedder(result).encode(texts))
     vectors = Embedder(result).encode(GOLDEN_TEXTS)
+    if not np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-3:
+        raise ExportError(f"{source}: the model gives vectors that cannot be normalised; its weights are not usable")
     golden = [Golden(text, [round(float(x), 6) for x in row]) for text, row in zip(GOLDEN_TEXTS, vectors, strict=True)]
     manifest = Manifest(**{**vars(result.manifest), "golden": golden, "receipt": receipt})
     progress(f"writing {target}")

@@ -93,5 +93,5 @@ def quantize_layers(
 
 def _activation(recipe: Recipe, maximum: float) -> StaticActivation | RowActivation:
     if recipe.activation == "static":
-        return StaticActivation(scale=float(snap(maximum / 127)))
+        return StaticActivation(scale=float(snap(max(maximum, 1e-6) / 127)))
     return RowActivation(signed=recipe.activation == "row")

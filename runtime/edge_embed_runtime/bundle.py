@@ -12,6 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 
 SCHEMA = 1
@@ -108,7 +109,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     Raises BundleFormatError when the folder is no bundle, BundleDamagedError when a file is missing, extra, a link,
     or not what the manifest says.
     """
-    folder = Path(path)
+    folder = check_path(path, "the bundle")
     if not folder.is_dir():
         what = "does not exist" if not folder.exists() else "is a file"
         raise BundleFormatError(f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export")
@@ -118,10 +119,10 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     manifest = _parse_manifest(folder / MANIFEST)
     expected = sorted([MANIFEST, *manifest.files])
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    if missing or extra:
-        parts = [f"{', '.join(missing)} missing"] if missing else []
-        parts += [f"{', '.join(extra)} not part of it"] if extra else []
-        raise BundleDamagedError(f"bundle {folder}: {'; '.join(parts)}. Copy or export it again")
+    if missing:
+        raise BundleDamagedError(f"bundle {folder}: {', '.join(missing)} missing. Copy or export it again")
+    if extra:
+        raise BundleDamagedError(f"bundle {folder}: {', '.join(extra)} not part of it. Remove what is not part of it")
     model = folder / MODEL
     _verify(folder, MODEL, manifest.files[MODEL])
     stamp = _stamp(model)
@@ -139,11 +140,10 @@ def _open_regular(path: Path) -> BufferedReader:
         if path.is_symlink():
             raise BundleDamagedError(f"{path} is a symbolic link; a bundle holds regular files only") from None
         raise BundleDamagedError(f"{path} cannot be read: {error.strerror}") from error
-    file = os.fdopen(descriptor, "rb")
     if path.is_symlink() or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise BundleDamagedError(f"{path} is not a regular file; a bundle holds regular files only")
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def _read_regular(path: Path, limit: int) -> bytes:
@@ -233,19 +233,16 @@ def write_bundle(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write a bundle so that `path` is, at every moment, what it was before or the whole new bundle.
+    """Write a bundle that appears at `path` whole or not at all.
 
-    Raises InputError when something is there already (unless `overwrite` and it is a bundle), StorageError when the
-    disk fails; both leave what was there.
+    overwrite: replace a bundle that is there. A hard kill in the moment between the two renames leaves the old bundle
+               in a hidden folder beside `path`; any other failure leaves it where it was.
+
+    Raises InputError when something is there already that may not be replaced, StorageError when the disk fails.
     """
     target = Path(path).absolute()
-    if target.exists() and not (overwrite and (target / MANIFEST).is_file()):
-        hint = (
-            "choose another path or --force"
-            if (target / MANIFEST).is_file()
-            else "it is not a bundle; choose another path"
-        )
-        raise InputError(f"{target} exists: {hint}")
+    if target.exists() or target.is_symlink():
+        _check_replaceable(target, overwrite)
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -258,20 +255,32 @@ def write_bundle(
                 file.flush()
                 os.fsync(file.fileno())
         sync_folder(new)
-        if target.exists():
-            target.rename(old)
         try:
+            if target.exists():
+                target.rename(old)
             new.rename(target)
-        except OSError:
-            if old.exists():
+        finally:
+            if old.exists() and not target.exists():
                 old.rename(target)
-            raise
         sync_folder(target.parent)
     except OSError as error:
         raise StorageError(f"{target} could not be written: {error.strerror}; nothing was changed") from error
     finally:
-        if temporary is not None:
+        if temporary is not None and (target.exists() or not (temporary / "old").exists()):
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_replaceable(target: Path, overwrite: bool) -> None:
+    """Only a folder that holds a bundle and nothing else is ever replaced."""
+    is_bundle = (
+        not target.is_symlink()
+        and target.is_dir()
+        and sorted(entry.name for entry in os.scandir(target)) == sorted([MANIFEST, *PAYLOAD])
+    )
+    if not is_bundle:
+        raise InputError(f"{target} exists and is not a bundle; choose another path")
+    if not overwrite:
+        raise InputError(f"{target} exists; choose another path, or replace it with --force (overwrite=True)")
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError
-from edge_embed_runtime.tokenizer import check_text
 
 MAX_KEY_CHARACTERS = 2048
 
@@ -60,7 +60,7 @@ def check_documents(documents: Iterable[Document]) -> list[Record]:
         raise InputError(f"expected a list of Documents, got {type(documents).__name__}: write [document]")
     records: dict[str, Record] = {}
     for i, document in enumerate(documents):
-        record = _record(document, i)
+        record = check_document(document, f"document {i}")
         if record.key in records:
             raise DuplicateKeyError(f"document {i}: the key {record.key!r} comes twice in one call; nothing was stored")
         records[record.key] = record
@@ -79,10 +79,11 @@ def check_key(key: object, what: str = "key") -> str:
     return text
 
 
-def _record(document: object, position: int) -> Record:
+def check_document(document: object, place: str) -> Record:
+    """One document checked; `place` names it in the error until its key is known."""
     if not isinstance(document, Document):
-        raise DocumentError(f"document {position} is {type(document).__name__}, expected Document(key=..., text=...)")
-    key = check_key(document.key, f"document {position}: key")
+        raise DocumentError(f"{place} is {type(document).__name__}, expected Document(key=..., text=...)")
+    key = check_key(document.key, f"{place}: key")
     where = f"document {key!r}"
     try:
         text = check_text(document.text, f"{where}: text")
@@ -96,17 +97,23 @@ def _record(document: object, position: int) -> Record:
 def _metadata_json(metadata: object, where: str) -> str:
     if not isinstance(metadata, Mapping):
         raise DocumentError(f"{where}: metadata is {type(metadata).__name__}, expected a dict")
-    _check_names(metadata, where)
     try:
+        _check_names(metadata, where)
         encoded = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         encoded.encode()
+    except DocumentError:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise DocumentError(f"{where}: metadata cannot be stored as JSON: {error}") from error
     return encoded
 
 
-def _check_names(metadata: Mapping[Any, Any], where: str) -> None:
-    # json.dumps would turn other keys into text without a word
-    for name in metadata:
-        if not isinstance(name, str) or "\x00" in name:
-            raise DocumentError(f"{where}: metadata field {name!r} is not a name: expected str without NUL")
+def _check_names(value: object, where: str) -> None:
+    """Field names, nested ones too: json.dumps would turn other keys into text without a word."""
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str) or "\x00" in name:
+                raise DocumentError(f"{where}: metadata field {name!r} is not a name: expected str without NUL")
+    if isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            _check_names(inner, where)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, read_bundle
+from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.errors import BundleFormatError, EdgeEmbedError, GoldenError, InputError
 from edge_embed_runtime.machine import default_threads
-from edge_embed_runtime.tokenizer import TokenIds, Tokenizer, check_text
+from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 512
 # Texts that are tokenized and sorted together: bounds what is held besides texts and vectors.
 WINDOW = 1024
+# More threads than any machine here has cores make onnxruntime hang.
+MAX_THREADS = 1024
 # Golden vectors of another CPU agree to about 0.9997; a kernel that saturates gives 0.995.
 GOLDEN_COSINE = 0.999
 
@@ -93,16 +96,12 @@ class Embedder:
         threads: int | None = None,
         truncate_dim: int | None = None,
     ) -> None:
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise InputError(f"threads is {threads!r}, expected a whole number of at least 1")
+        self.threads: int = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
         loaded = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.manifest: Manifest = loaded.manifest
         self.path: Path = loaded.path
-        self.threads: int = threads or default_threads()
         dim = self.manifest.dim
-        if truncate_dim is not None and not (isinstance(truncate_dim, int) and 1 <= truncate_dim <= dim):
-            raise InputError(f"truncate_dim is {truncate_dim!r}, expected a whole number from 1 to {dim}")
-        self._dim: int = truncate_dim or dim
+        self._dim: int = dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, dim)
         self._process: int = os.getpid()
         self.tokenizer: Tokenizer = Tokenizer(loaded.tokenizer, self.manifest.max_tokens)
         self._session: onnxruntime.InferenceSession = _load(loaded, self.threads)
@@ -148,20 +147,22 @@ class Embedder:
 
         role:          whose prompt is put before each text ("query", "document", ...); None means no prompt
         batch_tokens:  padded tokens per run of the model: bounds the memory, does not change the vectors
-        show_progress: a bar on stderr
+        show_progress: a bar on stderr, where that is a terminal
 
         The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts.
         """
-        if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
+        if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
             raise InputError(f"encode takes a list of texts, got {type(texts).__name__}: write encode([text])")
-        if not isinstance(batch_tokens, int) or batch_tokens < 1:
-            raise InputError(f"batch_tokens is {batch_tokens!r}, expected a whole number of at least 1")
-        if role is not None and role not in self.prompts:
+        batch_tokens = check_count(batch_tokens, "batch_tokens", 1)
+        if role is not None and (not isinstance(role, str) or role not in self.prompts):
             raise InputError(f"role is {role!r}, expected one of {sorted(self.prompts)}")
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process")
         prompt = self.prompts[role] if role else ""
-        texts = [check_text(text, f"text {i}") for i, text in enumerate(texts)]
+        try:
+            texts = [check_text(text, f"text {i}") for i, text in enumerate(texts)]
+        except TypeError as error:  # an array without dimensions says that it can be iterated over
+            raise InputError(f"encode takes a list of texts: {error}") from error
         vectors = np.empty((len(texts), self.dim), np.float32)
         with progress_bar(len(texts), show_progress) as advance:
             for start in range(0, len(texts), WINDOW):
@@ -219,8 +220,8 @@ def _load(bundle: Bundle, threads: int) -> onnxruntime.InferenceSession:
 
 @contextmanager
 def progress_bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that counts texts; click is imported only when one is shown."""
-    if not show or not total:
+    """A bar on stderr that counts texts, where that is a terminal; click is imported only when one is shown."""
+    if not show or not total or not sys.stderr.isatty():
         yield lambda _: None
         return
     import click

@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import FilterError, InputError
-from edge_embed_runtime.tokenizer import check_text
 
 Condition = tuple[str, list[Any]]
 
@@ -38,8 +38,9 @@ def has_field(field: str) -> Condition:
 
 
 def _field(test: str) -> str:
-    # not json_extract: its path syntax cannot name every field
-    return f"EXISTS (SELECT 1 FROM json_each(doc.metadata) AS field WHERE field.key = ? AND {test})"
+    # Not json_extract: its path syntax cannot name every field. A damaged row has no fields.
+    metadata = "CASE WHEN json_valid(doc.metadata) THEN doc.metadata ELSE '{}' END"
+    return f"EXISTS (SELECT 1 FROM json_each({metadata}) AS field WHERE field.key = ? AND {test})"
 
 
 def _compile(field: str, value: object) -> Condition:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder, progress_bar
@@ -24,7 +25,7 @@ from edge_embed_runtime.errors import (
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.search import Mode, Searcher
-from edge_embed_runtime.store import Entry, Store
+from edge_embed_runtime.store import Entry, Store, check_header
 
 # Passages that are embedded before their int8 codes replace the float vectors.
 EMBED_SLICE = 1024
@@ -58,13 +59,15 @@ class Index:
             raise InputError(
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
             )
-        path = Path(path).absolute()
+        path = check_path(path, "the index")
         if path.is_dir():
             raise IndexFileError(f"{path} is a folder; an index is a file")
         if not path.parent.is_dir():
             raise IndexFileError(f"{path}: the folder {path.parent} does not exist")
         if read_only and not path.exists():
             raise IndexFileError(f"{path} does not exist")
+        if path.exists():
+            check_header(path)  # before a lock file is put beside what is no index
         lock = None if read_only else WriterLock(path)
         store = None
         try:
@@ -86,6 +89,8 @@ class Index:
 
     def close(self) -> None:
         """Let go of the file. What was added is on disk already."""
+        if os.getpid() != self._process:
+            return  # a forked child's copy: file and lock belong to the parent
         with self._mutex:
             if not self._closed:
                 self._closed = True
@@ -148,7 +153,7 @@ class Index:
 
     @property
     def damaged(self) -> list[int]:
-        """Row ids of passages and documents' passages that a search found damaged and left out."""
+        """Ids of passages that searches found damaged, or whose documents are; they are never returned."""
         return sorted(self._search.damaged)
 
     def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
@@ -182,6 +187,8 @@ class Index:
 
     def delete(self, keys: str | Iterable[str]) -> int:
         """Delete documents by key; gives how many were there."""
+        if not isinstance(keys, Iterable):
+            raise InputError(f"delete takes a key or a list of keys, got {type(keys).__name__}")
         wanted = [check_key(key) for key in ([keys] if isinstance(keys, str) else keys)]
         with self._use(write=True):
             existing = self._store.existing(wanted)
@@ -229,7 +236,7 @@ class Index:
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
     """`Index.stats` of a file, without its embedder."""
-    store = Store(Path(path).absolute(), read_only=True)
+    store = Store(check_path(path, "the index"), read_only=True)
     try:
         return _stats(store)
     finally:

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.codes import BinaryCodes, Ids, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.embedder import Embedder
@@ -12,7 +13,6 @@ from edge_embed_runtime.errors import FilterError, InputError
 from edge_embed_runtime.filters import Condition, compile_where, has_field
 from edge_embed_runtime.store import Store
 from edge_embed_runtime.textquery import match_expression
-from edge_embed_runtime.tokenizer import check_text
 
 Mode = Literal["hybrid", "vector", "text"]
 
@@ -24,6 +24,8 @@ CANDIDATES_PER_HIT = 20
 # documents of each list.
 RRF = 60
 FUSION_DEPTH = 100
+# More hits than any index has passages; keeps what is asked of SQLite in its range.
+MAX_HITS = 2**40
 
 # document id -> (score, passage id), best first
 Ranking = dict[int, tuple[float, int]]
@@ -45,6 +47,7 @@ class Searcher:
 
     def forget(self, passages: Ids) -> None:
         """The writer's own deletes, so that they need no reload of everything."""
+        self.damaged.difference_update(passages.tolist())
         if self._codes is not None and len(passages):
             self._codes.remove(passages)
             self._deletions += 1
@@ -53,8 +56,7 @@ class Searcher:
         check_text(query, "the query")
         if not query.strip():
             raise InputError("the query is empty")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k is {k!r}, expected a whole number of at least 1")
+        k = min(check_count(k, "k", 1), MAX_HITS)
         if mode not in get_args(Mode):
             raise InputError(f"mode is {mode!r}, expected one of {get_args(Mode)}")
         condition = None if where is None else compile_where(where)
@@ -66,7 +68,7 @@ class Searcher:
                 rankings.append(self._by_vector(query, depth, condition))
             if mode != "vector":
                 rankings.append(self._by_text(query, depth, condition))
-            ranking = rankings[0] if len(rankings) == 1 else fuse(rankings)
+            ranking = rankings[0] if len(rankings) == 1 else fuse(rankings, depth)
             hits = self._hits(ranking, k)
             return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
 
@@ -167,12 +169,12 @@ def best_passages(found: Iterable[tuple[int, int, float]]) -> Ranking:
     return ranking
 
 
-def fuse(rankings: Iterable[Ranking]) -> Ranking:
-    """Reciprocal-rank fusion. A document's passage comes from the first list that has it."""
+def fuse(rankings: Iterable[Ranking], depth: int) -> Ranking:
+    """Reciprocal-rank fusion of the first `depth` of each list. A passage comes from the first list that has one."""
     scores: dict[int, float] = {}
     passages: dict[int, int] = {}
     for ranking in rankings:
-        for rank, (doc, (_, passage)) in enumerate(list(ranking.items())[:FUSION_DEPTH], start=1):
+        for rank, (doc, (_, passage)) in enumerate(list(ranking.items())[:depth], start=1):
             scores[doc] = scores.get(doc, 0.0) + 1 / (RRF + rank)
             passages.setdefault(doc, passage)
     best = sorted(scores, key=lambda doc: (-scores[doc], doc))

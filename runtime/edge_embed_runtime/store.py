@@ -41,6 +41,8 @@ SQLITE_MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES = 100
 MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 
+# What never changes in `meta`, besides its checksum.
+FACTS = ("fingerprint", "bundle", "dim")
 # AUTOINCREMENT: a deleted passage's id is never used again, so readers recognise what is new by its id.
 DDL = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
@@ -86,7 +88,11 @@ class Entry:
 
 
 def _doc_crc(id_: int, key: str, text: str, metadata: str) -> int:
-    return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode())
+    return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode("utf-8", "surrogateescape"))
+
+
+def _facts_crc(facts: dict[str, str]) -> str:
+    return str(zlib.crc32("\x00".join(facts[name] for name in FACTS).encode("utf-8", "surrogateescape")))
 
 
 def _vec_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
@@ -120,7 +126,7 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
-        _check_header(path)
+        check_header(path)
         with translated(path):
             self._db = _connect_reader(path) if read_only else _connect_writer(path)
             try:
@@ -151,20 +157,22 @@ class Store:
                         db.execute(statement)
                     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
-                    rows = {"generation": "0", "deletions": "0", **facts}
+                    rows = {"generation": "0", "deletions": "0", **facts, "crc": _facts_crc(facts)}
                     db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
                     db.execute("COMMIT")
                 finally:
                     db.close()
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
+            for orphan in _beside(path):  # the log of an index that was removed would be replayed into this one
+                orphan.unlink(missing_ok=True)
             temporary.rename(path)
             sync_folder(path.parent)
         except OSError as error:
             raise StorageError(f"{path} could not be created: {error.strerror}") from error
         finally:
-            for leftover in (name, f"{name}-wal", f"{name}-shm"):
-                Path(leftover).unlink(missing_ok=True)
+            for leftover in (temporary, *_beside(temporary)):
+                leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
         with translated(self.path):
@@ -192,8 +200,14 @@ class Store:
             )
 
     def meta(self) -> dict[str, str]:
+        """The facts about the index. Raises IndexDamagedError when they are not whole."""
         with translated(self.path):
-            return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+            meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        facts = {name: meta.get(name, "") for name in FACTS}
+        counters = (meta.get("generation", ""), meta.get("deletions", ""))
+        if meta.get("crc") != _facts_crc(facts) or not all(counter.isdecimal() for counter in counters):
+            raise IndexDamagedError(f"{self.path} is damaged (its facts do not fit their checksum)")
+        return meta
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -238,7 +252,8 @@ class Store:
         (doc,) = db.execute("SELECT ifnull(max(id), 0) + 1 FROM doc").fetchone()
         crc = _doc_crc(doc, record.key, record.text, record.metadata)
         db.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", (doc, record.key, record.text, record.metadata, crc))
-        (last,) = db.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'").fetchone()
+        sequence = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'"
+        (last,) = db.execute(f"SELECT max(({sequence}), (SELECT ifnull(max(id), 0) FROM vec))").fetchone()
         ids = list(range(last + 1, last + 1 + len(entry.spans)))
         for id_, (start, stop), code, scale in zip(ids, entry.spans, entry.codes, entry.scales, strict=True):
             blob = np.float32(scale).astype("<f4").tobytes() + code.tobytes()
@@ -247,13 +262,15 @@ class Store:
             db.execute("INSERT INTO fts (rowid, text) VALUES (?, ?)", (id_, record.text[start:stop]))
 
     def _delete(self, key: str) -> list[int]:
-        row = self._db.execute("SELECT id, text FROM doc WHERE key = ?", (key,)).fetchone()
+        query = "SELECT id, key, text, metadata, crc FROM doc WHERE key = ?"
+        row = self._db.execute(query, (key,)).fetchone()
         if row is None:
             return []
-        doc, text = row
+        doc, whole = row[0], _checked(row)
         passages = self._db.execute("SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)).fetchall()
-        for id_, start, stop in passages:
-            self._db.execute("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", (id_, text[start:stop]))
+        if whole is not None:  # the words of a damaged text are not known; their entries lead nowhere from now on
+            query = "INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)"
+            self._db.executemany(query, [(id_, whole.text[start:stop]) for id_, start, stop in passages])
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
         return [id_ for id_, _, _ in passages]
@@ -358,13 +375,20 @@ def _checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
     return StoredDocument(id_, key, text, json.loads(metadata))
 
 
+def _beside(path: Path) -> tuple[Path, Path]:
+    """SQLite's write-ahead log and its index, beside a database."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
 def _wal_bytes(path: Path) -> int:
-    wal = path.with_name(path.name + "-wal")
+    wal, _ = _beside(path)
     return wal.stat().st_size if wal.exists() else 0
 
 
-def _check_header(path: Path) -> None:
+def check_header(path: Path) -> None:
     """Refuse what is not an index before SQLite touches it: empty, foreign, or cut off."""
+    if not path.is_file():
+        raise IndexFormatError(f"{path} is not a file")
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_BYTES)
@@ -378,6 +402,8 @@ def _check_header(path: Path) -> None:
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
+    # damaged text must reach the checksum, which then does not fit, instead of ending the query
+    db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON"):
         db.execute(f"PRAGMA {pragma}")
     return db
@@ -397,7 +423,7 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     """A read-only connection; on read-only storage, where a write-ahead log cannot be shared, an immutable one."""
 
     def connect(option: str) -> sqlite3.Connection:
-        uri = f"file:{quote(str(path.absolute()))}?{option}"
+        uri = f"file:{quote(os.fsencode(path))}?{option}"
         db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         try:
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -409,9 +435,12 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     try:
         return connect("mode=ro")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_READONLY,
-        ) or _wal_bytes(path):
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
-        return connect("immutable=1")
+        # immutable: nobody can write while we read, so that no log is needed
+        if not _wal_bytes(path) and hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
+            return connect("immutable=1")
+        raise IndexReadOnlyError(
+            f"{path} cannot be opened: a reader shares SQLite's log with the writer, for which the folder "
+            f"{path.parent} must be writable for this user"
+        ) from error

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_embed_runtime.errors import BundleFormatError, InputError
 
 T = TypeVar("T")
-TokenIds = NDArray[np.int32]
+TokenIds = NDArray[np.int64]
 
 # A text is first cut to this many characters per token that the model can take, which is enough for nearly all text ...
 FIRST_CUT = 8
@@ -81,23 +81,28 @@ class Tokenizer:
             _check_components(json.loads(definition))
             self._tokenizer = _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "tokenizer.json")
             self._tokenizer.encode_special_tokens = True
-            probe = "a"
-            content = self._tokenizer.encode(probe, add_special_tokens=False).ids
-            whole = self._tokenizer.encode(probe).ids
+            self._prefix, self._suffix = _guarded(self._special_tokens, "tokenizer.json")
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise BundleFormatError(f"tokenizer.json cannot be used: {error}") from error
-        # whole [101, 1037, 102], content [1037] -> prefix [101], suffix [102]
-        start = next(i for i in range(len(whole) + 1) if whole[i : i + len(content)] == content)
-        self._prefix, self._suffix = whole[:start], whole[start + len(content) :]
-        self.max_content = max_tokens - len(self._prefix) - len(self._suffix)
+        special = len(self._prefix) + len(self._suffix)
+        self.max_content = max_tokens - special
         if self.max_content < 1:
-            raise BundleFormatError(
-                f"max_tokens {max_tokens} leaves no room beside {len(whole) - len(content)} special tokens"
-            )
+            raise BundleFormatError(f"max_tokens {max_tokens} leaves no room beside {special} special tokens")
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """Ids before and after the text: content [1037], whole [101, 1037, 102] -> [101], [102]."""
+        probe = "a"
+        content = self._tokenizer.encode(probe, add_special_tokens=False).ids
+        whole = self._tokenizer.encode(probe).ids
+        starts = [i for i in range(len(whole)) if content and whole[i : i + len(content)] == content]
+        if len(starts) != 1:
+            raise ValueError(f"its special tokens do not surround the text ({content} becomes {whole})")
+        return whole[: starts[0]], whole[starts[0] + len(content) :]
 
     @property
-    def vocab_size(self) -> int:
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+    def largest_id(self) -> int:
+        """The largest token id that can come out of `encode`."""
+        return int(max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0))
 
     def encode(self, text: str) -> TokenIds:
         """Token ids [n] of a text with its special tokens, n <= max_tokens. Text beyond the limit is left out."""
@@ -108,7 +113,7 @@ class Tokenizer:
             if len(text) <= cut or len(ids) >= self.max_content + WORD or cut >= last:
                 break
             cut *= 4
-        return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int32)
+        return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int64)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """(start, end) in characters of every token of a text, without special tokens. The caller bounds the text."""
@@ -119,18 +124,3 @@ class Tokenizer:
             lambda: self._tokenizer.encode(text, add_special_tokens=False),
             f"the text {text[:40]!r} cannot be tokenized",
         )
-
-
-def check_text(text: object, what: str) -> str:
-    """The text itself, or an InputError that names it: not a str, or holds a lone surrogate."""
-    if not isinstance(text, str):
-        raise InputError(f"{what} is {type(text).__name__}, expected str")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"{what} holds a lone surrogate at character {error.start}, which is not Unicode text: "
-                "decode its source with errors='replace'"
-            ) from None
-    return text

@@ -45,6 +45,8 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         raise ExportError(f"{checkpoint.folder}: this BERT is a decoder; an encoder is expected")
     # every token of a text has type 0, so its vector is part of the position's
     token_type = tensor("embeddings.token_type_embeddings.weight")[:1]
+    if len(token_type) != 1:
+        raise ExportError(f"{checkpoint.folder}: the table of token types is empty")
     weights: dict[str, NDArray[np.float32]] = {
         "embedding.word": tensor("embeddings.word_embeddings.weight"),
         "embedding.position": tensor("embeddings.position_embeddings.weight") + token_type,
@@ -73,7 +75,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         max_tokens=min(checkpoint.max_tokens or table, table),
         intermediate=checkpoint.count("intermediate_size"),
         dim=checkpoint.dense[-1].weight.shape[1] if checkpoint.dense else hidden,
-        norm_eps=float(config.get("layer_norm_eps", 1e-12)),
+        norm_eps=_epsilon(config.get("layer_norm_eps", 1e-12), checkpoint),
         activation=_known(ACTIVATIONS, str(config.get("hidden_act", "gelu")), checkpoint),
         pooling=_pooling(checkpoint.pooling),
         projections=tuple(projections),
@@ -87,6 +89,12 @@ def _known(table: dict[str, Activation], name: str, checkpoint: Checkpoint) -> A
             f"{checkpoint.folder}: the activation {name!r} is not supported ({', '.join(sorted(table))} are)"
         )
     return table[name]
+
+
+def _epsilon(value: object, checkpoint: Checkpoint) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ExportError(f"{checkpoint.folder}: layer_norm_eps is {value!r:.40}, expected a small positive number")
+    return float(value)
 
 
 def _pooling(name: str) -> Pooling:

