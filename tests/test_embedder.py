@@ -14,6 +14,7 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.errors import InputError
 from edge_embed_export.exporter import calibration_texts
+from edge_embed_runtime import embedder as module
 from edge_embed_runtime.embedder import batches, pad
 
 
@@ -136,6 +137,35 @@ def test_use_after_fork_is_refused(embedder: Embedder) -> None:
             os._exit(0 if "fork" in str(error) else 2)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class Saturating:
+    """A session on a CPU whose 8-bit products saturate: vectors are off."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+
+    def run(self, outputs: None, feed: dict[str, Any]) -> list[Any]:
+        (vectors,) = self.session.run(outputs, feed)
+        return [vectors + 0.01 * np.sign(vectors)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+
+def test_exact_products_where_fast_ones_saturate(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that does not reproduce the golden vectors with the fast kernels is given the exact ones."""
+    original, forms = module.make_session, []
+
+    def make_session(model: Any, threads: int, *, exact: bool = False) -> Any:
+        forms.append(exact)
+        session = original(model, threads, exact=exact)
+        return session if exact else Saturating(session)
+
+    monkeypatch.setattr(module, "make_session", make_session)
+    texts = ["a text", "another, a little longer than the first"]
+    assert np.array_equal(Embedder(threads=1).encode(texts), embedder.encode(texts))
+    assert forms == [False, True]
 
 
 def test_batches_keep_the_budget() -> None:
