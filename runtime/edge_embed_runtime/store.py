@@ -401,22 +401,27 @@ def check_header(path: Path) -> None:
         raise IndexFormatError(f"{path} is not an edge_embed index; give another path")
 
 
-def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
-    # damaged text must reach the checksum, which then does not fit, instead of ending the query
-    db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON"):
-        db.execute(f"PRAGMA {pragma}")
-    return db
+@contextmanager
+def _closed_on_error(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A new connection, set up; closed when the block fails."""
+    try:
+        # damaged text must reach the checksum, which then does not fit, instead of ending the query
+        db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON"):
+            db.execute(f"PRAGMA {pragma}")
+        yield db
+    except BaseException:
+        db.close()
+        raise
 
 
 def _connect_writer(path: Path) -> sqlite3.Connection:
-    db = _prepare(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10))
-    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        db.close()
-        raise IndexFileError(f"{path}: this file system does not allow a write-ahead log (journal mode {mode})")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
+    with _closed_on_error(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)) as db:
+        (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise IndexFileError(f"{path}: this file system does not allow a write-ahead log (journal mode {mode})")
+        db.execute("PRAGMA synchronous = FULL")
+        return db
 
 
 def _connect_reader(path: Path) -> sqlite3.Connection:
@@ -424,13 +429,10 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
 
     def connect(option: str) -> sqlite3.Connection:
         uri = f"file:{quote(os.fsencode(path))}?{option}"
-        db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
-        try:
+        opened = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+        with _closed_on_error(opened) as db:
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        except BaseException:
-            db.close()
-            raise
-        return _prepare(db)
+            return db
 
     try:
         return connect("mode=ro")
