@@ -332,14 +332,17 @@ def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bo
 @json_option
 def info(path: str, as_json: bool) -> None:
     """Verify the bundle or index at PATH and show what it holds."""
-    from edge_embed_runtime.bundle import read_bundle
+    from edge_embed.embedder import Embedder
     from edge_embed_runtime.errors import SourceError
 
     if not Path(path).exists():
         raise SourceError(f"{path} does not exist")
     if Path(path).is_dir():
-        manifest = read_bundle(path).manifest
-        show(_bundle_facts(manifest), as_json, lambda: _bundle_lines(Path(path), manifest))
+        embedder = Embedder(path)
+        manifest, cosine = embedder.manifest, embedder.golden_cosine
+        reproduced = f"  golden        {len(manifest.golden)} texts reproduced here, lowest cosine {cosine:.6f}"
+        facts = {**_bundle_facts(manifest), "golden_cosine": cosine}
+        show(facts, as_json, lambda: (*_bundle_lines(Path(path), manifest), reproduced))
     else:
         from edge_embed_runtime.index import read_stats
 

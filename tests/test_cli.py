@@ -99,7 +99,10 @@ def test_export_and_info(folder: Path, checkpoint: Checkpoints) -> None:
     source = checkpoint()
     manifest = run_json("export", source, "tiny")
     assert manifest["architecture"]["layers"] == 2
-    assert run_json("info", "tiny") == manifest
+    shown = run_json("info", "tiny")
+    assert shown.pop("golden_cosine") > 0.999
+    assert shown == manifest
+    assert "4 texts reproduced here" in run("info", "tiny").stdout
     assert "receipt" in run("info", "tiny").stdout
     refused = run("export", source, "tiny")
     assert (refused.exit_code, "--force" in refused.stderr) == (1, True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.database import check_header
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder, progress_bar
 from edge_embed_runtime.errors import (
@@ -25,7 +26,7 @@ from edge_embed_runtime.errors import (
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.search import Mode, Searcher
-from edge_embed_runtime.store import Entry, Store, check_header
+from edge_embed_runtime.store import Entry, Store
 
 # Passages that are embedded before their int8 codes replace the float vectors.
 EMBED_SLICE = 1024

@@ -16,19 +16,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.codes import Ids, Int8Codes, Vectors
+from edge_embed_runtime.database import (
+    APPLICATION_ID,
+    beside,
+    check_header,
+    connect_reader,
+    connect_writer,
+    translated,
+    wal_bytes,
+)
 from edge_embed_runtime.documents import Record
 from edge_embed_runtime.errors import (
     IndexDamagedError,
     IndexFileError,
     IndexFormatError,
-    IndexLockedError,
     IndexReadOnlyError,
     StorageError,
 )
@@ -36,9 +43,6 @@ from edge_embed_runtime.filters import Condition
 from edge_embed_runtime.passages import Span
 
 SCHEMA = 1
-APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
-SQLITE_MAGIC = b"SQLite format 3\x00"
-HEADER_BYTES = 100
 MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 
 # What never changes in `meta`, besides its checksum.
@@ -99,27 +103,6 @@ def _vec_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
     return zlib.crc32(code, zlib.crc32(f"{id_},{doc},{start},{stop}".encode()))
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = code & 0xFF if code is not None else None
-        if primary == sqlite3.SQLITE_FULL:
-            raise StorageError(f"{path}: the disk is full; nothing of this call was stored") from error
-        if primary == sqlite3.SQLITE_IOERR:
-            raise StorageError(f"{path}: the disk failed ({error}); nothing of this call was stored") from error
-        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise IndexDamagedError(f"{path} is damaged ({error}); restore it from a copy") from error
-        if primary == sqlite3.SQLITE_READONLY:
-            raise IndexReadOnlyError(f"{path} cannot be written ({error})") from error
-        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise IndexLockedError(f"{path} is busy ({error}); try again") from error
-        raise IndexFileError(f"{path}: {error}") from error
-
-
 class Store:
     """One open index file. Not safe for use by two threads at once: Index holds the lock."""
 
@@ -128,7 +111,7 @@ class Store:
         self.read_only = read_only
         check_header(path)
         with translated(path):
-            self._db = _connect_reader(path) if read_only else _connect_writer(path)
+            self._db = connect_reader(path) if read_only else connect_writer(path)
             try:
                 self._check_schema()
             except BaseException:
@@ -164,14 +147,14 @@ class Store:
                     db.close()
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            for orphan in _beside(path):  # the log of an index that was removed would be replayed into this one
+            for orphan in beside(path):  # the log of an index that was removed would be replayed into this one
                 orphan.unlink(missing_ok=True)
             temporary.rename(path)
             sync_folder(path.parent)
         except OSError as error:
             raise StorageError(f"{path} could not be created: {error.strerror}") from error
         finally:
-            for leftover in (temporary, *_beside(temporary)):
+            for leftover in (temporary, *beside(temporary)):
                 leftover.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -193,7 +176,7 @@ class Store:
         if self._db.execute(query).fetchall() != expected:
             raise IndexFormatError(f"{self.path} is not an edge_embed index: its tables are not ours")
         pages, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-        if pages * size > self.path.stat().st_size + _wal_bytes(self.path):
+        if pages * size > self.path.stat().st_size + wal_bytes(self.path):
             raise IndexDamagedError(
                 f"{self.path} is cut off: {self.path.stat().st_size} bytes, expected {pages * size}; "
                 "restore it from a copy"
@@ -373,76 +356,3 @@ def _checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
     if _doc_crc(id_, key, text, metadata) != crc:
         return None
     return StoredDocument(id_, key, text, json.loads(metadata))
-
-
-def _beside(path: Path) -> tuple[Path, Path]:
-    """SQLite's write-ahead log and its index, beside a database."""
-    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
-
-
-def _wal_bytes(path: Path) -> int:
-    wal, _ = _beside(path)
-    return wal.stat().st_size if wal.exists() else 0
-
-
-def check_header(path: Path) -> None:
-    """Refuse what is not an index before SQLite touches it: empty, foreign, or cut off."""
-    if not path.is_file():
-        raise IndexFormatError(f"{path} is not a file")
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-    except OSError as error:
-        raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
-    if not header:
-        raise IndexFormatError(f"{path} is empty, not an edge_embed index; remove it to make a new one")
-    ours = header[:16] == SQLITE_MAGIC and int.from_bytes(header[68:72]) == APPLICATION_ID
-    if len(header) < HEADER_BYTES or not ours:
-        raise IndexFormatError(f"{path} is not an edge_embed index; give another path")
-
-
-@contextmanager
-def _closed_on_error(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A new connection, set up; closed when the block fails."""
-    try:
-        # damaged text must reach the checksum, which then does not fit, instead of ending the query
-        db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-        for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "foreign_keys = ON"):
-            db.execute(f"PRAGMA {pragma}")
-        yield db
-    except BaseException:
-        db.close()
-        raise
-
-
-def _connect_writer(path: Path) -> sqlite3.Connection:
-    with _closed_on_error(sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)) as db:
-        (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise IndexFileError(f"{path}: this file system does not allow a write-ahead log (journal mode {mode})")
-        db.execute("PRAGMA synchronous = FULL")
-        return db
-
-
-def _connect_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection; on read-only storage, where a write-ahead log cannot be shared, an immutable one."""
-
-    def connect(option: str) -> sqlite3.Connection:
-        uri = f"file:{quote(os.fsencode(path))}?{option}"
-        opened = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
-        with _closed_on_error(opened) as db:
-            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            return db
-
-    try:
-        return connect("mode=ro")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise
-        # immutable: nobody can write while we read, so that no log is needed
-        if not _wal_bytes(path) and hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
-            return connect("immutable=1")
-        raise IndexReadOnlyError(
-            f"{path} cannot be opened: a reader shares SQLite's log with the writer, for which the folder "
-            f"{path.parent} must be writable for this user"
-        ) from error
