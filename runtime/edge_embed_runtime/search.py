@@ -90,9 +90,9 @@ class Searcher:
         elif generation == self._generation:
             return self._codes
         last = int(self._codes.ids[-1]) if len(self._codes) else 0
-        new = self._store.passages(self._embedder.dim, after=last)
-        self._codes.append(new.ids, binarize(new.codes))
-        self.damaged.update(new.damaged)
+        for new in self._store.all_passages(self._embedder.dim, after=last):
+            self._codes.append(new.ids, binarize(new.codes))
+            self.damaged.update(new.damaged)
         self._generation, self._deletions = generation, deletions
         return self._codes
 

@@ -45,6 +45,8 @@ from edge_embed_runtime.passages import Span
 SCHEMA = 1
 MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 
+# Passages that are read at once when all are: 3 MB at 384 dimensions.
+LOAD_BLOCK = 8192
 # What never changes in `meta`, besides its checksum.
 FACTS = ("fingerprint", "bundle", "dim")
 # AUTOINCREMENT: a deleted passage's id is never used again, so readers recognise what is new by its id.
@@ -297,28 +299,19 @@ class Store:
         with translated(self.path):
             return {key for (key,) in self._db.execute(query, (json.dumps(list(keys)),))}
 
-    def passages(self, dim: int, ids: Ids | None = None, after: int = 0) -> StoredPassages:
-        """Passages by id, or all with an id larger than `after`; ascending ids."""
-        if ids is None:
-            query, parameter = "WHERE id > ?", str(after)
-        else:
-            query, parameter = "WHERE id IN (SELECT value FROM json_each(?))", json.dumps(ids.tolist())
-        columns = "SELECT id, doc, start, stop, code, crc FROM vec"
-        rows = self._db.execute(f"{columns} {query} ORDER BY id", (parameter,))
-        good: list[tuple[int, int, int, int]] = []
-        blobs: list[bytes] = []
-        damaged = []
-        for id_, doc, start, stop, blob, crc in rows:
-            if len(blob) == dim + 4 and _vec_crc(id_, doc, start, stop, blob) == crc:
-                good.append((id_, doc, start, stop))
-                blobs.append(blob)
-            else:
-                damaged.append(id_)
-        raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dim + 4)
-        scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
-        numbers = np.array(good, np.int64).reshape(-1, 4)
-        spans = [(start, stop) for _, _, start, stop in good]
-        return StoredPassages(numbers[:, 0], numbers[:, 1], spans, raw[:, 4:], scales, damaged)
+    def all_passages(self, dim: int, after: int) -> Iterator[StoredPassages]:
+        """Every passage with an id larger than `after`, in blocks of ascending ids, so that memory stays bounded."""
+        query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE id > ? ORDER BY id"
+        rows = self._db.execute(query, (after,))
+        while block := rows.fetchmany(LOAD_BLOCK):
+            yield _checked_passages(block, dim)
+
+    def passages(self, dim: int, ids: Ids) -> StoredPassages:
+        """Passages by id; ascending ids."""
+        query = (
+            "SELECT id, doc, start, stop, code, crc FROM vec WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        )
+        return _checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), dim)
 
     def match(self, expression: str, count: int, where: Condition | None) -> list[tuple[int, int, float]]:
         """Passages that hold a word of an FTS5 expression: (passage id, document id, BM25), best first."""
@@ -349,6 +342,24 @@ class Store:
         """Names of metadata fields, for a message."""
         query = "SELECT DISTINCT field.key FROM doc, json_each(doc.metadata) AS field LIMIT ?"
         return [name for (name,) in self._db.execute(query, (limit,))]
+
+
+def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: int) -> StoredPassages:
+    """Rows of `vec` sorted into those whose checksum fits and those whose does not."""
+    good: list[tuple[int, int, int, int]] = []
+    blobs: list[bytes] = []
+    damaged = []
+    for id_, doc, start, stop, blob, crc in rows:
+        if len(blob) == dim + 4 and _vec_crc(id_, doc, start, stop, blob) == crc:
+            good.append((id_, doc, start, stop))
+            blobs.append(blob)
+        else:
+            damaged.append(id_)
+    raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dim + 4)
+    scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
+    numbers = np.array(good, np.int64).reshape(-1, 4)
+    spans = [(start, stop) for _, _, start, stop in good]
+    return StoredPassages(numbers[:, 0], numbers[:, 1], spans, raw[:, 4:], scales, damaged)
 
 
 def _checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
