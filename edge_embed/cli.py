@@ -13,8 +13,9 @@ import click
 from edge_embed_runtime.errors import EdgeEmbedError
 
 BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
-# Documents per commit of `add`: what an interruption can cost.
+# Documents, and about how many characters, per commit of `add`: what an interruption can cost, and what memory holds.
 ADD_BATCH = 256
+ADD_CHARACTERS = 1_000_000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="Cores to use.  [default: all allowed]")
@@ -149,7 +150,7 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
                 origin[document.key] = path
                 batch.append(document)
                 pending += len(document.text)
-                if len(batch) == ADD_BATCH:
+                if len(batch) == ADD_BATCH or pending >= ADD_CHARACTERS:
                     yield batch
                     bar.update(pending)
                     batch, pending = [], 0
