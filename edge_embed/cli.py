@@ -192,6 +192,8 @@ def search(
     from edge_embed_runtime.index import Index
 
     where = dict(map(_condition, conditions)) or None
+    if where is not None and len(where) < len(conditions):
+        raise click.BadParameter("a field is named twice", param_hint="--where")
     with Index.open(index, Embedder(bundle, threads=threads), read_only=True) as target:
         hits = target.search(query, count, where, mode)
         damaged = len(target.damaged)
@@ -332,7 +334,7 @@ def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bo
 @click.argument("path", type=click.Path())
 @json_option
 def info(path: str, as_json: bool) -> None:
-    """Verify the bundle or index at PATH and show what it holds."""
+    """Show what the bundle or index at PATH holds; a bundle is verified, its golden vectors too."""
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.errors import SourceError
 

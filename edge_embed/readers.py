@@ -140,7 +140,7 @@ def _row(path: Path, number: int, row: dict[str, Any]) -> Iterator[Document]:
 
 def _checked(document: Document, place: str) -> Document:
     try:
-        check_document(document, place)
+        check_document(document, "the row")
     except InputError as error:
         raise SourceError(f"{place}: {error}") from error
     return document

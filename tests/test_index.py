@@ -1,5 +1,6 @@
 """index.py, search.py, store.py: documents in, hits out, nothing lost."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,7 @@ from edge_embed.errors import (
     StorageError,
 )
 from edge_embed_runtime import search as search_module
+from edge_embed_runtime import store as store_module
 from edge_embed_runtime.search import fuse
 
 LANGUAGES = [
@@ -642,6 +644,91 @@ def test_damaged_facts(path: Path, index: Index, embedder: Embedder, statement: 
     db.close()
     with pytest.raises(IndexDamagedError, match="checksum"):
         Index.open(path, embedder)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("vec", "code"), ("vec", "start"), ("doc", "text"), ("doc", "metadata"), ("meta", "value")]
+)
+@pytest.mark.parametrize("value", ["NULL", "7", "x'00'", "'text'", "1.5"])
+def test_damaged_types(path: Path, index: Index, embedder: Embedder, table: str, column: str, value: str) -> None:
+    """SQLite does not enforce types when it reads; a value of another type is damage like any other."""
+    index.close()
+    loose = sqlite3.connect(path)
+    loose.execute("PRAGMA writable_schema = ON")
+    loose.execute("UPDATE sqlite_schema SET sql = replace(replace(sql, ' STRICT', ''), ' NOT NULL', '')")
+    loose.execute(
+        "UPDATE sqlite_schema SET sql = replace(sql, ', WITHOUT ROWID', ' WITHOUT ROWID') WHERE name = 'meta'"
+    )
+    loose.commit()
+    loose.close()
+    db = sqlite3.connect(path)
+    with contextlib.suppress(sqlite3.IntegrityError):
+        db.execute(f"UPDATE {table} SET {column} = {value}")
+    db.execute("PRAGMA writable_schema = ON")
+    for name, sql in sqlite3_schema().items():
+        db.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (sql, name))
+    db.commit()
+    db.close()
+    with contextlib.suppress(EdgeEmbedError), Index.open(path, embedder) as damaged:
+        for mode in ("hybrid", "vector", "text"):
+            assert damaged.search("train", mode=mode) == []  # type: ignore[arg-type]
+        with contextlib.suppress(EdgeEmbedError):
+            damaged.search("train", where={"unknown": 1})
+        assert damaged.upsert(LANGUAGES) == 4
+        assert keys(damaged.search("train to the airport", k=1)) == ["en-3"]
+
+
+def sqlite3_schema() -> dict[str, str]:
+    """The schema as an index has it."""
+    db = sqlite3.connect(":memory:")
+    for statement in store_module.DDL:
+        db.execute(statement)
+    rows = dict(db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
+    db.close()
+    return rows
+
+
+def test_damaged_look_up_table_gives_no_other_document(path: Path, index: Index, embedder: Embedder) -> None:
+    """A key that leads to another document is damage: neither is that document given, nor deleted."""
+    index.close()
+    db = sqlite3.connect(path)
+    db.execute("UPDATE doc SET key = 'other' WHERE key = 'en-1'")
+    db.execute("PRAGMA writable_schema = ON")
+    db.commit()
+    db.close()
+    with Index.open(path, embedder) as damaged:
+        with pytest.raises(IndexDamagedError):
+            damaged.get("other")
+        assert damaged.delete("other") == 1
+        assert len(damaged) == 3
+
+
+def test_deep_metadata_is_refused(index: Index) -> None:
+    """What nests too deep could be stored but not read from deep inside a program."""
+    deep: Any = "x"
+    for _ in range(100):
+        deep = [deep]
+    with pytest.raises(DocumentError, match="nested more than 64"):
+        index.add([Document("deep", "text", {"a": deep})])
+
+
+def test_damaged_best_hit_gives_way_to_the_next(path: Path, index: Index, embedder: Embedder) -> None:
+    """k=1 finds the best whole document, in every mode."""
+    index.close()
+    db = sqlite3.connect(path)
+    db.execute("UPDATE doc SET text = 'damaged' WHERE key = 'en-3'")
+    db.commit()
+    db.close()
+    with Index.open(path, embedder) as damaged:
+        for mode in ("hybrid", "vector", "text"):
+            assert len(damaged.search("the train to the airport", k=1, mode=mode)) == 1  # type: ignore[arg-type]
+
+
+def test_long_name_is_refused(tmp_path: Path, embedder: Embedder) -> None:
+    """SQLite's log and the lock need room for their endings."""
+    with pytest.raises(InputError, match="more than 200 bytes"):
+        Index.open(tmp_path / ("x" * 245), embedder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lost_sequence_gives_no_id_twice(path: Path, index: Index, embedder: Embedder) -> None:

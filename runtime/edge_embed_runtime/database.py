@@ -19,6 +19,8 @@ from edge_embed_runtime.errors import (
 APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
 SQLITE_MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES = 100
+# SQLite would replay a log that was left beside the damaged file into the copy.
+RESTORE = "restore it from a copy, after removing the files beside it that end in -wal and -shm"
 
 
 @contextmanager
@@ -26,6 +28,8 @@ def translated(path: Path) -> Iterator[None]:
     """SQLite's errors as ours."""
     try:
         yield
+    except (UnicodeDecodeError, OverflowError) as error:  # names in the schema, numbers out of range
+        raise IndexDamagedError(f"{path} is damaged; {RESTORE}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
@@ -34,7 +38,7 @@ def translated(path: Path) -> Iterator[None]:
         if primary == sqlite3.SQLITE_IOERR:
             raise StorageError(f"{path}: the disk failed ({error}); nothing of this call was stored") from error
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise IndexDamagedError(f"{path} is damaged ({error}); restore it from a copy") from error
+            raise IndexDamagedError(f"{path} is damaged ({error}); {RESTORE}") from error
         if primary == sqlite3.SQLITE_READONLY:
             raise IndexReadOnlyError(f"{path} cannot be written ({error})") from error
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -9,6 +9,7 @@ from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError
 
 MAX_KEY_CHARACTERS = 2048
+MAX_NESTING = 64
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _metadata_json(metadata: object, where: str) -> str:
     if not isinstance(metadata, Mapping):
         raise DocumentError(f"{where}: metadata is {type(metadata).__name__}, expected a dict")
     try:
-        _check_names(metadata, where)
+        _check_names(metadata, where, MAX_NESTING)
         encoded = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         encoded.encode()
     except DocumentError:
@@ -108,12 +109,14 @@ def _metadata_json(metadata: object, where: str) -> str:
     return encoded
 
 
-def _check_names(value: object, where: str) -> None:
+def _check_names(value: object, where: str, depth: int) -> None:
     """Field names, nested ones too: json.dumps would turn other keys into text without a word."""
+    if depth == 0:
+        raise DocumentError(f"{where}: metadata is nested more than {MAX_NESTING} deep")
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str) or "\x00" in name:
                 raise DocumentError(f"{where}: metadata field {name!r} is not a name: expected str without NUL")
     if isinstance(value, Mapping | list | tuple):
         for inner in value.values() if isinstance(value, Mapping) else value:
-            _check_names(inner, where)
+            _check_names(inner, where, depth - 1)

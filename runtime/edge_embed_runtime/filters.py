@@ -9,6 +9,9 @@ from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import FilterError, InputError
 
 Condition = tuple[str, list[Any]]
+EVERY: Condition = ("1", [])
+# A damaged row has no fields.
+METADATA = "CASE WHEN json_valid(doc.metadata) THEN doc.metadata ELSE '{}' END"
 
 MAX_FIELDS = 64
 # SQLite's integers end here; larger ones are stored as floating point
@@ -38,9 +41,8 @@ def has_field(field: str) -> Condition:
 
 
 def _field(test: str) -> str:
-    # Not json_extract: its path syntax cannot name every field. A damaged row has no fields.
-    metadata = "CASE WHEN json_valid(doc.metadata) THEN doc.metadata ELSE '{}' END"
-    return f"EXISTS (SELECT 1 FROM json_each({metadata}) AS field WHERE field.key = ? AND {test})"
+    # not json_extract: its path syntax cannot name every field
+    return f"EXISTS (SELECT 1 FROM json_each({METADATA}) AS field WHERE field.key = ? AND {test})"
 
 
 def _compile(field: str, value: object) -> Condition:

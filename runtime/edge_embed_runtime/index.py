@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
-from edge_embed_runtime.database import check_header
+from edge_embed_runtime.database import check_header, wal_bytes
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder, progress_bar
 from edge_embed_runtime.errors import (
@@ -30,6 +30,8 @@ from edge_embed_runtime.store import Entry, Store
 
 # Passages that are embedded before their int8 codes replace the float vectors.
 EMBED_SLICE = 1024
+# File systems take names of 255 bytes; SQLite's log and the lock beside the index add theirs.
+MAX_NAME_BYTES = 200
 
 
 class Index:
@@ -65,6 +67,8 @@ class Index:
             raise IndexFileError(f"{path} is a folder; an index is a file")
         if not path.parent.is_dir():
             raise IndexFileError(f"{path}: the folder {path.parent} does not exist")
+        if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+            raise InputError(f"the name of the index has more than {MAX_NAME_BYTES} bytes: {path.name[:40]!r}...")
         if read_only and not path.exists():
             raise IndexFileError(f"{path} does not exist")
         if path.exists():
@@ -254,7 +258,7 @@ def _stats(store: Store) -> dict[str, Any]:
         "bundle": meta["bundle"],
         "fingerprint": meta["fingerprint"],
         "generation": int(meta["generation"]),
-        "bytes": store.path.stat().st_size,
+        "bytes": store.path.stat().st_size + wal_bytes(store.path),
     }
 
 

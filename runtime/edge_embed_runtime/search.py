@@ -10,7 +10,7 @@ from edge_embed_runtime.codes import BinaryCodes, Ids, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import FilterError, InputError
-from edge_embed_runtime.filters import Condition, compile_where, has_field
+from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field
 from edge_embed_runtime.store import Store
 from edge_embed_runtime.textquery import match_expression
 
@@ -69,7 +69,7 @@ class Searcher:
             if mode != "vector":
                 rankings.append(self._by_text(query, depth, condition))
             ranking = rankings[0] if len(rankings) == 1 else fuse(rankings, depth)
-            hits = self._hits(ranking, k)
+            hits = self._hits(ranking, k, condition or EVERY)
             return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
 
     def _check_fields(self, where: Mapping[str, Any] | None, condition: Condition | None) -> None:
@@ -122,16 +122,16 @@ class Searcher:
             rows = self._store.match(expression, limit, condition)
             ranking = best_passages((doc, passage, score) for passage, doc, score in rows)
             if len(ranking) >= count or len(rows) < limit:
-                return dict(list(ranking.items())[:count])
+                return ranking
             limit *= 4
 
-    def _hits(self, ranking: Ranking, k: int) -> list[Hit]:
-        """Texts and metadata for the best k whose rows are whole."""
+    def _hits(self, ranking: Ranking, k: int, condition: Condition) -> list[Hit]:
+        """Texts and metadata for the best k whose rows are whole; a damaged look-up table lets nothing else in."""
         hits: list[Hit] = []
         pending = list(ranking.items())
         while pending and len(hits) < k:
             chosen, pending = pending[: k - len(hits)], pending[k - len(hits) :]
-            documents = self._store.documents(doc for doc, _ in chosen)
+            documents = self._store.documents((doc for doc, _ in chosen), condition)
             passages = self._store.spans(passage for _, (_, passage) in chosen)
             for doc, (score, passage) in chosen:
                 document, span = documents.get(doc), passages.get(passage)

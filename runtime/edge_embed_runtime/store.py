@@ -8,6 +8,7 @@ fts   FTS5 over the passages' texts, without a copy of them (contentless)
 
 import json
 import os
+import re
 import sqlite3
 import tempfile
 import zlib
@@ -24,6 +25,7 @@ from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.codes import Ids, Int8Codes, Vectors
 from edge_embed_runtime.database import (
     APPLICATION_ID,
+    RESTORE,
     beside,
     check_header,
     connect_reader,
@@ -39,7 +41,7 @@ from edge_embed_runtime.errors import (
     IndexReadOnlyError,
     StorageError,
 )
-from edge_embed_runtime.filters import Condition
+from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.passages import Span
 
 SCHEMA = 1
@@ -49,6 +51,9 @@ MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 LOAD_BLOCK = 8192
 # What never changes in `meta`, besides its checksum.
 FACTS = ("fingerprint", "bundle", "dim")
+COUNTERS = ("generation", "deletions")
+# Ids beyond this are damage, not growth.
+MAX_ID = 2**62
 # AUTOINCREMENT: a deleted passage's id is never used again, so readers recognise what is new by its id.
 DDL = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
@@ -180,17 +185,17 @@ class Store:
         pages, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         if pages * size > self.path.stat().st_size + wal_bytes(self.path):
             raise IndexDamagedError(
-                f"{self.path} is cut off: {self.path.stat().st_size} bytes, expected {pages * size}; "
-                "restore it from a copy"
+                f"{self.path} is cut off: {self.path.stat().st_size} bytes, expected {pages * size}; {RESTORE}"
             )
 
     def meta(self) -> dict[str, str]:
         """The facts about the index. Raises IndexDamagedError when they are not whole."""
         with translated(self.path):
             meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
-        facts = {name: meta.get(name, "") for name in FACTS}
-        counters = (meta.get("generation", ""), meta.get("deletions", ""))
-        if meta.get("crc") != _facts_crc(facts) or not all(counter.isdecimal() for counter in counters):
+        # the types are checked too: SQLite enforces them when it writes, not when it reads
+        typed = all(isinstance(meta.get(name), str) for name in (*FACTS, *COUNTERS))
+        counted = typed and all(re.fullmatch("[0-9]{1,18}", meta[name]) for name in COUNTERS)
+        if not counted or meta.get("crc") != _facts_crc(meta):
             raise IndexDamagedError(f"{self.path} is damaged (its facts do not fit their checksum)")
         return meta
 
@@ -212,7 +217,7 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                names = ("generation", "deletions") if deletes else ("generation",)
+                names = COUNTERS if deletes else COUNTERS[:1]
                 self._db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
                 self._db.execute("COMMIT")
             except BaseException:
@@ -239,6 +244,8 @@ class Store:
         db.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", (doc, record.key, record.text, record.metadata, crc))
         sequence = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'"
         (last,) = db.execute(f"SELECT max(({sequence}), (SELECT ifnull(max(id), 0) FROM vec))").fetchone()
+        if not (isinstance(last, int) and isinstance(doc, int) and max(last, doc) < MAX_ID):
+            raise IndexDamagedError(f"{self.path} is damaged (its row ids have no successor)")
         ids = list(range(last + 1, last + 1 + len(entry.spans)))
         for id_, (start, stop), code, scale in zip(ids, entry.spans, entry.codes, entry.scales, strict=True):
             blob = np.float32(scale).astype("<f4").tobytes() + code.tobytes()
@@ -251,14 +258,17 @@ class Store:
         row = self._db.execute(query, (key,)).fetchone()
         if row is None:
             return []
+        if row[1] != key:  # a damaged look-up table led to another document, which must not pay for it
+            raise IndexDamagedError(f"{self.path} is damaged (the key {key!r} leads to another document)")
         doc, whole = row[0], _checked(row)
-        passages = self._db.execute("SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)).fetchall()
-        if whole is not None:  # the words of a damaged text are not known; their entries lead nowhere from now on
-            query = "INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)"
-            self._db.executemany(query, [(id_, whole.text[start:stop]) for id_, start, stop in passages])
+        query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE doc = ?"
+        passages = self._db.execute(query, (doc,)).fetchall()
+        # the words of a damaged passage are not known; their entries lead nowhere from now on
+        known = [] if whole is None else [(row[0], whole.text[row[2] : row[3]]) for row in passages if _is_whole(row)]
+        self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
-        return [id_ for id_, _, _ in passages]
+        return [row[0] for row in passages]
 
     def counts(self) -> tuple[int, int]:
         """(documents, passages)."""
@@ -273,7 +283,7 @@ class Store:
         if row is None:
             return None
         document = _checked(row)
-        if document is None:
+        if document is None or document.key != key:
             raise IndexDamagedError(f"{self.path}: the document {key!r} is damaged (its checksum does not fit)")
         return document
 
@@ -285,12 +295,14 @@ class Store:
             if row is None or _checked(row) is None:
                 return False
             query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE doc = ?"
-            return all(_vec_crc(*row[:5]) == row[5] for row in self._db.execute(query, row[:1]))
+            passages = self._db.execute(query, row[:1]).fetchall()
+            return bool(passages) and all(map(_is_whole, passages))
 
-    def documents(self, ids: Iterable[int]) -> dict[int, StoredDocument]:
-        """Documents by id; damaged ones are left out."""
-        query = "SELECT id, key, text, metadata, crc FROM doc WHERE id IN (SELECT value FROM json_each(?))"
-        rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
+    def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
+        """Documents by id that fit a condition; damaged ones are left out."""
+        chosen = f"id IN (SELECT value FROM json_each(?)) AND {where[0]}"
+        query = f"SELECT id, key, text, metadata, crc FROM doc WHERE {chosen}"
+        rows = self._db.execute(query, (json.dumps(list(ids)), *where[1])).fetchall()
         return {document.id: document for row in rows if (document := _checked(row)) is not None}
 
     def existing(self, keys: Iterable[str]) -> set[str]:
@@ -331,17 +343,17 @@ class Store:
         """Where passages lie in their documents; damaged ones are left out."""
         query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE id IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
-        return {row[0]: (row[2], row[3]) for row in rows if _vec_crc(*row[:5]) == row[5]}
+        return {row[0]: (row[2], row[3]) for row in rows if _is_whole(row)}
 
-    def any_document(self, where: Condition = ("1", [])) -> bool:
+    def any_document(self, where: Condition = EVERY) -> bool:
         """Whether any document fits a condition."""
         query = f"SELECT 1 FROM doc WHERE {where[0]} LIMIT 1"
         return self._db.execute(query, where[1]).fetchone() is not None
 
     def fields(self, limit: int = 20) -> list[str]:
         """Names of metadata fields, for a message."""
-        query = "SELECT DISTINCT field.key FROM doc, json_each(doc.metadata) AS field LIMIT ?"
-        return [name for (name,) in self._db.execute(query, (limit,))]
+        query = f"SELECT DISTINCT field.key FROM doc, json_each({METADATA}) AS field LIMIT ?"
+        return [str(name) for (name,) in self._db.execute(query, (limit,))]
 
 
 def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: int) -> StoredPassages:
@@ -350,7 +362,7 @@ def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: in
     blobs: list[bytes] = []
     damaged = []
     for id_, doc, start, stop, blob, crc in rows:
-        if len(blob) == dim + 4 and _vec_crc(id_, doc, start, stop, blob) == crc:
+        if _is_whole((id_, doc, start, stop, blob, crc)) and len(blob) == dim + 4:
             good.append((id_, doc, start, stop))
             blobs.append(blob)
         else:
@@ -362,8 +374,14 @@ def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: in
     return StoredPassages(numbers[:, 0], numbers[:, 1], spans, raw[:, 4:], scales, damaged)
 
 
+def _is_whole(row: tuple[int, int, int, int, bytes, int]) -> bool:
+    """Whether the checksum of a row of `vec` fits."""
+    id_, doc, start, stop, code, crc = row
+    return isinstance(code, bytes) and _vec_crc(id_, doc, start, stop, code) == crc
+
+
 def _checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
     id_, key, text, metadata, crc = row
-    if _doc_crc(id_, key, text, metadata) != crc:
+    if not all(isinstance(value, str) for value in (key, text, metadata)) or _doc_crc(id_, key, text, metadata) != crc:
         return None
     return StoredDocument(id_, key, text, json.loads(metadata))
