@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -460,6 +461,37 @@ def test_full_disk_loses_nothing(index: Index, monkeypatch: pytest.MonkeyPatch) 
     assert keys(index.search("airport train", k=1)) == ["en-3"]
     db.execute("PRAGMA max_page_count = 1000000")
     assert index.add(batch) == 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """A file system of 200 KB, where this user may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)  # noqa: S607 - the system's
+
+
+@pytest.mark.parametrize("taken", range(0, 200, 8))
+def test_no_room_at_any_moment(small_disk: Path, embedder: Embedder, taken: int) -> None:
+    """Wherever in making and filling an index the disk gets full: what was acknowledged stays, and it works again."""
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(1024 * taken))
+    stored = []
+    with contextlib.suppress(StorageError), Index.open(small_disk / "n.db", embedder) as index:
+        for document in LANGUAGES:
+            index.add([document])
+            stored.append(document)
+    filler.unlink()
+    with Index.open(small_disk / "n.db", embedder) as index:
+        assert all(index.get(document.key) == document for document in stored)
+        index.upsert(LANGUAGES)
+        assert keys(index.search("train to the airport", k=1)) == ["en-3"]
+    assert taken < 160 or len(stored) < 4  # an empty index alone takes more than what is left then
+    assert sorted(p.name for p in small_disk.iterdir()) == ["n.db", "n.db.lock"]
 
 
 def test_failed_embedding_stores_nothing(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

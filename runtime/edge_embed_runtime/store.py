@@ -140,7 +140,7 @@ class Store:
                 os.close(descriptor)
                 db = sqlite3.connect(temporary, isolation_level=None)
                 try:
-                    db.execute("PRAGMA journal_mode = WAL")
+                    # No write-ahead log yet: what is copied from it when it is closed can fail without a word.
                     db.execute("PRAGMA synchronous = FULL")
                     db.execute("BEGIN")
                     for statement in DDL:
