@@ -95,7 +95,7 @@ def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("index", metavar="INDEX", type=click.Path(dir_okay=False))
+@click.argument("index", metavar="INDEX")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @bundle_option
 @threads_option
@@ -160,7 +160,7 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
 
 
 @main.command()
-@click.argument("index", metavar="INDEX", type=click.Path())
+@click.argument("index", metavar="INDEX")
 @click.argument("query")
 @click.option("-k", "count", type=int, default=10, show_default=True, help="Number of hits.")
 @click.option("--where", "conditions", metavar="KEY=VALUE", multiple=True, help="Metadata a hit must have; repeatable.")
@@ -273,7 +273,7 @@ def _replacing(target: Path) -> Iterator[Any]:
 
 @main.command()
 @click.argument("source")
-@click.argument("bundle", type=click.Path())
+@click.argument("bundle")
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
 @click.option("--source-name", help="Where the checkpoint comes from, for the manifest.  [default: the folder's name]")
 @click.option(
@@ -331,7 +331,7 @@ def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bo
 
 
 @main.command()
-@click.argument("path", type=click.Path())
+@click.argument("path")
 @json_option
 def info(path: str, as_json: bool) -> None:
     """Show what the bundle or index at PATH holds; a bundle is verified, its golden vectors too."""
@@ -370,7 +370,7 @@ def _bundle_lines(path: Path, manifest: Any) -> Iterator[str]:
 
 
 @main.command()
-@click.argument("index", metavar="INDEX", type=click.Path())
+@click.argument("index", metavar="INDEX")
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @bundle_option
 @json_option

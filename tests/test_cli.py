@@ -136,6 +136,7 @@ def test_eval(folder: Path) -> None:
         (["add", "a.db", "bad.jsonl"], "bad.jsonl, line 2: not valid JSON"),
         (["add", "a.db", "photo.jpg"], "no file of a known type"),
         (["add", "none/a.db", "notes"], "does not exist"),
+        (["add", "notes", "notes"], "is a folder"),
         (["search", "none.db", "x"], "does not exist"),
         (["search", "notes/cats.md", "x"], "not an edge_embed index"),
         (["delete", "none.db", "x"], "does not exist"),
