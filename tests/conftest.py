@@ -1,6 +1,7 @@
 """Models for the tests: the embedded default bundle, and small random checkpoints in the shape of real ones."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,15 @@ def tiny_bundle(checkpoint: Checkpoints, tmp_path: Path) -> Path:
     """An int8 bundle of the small random BERT."""
     export_model(checkpoint(), tmp_path / "tiny")
     return tmp_path / "tiny"
+
+
+def refused_after_fork(use: Callable[[], object], kind: type[Exception]) -> bool:
+    """Whether a call in a forked child raises an error of this kind that speaks of the fork."""
+    child = os.fork()
+    if child == 0:
+        try:
+            use()
+        except kind as error:
+            os._exit(0 if "fork" in str(error) else 2)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import refused_after_fork
 
 from edge_embed import Embedder
 from edge_embed.errors import InputError
@@ -129,14 +130,7 @@ def test_meaning_is_found(embedder: Embedder) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of fork with threads: that is the point
 def test_use_after_fork_is_refused(embedder: Embedder) -> None:
     """onnxruntime's threads do not survive a fork; the child gets an error instead of a hang."""
-    child = os.fork()
-    if child == 0:
-        try:
-            embedder.encode(["a"])
-        except InputError as error:
-            os._exit(0 if "fork" in str(error) else 2)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert refused_after_fork(lambda: embedder.encode(["a"]), InputError)
 
 
 class Saturating:

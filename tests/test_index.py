@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import refused_after_fork
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.demo import demo_documents
@@ -596,14 +597,7 @@ def test_reader_process_sees_a_growing_index(path: Path, embedder: Embedder) -> 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 warns of fork with threads: that is the point
 def test_use_after_fork_is_refused(index: Index) -> None:
     """SQLite connections do not survive a fork."""
-    child = os.fork()
-    if child == 0:
-        try:
-            len(index)
-        except IndexFileError as error:
-            os._exit(0 if "fork" in str(error) else 2)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert refused_after_fork(lambda: len(index), IndexFileError)
 
 
 def test_files_are_private(path: Path, index: Index) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.transformer import Pooling
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
@@ -50,7 +51,7 @@ class Checkpoint:
     tensors: dict[str, Array]
     tokenizer: dict[str, Any]
     max_tokens: int | None
-    pooling: str
+    pooling: Pooling
     dense: tuple[Dense, ...]
     prompts: dict[str, str]
     sha256: str
@@ -103,8 +104,8 @@ def _safetensors(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _pooling(config: dict[str, Any], path: Path) -> str:
-    modes = {
+def _pooling(config: dict[str, Any], path: Path) -> Pooling:
+    modes: dict[str, Pooling] = {
         "pooling_mode_mean_tokens": "mean",
         "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
         "pooling_mode_cls_token": "cls",
@@ -149,7 +150,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
     config = read_json(folder / "config.json")
-    pooling, dense = "mean", []
+    pooling: Pooling = "mean"
+    dense: list[Dense] = []
     if (folder / "modules.json").is_file():
         for module in read_json(folder / "modules.json", list):
             if not isinstance(module, dict) or not {"type", "path"} <= module.keys():

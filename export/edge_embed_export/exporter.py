@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -133,19 +134,20 @@ def export_model(
 
     progress("building the float32 graph")
     reference, contents = in_memory(None)
-    result = reference
+    embedder = Embedder(reference)
     receipt: dict[str, Any] = {}
     if precision == "int8":
         progress("calibrating and quantizing")
         result, contents = in_memory(_quantize(spec, weights, tokenizer))
         progress("measuring against float32")
         texts = calibration_texts("receipt")
-        receipt = cosine_receipt(Embedder(reference).encode(texts), Embedder(result).encode(texts))
-    vectors = Embedder(result).encode(GOLDEN_TEXTS)
+        expected, embedder = embedder.encode(texts), Embedder(result)
+        receipt = cosine_receipt(expected, embedder.encode(texts))
+    vectors = embedder.encode(GOLDEN_TEXTS)
     if not np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-3:
         raise ExportError(f"{source}: the model gives vectors that cannot be normalised; its weights are not usable")
     golden = [Golden(text, [round(float(x), 6) for x in row]) for text, row in zip(GOLDEN_TEXTS, vectors, strict=True)]
-    manifest = Manifest(**{**vars(result.manifest), "golden": golden, "receipt": receipt})
+    manifest = replace(embedder.manifest, golden=golden, receipt=receipt)
     progress(f"writing {target}")
     write_bundle(target, manifest, contents, overwrite=overwrite)
     return manifest

@@ -69,15 +69,19 @@ def check_documents(documents: Iterable[Document]) -> list[Record]:
 
 
 def check_key(key: object, what: str = "key") -> str:
-    try:
-        text = check_text(key, what)
-    except InputError as error:
-        raise DocumentError(str(error)) from None
+    text = _text(key, what)
     if not text or len(text) > MAX_KEY_CHARACTERS or "\x00" in text:
         raise DocumentError(
             f"{what} {text[:40]!r} cannot be used: expected 1 to {MAX_KEY_CHARACTERS} characters without NUL"
         )
     return text
+
+
+def _text(value: object, what: str) -> str:
+    try:
+        return check_text(value, what)
+    except InputError as error:
+        raise DocumentError(str(error)) from None
 
 
 def check_document(document: object, place: str) -> Record:
@@ -86,10 +90,7 @@ def check_document(document: object, place: str) -> Record:
         raise DocumentError(f"{place} is {type(document).__name__}, expected Document(key=..., text=...)")
     key = check_key(document.key, f"{place}: key")
     where = f"document {key!r}"
-    try:
-        text = check_text(document.text, f"{where}: text")
-    except InputError as error:
-        raise DocumentError(str(error)) from None
+    text = _text(document.text, f"{where}: text")
     if not text.strip():
         raise DocumentError(f"{where} has no text: leave it out, or give it some")
     return Record(key, text, _metadata_json(document.metadata, where))

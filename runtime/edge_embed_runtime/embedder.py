@@ -196,7 +196,7 @@ class Embedder:
             raise EdgeEmbedError(f"bundle {self.path}: the model failed on {shape} tokens: {error}") from error
         vectors: Vectors = output[:, : self.dim]
         if self.dim < self.manifest.dim:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors = _normalize(vectors)
         return vectors
 
     def _measure_golden(self) -> float:
@@ -204,9 +204,14 @@ class Embedder:
         golden = self.manifest.golden
         if not golden:
             return 1.0
-        expected = np.array([g.vector[: self.dim] for g in golden], np.float32)
-        expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-12)
+        expected = _normalize(np.array([g.vector[: self.dim] for g in golden], np.float32))
         return float((self.encode([g.text for g in golden]) * expected).sum(axis=1).min())
+
+
+def _normalize(vectors: "Vectors") -> "Vectors":
+    """Rows [n, d] brought to length 1."""
+    normalized: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return normalized
 
 
 def _load(bundle: Bundle, threads: int, *, exact: bool) -> onnxruntime.InferenceSession:

@@ -197,7 +197,8 @@ class Index:
         wanted = [check_key(key) for key in ([keys] if isinstance(keys, str) else keys)]
         with self._use(write=True):
             existing = self._store.existing(wanted)
-            self._write([], existing, show_progress=False)
+            if existing:
+                self._search.forget(self._store.write([], existing))
         return len(existing)
 
     def _write(self, records: list[Record], delete: Iterable[str], show_progress: bool) -> None:

@@ -65,6 +65,10 @@ DDL = (
     "CREATE VIRTUAL TABLE fts USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')",
 )
 
+# Whole rows, in the order in which their checksums are made.
+DOCUMENTS = "SELECT id, key, text, metadata, crc FROM doc"
+PASSAGES = "SELECT id, doc, start, stop, code, crc FROM vec"
+
 
 @dataclass(frozen=True)
 class StoredDocument:
@@ -82,7 +86,6 @@ class StoredPassages:
 
     ids: Ids
     docs: Ids
-    spans: list[Span]
     codes: Int8Codes
     scales: Vectors
     damaged: list[int]
@@ -147,7 +150,7 @@ class Store:
                         db.execute(statement)
                     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
-                    rows = {"generation": "0", "deletions": "0", **facts, "crc": _facts_crc(facts)}
+                    rows = {**dict.fromkeys(COUNTERS, "0"), **facts, "crc": _facts_crc(facts)}
                     db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
                     db.execute("COMMIT")
                 finally:
@@ -254,14 +257,14 @@ class Store:
             db.execute("INSERT INTO fts (rowid, text) VALUES (?, ?)", (id_, record.text[start:stop]))
 
     def _delete(self, key: str) -> list[int]:
-        query = "SELECT id, key, text, metadata, crc FROM doc WHERE key = ?"
+        query = f"{DOCUMENTS} WHERE key = ?"
         row = self._db.execute(query, (key,)).fetchone()
         if row is None:
             return []
         if row[1] != key:  # a damaged look-up table led to another document, which must not pay for it
             raise IndexDamagedError(f"{self.path} is damaged (the key {key!r} leads to another document)")
         doc, whole = row[0], _checked(row)
-        query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE doc = ?"
+        query = f"{PASSAGES} WHERE doc = ?"
         passages = self._db.execute(query, (doc,)).fetchall()
         # the words of a damaged passage are not known; their entries lead nowhere from now on
         known = [] if whole is None else [(row[0], whole.text[row[2] : row[3]]) for row in passages if _is_whole(row)]
@@ -279,7 +282,7 @@ class Store:
     def document(self, key: str) -> StoredDocument | None:
         """One document by key. Raises IndexDamagedError when its checksum does not fit."""
         with translated(self.path):
-            row = self._db.execute("SELECT id, key, text, metadata, crc FROM doc WHERE key = ?", (key,)).fetchone()
+            row = self._db.execute(f"{DOCUMENTS} WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         document = _checked(row)
@@ -289,19 +292,19 @@ class Store:
 
     def holds(self, record: Record) -> bool:
         """Whether a document is stored with this text and metadata, every row of it whole."""
-        query = "SELECT id, key, text, metadata, crc FROM doc WHERE key = ? AND text = ? AND metadata = ?"
+        query = f"{DOCUMENTS} WHERE key = ? AND text = ? AND metadata = ?"
         with translated(self.path):
             row = self._db.execute(query, (record.key, record.text, record.metadata)).fetchone()
             if row is None or _checked(row) is None:
                 return False
-            query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE doc = ?"
+            query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
             return bool(passages) and all(map(_is_whole, passages))
 
     def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
         """Documents by id that fit a condition; damaged ones are left out."""
         chosen = f"id IN (SELECT value FROM json_each(?)) AND {where[0]}"
-        query = f"SELECT id, key, text, metadata, crc FROM doc WHERE {chosen}"
+        query = f"{DOCUMENTS} WHERE {chosen}"
         rows = self._db.execute(query, (json.dumps(list(ids)), *where[1])).fetchall()
         return {document.id: document for row in rows if (document := _checked(row)) is not None}
 
@@ -313,16 +316,14 @@ class Store:
 
     def all_passages(self, dim: int, after: int) -> Iterator[StoredPassages]:
         """Every passage with an id larger than `after`, in blocks of ascending ids, so that memory stays bounded."""
-        query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE id > ? ORDER BY id"
+        query = f"{PASSAGES} WHERE id > ? ORDER BY id"
         rows = self._db.execute(query, (after,))
         while block := rows.fetchmany(LOAD_BLOCK):
             yield _checked_passages(block, dim)
 
     def passages(self, dim: int, ids: Ids) -> StoredPassages:
         """Passages by id; ascending ids."""
-        query = (
-            "SELECT id, doc, start, stop, code, crc FROM vec WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
-        )
+        query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
         return _checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), dim)
 
     def match(self, expression: str, count: int, where: Condition | None) -> list[tuple[int, int, float]]:
@@ -341,7 +342,7 @@ class Store:
 
     def spans(self, ids: Iterable[int]) -> dict[int, Span]:
         """Where passages lie in their documents; damaged ones are left out."""
-        query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE id IN (SELECT value FROM json_each(?))"
+        query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
         return {row[0]: (row[2], row[3]) for row in rows if _is_whole(row)}
 
@@ -358,20 +359,20 @@ class Store:
 
 def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: int) -> StoredPassages:
     """Rows of `vec` sorted into those whose checksum fits and those whose does not."""
-    good: list[tuple[int, int, int, int]] = []
+    good: list[tuple[int, int]] = []
     blobs: list[bytes] = []
     damaged = []
-    for id_, doc, start, stop, blob, crc in rows:
-        if _is_whole((id_, doc, start, stop, blob, crc)) and len(blob) == dim + 4:
-            good.append((id_, doc, start, stop))
+    for row in rows:
+        id_, doc, _, _, blob, _ = row
+        if _is_whole(row) and len(blob) == dim + 4:
+            good.append((id_, doc))
             blobs.append(blob)
         else:
             damaged.append(id_)
     raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dim + 4)
     scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
-    numbers = np.array(good, np.int64).reshape(-1, 4)
-    spans = [(start, stop) for _, _, start, stop in good]
-    return StoredPassages(numbers[:, 0], numbers[:, 1], spans, raw[:, 4:], scales, damaged)
+    numbers = np.array(good, np.int64).reshape(-1, 2)
+    return StoredPassages(numbers[:, 0], numbers[:, 1], raw[:, 4:], scales, damaged)
 
 
 def _is_whole(row: tuple[int, int, int, int, bytes, int]) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.transformer import Activation, Pooling, Spec, Weights
+from edge_embed_export.transformer import Activation, Spec, Weights
 from edge_embed_runtime.errors import ExportError
 
 # names of activations in transformers' configs -> ours
@@ -77,7 +77,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         dim=checkpoint.dense[-1].weight.shape[1] if checkpoint.dense else hidden,
         norm_eps=_epsilon(config.get("layer_norm_eps", 1e-12), checkpoint),
         activation=_known(ACTIVATIONS, str(config.get("hidden_act", "gelu")), checkpoint),
-        pooling=_pooling(checkpoint.pooling),
+        pooling=checkpoint.pooling,
         projections=tuple(projections),
     )
     return spec, weights
@@ -95,8 +95,3 @@ def _epsilon(value: object, checkpoint: Checkpoint) -> float:
     if not isinstance(value, int | float) or not 0 <= value < 1:
         raise ExportError(f"{checkpoint.folder}: layer_norm_eps is {value!r:.40}, expected a small positive number")
     return float(value)
-
-
-def _pooling(name: str) -> Pooling:
-    kinds: dict[str, Pooling] = {"mean": "mean", "mean_sqrt_len": "mean_sqrt_len", "cls": "cls", "max": "max"}
-    return kinds[name]
