@@ -1,4 +1,5 @@
-"""Build the texts that ship with edge_embed: calibration and receipt texts of the exporter, the corpus of the demo.
+"""Build the texts that ship with edge_embed: calibration and receipt texts of the exporter, its judged set, the corpus
+of the demo.
 
     python bench/make_texts.py DATA_DIR      # DATA_DIR holds xquad/{en,de,es,zh,hi} and banking77
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # texts per source: (calibration, receipt)
 XQUAD = {"en": (48, 40), "de": (4, 4), "es": (4, 4), "zh": (4, 4), "hi": (4, 4)}
 BANKING = (64, 72)
+JUDGED_QUERIES = 300
 DEMO_PER_LABEL = 2
 
 
@@ -24,6 +26,19 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(lines.encode(), 9, mtime=0))
     print(f"{path.relative_to(ROOT)}: {len(records)} texts, {path.stat().st_size:,} bytes")
+
+
+def judged(folder: Path, pick: random.Random) -> list[dict[str, Any]]:
+    """Every English paragraph of XQuAD, and some of the questions with the paragraphs that answer them."""
+    corpus = [json.loads(line) for line in gzip.decompress((folder / "corpus.jsonl.gz").read_bytes()).splitlines()]
+    queries = [json.loads(line) for line in (folder / "queries.jsonl").read_text("utf-8").splitlines()]
+    relevant: dict[str, list[str]] = {}
+    for line in (folder / "qrels.tsv").read_text("utf-8").splitlines()[1:]:
+        query, document, _ = line.split("\t")
+        relevant.setdefault(query, []).append(document)
+    chosen = pick.sample(queries, JUDGED_QUERIES)
+    documents = [{"id": row["_id"], "text": row["text"]} for row in corpus]
+    return documents + [{"id": q["_id"], "text": q["text"], "relevant": relevant[q["_id"]]} for q in chosen]
 
 
 def banking(path: Path) -> list[tuple[str, str]]:
@@ -44,6 +59,8 @@ def main(data: Path) -> None:
     texts += [{"part": "calibration", "text": text} for text in chosen[: BANKING[0]]]
     texts += [{"part": "receipt", "text": text} for text in chosen[BANKING[0] :]]
     write(ROOT / "export/edge_embed_export/data/texts.jsonl.gz", texts)
+
+    write(ROOT / "export/edge_embed_export/data/judged.jsonl.gz", judged(data / "xquad" / "en", random.Random(1)))  # noqa: S311
 
     by_label: dict[str, list[str]] = {}
     for label, text in banking(data / "banking77" / "test.tsv"):

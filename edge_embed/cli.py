@@ -3,28 +3,20 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge_embed.benchmark.cli import bench
+from edge_embed.options import bundle_option, json_option, show, threads_option
 from edge_embed_runtime.errors import EdgeEmbedError
 
-BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
 # Documents, and about how many characters, per commit of `add`: what an interruption can cost, and what memory holds.
 ADD_BATCH = 256
 ADD_CHARACTERS = 1_000_000
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-threads_option = click.option("--threads", type=click.IntRange(1), help="Cores to use.  [default: all allowed]")
-bundle_option = click.option(
-    "--bundle",
-    metavar="FOLDER",
-    envvar=BUNDLE_VARIABLE,
-    help=f"Bundle to embed with, or {BUNDLE_VARIABLE} in the environment.  [default: the embedded one]",
-)
 
 
 class Commands(click.Group):
@@ -51,15 +43,6 @@ class Commands(click.Group):
 @click.version_option(package_name="edge-embed", prog_name="edge-embed")
 def main() -> None:
     """Embed and search text on this machine: no server, no network."""
-
-
-def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]]) -> None:
-    """Print a result for a machine or for a person."""
-    if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False))
-    else:
-        for line in text():
-            click.echo(line)
 
 
 def _shorten(text: str, width: int) -> str:
@@ -277,12 +260,40 @@ def _replacing(target: Path) -> Iterator[Any]:
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
 @click.option("--source-name", help="Where the checkpoint comes from, for the manifest.  [default: the folder's name]")
 @click.option(
-    "--precision", type=click.Choice(["int8", "fp32"]), default="int8", show_default=True, help="Of the weights."
+    "--precision",
+    type=click.Choice(["int8", "int4", "fp32"]),
+    default="int8",
+    show_default=True,
+    help="How weights are stored; int4 computes in int8.",
+)
+@click.option(
+    "--table",
+    type=click.Choice(["int8", "int4", "int3"]),
+    default="int8",
+    show_default=True,
+    help="How rows of the embedding table are stored; frequent tokens keep int8.",
+)
+@click.option("--search", is_flag=True, help="Search for the most faithful way to quantize each layer's input.")
+@click.option("--recipes", metavar="BUNDLE", help="Quantize as this bundle was, instead of searching again.")
+@click.option(
+    "--floor",
+    type=click.FloatRange(-1, 1),
+    help="Lowest mean cosine to the float model to accept.  [default: 0.995 for int8, 0.95 for int4]",
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @json_option
 def export(
-    source: str, bundle: str, name: str | None, source_name: str | None, precision: str, force: bool, as_json: bool
+    source: str,
+    bundle: str,
+    name: str | None,
+    source_name: str | None,
+    precision: str,
+    table: str,
+    search: bool,
+    recipes: str | None,
+    floor: float | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Export SOURCE, a sentence-transformers folder, to the folder BUNDLE.
 
@@ -296,6 +307,10 @@ def export(
         name=name,
         source_name=source_name,
         precision=precision,
+        table=table,
+        search=search,
+        recipes=recipes,
+        floor=floor,
         overwrite=force,
         progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
     )
@@ -313,8 +328,9 @@ def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bo
     DATA_DIR holds corpus.jsonl (or .gz), queries.jsonl, and qrels.tsv or qrels/test.tsv.
     """
     from edge_embed.embedder import Embedder
-    from edge_embed.evaluate import FIGURES, read_judged_set
     from edge_embed.evaluate import evaluate as run
+    from edge_embed.evaluate import read_judged_set
+    from edge_embed_quantize.receipt import FIGURES
 
     judged = read_judged_set(data_dir)
     result = run(judged, Embedder(bundle, threads=threads), show_progress=True)
@@ -366,7 +382,15 @@ def _bundle_lines(path: Path, manifest: Any) -> Iterator[str]:
     yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
     for section in ("prompts", "quantization", "codes", "receipt", "provenance"):
         for key, value in getattr(manifest, section).items():
-            yield f"  {section:<13} {key}: {value}"
+            if key != "recipes":  # a line for every layer, which --json shows
+                yield f"  {section:<13} {key}: {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    """{"a": 1, "b": {"c": 2}} -> a 1, b (c 2)."""
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{k} ({_plain(v)})" if isinstance(v, dict) else f"{k} {v}" for k, v in value.items())
 
 
 @main.command()
@@ -388,3 +412,6 @@ def delete(index: str, keys: tuple[str, ...], bundle: str | None, as_json: bool)
     show({"deleted": deleted, "not_found": missing}, as_json, lambda: [f"{index}: {deleted} deleted"])
     if missing:
         raise InputError(f"not in the index: {', '.join(missing)}")
+
+
+main.add_command(bench)

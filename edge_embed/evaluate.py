@@ -2,29 +2,20 @@
 
 import gzip
 import json
-import math
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_embed_runtime.codes import binarize, hamming, quantize_int8, score_int8
+from edge_embed_quantize.receipt import DEPTH, rank_tiers, score
+from edge_embed_runtime.codes import quantize_int8
 from edge_embed_runtime.documents import Record
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.index import Index
 from edge_embed_runtime.search import Mode
-
-DEPTH = 10
-FIGURES = ("ndcg@10", "recall@10", "mrr@10")
-
-Qrels = Mapping[str, Mapping[str, int]]
-Ranked = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -96,25 +87,6 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     return judgements
 
 
-def score(ranked: Ranked, judgements: Qrels) -> dict[str, float]:
-    """nDCG@10 (gain = grade, as trec_eval has it), recall@10 and MRR@10, each the mean over the queries."""
-    totals = dict.fromkeys(FIGURES, 0.0)
-    for query, grades in judgements.items():
-        # some collections judge with negative grades: as much worth as none
-        gains = [max(0, grades.get(document, 0)) for document in ranked[query][:DEPTH]]
-        ideal = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
-        relevant = sum(grade > 0 for grade in grades.values())
-        first = next((rank for rank, gain in enumerate(gains, start=1) if gain > 0), None)
-        totals["ndcg@10"] += _dcg(gains) / _dcg(ideal)
-        totals["recall@10"] += sum(gain > 0 for gain in gains) / relevant
-        totals["mrr@10"] += 1 / first if first else 0.0
-    return {name: total / len(judgements) for name, total in totals.items()}
-
-
-def _dcg(gains: Sequence[int]) -> float:
-    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
-
-
 def evaluate(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False) -> dict[str, dict[str, float]]:
     """Figures by tier: float, int8, binary, binary+int8, text, hybrid; each with `bytes_per_vector`.
 
@@ -125,21 +97,9 @@ def evaluate(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = Fal
     texts = [judged.documents[key] for key in keys]
     vectors = embedder.encode_document(texts, show_progress=show_progress)
     asked = embedder.encode_query([judged.queries[query] for query in queries])
+    ranked = rank_tiers(keys, vectors, queries, asked)
+    bytes_per_vector = ranked["binary"][1] + ranked["int8"][1]
     codes, scales = quantize_int8(vectors)
-    bits = np.ascontiguousarray(binarize(codes).T)
-    words = binarize(asked)
-
-    def exact(scores: Callable[[int], NDArray[Any]]) -> Ranked:
-        return {
-            query: [keys[j] for j in np.argsort(-scores(i), kind="stable")[:DEPTH]] for i, query in enumerate(queries)
-        }
-
-    dim = embedder.dim
-    ranked: dict[str, tuple[Ranked, int]] = {
-        "float": (exact(lambda i: vectors @ asked[i]), 4 * dim),
-        "int8": (exact(lambda i: score_int8(codes, scales, asked[i])), dim + 4),
-        "binary": (exact(lambda i: -hamming(bits, words[i]).astype(np.int32)), bits.nbytes // len(keys)),
-    }
     with tempfile.TemporaryDirectory() as folder, Index.open(Path(folder) / "eval.db", embedder) as index:
         # the index refuses documents without text; they can be found by no query anyhow
         full = [i for i, text in enumerate(texts) if text]
@@ -150,9 +110,9 @@ def evaluate(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = Fal
             scales[full],
         )
         tiers: dict[str, tuple[Mode, int]] = {
-            "binary+int8": ("vector", bits.nbytes // len(keys) + dim + 4),
+            "binary+int8": ("vector", bytes_per_vector),
             "text": ("text", 0),
-            "hybrid": ("hybrid", bits.nbytes // len(keys) + dim + 4),
+            "hybrid": ("hybrid", bytes_per_vector),
         }
         for tier, (mode, size) in tiers.items():
             found = {q: [hit.key for hit in index.search(judged.queries[q], DEPTH, mode=mode)] for q in queries}

@@ -11,7 +11,8 @@ import pytest
 
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
-from edge_embed_export import export_model
+from edge_embed_export import export_model, exporter, quantizing
+from edge_embed_quantize.table import CompactTable, unpack
 
 WORDS = ["the", "a", "bank", "of", "river", "money", "at", "is", "in", "to", "and", "cat", "dog", "house", "garden",
          "water", "night", "day", "red", "blue"]  # fmt: skip
@@ -152,6 +153,21 @@ def checkpoint(tmp_path: Path) -> Checkpoints:
     return write
 
 
+@pytest.fixture
+def whole_receipt() -> None:
+    """Exports of this test measure what they measure for users, `short_receipt` or not."""
+
+
+@pytest.fixture
+def short_receipt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports measure themselves on a few texts."""
+    if "whole_receipt" not in request.fixturenames:
+        judged, texts = quantizing.records("judged"), quantizing.calibration_texts
+        monkeypatch.setattr(exporter, "calibration_texts", lambda part: texts(part)[::32])
+        monkeypatch.setattr(exporter, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
+        monkeypatch.setattr(exporter, "SPEED_ROUNDS", 1)
+
+
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """The embedded default bundle."""
@@ -180,3 +196,9 @@ def refused_after_fork(use: Callable[[], object], kind: type[Exception]) -> bool
             os._exit(0 if "fork" in str(error) else 2)
         os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def rows_of(table: CompactTable) -> np.ndarray[Any, Any]:
+    """Every row [vocab, n] that an embedding table in few bits stands for."""
+    others = unpack(table.planes).astype(np.float32) - 2 ** (table.bits - 1)
+    return (np.vstack([table.frequent, others]) * table.scale.astype(np.float32))[table.place.astype(int)]

@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ import pytest
 from conftest import refused_after_fork
 
 from edge_embed import Embedder
-from edge_embed.errors import InputError
-from edge_embed_export.exporter import calibration_texts
+from edge_embed.errors import EdgeEmbedError, GoldenError, InputError
+from edge_embed_export.quantizing import calibration_texts
 from edge_embed_runtime import embedder as module
-from edge_embed_runtime.embedder import batches, pad
+from edge_embed_runtime.bundle import read_bundle
+from edge_embed_runtime.embedder import batches, make_session, pad
 
 
 @pytest.fixture(scope="module")
@@ -133,34 +136,128 @@ def test_use_after_fork_is_refused(embedder: Embedder) -> None:
     assert refused_after_fork(lambda: embedder.encode(["a"]), InputError)
 
 
-class Saturating:
-    """A session on a CPU whose 8-bit products saturate: vectors are off."""
+def test_probe_is_one_product_of_a_prepacked_weight() -> None:
+    """The probe's bytes are those that onnx writes for this model, and the answer is that of integer arithmetic."""
+    from onnx import TensorProto, checker, helper
 
-    def __init__(self, session: Any) -> None:
-        self.session = session
+    inner, outer = module.PROBE_SHAPE
+    weight = np.full((inner, outer), 127, np.int8)
+    node = helper.make_node("MatMulIntegerToFloat", ["x", "w", "one", "one"], ["y"], domain="com.microsoft")
+    graph = helper.make_graph(
+        [node],
+        "probe",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, ["m", inner])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["m", outer])],
+        [
+            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+            helper.make_tensor("w", TensorProto.INT8, weight.shape, weight.tobytes(), raw=True),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, ir_version=10, opset_imports=opsets)
+    checker.check_model(model)
+    assert model.SerializeToString() == module.PROBE
+    x = np.full((4, inner), 255, np.uint8)
+    fast, exact = (make_session(module.PROBE, 1, exact=form).run(None, {"x": x})[0] for form in (False, True))
+    # the exact form is right on any CPU, and float32 holds a sum as small as this
+    assert np.array_equal(exact, x.astype(np.int64) @ weight)
+    assert module.products_saturate() == (not np.array_equal(fast, exact))
+
+
+class Session:
+    """A session of one form on a made-up CPU: what it gets wrong is made wrong here."""
+
+    def __init__(self, session: Any, probe: bool, wrong: bool) -> None:
+        self.session, self.probe, self.wrong = session, probe, wrong
 
     def run(self, outputs: None, feed: dict[str, Any]) -> list[Any]:
-        (vectors,) = self.session.run(outputs, feed)
-        off = vectors + np.float32(0.01) * np.sign(vectors)
-        return [off / np.linalg.norm(off, axis=1, keepdims=True)]
+        (found,) = self.session.run(outputs, feed)
+        if self.probe:
+            return [np.where(self.wrong, 32 * 32767, 64 * 255 * 127) + 0 * found]
+        off = found + np.float32(0.01 * self.wrong) * np.sign(found)
+        return [off / np.linalg.norm(off, axis=1, keepdims=True) if self.wrong else found]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
 
 
-def test_exact_products_where_fast_ones_saturate(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU that does not reproduce the golden vectors with the fast kernels is given the exact ones."""
-    original, forms = module.make_session, []
+Cpu = Callable[..., list[bool]]
 
-    def make_session(model: Any, threads: int, *, exact: bool = False) -> Any:
-        forms.append(exact)
-        session = original(model, threads, exact=exact)
-        return session if exact else Saturating(session)
 
-    monkeypatch.setattr(module, "make_session", make_session)
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cpu]:
+    """Pretends a CPU: cpu(probe=True, wrong={False}) is one whose fast products saturate, in the probe and in models.
+
+    Gives the list of the forms in which models were loaded: [False, True] for the fast one, then the exact one.
+    """
+
+    original = module.make_session
+
+    def pretend(*, probe: bool, wrong: set[bool]) -> list[bool]:
+        forms = []
+
+        def make_session(model: Any, threads: int, *, exact: bool = False) -> Any:
+            session = original(model, threads, exact=True)  # right on any CPU
+            if model is module.PROBE:
+                return Session(session, True, probe)
+            forms.append(exact)
+            return Session(session, False, exact in wrong)
+
+        monkeypatch.setattr(module, "make_session", make_session)
+        module.products_saturate.cache_clear()
+        return forms
+
+    yield pretend
+    module.products_saturate.cache_clear()
+
+
+def test_exact_products_where_the_probe_saturates(embedder: Embedder, cpu: Cpu) -> None:
+    """Such a CPU loads the exact form and nothing else; one that multiplies right, the fast form."""
     texts = ["a text", "another, a little longer than the first"]
-    assert np.array_equal(Embedder(threads=1).encode(texts), embedder.encode(texts))
-    assert forms == [False, True]
+    for saturates in (True, False):
+        forms = cpu(probe=saturates, wrong={not saturates})
+        made = Embedder(threads=1)
+        assert (forms, made.exact) == ([saturates], saturates)
+        assert np.abs(made.encode(texts) - embedder.encode(texts)).max() < 1e-5
+
+
+def test_probe_decides_without_golden_vectors(tiny_bundle: Path, cpu: Cpu) -> None:
+    """A bundle without golden texts gets the form that the CPU needs, too."""
+    loaded = read_bundle(tiny_bundle)
+    bare = replace(loaded, manifest=replace(loaded.manifest, golden=[]))
+    for saturates in (True, False):
+        forms = cpu(probe=saturates, wrong=set())
+        made = Embedder(bare)
+        assert (forms, made.golden_cosine) == ([saturates], 1.0)
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_golden_vectors_have_the_last_word(embedder: Embedder, cpu: Cpu, saturates: bool) -> None:
+    """Where the form chosen does not reproduce them the other one is loaded; where neither does, none is used."""
+    forms = cpu(probe=saturates, wrong={saturates})
+    made = Embedder(threads=1)
+    assert forms == [saturates, not saturates]
+    assert (made.exact, made.golden_cosine >= 0.999) == (not saturates, True)
+    assert np.abs(made.encode(["a text"]) - embedder.encode(["a text"])).max() < 1e-5
+    cpu(probe=saturates, wrong={False, True})
+    with pytest.raises(GoldenError, match=r"cosine 0\.\d+"):
+        Embedder(threads=1)
+
+
+def test_cpu_is_probed_once(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second embedder of the process asks the probe no more."""
+    cpu(probe=True, wrong=set())
+    assert module.products_saturate()
+    monkeypatch.setattr(module, "make_session", None)
+    assert module.products_saturate()
+
+
+def test_probe_that_fails_is_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An onnxruntime built without the operator is told, not passed on."""
+    monkeypatch.setattr(module, "PROBE", b"no model")
+    module.products_saturate.cache_clear()
+    with pytest.raises(EdgeEmbedError, match="cannot multiply int8 matrices"):
+        Embedder(threads=1)
 
 
 def test_batches_keep_the_budget() -> None:
@@ -191,3 +288,35 @@ def test_progress_bar_goes_to_a_terminal(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "embedding" in captured.err
+
+
+def test_a_failing_batch_among_several_threads(monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
+    """What goes wrong in a thread reaches the caller, and the batches that wait are not run."""
+    embedder = Embedder(threads=2)
+    runs: list[int] = []
+
+    def run(rows: list[Any]) -> Any:
+        runs.append(len(rows))
+        raise EdgeEmbedError("the model failed")
+
+    monkeypatch.setattr(embedder, "_run", run)
+    with pytest.raises(EdgeEmbedError, match="the model failed"):
+        embedder.encode(texts * 20, batch_tokens=128)
+    assert len(runs) < len(texts) * 20 / 2
+
+
+def test_threads_share_the_budget_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads hold as many padded tokens as one does, and get equal shares of little work."""
+    embedder = Embedder(threads=2)
+    original, tokens = embedder._run, []
+
+    def run(rows: list[Any]) -> Any:
+        tokens.append(len(rows) * max(map(len, rows)))
+        return original(rows)
+
+    monkeypatch.setattr(embedder, "_run", run)
+    embedder.encode(["one two three four"] * 200)
+    assert max(tokens) <= module.BATCH_TOKENS / 2
+    tokens.clear()
+    embedder.encode(["one two three four"] * 16)
+    assert tokens == [48, 48]

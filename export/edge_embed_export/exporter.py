@@ -1,34 +1,33 @@
 """From a checkpoint folder to a verified bundle."""
 
-import gzip
-import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+import statistics
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.families import read_family
-from edge_embed_export.transformer import Spec, Weights, build, input_name, prepare
-from edge_embed_quantize.calibrate import Recipe, channel_maxima, quantize_layers
-from edge_embed_quantize.linear import Int8Linear
-from edge_embed_quantize.receipt import cosine_receipt
+from edge_embed_export.quantizing import Quantized, Quantizer, calibration_texts, read_recipes, records
+from edge_embed_export.transformer import Spec, build, prepare
+from edge_embed_quantize.receipt import cosine_receipt, rank_tiers, score
+from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Golden, Manifest, file_records, write_bundle
-from edge_embed_runtime.embedder import Embedder, batches, make_session, pad
-from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
+from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.errors import BundleFormatError, ExportError, FidelityError, InputError
+from edge_embed_runtime.machine import cpu_model
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
 
-PRECISIONS = ("int8", "fp32")
-
-# SmoothQuant strengths, chosen by mean cosine to fp32 (bench/fidelity.py): inputs of attention and of the first
-# feed-forward layer follow a layer norm and have outlier channels; the context of attention has few.
-NORM_SMOOTHING = 0.75
-CONTEXT_SMOOTHING = 0.5
+# The lowest mean cosine to float32 over the receipt texts that is written without being told to.
+FLOORS = {"int8": 0.995, "int4": 0.95, "fp32": 0.0}
+PRECISIONS = tuple(FLOORS)
+SPEED_ROUNDS = 3
 
 GOLDEN_TEXTS = (
     "edge_embed turns text into vectors on small machines.",
@@ -38,54 +37,6 @@ GOLDEN_TEXTS = (
 )
 
 
-def _recipes(spec: Spec) -> dict[str, Recipe]:
-    """How each linear layer's input is quantized.
-
-    The second feed-forward layer's input has outliers that differ from token to token: it gets one scale per row.
-    """
-    down = "positive row" if spec.activation in ("gelu", "gelu_tanh", "relu") else "row"
-    kinds = {
-        "query": Recipe("static", NORM_SMOOTHING),
-        "key": Recipe("static", NORM_SMOOTHING),
-        "value": Recipe("static", NORM_SMOOTHING),
-        "up": Recipe("static", NORM_SMOOTHING),
-        "down": Recipe(down),
-    }
-    recipes = {}
-    for name in spec.linears:
-        layer, part = name.rsplit(".", 1)
-        if part == "out":
-            recipes[name] = Recipe("static", CONTEXT_SMOOTHING, fold_into=f"{layer}.value")
-        else:
-            recipes[name] = kinds.get(part, Recipe("row"))
-    return recipes
-
-
-def calibration_texts(part: str) -> list[str]:
-    """Texts that ship with the exporter; `part` is "calibration" or "receipt" (no text is in both)."""
-    raw = files("edge_embed_export").joinpath("data/texts.jsonl.gz").read_bytes()
-    records = (json.loads(line) for line in gzip.decompress(raw).decode().splitlines())
-    return [record["text"] for record in records if record["part"] == part]
-
-
-def _feeds(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterable[dict[str, Any]]:
-    rows = [tokenizer.encode(text) for text in texts]
-    for batch in batches([len(row) for row in rows], batch_tokens=1024):
-        yield pad([rows[i] for i in batch])
-
-
-def _quantize(spec: Spec, weights: Weights, tokenizer: Tokenizer) -> dict[str, Int8Linear]:
-    session = make_session(build(spec, weights, observe=True).SerializeToString(), threads=1)
-    recipes = _recipes(spec)
-    observed = list(dict.fromkeys(input_name(name) for name in recipes))
-    maxima = channel_maxima(
-        lambda outputs, feed: session.run(list(outputs), feed),
-        observed,
-        _feeds(tokenizer, calibration_texts("calibration")),
-    )
-    return quantize_layers(weights, recipes, maxima, input_name)
-
-
 def export_model(
     source: str | os.PathLike[str],
     bundle: str | os.PathLike[str],
@@ -93,6 +44,10 @@ def export_model(
     name: str | None = None,
     source_name: str | None = None,
     precision: str = "int8",
+    table: str = "int8",
+    search: bool = False,
+    recipes: str | os.PathLike[str] | None = None,
+    floor: float | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
@@ -102,15 +57,19 @@ def export_model(
                the folders of its pooling and dense modules
     name:      the bundle's name; None means the name of the folder `bundle`
     source_name: where the checkpoint comes from, for the manifest; None means the folder's name
-    precision: "int8", or "fp32" for a reference to compare with
+    precision: "int8"; "int4" stores weights in four bits and computes in int8; "fp32" is a reference to compare with
+    table:     the embedding table's rows: "int8", or "int4" or "int3" for tokens that are not frequent
+    search:    try several ways to quantize at every place and keep the best (two minutes for MiniLM)
+    recipes:   a bundle, or its manifest.json, whose recipes are taken instead: the same result without the search
+    floor:     the lowest mean cosine to float32 to accept; None means what FLOORS says
     progress:  called with a line of text before each step
 
     Raises SourceError for a missing or malformed file, UnsupportedModelError for an unknown architecture, ExportError
-    for a checkpoint that cannot be exported. Nothing is written then.
+    for a checkpoint that cannot be exported, FidelityError (an ExportError) below the floor. Nothing is written then.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}, expected one of {PRECISIONS}")
+    _check_options(precision, table, search, recipes)
     source, target = Path(source), Path(bundle)
+    given = None if recipes is None else read_recipes(Path(recipes))
     progress(f"reading {source}")
     checkpoint = read_checkpoint(source)
     spec, raw_weights = read_family(checkpoint)
@@ -126,31 +85,108 @@ def export_model(
             "they do not belong together"
         )
 
-    def in_memory(layers: dict[str, Int8Linear] | None) -> tuple[Bundle, dict[str, bytes]]:
-        model = build(spec, weights, layers).SerializeToString()
-        contents = {MODEL: model, TOKENIZER: tokenizer_bytes}
-        manifest = _manifest(name or target.absolute().name, source_name, checkpoint, spec, layers, contents)
-        return Bundle(target, manifest, model, tokenizer_bytes), contents
+    def in_memory(quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
+        graph = build(spec, weights)
+        if quantized is not None:
+            graph = build(spec, quantized.weights, quantized.layers, quantized.table)
+        contents = {MODEL: graph.SerializeToString(), TOKENIZER: tokenizer_bytes}
+        name_ = name or target.absolute().name
+        manifest = _manifest(name_, source_name, checkpoint, spec, quantized, contents)
+        return Embedder(Bundle(target, manifest, contents[MODEL], tokenizer_bytes), threads=1), contents
 
     progress("building the float32 graph")
     reference, contents = in_memory(None)
-    embedder = Embedder(reference)
-    receipt: dict[str, Any] = {}
-    if precision == "int8":
-        progress("calibrating and quantizing")
-        result, contents = in_memory(_quantize(spec, weights, tokenizer))
-        progress("measuring against float32")
-        texts = calibration_texts("receipt")
-        expected, embedder = embedder.encode(texts), Embedder(result)
-        receipt = cosine_receipt(expected, embedder.encode(texts))
-    vectors = embedder.encode(GOLDEN_TEXTS)
-    if not np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-3:
-        raise ExportError(f"{source}: the model gives vectors that cannot be normalised; its weights are not usable")
-    golden = [Golden(text, [round(float(x), 6) for x in row]) for text, row in zip(GOLDEN_TEXTS, vectors, strict=True)]
+    embedder = reference
+    _check_usable(reference, source)
+    if precision != "fp32":
+        progress("calibrating")
+        quantizer = Quantizer(spec, weights, tokenizer)
+        chosen = given
+        if chosen is None:
+            chosen = quantizer.search(progress) if search else quantizer.default_recipes()
+        progress("rounding weights")
+        embedder, contents = in_memory(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
+    progress("measuring fidelity, retrieval and speed")
+    receipt = _receipt(reference, embedder)
+    lowest = FLOORS[precision] if floor is None else floor
+    reached = receipt["cosine_to_fp32"]["mean"]
+    if not reached >= lowest:  # NaN is no fidelity either
+        raise FidelityError(
+            f"{source}: the {precision} bundle has a mean cosine of {reached} to the float32 model, the floor is "
+            f"{lowest}; nothing was written. A lower floor accepts it"
+        )
+    golden = [
+        Golden(text, [round(float(x), 6) for x in row])
+        for text, row in zip(GOLDEN_TEXTS, embedder.encode(GOLDEN_TEXTS), strict=True)
+    ]
     manifest = replace(embedder.manifest, golden=golden, receipt=receipt)
     progress(f"writing {target}")
     write_bundle(target, manifest, contents, overwrite=overwrite)
     return manifest
+
+
+def _check_options(precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}, expected one of {PRECISIONS}")
+    if table not in TABLE_BITS:
+        raise InputError(f"table is {table!r}, expected one of {tuple(TABLE_BITS)}")
+    if precision == "fp32" and (table != "int8" or search or recipes is not None):
+        raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
+    if search and recipes is not None:
+        raise InputError("search finds recipes and recipes gives them: choose one")
+
+
+def _check_usable(embedder: Embedder, source: Path) -> None:
+    lengths = np.linalg.norm(embedder.encode(GOLDEN_TEXTS), axis=1)
+    if not np.abs(lengths - 1).max() < 1e-3:
+        raise ExportError(f"{source}: the model gives vectors that cannot be normalised; its weights are not usable")
+
+
+def _receipt(reference: Embedder, embedder: Embedder) -> dict[str, Any]:
+    """What the bundle is worth: fidelity, retrieval at each storage tier, size, and speed on this machine."""
+    measured = calibration_texts("receipt")
+    expected, slow = _timed(reference, measured)
+    vectors, fast = _timed(embedder, measured)
+    rows = records("judged")
+    documents = [row for row in rows if "relevant" not in row]
+    queries = [row for row in rows if "relevant" in row]
+    judgements = {row["id"]: dict.fromkeys(row["relevant"], 1) for row in queries}
+
+    def retrieval(model: Embedder) -> dict[str, float]:
+        found = rank_tiers(
+            [row["id"] for row in documents],
+            model.encode_document([row["text"] for row in documents]),
+            [row["id"] for row in queries],
+            model.encode_query([row["text"] for row in queries]),
+        )
+        return {tier: round(score(ranked, judgements)["ndcg@10"], 4) for tier, (ranked, _) in found.items()}
+
+    return {
+        **cosine_receipt(expected, vectors),
+        "retrieval": {
+            "set": f"XQuAD, English: {len(documents)} paragraphs, {len(queries)} questions",
+            "ndcg@10": retrieval(embedder),
+            "ndcg@10_fp32": retrieval(reference)["float"],
+        },
+        "bytes": sum(record.size for record in embedder.manifest.files.values()),
+        "speed": {
+            "tokens_per_cpu_second": fast,
+            "tokens_per_cpu_second_fp32": slow,
+            "threads": 1,
+            "cpu": cpu_model(),
+        },
+    }
+
+
+def _timed(embedder: Embedder, measured: list[str]) -> tuple[NDArray[np.float32], int]:
+    """Vectors, and tokens per CPU second: the median of some rounds, to three digits."""
+    tokens = sum(len(embedder.tokenizer.encode(text)) for text in measured)
+    seconds = []
+    for _ in range(SPEED_ROUNDS):
+        start = time.process_time()
+        vectors = embedder.encode(measured)
+        seconds.append(time.process_time() - start)
+    return vectors, int(float(f"{tokens / max(statistics.median(seconds), 1e-9):.3g}"))
 
 
 def _manifest(
@@ -158,17 +194,10 @@ def _manifest(
     source_name: str | None,
     checkpoint: Checkpoint,
     spec: Spec,
-    layers: dict[str, Int8Linear] | None,
+    quantized: Quantized | None,
     contents: dict[str, bytes],
 ) -> Manifest:
-    quantization = {"weights": "float32", "activations": "float32", "embedding_table": "float32"}
-    if layers is not None:
-        quantization = {
-            "weights": "int8, one scale per output channel",
-            "activations": "uint8, static; second feed-forward layer: one scale per row",
-            "embedding_table": "int8, one scale per row",
-            "smoothing": f"SmoothQuant {NORM_SMOOTHING} after norms, {CONTEXT_SMOOTHING} before the output projection",
-        }
+    float32: dict[str, Any] = dict.fromkeys(("weights", "activations", "embedding_table"), "float32")
     return Manifest(
         name=name,
         files=file_records(contents),
@@ -179,11 +208,12 @@ def _manifest(
             "family": checkpoint.architecture,
             "layers": spec.layers,
             "hidden": spec.hidden,
+            "intermediate": spec.intermediate,
             "heads": spec.heads,
             "vocab": spec.vocab,
         },
         prompts=checkpoint.prompts,
-        quantization=quantization,
+        quantization=float32 if quantized is None else quantized.describe(),
         codes={"int8": "symmetric, one scale per vector", "binary": "sign"},
         provenance={
             "source": source_name or checkpoint.folder.resolve().name,

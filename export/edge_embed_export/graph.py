@@ -1,11 +1,13 @@
 """Writing an ONNX graph from arrays: a thin layer over onnx.helper that keeps names short and initializers in order."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_quantize.linear import Int8Linear, RowActivation
+from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
 
 # Fixed, so that the same arrays give the same bytes whatever onnx release writes them.
 IR_VERSION = 10
-OPSET = 17
+OPSET = 21  # the first with QuantizeLinear in blocks, here one block per row
 MICROSOFT_OPSET = 1
+
+# onnx.TensorProto's numbers of types, for Cast
+FLOAT, INT8, INT32 = 1, 3, 6
+
+
+Planes = Sequence[tuple[int, NDArray[np.uint8]]]
 
 
 class Graph:
@@ -46,31 +54,31 @@ class Graph:
         return output
 
     def linear(self, x: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> str:
-        """x [..., n] @ weight [n, m] + bias [m] in float32."""
-        y = self.op("MatMul", x, self.constant(f"{name}.weight", weight))
-        return y if bias is None else self.op("Add", y, self.constant(f"{name}.bias", bias))
+        """x [tokens, n] @ weight [n, m] + bias [m] in float32."""
+        inputs = [x, self.constant(f"{name}.weight", weight)]
+        return self.op("Gemm", *inputs, *([] if bias is None else [self.constant(f"{name}.bias", bias)]))
 
     def int8_input(self, x: str, layer: Int8Linear, name: str) -> tuple[str, str | None]:
-        """Quantize x for one or several linear layers; gives (uint8 codes, row scales or None)."""
+        """Quantize x for one or several linear layers; gives (uint8 codes, row scales [tokens, 1] or None)."""
         if layer.smooth is not None:
             x = self.op("Mul", x, self.constant(f"{name}.smooth", (1 / layer.smooth).astype(np.float32)))
         activation = layer.activation
         zero_point = self.scalar(activation.zero_point, "uint8")
         if not isinstance(activation, RowActivation):
             return self.op("QuantizeLinear", x, self.scalar(activation.scale), zero_point), None
-        magnitude = self.op("Abs", x) if activation.signed else x
-        row = self.op("ReduceMax", magnitude, axes=[-1], keepdims=1)
-        row = self.op("Max", row, self.scalar(1e-6))
-        x = self.op("Div", x, row)
-        return self.op("QuantizeLinear", x, self.scalar(1 / activation.levels), zero_point), row
+        largest = self.op("ReduceMax", self.op("Abs", x), self.shape(-1), keepdims=1)
+        # a row of zeros has scale 0 and so codes without meaning, which int8_matmul multiplies by 0
+        row = self.op("Mul", largest, self.scalar(1 / activation.levels))
+        zero_points = self.op("Expand", zero_point, self.op("Shape", row))
+        return self.op("QuantizeLinear", x, row, zero_points, axis=1, block_size=len(layer.weight)), row
 
     def int8_matmul(self, codes: str, row: str | None, layer: Int8Linear, name: str) -> str:
         """The product of quantized activations with an int8 weight, back in float32, with its bias."""
         activation = layer.activation
-        scale = 1 / activation.levels if isinstance(activation, RowActivation) else activation.scale
+        scale = 1.0 if isinstance(activation, RowActivation) else activation.scale
         inputs = [
             codes,
-            self.constant(f"{name}.weight", layer.weight),
+            self.int8_weight(layer, name),
             self.scalar(scale),
             self.constant(f"{name}.scale", layer.weight_scale),
             self.scalar(activation.zero_point, "uint8"),
@@ -83,6 +91,51 @@ class Graph:
             y = self.op("Mul", y, row)
             y = y if bias is None else self.op("Add", y, bias)
         return y
+
+    def int8_weight(self, layer: Int8Linear, name: str) -> str:
+        """The weight [n, m]; one stored in four bits is turned to int8 by onnxruntime when it loads the model."""
+        if layer.stored is None:
+            return self.constant(f"{name}.weight", layer.weight)
+        n, m = layer.weight.shape
+        groups = len(layer.stored.multipliers)
+        codes = self.unpack(f"{name}.weight", layer.stored.planes, 4)
+        codes = self.op("Reshape", codes, self.shape(groups, n // groups, m))
+        multipliers = self.constant(f"{name}.multipliers", layer.stored.multipliers[:, None, :])
+        return self.op("Reshape", self.op("Mul", codes, multipliers), self.shape(n, m))
+
+    def unpack(self, name: str, planes: Planes, bits: int, ids: str | None = None) -> str:
+        """Codes of a few bits, packed by `table.pack`, as int8 around 0; with `ids` only those rows."""
+        codes, shift = "", 0
+        for width, packed in planes:
+            plane = self.constant(f"{name}.{width}bit", packed)
+            plane = plane if ids is None else self.op("Gather", plane, ids)
+            parts = []
+            for start in range(0, 8, width):
+                part = plane
+                if start:
+                    part = self.op("BitShift", part, self.scalar(start, "uint8"), direction="RIGHT")
+                if start + width < 8:
+                    part = self.op("BitwiseAnd", part, self.scalar(2**width - 1, "uint8"))
+                parts.append(part)
+            whole = self.op("Concat", *parts, axis=-1)
+            if shift:
+                whole = self.op("BitShift", whole, self.scalar(shift, "uint8"), direction="LEFT")
+            codes = self.op("BitwiseOr", codes, whole) if codes else whole
+            shift += width
+        return self.op("Sub", self.op("Cast", codes, to=INT8), self.scalar(2 ** (bits - 1), "int8"))
+
+    def compact_rows(self, table: CompactTable, ids: str) -> str:
+        """Rows of an embedding table, float [..., n], of ids of any shape."""
+        place = self.op("Cast", self.op("Gather", self.constant("embedding.place", table.place), ids), to=INT32)
+        count = self.scalar(len(table.frequent), "int32")
+        last = self.scalar(len(table.frequent) - 1, "int32")
+        frequent = self.op("Gather", self.constant("embedding.word", table.frequent), self.op("Min", place, last))
+        beyond = self.op("Max", self.op("Sub", place, count), self.scalar(0, "int32"))
+        other = self.unpack("embedding.word", table.planes, table.bits, beyond)
+        is_frequent = self.op("Unsqueeze", self.op("Less", place, count), self.shape(-1))
+        rows = self.op("Cast", self.op("Where", is_frequent, frequent, other), to=FLOAT)
+        scale = self.op("Gather", self.constant("embedding.scale", table.scale), place)
+        return self.op("Mul", rows, self.op("Cast", scale, to=FLOAT))
 
     def model(self, outputs: dict[str, list[str | int] | None], producer: str) -> "onnx.ModelProto":
         """The finished model: inputs `input_ids` and `attention_mask` (int64 [batch, sequence]), float outputs."""

@@ -10,49 +10,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Codes = NDArray[np.int8]
 
 # Scales found by calibration are rounded up to a multiple of 2^(1/16), so that the last bits of a float, which differ
-# from CPU to CPU, do not change a bundle's bytes.
+# from CPU to CPU, do not change them.
 STEPS_PER_OCTAVE = 16
 
 
 @dataclass(frozen=True)
 class StaticActivation:
-    """x is stored as round(x / scale) + 128 in uint8; `scale` comes from calibration."""
+    """x is stored as round(x / scale) + zero_point in uint8; both come from calibration."""
 
     scale: float
     zero_point: int = 128
 
+    def simulate(self, x: Array) -> Array:
+        """x as the integer product sees it."""
+        codes = np.clip(np.rint(x / self.scale) + self.zero_point, 0, 255)
+        return np.asarray((codes - self.zero_point) * self.scale, np.float32)
+
 
 @dataclass(frozen=True)
 class RowActivation:
-    """x is divided by its row's largest value, then stored as round(x * levels) + zero_point in uint8.
+    """x is divided by its row's largest magnitude, then stored as round(x * 127) + 128 in uint8."""
 
-    Of `signed` rows the largest magnitude counts (zero point 128, 127 levels). The others come from an activation
-    with a small negative part (GELU: never under -0.17), where the largest value counts and the zero point is low,
-    which leaves 200 levels for the positive part.
-    """
+    levels: int = 127
+    zero_point: int = 128
 
-    signed: bool
+    def simulate(self, x: Array) -> Array:
+        """x as the integer product sees it."""
+        row = np.maximum(np.abs(x).max(axis=-1, keepdims=True), 1e-12) / self.levels
+        return np.asarray(np.rint(x / row) * row, np.float32)
 
-    @property
-    def levels(self) -> int:
-        return 127 if self.signed else 200
 
-    @property
-    def zero_point(self) -> int:
-        return 128 if self.signed else 55
+@dataclass(frozen=True)
+class Int4Storage:
+    """An int8 weight [n, m] as it is stored: codes of four bits, packed, times multipliers int8 [n / group, m]."""
+
+    planes: list[tuple[int, NDArray[np.uint8]]]
+    multipliers: Codes
 
 
 @dataclass(frozen=True)
 class Int8Linear:
     """y = dequantize(quantize(x / smooth) @ weight) + bias, shapes x [..., n], weight int8 [n, m], bias [m]."""
 
-    weight: NDArray[np.int8]
+    weight: Codes
     weight_scale: Array
     bias: Array | None
     activation: StaticActivation | RowActivation
-    smooth: Array | None
+    smooth: Array | None = None
+    stored: Int4Storage | None = None
 
 
 def snap(values: Array | float, steps: int = STEPS_PER_OCTAVE) -> Array:
@@ -61,14 +69,21 @@ def snap(values: Array | float, steps: int = STEPS_PER_OCTAVE) -> Array:
     return np.exp2(exponents).astype(np.float32)
 
 
-def quantize_weight(weight: Array) -> tuple[NDArray[np.int8], Array]:
-    """Quantize [n, m] to int8 with one scale per output channel [m], symmetric: -127..127.
+def weight_scale(weight: Array) -> Array:
+    """Scale per output channel [m] of a weight [n, m] in -127..127: -128 is left out, so both sides are alike."""
+    return np.asarray(np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127, np.float32)
 
-    -128 is left out so that the range is the same on both sides.
-    """
-    scale = np.maximum(np.abs(weight).max(axis=0), 1e-12).astype(np.float32) / np.float32(127)
-    codes = np.rint(weight / scale).astype(np.int8)
-    return codes, scale
+
+def quantize_weight(weight: Array) -> tuple[Codes, Array]:
+    """Quantize [n, m] to int8 with one scale per output channel [m], each weight to its nearest code."""
+    scale = weight_scale(weight)
+    return np.rint(weight / scale).astype(np.int8), scale
+
+
+def quantize_rows(table: Array) -> tuple[Codes, Array]:
+    """Quantize an embedding table [n, m] to int8 with one scale per row [n, 1]."""
+    codes, scale = quantize_weight(np.ascontiguousarray(table.T))
+    return np.ascontiguousarray(codes.T), scale[:, None]
 
 
 def smoothing(activation_max: Array, weight: Array, strength: float) -> Array:
@@ -81,9 +96,3 @@ def smoothing(activation_max: Array, weight: Array, strength: float) -> Array:
     weight_max = np.maximum(np.abs(weight).max(axis=1), 1e-5)
     factor = activation_max**strength / weight_max ** (1 - strength)
     return snap(factor / np.exp(np.log(factor).mean()), steps=2)
-
-
-def quantize_rows(table: Array) -> tuple[NDArray[np.int8], Array]:
-    """Quantize an embedding table [n, m] to int8 with one scale per row [n, 1]."""
-    codes, scale = quantize_weight(np.ascontiguousarray(table.T))
-    return np.ascontiguousarray(codes.T), scale[:, None]

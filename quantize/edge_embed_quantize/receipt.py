@@ -1,11 +1,20 @@
 """What quantization lost, in figures that go into the manifest."""
 
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.codes import binarize, hamming, quantize_int8, score_int8
+
 Vectors = NDArray[np.float32]
+Qrels = Mapping[str, Mapping[str, int]]
+Ranked = Mapping[str, Sequence[str]]
+
+DEPTH = 10
+FIGURES = ("ndcg@10", "recall@10", "mrr@10")
 
 
 def cosine_receipt(reference: Vectors, vectors: Vectors) -> dict[str, Any]:
@@ -15,4 +24,46 @@ def cosine_receipt(reference: Vectors, vectors: Vectors) -> dict[str, Any]:
     return {
         "texts": len(cosines),
         "cosine_to_fp32": {key: round(float(value), 4) for key, value in figures.items()},
+    }
+
+
+def score(ranked: Ranked, judgements: Qrels) -> dict[str, float]:
+    """nDCG@10 (gain = grade, as trec_eval has it), recall@10 and MRR@10, each the mean over the queries."""
+    totals = dict.fromkeys(FIGURES, 0.0)
+    for query, grades in judgements.items():
+        # some collections judge with negative grades: as much worth as none
+        gains = [max(0, grades.get(document, 0)) for document in ranked[query][:DEPTH]]
+        ideal = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
+        relevant = sum(grade > 0 for grade in grades.values())
+        first = next((rank for rank, gain in enumerate(gains, start=1) if gain > 0), None)
+        totals["ndcg@10"] += _dcg(gains) / _dcg(ideal)
+        totals["recall@10"] += sum(gain > 0 for gain in gains) / relevant
+        totals["mrr@10"] += 1 / first if first else 0.0
+    return {name: total / len(judgements) for name, total in totals.items()}
+
+
+def _dcg(gains: Sequence[int]) -> float:
+    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, start=1))
+
+
+def rank_tiers(
+    keys: Sequence[str], vectors: Vectors, queries: Sequence[str], asked: Vectors
+) -> dict[str, tuple[Ranked, int]]:
+    """The best documents of each query by storage tier - float, int8, binary - with bytes per vector.
+
+    keys, vectors:  the documents, [n] and [n, dim]
+    queries, asked: the queries, [q] and [q, dim]
+    """
+    dim = vectors.shape[1]
+    codes, scales = quantize_int8(vectors)
+    bits = np.ascontiguousarray(binarize(codes).T)
+    words = binarize(asked)
+
+    def best(scores: Callable[[int], NDArray[Any]]) -> Ranked:
+        return {q: [keys[j] for j in np.argsort(-scores(i), kind="stable")[:DEPTH]] for i, q in enumerate(queries)}
+
+    return {
+        "float": (best(lambda i: vectors @ asked[i]), 4 * dim),
+        "int8": (best(lambda i: score_int8(codes, scales, asked[i])), dim + 4),
+        "binary": (best(lambda i: -hamming(bits, words[i]).astype(np.int32)), bits.nbytes // len(keys)),
     }

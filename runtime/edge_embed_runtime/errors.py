@@ -19,6 +19,7 @@ EdgeEmbedError
 │   └── BundleMismatchError the index holds vectors of another bundle
 ├── StorageError          the disk is full or failed; what was committed is still there
 ├── ExportError           a checkpoint that cannot become a bundle
+│   ├── FidelityError     an int8 or int4 model too far from the float model
 │   └── UnsupportedModelError an architecture that the exporter does not know
 └── MissingExtraError     a package of an optional extra is not installed (also an ImportError)
 
@@ -100,6 +101,10 @@ class StorageError(EdgeEmbedError):
 
 class ExportError(EdgeEmbedError):
     """A checkpoint that cannot become a bundle."""
+
+
+class FidelityError(ExportError):
+    """The quantized model is further from the float model than the floor allows."""
 
 
 class UnsupportedModelError(ExportError):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -53,3 +54,15 @@ def seconds_since_start() -> float | None:
         return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
+
+
+def cpu_model() -> str:
+    """What the system calls the processor, or the kind of machine where it gives no name (most ARM Linux)."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in {"model name", "Model", "Hardware"}:
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

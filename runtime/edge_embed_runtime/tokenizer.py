@@ -102,7 +102,11 @@ class Tokenizer:
     @property
     def largest_id(self) -> int:
         """The largest token id that can come out of `encode`."""
-        return int(max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0))
+        return max(self.vocabulary().values(), default=0)
+
+    def vocabulary(self) -> dict[str, int]:
+        """Token to id, added tokens included."""
+        return dict(self._tokenizer.get_vocab(with_added_tokens=True))
 
     def encode(self, text: str) -> TokenIds:
         """Token ids [n] of a text with its special tokens, n <= max_tokens. Text beyond the limit is left out."""

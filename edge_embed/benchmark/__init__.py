@@ -1,0 +1,19 @@
+"""`edge-embed bench encode`: our embedder against other runtimes with the same weights and the same texts.
+
+cli.py       the command line
+encode.py    the whole run, as one dict that goes to JSON
+plan.py      settings, texts, cases, and the weights that everyone gets
+lengths.py   real texts cut to token lengths
+adapters.py  each runtime behind one small interface: convert, load, encode
+peers.py     the list of them, what each needs, where its files go
+machine.py   the CPU and the versions
+children.py  processes of their own: threads fixed before imports, crashes reported
+worker.py    what runs in such a process
+measure.py   interleaved timing, cosines, bits
+peak.py      the integer peak of the core
+table.py     the result as text
+plot.py      the result as an SVG bar chart
+
+What it does not measure: the time to load (beside `seconds_to_first_vectors`), retrieval quality (`edge-embed eval`),
+texts longer than the model's limit.
+"""

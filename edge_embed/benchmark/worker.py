@@ -1,0 +1,110 @@
+"""What a child process does: python -m edge_embed.benchmark.worker JOB.json; one JSON object per line on stdout."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge_embed.benchmark import measure, peers
+from edge_embed.benchmark.adapters import Loaded, Source
+from edge_embed.benchmark.children import one_line
+from edge_embed_runtime.machine import peak_rss_bytes, seconds_since_start
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def prepare(job: dict[str, Any], _: Say) -> None:
+    """Make one artefact; the folder gets its name when it is complete."""
+    artefact = peers.ARTEFACTS[job["artefact"]]
+    folder = Path(job["folder"])
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    artefact.make(Source(**job["source"]), partial, Path(job["after"]))
+    if not folder.is_dir():  # another run may have made it meanwhile
+        partial.rename(folder)
+
+
+def reference(job: dict[str, Any], _: Say) -> None:
+    """Vectors of all texts, saved as .npy; only of a candidate that reads the tokens that we read."""
+    import numpy as np
+
+    loaded = load(job, job["candidate"])
+    measure.check_tokens(loaded, job["texts"], job["tokens"])
+    vectors = measure.encode_in_calls(loaded.encode, job["texts"], job["batch"])
+    np.save(job["output"], measure.check_vectors(vectors, (len(job["texts"]), job["source"]["dim"])))
+
+
+def memory(job: dict[str, Any], say: Say) -> None:
+    """Memory of one candidate that has loaded and has encoded some texts, with all that it imports."""
+    load(job, job["candidate"]).encode(job["texts"])
+    say({"peak_rss_bytes": peak_rss_bytes(), "private_bytes": private_bytes(), "seconds": seconds_since_start()})
+
+
+def timing(job: dict[str, Any], say: Say) -> None:
+    """Every candidate in this process, interleaved."""
+    loaded: dict[str, Loaded] = {}
+
+    def attempt(name: str, action: Callable[..., Any], *arguments: Any) -> Any:
+        """The action's result; a candidate that fails is reported and left out from then on."""
+        say({"candidate": name})
+        try:
+            return action(*arguments)
+        except Exception as error:  # noqa: BLE001 - whatever a peer raises is its result
+            say({"lost": name, "reason": describe(error)})
+            loaded.pop(name, None)
+            return None
+
+    for name in job["candidates"]:
+        candidate = attempt(name, load, job, name)
+        if candidate is not None:
+            loaded[name] = candidate
+        say({"step": 1})
+    measure.run(job, loaded, attempt, say)
+
+
+def load(job: dict[str, Any], name: str) -> Loaded:
+    folder = Path(job["folders"].get(name, ""))
+    return peers.candidate(name).load(Source(**job["source"]), folder, job["threads"])
+
+
+def private_bytes() -> int | None:
+    """Memory that this process shares with no other (Linux), or None."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
+
+
+def describe(error: BaseException) -> str:
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+JOBS: dict[str, Callable[[dict[str, Any], Say], None]] = {
+    "prepare": prepare,
+    "reference": reference,
+    "memory": memory,
+    "timing": timing,
+}
+
+
+def main() -> None:
+    """Run the job; what libraries print goes to stderr."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
+        os.dup2(2, 1)
+
+        def say(message: dict[str, Any]) -> None:
+            output.write(json.dumps(message) + "\n")
+            output.flush()
+
+        job = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+        try:
+            JOBS[job["kind"]](job, say)
+        except Exception as error:  # noqa: BLE001 - the parent reports it
+            say({"failed": describe(error)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Rounding weights so that a layer's outputs, not its weights, stay close (GPTQ, arXiv:2210.17323)."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_quantize.linear import Array, Codes, weight_scale
+
+Wide = NDArray[np.float64]
+
+# Share of the mean diagonal added to the diagonal, so that channels which calibration hardly saw are not trusted.
+DAMPING = 0.02
+# Rows that are rounded before the rest is corrected for all of them at once.
+BLOCK = 64
+# int4: the multipliers of a group are whole numbers up to this.
+LARGEST_MULTIPLIER = 17
+
+
+def _round(weight: Array, gram: Wide, code: Callable[[int, Wide], Wide], block: int) -> Wide:
+    """Round row by row of [n, m]; what a row is off by is made up for in the rows not yet rounded.
+
+    gram: x^T x [n, n] of the layer's inputs, which says how rows stand in for each other
+    code: the rounded form of row i, in the weight's own units, given what is left of the weight [n, m]
+    """
+    rest = weight.astype(np.float64)
+    gram = gram + np.eye(len(gram)) * max(DAMPING * float(np.diag(gram).mean()), 1e-12)
+    inverse = np.linalg.inv(gram)
+    spread = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    rounded = np.empty_like(rest)
+    for start in range(0, len(rest), block):
+        end = min(start + block, len(rest))
+        errors = np.empty((end - start, rest.shape[1]))
+        for i in range(start, end):
+            rounded[i] = code(i, rest)
+            errors[i - start] = (rest[i] - rounded[i]) / spread[i, i]
+            rest[i + 1 : end] -= np.outer(spread[i, i + 1 : end], errors[i - start])
+        rest[end:] -= spread[start:end, end:].T @ errors
+    return rounded
+
+
+def round_int8(weight: Array, gram: Wide) -> tuple[Codes, Array]:
+    """Weight [n, m] to int8 codes in -127..127 and one scale per output channel [m]; gram [n, n] of its inputs."""
+    scale = weight_scale(weight)
+    order = np.argsort(
+        -np.diag(gram), kind="stable"
+    )  # what matters most is rounded while most can still make up for it
+    inner = scale.astype(np.float64)
+    rounded = _round(
+        weight[order],
+        gram[np.ix_(order, order)],
+        lambda i, rest: np.clip(np.rint(rest[i] / inner), -127, 127) * inner,
+        BLOCK,
+    )
+    codes = np.empty(weight.shape, np.int8)
+    codes[order] = np.rint(rounded / inner).astype(np.int8)
+    return codes, scale
+
+
+def round_int4(weight: Array, gram: Wide, group: int) -> tuple[Codes, Codes, Array]:
+    """Weight [n, m] to codes in -8..7 [n, m], multipliers [n / group, m] and one scale per output channel [m].
+
+    code * multiplier is an int8 code (down to -128 here): four bits are how the weight is stored, eight how it is
+    computed with. A group is `group` inputs of one output channel; n must be a multiple of it.
+    """
+    scale = weight_scale(weight)
+    inner = scale.astype(np.float64)
+    multipliers = np.empty((len(weight) // group, weight.shape[1]))
+
+    def code(i: int, rest: Wide) -> Wide:
+        if i % group == 0:
+            multipliers[i // group] = _multipliers(rest[i : i + group] / inner)
+        multiplier = multipliers[i // group]
+        four = np.clip(np.rint(rest[i] / inner / multiplier), -8, 7)
+        return np.asarray(np.clip(four * multiplier, -127, 127) * inner)
+
+    rounded = _round(weight, gram, code, group)
+    eight = np.rint(rounded / inner)
+    four = np.rint(eight / np.repeat(multipliers, group, axis=0))
+    return four.astype(np.int8), multipliers.astype(np.int8), scale
+
+
+def _multipliers(codes: Wide) -> Wide:
+    """The multiplier per column of [group, m] that loses least."""
+    largest = np.abs(codes).max(axis=0)
+    best, least = np.ones(codes.shape[1]), np.full(codes.shape[1], np.inf)
+    for share in np.linspace(0.5, 1, 11):
+        multiplier = np.clip(np.rint(largest * share / 7.5), 1, LARGEST_MULTIPLIER)
+        error = ((np.clip(np.rint(codes / multiplier), -8, 7) * multiplier - codes) ** 2).sum(axis=0)
+        best, least = np.where(error < least, multiplier, best), np.minimum(error, least)
+    return best
