@@ -133,7 +133,8 @@ class Graph:
         beyond = self.op("Max", self.op("Sub", place, count), self.scalar(0, "int32"))
         other = self.unpack("embedding.word", table.planes, table.bits, beyond)
         is_frequent = self.op("Unsqueeze", self.op("Less", place, count), self.shape(-1))
-        rows = self.op("Cast", self.op("Where", is_frequent, frequent, other), to=FLOAT)
+        # not every onnxruntime that we support has Where for int8
+        rows = self.op("Where", is_frequent, self.op("Cast", frequent, to=FLOAT), self.op("Cast", other, to=FLOAT))
         scale = self.op("Gather", self.constant("embedding.scale", table.scale), place)
         return self.op("Mul", rows, self.op("Cast", scale, to=FLOAT))
 
