@@ -174,6 +174,11 @@ def test_errors_are_one_line(folder: Path, arguments: list[str], message: str) -
         ["search", "a.db"],
         ["search", "a.db", "x", "--mode", "magic"],
         ["search", "a.db", "x", "--where", "lang"],
+        ["search", "a.db", "x", "--where", "=en"],
+        ["search", "a.db", "x", "--where", "lang=en", "--where", "lang=de"],
+        ["search", "a.db", "x", "--where", "year>1", "--where", "year>2"],
+        ["search", "a.db", "x", "--where-json", "lang=en"],
+        ["search", "a.db", "x", "--where-json", '{"lang": "en", "lang": "de"}'],
         ["encode", "none.txt"],
         ["demo", "--threads", "0"],
     ],
@@ -183,10 +188,40 @@ def test_wrong_usage_exits_with_2(folder: Path, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--where", "year>=2021"], {"t1"}),
+        (["--where", "year>2021"], set()),
+        (["--where", "year<=2021", "--where", "year>2020"], {"t1"}),
+        (["--where", "year<2021"], set()),
+        (["--where", "lang!=de"], {"t1", "s1", "notes/cats.md", "notes/money.txt"}),
+        (["--where", "lang!=de", "--where", "lang!=en"], {"notes/cats.md", "notes/money.txt"}),
+        (["--where", "lang>de", "--where", "$key>t"], {"t1"}),
+        (["--where", "$key=t2"], {"t2"}),
+        (["--where-json", '{"$or": [{"year": {"$lt": 2022}}, {"lang": "de"}]}'], {"t1", "t2"}),
+        (["--where-json", '{"$key": {"$prefix": "notes/"}}'], {"notes/cats.md", "notes/money.txt"}),
+        (["--where-json", '{"lang": {"$in": ["en"]}}', "--where", "$key!=t1"], {"s1"}),
+    ],
+)
+def test_where(folder: Path, arguments: list[str], expected: set[str]) -> None:
+    """Signs are operators of `where`; conditions of both options must all fit."""
+    run("add", "a.db", "notes")
+    assert {
+        hit["key"] for hit in run_json("search", "a.db", "train", "--mode", "vector", *arguments)["hits"]
+    } == expected
+
+
 def test_bad_search_options(folder: Path) -> None:
     """k under 1, unknown fields and an empty query are errors of the search, not of the usage."""
     run("add", "a.db", "notes")
-    for arguments in (["x", "-k", "0"], ["x", "--where", "color=red"], ["  "]):
+    for arguments in (
+        ["x", "-k", "0"],
+        ["x", "--where", "color=red"],
+        ["x", "--where", "year>null"],
+        ["x", "--where-json", "[]"],
+        ["  "],
+    ):
         assert run("search", "a.db", *arguments).exit_code == 1
 
 

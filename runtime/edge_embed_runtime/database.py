@@ -7,20 +7,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import (
     IndexDamagedError,
     IndexFileError,
     IndexFormatError,
     IndexLockedError,
     IndexReadOnlyError,
+    InputError,
     StorageError,
 )
 
 APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
 SQLITE_MAGIC = b"SQLite format 3\x00"
 HEADER_BYTES = 100
+# File systems take names of 255 bytes; SQLite's log and the lock beside the index add theirs.
+MAX_NAME_BYTES = 200
 # SQLite would replay a log that was left beside the damaged file into the copy.
 RESTORE = "restore it from a copy, after removing the files beside it that end in -wal and -shm"
+
+
+def locate(path: object, *, must_exist: bool) -> Path:
+    """The path of an index, before anything is opened. Raises IndexFileError or InputError where none can be."""
+    checked = check_path(path, "the index")
+    if checked.is_dir():
+        raise IndexFileError(f"{checked} is a folder; an index is a file")
+    if not checked.parent.is_dir():
+        raise IndexFileError(f"{checked}: the folder {checked.parent} does not exist")
+    if len(os.fsencode(checked.name)) > MAX_NAME_BYTES:
+        raise InputError(f"the name of the index has more than {MAX_NAME_BYTES} bytes: {checked.name[:40]!r}...")
+    if must_exist and not checked.exists():
+        raise IndexFileError(f"{checked} does not exist")
+    return checked
 
 
 @contextmanager

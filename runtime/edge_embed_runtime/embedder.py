@@ -303,12 +303,12 @@ def _load(bundle: Bundle, *, exact: bool) -> onnxruntime.InferenceSession:
 
 
 @contextmanager
-def progress_bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, show: bool, label: str = "embedding") -> Iterator[Callable[[int], None]]:
     """A bar on stderr that counts texts, where that is a terminal; click is imported only when one is shown."""
     if not show or not total or not sys.stderr.isatty():
         yield lambda _: None
         return
     import click
 
-    with click.progressbar(length=total, label="embedding", file=sys.stderr) as bar:
+    with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
         yield bar.update

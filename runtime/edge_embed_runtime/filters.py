@@ -1,8 +1,23 @@
-"""`where`: conditions on metadata as SQL."""
+r"""`where`: conditions on metadata and keys as SQL.
 
-import json
+{"lang": "en"}                                 the field is "en"; the same as {"lang": {"$eq": "en"}}
+{"year": {"$gte": 2000, "$lt": 2020}}          $gt, $gte, $lt, $lte: number with number, text with text by code point
+{"lang": {"$in": ["en", "de"]}}, {"$nin": []}  one of these values, none of them; an empty list holds no value
+{"lang": {"$ne": "en"}}                        not "en"; a document without the field fits $ne and $nin
+{"title": {"$prefix": "The "}}                 a text that begins so, to the letter
+{"draft": {"$exists": False}}                  the field is absent; {"draft": None} is JSON's null, which is a value
+{"$key": {"$prefix": "notes/"}}                the document's key: as a text field that every document has
+{"$and": [...]}, {"$or": [...]}, {"$not": {}}  of such dicts; the entries of one dict must all fit
+
+Values are str, int, float, bool or None. '1', 1 and true are three values, and 1 equals 1.0. Whole numbers of 64 bits
+are compared exactly, larger ones as floating point. A NUL in metadata counts as U+FFFD, as in HTML and Markdown. Field
+names are taken literally, but for those of "$" and a letter, which are kept for operators.
+"""
+
 import math
-from collections.abc import Mapping
+import re
+import reprlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge_embed_runtime.checks import check_text
@@ -10,50 +25,214 @@ from edge_embed_runtime.errors import FilterError, InputError
 
 Condition = tuple[str, list[Any]]
 EVERY: Condition = ("1", [])
-# A damaged row has no fields.
-METADATA = "CASE WHEN json_valid(doc.metadata) THEN doc.metadata ELSE '{}' END"
+# A damaged row has no fields. SQLite before 3.45 cuts texts off at an escaped NUL; \\ is replaced first, so that what
+# looks like that escape is one.
+METADATA = r"""CASE WHEN NOT json_valid(doc.metadata) THEN '{}' WHEN instr(doc.metadata, '\u0000')
+ THEN replace(replace(doc.metadata, '\\', '\u005c'), '\u0000', '\ufffd') ELSE doc.metadata END"""
 
 MAX_FIELDS = 64
+# Bounds on a whole `where`, far inside SQLite's: expressions 1000 deep, 32,766 parameters, 100 places on the parser's
+# stack, of which a level takes up to 6.
+MAX_NESTING = 8
+MAX_CONDITIONS = 256
+MAX_VALUES = 10_000
+MAX_CHARACTERS = 1_000_000
 # SQLite's integers end here; larger ones are stored as floating point
 MAX_INTEGER = 2**63
 
+RANGES = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+NEGATED = {"$ne": "$eq", "$nin": "$in"}
+OPERATORS = ("$eq", "$ne", *RANGES, "$in", "$nin", "$prefix", "$exists")
+COMBINED = ("$and", "$or", "$not", "$key")
+
 
 def compile_where(where: Mapping[str, Any]) -> Condition:
-    """An SQL condition over the table `doc` and its parameters; several fields must all fit.
+    """An SQL condition over the table `doc`, in parentheses, and its parameters. Raises FilterError.
 
     {"lang": "en", "year": 2020} -> documents whose metadata has lang "en" and year 2020
-    Values are str, int, float, bool or None; a bool fits only a bool, a number any equal number.
     """
-    if not isinstance(where, Mapping) or not 0 < len(where) <= MAX_FIELDS:
-        raise FilterError(f'where is {where!r:.80}, expected a dict of 1 to {MAX_FIELDS} fields: {{"lang": "en"}}')
-    conditions: list[str] = []
-    parameters: list[Any] = []
-    for field, value in where.items():
-        condition, given = _compile(_text(field, "field name"), value)
-        conditions.append(condition)
-        parameters += given
-    return " AND ".join(conditions), parameters
+    compiler = _Compiler()
+    return compiler.where(where, "where", MAX_NESTING), compiler.parameters
 
 
 def has_field(field: str) -> Condition:
     """The condition that a document has a field, whatever its value."""
-    return _field("1"), [field]
+    return _field("?", "1"), [field]
 
 
-def _field(test: str) -> str:
+def named_fields(where: Mapping[str, Any]) -> list[str]:
+    """The fields whose values a compiled `where` asks for. One that is only asked whether it exists is none of them.
+
+    {"lang": "en", "$not": {"year": {"$gt": 2000}}, "draft": {"$exists": False}} -> ["lang", "year"]
+    """
+    fields: list[str] = []
+    for name, value in where.items():
+        if name in ("$and", "$or"):
+            fields += [field for inner in value for field in named_fields(inner)]
+        elif name == "$not":
+            fields += named_fields(value)
+        elif name != "$key" and not (isinstance(value, Mapping) and list(value) == ["$exists"]):
+            fields.append(name)
+    return fields
+
+
+def _field(name: str, test: str) -> str:
     # not json_extract: its path syntax cannot name every field
-    return f"EXISTS (SELECT 1 FROM json_each({METADATA}) AS field WHERE field.key = ? AND {test})"
+    return f"EXISTS (SELECT 1 FROM json_each({METADATA}) AS field WHERE field.key = {name} AND {test})"
 
 
-def _compile(field: str, value: object) -> Condition:
+def _key(test: str) -> str:
+    """The key in the shape of a field, so that the same tests fit it."""
+    return f"EXISTS (SELECT 1 FROM (SELECT 'text' AS type, doc.key AS value) AS field WHERE {test})"
+
+
+class _Compiler:
+    """Makes the SQL of one `where` from left to right, so that its parameters come in the order of their marks."""
+
+    def __init__(self) -> None:
+        self.parameters: list[Any] = []
+        self._conditions = 0
+
+    def where(self, where: object, place: str, levels: int) -> str:
+        """A dict whose entries must all fit. `place` names it in errors: "where", "$or[0]", "$not"."""
+        if levels == 0:
+            raise FilterError(f"where is nested more than {MAX_NESTING} dicts deep")
+        if not isinstance(where, Mapping) or not 0 < len(where) <= MAX_FIELDS:
+            expected = f'expected a dict of 1 to {MAX_FIELDS} fields: {{"lang": "en"}}'
+            raise FilterError(f"{'' if place == 'where' else 'where: '}{place} is {_shown(where)}, {expected}")
+        return f"({' AND '.join([self._entry(name, value, levels) for name, value in where.items()])})"
+
+    def _entry(self, name: object, value: object, levels: int) -> str:
+        field = _text(name, "field name")
+        if field in ("$and", "$or"):
+            return self._several(field, value, levels)
+        if field == "$not":
+            return f"NOT {self.where(value, field, levels - 1)}"
+        if field == "$key":
+            return self._tests(field, value, _key)
+        if re.match("[$][A-Za-z]", field):
+            known = f"{', '.join(COMBINED)}; around a value: {', '.join(OPERATORS)}"
+            raise FilterError(f"where: {_shown(field)} is no operator that can stand here; around fields: {known}")
+        return self._tests(field, value, lambda test: _field("?", test), [field])
+
+    def _several(self, operator: str, given: object, levels: int) -> str:
+        """{"$or": [{"lang": "en"}, {"year": 2020}]} -> (... OR ...)."""
+        if not isinstance(given, list | tuple) or not given:
+            raise FilterError(f"where: {operator} is {_shown(given)}, expected a list of one or more dicts")
+        parts = []
+        for i, inner in enumerate(given):
+            self._count()
+            parts.append(self.where(inner, f"{operator}[{i}]", levels - 1))
+        return f"({(' AND ' if operator == '$and' else ' OR ').join(parts)})"
+
+    def _tests(self, field: str, given: object, source: Callable[[str], str], first: list[str] | None = None) -> str:
+        """What a dict of operators asks of one field; `first` are the parameters of `source`."""
+        if not isinstance(given, Mapping):
+            given = {"$eq": given}
+        elif not given:
+            raise FilterError(f'where: the condition on {_shown(field)} is {{}}, expected operators: {{"$gte": 2000}}')
+        parts = []
+        for operator, operand in given.items():
+            if operator not in OPERATORS or (field == "$key" and operator == "$exists"):
+                known = ", ".join(known for known in OPERATORS if field != "$key" or known != "$exists")
+                raise FilterError(f"where: {_shown(operator)} on {_shown(field)} is no operator; known: {known}")
+            self._count()
+            self.parameters += first or []
+            if operator == "$exists":
+                parts.append(_sign(_flag(operand, field)) + source("1"))
+            else:
+                test = self._test(NEGATED.get(operator, operator), operand, field)
+                parts.append(_sign(operator not in NEGATED) + source(test))
+        return " AND ".join(parts)
+
+    def _test(self, operator: str, operand: object, field: str) -> str:
+        """SQL that tests one value, with its parameters."""
+        if operator == "$in":
+            if not isinstance(operand, list | tuple):
+                raise FilterError(f"where: $in or $nin of {_shown(field)} is {_shown(operand)}, expected a list")
+            if len(operand) > MAX_VALUES:
+                raise FilterError(
+                    f"where: {_shown(field)} is compared with {len(operand)} values, at most {MAX_VALUES}"
+                )
+            return self._one_of(operand, field)
+        if operator == "$eq":
+            return self._one_of([operand], field)
+        wanted = "a str" if operator == "$prefix" or field == "$key" else "a str or a finite number"
+        if not isinstance(operand, str if wanted == "a str" else str | int | float) or isinstance(operand, bool):
+            raise FilterError(f"where: {operator} of {_shown(field)} is {_shown(operand)}, expected {wanted}")
+        type_, mark, parameter = _value(operand, field)
+        if operator != "$prefix":
+            self._bind(parameter)
+            return f"{_of_type(type_)} AND field.value {RANGES[operator]} {mark}"
+        self._bind(len(str(operand)), parameter)
+        return "field.type = 'text' AND substr(field.value, 1, ?) = ?"  # not LIKE: %, _ and letter case
+
+    def _one_of(self, values: list[Any] | tuple[Any, ...], field: str) -> str:
+        """["en", "de", 1, None] -> (a text that is one of two, or a number that is 1, or null)."""
+        marks: dict[str, list[str]] = {}
+        parameters: dict[str, list[Any]] = {}
+        for value in values:
+            if field == "$key" and not isinstance(value, str):
+                raise FilterError(f"where: $key is compared with {_shown(value)}, expected a str")
+            type_, mark, parameter = _value(value, field)
+            marks.setdefault(type_, []).append(mark)
+            parameters.setdefault(type_, []).append(parameter)
+        parts = []
+        for type_, of_type in marks.items():
+            if type_ in ("text", "number"):
+                parts.append(f"{_of_type(type_)} AND field.value IN ({','.join(of_type)})")
+                self._bind(*parameters[type_])
+            else:
+                parts.append(_of_type(type_))
+        return f"({' OR '.join(parts) or '0'})"
+
+    def _bind(self, *values: object) -> None:
+        self.parameters += values
+        if len(self.parameters) > MAX_VALUES + 2 * MAX_CONDITIONS:
+            raise FilterError(f"where holds more than {MAX_VALUES} values")
+
+    def _count(self) -> None:
+        self._conditions += 1
+        if self._conditions > MAX_CONDITIONS:
+            raise FilterError(f"where holds more than {MAX_CONDITIONS} conditions; $in takes many values at once")
+
+
+def _value(value: object, field: str) -> tuple[str, str, Any]:
+    """(type, SQL mark, parameter): "en" -> ("text", "?", "en"), 2**70 -> ("number", "CAST(? AS REAL)", "1180...")."""
     if value is None or isinstance(value, bool):
-        return _field("field.type = ?"), [field, json.dumps(value)]  # null, true and false are types of their own
+        return {None: "null", True: "true", False: "false"}[value], "?", None
     if isinstance(value, str):
-        return _field("field.type = 'text' AND field.value = ?"), [field, _text(value, f"value of {field!r}")]
+        return "text", "?", _text(value, f"value of {_shown(field)}")
     if isinstance(value, int | float) and abs(value) < 1e308 and math.isfinite(value):
-        number = float(value) if abs(value) >= MAX_INTEGER else value
-        return _field("field.type IN ('integer', 'real') AND field.value = ?"), [field, number]
-    raise FilterError(f"where: the value of {field!r} is {value!r:.80}, expected str, finite number, bool or None")
+        if isinstance(value, int) and -MAX_INTEGER <= value < MAX_INTEGER:
+            return "number", "?", int(value)
+        # by way of text: SQLite then rounds it as it does the same digits in metadata
+        return "number", "CAST(? AS REAL)", str(int(value)) if isinstance(value, int) else repr(float(value))
+    hint = ', or operators around it: {"$in": [...]}' if isinstance(value, list | tuple | set | frozenset) else ""
+    message = f"the value of {_shown(field)} is {_shown(value)}, expected str, finite number, bool or None{hint}"
+    raise FilterError(f"where: {message}")
+
+
+def _of_type(type_: str) -> str:
+    return "field.type IN ('integer', 'real')" if type_ == "number" else f"field.type = '{type_}'"
+
+
+def _sign(fits: bool) -> str:
+    return "" if fits else "NOT "
+
+
+def _flag(value: object, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise FilterError(f"where: $exists of {_shown(field)} is {_shown(value)}, expected True or False")
+    return value
+
+
+def _shown(value: object) -> str:
+    """A value in a message, cut short."""
+    try:
+        return reprlib.repr(value)[:80]
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return type(value).__name__
 
 
 def _text(value: object, what: str) -> str:
@@ -63,4 +242,6 @@ def _text(value: object, what: str) -> str:
         raise FilterError(str(error)) from None
     if "\x00" in text:
         raise FilterError(f"where: the {what} holds NUL")
+    if len(text) > MAX_CHARACTERS:
+        raise FilterError(f"where: the {what} has {len(text)} characters, at most {MAX_CHARACTERS}")
     return text

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
-from edge_embed_runtime.database import check_header, wal_bytes
+from edge_embed_runtime.database import check_header, locate, wal_bytes
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder, progress_bar
 from edge_embed_runtime.errors import (
@@ -24,14 +24,13 @@ from edge_embed_runtime.errors import (
     InputError,
 )
 from edge_embed_runtime.filelock import WriterLock
+from edge_embed_runtime.maintenance import Compaction, Repair, Report, compact, repair, verify_index
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.search import Mode, Searcher
 from edge_embed_runtime.store import Entry, Store
 
 # Passages that are embedded before their int8 codes replace the float vectors.
 EMBED_SLICE = 1024
-# File systems take names of 255 bytes; SQLite's log and the lock beside the index add theirs.
-MAX_NAME_BYTES = 200
 
 
 class Index:
@@ -62,15 +61,7 @@ class Index:
             raise InputError(
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
             )
-        path = check_path(path, "the index")
-        if path.is_dir():
-            raise IndexFileError(f"{path} is a folder; an index is a file")
-        if not path.parent.is_dir():
-            raise IndexFileError(f"{path}: the folder {path.parent} does not exist")
-        if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
-            raise InputError(f"the name of the index has more than {MAX_NAME_BYTES} bytes: {path.name[:40]!r}...")
-        if read_only and not path.exists():
-            raise IndexFileError(f"{path} does not exist")
+        path = locate(path, must_exist=read_only)
         if path.exists():
             check_header(path)  # before a lock file is put beside what is no index
         lock = None if read_only else WriterLock(path)
@@ -147,11 +138,12 @@ class Index:
     def search(self, query: str, k: int = 10, where: Mapping[str, Any] | None = None, mode: Mode = "hybrid") -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
-        where: conditions on metadata that a document must fit, such as {"lang": "en"}
+        where: conditions on metadata that a document must fit, such as {"lang": "en"} or {"year": {"$gte": 2000}};
+               help(edge_embed_runtime.filters) lists them
         mode:  "vector" compares meanings, "text" words (BM25), "hybrid" fuses the two rankings
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
-        under 1, FilterError for a field that no document has.
+        under 1, FilterError for a field that no document has and for what is no condition.
         """
         with self._use():
             return self._search.search(query, k, where, mode)
@@ -200,6 +192,40 @@ class Index:
             if existing:
                 self._search.forget(self._store.write([], existing))
         return len(existing)
+
+    def verify(self, *, show_progress: bool = False) -> Report:
+        """Read everything and say what is wrong; neither searches nor another process that writes are held up.
+
+        Without an embedder: `edge_embed_runtime.maintenance.verify_index(path)`.
+        """
+        with self._use():
+            path = self._store.path
+        return verify_index(path, show_progress=show_progress)
+
+    def repair(
+        self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False
+    ) -> Repair:
+        """Restore what the stored texts allow: look-up tables, the table of words, and passages, embedded again.
+
+        drop:   delete the documents that cannot be restored, whose text, key or metadata is damaged
+        backup: a file, not there yet, that gets a copy of the index as it was
+
+        Each step is one transaction, so that an interruption loses nothing; what is left to do, the next call does.
+        Raises IndexDamagedError when rows cannot even be read: such a file has to be restored from a copy.
+        """
+        with self._use(write=True):
+            try:
+                return repair(self._store, self._write, drop=drop, backup=backup, show_progress=show_progress)
+            finally:
+                self._search.reset()
+
+    def compact(self) -> Compaction:
+        """Give the space of deleted documents back to the file system.
+
+        Raises StorageError when there is too little free space for SQLite's copy; the index stays as it is.
+        """
+        with self._use(write=True):
+            return compact(self._store)
 
     def _write(self, records: list[Record], delete: Iterable[str], show_progress: bool) -> None:
         """Embed and store records, after deleting documents by key."""

@@ -10,7 +10,7 @@ from edge_embed_runtime.codes import BinaryCodes, Ids, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import FilterError, InputError
-from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field
+from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.store import Store
 from edge_embed_runtime.textquery import match_expression
 
@@ -45,6 +45,11 @@ class Searcher:
     def release(self) -> None:
         self._codes = None
 
+    def reset(self) -> None:
+        """Start anew from the file."""
+        self._codes = None
+        self.damaged.clear()
+
     def forget(self, passages: Ids) -> None:
         """The writer's own deletes, so that they need no reload of everything."""
         self.damaged.difference_update(passages.tolist())
@@ -76,7 +81,7 @@ class Searcher:
         """A field that no document has is a typing error more often than a question; so it is one here."""
         if where is None or condition is None or self._store.any_document(condition) or not self._store.any_document():
             return
-        for field in where:
+        for field in named_fields(where):
             if not self._store.any_document(has_field(field)):
                 known = ", ".join(self._store.fields()) or "none"
                 raise FilterError(f"where: no document has the field {field!r}; fields: {known}")

@@ -167,6 +167,11 @@ class Store:
             for leftover in (temporary, *beside(temporary)):
                 leftover.unlink(missing_ok=True)
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For maintenance.py, which looks after the tables themselves."""
+        return self._db
+
     def close(self) -> None:
         with translated(self.path):
             self._db.close()
@@ -214,7 +219,7 @@ class Store:
                     self._db.execute("ROLLBACK")
 
     @contextmanager
-    def _transaction(self, *, deletes: bool) -> Iterator[None]:
+    def transaction(self, *, deletes: bool) -> Iterator[None]:
         """All or nothing; durable once the block has ended."""
         with translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
@@ -232,7 +237,7 @@ class Store:
         """Delete documents by key, then store new ones, in one transaction. Gives the ids of deleted passages."""
         removed: list[int] = []
         keys = list(delete)
-        with self._transaction(deletes=bool(keys)):
+        with self.transaction(deletes=bool(keys)):
             for key in keys:
                 removed += self._delete(key)
             for entry in entries:
@@ -263,11 +268,11 @@ class Store:
             return []
         if row[1] != key:  # a damaged look-up table led to another document, which must not pay for it
             raise IndexDamagedError(f"{self.path} is damaged (the key {key!r} leads to another document)")
-        doc, whole = row[0], _checked(row)
+        doc, whole = row[0], checked(row)
         query = f"{PASSAGES} WHERE doc = ?"
         passages = self._db.execute(query, (doc,)).fetchall()
         # the words of a damaged passage are not known; their entries lead nowhere from now on
-        known = [] if whole is None else [(row[0], whole.text[row[2] : row[3]]) for row in passages if _is_whole(row)]
+        known = [] if whole is None else [(row[0], whole.text[row[2] : row[3]]) for row in passages if is_whole(row)]
         self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
@@ -285,7 +290,7 @@ class Store:
             row = self._db.execute(f"{DOCUMENTS} WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
-        document = _checked(row)
+        document = checked(row)
         if document is None or document.key != key:
             raise IndexDamagedError(f"{self.path}: the document {key!r} is damaged (its checksum does not fit)")
         return document
@@ -295,18 +300,18 @@ class Store:
         query = f"{DOCUMENTS} WHERE key = ? AND text = ? AND metadata = ?"
         with translated(self.path):
             row = self._db.execute(query, (record.key, record.text, record.metadata)).fetchone()
-            if row is None or _checked(row) is None:
+            if row is None or checked(row) is None:
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
-            return bool(passages) and all(map(_is_whole, passages))
+            return bool(passages) and all(map(is_whole, passages))
 
     def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
         """Documents by id that fit a condition; damaged ones are left out."""
         chosen = f"id IN (SELECT value FROM json_each(?)) AND {where[0]}"
         query = f"{DOCUMENTS} WHERE {chosen}"
         rows = self._db.execute(query, (json.dumps(list(ids)), *where[1])).fetchall()
-        return {document.id: document for row in rows if (document := _checked(row)) is not None}
+        return {document.id: document for row in rows if (document := checked(row)) is not None}
 
     def existing(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that are in the index."""
@@ -344,7 +349,7 @@ class Store:
         """Where passages lie in their documents; damaged ones are left out."""
         query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
-        return {row[0]: (row[2], row[3]) for row in rows if _is_whole(row)}
+        return {row[0]: (row[2], row[3]) for row in rows if is_whole(row)}
 
     def any_document(self, where: Condition = EVERY) -> bool:
         """Whether any document fits a condition."""
@@ -364,7 +369,7 @@ def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: in
     damaged = []
     for row in rows:
         id_, doc, _, _, blob, _ = row
-        if _is_whole(row) and len(blob) == dim + 4:
+        if is_whole(row) and len(blob) == dim + 4:
             good.append((id_, doc))
             blobs.append(blob)
         else:
@@ -375,13 +380,14 @@ def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: in
     return StoredPassages(numbers[:, 0], numbers[:, 1], raw[:, 4:], scales, damaged)
 
 
-def _is_whole(row: tuple[int, int, int, int, bytes, int]) -> bool:
+def is_whole(row: tuple[int, int, int, int, bytes, int]) -> bool:
     """Whether the checksum of a row of `vec` fits."""
     id_, doc, start, stop, code, crc = row
     return isinstance(code, bytes) and _vec_crc(id_, doc, start, stop, code) == crc
 
 
-def _checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
+def checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
+    """A row of `doc` as a document, or None when its checksum does not fit."""
     id_, key, text, metadata, crc = row
     if not all(isinstance(value, str) for value in (key, text, metadata)) or _doc_crc(id_, key, text, metadata) != crc:
         return None

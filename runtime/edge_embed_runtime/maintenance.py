@@ -1,0 +1,495 @@
+"""Looking after an index: verify what is stored, repair what its texts allow, give free space back."""
+
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge_embed_runtime.bundle import sync_folder
+from edge_embed_runtime.checks import check_path
+from edge_embed_runtime.database import RESTORE, check_header, locate, translated, wal_bytes
+from edge_embed_runtime.documents import Record
+from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
+from edge_embed_runtime.filelock import WriterLock
+from edge_embed_runtime.store import DDL, DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
+
+# Documents, and about how many characters, that `repair` embeds and replaces in one transaction.
+REPAIR_BATCH = 256
+REPAIR_CHARACTERS = 1_000_000
+# The tables in which FTS5 keeps `fts`.
+SHADOWS = ("fts_data", "fts_idx", "fts_docsize", "fts_config")
+# Where SQLite makes temporary files, first that is there (sqlite.org/tempfiles.html); Windows has its own way.
+TEMPORARY = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's places, only asked for their free space
+
+# What SQLite keeps beside an index at the least: the index of its log, and page-sized odds and ends.
+LOG_BYTES = 65_536
+
+Row = tuple[Any, ...]
+# Stores records after deleting documents by key, in one transaction; shows progress or not.
+Write = Callable[[list[Record], list[str], bool], None]
+
+
+class Damage(NamedTuple):
+    """A document and what is wrong with it. The key is as it is stored, which may be what is damaged."""
+
+    key: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found: documents and passages read, damaged documents, and what is wrong with the file itself."""
+
+    documents: int
+    passages: int
+    damaged: list[Damage]
+    problems: list[str]
+
+    @property
+    def whole(self) -> bool:
+        return not self.damaged and not self.problems
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What `repair` did.
+
+    restored: keys of documents that were embedded again from their texts
+    lost:     documents that cannot be restored; they are still stored, but no search returns them
+    dropped:  those of them that were deleted, with drop=True
+    rebuilt:  which of "tables" (SQLite's look-up tables) and "words" (full-text search) were made anew
+    problems: what is wrong with the file even now
+    """
+
+    restored: list[str]
+    lost: list[Damage]
+    dropped: list[Damage]
+    rebuilt: list[str]
+    problems: list[str]
+
+    @property
+    def whole(self) -> bool:
+        return not self.lost and not self.problems
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """Bytes on disk before and after, the log included.
+
+    pending: a reader still uses the old state; the file shrinks when the next writer closes the index after it
+    """
+
+    before: int
+    after: int
+    pending: bool
+
+
+@dataclass
+class _Findings:
+    """Damage by what can be done about it; documents and passages by their ids."""
+
+    documents: int = 0
+    passages: int = 0
+    broken: dict[int, Damage] = field(default_factory=dict)  # text whole, passages not: can be embedded again
+    lost: dict[int, Damage] = field(default_factory=dict)
+    strays: list[int] = field(default_factory=list)  # passages of no document
+    facts: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    def problems(self) -> list[str]:
+        strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
+        return [*self.facts, *self.unreadable, *self.tables, *strays, *self.words]
+
+
+def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -> Report:
+    """Read every row of an index and say what is wrong; no embedder is needed, and a writer may go on beside.
+
+    Raises IndexFileError when the file is missing, IndexFormatError or IndexDamagedError when it cannot be opened as
+    an index at all.
+    """
+    store = Store(locate(path, must_exist=True), read_only=True)
+    try:
+        found = _scan(store, show_progress)
+    finally:
+        store.close()
+    damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
+    return Report(found.documents, found.passages, damaged, found.problems())
+
+
+def compact_index(path: str | os.PathLike[str]) -> Compaction:
+    """`Index.compact` of a file, without its embedder. Raises IndexLockedError when another has it open for writing."""
+    path = locate(path, must_exist=True)
+    check_header(path)  # before a lock file is put beside what is no index
+    lock = WriterLock(path)
+    try:
+        store = Store(path, read_only=False)
+        try:
+            return compact(store)
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _progress(total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    if not show or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from edge_embed_runtime.embedder import progress_bar  # loads onnxruntime, which verifying does not need
+
+    with progress_bar(total, show, "verifying") as advance:
+        yield advance
+
+
+@contextmanager
+def _noted(problems: list[str], what: str) -> Iterator[None]:
+    """SQLite's complaints about what it reads, as a problem; any other error, such as a failing disk, is raised."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        problems.append(f"{what}: {error}")
+
+
+def _scan(store: Store, show_progress: bool) -> _Findings:
+    """Everything that is wrong in one committed state."""
+    found = _Findings()
+    with tempfile.TemporaryDirectory(prefix="edge_embed.", ignore_cleanup_errors=True) as folder, store.snapshot():
+        dim = None
+        try:
+            dim = int(store.meta()["dim"])
+        except IndexDamagedError as error:
+            found.facts.append(str(error))
+        db, words = store.connection, _Words(Path(folder))
+        try:
+            with _noted(found.unreadable, "rows cannot be read"):
+                _scan_rows(db, dim, found, words, show_progress)
+            with _noted(found.tables, "SQLite's check"):
+                found.tables += [f"SQLite's check: {row[0]}" for row in _integrity(db)]
+            with _noted(found.words, "the table of words cannot be read"):
+                if not found.unreadable:
+                    found.words += words.compare(db)
+        finally:
+            words.close()
+    return found
+
+
+def _integrity(db: sqlite3.Connection) -> list[Row]:
+    return [row for row in db.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
+
+
+def _scan_rows(db: sqlite3.Connection, dim: int | None, found: _Findings, words: "_Words", show_progress: bool) -> None:
+    seen: set[Any] = set()
+    (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
+    with _progress(expected, show_progress) as advance:
+        for doc, row, passages in _grouped(db):
+            found.passages += len(passages)
+            seen.add(doc)
+            document = None if row is None else checked(row)
+            if row is None:
+                found.strays += [passage[0] for passage in passages]
+            elif document is None:
+                found.lost[doc] = Damage(_shown(row), "its checksum does not fit")
+            else:
+                what = _passage_damage(document, passages, dim)
+                if what is not None:
+                    found.broken[doc] = Damage(document.key, what)
+                words.expect(document, passages)
+            words.known.update(passage[0] for passage in passages)
+            advance(len(passages))
+    for (doc,) in db.execute("SELECT id FROM doc NOT INDEXED ORDER BY id"):
+        found.documents += 1
+        if doc not in seen:
+            row = _document(db, doc)
+            if row is not None and checked(row) is not None:
+                found.broken[doc] = Damage(row[1], "it has no passages")
+            else:
+                found.lost[doc] = Damage(_shown(row or (doc, None)), "its checksum does not fit")
+    (documents,) = db.execute("SELECT count(*) FROM doc").fetchone()
+    for name, read, counted in (("documents", found.documents, documents), ("passages", found.passages, expected)):
+        if read != counted:
+            found.tables.append(f"{read} {name} were read, SQLite counts {counted}")
+
+
+def _document(db: sqlite3.Connection, doc: Any) -> Row | None:
+    query = f"{DOCUMENTS} NOT INDEXED WHERE id = ?"
+    row: Row | None = db.execute(query, (doc,)).fetchone() if isinstance(doc, int) else None
+    return row
+
+
+def _grouped(db: sqlite3.Connection) -> Iterator[tuple[Any, Row | None, list[Row]]]:
+    """(document id, its row or None, its passages), in the order of passages, past the look-up tables.
+
+    Passages of a document have consecutive ids; where damage leads one elsewhere, a document comes in several groups.
+    """
+    query = f"{PASSAGES} NOT INDEXED ORDER BY id"
+    for doc, passages in groupby(db.execute(query), key=itemgetter(1)):
+        yield doc, _document(db, doc), list(passages)
+
+
+def _shown(row: Row) -> str:
+    """The key of a row that is not to be trusted, as text that can be printed."""
+    return row[1].encode("utf-8", "replace").decode() if isinstance(row[1], str) else f"(row {row[0]})"
+
+
+def _passage_damage(document: StoredDocument, passages: list[Row], dim: int | None) -> str | None:
+    """What is wrong with a document's passages, or None."""
+    text = document.text
+    bad = sum(
+        not is_whole(row) or not 0 <= row[2] < row[3] <= len(text) or (dim is not None and len(row[4]) != dim + 4)
+        for row in passages
+    )
+    if bad:
+        return f"{bad} of its {len(passages)} passages are damaged"
+    first, last = passages[0], passages[-1]
+    hole = last[0] - first[0] != len(passages) - 1
+    # Before, between and after a document's passages there is only what a tokenizer leaves out.
+    if hole or any(map(str.isalnum, text[: first[2]])) or any(map(str.isalnum, text[last[3] :])):
+        return "passages of it are missing"
+    return None
+
+
+class _Words:
+    """Whether the table of words says what the texts say, found out in a temporary database.
+
+    FTS5 can check itself only where it may write, and a contentless table knows nothing of the texts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "words.db"
+        self.known: set[int] = set()
+        self._db = self._open()
+        for name in ("fts", "expected"):
+            self._db.execute(DDL[-1].replace("TABLE fts ", f"TABLE {name} "))
+        self._db.execute("BEGIN")
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, isolation_level=None)
+        db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("PRAGMA synchronous = OFF")
+        return db
+
+    def close(self) -> None:
+        self._db.close()
+
+    def expect(self, document: StoredDocument, passages: list[Row]) -> None:
+        self._db.executemany("INSERT INTO expected (rowid, text) VALUES (?, ?)", _whole_texts(document, passages))
+
+    def compare(self, source: sqlite3.Connection) -> list[str]:
+        """What is wrong with the table of words of an index whose passages were all given to `expect`."""
+        for table in SHADOWS:
+            self._db.execute(f"DELETE FROM {table}")
+            rows = source.execute(f"SELECT * FROM {table}")
+            marks = ", ".join("?" * len(rows.description))
+            self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        self._db.execute("COMMIT")
+        self._db.close()
+        self._db = self._open()  # FTS5 keeps in memory what it wrote itself
+        self._db.execute("INSERT INTO fts (fts) VALUES ('integrity-check')")
+        stored, expected = self._sums("fts"), self._sums("expected")
+        differing = sum(stored.get(passage) != words for passage, words in expected.items())
+        orphans = len(stored.keys() - self.known)
+        # only where no row is damaged: what is in the table for those that are is not known
+        averages = stored.keys() == expected.keys() and self._averages("fts") != self._averages("expected")
+        return [
+            *([f"the words of {differing} passages are not those of their texts"] if differing else []),
+            *([f"the table of words has {orphans} passages that are not there"] if orphans else []),
+            *(["the table of words has wrong lengths of passages"] if averages else []),
+            *(["the table of words does not lead to all of its words"] if self._unreached() else []),
+        ]
+
+    def _sums(self, table: str) -> dict[int, int]:
+        """Passage id -> checksum over its length, its words and their places."""
+        sums = {id_: hash(lengths) for id_, lengths in self._db.execute(f"SELECT id, sz FROM {table}_docsize")}
+        self._db.execute(f"CREATE VIRTUAL TABLE vocab_{table} USING fts5vocab({table}, instance)")
+        for passage, term, place in self._db.execute(f"SELECT doc, term, offset FROM vocab_{table}"):
+            sums[passage] = sums.get(passage, 0) ^ hash((term, place))
+        return sums
+
+    def _averages(self, table: str) -> bytes:
+        """What BM25 takes the mean length from: the record 1 of FTS5, empty or zeros without passages."""
+        row = self._db.execute(f"SELECT block FROM {table}_data WHERE id = 1").fetchone()
+        return bytes(row[0]).rstrip(b"\0") if row is not None else b""
+
+    def _unreached(self) -> bool:
+        """Whether a word that a walk over the table meets is not found when it is looked up."""
+        self._db.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(fts, row)")
+        query = "SELECT 1 FROM terms AS a LEFT JOIN terms AS b ON b.term = a.term WHERE b.doc IS NOT a.doc LIMIT 1"
+        return self._db.execute(query).fetchone() is not None
+
+
+def _whole_texts(document: StoredDocument, passages: list[Row]) -> list[tuple[int, str]]:
+    """(id, text) of the passages whose rows are whole: those whose words Store takes back when it deletes them."""
+    return [(row[0], document.text[row[2] : row[3]]) for row in passages if is_whole(row)]
+
+
+def repair(
+    store: Store, write: Write, *, drop: bool, backup: str | os.PathLike[str] | None, show_progress: bool
+) -> Repair:
+    """See `Index.repair`."""
+    if backup is not None:
+        _copy(store, backup)
+    found, rebuilt = _scan(store, show_progress), []
+    _check_readable(store, found)
+    if found.tables:
+        _reindex(store)
+        rebuilt.append("tables")
+        found = _scan(store, show_progress)
+    dropped = found.lost if drop else {}
+    if found.broken or found.strays or found.words or dropped:
+        # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
+        _rebuild_words(store, list(dropped), found.strays)
+        rebuilt.append("words")
+    for records in _batches(store, list(found.broken)):
+        write(records, [record.key for record in records], show_progress)
+    restored = [damage.key for damage in found.broken.values()]
+    if rebuilt:
+        found = _scan(store, show_progress)
+    if found.tables and rebuilt:  # lost or doubly used pages, which only a new copy of everything cures
+        _vacuum(store)
+        found = _scan(store, show_progress)
+    left = {**found.broken, **found.lost}
+    return Repair(restored, list(left.values()), list(dropped.values()), rebuilt, found.problems())
+
+
+def _check_readable(store: Store, found: _Findings) -> None:
+    if found.unreadable:
+        raise IndexDamagedError(f"{store.path} cannot be repaired ({found.unreadable[0]}); {RESTORE}")
+
+
+def _copy(store: Store, backup: str | os.PathLike[str]) -> None:
+    """A copy of the file as it is, damage included; whole or not at all."""
+    target = check_path(backup, "the backup")
+    if target.exists():
+        raise InputError(f"{target} is there already; give the backup another name")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: the folder {target.parent} does not exist")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with translated(target):
+            copy = sqlite3.connect(temporary)
+            try:
+                store.connection.backup(copy)
+            finally:
+                copy.close()
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.rename(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise StorageError(f"{target} could not be written: {error.strerror}; the index was not touched") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reindex(store: Store) -> None:
+    with store.transaction(deletes=True):
+        try:
+            for table in ("doc", "vec"):
+                store.connection.execute(f"REINDEX {table}")
+        except sqlite3.IntegrityError as error:
+            raise IndexDamagedError(f"{store.path} is damaged (two documents have the same key); {RESTORE}") from error
+
+
+def _rebuild_words(store: Store, lost: list[int], strays: list[int]) -> None:
+    """The table of words anew from whole rows, without the documents and passages that are to go."""
+    db = store.connection
+    with store.transaction(deletes=True):
+        db.executemany("DELETE FROM vec WHERE id = ?", [(id_,) for id_ in strays])
+        db.executemany("DELETE FROM vec WHERE doc = ?", [(id_,) for id_ in lost])
+        db.executemany("DELETE FROM doc WHERE id = ?", [(id_,) for id_ in lost])
+        db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
+        for _, row, passages in _grouped(db):
+            document = None if row is None else checked(row)
+            if document is not None:
+                texts = _whole_texts(document, passages)
+                db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", texts)
+
+
+def _batches(store: Store, ids: list[int]) -> Iterator[list[Record]]:
+    """Documents by id, as they are stored, in batches that fit into memory."""
+    batch: list[Record] = []
+    for id_ in ids:
+        with translated(store.path):
+            row = _document(store.connection, id_)
+        if row is not None:
+            batch.append(Record(*row[1:4]))
+        if len(batch) == REPAIR_BATCH or sum(len(record.text) for record in batch) >= REPAIR_CHARACTERS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def compact(store: Store) -> Compaction:
+    """See `Index.compact`."""
+    before = _size(store.path)
+    try:
+        with translated(store.path):
+            store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _check_space(store)
+            # Words of deleted passages stay in the table, marked as deleted, until its parts are merged.
+            store.connection.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+        pending = _vacuum(store)
+    except IndexDamagedError as error:
+        raise IndexDamagedError(f"{store.path} is damaged ({error.__cause__}): repair it, then compact it") from error
+    return Compaction(before, _size(store.path), pending)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size + wal_bytes(path)
+
+
+def _vacuum(store: Store) -> bool:
+    """Copy everything that is in use to the start of the file; gives whether a reader keeps the rest from going."""
+    with translated(store.path):
+        store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.connection.execute("VACUUM")
+        (busy, _, _) = store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return bool(busy)
+
+
+def _check_space(store: Store) -> None:
+    """VACUUM writes what is in use twice: to a temporary file, and to the log beside the index."""
+    pages, free, size = (
+        store.connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    (words,) = store.connection.execute("SELECT ifnull(sum(length(block)), 0) FROM fts_data").fetchone()
+    used = (pages - free) * size
+    folder, temporary = store.path.parent, _temporary_folder()
+    # merged words may come to lie behind the old ones; a page in the log has a header, and the log an index
+    needed = {folder: int(1.01 * (used + words)) + LOG_BYTES}
+    if temporary.stat().st_dev == folder.stat().st_dev:
+        needed[folder] += used
+    else:
+        needed[temporary] = used
+    for folder, wanted in needed.items():
+        left = shutil.disk_usage(folder).free
+        if left < wanted:
+            raise StorageError(
+                f"{store.path}: compacting needs up to {wanted:,} bytes of free space in {folder}, there are {left:,}; "
+                "nothing was changed"
+            )
+
+
+def _temporary_folder() -> Path:
+    given = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), *TEMPORARY)
+    for name in given if os.name != "nt" else ():
+        if name and Path(name).is_dir() and os.access(name, os.W_OK | os.X_OK):
+            return Path(name)
+    return Path(tempfile.gettempdir())
