@@ -2,17 +2,19 @@
 
 import json
 import os
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
 from edge_embed_export import export_model, exporter, quantizing
-from edge_embed_quantize.table import CompactTable, unpack
+from edge_embed_quantize.table import CompactTable
 
 WORDS = ["the", "a", "bank", "of", "river", "money", "at", "is", "in", "to", "and", "cat", "dog", "house", "garden",
          "water", "night", "day", "red", "blue"]  # fmt: skip
@@ -196,6 +198,25 @@ def refused_after_fork(use: Callable[[], object], kind: type[Exception]) -> bool
             os._exit(0 if "fork" in str(error) else 2)
         os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def alter(path: Path, *statements: str, parameters: tuple[Any, ...] = ()) -> None:
+    """Change a closed index file behind the index's back; `parameters` are those of each statement."""
+    db = sqlite3.connect(path)
+    for statement in statements:
+        db.execute(statement, parameters)
+    db.commit()
+    db.close()
+
+
+def unpack(planes: Sequence[tuple[int, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """The codes that `pack` packed."""
+    wholes, shift = [], 0
+    for width, packed in planes:
+        parts = [(packed >> (i * width)) & (2**width - 1) for i in range(8 // width)]
+        wholes.append(np.concatenate(parts, axis=-1) << shift)
+        shift += width
+    return np.asarray(sum(wholes), np.uint8)
 
 
 def rows_of(table: CompactTable) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner
-from conftest import TINY, Checkpoints, bert_tensors, rows_of
+from conftest import TINY, Checkpoints, bert_tensors, rows_of, unpack
 from safetensors.numpy import save_file
 
 from edge_embed import Embedder
@@ -32,7 +32,7 @@ from edge_embed_export.quantizing import Quantized, Quantizer, calibration_texts
 from edge_embed_export.transformer import Spec, build, prepare
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivation, quantize_weight
-from edge_embed_quantize.table import compact_table, unpack
+from edge_embed_quantize.table import compact_table
 from edge_embed_runtime import extras
 from edge_embed_runtime.bundle import read_bundle
 from edge_embed_runtime.embedder import make_session

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import refused_after_fork
+from conftest import alter, refused_after_fork
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.demo import demo_documents
@@ -57,14 +57,6 @@ def index(path: Path, embedder: Embedder) -> Any:
     with Index.open(path, embedder) as opened:
         opened.add(LANGUAGES)
         yield opened
-
-
-def alter(path: Path, statement: str, parameters: tuple[Any, ...] = ()) -> None:
-    """Change the closed file behind the index's back."""
-    db = sqlite3.connect(path)
-    db.execute(statement, parameters)
-    db.commit()
-    db.close()
 
 
 def keys(hits: list[Any]) -> list[str]:
@@ -417,7 +409,7 @@ def test_damaged_rows_are_left_out(
 ) -> None:
     """A row whose checksum does not fit is reported and never returned; the others still are."""
     index.close()
-    alter(path, f"UPDATE {table} SET {column} = ? WHERE id = 3", (value,))
+    alter(path, f"UPDATE {table} SET {column} = ? WHERE id = 3", parameters=(value,))
     with Index.open(path, embedder) as reopened:
         for mode in ("hybrid", "vector", "text"):
             hits = reopened.search("train to the airport", k=4, mode=mode)  # type: ignore[arg-type]

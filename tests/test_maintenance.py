@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from conftest import alter
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.cli import main
@@ -71,15 +72,6 @@ def path(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def many(made_many: Path, tmp_path: Path) -> Path:
     return shutil.copy(made_many, tmp_path / "many.db")
-
-
-def alter(path: Path, *statements: str) -> None:
-    """Change the closed file behind the index's back."""
-    db = sqlite3.connect(path)
-    for statement in statements:
-        db.execute(statement)
-    db.commit()
-    db.close()
 
 
 def spoil_passages(path: Path) -> bytes:

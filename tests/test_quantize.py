@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import rows_of
+from conftest import rows_of, unpack
 from numpy.typing import NDArray
 
 from edge_embed_quantize.calibrate import (
@@ -32,7 +32,7 @@ from edge_embed_quantize.linear import (
 )
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers
 from edge_embed_quantize.rounding import LARGEST_MULTIPLIER, round_int4, round_int8
-from edge_embed_quantize.table import compact_table, pack, unpack
+from edge_embed_quantize.table import compact_table, pack
 
 Array = NDArray[np.float32]
 

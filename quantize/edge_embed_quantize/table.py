@@ -48,16 +48,6 @@ def pack(codes: NDArray[np.uint8], bits: int) -> list[tuple[int, NDArray[np.uint
     return planes
 
 
-def unpack(planes: Sequence[tuple[int, NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """The codes that `pack` packed."""
-    wholes, shift = [], 0
-    for width, packed in planes:
-        parts = [(packed >> (i * width)) & (2**width - 1) for i in range(8 // width)]
-        wholes.append(np.concatenate(parts, axis=-1) << shift)
-        shift += width
-    return np.asarray(sum(wholes), np.uint8)
-
-
 def compact_table(table: Array, bits: int, frequent: Sequence[int], unused: Sequence[int]) -> CompactTable:
     """Quantize an embedding table [vocab, n].
 

@@ -1,10 +1,8 @@
 """Texts to vectors."""
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, read_bundle
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.errors import BundleFormatError, EdgeEmbedError, GoldenError, InputError
 from edge_embed_runtime.machine import default_threads
+from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ RUN_TOKENS = 8
 LEAST_RUN_TOKENS = 128
 # Texts that are tokenized and sorted together: bounds what is held besides texts and vectors.
 WINDOW = 1024
+# More is a mistake: no machine this is for has as many cores.
 MAX_THREADS = 1024
 # Golden vectors of another CPU agree to about 0.9997; a kernel that saturates gives 0.995.
 GOLDEN_COSINE = 0.999
@@ -300,15 +300,3 @@ def _load(bundle: Bundle, *, exact: bool) -> onnxruntime.InferenceSession:
             f"which is not an encoder of dim {bundle.manifest.dim}"
         )
     return session
-
-
-@contextmanager
-def progress_bar(total: int, show: bool, label: str = "embedding") -> Iterator[Callable[[int], None]]:
-    """A bar on stderr that counts texts, where that is a terminal; click is imported only when one is shown."""
-    if not show or not total or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    import click
-
-    with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
-        yield bar.update

@@ -14,7 +14,7 @@ from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.database import check_header, locate, wal_bytes
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
-from edge_embed_runtime.embedder import Embedder, progress_bar
+from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import (
     BundleMismatchError,
     DuplicateKeyError,
@@ -26,6 +26,7 @@ from edge_embed_runtime.errors import (
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.maintenance import Compaction, Repair, Report, compact, repair, verify_index
 from edge_embed_runtime.passages import Span, split
+from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.search import Mode, Searcher
 from edge_embed_runtime.store import Entry, Store
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from edge_embed_runtime.database import RESTORE, check_header, locate, translate
 from edge_embed_runtime.documents import Record
 from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
 from edge_embed_runtime.filelock import WriterLock
+from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.store import DDL, DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
 
 # Documents, and about how many characters, that `repair` embeds and replaces in one transaction.
@@ -142,17 +142,6 @@ def compact_index(path: str | os.PathLike[str]) -> Compaction:
 
 
 @contextmanager
-def _progress(total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    if not show or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from edge_embed_runtime.embedder import progress_bar  # loads onnxruntime, which verifying does not need
-
-    with progress_bar(total, show, "verifying") as advance:
-        yield advance
-
-
-@contextmanager
 def _noted(problems: list[str], what: str) -> Iterator[None]:
     """SQLite's complaints about what it reads, as a problem; any other error, such as a failing disk, is raised."""
     try:
@@ -193,7 +182,7 @@ def _integrity(db: sqlite3.Connection) -> list[Row]:
 def _scan_rows(db: sqlite3.Connection, dim: int | None, found: _Findings, words: "_Words", show_progress: bool) -> None:
     seen: set[Any] = set()
     (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
-    with _progress(expected, show_progress) as advance:
+    with progress_bar(expected, show_progress, "verifying") as advance:
         for doc, row, passages in _grouped(db):
             found.passages += len(passages)
             seen.add(doc)

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from edge_embed.benchmark.machine import cpu_flags
 from edge_embed.embedder import Embedder
 from edge_embed_runtime.machine import cpu_model
 
@@ -40,14 +41,6 @@ TEXTS = [
 FLAGS = {"sse4_1", "avx", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve"}
 
 
-def cpu_flags() -> list[str]:
-    """Those of FLAGS that Linux names for this CPU."""
-    try:
-        return sorted(FLAGS & set(Path("/proc/cpuinfo").read_text().split()))
-    except OSError:
-        return []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="embed fixed texts, save their vectors")
     parser.add_argument("out", type=Path, help="the .npy file to write")
@@ -59,7 +52,7 @@ def main() -> None:
     vectors = np.vstack([embedder.encode([text]) for text in TEXTS])
     done = time.perf_counter()
     np.save(options.out, vectors)
-    print(f"cpu      {cpu_model()} ({platform.machine()}), flags {' '.join(cpu_flags()) or 'unknown'}")
+    print(f"cpu      {cpu_model()} ({platform.machine()}), flags {' '.join(sorted(FLAGS & cpu_flags())) or 'unknown'}")
     print(f"versions Python {platform.python_version()}, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}")
     print(f"bundle   {embedder.manifest.name} {embedder.fingerprint}")
     print(f"form     {'exact: fast int8 products saturate here' if embedder.exact else 'fast'}")
