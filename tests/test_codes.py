@@ -17,6 +17,12 @@ def naive_distances(rows: codes.Words, query: codes.Words) -> list[int]:
     return [sum((int(a) ^ int(b)).bit_count() for a, b in zip(row, query, strict=True)) for row in rows]
 
 
+def nearest_ids(binary: BinaryCodes, query: codes.Words, count: int, allowed: list[int] | None = None) -> list[int]:
+    """Ids of the nearest, ascending."""
+    places = None if allowed is None else binary.places(np.array(allowed, np.int64))
+    return sorted(binary.ids[binary.nearest(query, count, places)].tolist())
+
+
 def filled(rows: codes.Words, dim: int = 128) -> BinaryCodes:
     """Codes with the ids 10, 20, 30, ..."""
     binary = BinaryCodes(dim)
@@ -106,20 +112,20 @@ def test_nearest_takes_the_fewest_different_bits(count: int) -> None:
     rows = np.random.default_rng(0).integers(0, 4, (25, 2), np.uint64)  # many ties
     binary, query = filled(rows), np.array([1, 2], np.uint64)
     expected = sorted(zip(naive_distances(rows, query), binary.ids.tolist(), strict=True))[:count]
-    assert sorted(binary.nearest(query, count).tolist()) == sorted(id_ for _, id_ in expected)
+    assert nearest_ids(binary, query, count) == sorted(id_ for _, id_ in expected)
 
 
 def test_nearest_with_equal_codes_takes_the_lowest_ids() -> None:
     """All codes are equally far: the first ids are taken."""
     binary = filled(np.ones((9, 2), np.uint64))
-    assert sorted(binary.nearest(np.zeros(2, np.uint64), 3)) == [10, 20, 30]
+    assert nearest_ids(binary, np.zeros(2, np.uint64), 3) == [10, 20, 30]
 
 
 @pytest.mark.parametrize("count", [4, 5, 1000])
 def test_nearest_beyond_the_size(count: int) -> None:
     """All ids where as many or more are asked for than there are, and none of no codes."""
     query = random_words(1, 2)[0]
-    assert sorted(filled(random_words(4, 2)).nearest(query, count)) == [10, 20, 30, 40]
+    assert nearest_ids(filled(random_words(4, 2)), query, count) == [10, 20, 30, 40]
     assert len(BinaryCodes(128).nearest(query, count)) == 0
 
 
@@ -137,8 +143,7 @@ def test_nearest_beyond_the_size(count: int) -> None:
 def test_nearest_scans_allowed_ids_only(allowed: list[int], expected: list[int]) -> None:
     """Ids that are not allowed are never found; allowed ids that are not here are passed over."""
     binary = filled(np.array([[0b0], [0b1], [0b11], [0b111]], np.uint64), dim=64)
-    found = binary.nearest(np.zeros(1, np.uint64), max(1, len(expected)), np.array(allowed, np.int64))
-    assert sorted(found) == expected
+    assert nearest_ids(binary, np.zeros(1, np.uint64), max(1, len(expected)), allowed) == expected
 
 
 def test_append_and_remove_keep_codes_with_their_ids() -> None:
@@ -155,7 +160,7 @@ def test_append_and_remove_keep_codes_with_their_ids() -> None:
             kept.pop(id_, None)
     assert binary.ids.tolist() == sorted(kept)
     assert len(binary) == len(kept)
-    assert all(binary.nearest(rows[i], 1).tolist() == [i] for i in kept)
+    assert all(nearest_ids(binary, rows[i], 1) == [i] for i in kept)
 
 
 def test_capacity_grows_by_an_eighth() -> None:
@@ -174,4 +179,4 @@ def test_remove_all_and_start_again() -> None:
     binary.remove(np.array([10, 20, 30]))
     assert len(binary) == 0
     binary.append(np.array([40]), random_words(1, 2, seed=1))
-    assert binary.nearest(random_words(1, 2)[0], 1).tolist() == [40]
+    assert nearest_ids(binary, random_words(1, 2)[0], 1) == [40]

@@ -36,7 +36,7 @@ from edge_embed.errors import (
     StorageError,
 )
 from edge_embed_runtime import search as search_module
-from edge_embed_runtime import store as store_module
+from edge_embed_runtime.schema import Facts, ddl
 from edge_embed_runtime.search import fuse
 
 LANGUAGES = [
@@ -378,8 +378,10 @@ def test_files_that_are_no_index(tmp_path: Path, embedder: Embedder) -> None:
             Index.open(bad, embedder)
     with pytest.raises(IndexFileError, match="does not exist"):
         Index.open(tmp_path / "none.db", embedder, read_only=True)
+    with pytest.raises(IndexFileError, match=r"Index\.create"):
+        Index.open(tmp_path / "x.db", None)
     with pytest.raises(InputError, match="takes an Embedder"):
-        Index.open(tmp_path / "x.db", None)  # type: ignore[arg-type]
+        Index.open(tmp_path / "x.db", "bundle")  # type: ignore[arg-type]
 
 
 def test_foreign_schema_is_refused(path: Path, index: Index, embedder: Embedder) -> None:
@@ -448,7 +450,7 @@ def test_flipped_byte_gives_the_same_or_an_error(path: Path, index: Index, embed
 
 def test_full_disk_loses_nothing(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the file cannot grow, add says so, nothing of the call is stored, and it works again when space returns."""
-    db = index._store._db
+    db = index._writer._db  # type: ignore[union-attr]
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages}")
     batch = [Document(f"b{i}", "some more text " * 40) for i in range(20)]
@@ -697,7 +699,7 @@ def test_damaged_types(path: Path, index: Index, embedder: Embedder, table: str,
 def sqlite3_schema() -> dict[str, str]:
     """The schema as an index has it."""
     db = sqlite3.connect(":memory:")
-    for statement in store_module.DDL:
+    for statement in ddl(Facts("", "", "")):
         db.execute(statement)
     rows = dict(db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
     db.close()

@@ -7,9 +7,10 @@ import click
 
 from edge_embed.options import bundle_option, json_option, show
 
-# Of a list of batch sizes or thread counts; a text of fewer tokens has no room for a word.
+# Of a list of batch sizes or thread counts; a text of fewer tokens has no room for a word; what a disk holds.
 LARGEST_COUNT = 1024
 SHORTEST_TEXT = 3
+MOST_VECTORS = 100_000_000
 
 
 @click.group()
@@ -42,6 +43,31 @@ def _lengths(_: click.Context, parameter: click.Parameter, given: str | None) ->
             )
         classes.append((int(first), int(last)))
     return tuple(dict.fromkeys(classes))
+
+
+def _sizes(_: click.Context, parameter: click.Parameter, given: str) -> tuple[int, ...]:
+    """10000,100000 -> (10000, 100000)."""
+    parts = given.replace("_", "").split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= MOST_VECTORS for part in parts):
+        raise click.BadParameter(
+            f"{given!r} is not a list of numbers from 1 to {MOST_VECTORS:,} such as 10000,100000", param=parameter
+        )
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def _search_peers(_: click.Context, parameter: click.Parameter, given: str | None) -> tuple[str, ...]:
+    """faiss-flat,usearch -> those and every other of usearch; none -> ()."""
+    from edge_embed.benchmark.search.candidates import PEERS
+
+    if given is None or given == "all":
+        return tuple(PEERS)
+    chosen: dict[str, None] = {}
+    for name in () if given == "none" else [part.strip() for part in given.split(",")]:
+        found = [each for each in PEERS if name in {each, PEERS[each].family.lower()}]
+        if not found:
+            raise click.BadParameter(f"{name!r} is none of all, none, {', '.join(PEERS)}", param=parameter)
+        chosen.update(dict.fromkeys(found))
+    return tuple(chosen)
 
 
 def _peers(_: click.Context, parameter: click.Parameter, given: str | None) -> tuple[str, ...] | None:
@@ -109,12 +135,10 @@ def bench_encode(
     from edge_embed.benchmark import plot as drawing
     from edge_embed.benchmark.encode import run_encode_benchmark
     from edge_embed.benchmark.peers import PEERS
-    from edge_embed_runtime.errors import SourceError
 
     if lengths and texts_file:
         raise click.BadParameter("the texts of --texts-file are taken as they are", param_hint="--lengths")
-    if plot and not Path(plot).absolute().parent.is_dir():
-        raise SourceError(f"{plot}: the folder {Path(plot).absolute().parent} does not exist")
+    _check_plot(plot)
     settings = plan.Settings(
         checkpoint=checkpoint,
         bundle=bundle,
@@ -138,3 +162,93 @@ def bench_encode(
     if plot:
         Path(plot).write_text(drawing.svg(result), "utf-8")
     show(result, as_json, lambda: table.lines(result))
+
+
+@bench.command("search")
+@bundle_option
+@click.option(
+    "--data",
+    metavar="FOLDER",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="Texts in BEIR's or Banking77's layout; may be given again.  [default: a few of the package]",
+)
+@click.option(
+    "--sizes", metavar="LIST", default="10000,100000", show_default=True, callback=_sizes, help="Vectors in an index."
+)
+@click.option(
+    "--peers",
+    metavar="LIST",
+    callback=_search_peers,
+    help="Peers or families of them, or none.  [default: all]",
+)
+@click.option("-k", "--k", type=click.IntRange(1, 100), default=10, show_default=True, help="Hits of a search.")
+@click.option("--queries", type=click.IntRange(1), default=1000, show_default=True, help="Most queries.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Parts of the queries.")
+@click.option("--kills", type=click.IntRange(0), default=10, show_default=True, help="Writers to kill in each family.")
+@click.option(
+    "--build-limit",
+    metavar="SECONDS",
+    type=click.FloatRange(1),
+    default=600,
+    show_default=True,
+    help="Leave out what takes longer to build.",
+)
+@click.option(
+    "--work",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False),
+    help="Keeps vectors for the next run.  [default: a temporary folder]",
+)
+@click.option("--plot", metavar="FILE.svg", type=click.Path(dir_okay=False), help="Write a chart.")
+@json_option
+def bench_search(
+    bundle: str | None,
+    data: tuple[str, ...],
+    sizes: tuple[int, ...],
+    peers: tuple[str, ...],
+    k: int,
+    queries: int,
+    rounds: int,
+    kills: int,
+    build_limit: float,
+    work: str | None,
+    plot: str | None,
+    as_json: bool,
+) -> None:
+    """Our index against other vector indexes: same vectors and texts, one thread, interleaved, at equal recall.
+
+    Vectors are those of real texts, and more of them by perturbation up to each size; queries are held out. Peers are
+    tuned until they find as much as our index. Needs 30 bytes of disk for each byte of vectors while it runs.
+
+    Peers need the extra `bench-search`: pip install 'edge-embed[bench-search]'
+    """
+    from edge_embed.benchmark.search import plot as drawing
+    from edge_embed.benchmark.search import table
+    from edge_embed.benchmark.search.run import Settings, run_search_benchmark
+
+    _check_plot(plot)
+    settings = Settings(
+        data=data,
+        bundle=bundle,
+        sizes=sizes,
+        peers=peers,
+        rounds=rounds,
+        queries=queries,
+        k=k,
+        kills=kills,
+        build_limit=build_limit,
+        work=work,
+    )
+    result = run_search_benchmark(settings, lambda line: click.echo(line, err=True))
+    if plot:
+        Path(plot).write_text(drawing.svg(result), "utf-8")
+    show(result, as_json, lambda: table.lines(result))
+
+
+def _check_plot(plot: str | None) -> None:
+    """Before anything is measured."""
+    from edge_embed_runtime.errors import SourceError
+
+    if plot and not Path(plot).absolute().parent.is_dir():
+        raise SourceError(f"{plot}: the folder {Path(plot).absolute().parent} does not exist")

@@ -1,4 +1,9 @@
-"""Vector codes: int8 with one scale per vector, and one bit per dimension, with the scan over the bits."""
+"""Vector codes: int8 with one scale per vector, and one bit per dimension, with the scan over the bits.
+
+Bits are compared with bits (Hamming distance) to find a few thousand codes of many, then with the float query, which
+knows how much each bit matters: a document's bits against a query's numbers find what only four times as many
+candidates by bits against bits would.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +12,28 @@ Vectors = NDArray[np.float32]
 Int8Codes = NDArray[np.int8]
 Words = NDArray[np.uint64]
 Ids = NDArray[np.int64]
+Places = NDArray[np.intp]
 
 # Codes are scanned block by block so that the buffers stay in the L2 cache (measured: 16 K to 256 K rows are equal).
 BLOCK = 65_536
+# Of so many codes and more, those that are far by the first half of their bits are not compared by the other half.
+EARLY_OUT = 131_072
+# The part of them that is: at a million vectors it holds 99.8 % of the ten nearest by all numbers.
+KEPT = 1 / 32
+# Every so manieth distance is looked at to find the one that keeps about that part.
+SAMPLED = 16
 
 
 def quantize_int8(vectors: Vectors) -> tuple[Int8Codes, Vectors]:
     """[n, d] float32 -> codes [n, d] in -127..127 and scales [n]: vector = code * scale."""
     scales = np.maximum(np.abs(vectors).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
     return np.rint(vectors / scales[:, None]).astype(np.int8), scales
+
+
+def dequantize(codes: Int8Codes, scales: Vectors) -> Vectors:
+    """Vectors [n, d] that codes [n, d] and scales [n] stand for."""
+    vectors: Vectors = codes * scales[:, None]
+    return vectors
 
 
 def score_int8(codes: Int8Codes, scales: Vectors, query: Vectors) -> Vectors:
@@ -42,9 +60,10 @@ class BinaryCodes:
     Takes 8 bytes per 64 dimensions and 8 bytes for the id: 56 bytes a vector at 384 dimensions.
     """
 
-    def __init__(self, dim: int) -> None:
-        self._words: Words = np.empty((-(-dim // 64), 0), np.uint64)
-        self._ids: Ids = np.empty(0, np.int64)
+    def __init__(self, dim: int, capacity: int = 0) -> None:
+        self._dim = dim
+        self._words: Words = np.empty((-(-dim // 64), capacity), np.uint64)
+        self._ids: Ids = np.empty(capacity, np.int64)
         self._size = 0
 
     def __len__(self) -> int:
@@ -74,25 +93,56 @@ class BinaryCodes:
         self._words = np.ascontiguousarray(self._words[:, : self._size][:, keep])
         self._size = len(self._ids)
 
-    def nearest(self, query: Words, count: int, allowed: Ids | None = None) -> Ids:
-        """Ids of the `count` codes with the fewest bits different from the query [words], in no order.
+    def places(self, ids: Ids) -> Places:
+        """Where ids are, ascending; ids that are not here are passed over."""
+        found = np.unique(np.searchsorted(self.ids, ids))
+        found = found[found < self._size]
+        places: Places = found[np.isin(self.ids[found], ids)]
+        return places
 
-        allowed: scan these ids only; of equally distant codes the ones with the lowest ids are taken
+    def nearest(self, query: Words, count: int, allowed: Places | None = None) -> Places:
+        """Places of the `count` codes with the fewest bits different from the query [words], in no order.
+
+        allowed: scan these places only, ascending; of equally distant codes the ones with the lowest ids are taken
+
+        Of very many codes those that are far by the first half of their bits are left out unseen.
         """
-        words, ids = self._words[:, : self._size], self.ids
+        words = self._words[:, : self._size]
         if allowed is not None:
-            places = np.searchsorted(ids, allowed)
-            places = places[places < len(ids)]
-            places = np.unique(places[np.isin(ids[places], allowed)])
-            words, ids = words[:, places], ids[places]
-        if count >= len(ids):
-            return ids.copy()
-        distances = hamming(words, query)
-        limit = np.partition(distances, count - 1)[count - 1]
-        closer = np.flatnonzero(distances < limit)
-        ties = np.flatnonzero(distances == limit)[: count - len(closer)]
-        chosen: Ids = ids[np.concatenate([closer, ties])]
-        return chosen
+            if count >= len(allowed):
+                return allowed
+            chosen: Places = allowed[_smallest(hamming(words[:, allowed], query), count)]
+            return chosen
+        if count >= self._size:
+            return np.arange(self._size)
+        half = len(words) // 2
+        if half and self._size >= max(EARLY_OUT, int(4 * count / KEPT)):
+            near = _about_smallest(hamming(words[:half], query[:half]))
+            if len(near) >= 2 * count:
+                return self.nearest(query, count, near)
+        return _smallest(hamming(words, query), count)
+
+    def estimate(self, places: Places, query: Vectors) -> Vectors:
+        """Dot products [n] of a float query [dim] with the signs (1 or -1) that the codes at n places stand for."""
+        rows = np.ascontiguousarray(self._words[:, places].T)
+        bits = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little", count=self._dim)
+        estimates: Vectors = 2 * (bits.astype(np.float32) @ query) - query.sum()
+        return estimates
+
+
+def _smallest(distances: NDArray[np.uint16], count: int) -> Places:
+    """Places of the `count` smallest of more distances; of equal ones the first."""
+    limit = np.partition(distances, count - 1)[count - 1]
+    closer = np.flatnonzero(distances < limit)
+    ties = np.flatnonzero(distances == limit)[: count - len(closer)]
+    return np.concatenate([closer, ties])
+
+
+def _about_smallest(distances: NDArray[np.uint16]) -> Places:
+    """Places, ascending, of about the KEPT part of distances that are smallest."""
+    sample = distances[::SAMPLED]
+    limit = np.partition(sample, int(len(sample) * KEPT))[int(len(sample) * KEPT)]
+    return np.flatnonzero(distances <= limit)
 
 
 def hamming(words: Words, query: Words) -> NDArray[np.uint16]:

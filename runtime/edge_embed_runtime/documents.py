@@ -55,13 +55,13 @@ class Record:
     metadata: str
 
 
-def check_documents(documents: Iterable[Document]) -> list[Record]:
-    """Every document checked, before anything is embedded or stored."""
+def check_documents(documents: Iterable[Document], *, blank: bool = False) -> list[Record]:
+    """Every document checked, before anything is embedded or stored. blank: texts may be empty."""
     if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
         raise InputError(f"expected a list of Documents, got {type(documents).__name__}: write [document]")
     records: dict[str, Record] = {}
     for i, document in enumerate(documents):
-        record = check_document(document, f"document {i}")
+        record = check_document(document, f"document {i}", blank=blank)
         if record.key in records:
             raise DuplicateKeyError(f"document {i}: the key {record.key!r} comes twice in one call; nothing was stored")
         records[record.key] = record
@@ -84,14 +84,14 @@ def _text(value: object, what: str) -> str:
         raise DocumentError(str(error)) from None
 
 
-def check_document(document: object, place: str) -> Record:
+def check_document(document: object, place: str, *, blank: bool = False) -> Record:
     """One document checked; `place` names it in the error until its key is known."""
     if not isinstance(document, Document):
         raise DocumentError(f"{place} is {type(document).__name__}, expected Document(key=..., text=...)")
     key = check_key(document.key, f"{place}: key")
     where = f"document {key!r}"
     text = _text(document.text, f"{where}: text")
-    if not text.strip():
+    if not blank and not text.strip():
         raise DocumentError(f"{where} has no text: leave it out, or give it some")
     return Record(key, text, _metadata_json(document.metadata, where))
 

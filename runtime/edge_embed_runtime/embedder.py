@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, read_bundle
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.errors import BundleFormatError, EdgeEmbedError, GoldenError, InputError
+from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
@@ -185,6 +186,15 @@ class Embedder:
     def fingerprint(self) -> str:
         """Names the bundle's contents: indexes made under another fingerprint are refused."""
         return self.manifest.fingerprint
+
+    @property
+    def frame(self) -> Frame:
+        """How binary codes are made of the vectors; that of the bundle is for vectors of all its dimensions."""
+        stored = self.manifest.codes.get("frame") if self.dim == self.manifest.dim else None
+        try:
+            return Frame() if stored is None else Frame.from_json(stored, self.dim)
+        except ValueError as error:
+            raise BundleFormatError(f"bundle {self.path}: {error}") from error
 
     @property
     def prompts(self) -> dict[str, str]:

@@ -1,10 +1,15 @@
 """One writer per index: a lock file that the system releases when its process ends, however it ends."""
 
+import math
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
-from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError
+from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError, InputError
+
+# Seconds between tries to get a lock that another holds.
+POLL = 0.02
 
 if os.name == "nt":
     import msvcrt
@@ -29,7 +34,9 @@ else:
 class WriterLock:
     """Held from construction to `release`. The file stays: removing it would let two writers lock different files."""
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, timeout: float = 0.0) -> None:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
+            raise InputError(f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more")
         path = index.with_name(index.name + ".lock")
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -39,17 +46,30 @@ class WriterLock:
                 "To search only, open it with read_only=True"
             ) from error
         try:
-            _try_lock(self._descriptor)
-        except OSError:
-            owner = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+            self._wait(index, timeout)
+        except BaseException:
             os.close(self._descriptor)
-            raise IndexLockedError(
-                f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a time: "
-                "close that one, or open this one with read_only=True"
-            ) from None
+            raise
         with suppress(OSError):  # on a full disk the lock holds all the same
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def _wait(self, index: Path, timeout: float) -> None:
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                _try_lock(self._descriptor)
+            except OSError:
+                left = until - time.monotonic()
+                if left > 0:
+                    time.sleep(min(POLL, left))
+                    continue
+                owner = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+                raise IndexLockedError(
+                    f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a "
+                    "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True"
+                ) from None
+            return
 
     def release(self) -> None:
         """Let the next writer in, also where a forked child still has the file open."""

@@ -55,6 +55,12 @@ def compile_where(where: Mapping[str, Any]) -> Condition:
     return compiler.where(where, "where", MAX_NESTING), compiler.parameters
 
 
+def field_value(name: str, metadata: str = METADATA.replace("doc.", "")) -> str:
+    """SQL for the value of a declared field, as it stands in the index on it: every bit the same, or it is not used."""
+    path = '$."' + name.replace("'", "''") + '"'
+    return f"json_extract({metadata}, '{path}')"
+
+
 def has_field(field: str) -> Condition:
     """The condition that a document has a field, whatever its value."""
     return _field("?", "1"), [field]

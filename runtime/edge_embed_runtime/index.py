@@ -1,16 +1,19 @@
 """The index: documents in, hits out."""
 
+import hashlib
+import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_path
+from edge_embed_runtime.checks import check_count, check_path, check_text
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.database import check_header, locate, wal_bytes
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
@@ -27,58 +30,143 @@ from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.maintenance import Compaction, Repair, Report, compact, repair, verify_index
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.search import Mode, Searcher
-from edge_embed_runtime.store import Entry, Store
+from edge_embed_runtime.schema import WORDS, Facts, check_fields
+from edge_embed_runtime.search import MAX_HITS, RECALL, Mode, Query, Searcher
+from edge_embed_runtime.store import Entry, Removed, Store
+from edge_embed_runtime.vectors import check_vectors
 
 # Passages that are embedded before their int8 codes replace the float vectors.
 EMBED_SLICE = 1024
+MAX_DIM = 2**16
+MAX_SPACE_CHARACTERS = 256
 
 
 class Index:
-    """Documents, their vectors and their words in one file. Made by `Index.open`; close it, or use it with `with`.
+    """Documents, their vectors and their words in one file. Made by `Index.open` or, for vectors from elsewhere, by
+    `Index.create`; close it, or use it with `with`.
 
-    Threads may share one object. One object may write at a time, over all processes; any number may read.
+    Threads may share one object. One object may write at a time, over all processes; any number may read, and what is
+    read is one committed state. Writing holds up neither searches of other processes nor those of other threads.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, lock: WriterLock | None) -> None:
-        self._store = store
+    def __init__(self, reader: Store, writer: Store | None, embedder: Embedder | None, lock: WriterLock | None) -> None:
+        self._store = reader
+        self._writer = writer
         self._embedder = embedder
         self._writer_lock = lock
-        self._mutex = threading.RLock()
+        # the order in which threads may take them: writing, then reading
+        self._writing, self._reading = threading.RLock(), threading.RLock()
         self._process = os.getpid()
-        self._search = Searcher(store, embedder)
+        self._search = Searcher(reader)
         self._closed = False
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], embedder: Embedder, *, read_only: bool = False) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        embedder: Embedder | None = None,
+        *,
+        read_only: bool = False,
+        timeout: float = 0.0,
+        words: str | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Self:
         """Open an index, made when missing, with the embedder that its vectors come from.
 
+        embedder:  None for an index of given vectors (see `create`); an index of a bundle can be searched by words or
+                   with `vector`, and deleted from, without it
         read_only: search only: works while another process writes, and on read-only storage
+        timeout:   seconds to wait for another process that has it open for writing
+        words:     for a new index, how the words of its texts are told apart: "english" (stems; the default), "plain"
+                   (whole words) or "trigram" (three characters in a row, for languages without spaces)
+        fields:    for a new index, metadata fields that `where` often asks for: each gets an index
 
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
         """
-        if not isinstance(embedder, Embedder):
+        if embedder is not None and not isinstance(embedder, Embedder):
             raise InputError(
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
             )
         path = locate(path, must_exist=read_only)
+        facts = None
+        if embedder is not None:
+            facts = Facts(
+                embedder.fingerprint,
+                embedder.manifest.name,
+                str(embedder.dim),
+                words=_check_words(words or "english"),
+                fields=json.dumps(check_fields(fields or [])),
+                frame=embedder.frame.to_json(),
+            )
+        return cls._open(path, embedder, facts, read_only, timeout, words, fields)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        space: str,
+        dim: int,
+        words: str = "english",
+        fields: Sequence[str] = (),
+        timeout: float = 0.0,
+    ) -> Self:
+        """Make an index of vectors that come from elsewhere, such as an API; `add_vectors` takes them.
+
+        space: names the model that all of them come from; the same name is one space
+        dim:   numbers in a vector
+
+        `Index.open(path)` opens it later. Raises InputError where the path exists.
+        """
+        if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
+            raise InputError(f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters")
+        facts = Facts(
+            hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
+            space,
+            str(check_count(dim, "dim", 1, MAX_DIM)),
+            space="yes",
+            words=_check_words(words),
+            fields=json.dumps(check_fields(fields)),
+        )
+        path = locate(path, must_exist=False)
+        if path.exists():
+            raise InputError(f"{path} exists; Index.open opens it")
+        return cls._open(path, None, facts, False, timeout, None, None)
+
+    @classmethod
+    def _open(
+        cls,
+        path: Path,
+        embedder: Embedder | None,
+        facts: Facts | None,
+        read_only: bool,
+        timeout: float,
+        words: str | None,
+        fields: Sequence[str] | None,
+    ) -> Self:
+        if facts is None and not path.exists():
+            raise IndexFileError(
+                f"{path} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
+                "vectors that you have"
+            )
         if path.exists():
             check_header(path)  # before a lock file is put beside what is no index
-        lock = None if read_only else WriterLock(path)
-        store = None
-        try:
-            if not path.exists():
-                Store.create(path, _facts(embedder))
-            store = Store(path, read_only=read_only)
-            _check_bundle(path, store.meta(), embedder)
-        except BaseException:
-            if store is not None:
-                store.close()
-            if lock is not None:
-                lock.release()
-            raise
-        return cls(store, embedder, lock)
+        with ExitStack() as stack:
+            lock = writer = None
+            if not read_only:
+                lock = WriterLock(path, timeout)
+                stack.callback(lock.release)
+                if facts is not None and not path.exists():
+                    Store.create(path, facts)
+                writer = Store(path, read_only=False)
+                stack.callback(writer.close)
+            reader = Store(path, read_only=True)
+            stack.callback(reader.close)
+            _check_facts(path, reader.facts, embedder, words, fields)
+            opened = cls(reader, writer, embedder, lock)
+            stack.pop_all()
+        return opened
 
     @property
     def path(self) -> Path:
@@ -88,11 +176,13 @@ class Index:
         """Let go of the file. What was added is on disk already."""
         if os.getpid() != self._process:
             return  # a forked child's copy: file and lock belong to the parent
-        with self._mutex:
+        with self._writing, self._reading:
             if not self._closed:
                 self._closed = True
                 self._search.release()
                 self._store.close()
+                if self._writer is not None:
+                    self._writer.close()
                 if self._writer_lock is not None:
                     self._writer_lock.release()
 
@@ -105,49 +195,99 @@ class Index:
         self.close()
 
     @contextmanager
-    def _use(self, *, write: bool = False) -> Iterator[None]:
-        if os.getpid() != self._process:
-            raise IndexFileError("this Index was opened before a fork: open it again in the child process")
-        with self._mutex:
+    def _read(self) -> Iterator[Store]:
+        """The connection for reading, for this thread alone."""
+        self._check_process()
+        with self._reading:
             if self._closed:
                 raise IndexClosedError(f"{self._store.path} was closed")
-            if write and self._store.read_only:
+            yield self._store
+
+    @contextmanager
+    def _write(self) -> Iterator[Store]:
+        """The connection for writing, for this thread alone; others may go on searching."""
+        self._check_process()
+        with self._writing:
+            if self._closed:
+                raise IndexClosedError(f"{self._store.path} was closed")
+            if self._writer is None:
                 raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
-            yield
+            yield self._writer
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise IndexFileError("this Index was opened before a fork: open it again in the child process")
 
     def __len__(self) -> int:
         """Number of documents."""
-        with self._use():
-            return self._store.counts()[0]
+        with self._read() as store:
+            return store.counts()[0]
 
     def __contains__(self, key: object) -> bool:
-        with self._use():
-            return isinstance(key, str) and bool(self._store.existing([key]))
+        with self._read() as store:
+            return isinstance(key, str) and bool(store.existing([key]))
 
     def get(self, key: str) -> Document | None:
         """The document under a key, or None."""
         check_key(key)
-        with self._use():
-            found = self._store.document(key)
+        with self._read() as store:
+            found = store.document(key)
         return Document(found.key, found.text, found.metadata) if found else None
 
     def stats(self) -> dict[str, Any]:
         """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far)."""
-        with self._use():
-            return _stats(self._store)
+        with self._read() as store:
+            return _stats(store)
 
-    def search(self, query: str, k: int = 10, where: Mapping[str, Any] | None = None, mode: Mode = "hybrid") -> Hits:
+    def search(
+        self,
+        query: str | None = None,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        *,
+        vector: ArrayLike | None = None,
+        recall: float = RECALL,
+    ) -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
-        where: conditions on metadata that a document must fit, such as {"lang": "en"} or {"year": {"$gte": 2000}};
-               help(edge_embed_runtime.filters) lists them
-        mode:  "vector" compares meanings, "text" words (BM25), "hybrid" fuses the two rankings
+        where:  conditions on metadata that a document must fit, such as {"lang": "en"} or {"year": {"$gte": 2000}};
+                help(edge_embed_runtime.filters) lists them
+        mode:   "vector" compares meanings, "text" words (BM25), "hybrid" fuses the two rankings; None is "hybrid"
+                where there is a text, else "vector"
+        vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
+        recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
         """
-        with self._use():
-            return self._search.search(query, k, where, mode)
+        k = min(check_count(k, "k", 1), MAX_HITS)
+        if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
+            raise InputError(f"recall is {recall!r:.40}, expected a number over 0, up to 1")
+        asked, mode = self._query(query, mode, vector)
+        with self._read():
+            return self._search.search(asked, k, where, mode, recall)
+
+    def _query(self, query: str | None, mode: Mode | None, vector: ArrayLike | None) -> tuple[Query, Mode]:
+        """What is searched for, checked and embedded."""
+        self._check_process()
+        if mode is None:
+            mode = "vector" if query is None else "hybrid"
+        if mode not in get_args(Mode):
+            raise InputError(f"mode is {mode!r}, expected one of {get_args(Mode)}")
+        if query is None and (vector is None or mode != "vector"):
+            raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
+        if query is not None and not check_text(query, "the query").strip():
+            raise InputError("the query is empty")
+        if vector is not None:
+            return Query(query, check_vectors([vector], self._store.dim, "vector")[0]), mode
+        if mode == "text" or query is None:
+            return Query(query, None), mode
+        if self._embedder is None:
+            facts = self._store.facts
+            how = f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
+            raise InputError(f"{self.path} cannot embed the query: {how}, or search with mode='text'")
+        return Query(query, self._embedder.encode_query([query])[0]), mode
 
     @property
     def damaged(self) -> list[int]:
@@ -161,14 +301,9 @@ class Index:
         cannot be stored, StorageError when the disk fails.
         """
         records = check_documents(documents)
-        with self._use(write=True):
-            existing = self._store.existing(record.key for record in records)
-            if existing:
-                raise DuplicateKeyError(
-                    f"already in the index: {', '.join(map(repr, sorted(existing)[:5]))}"
-                    f"{' and more' if len(existing) > 5 else ''}; nothing was stored. Use upsert to replace documents"
-                )
-            self._write(records, (), show_progress)
+        with self._write() as store:
+            _check_new(store, records)
+            self._store_texts(records, (), show_progress)
         return len(records)
 
     def upsert(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
@@ -177,21 +312,63 @@ class Index:
         A document that is stored already with the same text and metadata costs nothing.
         """
         records = check_documents(documents)
-        with self._use(write=True):
-            existing = self._store.existing(record.key for record in records)
-            changed = [r for r in records if r.key not in existing or not self._store.holds(r)]
-            self._write(changed, existing.intersection(r.key for r in changed), show_progress)
+        with self._write() as store:
+            existing = store.existing(record.key for record in records)
+            changed = [r for r in records if r.key not in existing or not store.holds(r)]
+            self._store_texts(changed, existing.intersection(r.key for r in changed), show_progress)
         return len(changed)
+
+    def add_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+        """Store new documents with their vectors [n, dim], all of them or none, in an index made by `create`.
+
+        A document is one passage; its text may be empty. Vectors are brought to length 1 and compared by cosine.
+        Raises InputError for vectors of another shape, or with NaN, infinite or no other numbers than 0, and what
+        `add` raises.
+        """
+        with self._write() as store:
+            records, codes, scales = self._check_pairs(documents, vectors)
+            _check_new(store, records)
+            self._commit(records, _whole(records), codes, scales)
+        return len(records)
+
+    def upsert_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+        """`add_vectors`, in place of documents with the same keys. Gives the number that changed."""
+        with self._write() as store:
+            records, codes, scales = self._check_pairs(documents, vectors)
+            existing = store.existing(record.key for record in records)
+            changed = [
+                i
+                for i, record in enumerate(records)
+                if record.key not in existing or not store.holds(record, codes[i], scales[i])
+            ]
+            fresh = [records[i] for i in changed]
+            old = existing.intersection(record.key for record in fresh)
+            self._commit(fresh, _whole(fresh), codes[changed], scales[changed], old)
+        return len(changed)
+
+    def _check_pairs(
+        self, documents: Iterable[Document], vectors: ArrayLike
+    ) -> tuple[list[Record], Int8Codes, Vectors]:
+        if not self._store.facts.space:
+            raise InputError(
+                f"{self.path} holds vectors of the bundle {self._store.facts.bundle!r}: use add; Index.create makes "
+                "indexes for vectors from elsewhere"
+            )
+        records = check_documents(documents, blank=True)
+        checked = check_vectors(vectors, self._store.dim, "vectors")
+        if len(checked) != len(records):
+            raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
+        return records, *quantize_int8(checked)
 
     def delete(self, keys: str | Iterable[str]) -> int:
         """Delete documents by key; gives how many were there."""
         if not isinstance(keys, Iterable):
             raise InputError(f"delete takes a key or a list of keys, got {type(keys).__name__}")
         wanted = [check_key(key) for key in ([keys] if isinstance(keys, str) else keys)]
-        with self._use(write=True):
-            existing = self._store.existing(wanted)
+        with self._write() as store:
+            existing = store.existing(wanted)
             if existing:
-                self._search.forget(self._store.write([], existing))
+                self._forget(store.write([], existing))
         return len(existing)
 
     def verify(self, *, show_progress: bool = False) -> Report:
@@ -199,54 +376,50 @@ class Index:
 
         Without an embedder: `edge_embed_runtime.maintenance.verify_index(path)`.
         """
-        with self._use():
-            path = self._store.path
+        with self._read() as store:
+            path = store.path
         return verify_index(path, show_progress=show_progress)
 
     def repair(
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False
     ) -> Repair:
-        """Restore what the stored texts allow: look-up tables, the table of words, and passages, embedded again.
+        """Restore what the stored texts allow: look-up tables, the table of words, binary codes, and passages,
+        embedded again.
 
         drop:   delete the documents that cannot be restored, whose text, key or metadata is damaged
         backup: a file, not there yet, that gets a copy of the index as it was
 
         Each step is one transaction, so that an interruption loses nothing; what is left to do, the next call does.
+        Given vectors cannot be made again: without an embedder, documents with damaged ones are lost.
         Raises IndexDamagedError when rows cannot even be read: such a file has to be restored from a copy.
         """
-        with self._use(write=True):
+        with self._write() as store:
+            write = None if self._embedder is None else self._store_texts
             try:
-                return repair(self._store, self._write, drop=drop, backup=backup, show_progress=show_progress)
+                return repair(store, write, drop=drop, backup=backup, show_progress=show_progress)
             finally:
-                self._search.reset()
+                with self._reading:
+                    self._search.reset()
 
     def compact(self) -> Compaction:
-        """Give the space of deleted documents back to the file system.
+        """Give the space of deleted documents back to the file system. Searches wait for it.
 
         Raises StorageError when there is too little free space for SQLite's copy; the index stays as it is.
         """
-        with self._use(write=True):
-            return compact(self._store)
+        with self._write() as store, self._reading:
+            return compact(store)
 
-    def _write(self, records: list[Record], delete: Iterable[str], show_progress: bool) -> None:
+    def _store_texts(self, records: list[Record], delete: Iterable[str], show_progress: bool) -> None:
         """Embed and store records, after deleting documents by key."""
+        if self._embedder is None:
+            facts = self._store.facts
+            how = "use add_vectors" if facts.space else f"open it with the Embedder of {facts.bundle!r}"
+            raise InputError(f"{self.path} was opened without an embedder: {how}")
         tokenizer = self._embedder.tokenizer
         reserved = len(tokenizer.encode(self._embedder.prompts["document"])) - len(tokenizer.encode(""))
         spans = [split(record.text, tokenizer, reserved) for record in records]
         texts = [r.text[start:stop] for r, parts in zip(records, spans, strict=True) for start, stop in parts]
-        self._commit(records, spans, *self._embed(texts, show_progress), delete)
-
-    def _embed(self, texts: list[str], show_progress: bool) -> tuple[Int8Codes, Vectors]:
-        """Int8 codes [n, dim] and scales [n] of passages."""
-        codes = np.empty((len(texts), self._embedder.dim), np.int8)
-        scales = np.empty(len(texts), np.float32)
-        with progress_bar(len(texts), show_progress) as advance:
-            for start in range(0, len(texts), EMBED_SLICE):
-                part = slice(start, start + EMBED_SLICE)
-                vectors = self._embedder.encode_document(texts[part])
-                codes[part], scales[part] = quantize_int8(vectors)
-                advance(len(vectors))
-        return codes, scales
+        self._commit(records, spans, *_embed(self._embedder, texts, show_progress), delete)
 
     def _commit(
         self,
@@ -264,7 +437,64 @@ class Index:
             start = stop
         delete = list(delete)
         if entries or delete:
-            self._search.forget(self._store.write(entries, delete))
+            with self._write() as store:
+                self._forget(store.write(entries, delete))
+
+    def _forget(self, removed: Removed) -> None:
+        """Spare searches from reading all codes again after a commit of this object that deleted some."""
+        with self._reading:
+            self._search.forget(removed)
+
+
+def _embed(embedder: Embedder, texts: list[str], show_progress: bool) -> tuple[Int8Codes, Vectors]:
+    """Int8 codes [n, dim] and scales [n] of passages."""
+    codes = np.empty((len(texts), embedder.dim), np.int8)
+    scales = np.empty(len(texts), np.float32)
+    with progress_bar(len(texts), show_progress) as advance:
+        for start in range(0, len(texts), EMBED_SLICE):
+            part = slice(start, start + EMBED_SLICE)
+            vectors = embedder.encode_document(texts[part])
+            codes[part], scales[part] = quantize_int8(vectors)
+            advance(len(vectors))
+    return codes, scales
+
+
+def _whole(records: Iterable[Record]) -> list[list[Span]]:
+    """Every record as one passage."""
+    return [[(0, len(record.text))] for record in records]
+
+
+def _check_new(store: Store, records: Iterable[Record]) -> None:
+    existing = store.existing(record.key for record in records)
+    if existing:
+        raise DuplicateKeyError(
+            f"already in the index: {', '.join(map(repr, sorted(existing)[:5]))}"
+            f"{' and more' if len(existing) > 5 else ''}; nothing was stored. Use upsert to replace documents"
+        )
+
+
+def _check_words(words: str) -> str:
+    if words not in WORDS:
+        raise InputError(f"words is {words!r:.40}, expected one of {', '.join(WORDS)}")
+    return words
+
+
+def _check_facts(
+    path: Path, facts: Facts, embedder: Embedder | None, words: str | None, fields: Sequence[str] | None
+) -> None:
+    """Refuse an index of other vectors, or one that was made with other options than those given."""
+    made = f"of the space {facts.bundle!r}" if facts.space else f"of the bundle {facts.bundle!r}"
+    if embedder is not None and (facts.fingerprint, facts.dim) != (embedder.fingerprint, str(embedder.dim)):
+        how = "Open it without an embedder" if facts.space else "Open it with the bundle it was made with"
+        raise BundleMismatchError(
+            f"{path} holds vectors {made} ({facts.fingerprint[:8]}, dim {facts.dim}); "
+            f"the embedder is {embedder.manifest.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
+            f"{how}, or add the documents to a new index"
+        )
+    if words is not None and _check_words(words) != facts.words:
+        raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}")
+    if fields is not None and sorted(check_fields(fields)) != sorted(json.loads(facts.fields)):
+        raise InputError(f"{path} was made with fields={facts.fields}; that can't be changed")
 
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -278,31 +508,14 @@ def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _stats(store: Store) -> dict[str, Any]:
     documents, passages = store.counts()
-    meta = store.meta()
     return {
         "documents": documents,
         "passages": passages,
-        "dim": int(meta["dim"]),
-        "bundle": meta["bundle"],
-        "fingerprint": meta["fingerprint"],
-        "generation": int(meta["generation"]),
+        "dim": store.dim,
+        "bundle": store.facts.bundle,
+        "fingerprint": store.facts.fingerprint,
+        "words": store.facts.words,
+        "fields": json.loads(store.facts.fields),
+        "generation": store.counters()[0],
         "bytes": store.path.stat().st_size + wal_bytes(store.path),
     }
-
-
-def _facts(embedder: Embedder) -> dict[str, str]:
-    return {
-        "fingerprint": embedder.fingerprint,
-        "bundle": embedder.manifest.name,
-        "dim": str(embedder.dim),
-    }
-
-
-def _check_bundle(path: Path, meta: Mapping[str, str], embedder: Embedder) -> None:
-    made = (meta["fingerprint"], meta["dim"])
-    if made != (embedder.fingerprint, str(embedder.dim)):
-        raise BundleMismatchError(
-            f"{path} holds vectors of the bundle {meta['bundle']!r} ({meta['fingerprint'][:8]}, dim {meta['dim']}); "
-            f"the embedder is {embedder.manifest.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
-            "Open it with the bundle it was made with, or add the documents to a new index"
-        )

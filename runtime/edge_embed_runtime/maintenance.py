@@ -12,6 +12,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from edge_embed_runtime.blocks import BLOCK
 from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.database import RESTORE, check_header, locate, translated, wal_bytes
@@ -19,7 +22,8 @@ from edge_embed_runtime.documents import Record
 from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.store import DDL, DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
+from edge_embed_runtime.schema import Facts, ddl
+from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
 
 # Documents, and about how many characters, that `repair` embeds and replaces in one transaction.
 REPAIR_BATCH = 256
@@ -65,7 +69,8 @@ class Repair:
     restored: keys of documents that were embedded again from their texts
     lost:     documents that cannot be restored; they are still stored, but no search returns them
     dropped:  those of them that were deleted, with drop=True
-    rebuilt:  which of "tables" (SQLite's look-up tables) and "words" (full-text search) were made anew
+    rebuilt:  which of "tables" (SQLite's look-up tables), "codes" (binary codes) and "words" (full-text search) were
+              made anew
     problems: what is wrong with the file even now
     """
 
@@ -103,12 +108,14 @@ class _Findings:
     strays: list[int] = field(default_factory=list)  # passages of no document
     facts: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)  # of binary codes
     words: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
-        return [*self.facts, *self.unreadable, *self.tables, *strays, *self.words]
+        codes = [f"{len(self.blocks)} blocks of binary codes are damaged or not up to date"] if self.blocks else []
+        return [*self.facts, *self.unreadable, *self.tables, *strays, *codes, *self.words]
 
 
 def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -> Report:
@@ -156,23 +163,33 @@ def _scan(store: Store, show_progress: bool) -> _Findings:
     """Everything that is wrong in one committed state."""
     found = _Findings()
     with tempfile.TemporaryDirectory(prefix="edge_embed.", ignore_cleanup_errors=True) as folder, store.snapshot():
-        dim = None
+        facts = None
         try:
-            dim = int(store.meta()["dim"])
+            facts = store.facts
+            store.counters()
         except IndexDamagedError as error:
             found.facts.append(str(error))
-        db, words = store.connection, _Words(Path(folder))
+        db, words = store.connection, _Words(Path(folder), ddl(facts or Facts("", "", ""))[-1])
         try:
             with _noted(found.unreadable, "rows cannot be read"):
-                _scan_rows(db, dim, found, words, show_progress)
+                _scan_rows(db, None if facts is None else store.dim, found, words, show_progress)
             with _noted(found.tables, "SQLite's check"):
                 found.tables += [f"SQLite's check: {row[0]}" for row in _integrity(db)]
             with _noted(found.words, "the table of words cannot be read"):
-                if not found.unreadable:
+                if not found.unreadable and facts is not None:
                     found.words += words.compare(db)
+            with _noted(found.unreadable, "binary codes cannot be read"):
+                if not found.unreadable and facts is not None:
+                    found.blocks += [block for block in _all_blocks(db) if not store.blocks.fits(block)]
         finally:
             words.close()
     return found
+
+
+def _all_blocks(db: sqlite3.Connection) -> list[int]:
+    """Numbers of the blocks of binary codes that are there or should be."""
+    query = f"SELECT block FROM bits NOT INDEXED UNION SELECT id / {BLOCK} FROM vec NOT INDEXED"
+    return [block for (block,) in db.execute(query)]
 
 
 def _integrity(db: sqlite3.Connection) -> list[Row]:
@@ -256,12 +273,12 @@ class _Words:
     FTS5 can check itself only where it may write, and a contentless table knows nothing of the texts.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, statement: str) -> None:
         self._path = folder / "words.db"
         self.known: set[int] = set()
         self._db = self._open()
         for name in ("fts", "expected"):
-            self._db.execute(DDL[-1].replace("TABLE fts ", f"TABLE {name} "))
+            self._db.execute(statement.replace("TABLE fts ", f"TABLE {name} "))
         self._db.execute("BEGIN")
 
     def _open(self) -> sqlite3.Connection:
@@ -326,7 +343,7 @@ def _whole_texts(document: StoredDocument, passages: list[Row]) -> list[tuple[in
 
 
 def repair(
-    store: Store, write: Write, *, drop: bool, backup: str | os.PathLike[str] | None, show_progress: bool
+    store: Store, write: Write | None, *, drop: bool, backup: str | os.PathLike[str] | None, show_progress: bool
 ) -> Repair:
     """See `Index.repair`."""
     if backup is not None:
@@ -337,13 +354,22 @@ def repair(
         _reindex(store)
         rebuilt.append("tables")
         found = _scan(store, show_progress)
+    if write is None:
+        found.lost.update(found.broken)
+        found.broken.clear()
+    if found.blocks:
+        with store.transaction(deletes=True):
+            for block in found.blocks:
+                store.blocks.replace(block)
+        rebuilt.append("codes")
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
         # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
         _rebuild_words(store, list(dropped), found.strays)
         rebuilt.append("words")
-    for records in _batches(store, list(found.broken)):
-        write(records, [record.key for record in records], show_progress)
+    if write is not None:
+        for records in _batches(store, list(found.broken)):
+            write(records, [record.key for record in records], show_progress)
     restored = [damage.key for damage in found.broken.values()]
     if rebuilt:
         found = _scan(store, show_progress)
@@ -398,9 +424,12 @@ def _rebuild_words(store: Store, lost: list[int], strays: list[int]) -> None:
     """The table of words anew from whole rows, without the documents and passages that are to go."""
     db = store.connection
     with store.transaction(deletes=True):
+        marks = ",".join("?" * len(lost))
+        gone = [*strays, *(id_ for (id_,) in db.execute(f"SELECT id FROM vec WHERE doc IN ({marks})", lost))]
         db.executemany("DELETE FROM vec WHERE id = ?", [(id_,) for id_ in strays])
         db.executemany("DELETE FROM vec WHERE doc = ?", [(id_,) for id_ in lost])
         db.executemany("DELETE FROM doc WHERE id = ?", [(id_,) for id_ in lost])
+        store.blocks.remove(np.array(gone, np.int64))
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
         for _, row, passages in _grouped(db):
             document = None if row is None else checked(row)

@@ -1,29 +1,38 @@
-"""Search in two steps: binary codes in memory propose passages, int8 codes from the file score them; words beside."""
+"""Search in three steps: bits against bits find thousands of many passages, bits against the query's numbers hundreds
+of them, and int8 codes from the file score these; words beside."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_embed_runtime.checks import check_count, check_text
-from edge_embed_runtime.codes import BinaryCodes, Ids, binarize, score_int8
+from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
-from edge_embed_runtime.embedder import Embedder
-from edge_embed_runtime.errors import FilterError, InputError
+from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
-from edge_embed_runtime.store import Store
+from edge_embed_runtime.store import Removed, Store
 from edge_embed_runtime.textquery import match_expression
 
 Mode = Literal["hybrid", "vector", "text"]
 
-# Passages that binary codes propose for int8 rescoring: with 200, 97.5 % (SciFact) to 99.7 % (XQuAD) of the ten nearest
-# by float vectors are found; with 100, 94.3 % to 99.4 %.
-CANDIDATES = 200
-CANDIDATES_PER_HIT = 20
+# The part of the k nearest by int8 codes that a search is to find. How many candidates that takes is estimated in each
+# search, from how well binary codes foretold the scores of those that were fetched.
+RECALL = 0.99
+# Candidates at the least: for k = 10 a hundred, of a pool of a thousand that bits against bits found.
+CANDIDATES = 50
+CANDIDATES_PER_HIT = 5
+POOL_PER_CANDIDATE = 10
+# Of more codes than this the pool grows, with the fourth root of their number: they lie closer together.
+POOL_CODES = 100_000
 # Reciprocal-rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009): score = sum of 1 / (RRF + rank) over the first
 # documents of each list.
 RRF = 60
 FUSION_DEPTH = 100
+# Passages per document that the words of a query are looked up for at first.
+PASSAGES_PER_HIT = 20
 # More hits than any index has passages; keeps what is asked of SQLite in its range.
 MAX_HITS = 2**40
 
@@ -31,12 +40,20 @@ MAX_HITS = 2**40
 Ranking = dict[int, tuple[float, int]]
 
 
+@dataclass(frozen=True)
+class Query:
+    """What is searched for: words, a vector of length 1 [dim], or both."""
+
+    text: str | None
+    vector: Vectors | None
+
+
 class Searcher:
     """Searches one store. Keeps the binary codes in memory and follows the commits of whoever writes."""
 
-    def __init__(self, store: Store, embedder: Embedder) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._embedder = embedder
+        self._fingerprint = store.facts.fingerprint
         self._codes: BinaryCodes | None = None
         # counters in `meta` that the codes in memory stand for
         self._generation = self._deletions = -1
@@ -50,29 +67,24 @@ class Searcher:
         self._codes = None
         self.damaged.clear()
 
-    def forget(self, passages: Ids) -> None:
-        """The writer's own deletes, so that they need no reload of everything."""
-        self.damaged.difference_update(passages.tolist())
-        if self._codes is not None and len(passages):
-            self._codes.remove(passages)
-            self._deletions += 1
+    def forget(self, removed: Removed) -> None:
+        """Deletes of this process, so that they need no reload of everything."""
+        self.damaged.difference_update(removed.passages.tolist())
+        if self._codes is not None and self._deletions == removed.deletions - 1:
+            self._codes.remove(removed.passages)
+            self._deletions = removed.deletions
 
-    def search(self, query: str, k: int, where: Mapping[str, Any] | None, mode: Mode) -> Hits:
-        check_text(query, "the query")
-        if not query.strip():
-            raise InputError("the query is empty")
-        k = min(check_count(k, "k", 1), MAX_HITS)
-        if mode not in get_args(Mode):
-            raise InputError(f"mode is {mode!r}, expected one of {get_args(Mode)}")
+    def search(self, query: Query, k: int, where: Mapping[str, Any] | None, mode: Mode, recall: float) -> Hits:
+        """`Index.search`, its arguments checked; the query has what the mode asks for."""
         condition = None if where is None else compile_where(where)
         depth = k if mode != "hybrid" else max(k, FUSION_DEPTH)
         with self._store.snapshot():
             self._check_fields(where, condition)
             rankings = []
-            if mode != "text":
-                rankings.append(self._by_vector(query, depth, condition))
-            if mode != "vector":
-                rankings.append(self._by_text(query, depth, condition))
+            if mode != "text" and query.vector is not None:
+                rankings.append(self._by_vector(query.vector, depth, condition, recall))
+            if mode != "vector" and query.text is not None:
+                rankings.append(self._by_text(query.text, depth, condition))
             ranking = rankings[0] if len(rankings) == 1 else fuse(rankings, depth)
             hits = self._hits(ranking, k, condition or EVERY)
             return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
@@ -88,41 +100,74 @@ class Searcher:
 
     def _loaded(self) -> BinaryCodes:
         """The codes of what is committed now. Runs inside a snapshot."""
-        meta = self._store.meta()
-        generation, deletions = int(meta["generation"]), int(meta["deletions"])
+        generation, deletions = self._store.counters()
+        if self._store.facts.fingerprint != self._fingerprint:
+            raise BundleMismatchError(
+                f"{self._store.path} was embedded again with the bundle {self._store.facts.bundle!r} while it was "
+                "open: open it again, with that bundle"
+            )
         if self._codes is None or deletions != self._deletions:
-            self._codes = BinaryCodes(self._embedder.dim)
+            self._codes = None  # let go of the old ones before the new ones need their memory
+            self._codes = BinaryCodes(self._store.dim, capacity=self._store.blocks.count())
         elif generation == self._generation:
             return self._codes
         last = int(self._codes.ids[-1]) if len(self._codes) else 0
-        for new in self._store.all_passages(self._embedder.dim, after=last):
-            self._codes.append(new.ids, binarize(new.codes))
-            self.damaged.update(new.damaged)
+        for ids, words in self._store.blocks.load(after=last):
+            self._codes.append(ids, words)
         self._generation, self._deletions = generation, deletions
         return self._codes
 
-    def _by_vector(self, query: str, count: int, condition: Condition | None) -> Ranking:
+    def _by_vector(self, vector: Vectors, count: int, condition: Condition | None, recall: float) -> Ranking:
         codes = self._loaded()
-        allowed = None if condition is None else self._store.allowed(condition)
-        vector = self._embedder.encode_query([query])[0]
-        (words,) = binarize(vector[None, :])
-        proposed = max(CANDIDATES, CANDIDATES_PER_HIT * count)
+        allowed = None if condition is None else codes.places(self._store.allowed(condition))
+        everything = len(codes) if allowed is None else len(allowed)
+        placed = self._store.frame.place(vector[None, :])
+        (words,) = binarize(placed)
+        wanted = CANDIDATES + CANDIDATES_PER_HIT * count
+        pool = int(POOL_PER_CANDIDATE * wanted * max(1.0, everything / POOL_CODES) ** 0.25)
         while True:
-            ids = codes.nearest(words, proposed, allowed)
-            found = self._store.passages(self._embedder.dim, ids)
+            places = codes.nearest(words, pool, allowed)
+            estimates = codes.estimate(places, placed[0])
+            best = np.argsort(-estimates, kind="stable")
+            ranking = self._rescore(codes.ids[places[best]], estimates[best], vector, count, wanted, recall)
+            if len(ranking) >= count or len(places) == everything:
+                return ranking
+            pool *= 4  # long documents: many passages of few documents
+
+    def _rescore(
+        self, ids: Ids, estimates: Vectors, vector: Vectors, count: int, wanted: int, recall: float
+    ) -> Ranking:
+        """Documents by the int8 scores of candidates, the best by estimate first, until enough of them are scored.
+
+        Enough is when of the rest (1 - recall) * count or fewer can be expected among the best `count`.
+        """
+        rows: list[tuple[int, int, float]] = []
+        seen: list[Vectors] = []
+        start = 0
+        while True:
+            part = slice(start, start + wanted)
+            found = self._store.passages(ids[part])
             self.damaged.update(found.damaged)
             scores = score_int8(found.codes, found.scales, vector)
-            order = np.lexsort((found.ids, -scores))
-            ranking = best_passages((int(found.docs[i]), int(found.ids[i]), float(scores[i])) for i in order)
-            if len(ranking) >= count or len(ids) < proposed:
+            by_id = np.argsort(ids[part])
+            seen.append(np.stack([estimates[part][by_id][np.isin(np.sort(ids[part]), found.ids)], scores]))
+            rows += zip(found.docs.tolist(), found.ids.tolist(), scores.tolist(), strict=True)
+            rows.sort(key=lambda row: (-row[2], row[1]))
+            ranking = best_passages(rows)
+            start += wanted
+            if start >= len(ids):
                 return ranking
-            proposed *= 4  # long documents: many passages of few documents
+            if len(ranking) >= count:
+                least = next(islice(ranking.values(), count - 1, None))[0]
+                if expected_above(least, np.concatenate(seen, axis=1), estimates[start:]) <= (1 - recall) * count:
+                    return ranking
+            wanted = start
 
     def _by_text(self, query: str, count: int, condition: Condition | None) -> Ranking:
         expression = match_expression(query)
         if expression is None:
             return {}
-        limit = CANDIDATES_PER_HIT * count
+        limit = PASSAGES_PER_HIT * count
         while True:
             rows = self._store.match(expression, limit, condition)
             ranking = best_passages((doc, passage, score) for passage, doc, score in rows)
@@ -161,6 +206,22 @@ class Searcher:
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
+
+
+def expected_above(least: float, scored: NDArray[np.float32], estimates: Vectors) -> float:
+    """How many passages with these estimates [m] can be expected to score above `least`.
+
+    scored: estimates and scores [2, n] of others. Scores are taken for a straight line over the estimates, and what
+    lies beside it for normally distributed.
+    """
+    known, scores = scored.astype(np.float64)
+    centred = known - known.mean()
+    slope = (centred @ scores) / max(centred @ centred, 1e-12)
+    line = scores.mean() + slope * centred
+    spread = max(float(np.sqrt(np.mean((scores - line) ** 2))), 1e-9)
+    z = np.clip((scores.mean() + slope * (estimates - known.mean()) - least) / spread, -8, 8)
+    # the normal distribution function, to four places
+    return float(np.sum(1 / (1 + np.exp(-(1.5976 * z + 0.070565 * z**3)))))
 
 
 def best_passages(found: Iterable[tuple[int, int, float]]) -> Ranking:

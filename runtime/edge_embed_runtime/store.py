@@ -1,10 +1,4 @@
-"""The index file: one SQLite database that is the truth, checked on open and row by row.
-
-meta  facts about the index: schema version, bundle, dim, generation (counts commits), deletions (counts deletes)
-doc   documents: key, text, metadata as JSON, crc32 over all of them
-vec   passages: where they lie in their document, float32 scale + int8 code, crc32 over all of them
-fts   FTS5 over the passages' texts, without a copy of them (contentless)
-"""
+"""The index file: one SQLite database that is the truth, checked on open and row by row. Its tables: schema.py."""
 
 import json
 import os
@@ -21,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.blocks import BLOCK, Blocks
 from edge_embed_runtime.bundle import sync_folder
-from edge_embed_runtime.codes import Ids, Int8Codes, Vectors
+from edge_embed_runtime.codes import Ids, Int8Codes, Vectors, Words, binarize, dequantize
 from edge_embed_runtime.database import (
     APPLICATION_ID,
     RESTORE,
@@ -42,29 +37,18 @@ from edge_embed_runtime.errors import (
     StorageError,
 )
 from edge_embed_runtime.filters import EVERY, METADATA, Condition
+from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.passages import Span
+from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
 
-SCHEMA = 1
 MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 
 # Passages that are read at once when all are: 3 MB at 384 dimensions.
 LOAD_BLOCK = 8192
-# What never changes in `meta`, besides its checksum.
-FACTS = ("fingerprint", "bundle", "dim")
-COUNTERS = ("generation", "deletions")
 # Ids beyond this are damage, not growth.
 MAX_ID = 2**62
-# AUTOINCREMENT: a deleted passage's id is never used again, so readers recognise what is new by its id.
-DDL = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    "CREATE TABLE doc (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, text TEXT NOT NULL,"
-    " metadata TEXT NOT NULL, crc INTEGER NOT NULL) STRICT",
-    "CREATE TABLE vec (id INTEGER PRIMARY KEY AUTOINCREMENT, doc INTEGER NOT NULL REFERENCES doc (id),"
-    " start INTEGER NOT NULL, stop INTEGER NOT NULL, code BLOB NOT NULL, crc INTEGER NOT NULL) STRICT",
-    "CREATE INDEX vec_doc ON vec (doc)",
-    "CREATE VIRTUAL TABLE fts USING fts5(text, content='', tokenize='porter unicode61 remove_diacritics 2')",
-)
 
+TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # Whole rows, in the order in which their checksums are made.
 DOCUMENTS = "SELECT id, key, text, metadata, crc FROM doc"
 PASSAGES = "SELECT id, doc, start, stop, code, crc FROM vec"
@@ -92,6 +76,14 @@ class StoredPassages:
 
 
 @dataclass(frozen=True)
+class Removed:
+    """Ids of passages that a commit deleted, and the counter `deletions` after it."""
+
+    passages: Ids
+    deletions: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """A document to store with its passages: spans, and their codes [n, dim] and scales [n]."""
 
@@ -101,12 +93,34 @@ class Entry:
     scales: Vectors
 
 
+def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
+    """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
+    db = sqlite3.connect(":memory:")
+    try:
+        for statement in ddl(facts or Facts("", "", "")):
+            db.execute(statement)
+        expected = db.execute(TABLES).fetchall()
+    finally:
+        db.close()
+
+    def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_"))]
+
+    return fixed(found) == fixed(expected)
+
+
 def _doc_crc(id_: int, key: str, text: str, metadata: str) -> int:
     return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode("utf-8", "surrogateescape"))
 
 
-def _facts_crc(facts: dict[str, str]) -> str:
-    return str(zlib.crc32("\x00".join(facts[name] for name in FACTS).encode("utf-8", "surrogateescape")))
+def _parts(entry: Entry) -> tuple[Record, Sequence[Span], list[bytes], list[bytes]]:
+    """A record, the spans of its passages, and their codes and scales in bytes."""
+    return (
+        entry.record,
+        entry.spans,
+        [code.tobytes() for code in entry.codes],
+        [scale.tobytes() for scale in entry.scales.astype("<f4")],
+    )
 
 
 def _vec_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
@@ -123,13 +137,14 @@ class Store:
         with translated(path):
             self._db = connect_reader(path) if read_only else connect_writer(path)
             try:
-                self._check_schema()
+                self._facts = self._check_schema()
+                self._setup()
             except BaseException:
                 self._db.close()
                 raise
 
     @staticmethod
-    def create(path: Path, facts: dict[str, str]) -> None:
+    def create(path: Path, facts: Facts) -> None:
         """Make an empty index with its `meta`; the file appears whole or not at all."""
         if sqlite3.sqlite_version_info < MIN_SQLITE:
             raise IndexFileError(f"this Python's SQLite is {sqlite3.sqlite_version}; edge_embed needs 3.38 or later")
@@ -146,11 +161,11 @@ class Store:
                     # No write-ahead log yet: what is copied from it when it is closed can fail without a word.
                     db.execute("PRAGMA synchronous = FULL")
                     db.execute("BEGIN")
-                    for statement in DDL:
+                    for statement in ddl(facts):
                         db.execute(statement)
                     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
-                    rows = {**dict.fromkeys(COUNTERS, "0"), **facts, "crc": _facts_crc(facts)}
+                    rows = {**dict.fromkeys(COUNTERS, "0"), **facts.rows()}
                     db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
                     db.execute("COMMIT")
                 finally:
@@ -167,6 +182,23 @@ class Store:
             for leftover in (temporary, *beside(temporary)):
                 leftover.unlink(missing_ok=True)
 
+    def _setup(self) -> None:
+        if self._facts is not None:
+            try:
+                self.dim = int(self._facts.dim)
+                self.frame = Frame.from_json(self._facts.frame, self.dim)
+            except ValueError as error:
+                raise IndexDamagedError(f"{self.path} is damaged ({error}); {RESTORE}") from error
+            self.blocks = Blocks(self._db, self.dim, self.derive_block)
+            self._crc = self._facts.crc
+
+    @property
+    def facts(self) -> Facts:
+        """Raises IndexDamagedError where they are not whole; nothing but `verify` can be done then."""
+        if self._facts is None:
+            raise IndexDamagedError(f"{self.path} is damaged (its facts do not fit their checksum); {RESTORE}")
+        return self._facts
+
     @property
     def connection(self) -> sqlite3.Connection:
         """For maintenance.py, which looks after the tables themselves."""
@@ -176,36 +208,41 @@ class Store:
         with translated(self.path):
             self._db.close()
 
-    def _check_schema(self) -> None:
-        reference = sqlite3.connect(":memory:")
-        try:
-            for statement in DDL:
-                reference.execute(statement)
-            query = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
-            expected = reference.execute(query).fetchall()
-        finally:
-            reference.close()
+    def _check_schema(self) -> Facts | None:
+        """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version != SCHEMA:
             raise IndexFormatError(f"{self.path} has schema version {version}; this release reads {SCHEMA}")
-        if self._db.execute(query).fetchall() != expected:
+        found = self._db.execute(TABLES).fetchall()
+        facts = None
+        if ("table", "meta", "meta", ddl(Facts("", "", ""))[0]) in found:
+            facts = self._read_facts()
+        if not _is_ours(found, facts):
             raise IndexFormatError(f"{self.path} is not an edge_embed index: its tables are not ours")
         pages, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         if pages * size > self.path.stat().st_size + wal_bytes(self.path):
             raise IndexDamagedError(
                 f"{self.path} is cut off: {self.path.stat().st_size} bytes, expected {pages * size}; {RESTORE}"
             )
+        return facts
 
-    def meta(self) -> dict[str, str]:
-        """The facts about the index. Raises IndexDamagedError when they are not whole."""
+    def _read_facts(self) -> Facts | None:
+        return Facts.from_rows(dict(self._db.execute("SELECT key, value FROM meta").fetchall()))
+
+    def counters(self) -> tuple[int, int]:
+        """(generation, deletions). Reads the facts again where another process changed them.
+
+        Raises IndexDamagedError when either are not whole.
+        """
         with translated(self.path):
-            meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
-        # the types are checked too: SQLite enforces them when it writes, not when it reads
-        typed = all(isinstance(meta.get(name), str) for name in (*FACTS, *COUNTERS))
-        counted = typed and all(re.fullmatch("[0-9]{1,18}", meta[name]) for name in COUNTERS)
-        if not counted or meta.get("crc") != _facts_crc(meta):
-            raise IndexDamagedError(f"{self.path} is damaged (its facts do not fit their checksum)")
-        return meta
+            rows = dict(self._db.execute(f"SELECT key, value FROM meta WHERE key IN {(*COUNTERS, 'crc')}").fetchall())
+            values = [rows.get(name) for name in COUNTERS]
+            if not all(isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) for value in values):
+                raise IndexDamagedError(f"{self.path} is damaged (its counters are no numbers)")
+            if rows.get("crc") != self._crc:
+                self._facts = self._read_facts()
+                self._setup()
+        return int(values[0] or 0), int(values[1] or 0)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -224,42 +261,63 @@ class Store:
         with translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield
                 names = COUNTERS if deletes else COUNTERS[:1]
                 self._db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
+                yield
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Ids:
-        """Delete documents by key, then store new ones, in one transaction. Gives the ids of deleted passages."""
-        removed: list[int] = []
+    def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Removed:
+        """Delete documents by key, then store new ones, in one transaction. Gives what was deleted."""
         keys = list(delete)
         with self.transaction(deletes=bool(keys)):
-            for key in keys:
-                removed += self._delete(key)
-            for entry in entries:
-                self._insert(entry)
-        return np.array(removed, np.int64)
+            removed = np.array([id_ for key in keys for id_ in self._delete(key)], np.int64)
+            self.blocks.remove(removed)
+            if entries:
+                self._insert(entries)
+            _, deletions = self.counters()
+        return Removed(removed, deletions)
 
-    def _insert(self, entry: Entry) -> None:
-        record, db = entry.record, self._db
-        # the id is part of what the checksum covers, so it is fixed before the row is written
-        (doc,) = db.execute("SELECT ifnull(max(id), 0) + 1 FROM doc").fetchone()
-        crc = _doc_crc(doc, record.key, record.text, record.metadata)
-        db.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", (doc, record.key, record.text, record.metadata, crc))
+    def _insert(self, entries: Sequence[Entry]) -> None:
+        (doc,) = self._db.execute("SELECT ifnull(max(id), 0) FROM doc").fetchone()
         sequence = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'"
-        (last,) = db.execute(f"SELECT max(({sequence}), (SELECT ifnull(max(id), 0) FROM vec))").fetchone()
+        (last,) = self._db.execute(f"SELECT max(({sequence}), (SELECT ifnull(max(id), 0) FROM vec))").fetchone()
         if not (isinstance(last, int) and isinstance(doc, int) and max(last, doc) < MAX_ID):
             raise IndexDamagedError(f"{self.path} is damaged (its row ids have no successor)")
-        ids = list(range(last + 1, last + 1 + len(entry.spans)))
-        for id_, (start, stop), code, scale in zip(ids, entry.spans, entry.codes, entry.scales, strict=True):
-            blob = np.float32(scale).astype("<f4").tobytes() + code.tobytes()
-            crc = _vec_crc(id_, doc, start, stop, blob)
-            db.execute("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", (id_, doc, start, stop, blob, crc))
-            db.execute("INSERT INTO fts (rowid, text) VALUES (?, ?)", (id_, record.text[start:stop]))
+        first = last + 1
+        documents: list[Any] = []
+        passages: list[Any] = []
+        words: list[Any] = []
+        # ids are part of what the checksums cover, so they are fixed before the rows are written
+        for record, spans, codes, scales in map(_parts, entries):
+            doc += 1
+            crc = _doc_crc(doc, record.key, record.text, record.metadata)
+            documents.append((doc, record.key, record.text, record.metadata, crc))
+            for (start, stop), code, scale in zip(spans, codes, scales, strict=True):
+                last += 1
+                blob = scale + code
+                passages.append((last, doc, start, stop, blob, _vec_crc(last, doc, start, stop, blob)))
+                words.append((last, record.text[start:stop]))
+        self._db.executemany("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", documents)
+        self._db.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
+        self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
+        all_codes = np.concatenate([entry.codes for entry in entries])
+        all_scales = np.concatenate([entry.scales for entry in entries])
+        self.blocks.add(np.arange(first, last + 1), self.binary(all_codes, all_scales))
+
+    def binary(self, codes: Int8Codes, scales: Vectors) -> Words:
+        """Binary codes [n, words] of int8 codes [n, dim]: the only way in which they are made."""
+        return binarize(self.frame.place(dequantize(codes, scales)))
+
+    def derive_block(self, block: int) -> tuple[Ids, Words]:
+        """What belongs in a block of binary codes: ids and words of its passages that are whole."""
+        query = f"{PASSAGES} WHERE id >= ? AND id < ? ORDER BY id"
+        rows = self._db.execute(query, (block * BLOCK, (block + 1) * BLOCK)).fetchall()
+        found = _checked_passages(rows, self.dim)
+        return found.ids, self.binary(found.codes, found.scales)
 
     def _delete(self, key: str) -> list[int]:
         query = f"{DOCUMENTS} WHERE key = ?"
@@ -295,8 +353,9 @@ class Store:
             raise IndexDamagedError(f"{self.path}: the document {key!r} is damaged (its checksum does not fit)")
         return document
 
-    def holds(self, record: Record) -> bool:
-        """Whether a document is stored with this text and metadata, every row of it whole."""
+    def holds(self, record: Record, code: Int8Codes | None = None, scale: Any = None) -> bool:
+        """Whether a document is stored with this text and metadata, every row of it whole; where one is given, with
+        this code [dim] and scale."""
         query = f"{DOCUMENTS} WHERE key = ? AND text = ? AND metadata = ?"
         with translated(self.path):
             row = self._db.execute(query, (record.key, record.text, record.metadata)).fetchone()
@@ -304,7 +363,8 @@ class Store:
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
-            return bool(passages) and all(map(is_whole, passages))
+            wanted = None if code is None else np.float32(scale).astype("<f4").tobytes() + code.tobytes()
+            return bool(passages) and all(is_whole(row) and wanted in (None, row[4]) for row in passages)
 
     def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
         """Documents by id that fit a condition; damaged ones are left out."""
@@ -319,17 +379,16 @@ class Store:
         with translated(self.path):
             return {key for (key,) in self._db.execute(query, (json.dumps(list(keys)),))}
 
-    def all_passages(self, dim: int, after: int) -> Iterator[StoredPassages]:
-        """Every passage with an id larger than `after`, in blocks of ascending ids, so that memory stays bounded."""
-        query = f"{PASSAGES} WHERE id > ? ORDER BY id"
-        rows = self._db.execute(query, (after,))
+    def all_passages(self) -> Iterator[StoredPassages]:
+        """Every passage, many at a time, in ascending order of ids, so that memory stays bounded."""
+        rows = self._db.execute(f"{PASSAGES} ORDER BY id")
         while block := rows.fetchmany(LOAD_BLOCK):
-            yield _checked_passages(block, dim)
+            yield _checked_passages(block, self.dim)
 
-    def passages(self, dim: int, ids: Ids) -> StoredPassages:
+    def passages(self, ids: Ids) -> StoredPassages:
         """Passages by id; ascending ids."""
         query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
-        return _checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), dim)
+        return _checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), self.dim)
 
     def match(self, expression: str, count: int, where: Condition | None) -> list[tuple[int, int, float]]:
         """Passages that hold a word of an FTS5 expression: (passage id, document id, BM25), best first."""

@@ -1,0 +1,111 @@
+"""Vectors of real texts, more of them by perturbation, and exact neighbours to compare with.
+
+Growth: a new vector is normalise(base + SIGMA * noise), the noise normal with the covariance of the real vectors.
+So it stays in the directions in which texts differ, at a mean cosine of about 0.9 to its base. Copies of one text crowd
+the neighbourhood of a query more than other texts would: of 23,088 real vectors 98.1 % of the ten nearest are among the
+200 best by binary codes, of an eighth of them grown back to as many 95.5 %. Grown data is harder for whoever compresses.
+Less noise, noise from differences of neighbours and interpolation between them all gave 94.3 to 96.1 %.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from edge_embed.benchmark.search.texts import Texts
+
+    Vectors = NDArray[np.float32]
+    Ids = NDArray[np.int64]
+
+SIGMA = 0.5
+SEED = 0
+# Rows with noise of one seed: a shorter file is a prefix of a longer one.
+CHUNK = 16_384
+# Rows of the stored vectors that all queries are compared with at once.
+BLOCK = 16_384
+
+
+def embed(texts: "Texts", bundle: str | None, fingerprint: str, work: Path) -> tuple["Vectors", "Vectors"]:
+    """Vectors of the stored texts and of the queries, kept in `work` for the next run."""
+    stored = work / f"stored-{digest([fingerprint, *texts.stored])}.npy"
+    queries = work / f"queries-{digest([fingerprint, *texts.queries])}.npy"
+    if not (stored.is_file() and queries.is_file()):
+        from edge_embed.embedder import Embedder  # children need none
+
+        embedder = Embedder(bundle)
+        _save(stored, embedder.encode_document(texts.stored, show_progress=True))
+        _save(queries, embedder.encode_query(texts.queries))
+    return np.load(stored), np.load(queries)
+
+
+def _save(path: Path, vectors: "Vectors") -> None:
+    """Under its name when it is complete."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, vectors)
+    partial.replace(path)
+
+
+def digest(parts: Sequence[str]) -> str:
+    """A short name for a list of texts."""
+    return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def grow(base: "Vectors", total: int, path: Path) -> "Vectors":
+    """`total` vectors [total, dim] as a .npy on disk: those of `base` first, then row i is row i % len(base) perturbed.
+
+    The same rows whatever the total; memory does not depend on it.
+    """
+    partial = path.with_suffix(".partial")
+    target = np.lib.format.open_memmap(partial, "w+", np.float32, (total, base.shape[1]))
+    kept = min(total, len(base))
+    target[:kept] = base[:kept]
+    factor = _factor(base)
+    for start in range(kept, total, CHUNK):
+        rows = np.arange(start, start + CHUNK) % len(base)
+        noise = np.random.default_rng([SEED, start]).standard_normal((CHUNK, base.shape[1]), np.float32)
+        made = base[rows] + np.float32(SIGMA) * (noise @ factor)
+        made /= np.linalg.norm(made, axis=1, keepdims=True)
+        target[start : start + CHUNK] = made[: total - start]
+    target.flush()
+    del target
+    partial.replace(path)
+    found: Vectors = np.load(path, mmap_mode="r")
+    return found
+
+
+def _factor(base: "Vectors") -> "Vectors":
+    """F with F.T @ F = the covariance of the rows."""
+    covariance = np.cov(base, rowvar=False)
+    covariance[np.diag_indices_from(covariance)] += 1e-6 * covariance.trace() / len(covariance)  # also of few rows
+    factor: Vectors = np.linalg.cholesky(covariance).T.astype(np.float32)
+    return factor
+
+
+def neighbours(vectors: "Vectors", queries: "Vectors", k: int) -> tuple["Ids", "Vectors"]:
+    """Ids [q, k] of the exact nearest by float32 dot product, best first, and their cosines [q, k]."""
+    ids = np.empty((len(queries), 0), np.int64)
+    scores = np.empty((len(queries), 0), np.float32)
+    for start, block in _blocks(vectors):
+        found = queries @ block.T
+        best = np.argpartition(-found, min(k, len(block)) - 1, axis=1)[:, :k]
+        ids = np.hstack([ids, best + start])
+        scores = np.hstack([scores, np.take_along_axis(found, best, axis=1)])
+        order = np.lexsort((ids, -scores), axis=1)[:, :k]
+        ids, scores = np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    return ids, scores
+
+
+def _blocks(vectors: "Vectors") -> Iterator[tuple[int, "Vectors"]]:
+    for start in range(0, len(vectors), BLOCK):
+        yield start, np.asarray(vectors[start : start + BLOCK])
+
+
+def recall(found: Sequence[Sequence[int]], truth: "Ids") -> float:
+    """Share of the true neighbours [q, k] that were found, mean over the queries: recall@k."""
+    hits = [len(set(row) & set(true.tolist())) / len(true) for row, true in zip(found, truth, strict=True)]
+    return float(np.mean(hits))

@@ -1,0 +1,300 @@
+"""Bytes of a closed index changed at random: equal results or a clear error, never a crash, a hang or a wrong hit."""
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from children import LIMIT, Child, HangError, Send, in_child
+from powercut import write_files
+from workload import KEYS, NAME, Bench, Operation, Row, State, Store, after, contents, make_document, next_operation
+
+from edge_embed import Document, Embedder, Index
+from edge_embed.errors import EdgeEmbedError
+from edge_embed_runtime.maintenance import Report, verify_index
+
+PAGE = 4096
+SECTOR = 512
+OPERATIONS = 20
+QUERY = "cat river"
+MODES = ("vector", "text", "hybrid")
+EPSILON = 1e-6  # between scores that ought to be equal
+
+Mutation = Callable[[random.Random, bytearray], None]
+
+
+def _place(rng: random.Random, data: bytearray, size: int) -> int:
+    return rng.randrange(max(1, len(data) - size + 1))
+
+
+def flip_bit(rng: random.Random, data: bytearray) -> None:
+    data[_place(rng, data, 1)] ^= 1 << rng.randrange(8)
+
+
+def change_bytes(rng: random.Random, data: bytearray) -> None:
+    for _ in range(rng.randint(1, 8)):
+        data[_place(rng, data, 1)] = rng.randrange(256)
+
+
+def overwrite(rng: random.Random, data: bytearray) -> None:
+    size = rng.choice([4, 16, 64, SECTOR])
+    start = _place(rng, data, size)
+    data[start : start + size] = rng.randbytes(min(size, len(data) - start))
+
+
+def truncate(rng: random.Random, data: bytearray) -> None:
+    size = rng.randrange(len(data))
+    del data[size - size % rng.choice([1, SECTOR, PAGE]) :]
+
+
+def lengthen(rng: random.Random, data: bytearray) -> None:
+    data += rng.randbytes(rng.choice([1, 100, PAGE]))
+
+
+def zero_page(rng: random.Random, data: bytearray) -> None:
+    size = rng.choice([SECTOR, PAGE])
+    start = _place(rng, data, size) // size * size
+    data[start : start + size] = bytes(min(size, len(data) - start))
+
+
+def copy_page(rng: random.Random, data: bytearray) -> None:
+    """A page in the place of another, as a disk that mixes up its blocks."""
+    size = rng.choice([SECTOR, PAGE])
+    source, target = (_place(rng, data, size) // size * size for _ in range(2))
+    page = data[source : source + size]
+    data[target : target + len(page)] = page
+
+
+def page_header(rng: random.Random, data: bytearray) -> None:
+    """The first bytes of a page, which say where SQLite finds its rows."""
+    start = _place(rng, data, PAGE) // PAGE * PAGE
+    data[min(len(data) - 1, start + rng.randrange(100))] = rng.randrange(256)
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    flip_bit, flip_bit, change_bytes, overwrite, truncate, lengthen, zero_page, copy_page, page_header, page_header,
+)  # fmt: skip
+
+
+def damaged_index(folder: Path, embedder: Embedder, rng: random.Random) -> tuple[State, list[bytes]]:
+    """Documents, and index files with them that are damaged in many places, all of which `repair` restores."""
+    path, state = folder / NAME, {key: make_document(rng, key) for key in (f"d{i}" for i in range(KEYS))}
+    with Index.open(path, embedder) as index:
+        index.add(state.values())
+    whole, found = path.read_bytes(), []
+    while len(found) < 3:
+        data = bytearray(whole)
+        damage = 0
+        for _ in range(60):
+            tried = bytearray(data)
+            flip_bit(rng, tried)
+            path.write_bytes(tried)
+            report = _restorable(path, embedder, state)
+            if report is not None and len(report.damaged) + len(report.problems) > damage:
+                data, damage = tried, len(report.damaged) + len(report.problems)
+        if damage > 3:
+            found.append(bytes(data))
+    return state, found
+
+
+def _restorable(path: Path, embedder: Embedder, state: State) -> Report | None:
+    """What is wrong with a file, where `repair` restores all of its documents."""
+    try:
+        report = verify_index(path)
+        copy = Path(shutil.copy(path, path.with_name("copy.db")))
+        with Index.open(copy, embedder) as index:
+            return report if index.repair().whole and contents(index, list(state)) == state else None
+    except EdgeEmbedError:
+        return None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to damage.
+
+    files:    all that lie in the folder, among them the one to damage
+    examine:  in a child process, says how it ended (such as "told", where the user was) and what is wrong with that
+    """
+
+    name: str
+    files: dict[str, bytes]
+    damaged: str
+    examine: Callable[[Path, Embedder], tuple[str, list[str]]]
+
+
+def mutate(bench: Bench, target: Target, case: int) -> tuple[str, bytes]:
+    """The name of a mutation, and the file after it."""
+    rng, data = bench.rng(target.name, case), bytearray(target.files[target.damaged])
+    mutation = rng.choice(MUTATIONS)
+    mutation(rng, data)
+    return mutation.__name__, bytes(data)
+
+
+def mutate_all(bench: Bench, row: Row, count: int, target_name: str) -> None:
+    """Mutations one after the other in a child process; a new one goes on where that dies or hangs."""
+    target = next(target for target in targets(bench) if target.name == target_name)
+    cases, ends = bench.cases(count), Counter[str]()
+    while cases:
+
+        def work(send: Send) -> None:
+            embedder = bench.embedder()
+            for case in cases:  # noqa: B023 - the child's own copy
+                name, data = mutate(bench, target, case)
+                folder = write_files(bench.folder / "run", {**target.files, target.damaged: data})
+                send(f"case {case} ({name})")
+                send(target.examine(folder, embedder))
+
+        child, where = Child(work), "before the first"
+        try:
+            for message in child.messages():
+                if isinstance(message, str):
+                    where, cases = message, cases[1:]
+                    row.runs += 1
+                    continue
+                ends[message[0]] += 1
+                for wrong in message[1]:
+                    row.fail("wrong", where, wrong)
+        except HangError:
+            row.fail("hangs", where, f"no answer for {LIMIT:.0f} s")
+        else:
+            if child.crashed:
+                row.fail("crashes", where, child.crashed)
+                cases = cases if row.runs else range(0)
+    row.notes.append(", ".join(f"{count} {end}" for end, count in ends.most_common()))
+
+
+class Truth:
+    """What was stored: the states that were committed, of which the last is the newest.
+
+    Damage in SQLite's log ends it: what is found then is an earlier state. `scores` are those of the newest state's
+    documents in mode "vector".
+    """
+
+    def __init__(self, states: Sequence[State], scores: dict[str, float]) -> None:
+        self._states, self._scores = states, scores
+        self._keys = sorted({key for state in states for key in state})
+
+    def examine(self, folder: Path, embedder: Embedder) -> tuple[str, list[str]]:
+        """See `Target`."""
+        return _Examination(self._states, self._scores, self._keys).run(folder / NAME, embedder)
+
+
+class _Examination:
+    """One damaged index, as its users see it."""
+
+    def __init__(self, states: Sequence[State], scores: dict[str, float], keys: list[str]) -> None:
+        self._states, self._scores, self._keys = states, scores, keys
+        self._told, self._found = False, "not opened"
+        self._wrong: list[str] = []
+
+    def run(self, path: Path, embedder: Embedder) -> tuple[str, list[str]]:
+        report = self._attempt("verify", lambda: verify_index(path))
+        self._told |= report is not None and not report.whole
+        index = self._attempt("open", lambda: Index.open(path, embedder, read_only=True))
+        if index is not None:
+            self._read(index)
+            self._attempt("close", index.close)
+        index = self._attempt("open for writing", lambda: Index.open(path, embedder))
+        if index is not None:
+            self._write(index)
+            self._attempt("close after writing", index.close)
+        return "told" if self._told else self._found, self._wrong
+
+    def _attempt(self, what: str, use: Callable[[], Any]) -> Any:
+        """A result, or None where there was an error of ours."""
+        try:
+            return use()
+        except EdgeEmbedError:
+            self._told = True
+        except Exception as error:  # noqa: BLE001 - that is what is looked for
+            self._wrong.append(f"{what}: {type(error).__name__}: {error}")
+        return None
+
+    def _documents(self, index: Index, what: str) -> State:
+        """Every document that is found; each has to be one that was stored under its key."""
+        found = {key: d for key in self._keys if (d := self._attempt(what, lambda: index.get(key))) is not None}  # noqa: B023
+        for key, document in found.items():
+            if all(state.get(key) != document for state in self._states):
+                self._wrong.append(f"{what}: {key!r} was never {document!r}"[:300])
+        return found
+
+    def _read(self, index: Index) -> None:
+        found = self._documents(index, "get")
+        count = self._attempt("len", lambda: len(index))
+        ranked = {mode: self._search(index, mode) for mode in MODES}
+        self._told |= bool(index.damaged)
+        if self._told:
+            return
+        state = next((state for state in self._states if state == found), None)
+        if state is None or count != len(state):
+            self._wrong.append(f"silent: {len(found)} documents, {count} counted")
+            return
+        self._found = "equal" if state == self._states[-1] else "an earlier state"
+        holders = {key for key, document in state.items() if set(QUERY.split()) & set(document.text.split())}
+        for mode, expected in zip(MODES, (set(state), holders, set(state)), strict=True):
+            if set(ranked[mode]) != expected:
+                self._wrong.append(f"silent: mode {mode!r} finds {len(ranked[mode])} of {len(expected)}")
+        different = [key for key, score in ranked["vector"].items() if abs(score - self._scores.get(key, score)) > EPSILON]
+        if state == self._states[-1] and different:
+            self._wrong.append(f"silent: other scores for {different[:3]}")
+
+    def _search(self, index: Index, mode: Any) -> dict[str, float]:
+        """Scores of the hits by key; each hit has to be a part of a document that was stored."""
+        hits = self._attempt(f"search {mode}", lambda: index.search(QUERY, k=len(self._keys) + 1, mode=mode)) or []
+        for hit in hits:
+            texts = [(state[hit.key].text, state[hit.key].metadata) for state in self._states if hit.key in state]
+            if not any(hit.text == text[hit.start : hit.end] and hit.metadata == data for text, data in texts):
+                self._wrong.append(f"search {mode}: a hit that was never stored: {hit!r}"[:300])
+        scores = {hit.key: hit.score for hit in hits}
+        if len(scores) < len(hits):
+            self._wrong.append(f"search {mode}: a document twice")
+        return scores
+
+    def _write(self, index: Index) -> None:
+        quiet = not self._told
+        new = Document("new", "a new river", {"n": -1})
+        added = self._attempt("add", lambda: index.add([new]))
+        if added and self._attempt("get after add", lambda: index.get("new")) != new:
+            self._wrong.append("an added document is not found")
+        done = self._attempt("repair", index.repair)
+        if quiet and (self._told or done is None or done.restored or not done.whole):
+            self._wrong.append(f"silent: {done} came only after nothing was said")
+        self._documents(index, "get after repair")
+        if done is not None and done.whole and not verify_index(index.path).whole:
+            self._wrong.append("repair says whole, verify does not")
+
+
+def targets(bench: Bench) -> list[Target]:
+    """The closed file; the file and its log, as a kill leaves them, with the one or the other damaged."""
+    closed, left, states, scores = in_child(lambda: _make(bench))
+    last = Truth(states[-1:], scores)
+    log, shared = f"{NAME}-wal", f"{NAME}-shm"
+    return [
+        Target("index", closed, NAME, last.examine),
+        Target("index beside its log", left, NAME, Truth(states, {}).examine),
+        Target("log (-wal)", left, log, Truth(states, {}).examine),
+        Target("index of the log (-shm)", left, shared, last.examine),
+    ]
+
+
+def _make(bench: Bench) -> tuple[dict[str, bytes], dict[str, bytes], list[State], dict[str, float]]:
+    """(closed files, files of an index in use, the states it had, scores of the last)."""
+    folder, embedder = bench.fresh(), bench.embedder()
+    rng, states = bench.rng("mutations"), [State()]
+    operations = [Operation("add", [make_document(rng, f"d{i}") for i in range(KEYS - 10)])]
+    while len(operations) < OPERATIONS:
+        operation = next_operation(rng, after(states[-1], operations[-1]))
+        if len(operations) < 5 or operation.content:  # a later checkpoint would empty the log
+            states.append(after(states[-1], operations[-1]))
+            operations.append(operation)
+    states.append(after(states[-1], operations[-1]))
+    store = Store(folder, embedder)
+    for operation in operations:
+        store.apply(operation)
+    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    scores = {hit.key: hit.score for hit in store.index.search(QUERY, k=KEYS + 1, mode="vector")}
+    store.close()
+    return {NAME: (folder / NAME).read_bytes()}, left, states, scores
