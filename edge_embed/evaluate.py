@@ -97,7 +97,7 @@ def evaluate(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = Fal
     texts = [judged.documents[key] for key in keys]
     vectors = embedder.encode_document(texts, show_progress=show_progress)
     asked = embedder.encode_query([judged.queries[query] for query in queries])
-    ranked = rank_tiers(keys, vectors, queries, asked)
+    ranked = rank_tiers(keys, vectors, queries, asked, embedder.frame)
     bytes_per_vector = ranked["binary"][1] + ranked["int8"][1]
     codes, scales = quantize_int8(vectors)
     with tempfile.TemporaryDirectory() as folder, Index.open(Path(folder) / "eval.db", embedder) as index:

@@ -376,7 +376,7 @@ def test_same_checkpoint_same_bytes(checkpoint: Checkpoints, tmp_path: Path) -> 
 @pytest.mark.usefixtures("whole_receipt")
 @pytest.mark.parametrize("precision", ["int8", "fp32"])
 def test_receipt_is_in_the_manifest(checkpoint: Checkpoints, tmp_path: Path, precision: str) -> None:
-    """Fidelity, retrieval at each storage tier beside float32's, bytes on disk, and speed with the CPU it was on."""
+    """Fidelity, retrieval at each storage tier beside float32's, binary codes, bytes on disk, speed with its CPU."""
     bundle = tmp_path / "b"
     export_model(checkpoint(), bundle, precision=precision)
     receipt = json.loads((bundle / "manifest.json").read_text())["receipt"]
@@ -389,7 +389,9 @@ def test_receipt_is_in_the_manifest(checkpoint: Checkpoints, tmp_path: Path, pre
     assert list(figures) == ["float", "int8", "binary"]
     # a random model finds little, but something; each tier something else
     assert all(0 < figure < 0.2 for figure in (*figures.values(), retrieval["ndcg@10_fp32"]))
-    assert len(set(figures.values())) == 3
+    assert figures["float"] != figures["binary"]
+    assert list(receipt["binary_codes"]) == ["none", "centre", "rotation", "centre, rotation"]
+    assert all(0 < found <= 1 for found in receipt["binary_codes"].values())
     assert (figures["float"] == retrieval["ndcg@10_fp32"]) == (precision == "fp32")
     assert receipt["bytes"] == sum((bundle / name).stat().st_size for name in ("model.onnx", "tokenizer.json"))
     assert (speed["threads"], speed["cpu"]) == (1, cpu_model())

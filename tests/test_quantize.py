@@ -33,6 +33,7 @@ from edge_embed_quantize.linear import (
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers
 from edge_embed_quantize.rounding import LARGEST_MULTIPLIER, round_int4, round_int8
 from edge_embed_quantize.table import compact_table, pack
+from edge_embed_runtime.frame import Frame
 
 Array = NDArray[np.float32]
 
@@ -598,18 +599,26 @@ def test_tiers_rank_by_what_they_store() -> None:
         "far": [-1, -1, -1, -1],
     }
     vectors, asked = np.array(list(documents.values()), np.float32), np.array([[1, 0, 0.001, 0.001]], np.float32)
-    assert rank_tiers(list(documents), vectors, ["q"], asked) == {
+    assert rank_tiers(list(documents), vectors, ["q"], asked, Frame()) == {
         "float": ({"q": ["fine", "bold", "signs", "far"]}, 16),
         "int8": ({"q": ["bold", "fine", "signs", "far"]}, 8),
         "binary": ({"q": ["signs", "fine", "bold", "far"]}, 8),  # words of 64 bits
     }
 
 
+def test_binary_tier_is_in_the_frame() -> None:
+    """What the centre moves has other signs: around it the first two documents differ, around zero they do not."""
+    vectors, asked = np.array([[0.5, 0.6], [0.6, 0.5], [0.9, 0.1]], np.float32), np.array([[0.1, 0.9]], np.float32)
+    centred = rank_tiers(["c", "b", "a"], vectors[::-1], ["q"], asked, Frame(np.array([0.55, 0.55], np.float32)))
+    assert centred["binary"][0]["q"][0] == "a"
+    assert rank_tiers(["c", "b", "a"], vectors[::-1], ["q"], asked, Frame())["binary"][0]["q"][0] == "c"
+
+
 def test_tiers_keep_ten(random: np.random.Generator) -> None:
     """Ten documents of each query, each query its own."""
     vectors = normal(random, 12, 384)
     keys = [f"d{i}" for i in range(12)]
-    tiers = rank_tiers(keys, vectors, ["a", "b"], vectors[[11, 3]])
+    tiers = rank_tiers(keys, vectors, ["a", "b"], vectors[[11, 3]], Frame())
     assert {tier: size for tier, (_, size) in tiers.items()} == {"float": 1536, "int8": 388, "binary": 48}
     for ranked, _ in tiers.values():
         assert (ranked["a"][0], ranked["b"][0]) == ("d11", "d3")

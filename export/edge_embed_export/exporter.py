@@ -21,6 +21,7 @@ from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Golden, Manifest, file_records, write_bundle
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, FidelityError, InputError
+from edge_embed_runtime.frame import learn_frame
 from edge_embed_runtime.machine import cpu_model
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
 
@@ -106,7 +107,8 @@ def export_model(
         progress("rounding weights")
         embedder, contents = in_memory(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
     progress("measuring fidelity, retrieval and speed")
-    receipt = _receipt(reference, embedder)
+    frames = _learn_codes(embedder)
+    receipt = {**_receipt(reference, embedder), "binary_codes": frames}
     lowest = FLOORS[precision] if floor is None else floor
     reached = receipt["cosine_to_fp32"]["mean"]
     if not reached >= lowest:  # NaN is no fidelity either
@@ -141,6 +143,14 @@ def _check_usable(embedder: Embedder, source: Path) -> None:
         raise ExportError(f"{source}: the model gives vectors that cannot be normalised; its weights are not usable")
 
 
+def _learn_codes(embedder: Embedder) -> dict[str, float]:
+    """Choose the frame of binary codes, put it into the manifest, and say what each frame finds (`learn_frame`)."""
+    texts = [*calibration_texts("calibration"), *calibration_texts("receipt"), *(r["text"] for r in records("judged"))]
+    frame, found = learn_frame(embedder.encode(texts))
+    embedder.manifest = replace(embedder.manifest, codes={**embedder.manifest.codes, "frame": frame.to_json()})
+    return found
+
+
 def _receipt(reference: Embedder, embedder: Embedder) -> dict[str, Any]:
     """What the bundle is worth: fidelity, retrieval at each storage tier, size, and speed on this machine."""
     measured = calibration_texts("receipt")
@@ -157,6 +167,7 @@ def _receipt(reference: Embedder, embedder: Embedder) -> dict[str, Any]:
             model.encode_document([row["text"] for row in documents]),
             [row["id"] for row in queries],
             model.encode_query([row["text"] for row in queries]),
+            model.frame,
         )
         return {tier: round(score(ranked, judgements)["ndcg@10"], 4) for tier, (ranked, _) in found.items()}
 
@@ -215,7 +226,7 @@ def _manifest(
         },
         prompts=checkpoint.prompts,
         quantization=float32 if quantized is None else quantized.describe(),
-        codes={"int8": "symmetric, one scale per vector", "binary": "sign"},
+        codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
         provenance={
             "source": source_name or checkpoint.folder.resolve().name,
             "weights_sha256": checkpoint.sha256,

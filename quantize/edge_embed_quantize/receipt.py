@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.codes import binarize, hamming, quantize_int8, score_int8
+from edge_embed_runtime.codes import dequantize, quantize_int8, score_int8
+from edge_embed_runtime.frame import Frame
 
 Vectors = NDArray[np.float32]
 Qrels = Mapping[str, Mapping[str, int]]
@@ -47,17 +48,18 @@ def _dcg(gains: Sequence[int]) -> float:
 
 
 def rank_tiers(
-    keys: Sequence[str], vectors: Vectors, queries: Sequence[str], asked: Vectors
+    keys: Sequence[str], vectors: Vectors, queries: Sequence[str], asked: Vectors, frame: Frame
 ) -> dict[str, tuple[Ranked, int]]:
     """The best documents of each query by storage tier - float, int8, binary - with bytes per vector.
 
     keys, vectors:  the documents, [n] and [n, dim]
     queries, asked: the queries, [q] and [q, dim]
+    frame:          how binary codes are made; the query's numbers are compared with the documents' bits
     """
     dim = vectors.shape[1]
     codes, scales = quantize_int8(vectors)
-    bits = np.ascontiguousarray(binarize(codes).T)
-    words = binarize(asked)
+    signs = np.where(frame.place(dequantize(codes, scales)) > 0, np.float32(1), np.float32(-1))
+    placed = frame.place(asked)
 
     def best(scores: Callable[[int], NDArray[Any]]) -> Ranked:
         return {q: [keys[j] for j in np.argsort(-scores(i), kind="stable")[:DEPTH]] for i, q in enumerate(queries)}
@@ -65,5 +67,5 @@ def rank_tiers(
     return {
         "float": (best(lambda i: vectors @ asked[i]), 4 * dim),
         "int8": (best(lambda i: score_int8(codes, scales, asked[i])), dim + 4),
-        "binary": (best(lambda i: -hamming(bits, words[i]).astype(np.int32)), bits.nbytes // len(keys)),
+        "binary": (best(lambda i: signs @ placed[i]), 8 * -(-dim // 64)),
     }

@@ -111,20 +111,22 @@ class BinaryCodes:
         if allowed is not None:
             if count >= len(allowed):
                 return allowed
-            chosen: Places = allowed[_smallest(hamming(words[:, allowed], query), count)]
+            chosen: Places = allowed[_smallest(hamming(np.take(words, allowed, axis=1), query), count)]
             return chosen
         if count >= self._size:
             return np.arange(self._size)
         half = len(words) // 2
         if half and self._size >= max(EARLY_OUT, int(4 * count / KEPT)):
-            near = _about_smallest(hamming(words[:half], query[:half]))
+            distances = hamming(words[:half], query[:half])
+            near = _about_smallest(distances)
             if len(near) >= 2 * count:
-                return self.nearest(query, count, near)
+                whole = distances[near] + hamming(np.take(words[half:], near, axis=1), query[half:])
+                return near[_smallest(whole, count)]
         return _smallest(hamming(words, query), count)
 
     def estimate(self, places: Places, query: Vectors) -> Vectors:
         """Dot products [n] of a float query [dim] with the signs (1 or -1) that the codes at n places stand for."""
-        rows = np.ascontiguousarray(self._words[:, places].T)
+        rows = np.ascontiguousarray(np.take(self._words, places, axis=1).T)
         bits = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little", count=self._dim)
         estimates: Vectors = 2 * (bits.astype(np.float32) @ query) - query.sum()
         return estimates
