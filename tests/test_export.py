@@ -389,7 +389,7 @@ def test_receipt_is_in_the_manifest(checkpoint: Checkpoints, tmp_path: Path, pre
     assert list(figures) == ["float", "int8", "binary"]
     # a random model finds little, but something; each tier something else
     assert all(0 < figure < 0.2 for figure in (*figures.values(), retrieval["ndcg@10_fp32"]))
-    assert figures["float"] != figures["binary"]
+    assert len(set(figures.values())) > 1
     assert list(receipt["binary_codes"]) == ["none", "centre", "rotation", "centre, rotation"]
     assert all(0 < found <= 1 for found in receipt["binary_codes"].values())
     assert (figures["float"] == retrieval["ndcg@10_fp32"]) == (precision == "fp32")

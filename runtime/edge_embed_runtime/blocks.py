@@ -30,9 +30,10 @@ class Blocks:
         self._width = -(-dim // 64)
         self._derive = derive
 
-    def count(self) -> int:
-        """Codes in all blocks, for reserving memory; at most 256 for each of them."""
-        (count,) = self._db.execute("SELECT ifnull(sum(min(length(places), ?)), 0) FROM bits", (BLOCK,)).fetchone()
+    def count(self, last: int = 2**62) -> int:
+        """Codes in all blocks, up to the one of the passage `last`, without reading them; at most 256 for each."""
+        query = "SELECT ifnull(sum(min(length(places), ?)), 0) FROM bits WHERE block <= ?"
+        (count,) = self._db.execute(query, (BLOCK, last // BLOCK)).fetchone()
         return int(count)
 
     def load(self, after: int) -> Iterator[tuple[Ids, Words]]:

@@ -415,11 +415,8 @@ class Index:
             facts = self._store.facts
             how = "use add_vectors" if facts.space else f"open it with the Embedder of {facts.bundle!r}"
             raise InputError(f"{self.path} was opened without an embedder: {how}")
-        tokenizer = self._embedder.tokenizer
-        reserved = len(tokenizer.encode(self._embedder.prompts["document"])) - len(tokenizer.encode(""))
-        spans = [split(record.text, tokenizer, reserved) for record in records]
-        texts = [r.text[start:stop] for r, parts in zip(records, spans, strict=True) for start, stop in parts]
-        self._commit(records, spans, *_embed(self._embedder, texts, show_progress), delete)
+        texts = [record.text for record in records]
+        self._commit(records, *embed_passages(self._embedder, texts, show_progress), delete)
 
     def _commit(
         self,
@@ -446,17 +443,23 @@ class Index:
             self._search.forget(removed)
 
 
-def _embed(embedder: Embedder, texts: list[str], show_progress: bool) -> tuple[Int8Codes, Vectors]:
-    """Int8 codes [n, dim] and scales [n] of passages."""
-    codes = np.empty((len(texts), embedder.dim), np.int8)
-    scales = np.empty(len(texts), np.float32)
-    with progress_bar(len(texts), show_progress) as advance:
-        for start in range(0, len(texts), EMBED_SLICE):
-            part = slice(start, start + EMBED_SLICE)
-            vectors = embedder.encode_document(texts[part])
+def embed_passages(
+    embedder: Embedder, texts: Sequence[str], show_progress: bool
+) -> tuple[list[list[Span]], Int8Codes, Vectors]:
+    """The passages of documents: their spans, and int8 codes [n, dim] and scales [n] of all, one after the other."""
+    tokenizer = embedder.tokenizer
+    reserved = len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
+    spans = [split(text, tokenizer, reserved) for text in texts]
+    passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
+    codes = np.empty((len(passages), embedder.dim), np.int8)
+    scales = np.empty(len(passages), np.float32)
+    with progress_bar(len(passages), show_progress) as advance:
+        for first in range(0, len(passages), EMBED_SLICE):
+            part = slice(first, first + EMBED_SLICE)
+            vectors = embedder.encode_document(passages[part])
             codes[part], scales[part] = quantize_int8(vectors)
             advance(len(vectors))
-    return codes, scales
+    return spans, codes, scales
 
 
 def _whole(records: Iterable[Record]) -> list[list[Span]]:

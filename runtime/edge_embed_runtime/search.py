@@ -53,7 +53,7 @@ class Searcher:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._fingerprint = store.facts.fingerprint
+        self._made_with = (store.facts.fingerprint, store.facts.dim)
         self._codes: BinaryCodes | None = None
         # counters in `meta` that the codes in memory stand for
         self._generation = self._deletions = -1
@@ -101,7 +101,7 @@ class Searcher:
     def _loaded(self) -> BinaryCodes:
         """The codes of what is committed now. Runs inside a snapshot."""
         generation, deletions = self._store.counters()
-        if self._store.facts.fingerprint != self._fingerprint:
+        if (self._store.facts.fingerprint, self._store.facts.dim) != self._made_with:
             raise BundleMismatchError(
                 f"{self._store.path} was embedded again with the bundle {self._store.facts.bundle!r} while it was "
                 "open: open it again, with that bundle"
@@ -221,7 +221,7 @@ def expected_above(least: float, scored: NDArray[np.float32], estimates: Vectors
     spread = max(float(np.sqrt(np.mean((scores - line) ** 2))), 1e-9)
     z = np.clip((scores.mean() + slope * (estimates - known.mean()) - least) / spread, -8, 8)
     # the normal distribution function, to four places
-    return float(np.sum(1 / (1 + np.exp(-(1.5976 * z + 0.070565 * z**3)))))
+    return float(np.sum(1 / (1 + np.exp(-(1.5976 * z + 0.070565 * z * z * z)))))
 
 
 def best_passages(found: Iterable[tuple[int, int, float]]) -> Ranking:

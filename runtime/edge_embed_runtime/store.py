@@ -282,11 +282,7 @@ class Store:
         return Removed(removed, deletions)
 
     def _insert(self, entries: Sequence[Entry]) -> None:
-        (doc,) = self._db.execute("SELECT ifnull(max(id), 0) FROM doc").fetchone()
-        sequence = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'"
-        (last,) = self._db.execute(f"SELECT max(({sequence}), (SELECT ifnull(max(id), 0) FROM vec))").fetchone()
-        if not (isinstance(last, int) and isinstance(doc, int) and max(last, doc) < MAX_ID):
-            raise IndexDamagedError(f"{self.path} is damaged (its row ids have no successor)")
+        doc, last = self.last_ids()
         first = last + 1
         documents: list[Any] = []
         passages: list[Any] = []
@@ -298,8 +294,7 @@ class Store:
             documents.append((doc, record.key, record.text, record.metadata, crc))
             for (start, stop), code, scale in zip(spans, codes, scales, strict=True):
                 last += 1
-                blob = scale + code
-                passages.append((last, doc, start, stop, blob, _vec_crc(last, doc, start, stop, blob)))
+                passages.append(passage_row(last, doc, (start, stop), scale + code))
                 words.append((last, record.text[start:stop]))
         self._db.executemany("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", documents)
         self._db.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
@@ -307,6 +302,15 @@ class Store:
         all_codes = np.concatenate([entry.codes for entry in entries])
         all_scales = np.concatenate([entry.scales for entry in entries])
         self.blocks.add(np.arange(first, last + 1), self.binary(all_codes, all_scales))
+
+    def last_ids(self) -> tuple[int, int]:
+        """The largest ids so far: of a document, and of a passage, those that are deleted included."""
+        (doc,) = self._db.execute("SELECT ifnull(max(id), 0) FROM doc").fetchone()
+        sequence = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'"
+        (last,) = self._db.execute(f"SELECT max(({sequence}), (SELECT ifnull(max(id), 0) FROM vec))").fetchone()
+        if not (isinstance(last, int) and isinstance(doc, int) and max(last, doc) < MAX_ID):
+            raise IndexDamagedError(f"{self.path} is damaged (its row ids have no successor)")
+        return doc, last
 
     def binary(self, codes: Int8Codes, scales: Vectors) -> Words:
         """Binary codes [n, words] of int8 codes [n, dim]: the only way in which they are made."""
@@ -316,7 +320,7 @@ class Store:
         """What belongs in a block of binary codes: ids and words of its passages that are whole."""
         query = f"{PASSAGES} WHERE id >= ? AND id < ? ORDER BY id"
         rows = self._db.execute(query, (block * BLOCK, (block + 1) * BLOCK)).fetchall()
-        found = _checked_passages(rows, self.dim)
+        found = checked_passages(rows, self.dim)
         return found.ids, self.binary(found.codes, found.scales)
 
     def _delete(self, key: str) -> list[int]:
@@ -383,12 +387,12 @@ class Store:
         """Every passage, many at a time, in ascending order of ids, so that memory stays bounded."""
         rows = self._db.execute(f"{PASSAGES} ORDER BY id")
         while block := rows.fetchmany(LOAD_BLOCK):
-            yield _checked_passages(block, self.dim)
+            yield checked_passages(block, self.dim)
 
     def passages(self, ids: Ids) -> StoredPassages:
         """Passages by id; ascending ids."""
         query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
-        return _checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), self.dim)
+        return checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), self.dim)
 
     def match(self, expression: str, count: int, where: Condition | None) -> list[tuple[int, int, float]]:
         """Passages that hold a word of an FTS5 expression: (passage id, document id, BM25), best first."""
@@ -421,7 +425,7 @@ class Store:
         return [str(name) for (name,) in self._db.execute(query, (limit,))]
 
 
-def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: int) -> StoredPassages:
+def checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: int) -> StoredPassages:
     """Rows of `vec` sorted into those whose checksum fits and those whose does not."""
     good: list[tuple[int, int]] = []
     blobs: list[bytes] = []
@@ -437,6 +441,11 @@ def _checked_passages(rows: list[tuple[int, int, int, int, bytes, int]], dim: in
     scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
     numbers = np.array(good, np.int64).reshape(-1, 2)
     return StoredPassages(numbers[:, 0], numbers[:, 1], raw[:, 4:], scales, damaged)
+
+
+def passage_row(id_: int, doc: int, span: Span, code: bytes) -> tuple[int, int, int, int, bytes, int]:
+    """A row of `vec`, with its checksum; code: float32 scale and int8 code."""
+    return id_, doc, *span, code, _vec_crc(id_, doc, *span, code)
 
 
 def is_whole(row: tuple[int, int, int, int, bytes, int]) -> bool:

@@ -23,12 +23,16 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - only asked whether it is there: what a
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__.splitlines()[0])
-    parser.add_argument("fault", nargs="?", help="only this one (see the table), or those that begin so with a * behind")
+    parser.add_argument(
+        "fault", nargs="?", help="only this one (see the table), or those that begin so with a * behind"
+    )
     parser.add_argument("--full", action="store_true", help="as many tries as the promises say; about half an hour")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="CASE", help="one case of one fault again")
     parser.add_argument("--json", action="store_true", help="rows as JSON instead of a table")
-    parser.add_argument("--folder", type=Path, help="where to work, such as a folder on a real disk; in RAM where not said")
+    parser.add_argument(
+        "--folder", type=Path, help="where to work, such as a folder on a real disk; in RAM where not said"
+    )
     return parser.parse_args()
 
 
@@ -42,7 +46,7 @@ def start(folder: Path) -> int:
         WORK: str(folder),
         "SQLITE_TMPDIR": str(folder / "run" / "tmp"),  # there in runs that see temporary files fail
         "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_MMAP_THRESHOLD_": "131072",  # memory that is free is given back, so that a limit is one
+        "MALLOC_ARENA_MAX": "1",  # memory that glibc has reserved for threads would go beyond a limit
         **({"LD_PRELOAD": str(shim)} if shim else {}),
     }
     return subprocess.run([sys.executable, str(HERE), *sys.argv[1:]], check=False, env=environment).returncode

@@ -69,7 +69,7 @@ CHECKS = [
     Check("power cut, fsync ignored", partial(cut_store, syncs=False), 200, 1_000, control=True, shim=True),
     *_failing_calls(),
     Check("full tmpfs", fill_disk, 8, 200),
-    Check("mutated index", partial(mutate_all, target_name="index"), 300, 10_000),
+    Check("mutated index", partial(mutate_all, target_name="index"), 200, 10_000),
     Check("mutated index beside its log", partial(mutate_all, target_name="index beside its log"), 60, 2_000),
     Check("mutated log (-wal)", partial(mutate_all, target_name="log (-wal)"), 60, 2_000),
     Check("mutated -shm", partial(mutate_all, target_name="index of the log (-shm)"), 40, 1_000),

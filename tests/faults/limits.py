@@ -1,5 +1,6 @@
 """A process without memory (RLIMIT_AS), and one that is told to end (SIGINT, SIGTERM)."""
 
+import ctypes
 import json
 import os
 import random
@@ -18,6 +19,7 @@ from edge_embed.errors import EdgeEmbedError
 from edge_embed_runtime.maintenance import verify_index
 
 MIB = 2**20
+M_MMAP_THRESHOLD = -3  # of malloc.h
 DOCUMENTS = 600  # of the command that is interrupted: more than two of its transactions
 WORDS = ["the", "cat", "at", "the", "river"]
 
@@ -46,6 +48,10 @@ def starve(bench: Bench, row: Row, case: int, headroom: int, *, from_start: bool
     operations, states = memory_operations(rng)
 
     def limit() -> None:
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # glibc: what is free already would go beyond the limit
+            libc.mallopt(M_MMAP_THRESHOLD, MIB // 8)
+            libc.malloc_trim(0)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         soft = pages * resource.getpagesize() + headroom
         resource.setrlimit(resource.RLIMIT_AS, (soft, resource.RLIM_INFINITY))

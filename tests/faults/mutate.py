@@ -237,7 +237,9 @@ class _Examination:
         for mode, expected in zip(MODES, (set(state), holders, set(state)), strict=True):
             if set(ranked[mode]) != expected:
                 self._wrong.append(f"silent: mode {mode!r} finds {len(ranked[mode])} of {len(expected)}")
-        different = [key for key, score in ranked["vector"].items() if abs(score - self._scores.get(key, score)) > EPSILON]
+        different = [
+            key for key, score in ranked["vector"].items() if abs(score - self._scores.get(key, score)) > EPSILON
+        ]
         if state == self._states[-1] and different:
             self._wrong.append(f"silent: other scores for {different[:3]}")
 
@@ -284,7 +286,7 @@ def _make(bench: Bench) -> tuple[dict[str, bytes], dict[str, bytes], list[State]
     """(closed files, files of an index in use, the states it had, scores of the last)."""
     folder, embedder = bench.fresh(), bench.embedder()
     rng, states = bench.rng("mutations"), [State()]
-    operations = [Operation("add", [make_document(rng, f"d{i}") for i in range(KEYS - 10)])]
+    operations = [Operation("add", [make_document(rng, f"d{i}") for i in range(KEYS // 2)])]
     while len(operations) < OPERATIONS:
         operation = next_operation(rng, after(states[-1], operations[-1]))
         if len(operations) < 5 or operation.content:  # a later checkpoint would empty the log

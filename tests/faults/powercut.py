@@ -215,7 +215,13 @@ def traced(bench: Bench, store: type[Store], folder: Path, operations: list[Oper
 
 
 def cut_trace(
-    bench: Bench, store: type[Store], case: int, start: dict[str, bytes], calls: list[Call], states: list[State], cuts: int
+    bench: Bench,
+    store: type[Store],
+    case: int,
+    start: dict[str, bytes],
+    calls: list[Call],
+    states: list[State],
+    cuts: int,
 ) -> Child:
     """A child that cuts a trace at random points and sends each verdict; at last what one of the cuts left."""
 

@@ -14,7 +14,6 @@ from edge_embed.benchmark.search.libraries import Faiss, Hnswlib, UsearchExact, 
 # What is tried, in ascending order, until recall is as good as ours.
 GRAPH_DEPTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 CANDIDATES = (20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200)
-PARTITIONS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Adapter(Protocol):
@@ -92,7 +91,7 @@ PEERS: dict[str, Candidate] = {
     "sqlite-vec-i8": _sqlite_vec("i8", "int8"),
     "sqlite-vec-b1": _sqlite_vec("b1", "bit, rescored", "candidates", CANDIDATES),
     "lancedb": _lancedb("flat", LanceDb()),
-    "lancedb-hnsw": _lancedb("IVF_HNSW_SQ", LanceDb("IVF_HNSW_SQ"), "partitions", PARTITIONS),
+    "lancedb-hnsw": _lancedb("IVF_HNSW_SQ", LanceDb(graph=True), "ef", GRAPH_DEPTHS),
 }
 # Whose writes are killed: one of each family stands for it.
 WRITERS = (OURS, "usearch-f32", "faiss-flat", "hnswlib", "sqlite-vec-f32", "lancedb")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
 
 FILE = "index.db"
-# LanceDB: candidates of the graph are scored again from float vectors, so many for each hit.
-REFINE = 4
+# LanceDB: float vectors score what the graph over int8 proposes, so many for each hit.
+REFINE = 2
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ class SqliteVec:
 
 @dataclass(frozen=True)
 class LanceDb:
-    """index: None (its default: every vector is compared), or "IVF_HNSW_SQ" (the setting is ef)."""
+    """graph: an index IVF_HNSW_SQ (the setting is ef), else every vector is compared."""
 
-    index: str | None = None
+    graph: bool = False
 
     def writer(self, folder: Path, dim: int, _: int) -> Writer:
         lancedb, arrow = require("lancedb", EXTRA), require("pyarrow", EXTRA)
@@ -134,8 +134,8 @@ class LanceDb:
             table.add(arrow.table(columns, schema=table.schema))
 
         def save() -> None:
-            if self.index is not None:
-                table.create_index(metric="dot", index_type=self.index, vector_column_name="vector")
+            if self.graph:
+                table.create_index("vector", config=require("lancedb.index", EXTRA).HnswSq(distance_type="dot"))
 
         return Writer(add, save)
 
@@ -143,9 +143,9 @@ class LanceDb:
         table = require("lancedb", EXTRA).connect(folder / "lance").open_table("vectors")
 
         def search(query: NDArray[np.float32], k: int, setting: int) -> Found:
-            asked = table.search(query, "vector").distance_type("dot").select(["id", "text"]).limit(k)
-            if self.index is not None:
-                asked = asked.nprobes(setting).refine_factor(REFINE)
+            asked = table.search(query, "vector").distance_type("dot").select(["id", "text", "_distance"]).limit(k)
+            if self.graph:
+                asked = asked.ef(max(k * REFINE, setting)).refine_factor(REFINE)
             found = asked.to_arrow()
             return found["id"].to_pylist(), found["text"].to_pylist()
 

@@ -18,6 +18,7 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.5
 LIMIT_SECONDS = 120
 # Acknowledged vectors that are searched for afterwards, and how many of them must find themselves (graphs miss some).
 SAMPLE, FOUND = 100, 0.9
+REASON_LENGTH = 120
 WHOLE = "all acknowledged vectors are there"
 
 
@@ -68,7 +69,7 @@ def _examine(name: str, vectors: Path, folder: Path, acknowledged: int) -> str:
         with Child() as child:
             found = child.ask(order, LIMIT_SECONDS)
     except ChildError as error:
-        return f"it cannot be opened: {error}".replace(str(folder), "FOLDER")
+        return f"it cannot be opened: {str(error).replace(str(folder), 'FOLDER')[:REASON_LENGTH]}"
     if found["count"] < acknowledged:
         return "acknowledged vectors are lost"
     return WHOLE if found["found"] >= FOUND * SAMPLE else "vectors do not find themselves"

@@ -152,7 +152,7 @@ class Hnswlib:
 
     def writer(self, folder: Path, dim: int, capacity: int) -> Writer:
         index = require("hnswlib", EXTRA).Index(space="ip", dim=dim)
-        index.init_index(capacity, HNSWLIB_CONSTRUCTION, HNSWLIB_LINKS)
+        index.init_index(capacity, M=HNSWLIB_LINKS, ef_construction=HNSWLIB_CONSTRUCTION)
 
         def add(ids: "Ids", vectors: "Vectors", _: Sequence[str]) -> None:
             index.add_items(vectors, ids, num_threads=1)

@@ -22,9 +22,8 @@ def svg(result: dict[str, Any]) -> str:
         panel, height = _panel(row, result, top, (lowest, highest))
         parts += panel
         top += height
-    parts.append(
-        _text(0, top, f"{result['machine']['cpu']}, {result['date'][:10]}, `edge-embed bench search`", size=11)
-    )
+    source = f"{result['machine']['cpu']}, {result['date'][:10]}, `edge-embed bench search`"
+    parts.append(_text(0, top, source, size=11))
     height = top + MARGIN
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '

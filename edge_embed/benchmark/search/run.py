@@ -18,7 +18,7 @@ from edge_embed.benchmark import machine
 from edge_embed.benchmark.peers import OURS
 from edge_embed.benchmark.search import durability
 from edge_embed.benchmark.search.candidates import PEERS, WRITERS, candidate, why_not
-from edge_embed.benchmark.search.child import Child, ChildError
+from edge_embed.benchmark.search.child import Child, ChildError, LateError
 from edge_embed.benchmark.search.texts import Texts, read_texts
 from edge_embed.benchmark.search.vectors import SIGMA, digest, embed, grow, neighbours
 from edge_embed.embedder import default_bundle
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 SIZES = (10_000, 100_000)
 # A text that is stored is cut to so many characters: what matters is that one is read for each hit.
 TEXT_CHARACTERS = 300
-# A setting is first tried on so many queries.
-TUNING_QUERIES = 200
+# A setting is first tried on so many queries, and then on all unless recall is lower by so much.
+TUNING_QUERIES, TUNING_SLACK = 200, 0.01
 # Equal recall: to the third place.
 RECALL_SLACK = 0.0005
 # What must be reached where ours was not measured.
@@ -195,9 +195,12 @@ class _Run:
         _check_room(count * (dim * 4 * 2 + 2 * TEXT_CHARACTERS), shutil.disk_usage(self.work).free, "disk space")
         order = {"candidate": name, "folder": str(folder), "count": count}
         order |= {"vectors": str(self._vectors), "texts": str(self._text_file)}
-        self._built[name] = (count, math.inf)  # unless it comes to an end
         with Child() as child:
-            built = child.ask({"do": "build", **order}, self.settings.build_limit)
+            try:
+                built = child.ask({"do": "build", **order}, self.settings.build_limit)
+            except LateError:
+                self._built[name] = (count, math.inf)
+                raise
             self._built[name] = (count, built["build_seconds"])
             most = count if built["build_seconds"] < QUICK_SECONDS else FEW_VECTORS
             sizes = child.ask({"do": "sizes", "most": most, **order}, self.settings.build_limit + PATIENCE_SECONDS)
@@ -221,23 +224,20 @@ class _Run:
         return child.ask({**order, "k": self.settings.k, "setting": first}, PATIENCE_SECONDS)
 
     def _tune(self, name: str, child: Child, target: float) -> dict[str, Any]:
-        """The first setting whose recall is at least the target, or the best one."""
-        best: dict[str, Any] = {}
-        for setting in candidate(name).settings:
-            quick = self._recall(child, setting, TUNING_QUERIES)
-            if best and quick["recall"] < target - 0.01 and setting != candidate(name).settings[-1]:
-                continue
-            found = self._recall(child, setting, len(self._queries))
-            if not best or found["recall"] > best["recall"]:
-                best = {"setting": setting, "recall": found["recall"], "recall_queries": found["queries"]}
-            if found["recall"] >= target - RECALL_SLACK:
-                break
-        return best
+        """Recall at the first setting where it is at least the target, or at the last one."""
+        *others, last = candidate(name).settings
+        for setting in others:
+            if self._recall(child, setting, TUNING_QUERIES)["recall"] > target - TUNING_SLACK:
+                found = self._recall(child, setting, len(self._queries))
+                if found["recall"] >= target - RECALL_SLACK:
+                    return found
+        return self._recall(child, last, len(self._queries))
 
     def _recall(self, child: Child, setting: int, most: int) -> dict[str, Any]:
         order = {"do": "recall", "truth": str(self._truth_file), "setting": setting, "most": most}
         limits = {"k": self.settings.k, "limit_seconds": RECALL_SECONDS}
-        return child.ask({**order, **limits}, RECALL_SECONDS + PATIENCE_SECONDS)
+        found = child.ask({**order, **limits}, RECALL_SECONDS + PATIENCE_SECONDS)
+        return {"setting": setting, "recall": found["recall"], "recall_queries": found["queries"]}
 
     def _time(self, count: int, opened: dict[str, Child], figures: dict[str, dict[str, Any]]) -> None:
         """Every candidate answers the same part of the queries in each round, one after the other."""

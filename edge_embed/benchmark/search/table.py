@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-NAME_WIDTH = 32
+NAME_WIDTH = 30
 WIDTH = 10
 HEADINGS = (
+    ("", "setting"),
     ("recall", "@{k}"),
     ("p50", "ms"),
     ("p99", "ms"),
@@ -19,7 +20,8 @@ HEADINGS = (
 )
 REMARKS = (
     "One thread, one query after the other; each hit's text is read, by all candidates. Memory: what opening and one",
-    "search added to the libraries. Texts of indexes of vectors alone are in SQLite; file: without texts.",
+    "search added to the libraries. File: without texts, which are in SQLite for indexes of vectors alone. Setting: ef",
+    "of graphs, candidates where bits are rescored; the first of a list that reaches our recall.",
 )
 
 
@@ -53,8 +55,7 @@ def _size(row: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
     for name, each in row["candidates"].items():
         if "p50_ms" in each:
             worse = worse or not each["equal_recall"]
-            setting = f" ({facts[name]['knob']} {each['setting']})" if facts[name]["knob"] else ""
-            yield _line(facts[name]["title"] + setting, _cells(each, facts[name]))
+            yield _line(facts[name]["title"], _cells(each, facts[name]))
     if worse:
         yield f"* less than {row['target_recall']:.3f} at the best setting tried"
     for family, ratio in row["ratios"].items():
@@ -67,6 +68,7 @@ def _size(row: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
 
 def _cells(each: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     return [
+        str(each["setting"]) if facts["knob"] else "-",
         f"{each['recall']:.3f}" + ("" if each["equal_recall"] else "*"),
         f"{each['p50_ms']:.2f}",
         f"{each['p99_ms']:.2f}",

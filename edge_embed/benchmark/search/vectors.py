@@ -3,7 +3,7 @@
 Growth: a new vector is normalise(base + SIGMA * noise), the noise normal with the covariance of the real vectors.
 So it stays in the directions in which texts differ, at a mean cosine of about 0.9 to its base. Copies of one text crowd
 the neighbourhood of a query more than other texts would: of 23,088 real vectors 98.1 % of the ten nearest are among the
-200 best by binary codes, of an eighth of them grown back to as many 95.5 %. Grown data is harder for whoever compresses.
+200 best by binary codes, of an eighth of them grown back to as many 95.5 %: grown data is harder for all that compress.
 Less noise, noise from differences of neighbours and interpolation between them all gave 94.3 to 96.1 %.
 """
 
