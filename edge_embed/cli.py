@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +11,14 @@ from typing import Any
 import click
 
 from edge_embed.benchmark.cli import bench
-from edge_embed.options import bundle_option, json_option, show, threads_option
+from edge_embed.commands.search import search
+from edge_embed.commands.upkeep import compact, delete, repair, verify
+from edge_embed.options import bundle_option, json_option, shorten, show, threads_option
 from edge_embed_runtime.errors import EdgeEmbedError
 
 # Documents, and about how many characters, per commit of `add`: what an interruption can cost, and what memory holds.
 ADD_BATCH = 256
 ADD_CHARACTERS = 1_000_000
-# What `search --where` calls the operators of `where`.
-SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
 
 
 class Commands(click.Group):
@@ -48,13 +47,6 @@ def main() -> None:
     """Embed and search text on this machine: no server, no network."""
 
 
-def _shorten(text: str, width: int) -> str:
-    """One line of at most `width` characters."""
-    line = " ".join(text[: 2 * width].split())
-    line = "".join(character if character.isprintable() else "?" for character in line)  # no escape sequences
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
 @main.command()
 @bundle_option
 @threads_option
@@ -70,7 +62,7 @@ def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
         for answer in result["results"]:
             yield f"\n> {answer['query']}   ({answer['ms']:.1f} ms)"
             for hit in answer["hits"]:
-                yield f"  {hit['score']:.4f}  {_shorten(hit['text'], 70)}  [{hit['metadata']['topic']}]"
+                yield f"  {hit['score']:.4f}  {shorten(hit['text'], 70)}  [{hit['metadata']['topic']}]"
         yield f"\nload {result['load_seconds']:.2f} s, embed and store {result['add_seconds']:.2f} s"
         if result["start_to_first_hit_seconds"] is not None:
             yield f"process start to first hit {result['start_to_first_hit_seconds']:.2f} s"
@@ -143,106 +135,6 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
         if batch:
             yield batch
         bar.update(max(0, (bar.length or 0) - bar.pos))
-
-
-@main.command()
-@click.argument("index", metavar="INDEX")
-@click.argument("query")
-@click.option("-k", "count", type=int, default=10, show_default=True, help="Number of hits.")
-@click.option(
-    "--where",
-    "conditions",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Metadata a hit must have; also !=, >=, <=, > and < in place of =. All must fit where there are several.",
-)
-@click.option(
-    "--where-json",
-    metavar="JSON",
-    multiple=True,
-    help="""The same as `where` in Python: '{"$or": [{"lang": "en"}, {"year": {"$gte": 2020}}]}'.""",
-)
-@click.option(
-    "--mode",
-    type=click.Choice(["hybrid", "vector", "text"]),
-    default="hybrid",
-    show_default=True,
-    help="What to compare.",
-)
-@bundle_option
-@threads_option
-@json_option
-def search(
-    index: str,
-    query: str,
-    count: int,
-    conditions: tuple[str, ...],
-    where_json: tuple[str, ...],
-    mode: Any,
-    bundle: str | None,
-    threads: int | None,
-    as_json: bool,
-) -> None:
-    """Find the documents of INDEX that fit QUERY best.
-
-    In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en). Quote
-    < and > for the shell: --where "year>=2000" --where "year<2020". A name that holds one of = < > needs --where-json.
-    """
-    from edge_embed.embedder import Embedder
-    from edge_embed_runtime.index import Index
-
-    given = [*_conditions(conditions), *map(_json_condition, where_json)]
-    where = {"$and": given} if len(given) > 1 else given[0] if given else None
-    with Index.open(index, Embedder(bundle, threads=threads), read_only=True) as target:
-        hits = target.search(query, count, where, mode)
-        damaged = len(target.damaged)
-    if damaged:
-        click.echo(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
-
-    def text() -> Iterator[str]:
-        for rank, hit in enumerate(hits, start=1):
-            yield f"{rank}. {_shorten(hit.key, 200)}  ({hit.score:.4g})"
-            yield f"   {_shorten(hit.text, 200)}"
-        if not hits:
-            yield f"nothing found: {hits.shortfall}"
-
-    show({"hits": [vars(hit) for hit in hits], "shortfall": hits.shortfall}, as_json, text)
-
-
-def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """("lang=en", "year>=2020") -> {"lang": "en"}, {"year": {"$gte": 2020}}."""
-    seen = set()
-    for text in given:
-        found = re.fullmatch("([^=<>]+?)(!=|>=|<=|=|>|<)(.*)", text, re.DOTALL)
-        if found is None:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--where")
-        field, sign, value = found.groups()
-        if (field, sign) in seen and sign != "!=":
-            raise click.BadParameter(f"the field {field!r} is named twice with {sign}", param_hint="--where")
-        seen.add((field, sign))
-        yield {field: _json_or_text(value) if sign == "=" else {SIGNS[sign]: _json_or_text(value)}}
-
-
-def _json_or_text(value: str) -> Any:
-    """2020 -> 2020, en -> "en"."""
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
-def _json_condition(given: str) -> Any:
-    try:
-        return json.loads(given, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{_shorten(given, 60)!r} is not JSON: {error}", param_hint="--where-json") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names all differ: of two, Python would drop the first without a word."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name comes twice in one object")
-    return dict(pairs)
 
 
 @main.command()
@@ -434,104 +326,5 @@ def _plain(value: Any) -> str:
     return ", ".join(f"{k} ({_plain(v)})" if isinstance(v, dict) else f"{k} {v}" for k, v in value.items())
 
 
-@main.command()
-@click.argument("index", metavar="INDEX")
-@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
-@bundle_option
-@json_option
-def delete(index: str, keys: tuple[str, ...], bundle: str | None, as_json: bool) -> None:
-    """Delete documents of INDEX by key."""
-    from edge_embed.embedder import Embedder
-    from edge_embed_runtime.errors import InputError
-    from edge_embed_runtime.index import Index
-
-    if not Path(index).exists():
-        raise InputError(f"{index} does not exist")
-    with Index.open(index, Embedder(bundle)) as target:
-        missing = [key for key in keys if key not in target]
-        deleted = target.delete(keys)
-    show({"deleted": deleted, "not_found": missing}, as_json, lambda: [f"{index}: {deleted} deleted"])
-    if missing:
-        raise InputError(f"not in the index: {', '.join(missing)}")
-
-
-@main.command()
-@click.argument("index", metavar="INDEX")
-@json_option
-def verify(index: str, as_json: bool) -> None:
-    """Read every row of INDEX and say what is wrong; exit status 1 when anything is.
-
-    Needs no bundle, changes nothing, and works while another process writes.
-    """
-    from edge_embed_runtime.maintenance import verify_index
-
-    report = verify_index(index, show_progress=True)
-
-    def text() -> Iterator[str]:
-        counts = f"{report.documents} documents, {report.passages} passages"
-        yield f"{index}: {counts}, {'whole' if report.whole else 'not whole'}"
-        yield from _damage_lines("damaged", report.damaged)
-        yield from (f"  {problem}" for problem in report.problems)
-
-    damaged = [damage._asdict() for damage in report.damaged]
-    show({**vars(report), "damaged": damaged, "whole": report.whole}, as_json, text)
-    if not report.whole:
-        click.get_current_context().exit(1)
-
-
-@main.command()
-@click.argument("index", metavar="INDEX")
-@click.option("--drop", is_flag=True, help="Delete the documents that cannot be restored.")
-@click.option("--backup", metavar="FILE", help="Copy INDEX as it is to FILE first.")
-@bundle_option
-@threads_option
-@json_option
-def repair(index: str, drop: bool, backup: str | None, bundle: str | None, threads: int | None, as_json: bool) -> None:
-    """Restore what is damaged in INDEX from the texts it holds; exit status 1 when something is left damaged.
-
-    Damaged passages are embedded again and look-up tables are made anew. Documents whose text, key or metadata is
-    damaged are listed, and deleted with --drop.
-    """
-    from edge_embed.embedder import Embedder
-    from edge_embed_runtime.database import locate
-    from edge_embed_runtime.index import Index
-
-    with Index.open(locate(index, must_exist=True), Embedder(bundle, threads=threads)) as target:
-        done = target.repair(drop=drop, backup=backup, show_progress=True)
-
-    def text() -> Iterator[str]:
-        yield f"{index}: {len(done.restored)} restored, {len(done.dropped)} dropped, {len(done.lost)} left damaged"
-        if done.rebuilt:
-            yield f"  made anew: {', '.join(done.rebuilt)}"
-        yield from _damage_lines("dropped", done.dropped)
-        yield from _damage_lines("damaged", done.lost)
-        yield from (f"  {problem}" for problem in done.problems)
-
-    lists = {name: [damage._asdict() for damage in getattr(done, name)] for name in ("lost", "dropped")}
-    show({**vars(done), **lists, "whole": done.whole}, as_json, text)
-    if not done.whole:
-        click.get_current_context().exit(1)
-
-
-def _damage_lines(word: str, damaged: list[Any]) -> Iterator[str]:
-    yield from (f"  {word}  {_shorten(key, 200)}: {what}" for key, what in damaged)
-
-
-@main.command()
-@click.argument("index", metavar="INDEX")
-@json_option
-def compact(index: str, as_json: bool) -> None:
-    """Give the space of deleted documents of INDEX back; needs free space for a copy while it runs."""
-    from edge_embed_runtime.maintenance import compact_index
-
-    done = compact_index(index)
-
-    def text() -> Iterator[str]:
-        yield f"{index}: {done.before:,} bytes before, {done.after:,} after"
-        if done.pending:
-            yield "  a reader still uses the old state; the file shrinks once it has ended and INDEX is written again"
-
-    show(vars(done), as_json, text)
-
-
-main.add_command(bench)
+for command in (search, delete, verify, repair, compact, bench):
+    main.add_command(command)

@@ -25,3 +25,10 @@ def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]
     else:
         for line in text():
             click.echo(line)
+
+
+def shorten(text: str, width: int) -> str:
+    """One line of at most `width` characters."""
+    line = " ".join(text[: 2 * width].split())
+    line = "".join(character if character.isprintable() else "?" for character in line)  # no escape sequences
+    return line if len(line) <= width else line[: width - 1] + "…"

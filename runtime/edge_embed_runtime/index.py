@@ -27,9 +27,11 @@ from edge_embed_runtime.errors import (
     InputError,
 )
 from edge_embed_runtime.filelock import WriterLock
+from edge_embed_runtime.graph import describe
 from edge_embed_runtime.maintenance import Compaction, Repair, Report, compact, repair, verify_index
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.rebuild import GraphChoice, Rebuilt, rebuild
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.search import MAX_HITS, RECALL, Mode, Query, Searcher
 from edge_embed_runtime.store import Entry, Removed, Store
@@ -235,9 +237,10 @@ class Index:
         return Document(found.key, found.text, found.metadata) if found else None
 
     def stats(self) -> dict[str, Any]:
-        """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far)."""
+        """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
+        graph: whether searches use one and what `rebuild` measured, None where it measured none."""
         with self._read() as store:
-            return _stats(store)
+            return {**_stats(store), "graph": describe(store, self._search.graph)}
 
     def search(
         self,
@@ -409,6 +412,22 @@ class Index:
         with self._write() as store, self._reading:
             return compact(store)
 
+    def rebuild(self, graph: GraphChoice = "auto", *, show_progress: bool = False) -> Rebuilt:
+        """Make anew what is derived from the stored texts and vectors: the frame in which binary codes are made,
+        learned from what is stored now; these; the table of words; and a graph over the codes, in a file of its own.
+
+        graph: "auto" builds one for a million passages and more, measures searches with and without it on this device,
+               and keeps it where it is faster and finds as much; "always" keeps it in any case; "never" removes it
+
+        Searches go on meanwhile. Each step is one transaction, and the graph a file that appears whole or not at all:
+        an interruption loses nothing. Raises StorageError when the disk fails, IndexFileError when memory is too small
+        for a graph; the index is whole then, and searches compare all codes.
+        """
+        if graph not in get_args(GraphChoice):
+            raise InputError(f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}")
+        with self._write() as store:
+            return rebuild(store, graph, show_progress=show_progress)
+
     def _store_texts(self, records: list[Record], delete: Iterable[str], show_progress: bool) -> None:
         """Embed and store records, after deleting documents by key."""
         if self._embedder is None:
@@ -504,7 +523,7 @@ def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
     """`Index.stats` of a file, without its embedder."""
     store = Store(check_path(path, "the index"), read_only=True)
     try:
-        return _stats(store)
+        return {**_stats(store), "graph": describe(store, None)}
     finally:
         store.close()
 
@@ -516,6 +535,7 @@ def _stats(store: Store) -> dict[str, Any]:
         "passages": passages,
         "dim": store.dim,
         "bundle": store.facts.bundle,
+        "space": bool(store.facts.space),
         "fingerprint": store.facts.fingerprint,
         "words": store.facts.words,
         "fields": json.loads(store.facts.fields),

@@ -1,0 +1,130 @@
+"""`edge-embed search`."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from edge_embed.options import bundle_option, json_option, shorten, show, threads_option
+
+# What `search --where` calls the operators of `where`.
+SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
+
+
+@click.command()
+@click.argument("index", metavar="INDEX")
+@click.argument("query", required=False)
+@click.option("-k", "count", type=int, default=10, show_default=True, help="Number of hits.")
+@click.option(
+    "--where",
+    "conditions",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Metadata a hit must have; also !=, >=, <=, > and < in place of =. All must fit where there are several.",
+)
+@click.option(
+    "--where-json",
+    metavar="JSON",
+    multiple=True,
+    help="""The same as `where` in Python: '{"$or": [{"lang": "en"}, {"year": {"$gte": 2020}}]}'.""",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "vector", "text"]),
+    help="What to compare.  [default: hybrid; without QUERY, vector]",
+)
+@click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, in place of QUERY or beside it.")
+@bundle_option
+@threads_option
+@json_option
+def search(
+    index: str,
+    query: str | None,
+    count: int,
+    conditions: tuple[str, ...],
+    where_json: tuple[str, ...],
+    mode: Any,
+    vector: str | None,
+    bundle: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Find the documents of INDEX that fit QUERY best.
+
+    In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en). Quote
+    < and > for the shell: --where "year>=2000" --where "year<2020". A name that holds one of = < > needs --where-json.
+    No bundle is loaded for --mode text, and with --vector, as an index of vectors that were given needs.
+    """
+    from edge_embed.embedder import Embedder
+    from edge_embed_runtime.index import Index
+
+    given = [*_conditions(conditions), *map(_json_condition, where_json)]
+    where = {"$and": given} if len(given) > 1 else given[0] if given else None
+    if query is None and vector is None:
+        raise click.UsageError("Missing argument 'QUERY' or option '--vector'.")
+    asked = None if vector is None else _read_vector(vector)
+    embedder = None if mode == "text" or asked is not None else Embedder(bundle, threads=threads)
+    with Index.open(index, embedder, read_only=True) as target:
+        hits = target.search(query, count, where, mode, vector=asked)
+        damaged = len(target.damaged)
+    if damaged:
+        click.echo(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
+
+    def text() -> Iterator[str]:
+        for rank, hit in enumerate(hits, start=1):
+            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g})"
+            yield f"   {shorten(hit.text, 200)}"
+        if not hits:
+            yield f"nothing found: {hits.shortfall}"
+
+    show({"hits": [vars(hit) for hit in hits], "shortfall": hits.shortfall}, as_json, text)
+
+
+def _read_vector(path: str) -> Any:
+    """The numbers of a .npy file, [dim] or [1, dim]."""
+    import numpy as np
+
+    from edge_embed_runtime.errors import SourceError
+
+    try:
+        return np.load(path, allow_pickle=False).reshape(-1)
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(f"{path} is not a .npy file with a vector: {error}") from error
+
+
+def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """("lang=en", "year>=2020") -> {"lang": "en"}, {"year": {"$gte": 2020}}."""
+    seen = set()
+    for text in given:
+        found = re.fullmatch("([^=<>]+?)(!=|>=|<=|=|>|<)(.*)", text, re.DOTALL)
+        if found is None:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--where")
+        field, sign, value = found.groups()
+        if (field, sign) in seen and sign != "!=":
+            raise click.BadParameter(f"the field {field!r} is named twice with {sign}", param_hint="--where")
+        seen.add((field, sign))
+        yield {field: _json_or_text(value) if sign == "=" else {SIGNS[sign]: _json_or_text(value)}}
+
+
+def _json_or_text(value: str) -> Any:
+    """2020 -> 2020, en -> "en"."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _json_condition(given: str) -> Any:
+    try:
+        return json.loads(given, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{shorten(given, 60)!r} is not JSON: {error}", param_hint="--where-json") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names all differ: of two, Python would drop the first without a word."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name comes twice in one object")
+    return dict(pairs)
