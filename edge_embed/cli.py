@@ -316,7 +316,7 @@ def _bundle_lines(path: Path, manifest: Any) -> Iterator[str]:
     for section in ("prompts", "quantization", "codes", "receipt", "provenance"):
         for key, value in getattr(manifest, section).items():
             if key != "recipes":  # a line for every layer, which --json shows
-                yield f"  {section:<13} {key}: {_plain(value)}"
+                yield f"  {section:<13} {key}: {shorten(_plain(value), 240)}"  # the frame's centre is long
 
 
 def _plain(value: Any) -> str:

@@ -390,7 +390,7 @@ def test_receipt_is_in_the_manifest(checkpoint: Checkpoints, tmp_path: Path, pre
     # a random model finds little, but something; each tier something else
     assert all(0 < figure < 0.2 for figure in (*figures.values(), retrieval["ndcg@10_fp32"]))
     assert len(set(figures.values())) > 1
-    assert list(receipt["binary_codes"]) == ["none", "centre", "rotation", "centre, rotation"]
+    assert list(receipt["binary_codes"]) == ["none", "centre", "rotation", "centre+rotation"]
     assert all(0 < found <= 1 for found in receipt["binary_codes"].values())
     assert (figures["float"] == retrieval["ndcg@10_fp32"]) == (precision == "fp32")
     assert receipt["bytes"] == sum((bundle / name).stat().st_size for name in ("model.onnx", "tokenizer.json"))

@@ -49,7 +49,7 @@ def test_even_vectors_need_no_frame() -> None:
     """No frame where none finds a hundredth more, and none for a handful of vectors."""
     frame, found = learn_frame(clustered(2000, 128))
     assert (frame.centre, frame.turned) == (None, False)
-    assert set(found) == {"none", "centre", "rotation", "centre, rotation"}
+    assert set(found) == {"none", "centre", "rotation", "centre+rotation"}
     assert learn_frame(clustered(LEAST_VECTORS - 1, 128)) == (Frame(), {})
 
 

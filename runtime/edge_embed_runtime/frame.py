@@ -101,7 +101,7 @@ def learn_frame(vectors: Vectors) -> tuple[Frame, dict[str, float]]:
         "none": Frame(),
         "centre": Frame(centre),
         "rotation": Frame(None, turned=True),
-        "centre, rotation": Frame(centre, turned=True),
+        "centre+rotation": Frame(centre, turned=True),
     }
     found = {name: round(_found(frame, documents, queries), 4) for name, frame in frames.items()}
     best = max(found, key=lambda name: found[name])
