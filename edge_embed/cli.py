@@ -11,9 +11,21 @@ from typing import Any
 import click
 
 from edge_embed.benchmark.cli import bench
+from edge_embed.commands.rebuild import rebuild
+from edge_embed.commands.reembed import reembed
 from edge_embed.commands.search import search
+from edge_embed.commands.transfer import dump, load
 from edge_embed.commands.upkeep import compact, delete, repair, verify
-from edge_embed.options import bundle_option, json_option, shorten, show, threads_option
+from edge_embed.options import (
+    bundle_option,
+    fields_option,
+    json_option,
+    shorten,
+    show,
+    threads_option,
+    timeout_option,
+    words_option,
+)
 from edge_embed_runtime.errors import EdgeEmbedError
 
 # Documents, and about how many characters, per commit of `add`: what an interruption can cost, and what memory holds.
@@ -75,10 +87,22 @@ def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
 @main.command()
 @click.argument("index", metavar="INDEX")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@words_option
+@fields_option
+@timeout_option
 @bundle_option
 @threads_option
 @json_option
-def add(index: str, paths: tuple[str, ...], bundle: str | None, threads: int | None, as_json: bool) -> None:
+def add(
+    index: str,
+    paths: tuple[str, ...],
+    words: str | None,
+    fields: tuple[str, ...],
+    timeout: float,
+    bundle: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
     """Add files to INDEX, made when missing: .txt, .md, .jsonl, .csv, and folders of them.
 
     A .txt or .md file is one document under its path. A row of .jsonl or .csv has a `text`, may have a `title` and a
@@ -91,7 +115,8 @@ def add(index: str, paths: tuple[str, ...], bundle: str | None, threads: int | N
 
     files = find_files(paths)
     read = changed = 0
-    with Index.open(index, Embedder(bundle, threads=threads)) as target:
+    embedder = Embedder(bundle, threads=threads)
+    with Index.open(index, embedder, timeout=timeout, words=words, fields=fields or None) as target:
         for documents in _batches(files):
             changed += target.upsert(documents)
             read += len(documents)
@@ -326,5 +351,5 @@ def _plain(value: Any) -> str:
     return ", ".join(f"{k} ({_plain(v)})" if isinstance(v, dict) else f"{k} {v}" for k, v in value.items())
 
 
-for command in (search, delete, verify, repair, compact, bench):
+for command in (load, search, delete, verify, repair, compact, rebuild, reembed, dump, bench):
     main.add_command(command)

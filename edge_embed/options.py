@@ -16,6 +16,22 @@ bundle_option = click.option(
     envvar=BUNDLE_VARIABLE,
     help=f"Bundle to embed with, or {BUNDLE_VARIABLE} in the environment.  [default: the embedded one]",
 )
+words_option = click.option(
+    "--words",
+    type=click.Choice(["english", "plain", "trigram"]),
+    help="How a new INDEX tells words apart: stems, whole words, or three characters in a row, for languages without "
+    "spaces.  [default: english]",
+)
+fields_option = click.option(
+    "--field",
+    "fields",
+    metavar="NAME",
+    multiple=True,
+    help="A metadata field of a new INDEX that --where is to find fast; may be given several times.",
+)
+timeout_option = click.option(
+    "--timeout", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another process that writes to INDEX."
+)
 
 
 def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]]) -> None:

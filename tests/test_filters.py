@@ -3,10 +3,11 @@
 import json
 import random
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from edge_embed import Document, Embedder, Index
@@ -19,6 +20,7 @@ from edge_embed_runtime.filters import (
     MAX_VALUES,
     OPERATORS,
     compile_where,
+    field_value,
     named_fields,
 )
 from edge_embed_runtime.search import Mode
@@ -477,3 +479,197 @@ def test_search_equals_the_oracle(tmp_path: Path, embedder: Embedder, mode: Mode
             assert hits.shortfall == (reason if len(found) < k else None)
             sizes.add(len(found))
     assert len(sizes) > 10
+
+
+DECLARED = ("lang", "year", "a.b", "ü")
+NUMBERS: list[Any] = [
+    0,
+    1,
+    -1,
+    2**53 - 1,
+    2**53,
+    2**53 + 1,
+    2**63 - 1,
+    -(2**63),
+    2**63,
+    2**70,
+    0.1,
+    0.1 + 2**-56,
+    2.5,
+    -2.5,
+]
+NUMBERS += [5e-324, 1e300, -1.7976931348623e307, 1.0, 3.0, 2019.9999999999998, 2020]
+TEXTS: list[Any] = [
+    "",
+    "en",
+    "enx",
+    "EN",
+    "e",
+    "1",
+    "true",
+    "null",
+    '["en"]',
+    '{"a":1}',
+    "\uffff",
+    "😀",
+    "\U0010ffff",
+    "a\ufffdb",
+]
+ODD: list[Any] = ["a\x00b", "a\\u0000b", "\\", ["en"], {"a": 1}, {"lang": "en"}, [], {}]
+
+
+@pytest.fixture(scope="module")
+def two_tables() -> Iterator[tuple[sqlite3.Connection, sqlite3.Connection]]:
+    """The same 400 documents in a table with an index on each of DECLARED, and in one without."""
+    rng = random.Random("declared")  # noqa: S311 - repeatable test data
+    values = [*NUMBERS, *TEXTS, *ODD, True, False, None]
+    rows = [
+        (i, f"n/{i}", json.dumps({f: rng.choice(values) for f in DECLARED if rng.random() < 0.8}, ensure_ascii=False))
+        for i in range(400)
+    ]
+    plain, indexed = sqlite3.connect(":memory:"), sqlite3.connect(":memory:")
+    for db in (plain, indexed):
+        db.execute("CREATE TABLE doc (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, metadata TEXT NOT NULL)")
+        db.executemany("INSERT INTO doc VALUES (?, ?, ?)", [*rows, (400, "damaged", "{")])
+    for i, name in enumerate(DECLARED):
+        indexed.execute(f"CREATE INDEX doc_field_{i} ON doc ({field_value(name)})")
+    yield plain, indexed
+    plain.close()
+    indexed.close()
+
+
+def declared_where(rng: random.Random, depth: int = 2) -> dict[str, Any]:
+    """Conditions on declared fields and the key, of every operator, with values at every edge."""
+    scalars = [*NUMBERS, *TEXTS, True, False, None]
+    ordered = [*NUMBERS, *TEXTS]
+    where: dict[str, Any] = {}
+    for _ in range(rng.choice([1, 1, 2])):
+        kind = rng.choice(["field"] * 5 + ["$key", "$and", "$or", "$not"])
+        if kind in ("$and", "$or") and depth:
+            where[kind] = [declared_where(rng, depth - 1) for _ in range(rng.randint(1, 3))]
+        elif kind == "$not" and depth:
+            where[kind] = declared_where(rng, depth - 1)
+        elif kind == "$key":
+            keys = [f"n/{rng.randrange(400)}" for _ in range(3)]
+            where[kind] = rng.choice(
+                [keys[0], {"$in": keys}, {"$prefix": keys[0][:3]}, {"$gt": keys[0], "$lte": keys[1]}]
+            )
+        else:
+            operands: dict[str, Any] = {name: rng.choice(ordered) for name in ("$gt", "$gte", "$lt", "$lte")}
+            operands |= {name: rng.choice(scalars) for name in ("$eq", "$ne")}
+            operands |= {name: rng.sample(scalars, rng.randint(0, 5)) for name in ("$in", "$nin")}
+            operands |= {"$prefix": rng.choice(TEXTS), "$exists": rng.random() < 0.5}
+            where[rng.choice(DECLARED)] = {
+                name: operands[name] for name in rng.sample(OPERATORS, rng.choice([1, 1, 2]))
+            }
+    return where
+
+
+def test_declared_fields_change_no_result(two_tables: tuple[sqlite3.Connection, sqlite3.Connection]) -> None:
+    """Whatever is asked, an index on a field changes the time it takes and nothing else."""
+    plain, indexed = two_tables
+    rng = random.Random("where declared")  # noqa: S311 - repeatable test data
+    sizes, used = set(), 0
+    for _ in range(1000):
+        where = declared_where(rng)
+        condition, parameters = compile_where(where)
+        expected = plain.execute(f"SELECT id FROM doc WHERE {condition} ORDER BY id", parameters).fetchall()
+        condition, parameters = compile_where(where, DECLARED)
+        query = f"SELECT id FROM doc WHERE {condition}"
+        assert sorted(indexed.execute(query, parameters).fetchall()) == expected, where
+        assert sorted(plain.execute(query, parameters).fetchall()) == expected, where
+        used += "doc_field_" in str(indexed.execute(f"EXPLAIN QUERY PLAN {query}", parameters).fetchall())
+        sizes.add(len(expected))
+    assert len(sizes) > 50
+    assert used > 300
+
+
+@pytest.mark.parametrize(
+    ("condition", "plan"),
+    [
+        ("en", "doc_field_0 (<expr>=?)"),
+        (1, "doc_field_0 (<expr>=?)"),
+        (0.1, "doc_field_0 (<expr>>? AND <expr><?)"),
+        ({"$in": ["en", "de", 7]}, "doc_field_0 (<expr>=?)"),
+        ({"$in": [0.1, 0.2]}, "doc_field_0 (<expr>>? AND <expr><?)"),
+        ({"$gte": 5}, "doc_field_0 (<expr>>? AND <expr><?)"),
+        ({"$lt": "b"}, "doc_field_0 (<expr>>? AND <expr><?)"),
+        ({"$prefix": "b"}, "doc_field_0 (<expr>>? AND <expr><?)"),
+    ],
+)
+def test_an_index_on_a_field_is_used(
+    condition: Any, plan: str, two_tables: tuple[sqlite3.Connection, sqlite3.Connection]
+) -> None:
+    """By equality, ranges, prefixes and lists; that holds in `$or` too."""
+    _, indexed = two_tables
+    for where in ({"lang": condition}, {"$or": [{"lang": condition}, {"year": 1}]}):
+        compiled, parameters = compile_where(where, DECLARED)
+        found = indexed.execute(f"EXPLAIN QUERY PLAN SELECT id FROM doc WHERE {compiled}", parameters).fetchall()
+        assert plan in str(found)
+
+
+def test_a_key_is_looked_up() -> None:
+    """$key needs no declaration: every index has one on the keys."""
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE doc (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, metadata TEXT NOT NULL)")
+    for condition in ("a", {"$in": ["a", "b"]}, {"$prefix": "a"}, {"$gt": "a", "$lt": "b"}):
+        compiled, parameters = compile_where({"$key": condition})
+        plan = db.execute(f"EXPLAIN QUERY PLAN SELECT id FROM doc WHERE {compiled}", parameters).fetchall()
+        assert "sqlite_autoindex_doc_1 (key" in str(plan)
+    db.close()
+
+
+def test_limits_are_the_same_for_declared_fields() -> None:
+    """A value counts once, though an index is asked for it too, and SQLite takes the longest lists."""
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE doc (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, metadata TEXT NOT NULL)")
+    db.execute('INSERT INTO doc VALUES (1, \'a\', \'{"f": 7, "g": "x"}\')')
+    deep: dict[str, Any] = {"f": {"$in": list(range(MAX_VALUES - 100))}}
+    for _ in range(MAX_NESTING - 2):
+        deep = {"g": "x", "$or": [{"f": 7.5}, deep]}
+    for where in (
+        {"f": {"$in": list(range(MAX_VALUES))}},
+        {"$and": [deep, *[{"f": {"$ne": i + 8.5}} for i in range(90)]]},
+    ):
+        for declared in ((), ("f", "g")):
+            condition, parameters = compile_where(where, declared)
+            assert db.execute(f"SELECT id FROM doc WHERE {condition}", parameters).fetchall() == [(1,)]
+    with pytest.raises(FilterError, match="more than"):
+        compile_where({"$or": [{"f": {"$in": [1] * 6000}}, {"f": {"$in": [2] * 6000}}]}, ["f"])
+    db.close()
+
+
+def test_declared_fields_of_an_index(tmp_path: Path) -> None:
+    """Declared fields change no result, survive reopening, verify, repair and deletes; SQLite uses their indexes."""
+    rng = np.random.default_rng(5)
+    values: list[Any] = [None, True, False, 0, 1, 2**60, 0.1, 1e300, "", "a", "Zürich", "x\0y", [1], {"a": 1}]
+    documents = [
+        Document(f"k{i}", "", {"a": values[rng.integers(len(values))], "b": int(rng.integers(5))}) for i in range(300)
+    ]
+    vectors = rng.standard_normal((300, 8))
+    with (
+        Index.create(tmp_path / "declared.db", space="s", dim=8, fields=["a", "b"]) as declared,
+        Index.create(tmp_path / "plain.db", space="s", dim=8) as plain,
+    ):
+        for index in (declared, plain):
+            index.add_vectors(documents, vectors)
+        wheres = [
+            *({"a": value} for value in values if not isinstance(value, list | dict) and value != "x\0y"),
+            {"b": {"$gte": 2, "$lt": 4}},
+            {"b": {"$in": [0, 4]}, "a": {"$gt": 0}},
+            {"$or": [{"a": "a"}, {"b": 3}]},
+            {"$not": {"b": 1}},
+        ]
+        for where in wheres:
+            found = [index.search(vector=vectors[0], k=300, where=where) for index in (declared, plain)]
+            assert [hit.key for hit in found[0]] == [hit.key for hit in found[1]]
+        store = declared._store
+        condition, parameters = compile_where({"b": 3}, declared=["a", "b"])
+        query = f"EXPLAIN QUERY PLAN SELECT vec.id FROM doc JOIN vec ON vec.doc = doc.id WHERE {condition}"
+        assert "doc_field_1" in str(store.connection.execute(query, parameters).fetchall())
+        declared.delete([f"k{i}" for i in range(0, 300, 3)])
+        assert declared.verify().whole
+        assert declared.repair().whole
+    with Index.open(tmp_path / "declared.db") as declared:
+        assert declared.stats()["fields"] == ["a", "b"]
+        assert len(declared.search(vector=vectors[0], k=300, where={"b": {"$gte": 0}})) == 200

@@ -37,7 +37,6 @@ from edge_embed.errors import (
 )
 from edge_embed_runtime import search as search_module
 from edge_embed_runtime.schema import Facts, ddl
-from edge_embed_runtime.search import fuse
 
 LANGUAGES = [
     Document("en-1", "The cat sleeps on the warm windowsill.", {"lang": "en", "year": 2020, "draft": False}),
@@ -302,15 +301,6 @@ def test_candidates_grow_until_there_are_enough_documents(
     with Index.open(path, embedder) as index:
         index.add([Document("long", "The train to the airport is late again. " * 300), *LANGUAGES])
         assert len(index.search("the train to the airport is late", k=5, mode="vector")) == 5
-
-
-def test_fuse() -> None:
-    """Reciprocal ranks add up; a document in both lists beats one that is first in a single list."""
-    lists = [{1: (0.9, 10), 2: (0.8, 20)}, {2: (7.0, 21), 3: (5.0, 30)}]
-    ranking = fuse(lists, depth=100)
-    assert list(ranking) == [2, 1, 3]
-    assert ranking[2] == (pytest.approx(1 / 62 + 1 / 61), 20)
-    assert list(fuse(lists, depth=1)) == [1, 2]
 
 
 def test_second_writer_is_refused(path: Path, index: Index, embedder: Embedder) -> None:

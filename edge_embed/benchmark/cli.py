@@ -182,6 +182,7 @@ def bench_encode(
     callback=_search_peers,
     help="Peers or families of them, or none.  [default: all]",
 )
+@click.option("--recall", type=click.FloatRange(0.5, 1), help="Ask our index for it.  [default: its own]")
 @click.option("-k", "--k", type=click.IntRange(1, 100), default=10, show_default=True, help="Hits of a search.")
 @click.option("--queries", type=click.IntRange(1), default=1000, show_default=True, help="Most queries.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Parts of the queries.")
@@ -207,6 +208,7 @@ def bench_search(
     data: tuple[str, ...],
     sizes: tuple[int, ...],
     peers: tuple[str, ...],
+    recall: float | None,
     k: int,
     queries: int,
     rounds: int,
@@ -236,6 +238,7 @@ def bench_search(
         rounds=rounds,
         queries=queries,
         k=k,
+        recall=recall,
         kills=kills,
         build_limit=build_limit,
         work=work,

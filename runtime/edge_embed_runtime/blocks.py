@@ -30,10 +30,18 @@ class Blocks:
         self._width = -(-dim // 64)
         self._derive = derive
 
-    def count(self, last: int = 2**62) -> int:
-        """Codes in all blocks, up to the one of the passage `last`, without reading them; at most 256 for each."""
-        query = "SELECT ifnull(sum(min(length(places), ?)), 0) FROM bits WHERE block <= ?"
-        (count,) = self._db.execute(query, (BLOCK, last // BLOCK)).fetchone()
+    def count(self) -> int:
+        """Codes in all blocks, for reserving memory; at most 256 for each of them."""
+        return self._count_before(2**62)
+
+    def count_until(self, last: int) -> int:
+        """Codes of the passages up to the id `last`."""
+        ids, _ = self._stored(last // BLOCK) or self._derive(last // BLOCK)
+        return self._count_before(last // BLOCK) + int((ids <= last).sum())
+
+    def _count_before(self, block: int) -> int:
+        query = "SELECT ifnull(sum(min(length(places), ?)), 0) FROM bits WHERE block < ?"
+        (count,) = self._db.execute(query, (BLOCK, block)).fetchone()
         return int(count)
 
     def load(self, after: int) -> Iterator[tuple[Ids, Words]]:

@@ -17,7 +17,7 @@ names are taken literally, but for those of "$" and a letter, which are kept for
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from edge_embed_runtime.checks import check_text
@@ -39,6 +39,8 @@ MAX_VALUES = 10_000
 MAX_CHARACTERS = 1_000_000
 # SQLite's integers end here; larger ones are stored as floating point
 MAX_INTEGER = 2**63
+# Whole numbers up to this one have a floating point number each.
+EXACT = 2**53
 
 RANGES = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 NEGATED = {"$ne": "$eq", "$nin": "$in"}
@@ -46,12 +48,14 @@ OPERATORS = ("$eq", "$ne", *RANGES, "$in", "$nin", "$prefix", "$exists")
 COMBINED = ("$and", "$or", "$not", "$key")
 
 
-def compile_where(where: Mapping[str, Any]) -> Condition:
+def compile_where(where: Mapping[str, Any], declared: Collection[str] = ()) -> Condition:
     """An SQL condition over the table `doc`, in parentheses, and its parameters. Raises FilterError.
 
     {"lang": "en", "year": 2020} -> documents whose metadata has lang "en" and year 2020
+
+    declared: fields that have an index: the condition asks it first, and means the same
     """
-    compiler = _Compiler()
+    compiler = _Compiler(declared)
     return compiler.where(where, "where", MAX_NESTING), compiler.parameters
 
 
@@ -95,9 +99,10 @@ def _key(test: str) -> str:
 class _Compiler:
     """Makes the SQL of one `where` from left to right, so that its parameters come in the order of their marks."""
 
-    def __init__(self) -> None:
+    def __init__(self, declared: Collection[str]) -> None:
         self.parameters: list[Any] = []
-        self._conditions = 0
+        self._declared = declared
+        self._conditions = self._values = 0
 
     def where(self, where: object, place: str, levels: int) -> str:
         """A dict whose entries must all fit. `place` names it in errors: "where", "$or[0]", "$not"."""
@@ -143,12 +148,19 @@ class _Compiler:
                 known = ", ".join(known for known in OPERATORS if field != "$key" or known != "$exists")
                 raise FilterError(f"where: {_shown(operator)} on {_shown(field)} is no operator; known: {known}")
             self._count()
+            start = len(self.parameters)
             self.parameters += first or []
             if operator == "$exists":
                 parts.append(_sign(_flag(operand, field)) + source("1"))
             else:
-                test = self._test(NEGATED.get(operator, operator), operand, field)
-                parts.append(_sign(operator not in NEGATED) + source(test))
+                positive = NEGATED.get(operator, operator)
+                test = source(self._test(positive, operand, field))
+                column = "doc.key" if field == "$key" else field_value(field) if field in self._declared else None
+                if column is not None:
+                    bounds, values = _bounds(column, positive, operand)
+                    self.parameters[start:start] = values
+                    test = f"({bounds} AND {test})"
+                parts.append(_sign(operator not in NEGATED) + test)
         return " AND ".join(parts)
 
     def _test(self, operator: str, operand: object, field: str) -> str:
@@ -194,13 +206,54 @@ class _Compiler:
 
     def _bind(self, *values: object) -> None:
         self.parameters += values
-        if len(self.parameters) > MAX_VALUES + 2 * MAX_CONDITIONS:
+        self._values += len(values)
+        if self._values > MAX_VALUES + MAX_CONDITIONS:
             raise FilterError(f"where holds more than {MAX_VALUES} values")
 
     def _count(self) -> None:
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             raise FilterError(f"where holds more than {MAX_CONDITIONS} conditions; $in takes many values at once")
+
+
+def _bounds(column: str, operator: str, operand: Any) -> Condition:
+    """A condition that holds wherever `operator operand` does, in a form for which SQLite uses an index on `column`.
+
+    In such an index come null, numbers with false as 0 and true as 1, then texts.
+    """
+    if operator in ("$eq", "$in"):
+        return _bounds_of_any(column, [operand] if operator == "$eq" else list(operand))
+    if operator == "$prefix":
+        # no UTF-8 holds the byte FF: this is over all texts that begin so
+        return f"{column} >= ? AND {column} < +CAST(? AS TEXT)", [operand, operand.encode() + b"\xff"]
+    above = operator in ("$gt", "$gte")
+    if isinstance(operand, str):
+        return (f"{column} >= ?" if above else f"{column} >= '' AND {column} <= ?"), [operand]
+    low, high = _around(operand)
+    return (f"{column} >= ? AND {column} < ''" if above else f"{column} <= ?"), [low if above else high]
+
+
+def _bounds_of_any(column: str, values: list[Any]) -> Condition:
+    if not values or any(value is None for value in values):
+        return EVERY
+    exact = [value for value in values if _is_exact(value)]
+    marks = f"{column} IN ({','.join('?' * len(exact))})"
+    others = [_around(value) for value in values if not _is_exact(value)]
+    if not others:
+        return marks, exact
+    limits = [min(low for low, _ in others), max(high for _, high in others)]
+    between = f"{column} BETWEEN ? AND ?"
+    return (f"({marks} OR {between})", [*exact, *limits]) if exact else (between, limits)
+
+
+def _around(number: float) -> tuple[float, float]:
+    """Limits around a number, between which it stays however a release of SQLite rounds its digits."""
+    slack = abs(float(number)) * 1e-14 + 1e-300
+    return float(number) - slack, float(number) + slack
+
+
+def _is_exact(value: str | float) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and abs(value) <= EXACT)
 
 
 def _value(value: object, field: str) -> tuple[str, str, Any]:

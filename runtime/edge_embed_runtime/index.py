@@ -416,8 +416,9 @@ class Index:
         """Make anew what is derived from the stored texts and vectors: the frame in which binary codes are made,
         learned from what is stored now; these; the table of words; and a graph over the codes, in a file of its own.
 
-        graph: "auto" builds one for a million passages and more, measures searches with and without it on this device,
-               and keeps it where it is faster and finds as much; "always" keeps it in any case; "never" removes it
+        graph: "auto" builds one for two million passages and more, measures searches with and without it on this
+               device, and keeps it where it is faster and finds as much; "always" keeps it in any case; "never"
+               removes it
 
         Searches go on meanwhile. Each step is one transaction, and the graph a file that appears whole or not at all:
         an interruption loses nothing. Raises StorageError when the disk fails, IndexFileError when memory is too small

@@ -180,13 +180,13 @@ def _scan(store: Store, show_progress: bool) -> _Findings:
                     found.words += words.compare(db)
             with _noted(found.unreadable, "binary codes cannot be read"):
                 if not found.unreadable and facts is not None:
-                    found.blocks += [block for block in _all_blocks(db) if not store.blocks.fits(block)]
+                    found.blocks += [block for block in all_blocks(db) if not store.blocks.fits(block)]
         finally:
             words.close()
     return found
 
 
-def _all_blocks(db: sqlite3.Connection) -> list[int]:
+def all_blocks(db: sqlite3.Connection) -> list[int]:
     """Numbers of the blocks of binary codes that are there or should be."""
     query = f"SELECT block FROM bits NOT INDEXED UNION SELECT id / {BLOCK} FROM vec NOT INDEXED"
     return [block for (block,) in db.execute(query)]
@@ -254,7 +254,9 @@ def _passage_damage(document: StoredDocument, passages: list[Row], dim: int | No
     """What is wrong with a document's passages, or None."""
     text = document.text
     bad = sum(
-        not is_whole(row) or not 0 <= row[2] < row[3] <= len(text) or (dim is not None and len(row[4]) != dim + 4)
+        not is_whole(row)
+        or not (0 <= row[2] < row[3] <= len(text) or (text == "" and row[2] == row[3] == 0))
+        or (dim is not None and len(row[4]) != dim + 4)
         for row in passages
     )
     if bad:
@@ -365,7 +367,7 @@ def repair(
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
         # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
-        _rebuild_words(store, list(dropped), found.strays)
+        rebuild_words(store, list(dropped), found.strays)
         rebuilt.append("words")
     if write is not None:
         for records in _batches(store, list(found.broken)):
@@ -420,7 +422,7 @@ def _reindex(store: Store) -> None:
             raise IndexDamagedError(f"{store.path} is damaged (two documents have the same key); {RESTORE}") from error
 
 
-def _rebuild_words(store: Store, lost: list[int], strays: list[int]) -> None:
+def rebuild_words(store: Store, lost: list[int], strays: list[int]) -> None:
     """The table of words anew from whole rows, without the documents and passages that are to go."""
     db = store.connection
     with store.transaction(deletes=True):

@@ -244,6 +244,19 @@ class Store:
                 self._setup()
         return int(values[0] or 0), int(values[1] or 0)
 
+    def note(self, key: str) -> str | None:
+        """A row of `meta` that is no fact; who writes it gives it a checksum."""
+        with translated(self.path):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row is not None and isinstance(row[0], str) else None
+
+    def set_note(self, key: str, value: str | None) -> None:
+        """Write a row of `meta` that is no fact, or delete it. The caller holds the transaction."""
+        if value is None:
+            self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Everything read inside comes from one committed state."""
@@ -394,14 +407,52 @@ class Store:
         query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
         return checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), self.dim)
 
-    def match(self, expression: str, count: int, where: Condition | None) -> list[tuple[int, int, float]]:
-        """Passages that hold a word of an FTS5 expression: (passage id, document id, BM25), best first."""
-        condition, parameters = where or ("1", [])
+    def frequencies(self, phrases: Iterable[str]) -> tuple[list[tuple[int, str]], int]:
+        """FTS5 phrases that some passage holds, with the number of these, and the number of all passages."""
+        query = "SELECT count(*) FROM fts WHERE fts MATCH ?"
+        counted = [(self._db.execute(query, (phrase,)).fetchone()[0], phrase) for phrase in phrases]
+        (passages,) = self._db.execute("SELECT count(*) FROM fts_docsize").fetchone()
+        return [entry for entry in counted if entry[0]], passages
+
+    def match(self, expression: str, where: Condition | None, count: int) -> tuple[list[tuple[int, int, float]], bool]:
+        """The first `count` passages that fit an FTS5 expression, (passage id, document id, BM25), best first, and
+        whether there are more."""
+        if where is None:
+            query = """
+                SELECT best.id, vec.doc, -best.score FROM
+                (SELECT rowid AS id, bm25(fts) AS score FROM fts WHERE fts MATCH ? ORDER BY score, id LIMIT ?) AS best
+                LEFT JOIN vec ON vec.id = best.id ORDER BY best.score, best.id
+            """
+            rows = self._db.execute(query, (expression, count)).fetchall()
+        else:
+            query = f"""
+                SELECT vec.id, vec.doc, -bm25(fts) AS score FROM fts JOIN vec ON vec.id = fts.rowid
+                JOIN doc ON doc.id = vec.doc WHERE fts MATCH ? AND {where[0]} ORDER BY score DESC, vec.id LIMIT ?
+            """
+            rows = self._db.execute(query, (expression, *where[1], count)).fetchall()
+        # words of a passage that was deleted while it was damaged lead nowhere
+        return [row for row in rows if row[1] is not None], len(rows) == count
+
+    def holding(
+        self, words: Sequence[str], where: Condition | None, count: int
+    ) -> tuple[list[tuple[int, int, float]], bool]:
+        """`match` for words that are too short for a table of trigrams: every text is read, letter case is that of the
+        words but in ASCII. The score adds n / (n + 1) for each word that a passage holds n times."""
+        condition, parameters = where or EVERY
         query = f"""
-            SELECT vec.id, vec.doc, -bm25(fts) FROM fts JOIN vec ON vec.id = fts.rowid JOIN doc ON doc.id = vec.doc
-            WHERE fts MATCH ? AND {condition} ORDER BY bm25(fts), vec.id LIMIT ?
+            WITH found AS MATERIALIZED (
+                SELECT vec.id, vec.doc, word.value AS word, lower(substr(doc.text, start + 1, stop - start)) AS part
+                FROM json_each(?) AS word JOIN doc JOIN vec ON vec.doc = doc.id
+                WHERE instr(lower(doc.text), word.value) AND {condition}
+            ), counted AS (
+                SELECT id, doc, (length(part) - length(replace(part, word, ''))) / length(word) AS n FROM found
+            )
+            SELECT id, doc, sum(n / (n + 1.0)) AS score FROM counted
+            GROUP BY id HAVING score > 0 ORDER BY score DESC, id LIMIT ?
         """
-        return self._db.execute(query, (expression, *parameters, count)).fetchall()
+        lowered = json.dumps([word.lower() if word.isascii() else word for word in words])
+        rows = self._db.execute(query, (lowered, *parameters, count)).fetchall()
+        return rows, len(rows) == count
 
     def allowed(self, where: Condition) -> Ids:
         """Ids of the passages whose documents fit a condition."""

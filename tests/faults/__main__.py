@@ -13,12 +13,14 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from shutil import disk_usage
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 WORK = "EDGE_EMBED_FAULTS"  # the folder of a run, in the environment of the process that does the work
 COLUMNS = ("runs", "lost", "torn", "crashes", "hangs", "wrong")
-MEMORY = Path("/dev/shm")  # noqa: S108 - only asked whether it is there: what a kill leaves, RAM keeps as well
+MEMORY = Path("/dev/shm")  # noqa: S108 - used where there is room: what a kill leaves, RAM keeps as well
+ROOM = 2**29
 
 
 def arguments() -> argparse.Namespace:
@@ -94,7 +96,7 @@ def main() -> int:
     options = arguments()
     if WORK in os.environ:
         return work(options, Path(os.environ.pop(WORK)))
-    place = options.folder or (MEMORY if os.access(MEMORY, os.W_OK) else None)
+    place = options.folder or (MEMORY if os.access(MEMORY, os.W_OK) and disk_usage(MEMORY).free > ROOM else None)
     with tempfile.TemporaryDirectory(prefix="edge_embed_faults.", dir=place) as folder:
         return start(Path(folder).resolve())
 

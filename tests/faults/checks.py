@@ -1,19 +1,18 @@
 """Every fault that the harness makes, with the number of tries of the quick and the full run."""
 
-import errno
 import signal
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from children import READ, Clock, in_child
+from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
 from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
-from kills import kill_rebuild, kill_store
+from kills import kill_rebuild, kill_repair, kill_store
 from limits import interrupt, starve_all
 from mutate import mutate_all
 from powercut import cut_store
-from workload import Bench, Row
+from workload import Bench, Given, Row
 
 DAY = 86_400.0
 
@@ -47,33 +46,28 @@ class Check(NamedTuple):
         return row
 
 
-def _failing_calls() -> list[Check]:
-    checks = []
-    for fault in FAULTS:
-        calls = "read" if fault.kinds == READ else "change"
-        name = f"{errno.errorcode[fault.error]} at each {calls}, {'from then on' if fault.keep_on else 'once'}"
-        checks.append(Check(name, partial(fail_calls, fault=fault), 20, 1, shim=True))
-    return checks
-
-
 CHECKS = [
-    Check("kill -9", kill_store, 50, 1000),
-    Check("kill -9 in rebuild", kill_rebuild, 15, 200),
+    Check("kill -9", kill_store, 30, 1000),
+    Check("kill -9, vectors given", partial(kill_store, store=Given), 20, 500),
+    Check("kill -9 in repair", kill_repair, 8, 200),
+    Check("kill -9 in rebuild", kill_rebuild, 4, 100),
     Check("kill -9, saved by rename", partial(kill_store, store=LargeWhole), 10, 200),
-    Check("kill -9, saved in place", partial(kill_store, store=LargeInPlace), 40, 200, control=True),
-    Check("power cut", cut_store, 500, 10_000, shim=True),
+    Check("kill -9, saved in place", partial(kill_store, store=LargeInPlace), 30, 200, control=True),
+    Check("power cut", cut_store, 400, 10_000, shim=True),
+    Check("power cut, vectors given", partial(cut_store, store=Given), 200, 2_000, shim=True),
     Check("power cut after a failed call", cut_after_fault, 100, 4_000, shim=True),
     Check("power cut, saved by rename", partial(cut_store, store=Whole), 200, 1_000, shim=True),
     Check("power cut, rename without fsync", partial(cut_store, store=Renamed), 200, 1_000, control=True, shim=True),
     Check("power cut, saved in place", partial(cut_store, store=InPlace), 200, 1_000, control=True, shim=True),
     Check("power cut, fsync ignored", partial(cut_store, syncs=False), 200, 1_000, control=True, shim=True),
-    *_failing_calls(),
+    *(Check(str(fault), partial(fail_calls, fault=fault), 20, 1, shim=True) for fault in FAULTS),
     Check("full tmpfs", fill_disk, 8, 200),
-    Check("mutated index", partial(mutate_all, target_name="index"), 200, 10_000),
-    Check("mutated index beside its log", partial(mutate_all, target_name="index beside its log"), 60, 2_000),
-    Check("mutated log (-wal)", partial(mutate_all, target_name="log (-wal)"), 60, 2_000),
-    Check("mutated -shm", partial(mutate_all, target_name="index of the log (-shm)"), 40, 1_000),
-    Check("out of memory", starve_all, 6, 50),
-    Check("SIGINT", partial(interrupt, number=signal.SIGINT), 9, 200),
-    Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 9, 200),
+    Check("mutated index", partial(mutate_all, name="index"), 150, 10_000),
+    Check("mutated graph", partial(mutate_all, name="graph"), 60, 10_000),
+    Check("mutated index beside its log", partial(mutate_all, name="index beside its log"), 60, 2_000),
+    Check("mutated log (-wal)", partial(mutate_all, name="log (-wal)"), 60, 2_000),
+    Check("mutated -shm", partial(mutate_all, name="-shm"), 40, 1_000),
+    Check("out of memory", starve_all, 4, 50),
+    Check("SIGINT", partial(interrupt, number=signal.SIGINT), 6, 200),
+    Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 6, 200),
 ]

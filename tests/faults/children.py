@@ -18,7 +18,7 @@ from typing import Any
 SHIM = Path(__file__).with_name("shim.c")
 READ, WRITE, SYNC, TRUNCATE, OPEN, NAME = (1 << i for i in range(6))
 CHANGES = WRITE | SYNC | TRUNCATE | OPEN | NAME
-LIMIT = 10.0  # seconds without a message after which a child counts as hanging
+LIMIT = 60.0  # seconds without a message after which a child counts as hanging
 
 Send = Callable[[Any], None]
 

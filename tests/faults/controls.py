@@ -19,7 +19,7 @@ class Whole(Store):
     sync = True
     padding = 0  # bytes written beside the documents, as vectors would be
 
-    def __init__(self, folder: Path, embedder: Embedder) -> None:
+    def __init__(self, folder: Path, embedder: Embedder) -> None:  # noqa: ARG002 - Store's
         self._file = folder / NAME
         self._state = load(self._file)
 
@@ -45,7 +45,13 @@ class Whole(Store):
         """Nothing is open."""
 
     @staticmethod
-    def check(folder: Path, allowed: Sequence[State], embedder: Any, *, deep: bool = True) -> Verdict:
+    def check(
+        folder: Path,
+        allowed: Sequence[State],
+        embedder: Any,  # noqa: ARG004 - Store's
+        *,
+        deep: bool = True,  # noqa: ARG004 - Store's
+    ) -> Verdict:
         try:
             return judge(load(folder / NAME), allowed)
         except (ValueError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""A full disk (ENOSPC) and a failing one (EIO): at the n-th call, once or from then on, and for real on a small tmpfs."""
+"""A full disk (ENOSPC) and a failing one (EIO): at the n-th call, once or from then on; a small tmpfs."""
 
 import errno
 import os
@@ -16,11 +16,11 @@ from workload import Bench, Operation, Row, State, Store, check, contents, plan
 
 from edge_embed.errors import EdgeEmbedError
 
-OPERATIONS = 12
+OPERATIONS = 14
 CUTS = 4  # power cuts of a workload in which a call failed
 MOST_CALLS = 10_000  # more than any workload has
 PAGE = 4096
-NAMES = {"add", "upsert", "delete", "compact", "repair", "reopen"}
+NAMES = {"add", "upsert", "delete", "compact", "repair", "rebuild", "reopen"}
 
 
 class Fault(NamedTuple):
@@ -29,8 +29,8 @@ class Fault(NamedTuple):
     keep_on: bool
 
     def __str__(self) -> str:
-        what = "every read" if self.kinds == READ else "every call"
-        return f"{errno.errorcode[self.error]} at {what}, {'from then on' if self.keep_on else 'once'}"
+        what = "read" if self.kinds == READ else "change"
+        return f"{errno.errorcode[self.error]} at each {what}, {'from then on' if self.keep_on else 'once'}"
 
 
 FAULTS = [Fault(CHANGES, error, keep_on) for error in (errno.ENOSPC, errno.EIO) for keep_on in (False, True)]
@@ -38,7 +38,7 @@ FAULTS.append(Fault(READ, errno.EIO, keep_on=False))
 
 
 class Outcome(NamedTuple):
-    """calls: seen before the fault was taken away, or in all; errors: what the user saw; wrong: what was not as promised"""
+    """calls: seen before the fault was taken away, or in all; errors: what the user saw; wrong: promises broken"""
 
     calls: int
     errors: list[str]
@@ -76,7 +76,7 @@ class Session:
                 self._store = None
             else:
                 return
-        self.wrong.append(f"{operation.name}: does not work again: {self.errors[-1]}")
+        self.wrong.append(f"{operation.name} does not work again: {self.errors[-1:]}")
 
     def _look(self, operation: Operation, before: State, attempt: int) -> None:
         """After an error the same object shows what was there before; where it cannot, it is opened again."""

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from children import CHANGES, Child, Clock, HangError, Send, in_child
 from mutate import damaged_index
-from powercut import write_files
-from workload import NAME, Bench, Operation, Row, State, Store, Verdict, check, plan
+from powercut import read_files, write_files
+from workload import KEYS, NAME, Bench, Operation, Row, State, Store, Verdict, check, make_document, plan
 
 from edge_embed import Embedder
 
 OPERATIONS = 30  # of one worker, unless it is killed before
 SERIES = 10  # kills of workers that go on with the same index
 MARGIN = 1.1  # of the time that a whole workload takes
-REPAIR = Operation("repair")
 
 
 def worker(bench: Bench, store: type[Store], folder: Path, operations: list[Operation], n: int | None) -> Child:
@@ -75,7 +74,7 @@ def kill_store(bench: Bench, row: Row, kills: int, store: type[Store] = Store) -
 def kill_series(
     bench: Bench, row: Row, case: int, store: type[Store], scale: tuple[float, int], hit: Counter[str]
 ) -> None:
-    """Workers are killed one after the other, each on what the one before it left. `hit` counts what they were doing."""
+    """Workers are killed one after the other, each on what the one before it left. hit: counts what they did."""
     rng, folder, state = bench.rng(row.fault, case), bench.fresh(), State()
     for number in range(SERIES):
         operations, states = plan(rng, state, OPERATIONS)
@@ -98,7 +97,7 @@ def kill_series(
     return None
 
 
-class Rebuild(Store):
+class Damaged(Store):
     """A damaged index, whole after one more `repair`."""
 
     @staticmethod
@@ -106,18 +105,56 @@ class Rebuild(Store):
         return check(folder, allowed, embedder, deep=deep, repair=True)
 
 
-def kill_rebuild(bench: Bench, row: Row, kills: int) -> None:
+class Graphed(Store):
+    """`rebuild` builds a graph too."""
+
+    def apply(self, operation: Operation) -> None:
+        if operation.name == "rebuild":
+            self.index.rebuild("always")
+        else:
+            super().apply(operation)
+
+
+def kill_repair(bench: Bench, row: Row, kills: int) -> None:
     """Kills while a damaged index is repaired: nothing is lost, and the next repair does the rest."""
-    state, damaged = in_child(lambda: damaged_index(bench.fresh(), bench.embedder(), bench.rng("damaged")), 60)
-    *_, scale = worker(bench, Rebuild, write_files(bench.fresh(), {NAME: damaged[0]}), [REPAIR], None).messages()
+    state, damaged = in_child(lambda: damaged_index(bench.fresh(), bench.embedder(), bench.rng("damaged")), 600)
+    kill_operation(bench, row, kills, Damaged, Operation("repair"), [{NAME: data} for data in damaged], state)
+
+
+def kill_rebuild(bench: Bench, row: Row, kills: int) -> None:
+    """Kills while codes, words and graph are made anew."""
+
+    def make() -> tuple[State, dict[str, bytes]]:
+        folder, rng = bench.fresh(), bench.rng("graphed")
+        store, state = Graphed(folder, bench.embedder()), {f"d{i}": make_document(rng, f"d{i}") for i in range(KEYS)}
+        store.apply(Operation("add", list(state.values())))
+        store.apply(Operation("rebuild"))
+        store.close()
+        return state, read_files(folder)
+
+    state, files = in_child(make)
+    kill_operation(bench, row, kills, Graphed, Operation("rebuild"), [files], state)
+
+
+def kill_operation(
+    bench: Bench,
+    row: Row,
+    kills: int,
+    store: type[Store],
+    operation: Operation,
+    starts: list[dict[str, bytes]],
+    state: State,
+) -> None:
+    """Kills in one operation that changes no document, each on one of the starts."""
+    *_, scale = worker(bench, store, write_files(bench.fresh(), starts[0]), [operation], None).messages()
     for case in bench.cases(kills):
         rng = bench.rng(row.fault, case)
-        folder = write_files(bench.fresh(), {NAME: rng.choice(damaged)})
+        folder = write_files(bench.fresh(), rng.choice(starts))
         n = rng.randint(1, scale[1]) if bench.shim.loaded and rng.random() < 0.5 else None
         try:
-            _, killed = kill_one(bench, Rebuild, folder, [REPAIR], rng.uniform(0, scale[0]), n)
+            _, killed = kill_one(bench, store, folder, [operation], rng.uniform(0, scale[0]), n)
             row.runs += killed
-            verdict = in_child(lambda: Rebuild.check(folder, [state], bench.embedder()))  # noqa: B023 - called at once
+            verdict = in_child(lambda: store.check(folder, [state], bench.embedder()))  # noqa: B023 - called at once
             if verdict.state is None:
                 row.fail(verdict.kind, f"case {case}", verdict.what)
         except HangError:

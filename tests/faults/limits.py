@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from children import LIMIT, Child, Clock, HangError, Send, in_child
+from children import Child, Clock, HangError, Send, in_child
 from powercut import read_files, write_files
 from workload import NAME, Bench, Operation, Row, State, Store, after, check, contents, make_document
 
@@ -74,9 +74,9 @@ def starve(bench: Bench, row: Row, case: int, headroom: int, *, from_start: bool
         send(end)
 
     child = Child(work)
-    messages = list(child.messages(6 * LIMIT))
+    messages = list(child.messages())
     done = messages.count("done")
-    verdict = in_child(lambda: check(folder, states[done : done + 2], bench.embedder()), 6 * LIMIT)
+    verdict = in_child(lambda: check(folder, states[done : done + 2], bench.embedder()))
     if verdict.state is None:
         row.fail(verdict.kind, f"case {case}", verdict.what)
     if child.error:

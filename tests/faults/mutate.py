@@ -4,21 +4,22 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from children import LIMIT, Child, HangError, Send, in_child
-from powercut import write_files
+from children import Child, HangError, Send, in_child
+from powercut import read_files, write_files
 from workload import KEYS, NAME, Bench, Operation, Row, State, Store, after, contents, make_document, next_operation
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import EdgeEmbedError
-from edge_embed_runtime.maintenance import Report, verify_index
+from edge_embed_runtime.maintenance import verify_index
 
 PAGE = 4096
 SECTOR = 512
-OPERATIONS = 20
+LIMIT = 10.0  # seconds that one mutation may take
+OPERATIONS = 20  # of the workload whose index and log are damaged
+DAMAGED, PLACES, TRIES = 3, 3, 60  # restorable files to make, damage in each, mutations tried for it
 QUERY = "cat river"
 MODES = ("vector", "text", "hybrid")
 EPSILON = 1e-6  # between scores that ought to be equal
@@ -80,76 +81,80 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def damaged_index(folder: Path, embedder: Embedder, rng: random.Random) -> tuple[State, list[bytes]]:
-    """Documents, and index files with them that are damaged in many places, all of which `repair` restores."""
+    """Documents, and index files with them that are damaged in several places, all of which `repair` restores."""
     path, state = folder / NAME, {key: make_document(rng, key) for key in (f"d{i}" for i in range(KEYS))}
     with Index.open(path, embedder) as index:
         index.add(state.values())
     whole, found = path.read_bytes(), []
-    while len(found) < 3:
-        data = bytearray(whole)
-        damage = 0
-        for _ in range(60):
+    while len(found) < DAMAGED:
+        data, damage = bytearray(whole), 0
+        for _ in range(TRIES):
             tried = bytearray(data)
             flip_bit(rng, tried)
             path.write_bytes(tried)
-            report = _restorable(path, embedder, state)
-            if report is not None and len(report.damaged) + len(report.problems) > damage:
-                data, damage = tried, len(report.damaged) + len(report.problems)
-        if damage > 3:
+            if (seen := _seen(path)) > damage and _restorable(path, embedder, state):
+                data, damage = tried, seen
+        if damage >= PLACES:
             found.append(bytes(data))
     return state, found
 
 
-def _restorable(path: Path, embedder: Embedder, state: State) -> Report | None:
-    """What is wrong with a file, where `repair` restores all of its documents."""
+def _seen(path: Path) -> int:
+    """Damaged documents and other problems that `verify` sees; 0 where the file cannot be read at all."""
     try:
         report = verify_index(path)
-        copy = Path(shutil.copy(path, path.with_name("copy.db")))
-        with Index.open(copy, embedder) as index:
-            return report if index.repair().whole and contents(index, list(state)) == state else None
     except EdgeEmbedError:
-        return None
+        return 0
+    return len(report.damaged) + len(report.problems)
 
 
-@dataclass(frozen=True)
-class Target:
-    """A file to damage.
+def _restorable(path: Path, embedder: Embedder, state: State) -> bool:
+    """Whether `repair` restores all documents."""
+    copy = Path(shutil.copy(path, path.with_name("copy.db")))
+    try:
+        with Index.open(copy, embedder) as index:
+            return index.repair().whole and contents(index, list(state)) == state
+    except EdgeEmbedError:
+        return False
+
+
+class Target(NamedTuple):
+    """A file to damage, and how to look at the result.
 
     files:    all that lie in the folder, among them the one to damage
     examine:  in a child process, says how it ended (such as "told", where the user was) and what is wrong with that
     """
 
-    name: str
     files: dict[str, bytes]
     damaged: str
     examine: Callable[[Path, Embedder], tuple[str, list[str]]]
 
 
-def mutate(bench: Bench, target: Target, case: int) -> tuple[str, bytes]:
+def mutate(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
     """The name of a mutation, and the file after it."""
-    rng, data = bench.rng(target.name, case), bytearray(target.files[target.damaged])
+    data = bytearray(whole)
     mutation = rng.choice(MUTATIONS)
     mutation(rng, data)
     return mutation.__name__, bytes(data)
 
 
-def mutate_all(bench: Bench, row: Row, count: int, target_name: str) -> None:
+def mutate_all(bench: Bench, row: Row, count: int, name: str) -> None:
     """Mutations one after the other in a child process; a new one goes on where that dies or hangs."""
-    target = next(target for target in targets(bench) if target.name == target_name)
+    files, damaged, examine = target(bench, name)
     cases, ends = bench.cases(count), Counter[str]()
     while cases:
 
         def work(send: Send) -> None:
             embedder = bench.embedder()
             for case in cases:  # noqa: B023 - the child's own copy
-                name, data = mutate(bench, target, case)
-                folder = write_files(bench.folder / "run", {**target.files, target.damaged: data})
-                send(f"case {case} ({name})")
-                send(target.examine(folder, embedder))
+                mutation, data = mutate(bench.rng(row.fault, case), files[damaged])
+                folder = write_files(bench.folder / "run", {**files, damaged: data})
+                send(f"case {case} ({mutation})")
+                send(examine(folder, embedder))
 
         child, where = Child(work), "before the first"
         try:
-            for message in child.messages():
+            for message in child.messages(LIMIT):
                 if isinstance(message, str):
                     where, cases = message, cases[1:]
                     row.runs += 1
@@ -224,6 +229,7 @@ class _Examination:
     def _read(self, index: Index) -> None:
         found = self._documents(index, "get")
         count = self._attempt("len", lambda: len(index))
+        self._attempt("stats", index.stats)
         ranked = {mode: self._search(index, mode) for mode in MODES}
         self._told |= bool(index.damaged)
         if self._told:
@@ -269,21 +275,21 @@ class _Examination:
             self._wrong.append("repair says whole, verify does not")
 
 
-def targets(bench: Bench) -> list[Target]:
-    """The closed file; the file and its log, as a kill leaves them, with the one or the other damaged."""
-    closed, left, states, scores = in_child(lambda: _make(bench))
-    last = Truth(states[-1:], scores)
-    log, shared = f"{NAME}-wal", f"{NAME}-shm"
-    return [
-        Target("index", closed, NAME, last.examine),
-        Target("index beside its log", left, NAME, Truth(states, {}).examine),
-        Target("log (-wal)", left, log, Truth(states, {}).examine),
-        Target("index of the log (-shm)", left, shared, last.examine),
-    ]
+def target(bench: Bench, name: str) -> Target:
+    """The closed index; an index and its log, as a kill leaves them, with the one or the other damaged; the graph."""
+    closed, left, states, scores = in_child(lambda: _make(bench, graph=name == "graph"))
+    newest, every = Truth(states[-1:], scores).examine, Truth(states, {}).examine
+    return {
+        "index": Target(closed, NAME, newest),
+        "graph": Target(closed, f"{NAME}.graph", newest),
+        "index beside its log": Target(left, NAME, every),
+        "log (-wal)": Target(left, f"{NAME}-wal", every),
+        "-shm": Target(left, f"{NAME}-shm", newest),
+    }[name]
 
 
-def _make(bench: Bench) -> tuple[dict[str, bytes], dict[str, bytes], list[State], dict[str, float]]:
-    """(closed files, files of an index in use, the states it had, scores of the last)."""
+def _make(bench: Bench, *, graph: bool) -> tuple[dict[str, bytes], dict[str, bytes], list[State], dict[str, float]]:
+    """(files of a closed index, files of one in use, the states it had, scores of the last)."""
     folder, embedder = bench.fresh(), bench.embedder()
     rng, states = bench.rng("mutations"), [State()]
     operations = [Operation("add", [make_document(rng, f"d{i}") for i in range(KEYS // 2)])]
@@ -296,7 +302,9 @@ def _make(bench: Bench) -> tuple[dict[str, bytes], dict[str, bytes], list[State]
     store = Store(folder, embedder)
     for operation in operations:
         store.apply(operation)
-    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    left = read_files(folder, shared=True)
+    if graph:
+        store.index.rebuild("always")
     scores = {hit.key: hit.score for hit in store.index.search(QUERY, k=KEYS + 1, mode="vector")}
     store.close()
-    return {NAME: (folder / NAME).read_bytes()}, left, states, scores
+    return read_files(folder), left, states, scores

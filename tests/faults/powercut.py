@@ -191,8 +191,9 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def read_files(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.iterdir() if path.is_file() and not path.name.endswith("-shm"))
+def read_files(folder: Path, *, shared: bool = False) -> dict[str, bytes]:
+    """The files of a folder by name; with SQLite's shared memory, or without."""
+    found = (path for path in folder.iterdir() if path.is_file() and (shared or not path.name.endswith("-shm")))
     return {path.name: path.read_bytes() for path in found}
 
 

@@ -3,13 +3,16 @@
 import json
 import random
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from children import Shim
 from conftest import TINY, WORDS, bert_tensors, word_tokenizer
+from numpy.typing import NDArray
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import EdgeEmbedError
@@ -17,6 +20,9 @@ from edge_embed_runtime.maintenance import verify_index
 
 NAME = "notes.db"
 KEYS = 60  # keys that a workload uses
+DIM = 32  # of given vectors
+WORD = "cat"  # what searches look for
+QUERY = np.ones(DIM, np.float32)
 State = dict[str, Document]
 
 
@@ -73,7 +79,7 @@ def make_bundle(folder: Path) -> Path:
 
 
 class Operation(NamedTuple):
-    """add, upsert (documents), delete (keys), compact, repair or reopen (nothing)."""
+    """add, upsert (documents), delete (keys), compact, repair, rebuild or reopen (nothing)."""
 
     name: str
     content: Any = None
@@ -88,7 +94,7 @@ def make_document(rng: random.Random, key: str) -> Document:
 def next_operation(rng: random.Random, state: State) -> Operation:
     """An operation that fits a state."""
     free = [f"d{i}" for i in range(KEYS) if f"d{i}" not in state]
-    kinds = ["upsert", "upsert", "reopen", "compact", "repair"]
+    kinds = ["upsert", "upsert", "reopen", "compact", "repair", "rebuild"]
     kinds += ["add"] * (4 if len(free) > 20 else 1) * bool(free) + ["delete"] * (2 if len(state) > 5 else 0)
     name = rng.choice(kinds)
     if name == "add":
@@ -115,19 +121,26 @@ def plan(rng: random.Random, start: State, count: int) -> tuple[list[Operation],
     return operations, states
 
 
-class Store:
-    """The index under test, as the harness drives it; controls.py has others to compare with."""
+def given(documents: Sequence[Document]) -> NDArray[np.float32]:
+    """Vectors [n, 32] for documents of an index without an embedder."""
+    seeds = [zlib.crc32(document.text.encode()) for document in documents]
+    return np.array([np.random.default_rng(seed).standard_normal(DIM) for seed in seeds], np.float32)
 
-    name = "index"
+
+class Store:
+    """An index as the harness drives it, with an embedder; controls.py has other stores to compare with."""
 
     def __init__(self, folder: Path, embedder: Embedder) -> None:
         self._path, self._embedder = folder / NAME, embedder
-        self.index = Index.open(self._path, embedder)
+        self.index = self._open()
+
+    def _open(self) -> Index:
+        return Index.open(self._path, self._embedder)
 
     def apply(self, operation: Operation) -> None:
         if operation.name == "reopen":
             self.index.close()
-            self.index = Index.open(self._path, self._embedder)
+            self.index = self._open()
         elif operation.content is None:
             getattr(self.index, operation.name)()
         else:
@@ -140,6 +153,29 @@ class Store:
     def check(folder: Path, allowed: Sequence[State], embedder: Embedder, *, deep: bool = True) -> "Verdict":
         """See `check`."""
         return check(folder, allowed, embedder, deep=deep)
+
+
+class Given(Store):
+    """An index whose vectors are given."""
+
+    def _open(self) -> Index:
+        return Index.open(self._path) if self._path.exists() else Index.create(self._path, space="faults", dim=DIM)
+
+    def apply(self, operation: Operation) -> None:
+        if operation.name in ("add", "upsert"):
+            getattr(self.index, f"{operation.name}_vectors")(operation.content, given(operation.content))
+        else:
+            super().apply(operation)
+
+    @staticmethod
+    def check(
+        folder: Path,
+        allowed: Sequence[State],
+        embedder: Embedder,  # noqa: ARG004 - Store's
+        *,
+        deep: bool = True,
+    ) -> "Verdict":
+        return check(folder, allowed, None, deep=deep)
 
 
 class Verdict(NamedTuple):
@@ -169,12 +205,13 @@ def contents(index: Index, keys: Sequence[str]) -> State:
 
 
 def check(
-    folder: Path, allowed: Sequence[State], embedder: Embedder, *, deep: bool = True, repair: bool = False
+    folder: Path, allowed: Sequence[State], embedder: Embedder | None, *, deep: bool = True, repair: bool = False
 ) -> Verdict:
     """Recover the index in a folder and compare it with the states that may be there; a new document is added too.
 
-    deep:   verify every row as well
-    repair: it may be found damaged, and whole after `repair`
+    embedder: None where vectors are given
+    deep:     verify every row as well
+    repair:   it may be found damaged, and whole after `repair`
     """
     path = folder / NAME
     if not path.exists() and not allowed[0]:
@@ -187,31 +224,45 @@ def check(
             verdict = judge(contents(index, keys), allowed)
             if verdict.state is None:
                 return verdict
-            problem = check_whole(index, verdict.state, deep=deep)
+            problem = (
+                wrong_count(index, verdict.state)
+                or wrong_hits(index, verdict.state, "text", query=WORD)
+                or wrong_hits(index, verdict.state, "vector", **({"query": WORD} if embedder else {"vector": QUERY}))
+                or (wrong_rows(index) if deep else None)
+                or wrong_addition(index, texts=embedder is not None)
+            )
     except EdgeEmbedError as error:
         return Verdict(None, "lost", f"{type(error).__name__}: {error}")
     return Verdict(None, "wrong", problem) if problem else verdict
 
 
-def check_whole(index: Index, state: State, *, deep: bool) -> str | None:
-    """What is wrong with an open index that has these documents, or None."""
-    if len(index) != len(state):
-        return f"{len(index)} documents are counted, not {len(state)}"
-    word = "cat"
-    holders = {key for key, document in state.items() if word in document.text.split()}
-    for mode, expected in (("vector", set(state)), ("text", holders)):
-        hits = index.search(word, k=len(state) + 1, mode=mode)  # type: ignore[arg-type]
-        if {hit.key for hit in hits} != expected or len(hits) != len(expected):
-            return f"search in mode {mode!r} finds {len(hits)} documents, not {len(expected)}"
-        for hit in hits:
-            document = state[hit.key]
-            if (hit.text, hit.metadata) != (document.text[hit.start : hit.end], document.metadata):
-                return f"a hit differs from its document: {hit}"
-    if index.damaged:
-        return f"damaged passages: {index.damaged}"
-    if deep and not (report := verify_index(index.path)).whole:
-        return f"verify: {report.damaged} {report.problems}"[:300]
-    if index.upsert([Document("new", "a new river", {"n": -1})]) != 1 or index.get("new") is None:
+def wrong_count(index: Index, state: State) -> str | None:
+    return None if len(index) == len(state) else f"{len(index)} documents are counted, not {len(state)}"
+
+
+def wrong_hits(index: Index, state: State, mode: Literal["text", "vector"], **query: Any) -> str | None:
+    """Whether a search for all documents finds them, or those with WORD, as they are."""
+    hits = index.search(k=len(state) + 1, mode=mode, **query)
+    expected = {key for key, document in state.items() if mode == "vector" or WORD in document.text.split()}
+    if {hit.key for hit in hits} != expected or len(hits) != len(expected):
+        return f"search in mode {mode!r} finds {len(hits)} documents, not {len(expected)}"
+    for hit in hits:
+        document = state[hit.key]
+        if (hit.text, hit.metadata) != (document.text[hit.start : hit.end], document.metadata):
+            return f"a hit differs from its document: {hit}"
+    return None
+
+
+def wrong_rows(index: Index) -> str | None:
+    report = verify_index(index.path)
+    return None if report.whole and not index.damaged else f"verify: {report.damaged} {report.problems}"[:300]
+
+
+def wrong_addition(index: Index, *, texts: bool) -> str | None:
+    """Whether a new document can be stored and deleted. texts: whether there is an embedder."""
+    new = Document("new", "a new river", {"n": -1})
+    added = index.add([new]) if texts else index.add_vectors([new], given([new]))
+    if added != 1 or index.get("new") != new:
         return "a new document is not stored"
     return None if index.delete("new") == 1 else "the new document is not deleted"
 

@@ -26,7 +26,7 @@ REFINE = 2
 
 @dataclass(frozen=True)
 class Ours:
-    """As it comes: no setting."""
+    """The setting is `recall` in thousandths; 0: as it comes."""
 
     def writer(self, folder: Path, dim: int, _: int) -> Writer:
         from edge_embed_runtime.documents import Document
@@ -42,11 +42,12 @@ class Ours:
 
     def open(self, folder: Path, _: int) -> Opened:
         from edge_embed_runtime.index import Index
+        from edge_embed_runtime.search import RECALL
 
         index = Index.open(folder / FILE)
 
-        def search(query: NDArray[np.float32], k: int, _: int) -> Found:
-            hits = index.search(vector=query, k=k)
+        def search(query: NDArray[np.float32], k: int, setting: int) -> Found:
+            hits = index.search(vector=query, k=k, recall=setting / 1000 if setting else RECALL)
             return [int(hit.key) for hit in hits], [hit.text for hit in hits]
 
         return Opened(search, lambda: len(index))

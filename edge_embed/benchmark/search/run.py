@@ -37,8 +37,8 @@ TUNING_QUERIES, TUNING_SLACK = 200, 0.01
 RECALL_SLACK = 0.0005
 # What must be reached where ours was not measured.
 USUAL_RECALL = 0.95
-# Longest time for a candidate's recall at one setting, and for its part of a round.
-RECALL_SECONDS, ROUND_SECONDS = 60, 20
+# Longest time for trying a setting, for a candidate's recall, and for its part of a round; then with fewer queries.
+TUNING_SECONDS, RECALL_SECONDS, ROUND_SECONDS = 15, 60, 20
 # For opening, and for answers beyond their own limits (a query of a flat database may take seconds).
 PATIENCE_SECONDS = 300
 # An index is opened only where so much memory, and on disk space, is free besides what it takes.
@@ -53,7 +53,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure. data: folders of texts; work: keeps embedded and grown vectors for the next run."""
+    """What to measure.
+
+    data:   folders of texts
+    recall: what our index is asked for, in place of its default
+    work:   keeps embedded and grown vectors for the next run
+    """
 
     data: Sequence[str] = ()
     bundle: str | None = None
@@ -63,6 +68,7 @@ class Settings:
     queries: int = 1000
     k: int = 10
     kills: int = 10
+    recall: float | None = None
     build_limit: float = 600
     work: str | None = None
 
@@ -80,7 +86,7 @@ def run_search_benchmark(settings: Settings, say: Say = lambda _: None) -> dict[
     manifest = read_bundle(settings.bundle or default_bundle()).manifest
     if settings.work:
         Path(settings.work).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.work) as scratch:
+    with tempfile.TemporaryDirectory(prefix="run-", dir=settings.work) as scratch:
         kept = Path(settings.work or scratch).absolute()
         say(f"embedding {len(texts.stored):,} texts and {len(texts.queries):,} queries")
         base, queries = embed(texts, settings.bundle, manifest.fingerprint, kept)
@@ -112,6 +118,7 @@ def run_search_benchmark(settings: Settings, say: Say = lambda _: None) -> dict[
             "rounds": settings.rounds,
             "k": settings.k,
             "kills": settings.kills,
+            "recall": settings.recall,
             "build_limit": settings.build_limit,
         },
         "candidates": run.candidates,
@@ -220,23 +227,26 @@ class _Run:
     def _open(self, name: str, child: Child, folder: Path, size: int) -> dict[str, Any]:
         _check_room(size, available_memory(), "memory")
         order = {"do": "open", "candidate": name, "folder": str(folder), "queries": str(self._query_file)}
-        first = candidate(name).settings[-1]
-        return child.ask({**order, "k": self.settings.k, "setting": first}, PATIENCE_SECONDS)
+        return child.ask({**order, "k": self.settings.k, "setting": self._tried(name)[0]}, PATIENCE_SECONDS)
+
+    def _tried(self, name: str) -> Sequence[int]:
+        """The settings of a candidate; ours has the one that was asked for."""
+        return (round(1000 * (self.settings.recall or 0)),) if name == OURS else candidate(name).settings
 
     def _tune(self, name: str, child: Child, target: float) -> dict[str, Any]:
         """Recall at the first setting where it is at least the target, or at the last one."""
-        *others, last = candidate(name).settings
+        *others, last = self._tried(name)
         for setting in others:
-            if self._recall(child, setting, TUNING_QUERIES)["recall"] > target - TUNING_SLACK:
+            if self._recall(child, setting, TUNING_QUERIES, TUNING_SECONDS)["recall"] > target - TUNING_SLACK:
                 found = self._recall(child, setting, len(self._queries))
                 if found["recall"] >= target - RECALL_SLACK:
                     return found
         return self._recall(child, last, len(self._queries))
 
-    def _recall(self, child: Child, setting: int, most: int) -> dict[str, Any]:
+    def _recall(self, child: Child, setting: int, most: int, seconds: float = RECALL_SECONDS) -> dict[str, Any]:
         order = {"do": "recall", "truth": str(self._truth_file), "setting": setting, "most": most}
-        limits = {"k": self.settings.k, "limit_seconds": RECALL_SECONDS}
-        found = child.ask({**order, **limits}, RECALL_SECONDS + PATIENCE_SECONDS)
+        limits = {"k": self.settings.k, "limit_seconds": seconds}
+        found = child.ask({**order, **limits}, seconds + PATIENCE_SECONDS)
         return {"setting": setting, "recall": found["recall"], "recall_queries": found["queries"]}
 
     def _time(self, count: int, opened: dict[str, Child], figures: dict[str, dict[str, Any]]) -> None:

@@ -68,7 +68,7 @@ def _size(row: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
 
 def _cells(each: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     return [
-        str(each["setting"]) if facts["knob"] else "-",
+        str(each["setting"] or "-"),
         f"{each['recall']:.3f}" + ("" if each["equal_recall"] else "*"),
         f"{each['p50_ms']:.2f}",
         f"{each['p99_ms']:.2f}",

@@ -1,0 +1,193 @@
+"""Parquet and Arrow files of keys, vectors, texts and metadata, read and written by record batches (extra `arrow`)."""
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed.arrays import parse_metadata
+from edge_embed_runtime.documents import Document
+from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+from edge_embed_runtime.extras import require
+
+EXTRA = "arrow"
+SUFFIXES = (".parquet", ".arrow")
+READ_ROWS = 256
+
+
+def _arrow() -> Any:
+    return require("pyarrow", EXTRA)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    arrow = _arrow()
+    try:
+        yield
+    except EdgeEmbedError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+
+
+class ArrowFile:
+    """Rows of a .parquet file, or of an .arrow file (the file format of Arrow IPC, also called Feather 2).
+
+    Columns: `vector` (lists of numbers), or `code` (lists of int8) and `scale`; optional `key` (strings or whole
+    numbers; else row numbers), `text`, and `metadata` (JSON objects as text, or structs). Others are passed over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _readable(path):
+            if path.suffix.lower() == ".parquet":
+                self._parquet = require("pyarrow.parquet", EXTRA).ParquetFile(path, pre_buffer=False)
+                self.count, schema = int(self._parquet.metadata.num_rows), self._parquet.schema_arrow
+            else:
+                self._parquet = None
+                with self._ipc() as (reader, schema):
+                    batches = (reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+                    self.count = sum(batches)
+        self.names = set(schema.names)
+        if len(self.names) < len(schema.names):
+            raise SourceError(f"{path}: a column has the name of another: {', '.join(schema.names)}")
+        self.coded = "vector" not in self.names
+        if self.coded and not {"code", "scale"} <= self.names:
+            raise SourceError(f"{path} has no column 'vector'; columns: {', '.join(schema.names) or 'none'}")
+        self.keyed = "key" in self.names
+        self.bundle = (schema.metadata or {}).get(b"bundle", b"").decode("utf-8", "replace") or None
+        self._column = "code" if self.coded else "vector"
+        self.dim = self._dim(schema)
+        self._vectors = self._vector_parts()
+        self._rest: list[NDArray[Any]] = []
+
+    def close(self) -> None:
+        self._vectors.close()
+        if self._parquet is not None:
+            self._parquet.close()
+
+    @contextmanager
+    def _ipc(self, columns: list[str] | None = None) -> Iterator[tuple[Any, Any]]:
+        """A reader of the columns, and the schema of all; read into memory batch by batch rather than mapped."""
+        arrow, ipc = _arrow(), require("pyarrow.ipc", EXTRA)
+        with arrow.OSFile(str(self.path)) as file:
+            schema = ipc.open_file(file).schema
+            chosen = None if columns is None else [schema.names.index(name) for name in columns]
+            yield ipc.open_file(file, options=ipc.IpcReadOptions(included_fields=chosen)), schema
+
+    def _batches(self, columns: list[str]) -> Iterator[Any]:
+        """Record batches of some columns, READ_ROWS at most."""
+        with _readable(self.path):
+            if self._parquet is not None:
+                yield from self._parquet.iter_batches(READ_ROWS, columns=columns)
+                return
+            with self._ipc(columns) as (reader, _):
+                for i in range(reader.num_record_batches):
+                    batch = reader.get_batch(i)
+                    for start in range(0, batch.num_rows, READ_ROWS):
+                        yield batch.slice(start, READ_ROWS)
+
+    def _dim(self, schema: Any) -> int:
+        """Numbers in a vector; where the type does not say so, those of the first row. 0 where there is none."""
+        kind, types = schema.field(self._column).type, _arrow().types
+        lists = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
+        if not lists or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+            raise SourceError(f"{self.path}: the column {self._column!r} is {kind}, expected lists of numbers")
+        if types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        for batch in self._batches([self._column]):
+            if batch.num_rows:
+                return len(batch.column(self._column)[0].as_py() or ())
+        return 0
+
+    def _vector_parts(self) -> Generator[NDArray[Any], None, None]:
+        """Vectors [n, dim], part after part."""
+        first = 0
+        for batch in self._batches([self._column, "scale"] if self.coded else [self._column]):
+            column = batch.column(self._column)
+            lengths = require("pyarrow.compute", EXTRA).list_value_length(column).to_numpy(zero_copy_only=False)
+            other = np.flatnonzero((lengths != self.dim) | column.is_null().to_numpy(zero_copy_only=False))
+            if len(other):
+                vector = column[int(other[0])].as_py()
+                what = "no vector" if vector is None else f"a vector of {len(vector)} numbers"
+                raise SourceError(f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}")
+            rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim)
+            yield rows * batch.column("scale").to_numpy(zero_copy_only=False)[:, None] if self.coded else rows
+            first += batch.num_rows
+
+    def take(self, rows: int) -> NDArray[Any]:
+        """The next vectors [rows, dim]; fewer at the end."""
+        parts, held = self._rest, sum(map(len, self._rest))
+        while held < rows and (part := next(self._vectors, None)) is not None:
+            parts.append(part)
+            held += len(part)
+        joined = np.concatenate(parts) if parts else np.empty((0, self.dim))
+        self._rest = [joined[rows:]] if held > rows else []
+        return joined[:rows]
+
+    def keys(self) -> Iterator[str]:
+        for batch in self._batches(["key"]):
+            yield from map(self._key, batch.column("key").to_pylist())
+
+    def _key(self, key: object) -> str:
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise SourceError(f"{self.path}: a key is {key!r:.40}, expected a string")
+        return str(key)
+
+    def documents(self) -> Iterator[Document]:
+        names = [name for name in ("key", "text", "metadata") if name in self.names]
+        row = 0
+        for batch in self._batches(names or [self._column]):
+            columns = {name: batch.column(name).to_pylist() for name in names}
+            absent = [None] * batch.num_rows
+            key, text, metadata = (columns.get(name, absent) for name in ("key", "text", "metadata"))
+            for i in range(batch.num_rows):
+                name = self._key(key[i]) if self.keyed else str(row)
+                if not isinstance(text[i], str | None):
+                    raise SourceError(f"{self.path}: row {row}: the text is {type(text[i]).__name__}, expected a string")
+                yield Document(name, text[i] or "", parse_metadata(metadata[i], self.path, row))
+                row += 1
+
+
+class ArrowWriter:
+    """Writes what ArrowFile reads: key, start, stop, text, metadata (JSON), and vector (a list of `dim` float32), or
+    code (a list of `dim` int8) and scale. Facts become metadata of the schema."""
+
+    def __init__(self, file: BinaryIO, suffix: str, dim: int, codes: bool, facts: Mapping[str, str]) -> None:
+        self._arrow = arrow = _arrow()
+        self._dim, self._codes = dim, codes
+        numbers = arrow.int8() if codes else arrow.float32()
+        fields = [("key", arrow.string()), ("start", arrow.int64()), ("stop", arrow.int64())]
+        fields += [("code" if codes else "vector", arrow.list_(numbers, dim))]
+        fields += [("scale", arrow.float32())] if codes else []
+        fields += [("text", arrow.string()), ("metadata", arrow.string())]
+        self._schema = arrow.schema(fields, metadata=dict(facts))
+        if suffix == ".parquet":
+            parquet = require("pyarrow.parquet", EXTRA)
+            self._writer = parquet.ParquetWriter(file, self._schema, use_dictionary=["metadata"])
+        else:
+            self._writer = require("pyarrow.ipc", EXTRA).new_file(file, self._schema)
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        """One record batch: lists, and arrays [n] or [n, dim], by name."""
+        arrow = self._arrow
+        made = []
+        for field in self._schema:
+            values = columns[field.name]
+            if field.name in ("vector", "code"):
+                numbers = arrow.array(values.reshape(-1), field.type.value_type)
+                made.append(arrow.FixedSizeListArray.from_arrays(numbers, self._dim))
+            else:
+                made.append(arrow.array(values, field.type))
+        self._writer.write_batch(arrow.RecordBatch.from_arrays(made, schema=self._schema))
+
+    def finish(self) -> None:
+        self._writer.close()
+
+    def close(self) -> None:
+        """Let go of the file, written whole or not."""
+        with suppress(OSError, ValueError):
+            self._writer.close()

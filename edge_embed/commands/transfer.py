@@ -1,0 +1,64 @@
+"""`load` and `dump`: vectors into an index and out of it."""
+
+import click
+
+from edge_embed.options import json_option, show
+
+
+@click.command()
+@click.argument("index", metavar="INDEX")
+@click.argument("vectors", metavar="VECTORS")
+@click.option("--documents", metavar="FILE", help="A .jsonl or .csv file of documents, in the order of the vectors.")
+@click.option("--space", metavar="NAME", help="Name of the model that the vectors come from; needed for a new INDEX.")
+@click.option(
+    "--words",
+    type=click.Choice(["english", "plain", "trigram"]),
+    help="How a new INDEX tells words apart: stems, whole words, or three characters in a row.  [default: english]",
+)
+@click.option(
+    "--field", "fields", metavar="NAME", multiple=True, help="A metadata field that a new INDEX looks up fast."
+)
+@json_option
+def load(
+    index: str,
+    vectors: str,
+    documents: str | None,
+    space: str | None,
+    words: str | None,
+    fields: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Store vectors that you have in INDEX, made when missing: of .npy, .npz, .parquet or .arrow files.
+
+    A .npy file holds vectors alone. The others may hold keys, texts and metadata too, as `dump` writes them; .parquet
+    and .arrow need the extra `arrow`. Rows of --documents are read as `add` reads them; their texts may be missing.
+    Without keys in either file, keys are the numbers of rows, from 0. What is there already unchanged is skipped, so an
+    interrupted run can be run again.
+    """
+    from edge_embed.transfer import load_vectors
+
+    done = load_vectors(index, vectors, documents, space=space, words=words, fields=fields or None, show_progress=True)
+    line = f"{index}: {done.stored} stored, {done.unchanged} unchanged, of {done.rows} rows"
+    show(vars(done), as_json, lambda: [line])
+
+
+@click.command()
+@click.argument("index", metavar="INDEX")
+@click.argument("output", metavar="OUT")
+@click.option("--codes", is_flag=True, help="Write int8 codes and their scales, a quarter of the size, not vectors.")
+@click.option("--force", is_flag=True, help="Replace OUT where it is there.")
+@json_option
+def dump(index: str, output: str, codes: bool, force: bool, as_json: bool) -> None:
+    """Write keys, vectors, texts and metadata of INDEX to OUT: .npz, .parquet or .arrow.
+
+    A row is a passage. Needs no bundle, and works while another process writes; .parquet and .arrow need the extra
+    `arrow`. Damaged rows are left out; the exit status is 1 then.
+    """
+    from edge_embed.transfer import dump_vectors
+
+    done = dump_vectors(index, output, codes=codes, force=force, show_progress=True)
+    show(vars(done), as_json, lambda: [f"{output}: {done.rows} passages, {done.dim} numbers each"])
+    if done.damaged:
+        warning = f"edge-embed: warning: {done.damaged} damaged rows of {index} were left out; see verify"
+        click.echo(warning, err=True)
+        click.get_current_context().exit(1)
