@@ -31,8 +31,8 @@ NAMES = {
 CHUNK = 8192
 COPY_BYTES = 2**20
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# What numpy raises for headers that are none, and zipfile for files that are cut off, altered, encrypted, or packed in a
-# way that this Python cannot unpack.
+# What numpy raises for headers that are none, and zipfile for files that are cut off, altered, encrypted, or packed in
+# a way that this Python cannot unpack.
 UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RuntimeError, TokenError, OSError, EOFError, zlib.error,
               zipfile.BadZipFile)  # fmt: skip
 

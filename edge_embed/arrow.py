@@ -147,7 +147,8 @@ class ArrowFile:
             for i in range(batch.num_rows):
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):
-                    raise SourceError(f"{self.path}: row {row}: the text is {type(text[i]).__name__}, expected a string")
+                    kind = type(text[i]).__name__
+                    raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string")
                 yield Document(name, text[i] or "", parse_metadata(metadata[i], self.path, row))
                 row += 1
 

@@ -343,14 +343,14 @@ def _whole(store: Store, found: _Found) -> Iterator[tuple[str, int, int, str, st
     for doc, passages in groupby(db.execute(f"{PASSAGES} NOT INDEXED ORDER BY id"), key=itemgetter(1)):
         query = f"{DOCUMENTS} NOT INDEXED WHERE id = ?"
         row = db.execute(query, (doc,)).fetchone() if isinstance(doc, int) else None
-        document = None if row is None else checked(row)
+        document, metadata = (None, "") if row is None else (checked(row), row[3])
         for passage in passages:
             _, _, start, stop, code, _ = passage
             if document is None or not is_whole(passage) or len(code) != store.dim + 4:
                 found.damaged += 1
             else:
                 found.passages += 1
-                yield document.key, start, stop, document.text[start:stop], row[3], code
+                yield document.key, start, stop, document.text[start:stop], metadata, code
 
 
 def _columns(rows: list[tuple[str, int, int, str, str, bytes]], codes: bool) -> dict[str, Any]:

@@ -784,3 +784,24 @@ def test_no_litter(path: Path, index: Index) -> None:
     """A closed index is one file and its lock."""
     index.close()
     assert sorted(p.name for p in path.parent.iterdir()) == ["notes.db", "notes.db.lock"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of POSIX")
+def test_opening_twice_keeps_the_lock(path: Path, index: Index) -> None:
+    """A process may open an index as often as it likes: another's writes never pull the log from under its readers.
+
+    POSIX ends all locks of a process on a file when it closes any descriptor of that file.
+    """
+    index.close()
+    script = """
+import sys
+from edge_embed import Index
+with Index.open(sys.argv[1]) as writer:
+    assert writer.delete(sys.argv[2]) == 1
+"""
+    with Index.open(path, read_only=True) as first:
+        assert len(first) == 4
+        for left, key in ((3, "en-1"), (2, "en-2")):
+            Index.open(path, read_only=True).close()
+            subprocess.run([sys.executable, "-c", script, path, key], check=True)
+            assert (len(first), key in first) == (left, False)

@@ -33,6 +33,7 @@ from edge_embed.errors import (
 )
 from edge_embed_export import export_model
 from edge_embed_runtime import reembed
+from edge_embed_runtime.graph import graph_path
 from edge_embed_runtime.maintenance import verify_index
 from edge_embed_runtime.reembed import Reembedded, discard_staging, reembed_index
 
@@ -95,7 +96,7 @@ def path(folder: Path, tmp_path: Path, old: Embedder) -> Path:
     """A closed index of DOCUMENTS with vectors of the old bundle; some others were deleted from it."""
     made = folder / "made.db"
     if not made.exists():
-        with Index.open(made, old, words="plain") as index:
+        with Index.open(made, old, words="plain", fields=["n"]) as index:
             index.add([Document("gone", "a cat"), *DOCUMENTS[: MANY // 2]])
             index.add(DOCUMENTS[MANY // 2 :])
             index.delete("gone")
@@ -180,7 +181,7 @@ def test_vectors_of_another_bundle(path: Path, new: Embedder) -> None:
     with Index.open(path, new) as index:
         stats = index.stats()
         assert (stats["dim"], stats["bundle"], stats["fingerprint"]) == (16, "new", new.fingerprint)
-        assert (stats["generation"], stats["words"]) == (before["generation"] + 1, "plain")
+        assert (stats["generation"], stats["words"], stats["fields"]) == (before["generation"] + 1, "plain", ["n"])
         index.upsert([Document("d0", "another text"), Document("more", "the night")])
         index.delete("d1")
         assert len(index) == MANY
@@ -760,3 +761,14 @@ def test_the_command_discards_without_a_model(path: Path, bundles: dict[str, Pat
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
     assert "was removed" in done.stdout
     assert not Path(f"{path}.reembed").exists()
+
+
+def test_the_graph_goes(path: Path, old: Embedder, new: Embedder) -> None:
+    """A graph over the old binary codes, and what is known of it, are removed with them."""
+    with Index.open(path, old) as index:
+        index.rebuild("always")
+    assert graph_path(path).exists()
+    reembed_index(path, new)
+    assert not graph_path(path).exists()
+    assert rows_of(path, "SELECT value FROM meta WHERE key = 'graph'") == []
+    check_like_new(path, new, DOCUMENTS)

@@ -2,7 +2,7 @@
 
 import click
 
-from edge_embed.options import json_option, show
+from edge_embed.options import fields_option, json_option, show, timeout_option, words_option
 
 
 @click.command()
@@ -10,14 +10,9 @@ from edge_embed.options import json_option, show
 @click.argument("vectors", metavar="VECTORS")
 @click.option("--documents", metavar="FILE", help="A .jsonl or .csv file of documents, in the order of the vectors.")
 @click.option("--space", metavar="NAME", help="Name of the model that the vectors come from; needed for a new INDEX.")
-@click.option(
-    "--words",
-    type=click.Choice(["english", "plain", "trigram"]),
-    help="How a new INDEX tells words apart: stems, whole words, or three characters in a row.  [default: english]",
-)
-@click.option(
-    "--field", "fields", metavar="NAME", multiple=True, help="A metadata field that a new INDEX looks up fast."
-)
+@words_option
+@fields_option
+@timeout_option
 @json_option
 def load(
     index: str,
@@ -26,6 +21,7 @@ def load(
     space: str | None,
     words: str | None,
     fields: tuple[str, ...],
+    timeout: float,
     as_json: bool,
 ) -> None:
     """Store vectors that you have in INDEX, made when missing: of .npy, .npz, .parquet or .arrow files.
@@ -37,7 +33,16 @@ def load(
     """
     from edge_embed.transfer import load_vectors
 
-    done = load_vectors(index, vectors, documents, space=space, words=words, fields=fields or None, show_progress=True)
+    done = load_vectors(
+        index,
+        vectors,
+        documents,
+        space=space,
+        words=words,
+        fields=fields or None,
+        timeout=timeout,
+        show_progress=True,
+    )
     line = f"{index}: {done.stored} stored, {done.unchanged} unchanged, of {done.rows} rows"
     show(vars(done), as_json, lambda: [line])
 

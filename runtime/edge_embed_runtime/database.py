@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -20,8 +20,6 @@ from edge_embed_runtime.errors import (
 )
 
 APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
-SQLITE_MAGIC = b"SQLite format 3\x00"
-HEADER_BYTES = 100
 # File systems take names of 255 bytes; SQLite's log and the lock beside the index add theirs.
 MAX_NAME_BYTES = 200
 # SQLite would replay a log that was left beside the damaged file into the copy.
@@ -76,18 +74,20 @@ def wal_bytes(path: Path) -> int:
 
 
 def check_header(path: Path) -> None:
-    """Refuse what is not an index before SQLite touches it: empty, foreign, or cut off."""
+    """Refuse what is not an index before anything of it is used: empty, foreign, or cut off."""
     if not path.is_file():
         raise IndexFormatError(f"{path} is not a file")
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-    except OSError as error:
-        raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
-    if not header:
+    if path.stat().st_size == 0:
         raise IndexFormatError(f"{path} is empty, not an edge_embed index; remove it to make a new one")
-    ours = header[:16] == SQLITE_MAGIC and int.from_bytes(header[68:72]) == APPLICATION_ID
-    if len(header) < HEADER_BYTES or not ours:
+    # Through SQLite: on POSIX, closing a file of our own would end all locks that SQLite has on it in this process.
+    ours = False
+    try:
+        with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1", uri=True)) as db:
+            ours = db.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            raise IndexFileError(f"{path} cannot be opened: {error}") from error
+    if not ours:
         raise IndexFormatError(f"{path} is not an edge_embed index; give another path")
 
 

@@ -512,7 +512,7 @@ def _check_facts(
         raise BundleMismatchError(
             f"{path} holds vectors {made} ({facts.fingerprint[:8]}, dim {facts.dim}); "
             f"the embedder is {embedder.manifest.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
-            f"{how}, or add the documents to a new index"
+            f"{how}, or embed it again: edge-embed reembed"
         )
     if words is not None and _check_words(words) != facts.words:
         raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}")

@@ -98,10 +98,13 @@ class File:
 
 
 class Disk:
-    """One folder's files as a process sees them and as they would be after a power cut."""
+    """One folder's files as a process sees them and as they would be after a power cut.
 
-    def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
-        self._folder = os.fsencode(folder)
+    journal: syncing a file makes names in the folder durable too, as ext4, XFS and btrfs do and POSIX does not promise
+    """
+
+    def __init__(self, folder: Path, files: dict[str, bytes], *, journal: bool = False) -> None:
+        self._folder, self._journal = os.fsencode(folder), journal
         self._now = {self._path(name): File(bytearray(data)) for name, data in files.items()}
         self._durable = dict(self._now)
         self._entries: list[dict[bytes, File | None]] = []  # changes of the folder that are not synced
@@ -127,7 +130,8 @@ class Disk:
                 file = self._open[call.fd]
                 if file is not None:
                     file.sync()
-                    return
+                    if not self._journal:
+                        return
                 for change in self._entries:
                     _change(self._durable, change)
                 self._entries.clear()
@@ -223,11 +227,14 @@ def cut_trace(
     calls: list[Call],
     states: list[State],
     cuts: int,
+    *,
+    journal: bool = False,
 ) -> Child:
     """A child that cuts a trace at random points and sends each verdict; at last what one of the cuts left."""
 
     def work(send: Send) -> None:
-        embedder, disk, position, done = bench.embedder(), Disk(bench.folder / "run", start), 0, 0
+        embedder, disk = bench.embedder(), Disk(bench.folder / "run", start, journal=journal)
+        position = done = 0
         rngs = [bench.rng("cut", case, number) for number in range(cuts)]
         left = None
         for point, number in sorted((rng.randint(0, len(calls)), number) for number, rng in enumerate(rngs)):
