@@ -50,8 +50,8 @@ def _check_name(path: Path) -> None:
         raise SourceError(f"{str(path)!r}: the file's name is not UTF-8; rename it") from None
 
 
-def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of one file; those without text are left out.
+def read_documents(path: Path, *, blank: bool = False) -> Iterator[Document]:
+    """The documents of one file; those without text are left out, or with `blank` given with an empty one.
 
     A .txt or .md file is one document; its key is its path. A row of .jsonl or .csv has its text in `text` (after its
     `title`, where there is one), its key in `key`, `_id` or `id` (else PATH:LINE); other fields are metadata.
@@ -61,16 +61,16 @@ def read_documents(path: Path) -> Iterator[Document]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise SourceError(f"{path} has an unknown type; expected {', '.join(READERS)}")
-    yield from reader(path)
+    yield from reader(path, blank)
 
 
-def _read_text(path: Path) -> Iterator[Document]:
+def _read_text(path: Path, blank: bool) -> Iterator[Document]:
     text = "".join(line for _, line in _lines(path))
-    if text.strip():
-        yield _checked(Document(path.as_posix(), text, {"source": path.as_posix()}), f"{path!s}")
+    if blank or text.strip():
+        yield _checked(Document(path.as_posix(), text, {"source": path.as_posix()}), f"{path!s}", blank)
 
 
-def _read_jsonl(path: Path) -> Iterator[Document]:
+def _read_jsonl(path: Path, blank: bool) -> Iterator[Document]:
     for number, line in _lines(path):
         if not line.strip():
             continue
@@ -80,18 +80,18 @@ def _read_jsonl(path: Path) -> Iterator[Document]:
             raise SourceError(f"{path}, line {number}: not valid JSON: {error}") from error
         if not isinstance(row, dict):
             raise SourceError(f"{path}, line {number}: expected an object, got {type(row).__name__}")
-        yield from _row(path, number, row)
+        yield from _row(path, number, row, blank)
 
 
-def _read_csv(path: Path) -> Iterator[Document]:
+def _read_csv(path: Path, blank: bool) -> Iterator[Document]:
     csv.field_size_limit(MAX_CSV_FIELD)
-    blank = 0  # lines before the names of the fields
+    skipped = 0  # blank lines before the names of the fields
 
     def lines() -> Iterator[str]:
-        nonlocal blank
+        nonlocal skipped
         for number, line in _lines(path):
-            if blank == number - 1 and not line.strip():
-                blank = number
+            if skipped == number - 1 and not line.strip():
+                skipped = number
             else:
                 yield line
 
@@ -99,14 +99,14 @@ def _read_csv(path: Path) -> Iterator[Document]:
     try:
         names = list(rows.fieldnames or ())
         if len(set(names)) < len(names):
-            raise SourceError(f"{path}, line {blank + 1}: a field has the name of another: {', '.join(names)}")
+            raise SourceError(f"{path}, line {skipped + 1}: a field has the name of another: {', '.join(names)}")
         for row in rows:
-            number = blank + rows.line_num
+            number = skipped + rows.line_num
             if None in row or None in row.values():
                 raise SourceError(f"{path}, line {number}: expected {len(names)} fields, as in the first line")
-            yield from _row(path, number, row)
+            yield from _row(path, number, row, blank)
     except csv.Error as error:
-        raise SourceError(f"{path}, line {blank + rows.reader.line_num}: not valid CSV: {error}") from error
+        raise SourceError(f"{path}, line {skipped + rows.reader.line_num}: not valid CSV: {error}") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -122,11 +122,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise SourceError(f"{path}, line {number}: not UTF-8 text ({error.reason}); convert it first") from error
 
 
-def _row(path: Path, number: int, row: dict[str, Any]) -> Iterator[Document]:
-    if TEXT not in row:
+def _row(path: Path, number: int, row: dict[str, Any], blank: bool) -> Iterator[Document]:
+    if TEXT not in row and not blank:
         raise SourceError(f"{path}, line {number}: no field {TEXT!r}; fields: {', '.join(map(str, row)) or 'none'}")
     fields = dict(row)
-    text, title = fields.pop(TEXT), fields.pop(TITLE, None)
+    text, title = fields.pop(TEXT, ""), fields.pop(TITLE, None)
     if not isinstance(text, str) or not isinstance(title, str | None):
         raise SourceError(f"{path}, line {number}: {TEXT!r} and {TITLE!r} must be strings")
     name = next((name for name in KEY_FIELDS if fields.get(name) not in (None, "")), None)
@@ -134,19 +134,20 @@ def _row(path: Path, number: int, row: dict[str, Any]) -> Iterator[Document]:
     if isinstance(key, bool) or not isinstance(key, str | int):
         raise SourceError(f"{path}, line {number}: the key {name!r} is {type(key).__name__}, expected a string")
     whole = f"{title or ''} {text}".strip()
-    if whole:
-        yield _checked(Document(str(key), whole, {"source": path.as_posix(), **fields}), f"{path}, line {number}")
+    if whole or blank:
+        document = Document(str(key), whole, {"source": path.as_posix(), **fields})
+        yield _checked(document, f"{path}, line {number}", blank)
 
 
-def _checked(document: Document, place: str) -> Document:
+def _checked(document: Document, place: str, blank: bool) -> Document:
     try:
-        check_document(document, "the row")
+        check_document(document, "the row", blank=blank)
     except InputError as error:
         raise SourceError(f"{place}: {error}") from error
     return document
 
 
-READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
+READERS: dict[str, Callable[[Path, bool], Iterator[Document]]] = {
     **dict.fromkeys(TEXT_FILES, _read_text),
     ".jsonl": _read_jsonl,
     ".csv": _read_csv,

@@ -33,6 +33,7 @@ from edge_embed_quantize.linear import (
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers
 from edge_embed_quantize.rounding import LARGEST_MULTIPLIER, round_int4, round_int8
 from edge_embed_quantize.table import compact_table, pack
+from edge_embed_runtime.codes import quantize_int8
 from edge_embed_runtime.frame import Frame
 
 Array = NDArray[np.float32]
@@ -45,6 +46,10 @@ def random() -> np.random.Generator:
 
 def normal(random: np.random.Generator, *shape: int) -> Array:
     return random.standard_normal(shape).astype(np.float32)
+
+
+def unit(vectors: Array) -> Array:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def gram(x: Array) -> NDArray[np.float64]:
@@ -590,26 +595,26 @@ def test_receipt() -> None:
     assert receipt["cosine_to_fp32"] == {"mean": 0.9333, "p5": 0.82, "min": 0.8}
 
 
-def test_tiers_rank_by_what_they_store() -> None:
-    """Three orders of the same documents, equal ones in the order given; a tier says how many bytes a vector takes."""
-    documents = {
-        "fine": [0.5039, 0.9, -0.1, -0.1],  # 0.5039 is 71 steps of 0.9 / 127, which is 0.5031
-        "bold": [0.5, 1.0, -0.1, -0.1],  #    0.5 is 64 steps of 1 / 127, which is 0.5039
-        "signs": [0.1, 0.1, 0.1, 0.1],
-        "far": [-1, -1, -1, -1],
+def test_tiers_rank_by_what_they_store(random: np.random.Generator) -> None:
+    """Three orders of the same documents: by the vectors, by what int8 codes keep of them, and by their signs."""
+    vectors, asked = unit(normal(random, 400, 64)), unit(normal(random, 1, 64))
+    keys = [f"d{i}" for i in range(400)]
+    codes, scales = quantize_int8(vectors)
+    kept = {
+        "float": (vectors @ asked[0], 256),
+        "int8": ((codes * scales[:, None]) @ asked[0], 68),
+        "binary": (np.where(codes > 0, 1, -1) @ asked[0], 8),
     }
-    vectors, asked = np.array(list(documents.values()), np.float32), np.array([[1, 0, 0.001, 0.001]], np.float32)
-    assert rank_tiers(list(documents), vectors, ["q"], asked, Frame()) == {
-        "float": ({"q": ["fine", "bold", "signs", "far"]}, 16),
-        "int8": ({"q": ["bold", "fine", "signs", "far"]}, 8),
-        "binary": ({"q": ["signs", "fine", "bold", "far"]}, 8),  # words of 64 bits
-    }
+    best = {tier: [keys[i] for i in np.argsort(-scores)[:10]] for tier, (scores, _) in kept.items()}
+    ranked = rank_tiers(keys, vectors, ["q"], asked, Frame())
+    assert ranked == {tier: ({"q": best[tier]}, size) for tier, (_, size) in kept.items()}
+    assert best["binary"] != best["float"]
 
 
 def test_binary_tier_is_in_the_frame() -> None:
     """What the centre moves has other signs: around it the first two documents differ, around zero they do not."""
-    vectors, asked = np.array([[0.5, 0.6], [0.6, 0.5], [0.9, 0.1]], np.float32), np.array([[0.1, 0.9]], np.float32)
-    centred = rank_tiers(["c", "b", "a"], vectors[::-1], ["q"], asked, Frame(np.array([0.55, 0.55], np.float32)))
+    vectors, asked = unit(np.array([[0.5, 0.6], [0.6, 0.5], [0.9, 0.1]])), unit(np.array([[0.1, 0.9]]))
+    centred = rank_tiers(["c", "b", "a"], vectors[::-1], ["q"], asked, Frame(np.array([0.7, 0.7], np.float32)))
     assert centred["binary"][0]["q"][0] == "a"
     assert rank_tiers(["c", "b", "a"], vectors[::-1], ["q"], asked, Frame())["binary"][0]["q"][0] == "c"
 

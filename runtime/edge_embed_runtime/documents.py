@@ -10,6 +10,8 @@ from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputErr
 
 MAX_KEY_CHARACTERS = 2048
 MAX_NESTING = 64
+# What most values are: asked for first, since asking for Mapping is slow.
+SCALARS = (str, int, float, type(None))
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def _metadata_json(metadata: object, where: str) -> str:
 
 def _check_names(value: object, where: str, depth: int) -> None:
     """Field names, nested ones too: json.dumps would turn other keys into text without a word."""
+    if isinstance(value, SCALARS):
+        return
     if depth == 0:
         raise DocumentError(f"{where}: metadata is nested more than {MAX_NESTING} deep")
     if isinstance(value, Mapping):

@@ -497,7 +497,7 @@ def _check_new(store: Store, records: Iterable[Record]) -> None:
 
 
 def _check_words(words: str) -> str:
-    if words not in WORDS:
+    if not isinstance(words, str) or words not in WORDS:
         raise InputError(f"words is {words!r:.40}, expected one of {', '.join(WORDS)}")
     return words
 

@@ -73,9 +73,9 @@ class Facts:
 
 def check_fields(names: Sequence[str]) -> list[str]:
     """Names of metadata fields to declare. Raises InputError."""
-    listed = [] if isinstance(names, str) else list(names)
+    listed = list(names) if isinstance(names, list | tuple) else []
     good = all(isinstance(name, str) and FIELD_NAME.fullmatch(name) for name in listed)
-    if isinstance(names, str) or not good or len(set(listed)) < len(listed) or len(listed) > MAX_FIELDS:
+    if not isinstance(names, list | tuple) or not good or len(set(listed)) < len(listed) or len(listed) > MAX_FIELDS:
         raise InputError(
             f"fields is {str(names)[:80]!r}, expected a list of at most {MAX_FIELDS} names of metadata fields, all "
             'different, without ", \\ and control characters'

@@ -24,7 +24,8 @@ def check_vectors(given: object, dim: int, what: str) -> Vectors:
     largest = np.abs(rows).max(axis=1)
     for bad, reason in ((~np.isfinite(largest), "NaN or infinity"), (largest == 0, "nothing but zeros")):
         if bad.any():
-            raise InputError(f"{what}: row {int(np.argmax(bad))} holds {reason}; nothing was stored")
+            row = "it" if what == "vector" else f"row {int(np.argmax(bad))}"
+            raise InputError(f"{what}: {row} holds {reason}{'' if what == 'vector' else '; nothing was stored'}")
     rows /= largest[:, None]  # so that squares neither overflow nor vanish
     normalized: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return normalized

@@ -42,7 +42,6 @@ class Outcome(NamedTuple):
 
     calls: int
     errors: list[str]
-    reopened: int
     wrong: list[str]
 
 
@@ -54,7 +53,6 @@ class Session:
         self._store: Store | None = None
         self.errors: list[str] = []
         self.wrong: list[str] = []
-        self.reopened = 0
 
     def go(self, operation: Operation, before: State, *, again: bool) -> None:
         """again: try once more while the disk is still ill."""
@@ -91,7 +89,7 @@ class Session:
             self.errors.append(f"{type(error).__name__} after {operation.name}: {error}")
             attempt = 2
         if attempt >= 2:
-            self.reopened += 1
+            self.wrong.append(f"{operation.name} works with a new object only: {self.errors[-1]}")
             self._store.close()
             self._store = None
 
@@ -132,12 +130,12 @@ def run_with_fault(bench: Bench, fault: Fault, n: int) -> Outcome:
     session.close()
     shim.watch(folder)
     session.check(states[-1])
-    return Outcome(calls[0], session.errors, session.reopened, session.wrong)
+    return Outcome(calls[0], session.errors, session.wrong)
 
 
 def fail_calls(bench: Bench, row: Row, stride: int, fault: Fault) -> None:
     """The n-th call fails, for every stride-th n until the workload has no more calls."""
-    kinds, hidden, reopened = Counter[str](), 0, 0
+    kinds, hidden = Counter[str](), 0
     first = bench.rng(row.fault).randint(1, stride)
     for n in range(first, MOST_CALLS, stride) if bench.only is None else [bench.only]:
         outcome = _tried(row, f"case {n}", lambda: run_with_fault(bench, fault, n))  # noqa: B023 - called at once
@@ -147,9 +145,7 @@ def fail_calls(bench: Bench, row: Row, stride: int, fault: Fault) -> None:
             break
         kinds.update({error.split()[0] for error in outcome.errors})
         hidden += not outcome.errors
-        reopened += outcome.reopened
-    row.notes.append(", ".join(f"{count} {name}" for name, count in kinds.most_common()))
-    row.notes.append(f"{hidden} had no error, {reopened} needed a new object")
+    row.notes.append(", ".join(f"{count} {name}" for name, count in kinds.most_common()) + f"; {hidden} had no error")
 
 
 def _tried(row: Row, case: str, work: Callable[[], Outcome]) -> Outcome | None:
@@ -222,7 +218,7 @@ def fill_disk(bench: Bench, row: Row, runs: int) -> None:
                 session.go(operation, states[number], again=True)  # noqa: B023
             session.close()
             session.check(states[-1])  # noqa: B023
-            return Outcome(0, session.errors, session.reopened, session.wrong)
+            return Outcome(0, session.errors, session.wrong)
 
         try:
             outcome = _tried(row, f"case {case}", work)
