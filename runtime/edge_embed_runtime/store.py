@@ -431,7 +431,7 @@ class Store:
             """
             rows = self._db.execute(query, (expression, *where[1], count)).fetchall()
         # words of a passage that was deleted while it was damaged lead nowhere
-        return [row for row in rows if row[1] is not None], len(rows) == count
+        return [row for row in rows if isinstance(row[0], int) and isinstance(row[1], int)], len(rows) == count
 
     def holding(
         self, words: Sequence[str], where: Condition | None, count: int
@@ -452,7 +452,7 @@ class Store:
         """
         lowered = json.dumps([word.lower() if word.isascii() else word for word in words])
         rows = self._db.execute(query, (lowered, *parameters, count)).fetchall()
-        return rows, len(rows) == count
+        return [row for row in rows if isinstance(row[0], int) and isinstance(row[1], int)], len(rows) == count
 
     def allowed(self, where: Condition) -> Ids:
         """Ids of the passages whose documents fit a condition."""

@@ -75,6 +75,7 @@ class Ranked:
     def __init__(self, found: Sequence[tuple[int, str]], passages: int) -> None:
         """found: phrases with the number of passages that hold them, of so many in all."""
         ordered = sorted(found, key=lambda entry: entry[0])
+        passages = max(passages, ordered[-1][0])  # where tables are damaged they may not fit each other
         self.phrases = [phrase for _, phrase in ordered]
         self._weights = [max(LEAST, log((passages - n + 0.5) / (n + 0.5))) for n, _ in ordered]
         # _rest[i]: a passage without the first i phrases scores less

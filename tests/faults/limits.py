@@ -20,6 +20,7 @@ from edge_embed_runtime.maintenance import verify_index
 
 MIB = 2**20
 M_MMAP_THRESHOLD = -3  # of malloc.h
+NOT_BEGUN = 99  # exit status of a command that was interrupted before it ran
 DOCUMENTS = 600  # of the command that is interrupted: more than two of its transactions
 WORDS = ["the", "cat", "at", "the", "river"]
 
@@ -109,11 +110,13 @@ class Command:
             descriptor = os.open(errors, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
-            send("begin")
             try:
+                send("begin")
                 main(arguments, prog_name="edge-embed")
             except SystemExit as end:
                 os._exit(int(end.code or 0))
+            except KeyboardInterrupt:  # before the command began: the program catches its own
+                os._exit(NOT_BEGUN)
 
         self._errors, self._child = errors, Child(work)
         self._messages = self._child.messages()
@@ -179,7 +182,7 @@ def prepare(bench: Bench, folder: Path, what: str) -> tuple[list[str], list[Stat
 
 def obeyed(number: int, status: int, said: str) -> str | None:
     """What is wrong with how a command ended."""
-    if status == 0:
+    if status in (0, NOT_BEGUN):
         return None
     expected = 130 if number == signal.SIGINT else -number
     lines = [line for line in said.splitlines() if line.strip()]

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -192,12 +193,13 @@ class _Examination:
 
     def __init__(self, states: Sequence[State], scores: dict[str, float], keys: list[str]) -> None:
         self._states, self._scores, self._keys = states, scores, keys
-        self._told, self._found = False, "not opened"
+        self._told, self._found = "", "not opened"
         self._wrong: list[str] = []
 
     def run(self, path: Path, embedder: Embedder) -> tuple[str, list[str]]:
         report = self._attempt("verify", lambda: verify_index(path))
-        self._told |= report is not None and not report.whole
+        if report is not None and not report.whole:
+            self._told = f"verify: {report.damaged} {report.problems}"
         index = self._attempt("open", lambda: Index.open(path, embedder, read_only=True))
         if index is not None:
             self._read(index)
@@ -212,10 +214,11 @@ class _Examination:
         """A result, or None where there was an error of ours."""
         try:
             return use()
-        except EdgeEmbedError:
-            self._told = True
+        except EdgeEmbedError as error:
+            self._told = f"{what}: {error}"
         except Exception as error:  # noqa: BLE001 - that is what is looked for
-            self._wrong.append(f"{what}: {type(error).__name__}: {error}")
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            self._wrong.append(f"{what}: {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")
         return None
 
     def _documents(self, index: Index, what: str) -> State:
@@ -231,7 +234,7 @@ class _Examination:
         count = self._attempt("len", lambda: len(index))
         self._attempt("stats", index.stats)
         ranked = {mode: self._search(index, mode) for mode in MODES}
-        self._told |= bool(index.damaged)
+        self._told = self._told or ("damaged passages" if index.damaged else "")
         if self._told:
             return
         state = next((state for state in self._states if state == found), None)
@@ -262,17 +265,21 @@ class _Examination:
         return scores
 
     def _write(self, index: Index) -> None:
+        """Where reading told of no damage, writing finds none; where it did, `repair` helps or says so."""
         quiet = not self._told
         new = Document("new", "a new river", {"n": -1})
         added = self._attempt("add", lambda: index.add([new]))
-        if added and self._attempt("get after add", lambda: index.get("new")) != new:
-            self._wrong.append("an added document is not found")
+        if added and quiet and self._attempt("get after add", lambda: index.get("new")) != new:
+            self._wrong.append(f"an added document is not found {self._told}")
         done = self._attempt("repair", index.repair)
         if quiet and (self._told or done is None or done.restored or not done.whole):
-            self._wrong.append(f"silent: {done} came only after nothing was said")
+            self._wrong.append(f"writing found what reading did not: {self._told or done}"[:300])
         self._documents(index, "get after repair")
-        if done is not None and done.whole and not verify_index(index.path).whole:
-            self._wrong.append("repair says whole, verify does not")
+        if done is not None and done.whole:
+            if not verify_index(index.path).whole:
+                self._wrong.append("repair says whole, verify does not")
+            if added and self._attempt("get after repair", lambda: index.get("new")) != new:
+                self._wrong.append("an added document is gone after repair")
 
 
 def target(bench: Bench, name: str) -> Target:
