@@ -334,3 +334,27 @@ def test_every_command_is_documented() -> None:
             assert isinstance(parameter, click.Argument) or parameter.help, (name, parameter.name)
         assert f"edge-embed {name}" in readme
     assert run("--version").stdout.startswith("edge-embed, version")
+
+
+def test_a_new_index_takes_words_and_fields(folder: Path) -> None:
+    """`add` makes an index with fields that are found fast and words of any script; later they cannot be changed."""
+    run("add", "z.db", "notes", "--words", "trigram", "--field", "lang", "--timeout", "1")
+    assert run_json("info", "z.db")["fields"] == ["lang"]
+    assert run_json("info", "z.db")["words"] == "trigram"
+    assert run("add", "z.db", "notes", "--words", "plain").exit_code == 1
+    assert [hit["key"] for hit in run_json("search", "z.db", "irpor", "--mode", "text")["hits"]] == ["t1"]
+
+
+def test_search_by_a_given_vector(folder: Path) -> None:
+    """Vectors in, vectors asked for, no bundle; what is no vector is refused."""
+    vectors = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    np.save("given.npy", vectors)
+    np.save("asked.npy", vectors[7])
+    assert run_json("load", "given.db", "given.npy", "--space", "mine")["stored"] == 20
+    assert run_json("search", "given.db", "--vector", "asked.npy", "-k", "1")["hits"][0]["key"] == "7"
+    Path("bad.npy").write_bytes(b"no array")
+    assert "not a .npy file" in run("search", "given.db", "--vector", "bad.npy").stderr
+    np.save("long.npy", np.ones(7))
+    assert "shape" in run("search", "given.db", "--vector", "long.npy").stderr
+    assert run_json("dump", "given.db", "out.npz")["rows"] == 20
+    assert run_json("rebuild", "given.db")["passages"] == 20

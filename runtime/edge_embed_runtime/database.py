@@ -87,6 +87,8 @@ def check_header(path: Path) -> None:
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN:
             raise IndexFileError(f"{path} cannot be opened: {error}") from error
+        # shorter than its first page says: what is missing may be in the log, which the real opening reads
+        ours = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT
     if not ours:
         raise IndexFormatError(f"{path} is not an edge_embed index; give another path")
 
