@@ -44,7 +44,7 @@ class Rebuilt:
     """What `rebuild` did.
 
     passages: that have binary codes now
-    frame:    how these are made: "none", "centre", "rotation" or "centre, rotation"
+    frame:    how these are made: "none", "centre", "rotation" or "centre+rotation"
     frames:   what each frame finds, see `learn_frame`; {} for too few passages, which keep the frame they had
     graph:    whether there is one now, and why
     verdict:  what was measured, where a graph was built
@@ -91,7 +91,7 @@ def _vectors(store: Store, ids: Ids) -> Vectors:
 
 def _named(frame: Frame) -> str:
     parts = [name for name, used in (("centre", frame.centre is not None), ("rotation", frame.turned)) if used]
-    return ", ".join(parts) or "none"
+    return "+".join(parts) or "none"
 
 
 def _recode(store: Store, frame: Frame, show_progress: bool) -> None:

@@ -161,7 +161,9 @@ class Searcher:
             self.damaged.update(found.damaged)
             scores = score_int8(found.codes, found.scales, vector)
             by_id = np.argsort(ids[part])
-            seen.append(np.stack([estimates[part][by_id][np.isin(np.sort(ids[part]), found.ids)], scores]))
+            if found.damaged:
+                by_id = by_id[np.isin(ids[part][by_id], found.ids)]
+            seen.append(np.stack([estimates[part][by_id], scores]))
             rows += zip(found.docs.tolist(), found.ids.tolist(), scores.tolist(), strict=True)
             rows.sort(key=lambda row: (-row[2], row[1]))
             ranking = best_passages(rows)
