@@ -110,6 +110,7 @@ class Command:
             descriptor = os.open(errors, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
             try:
                 send("begin")
                 main(arguments, prog_name="edge-embed")

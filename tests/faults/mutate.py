@@ -22,6 +22,7 @@ LIMIT = 10.0  # seconds that one mutation may take
 OPERATIONS = 20  # of the workload whose index and log are damaged
 DAMAGED, PLACES, TRIES = 3, 3, 60  # restorable files to make, damage in each, mutations tried for it
 QUERY = "cat river"
+WHERE = {"lang": "en"}
 MODES = ("vector", "text", "hybrid")
 EPSILON = 1e-6  # between scores that ought to be equal
 
@@ -140,9 +141,12 @@ def mutate(rng: random.Random, whole: bytes) -> tuple[str, bytes]:
 
 
 def mutate_all(bench: Bench, row: Row, count: int, name: str) -> None:
-    """Mutations one after the other in a child process; a new one goes on where that dies or hangs."""
+    """Mutations one after the other in a child process; a new one goes on where that dies or hangs.
+
+    Where it is silent for too long it gets a second try: now and then the whole machine stands still.
+    """
     files, damaged, examine = target(bench, name)
-    cases, ends = bench.cases(count), Counter[str]()
+    cases, ends, slow = bench.cases(count), Counter[str](), -1
     while cases:
 
         def work(send: Send) -> None:
@@ -150,25 +154,27 @@ def mutate_all(bench: Bench, row: Row, count: int, name: str) -> None:
             for case in cases:  # noqa: B023 - the child's own copy
                 mutation, data = mutate(bench.rng(row.fault, case), files[damaged])
                 folder = write_files(bench.folder / "run", {**files, damaged: data})
-                send(f"case {case} ({mutation})")
+                send(mutation)
                 send(examine(folder, embedder))
 
-        child, where = Child(work), "before the first"
+        child, mutation = Child(work), "not begun"
         try:
             for message in child.messages(LIMIT):
                 if isinstance(message, str):
-                    where, cases = message, cases[1:]
-                    row.runs += 1
+                    mutation = message
                     continue
+                row.runs += 1
                 ends[message[0]] += 1
                 for wrong in message[1]:
-                    row.fail("wrong", where, wrong)
+                    row.fail("wrong", f"case {cases[0]} ({mutation})", wrong)
+                cases = cases[1:]
+            problem = ("crashes", child.crashed) if child.crashed else None
         except HangError:
-            row.fail("hangs", where, f"no answer for {LIMIT:.0f} s")
-        else:
-            if child.crashed:
-                row.fail("crashes", where, child.crashed)
-                cases = cases if row.runs else range(0)
+            problem = ("hangs", f"no answer for {LIMIT:.0f} s, twice") if cases[0] == slow else None
+            slow = cases[0]
+        if problem:
+            row.fail(problem[0], f"case {cases[0]} ({mutation})", problem[1])
+            cases = cases[1:]
     row.notes.append(", ".join(f"{count} {end}" for end, count in ends.most_common()))
 
 
@@ -234,6 +240,7 @@ class _Examination:
         count = self._attempt("len", lambda: len(index))
         self._attempt("stats", index.stats)
         ranked = {mode: self._search(index, mode) for mode in MODES}
+        chosen = self._search(index, "hybrid", where=WHERE)
         self._told = self._told or ("damaged passages" if index.damaged else "")
         if self._told:
             return
@@ -246,19 +253,25 @@ class _Examination:
         for mode, expected in zip(MODES, (set(state), holders, set(state)), strict=True):
             if set(ranked[mode]) != expected:
                 self._wrong.append(f"silent: mode {mode!r} finds {len(ranked[mode])} of {len(expected)}")
+        fitting = {key for key, document in state.items() if WHERE.items() <= document.metadata.items()}
+        if set(chosen) != fitting:
+            self._wrong.append(f"silent: with `where` {len(chosen)} of {len(fitting)} are found")
         different = [
             key for key, score in ranked["vector"].items() if abs(score - self._scores.get(key, score)) > EPSILON
         ]
         if state == self._states[-1] and different:
             self._wrong.append(f"silent: other scores for {different[:3]}")
 
-    def _search(self, index: Index, mode: Any) -> dict[str, float]:
-        """Scores of the hits by key; each hit has to be a part of a document that was stored."""
-        hits = self._attempt(f"search {mode}", lambda: index.search(QUERY, k=len(self._keys) + 1, mode=mode)) or []
+    def _search(self, index: Index, mode: Any, where: dict[str, Any] | None = None) -> dict[str, float]:
+        """Scores of the hits by key; each hit has to be a part of a document that was stored, and fit `where`."""
+        k = len(self._keys) + 1
+        hits = self._attempt(f"search {mode}", lambda: index.search(QUERY, k=k, where=where, mode=mode)) or []
         for hit in hits:
             texts = [(state[hit.key].text, state[hit.key].metadata) for state in self._states if hit.key in state]
             if not any(hit.text == text[hit.start : hit.end] and hit.metadata == data for text, data in texts):
                 self._wrong.append(f"search {mode}: a hit that was never stored: {hit!r}"[:300])
+            if not (where or {}).items() <= hit.metadata.items():
+                self._wrong.append(f"search {mode}: a hit that does not fit `where`: {hit!r}"[:300])
         scores = {hit.key: hit.score for hit in hits}
         if len(scores) < len(hits):
             self._wrong.append(f"search {mode}: a document twice")
