@@ -291,8 +291,8 @@ def test_options_are_explained() -> None:
 
 def test_a_dead_process_says_how_it_died() -> None:
     """By signal, or by its last words."""
-    assert children._death(-9, "") == "its process died: SIGKILL"
-    assert children._death(3, "Traceback\n  ...\nOSError: no\n\n") == "its process ended with status 3: OSError: no"
+    assert children.death(-9, "") == "its process died: SIGKILL"
+    assert children.death(3, "Traceback\n  ...\nOSError: no\n\n") == "its process ended with status 3: OSError: no"
 
 
 def test_threads_are_fixed_before_imports() -> None:

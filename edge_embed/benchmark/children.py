@@ -77,7 +77,7 @@ def run_child(job: dict[str, Any], threads: int, step: Callable[[int], None] = l
             finally:
                 process.kill()
         if process.returncode and outcome.reason is None:
-            outcome.reason = one_line(_death(process.returncode, log.read_text("utf-8", errors="replace")))
+            outcome.reason = one_line(death(process.returncode, log.read_text("utf-8", errors="replace")))
     return outcome
 
 
@@ -97,7 +97,7 @@ def _listen(process: "subprocess.Popen[bytes]", outcome: Outcome, step: Callable
             outcome.answers.append(message)
 
 
-def _death(status: int, errors: str) -> str:
+def death(status: int, errors: str) -> str:
     """-11 -> "its process died: SIGSEGV"."""
     last = next((line for line in reversed(errors.splitlines()) if line.strip()), "")
     if status < 0:

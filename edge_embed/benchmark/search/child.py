@@ -96,4 +96,4 @@ class Child:
         """How it ended: "its process died: SIGSEGV"."""
         status = self._process.wait()
         self._errors.seek(0)
-        return children.one_line(children._death(status, self._errors.read().decode("utf-8", errors="replace")))
+        return children.one_line(children.death(status, self._errors.read().decode("utf-8", errors="replace")))
