@@ -31,10 +31,23 @@ from edge_embed_runtime.errors import EdgeEmbedError
 # Documents, and about how many characters, per commit of `add`: what an interruption can cost, and what memory holds.
 ADD_BATCH = 256
 ADD_CHARACTERS = 1_000_000
+INTERRUPTED = "edge-embed: interrupted; what was committed is stored"
 
 
 class Commands(click.Group):
     """Errors end in one line on stderr and exit status 1."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """An interruption at any moment ends with 130, where click has "Aborted!" and 1."""
+        try:
+            status = super().main(*arguments, **{**options, "standalone_mode": False})
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo(INTERRUPTED, err=True)
+            status = 130
+        sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -46,7 +59,7 @@ class Commands(click.Group):
         except OSError as error:
             click.echo(f"edge-embed: {error}", err=True)
         except KeyboardInterrupt:
-            click.echo("edge-embed: interrupted; what was committed is stored", err=True)
+            click.echo(INTERRUPTED, err=True)
             ctx.exit(130)
         else:
             return result

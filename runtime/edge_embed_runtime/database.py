@@ -55,7 +55,7 @@ def translated(path: Path) -> Iterator[None]:
         if primary == sqlite3.SQLITE_IOERR:
             raise StorageError(f"{path}: the disk failed ({error}); nothing of this call was stored") from error
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise IndexDamagedError(f"{path} is damaged ({error}); {RESTORE}") from error
+            raise IndexDamagedError(f"{path} is damaged, or the disk failed to read it ({error}); {RESTORE}") from error
         if primary == sqlite3.SQLITE_READONLY:
             raise IndexReadOnlyError(f"{path} cannot be written ({error})") from error
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -137,6 +137,11 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         if mode != "wal":
             raise IndexFileError(f"{path}: this file system does not allow a write-ahead log (journal mode {mode})")
         db.execute("PRAGMA synchronous = FULL")
+        # Where opening for writing fails, SQLite opens for reading without a word; a write that is taken back tells.
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        db.execute("BEGIN IMMEDIATE")
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute("ROLLBACK")
         return db
 
 

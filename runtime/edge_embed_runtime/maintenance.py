@@ -330,7 +330,7 @@ class _Words:
     def _averages(self, table: str) -> bytes:
         """What BM25 takes the mean length from: the record 1 of FTS5, empty or zeros without passages."""
         row = self._db.execute(f"SELECT block FROM {table}_data WHERE id = 1").fetchone()
-        return bytes(row[0]).rstrip(b"\0") if row is not None else b""
+        return row[0].rstrip(b"\0") if row is not None and isinstance(row[0], bytes) else b""
 
     def _unreached(self) -> bool:
         """Whether a word that a walk over the table meets is not found when it is looked up."""

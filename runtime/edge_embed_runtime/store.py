@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,8 @@ class Store:
             raise StorageError(f"{path} could not be created: {error.strerror}") from error
         finally:
             for leftover in (temporary, *beside(temporary)):
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):  # what is to be told is why it failed
+                    leftover.unlink(missing_ok=True)
 
     def _setup(self) -> None:
         if self._facts is not None:
