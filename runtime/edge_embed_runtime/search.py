@@ -161,7 +161,7 @@ class Searcher:
             self.damaged.update(found.damaged)
             scores = score_int8(found.codes, found.scales, vector)
             by_id = np.argsort(ids[part])
-            if found.damaged:
+            if len(found.ids) < len(by_id):  # damaged or missing
                 by_id = by_id[np.isin(ids[part][by_id], found.ids)]
             seen.append(np.stack([estimates[part][by_id], scores]))
             rows += zip(found.docs.tolist(), found.ids.tolist(), scores.tolist(), strict=True)
