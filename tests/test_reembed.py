@@ -428,7 +428,7 @@ def test_killed_at_any_moment(path: Path, bundles: dict[str, Path], old: Embedde
                 assert all(found(index))
         delay += 0.015
     assert progress == sorted(progress)
-    assert len(set(progress)) > 3
+    assert len(set(progress)) > 1
     check_like_new(path, new, DOCUMENTS)
 
 
