@@ -35,7 +35,7 @@ from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivati
 from edge_embed_quantize.table import compact_table
 from edge_embed_runtime import extras
 from edge_embed_runtime.bundle import read_bundle
-from edge_embed_runtime.embedder import make_session
+from edge_embed_runtime.embedder import make_session, products_saturate
 from edge_embed_runtime.machine import cpu_model
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
 
@@ -178,7 +178,9 @@ def run_graph(make: Callable[[Graph, str], str], ids: np.ndarray[Any, Any]) -> n
     """What a piece of a graph gives for `ids` [batch, sequence]."""
     graph = Graph()
     output = graph.op("Identity", make(graph, "input_ids"), name="found")
-    session = make_session(graph.model({output: None}, "test").SerializeToString(), threads=1)
+    session = make_session(
+        graph.model({output: None}, "test").SerializeToString(), threads=1, exact=products_saturate()
+    )
     found: np.ndarray[Any, Any] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
     return found
 
