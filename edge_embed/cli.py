@@ -11,15 +11,20 @@ from typing import Any
 import click
 
 from edge_embed.benchmark.cli import bench
+from edge_embed.commands.distill import distill
+from edge_embed.commands.doctor import doctor
 from edge_embed.commands.rebuild import rebuild
 from edge_embed.commands.reembed import reembed
 from edge_embed.commands.search import search
 from edge_embed.commands.transfer import dump, load
 from edge_embed.commands.upkeep import compact, delete, repair, verify
+from edge_embed.commands.wheelhouse import wheelhouse
 from edge_embed.options import (
+    background_option,
     bundle_option,
     fields_option,
     json_option,
+    max_rss_option,
     shorten,
     show,
     threads_option,
@@ -105,6 +110,8 @@ def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
 @timeout_option
 @bundle_option
 @threads_option
+@max_rss_option
+@background_option
 @json_option
 def add(
     index: str,
@@ -114,6 +121,8 @@ def add(
     timeout: float,
     bundle: str | None,
     threads: int | None,
+    max_rss_mb: float | None,
+    background: bool,
     as_json: bool,
 ) -> None:
     """Add files to INDEX, made when missing: .txt, .md, .jsonl, .csv, and folders of them.
@@ -128,8 +137,9 @@ def add(
 
     files = find_files(paths)
     read = changed = 0
-    embedder = Embedder(bundle, threads=threads)
-    with Index.open(index, embedder, timeout=timeout, words=words, fields=fields or None) as target:
+    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background)
+    options: dict[str, Any] = {"timeout": timeout, "words": words, "fields": fields or None, "max_rss_mb": max_rss_mb}
+    with Index.open(index, embedder, **options) as target:
         for documents in _batches(files):
             changed += target.upsert(documents)
             read += len(documents)
@@ -182,6 +192,8 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
 @click.option("--truncate-dim", type=int, help="Keep only the first numbers of each vector.")
 @bundle_option
 @threads_option
+@max_rss_option
+@background_option
 @json_option
 def encode(
     file: Any,
@@ -190,6 +202,8 @@ def encode(
     truncate_dim: int | None,
     bundle: str | None,
     threads: int | None,
+    max_rss_mb: float | None,
+    background: bool,
     as_json: bool,
 ) -> None:
     """Embed every line of FILE (- is stdin) into a float32 array [lines, dim]."""
@@ -205,7 +219,8 @@ def encode(
         texts = [line.rstrip("\r\n") for line in file]
     except UnicodeDecodeError as error:
         raise SourceError(f"{file.name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    embedder = Embedder(bundle, threads=threads, truncate_dim=truncate_dim)
+    options: dict[str, Any] = {"truncate_dim": truncate_dim, "max_rss_mb": max_rss_mb, "background": background}
+    embedder = Embedder(bundle, threads=threads, **options)
     vectors = embedder.encode(texts, role=role, show_progress=True)
     with _replacing(target) as stream:
         np.save(stream, vectors)
@@ -226,8 +241,9 @@ def _replacing(target: Path) -> Iterator[Any]:
 
 
 @main.command()
-@click.argument("source")
-@click.argument("bundle")
+@click.argument("source", required=False)
+@click.argument("bundle", required=False)
+@click.option("--list", "listed", is_flag=True, help="Show the families of models that are known, and nothing else.")
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
 @click.option("--source-name", help="Where the checkpoint comes from, for the manifest.  [default: the folder's name]")
 @click.option(
@@ -251,11 +267,26 @@ def _replacing(target: Path) -> Iterator[Any]:
     type=click.FloatRange(-1, 1),
     help="Lowest mean cosine to the float model to accept.  [default: 0.995 for int8, 0.95 for int4]",
 )
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(3),
+    help="Tokens of a text that count.  [default: what SOURCE says, or what the model allows, at most 8192]",
+)
+@click.option("--prompt", "prompts", metavar="ROLE=TEXT", multiple=True, help="Put TEXT before texts of this role.")
+@click.option("--adapter", metavar="FOLDER", help="Add a LoRA adapter to the weights.")
+@click.option("--task", help="Add the model's own adapter of this task to the weights (Jina v3).")
+@click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
+@click.option(
+    "--sif",
+    type=click.FloatRange(0, min_open=True),
+    help="Weight word vectors by A / (A + frequency), the frequency from a word's place in the file; try 0.0001.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @json_option
 def export(
-    source: str,
-    bundle: str,
+    source: str | None,
+    bundle: str | None,
+    listed: bool,
     name: str | None,
     source_name: str | None,
     precision: str,
@@ -263,6 +294,12 @@ def export(
     search: bool,
     recipes: str | None,
     floor: float | None,
+    max_tokens: int | None,
+    prompts: tuple[str, ...],
+    adapter: str | None,
+    task: str | None,
+    words: int | None,
+    sif: float | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -271,10 +308,18 @@ def export(
     Needs the extra `export`: pip install 'edge-embed[export]'
     """
     from edge_embed_export import export_model
+    from edge_embed_export.families import describe
 
+    if listed:
+        rows = describe()
+        show({"families": rows}, as_json, lambda: _family_lines(rows))
+        return
+    if source is None or bundle is None:
+        raise click.UsageError(f"Missing argument '{'SOURCE' if source is None else 'BUNDLE'}'.")
+    target = Path(bundle)
     manifest = export_model(
         source,
-        bundle,
+        target,
         name=name,
         source_name=source_name,
         precision=precision,
@@ -282,10 +327,31 @@ def export(
         search=search,
         recipes=recipes,
         floor=floor,
+        max_tokens=max_tokens,
+        prompts=_prompts(prompts),
+        adapter=adapter,
+        task=task,
+        words=words,
+        sif=sif,
         overwrite=force,
         progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
     )
-    show(_bundle_facts(manifest), as_json, lambda: _bundle_lines(Path(bundle), manifest))
+    show(_bundle_facts(manifest), as_json, lambda: _bundle_lines(target, manifest))
+
+
+def _family_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['family']} ({', '.join(row['model_types'])})"
+        yield f"    {row['parts']}"
+        yield f"    {'; '.join(row['checkpoints'])}"
+
+
+def _prompts(given: tuple[str, ...]) -> dict[str, str]:
+    """("query=query: ",) -> {"query": "query: "}."""
+    found = dict(entry.partition("=")[::2] for entry in given)
+    if not all("=" in entry for entry in given) or "" in found:
+        raise click.BadParameter("write ROLE=TEXT, as in --prompt 'query=query: '", param_hint="--prompt")
+    return found
 
 
 @main.command("eval")
@@ -322,9 +388,10 @@ def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bo
 @json_option
 def info(path: str, as_json: bool) -> None:
     """Show what the bundle or index at PATH holds; a bundle is verified, its golden vectors too."""
-    from edge_embed.embedder import Embedder
+    from edge_embed.embedder import Embedder, bundle_path
     from edge_embed_runtime.errors import SourceError
 
+    path = str(bundle_path(path))
     if not Path(path).exists():
         raise SourceError(f"{path} does not exist")
     if Path(path).is_dir():
@@ -364,5 +431,9 @@ def _plain(value: Any) -> str:
     return ", ".join(f"{k} ({_plain(v)})" if isinstance(v, dict) else f"{k} {v}" for k, v in value.items())
 
 
-for command in (load, search, delete, verify, repair, compact, rebuild, reembed, dump, bench):
+COMMANDS = (
+    *(load, search, delete, verify, repair, compact, rebuild, reembed, dump),
+    *(distill, doctor, wheelhouse, bench),
+)
+for command in COMMANDS:
     main.add_command(command)

@@ -1,23 +1,33 @@
 """The embedder with the bundle that ships in the package."""
 
 import os
-from importlib.resources import files
 from pathlib import Path
 
 from edge_embed_runtime import embedder
 from edge_embed_runtime.bundle import Bundle
 
-DEFAULT_BUNDLE = "all-minilm-l6-v2"
+# Embedded bundles by the names that stand for them wherever a bundle's folder is given.
+BUNDLES = {"minilm": "all-minilm-l6-v2", "static": "static-minilm-l6-v2"}
+DEFAULT_BUNDLE = BUNDLES["minilm"]
 
 
 def default_bundle() -> Path:
     """The folder of the embedded default bundle."""
-    return Path(str(files("edge_embed") / "bundles" / DEFAULT_BUNDLE))
+    return _embedded(DEFAULT_BUNDLE)
+
+
+def bundle_path(bundle: str | os.PathLike[str]) -> Path:
+    """The folder that a name of BUNDLES stands for; anything else is a path ("./static" is a folder of that name)."""
+    return _embedded(BUNDLES[bundle]) if isinstance(bundle, str) and bundle in BUNDLES else Path(bundle)
+
+
+def _embedded(folder: str) -> Path:
+    return Path(__file__).parent / "bundles" / folder
 
 
 class Embedder(embedder.Embedder):
     __doc__ = (embedder.Embedder.__doc__ or "").replace(
-        "a bundle folder,", "a bundle folder; None means the embedded default,"
+        "a bundle folder,", 'a bundle folder, or the name of an embedded one ("minilm", the default; "static"),'
     )
 
     def __init__(
@@ -26,5 +36,15 @@ class Embedder(embedder.Embedder):
         *,
         threads: int | None = None,
         truncate_dim: int | None = None,
+        exact: bool | None = None,
+        max_rss_mb: float | None = None,
+        background: bool = False,
     ) -> None:
-        super().__init__(default_bundle() if bundle is None else bundle, threads=threads, truncate_dim=truncate_dim)
+        super().__init__(
+            default_bundle() if bundle is None else bundle_path(bundle) if isinstance(bundle, str) else bundle,
+            threads=threads,
+            truncate_dim=truncate_dim,
+            exact=exact,
+            max_rss_mb=max_rss_mb,
+            background=background,
+        )

@@ -12,9 +12,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 threads_option = click.option("--threads", type=click.IntRange(1), help="Cores to use.  [default: all allowed]")
 bundle_option = click.option(
     "--bundle",
-    metavar="FOLDER",
+    metavar="FOLDER|minilm|static",
     envvar=BUNDLE_VARIABLE,
-    help=f"Bundle to embed with, or {BUNDLE_VARIABLE} in the environment.  [default: the embedded one]",
+    help=f"Bundle to embed with: a folder or an embedded one; or {BUNDLE_VARIABLE} in the environment.  "
+    "[default: minilm]",
+)
+max_rss_option = click.option(
+    "--max-rss",
+    "max_rss_mb",
+    metavar="MB",
+    type=click.FloatRange(1),
+    help="Megabytes that the process is to stay under; refused with the least that works where it cannot.",
+)
+background_option = click.option(
+    "--background", is_flag=True, help="One thread that gives way to everything else that wants the CPU."
 )
 words_option = click.option(
     "--words",

@@ -156,6 +156,7 @@ def test_our_embedder_alone(no_peers: None, monkeypatch: pytest.MonkeyPatch) -> 
     assert any("pip install 'edge-embed[bench-peers]'" in note for note in result["notes"])
     assert facts["same_bits"] is True
     assert facts["peak_rss_mb"] > 40
+    assert facts["idle_cores"] < 0.5
     assert [(row["threads"], row["length"], row["batch"]) for row in result["results"]] == [
         (1, "8-12", 1),
         (1, "8-12", 2),
@@ -236,7 +237,13 @@ def test_vectors_are_checked() -> None:
 def test_arithmetic() -> None:
     """Medians over rounds, the ratio to the fastest peer, the share of the peak."""
     figures = measure.figures([(2.0, 1.0), (4.0, 2.0), (40.0, 3.0)], texts=10, tokens=100)
-    assert figures == {"tokens_per_cpu_second": 25, "tokens_per_second": 50, "ms_per_text": 200, "cores": 2}
+    assert figures == {
+        "tokens_per_cpu_second": 25,
+        "tokens_per_second": 50,
+        "ms_per_text": 200,
+        "cpu_seconds_per_1000_texts": 400.0,
+        "cores": 2,
+    }
     rates = {n: {"tokens_per_cpu_second": float(r)} for n, r in {"edge_embed": 300, "a": 100, "b": 200}.items()}
     row = finish({"threads": 1, "candidates": rates}, MINILM, 21_233_664 * 600.0)
     assert (row["best_peer"], row["ratio_to_best_peer"], row["share_of_integer_peak"]) == ("b", 1.5, 0.5)

@@ -18,8 +18,10 @@ from edge_embed import Embedder
 from edge_embed.errors import EdgeEmbedError, GoldenError, InputError
 from edge_embed_export.quantizing import calibration_texts
 from edge_embed_runtime import embedder as module
+from edge_embed_runtime import session as session_module
 from edge_embed_runtime.bundle import read_bundle
-from edge_embed_runtime.embedder import batches, make_session, pad
+from edge_embed_runtime.embedder import batches, pad
+from edge_embed_runtime.session import make_session
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,7 @@ def test_probe_is_one_product_of_a_prepacked_weight() -> None:
     """The probe's bytes are those that onnx writes for this model, and the answer is that of integer arithmetic."""
     from onnx import TensorProto, checker, helper
 
-    inner, outer = module.PROBE_SHAPE
+    inner, outer = session_module.PROBE_SHAPE
     weight = np.full((inner, outer), 127, np.int8)
     node = helper.make_node("MatMulIntegerToFloat", ["x", "w", "one", "one"], ["y"], domain="com.microsoft")
     graph = helper.make_graph(
@@ -156,12 +158,12 @@ def test_probe_is_one_product_of_a_prepacked_weight() -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, ir_version=10, opset_imports=opsets)
     checker.check_model(model)
-    assert model.SerializeToString() == module.PROBE
+    assert model.SerializeToString() == session_module.PROBE
     x = np.full((4, inner), 255, np.uint8)
-    fast, exact = (make_session(module.PROBE, 1, exact=form).run(None, {"x": x})[0] for form in (False, True))
+    fast, exact = (make_session(session_module.PROBE, 1, exact=form).run(None, {"x": x})[0] for form in (False, True))
     # the exact form is right on any CPU, and float32 holds a sum as small as this
     assert np.array_equal(exact, x.astype(np.int64) @ weight)
-    assert module.products_saturate() == (not np.array_equal(fast, exact))
+    assert session_module.products_saturate() == (not np.array_equal(fast, exact))
 
 
 class Session:
@@ -170,8 +172,8 @@ class Session:
     def __init__(self, session: Any, probe: bool, wrong: bool) -> None:
         self.session, self.probe, self.wrong = session, probe, wrong
 
-    def run(self, outputs: None, feed: dict[str, Any]) -> list[Any]:
-        (found,) = self.session.run(outputs, feed)
+    def run(self, outputs: None, feed: dict[str, Any], *options: Any) -> list[Any]:
+        (found,) = self.session.run(outputs, feed, *options)
         if self.probe:
             return [np.where(self.wrong, 32 * 32767, 64 * 255 * 127) + 0 * found]
         off = found + np.float32(0.01 * self.wrong) * np.sign(found)
@@ -191,24 +193,24 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cpu]:
     Gives the list of the forms in which models were loaded: [False, True] for the fast one, then the exact one.
     """
 
-    original = module.make_session
+    original = session_module.make_session
 
     def pretend(*, probe: bool, wrong: set[bool]) -> list[bool]:
         forms = []
 
-        def make_session(model: Any, threads: int, *, exact: bool = False) -> Any:
+        def make_session(model: Any, threads: int, *, exact: bool = False, prepacked: bool = True) -> Any:
             session = original(model, threads, exact=True)  # right on any CPU
-            if model is module.PROBE:
+            if model is session_module.PROBE:
                 return Session(session, True, probe)
             forms.append(exact)
             return Session(session, False, exact in wrong)
 
-        monkeypatch.setattr(module, "make_session", make_session)
-        module.products_saturate.cache_clear()
+        monkeypatch.setattr(session_module, "make_session", make_session)
+        session_module.products_saturate.cache_clear()
         return forms
 
     yield pretend
-    module.products_saturate.cache_clear()
+    session_module.products_saturate.cache_clear()
 
 
 def test_exact_products_where_the_probe_saturates(embedder: Embedder, cpu: Cpu) -> None:
@@ -247,15 +249,15 @@ def test_golden_vectors_have_the_last_word(embedder: Embedder, cpu: Cpu, saturat
 def test_cpu_is_probed_once(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second embedder of the process asks the probe no more."""
     cpu(probe=True, wrong=set())
-    assert module.products_saturate()
-    monkeypatch.setattr(module, "make_session", None)
-    assert module.products_saturate()
+    assert session_module.products_saturate()
+    monkeypatch.setattr(session_module, "make_session", None)
+    assert session_module.products_saturate()
 
 
 def test_probe_that_fails_is_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """An onnxruntime built without the operator is told, not passed on."""
-    monkeypatch.setattr(module, "PROBE", b"no model")
-    module.products_saturate.cache_clear()
+    monkeypatch.setattr(session_module, "PROBE", b"no model")
+    session_module.products_saturate.cache_clear()
     with pytest.raises(EdgeEmbedError, match="cannot multiply int8 matrices"):
         Embedder(threads=1)
 

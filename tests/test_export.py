@@ -29,14 +29,15 @@ from edge_embed_export.checkpoint import read_checkpoint
 from edge_embed_export.families import read_family
 from edge_embed_export.graph import FLOAT, Graph
 from edge_embed_export.quantizing import Quantized, Quantizer, calibration_texts, read_recipes
-from edge_embed_export.transformer import Spec, build, prepare
+from edge_embed_export.spec import Spec, prepare
+from edge_embed_export.transformer import build
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivation, quantize_weight
 from edge_embed_quantize.table import compact_table
 from edge_embed_runtime import extras
 from edge_embed_runtime.bundle import read_bundle
-from edge_embed_runtime.embedder import make_session, products_saturate
 from edge_embed_runtime.machine import cpu_model
+from edge_embed_runtime.session import make_session, products_saturate
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
 
 TEXTS = ["the river bank", "money at the bank and in the house", "a cat", "", "the dog is in the garden at night " * 9]
@@ -233,7 +234,7 @@ def quantizer_of(source: Path, **changes: Any) -> tuple[Spec, dict[str, Any], Qu
 
 
 def embed(model: Any, rows: Sequence[Sequence[int]]) -> np.ndarray[Any, Any]:
-    session = make_session(model.SerializeToString(), threads=1)
+    session = make_session(model.SerializeToString(), threads=1, exact=products_saturate())
     ids = np.array(rows)
     vectors: np.ndarray[Any, Any] = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
     return vectors

@@ -1,8 +1,10 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ Cgroup = Callable[..., None]
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cgroup:
     """A machine of eight cores with the cgroup files given: cgroup({"cpu.max": "max 100000"})."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(machine, "physical_cores", lambda _: None)
     monkeypatch.setattr(machine, "Path", lambda path: tmp_path if path == "/sys/fs/cgroup" else Path(path))
 
     def write(files: dict[str, str]) -> None:
@@ -34,6 +37,30 @@ def test_threads_are_within_the_affinity() -> None:
     """At least one thread, and no more than the cores this process may run on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert 1 <= default_threads() <= cores
+
+
+def test_two_processors_of_a_core_are_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight processors on four cores this process may run on three, of two cores."""
+    for processor in range(8):
+        folder = tmp_path / f"cpu{processor}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{processor % 4},{processor % 4 + 4}\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 4, 5}, raising=False)
+    monkeypatch.setattr(machine, "Path", lambda path: Path(str(path).replace("/sys/devices/system/cpu", str(tmp_path))))
+    monkeypatch.setattr(machine, "_cgroup_cores", lambda: None)
+    assert default_threads() == 2
+    assert machine.physical_cores([0, 1, 2, 3]) == 4
+    assert machine.physical_cores([8]) is None
+
+
+@linux
+def test_giving_way_is_for_one_thread() -> None:
+    """The thread that calls has the lowest priority then; the others keep theirs."""
+    before = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+    with ThreadPoolExecutor(1, initializer=machine.give_way) as pool:
+        assert pool.submit(os.sched_getscheduler, 0).result() == os.SCHED_IDLE
+        assert pool.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result() == 19
+    assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)) == before
 
 
 @pytest.mark.parametrize(
@@ -102,6 +129,7 @@ def test_seconds_since_start() -> None:
 def test_systems_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without /proc the time since start is unknown, and the peak comes from elsewhere or is unknown."""
     peak = peak_rss_bytes()
+    monkeypatch.setattr(machine, "physical_cores", lambda _: None)
     monkeypatch.setattr(machine, "Path", lambda path: tmp_path / path.lstrip("/"))
     assert seconds_since_start() is None
     assert (peak_rss_bytes() is None) == (peak is None)

@@ -6,6 +6,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import architectures
 import numpy as np
 import pytest
 from conftest import Checkpoints
@@ -15,9 +16,10 @@ from edge_embed_export import export_model
 from edge_embed_export.checkpoint import read_checkpoint
 from edge_embed_export.families import read_family
 from edge_embed_export.quantizing import calibration_texts
-from edge_embed_export.transformer import Spec, build, prepare
+from edge_embed_export.spec import Spec, prepare
+from edge_embed_export.transformer import build
 from edge_embed_runtime.bundle import read_bundle
-from edge_embed_runtime.embedder import make_session
+from edge_embed_runtime.session import make_session
 
 needs_torch = pytest.mark.skipif(
     not (find_spec("torch") and find_spec("transformers")), reason="needs torch and transformers (extra parity)"
@@ -79,6 +81,48 @@ def test_float_graph_agrees_with_torch_on_random_weights(
     embedder = Embedder(tmp_path / "fp32")
     texts = ["the river bank", "", "money in the bank at night and the cat is in the garden"]
     assert np.abs(embedder.encode(texts) - torch_vectors(source, embedder, texts)).max() < 1e-4
+
+
+def transformers_vectors(model: architectures.Model, folder: Path, embedder: Embedder, texts: list[str]) -> np.ndarray:
+    """Pooled, normalised vectors of the model that transformers makes of a folder, text by text."""
+    import torch
+    from transformers import AutoModel, T5EncoderModel
+
+    kind = T5EncoderModel if model.config["model_type"] == "t5" else AutoModel
+    network, info = kind.from_pretrained(folder, attn_implementation="eager", output_loading_info=True)
+    assert not [name for name in info["missing_keys"] if "pooler" not in name]
+    pooling = {
+        "mean": lambda x: x.mean(0),
+        "cls": lambda x: x[0],
+        "last": lambda x: x[-1],
+        "weighted_mean": lambda x: torch.arange(1.0, len(x) + 1) @ x,
+    }[embedder.manifest.pooling]
+    rows = []
+    with torch.no_grad():
+        for text in texts:
+            ids = torch.from_numpy(embedder.tokenizer.encode(text).astype(np.int64))[None]
+            hidden = network.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            rows.append(torch.nn.functional.normalize(pooling(hidden[0]), dim=0).numpy())
+    return np.stack(rows)
+
+
+@needs_torch
+@pytest.mark.parametrize("name", [name for name, make in architectures.MODELS.items() if make().known])
+def test_family_agrees_with_transformers(tmp_path: Path, name: str) -> None:
+    """A small random model of each family that transformers has: within 1e-4 of it, for texts of 2 to 24 tokens."""
+    model = architectures.MODELS[name]()
+    source = architectures.write(model, tmp_path / name)
+    export_model(source, tmp_path / "fp32", precision="fp32")
+    embedder = Embedder(tmp_path / "fp32", threads=1)
+    texts = [
+        "the river bank",
+        "",
+        "a cat",
+        "money in the bank at night and the cat is in the garden",
+        "the red day " * 9,
+    ]
+    found = embedder.encode(texts)
+    assert np.abs(found - transformers_vectors(model, source, embedder, texts)).max() < 1e-4
 
 
 @needs_torch
@@ -161,7 +205,8 @@ def test_default_bundle_is_what_the_exporter_makes(
         if array.dtype == np.float32:
             assert np.allclose(array, expected[name], rtol=1e-3, atol=1e-4), name
     texts = calibration_texts("receipt")[::4]
-    assert (Embedder(made).encode(texts) * embedder.encode(texts)).sum(axis=1).min() > 0.9995
+    # each is about 0.9992 to the float32 model, and on CPUs whose last bits differ no nearer to the other
+    assert (Embedder(made).encode(texts) * embedder.encode(texts)).sum(axis=1).min() > 0.999
 
 
 @needs_weights

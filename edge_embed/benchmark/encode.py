@@ -192,6 +192,7 @@ class _Run:
                 self.candidates[name] |= {
                     "peak_rss_mb": _megabytes(found["peak_rss_bytes"]),
                     "private_mb": _megabytes(found["private_bytes"]),
+                    "idle_cores": found["idle_cores"],
                     "seconds_to_first_vectors": found["seconds"],
                 }
             self.progress(1)

@@ -106,6 +106,7 @@ def figures(seconds: Sequence[tuple[float, float]], texts: int, tokens: int) -> 
         "tokens_per_cpu_second": tokens / cpu,
         "tokens_per_second": tokens / wall,
         "ms_per_text": 1e3 * wall / texts,
+        "cpu_seconds_per_1000_texts": 1e3 * cpu / texts,
         "cores": cpu / wall,
     }
 

@@ -40,6 +40,9 @@ def _speed(rows: list[dict[str, Any]], result: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield _line("ms per text", [f"batch {row['batch']}" for row in rows])
     yield from _block(rows, result, "ms_per_text", ".2f")
+    yield ""
+    yield _line("CPU seconds per 1,000 texts", [f"batch {row['batch']}" for row in rows])
+    yield from _block(rows, result, "cpu_seconds_per_1000_texts", ".2f")
 
 
 def _block(rows: list[dict[str, Any]], result: dict[str, Any], figure: str, form: str) -> Iterator[str]:
@@ -52,10 +55,10 @@ def _block(rows: list[dict[str, Any]], result: dict[str, Any], figure: str, form
 def _facts(result: dict[str, Any]) -> Iterator[str]:
     """Fidelity and memory by candidate."""
     reference = result["candidates"].get(result["reference"] or "", {}).get("title", result["reference"])
-    yield _line("", ["cosine", "lowest", "batches", "alone", "peak", "private", "first"])
+    yield _line("", ["cosine", "lowest", "batches", "alone", "peak", "private", "first", "idle"])
     yield _line(
         f"against {reference}" if reference else "",
-        ["mean", "cosine", "same bits", "to batch", "RSS MB", "MB", "vector s"],
+        ["mean", "cosine", "same bits", "to batch", "RSS MB", "MB", "vector s", "cores"],
     )
     for name, facts in result["candidates"].items():
         if "reason" in facts and "batches" not in facts:
@@ -71,6 +74,7 @@ def _facts(result: dict[str, Any]) -> Iterator[str]:
                 _number(facts.get("peak_rss_mb"), ".0f"),
                 _number(facts.get("private_mb"), ".0f"),
                 _number(facts.get("seconds_to_first_vectors"), ".2f"),
+                _number(facts.get("idle_cores"), ".2f"),
             ],
         )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from edge_embed.benchmark.children import one_line
 from edge_embed_runtime.machine import peak_rss_bytes, seconds_since_start
 
 Say = Callable[[dict[str, Any]], None]
+IDLE_SECONDS = 1.0
 
 
 def prepare(job: dict[str, Any], _: Say) -> None:
@@ -37,9 +39,13 @@ def reference(job: dict[str, Any], _: Say) -> None:
 
 
 def memory(job: dict[str, Any], say: Say) -> None:
-    """Memory of one candidate that has loaded and has encoded some texts, with all that it imports."""
+    """Memory of one candidate that has loaded and has encoded some texts, with all that it imports; and what it burns
+    when it has nothing to do, as threads that spin would."""
     load(job, job["candidate"]).encode(job["texts"])
-    say({"peak_rss_bytes": peak_rss_bytes(), "private_bytes": private_bytes(), "seconds": seconds_since_start()})
+    found = {"peak_rss_bytes": peak_rss_bytes(), "private_bytes": private_bytes(), "seconds": seconds_since_start()}
+    before = time.process_time()
+    time.sleep(IDLE_SECONDS)
+    say({**found, "idle_cores": (time.process_time() - before) / IDLE_SECONDS})
 
 
 def timing(job: dict[str, Any], say: Say) -> None:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from edge_embed.options import bundle_option, json_option, show, threads_option
+from edge_embed.options import background_option, bundle_option, json_option, max_rss_option, show, threads_option
 
 
 @click.command()
@@ -12,8 +12,18 @@ from edge_embed.options import bundle_option, json_option, show, threads_option
 @click.option("--discard", is_flag=True, help="Remove what an interrupted run left beside INDEX; embed nothing.")
 @bundle_option
 @threads_option
+@max_rss_option
+@background_option
 @json_option
-def reembed(index: str, discard: bool, bundle: str | None, threads: int | None, as_json: bool) -> None:
+def reembed(
+    index: str,
+    discard: bool,
+    bundle: str | None,
+    threads: int | None,
+    max_rss_mb: float | None,
+    background: bool,
+    as_json: bool,
+) -> None:
     """Embed every document of INDEX again with the bundle given.
 
     INDEX can be searched meanwhile and finds its old vectors until one transaction at the end puts the new ones in
@@ -28,7 +38,7 @@ def reembed(index: str, discard: bool, bundle: str | None, threads: int | None, 
         what = "the work of an interrupted run was removed" if removed else "no run was interrupted"
         show({"discarded": removed}, as_json, lambda: [f"{index}: {what}"])
         return
-    embedder = Embedder(bundle, threads=threads)
+    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background)
     done = reembed_index(index, embedder, show_progress=True, notify=lambda what: click.echo(what, err=True))
     name, fingerprint = embedder.manifest.name, embedder.fingerprint
     counts = f"{done.embedded} documents embedded, {done.kept} by earlier runs"

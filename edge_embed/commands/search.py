@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edge_embed.options import bundle_option, json_option, shorten, show, threads_option
+from edge_embed.options import bundle_option, json_option, max_rss_option, shorten, show, threads_option
 
 # What `search --where` calls the operators of `where`.
 SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
@@ -38,6 +38,7 @@ SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
 @click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, in place of QUERY or beside it.")
 @bundle_option
 @threads_option
+@max_rss_option
 @json_option
 def search(
     index: str,
@@ -49,6 +50,7 @@ def search(
     vector: str | None,
     bundle: str | None,
     threads: int | None,
+    max_rss_mb: float | None,
     as_json: bool,
 ) -> None:
     """Find the documents of INDEX that fit QUERY best.
@@ -65,8 +67,10 @@ def search(
     if query is None and vector is None:
         raise click.UsageError("Missing argument 'QUERY' or option '--vector'.")
     asked = None if vector is None else _read_vector(vector)
-    embedder = None if mode == "text" or asked is not None else Embedder(bundle, threads=threads)
-    with Index.open(index, embedder, read_only=True) as target:
+    embedder = None
+    if mode != "text" and asked is None:
+        embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb)
+    with Index.open(index, embedder, read_only=True, max_rss_mb=max_rss_mb) as target:
         hits = target.search(query, count, where, mode, vector=asked)
         damaged = len(target.damaged)
     if damaged:

@@ -1,36 +1,17 @@
 """Reading a sentence-transformers (or plain transformers) folder: configs and safetensors, never code or pickles."""
 
-import hashlib
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_embed_export.transformer import Pooling
-from edge_embed_runtime.checks import check_text
-from edge_embed_runtime.errors import ExportError, InputError, SourceError
-from edge_embed_runtime.extras import require
-
-Array = NDArray[np.float32]
-
-PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pt")
-
-
-def read_json(path: Path, kind: type = dict) -> Any:
-    """The object (or, with kind=list, the list) that a JSON file holds."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise SourceError(f"{path} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, kind):
-        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}")
-    return content
+from edge_embed_export.prompts import read_prompts
+from edge_embed_export.spec import Pooling
+from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_json, read_tensors, read_weights
+from edge_embed_runtime.errors import ExportError, SourceError
 
 
 @dataclass(frozen=True)
@@ -44,72 +25,44 @@ class Dense:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds, still in the checkpoint's own names."""
+    """What a folder holds, still in the checkpoint's own names.
+
+    pooling: None where the folder does not say
+    task:    which of a model's own adapters to use
+    """
 
     folder: Path
     config: dict[str, Any]
-    tensors: dict[str, Array]
+    tensors: Mapping[str, Array]
     tokenizer: dict[str, Any]
     max_tokens: int | None
-    pooling: Pooling
+    pooling: Pooling | None
     dense: tuple[Dense, ...]
     prompts: dict[str, str]
     sha256: str
     licence: str | None
+    task: str | None = None
 
     @property
     def architecture(self) -> str:
         return str(self.config.get("model_type", "unknown"))
 
-    def count(self, name: str) -> int:
-        """A positive whole number of the config."""
-        return _count(self.config.get(name), name, self.folder / "config.json")
 
-    def tensor(self, name: str) -> Array:
-        """A tensor by name, with or without the prefix that task heads put before it ("bert.", "model.")."""
-        for prefix in ("", f"{self.architecture}.", "model.", "0.auto_model."):
-            if prefix + name in self.tensors:
-                return self.tensors[prefix + name]
-        raise ExportError(f"{self.folder}: the weights have no tensor {name!r}; the checkpoint is not complete")
-
-
-def _count(value: object, name: str, path: Path) -> int:
+def check_size(value: object, name: str, path: Path) -> int:
+    """A positive whole number of a config."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
         raise ExportError(f"{path}: {name} is {value!r:.40}, expected a positive whole number")
     return value
-
-
-def _safetensors(path: Path) -> dict[str, Array]:
-    if not path.is_file():
-        pickles = [name for name in PICKLES if (path.parent / name).exists()]
-        if pickles:
-            raise ExportError(
-                f"{path.parent} holds only {pickles[0]}, a pickle, which can run code when it is read: "
-                "convert it to model.safetensors first"
-            )
-        raise SourceError(f"{path} is missing")
-    safetensors = require("safetensors", "export")
-    arrays: dict[str, Array] = {}
-    try:
-        with safetensors.safe_open(str(path), framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                array = file.get_tensor(name)
-                if array.dtype.kind == "f":
-                    arrays[name] = array.astype(np.float32)
-    except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
-        raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ExportError(f"{path}: tensor {name!r} holds NaN or infinity")
-    return arrays
 
 
 def _pooling(config: dict[str, Any], path: Path) -> Pooling:
     modes: dict[str, Pooling] = {
         "pooling_mode_mean_tokens": "mean",
         "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+        "pooling_mode_weightedmean_tokens": "weighted_mean",
         "pooling_mode_cls_token": "cls",
         "pooling_mode_max_tokens": "max",
+        "pooling_mode_lasttoken": "last",
     }
     chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     if len(chosen) != 1 or chosen[0] not in modes:
@@ -119,7 +72,7 @@ def _pooling(config: dict[str, Any], path: Path) -> Pooling:
 
 def _dense(folder: Path) -> Dense:
     config = read_json(folder / "config.json")
-    arrays = _safetensors(folder / "model.safetensors")
+    arrays = read_tensors(folder / "model.safetensors")
     if "linear.weight" not in arrays:
         raise ExportError(f"{folder}: a Dense module without the tensor 'linear.weight'")
     weight = np.ascontiguousarray(arrays["linear.weight"].T)
@@ -136,49 +89,89 @@ def _licence(folder: Path) -> str | None:
     return line[1] if line else None
 
 
-def _prompts(folder: Path) -> dict[str, str]:
-    path = folder / "config_sentence_transformers.json"
-    prompts = (read_json(path).get("prompts") if path.is_file() else None) or {}
-    try:
-        return {role: check_text(text, f"{path}: the prompt of {role!r}") for role, text in dict(prompts).items()}
-    except (InputError, TypeError, ValueError) as error:
-        raise ExportError(f"{path}: prompts must map a role to a text: {error}") from error
+def _modules(folder: Path) -> tuple[Path, Pooling | None, tuple[Dense, ...]]:
+    """The folder of the transformer itself, how it is pooled, and the layers after pooling."""
+    model, pooling = folder, None
+    dense: list[Dense] = []
+    listed = read_json(folder / "modules.json", list) if (folder / "modules.json").is_file() else []
+    for module in listed:
+        if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
+            raise ExportError(f"{folder / 'modules.json'}: {module!r} is not a module with type and path")
+        kind, path = str(module["type"]).rsplit(".", 1)[-1], folder / str(module["path"])
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ExportError(f"{folder / 'modules.json'}: {module['path']!r} is not in the folder")
+        if kind == "Transformer":
+            model = path
+        elif kind == "Pooling":
+            pooling = _pooling(read_json(path / "config.json"), path)
+        elif kind == "Dense":
+            dense.append(_dense(path))
+        elif kind != "Normalize":  # vectors are always normalised
+            raise ExportError(
+                f"{folder}: the module {kind!r} is not supported (Transformer, Pooling, Dense, Normalize are)"
+            )
+    return model, pooling, tuple(dense)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read a folder as sentence-transformers writes it. A plain transformers folder means mean pooling."""
+def _optional(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.is_file() else {}
+
+
+def _with_end(tokenizer: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer with the end token that transformers adds to a text because tokenizer_config.json says so."""
+    end = settings.get("eos_token")
+    end = end.get("content") if isinstance(end, dict) else end
+    ids = {str(t.get("content")): t.get("id") for t in tokenizer.get("added_tokens") or () if isinstance(t, dict)}
+    if settings.get("add_eos_token") is not True or end not in ids:
+        return tokenizer
+    given = tokenizer.get("post_processor")
+    template = given or {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}], "pair": []}
+    single, special = template.get("single"), template.get("special_tokens") or {}
+    last = {"SpecialToken": {"id": end, "type_id": 0}}
+    if template.get("type") != "TemplateProcessing" or not single or single[-1] == last:
+        return tokenizer
+    pair = template.get("pair") or [*single, {"Sequence": {"id": "B", "type_id": 1}}]
+    changed = {
+        **template,
+        "single": [*single, last],
+        "pair": [*pair, last],
+        "special_tokens": {**special, end: {"id": end, "ids": [ids[end]], "tokens": [end]}},
+    }
+    return {**tokenizer, "post_processor": changed}
+
+
+def read_checkpoint(
+    folder: Path, *, adapter: Path | None = None, task: str | None = None, names: tuple[str, ...] = ()
+) -> Checkpoint:
+    """Read a folder as sentence-transformers or transformers writes it.
+
+    adapter: the folder of a LoRA adapter to fold into the weights; one in the model's own folder is folded anyway
+    task:    which of a model's own adapters to use
+    names:   what else the model is known by (see prompts.CARDS)
+    """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
-    config = read_json(folder / "config.json")
-    pooling: Pooling = "mean"
-    dense: list[Dense] = []
-    if (folder / "modules.json").is_file():
-        for module in read_json(folder / "modules.json", list):
-            if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
-                raise ExportError(f"{folder / 'modules.json'}: {module!r} is not a module with type and path")
-            kind, path = str(module["type"]).rsplit(".", 1)[-1], folder / str(module["path"])
-            if kind == "Pooling":
-                pooling = _pooling(read_json(path / "config.json"), path)
-            elif kind == "Dense":
-                dense.append(_dense(path))
-            elif kind not in ("Transformer", "Normalize"):  # vectors are always normalised
-                raise ExportError(
-                    f"{folder}: the module {kind!r} is not supported (Transformer, Pooling, Dense, Normalize are)"
-                )
-    limits = folder / "sentence_bert_config.json"
-    max_tokens = read_json(limits).get("max_seq_length") if limits.is_file() else None
+    # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
+    model, pooling, dense = _modules(folder)
+    config = read_json(model / "config.json")
+    limits = next((path for path in (model, folder) if (path / "sentence_bert_config.json").is_file()), folder)
+    max_tokens = _optional(limits / "sentence_bert_config.json").get("max_seq_length")
     if max_tokens is not None:
-        max_tokens = _count(max_tokens, "max_seq_length", limits)
-    weights = folder / "model.safetensors"
+        max_tokens = check_size(max_tokens, "max_seq_length", limits / "sentence_bert_config.json")
+    tensors, sha256 = read_weights(model)
+    for changes in [path for path in (model, adapter) if path and (path == adapter or (path / ADAPTER[0]).is_file())]:
+        tensors = fold_adapter(tensors, changes)
+    own = (folder.resolve().name, str(config.get("_name_or_path", "")))
     return Checkpoint(
         folder=folder,
         config=config,
-        tensors=_safetensors(weights),
-        tokenizer=read_json(folder / "tokenizer.json"),
+        tensors=tensors,
+        tokenizer=_with_end(read_json(model / "tokenizer.json"), _optional(model / "tokenizer_config.json")),
         max_tokens=max_tokens,
         pooling=pooling,
-        dense=tuple(dense),
-        prompts=_prompts(folder),
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        dense=dense,
+        prompts=read_prompts(folder, (*names, *own)),
+        sha256=sha256,
         licence=_licence(folder),
+        task=task,
     )

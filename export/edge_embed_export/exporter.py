@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.families import read_family
+from edge_embed_export.families.jina import task_prompts
+from edge_embed_export.large import float_session, placeholder
+from edge_embed_export.prompts import with_roles
 from edge_embed_export.quantizing import Quantized, Quantizer, calibration_texts, read_recipes, records
-from edge_embed_export.transformer import Spec, build, prepare
+from edge_embed_export.spec import Spec, prepare
+from edge_embed_export.static import MAX_TOKENS, StaticSource, find_kind, make_table, read_static, weighted_rows
+from edge_embed_export.transformer import build
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers, score
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Golden, Manifest, file_records, write_bundle
+from edge_embed_runtime.bundle import MODEL, TABLE, TOKENIZER, Bundle, Golden, Manifest, file_records, write_bundle
+from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, FidelityError, InputError
 from edge_embed_runtime.frame import learn_frame
@@ -49,10 +55,16 @@ def export_model(
     search: bool = False,
     recipes: str | os.PathLike[str] | None = None,
     floor: float | None = None,
+    max_tokens: int | None = None,
+    prompts: Mapping[str, str] | None = None,
+    adapter: str | os.PathLike[str] | None = None,
+    task: str | None = None,
+    words: int | None = None,
+    sif: float | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Export a sentence-transformers folder to a bundle.
+    """Export a sentence-transformers folder, or a static model (see `static`), to a bundle.
 
     source:    a folder with config.json, model.safetensors, tokenizer.json and, where they exist, modules.json and
                the folders of its pooling and dense modules
@@ -63,6 +75,12 @@ def export_model(
     search:    try several ways to quantize at every place and keep the best (two minutes for MiniLM)
     recipes:   a bundle, or its manifest.json, whose recipes are taken instead: the same result without the search
     floor:     the lowest mean cosine to float32 to accept; None means what FLOORS says
+    max_tokens: of a text; None means what the folder says, or 8192 where it says nothing and the model allows more
+    prompts:   text put before the input, by role, besides and instead of the folder's own
+    adapter:   a folder with a LoRA adapter (peft's format), added to the weights
+    task:      which of the model's own adapters to add to the weights (Jina v3: "retrieval.query", ...)
+    words:     of a file of word vectors, only so many from its beginning
+    sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     progress:  called with a line of text before each step
 
     Raises SourceError for a missing or malformed file, UnsupportedModelError for an unknown architecture, ExportError
@@ -70,9 +88,26 @@ def export_model(
     """
     _check_options(precision, table, search, recipes)
     source, target = Path(source), Path(bundle)
+    if find_kind(source) is not None:
+        if precision == "int4" or table != "int8" or search or recipes is not None:
+            raise InputError(f"{source} is a static model: its table is int8 or fp32, the other options have no use")
+        progress(f"reading {source}")
+        static = read_static(source, words=words, sif=sif)
+        return write_static(
+            static,
+            target,
+            name=name,
+            source_name=source_name or source.resolve().name,
+            precision=precision,
+            floor=floor,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if words is not None or sif is not None:
+        raise InputError("words and sif are for files of word vectors")
     given = None if recipes is None else read_recipes(Path(recipes))
     progress(f"reading {source}")
-    checkpoint = read_checkpoint(source)
+    checkpoint = _read(source, source_name, max_tokens, prompts, adapter, task)
     spec, raw_weights = read_family(checkpoint)
     weights = prepare(spec, raw_weights)
     tokenizer_bytes = sanitize(checkpoint.tokenizer)
@@ -85,14 +120,21 @@ def export_model(
             f"{source}: the tokenizer has {tokenizer.largest_id + 1} tokens, the embedding table {spec.vocab} rows; "
             "they do not belong together"
         )
+    if not len(tokenizer.encode("")):
+        raise ExportError(f"{source}: the tokenizer adds no special token, so the empty text would have no vector")
 
     def in_memory(quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
         parts = (weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
-        graph = build(spec, *parts)
-        contents = {MODEL: graph.SerializeToString(), TOKENIZER: tokenizer_bytes}
+        # a float model that is only compared with may be larger than a file
+        apart: dict[str, NDArray[Any]] | None = None if quantized or precision == "fp32" else {}
+        graph = build(spec, *parts, apart=apart)
+        contents = {MODEL: placeholder(spec) if apart else graph.SerializeToString(), TOKENIZER: tokenizer_bytes}
         name_ = name or target.absolute().name
         manifest = _manifest(name_, source_name, checkpoint, spec, quantized, contents)
-        return Embedder(Bundle(target, manifest, contents[MODEL], tokenizer_bytes), threads=1), contents
+        embedder = Embedder(Bundle(target, manifest, contents[MODEL], tokenizer_bytes), threads=1)
+        if apart:
+            embedder._session = float_session(spec, weights)
+        return embedder, contents
 
     progress("building the float32 graph")
     reference, contents = in_memory(None)
@@ -106,6 +148,74 @@ def export_model(
             chosen = quantizer.search(progress) if search else quantizer.default_recipes()
         progress("rounding weights")
         embedder, contents = in_memory(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
+    return _finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+
+
+def write_static(
+    static: StaticSource,
+    target: Path,
+    *,
+    name: str | None = None,
+    source_name: str = "",
+    precision: str = "int8",
+    floor: float | None = None,
+    prompts: dict[str, str] | None = None,
+    truncate_dims: Sequence[int] = (),
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Write a bundle of a static model. Options and errors are those of `export_model`."""
+    tokenizer_bytes = sanitize({**static.tokenizer, "post_processor": None})  # special tokens would say nothing
+    try:
+        vocab = Tokenizer(tokenizer_bytes, MAX_TOKENS).largest_id + 1
+    except BundleFormatError as error:
+        raise ExportError(f"{source_name}: {error}") from error
+    rows, place = weighted_rows(static, vocab)
+
+    def in_memory(precision: str) -> tuple[Embedder, dict[str, bytes]]:
+        contents = {TABLE: make_table(rows, place, int8=precision == "int8"), TOKENIZER: tokenizer_bytes}
+        manifest = Manifest(
+            name=name or target.absolute().name,
+            files=file_records(contents),
+            dim=static.dim,
+            max_tokens=MAX_TOKENS,
+            pooling="weighted sum of token vectors",
+            architecture={"family": "static", "kind": static.kind, "vocab": vocab, "rows": len(rows) - 1},
+            prompts=prompts or {},
+            truncate_dims=list(truncate_dims),
+            quantization={"embedding_table": "int8, one scale per column" if precision == "int8" else "float32"},
+            codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
+            provenance={
+                "source": source_name,
+                "weights_sha256": static.sha256,
+                "licence": static.licence,
+                **(static.notes or {}),
+                "versions": {"tokenizers": version("tokenizers")},
+            },
+        )
+        return Embedder(Bundle(target, manifest, contents[TABLE], tokenizer_bytes), threads=1), contents
+
+    reference, _ = in_memory("fp32")
+    embedder, contents = in_memory(precision)
+    source = Path(source_name)
+    return _finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+
+
+def _finish(
+    source: Path,
+    target: Path,
+    contents: dict[str, bytes],
+    embedders: tuple[Embedder, Embedder],
+    precision: str,
+    floor: float | None,
+    overwrite: bool,
+    progress: Callable[[str], None],
+) -> Manifest:
+    """Measure a bundle beside its float form, and write it where it is faithful enough.
+
+    embedders: the float form, and the one whose contents are to be written
+    """
+    reference, embedder = embedders
     progress("measuring fidelity, retrieval and speed")
     frames = _learn_codes(embedder)
     receipt = {**_receipt(reference, embedder), "binary_codes": frames}
@@ -124,6 +234,23 @@ def export_model(
     progress(f"writing {target}")
     write_bundle(target, manifest, contents, overwrite=overwrite)
     return manifest
+
+
+def _read(
+    source: Path,
+    source_name: str | None,
+    max_tokens: int | None,
+    prompts: Mapping[str, str] | None,
+    adapter: str | os.PathLike[str] | None,
+    task: str | None,
+) -> Checkpoint:
+    """The checkpoint with what the caller says about it."""
+    names = () if source_name is None else (source_name,)
+    checkpoint = read_checkpoint(source, adapter=None if adapter is None else Path(adapter), task=task, names=names)
+    given = {role: check_text(text, f"the prompt of {role!r}") for role, text in (prompts or {}).items()}
+    own = {**checkpoint.prompts, **task_prompts(checkpoint)}
+    limit = checkpoint.max_tokens if max_tokens is None else check_count(max_tokens, "max_tokens", 3, 2**20)
+    return replace(checkpoint, prompts={**own, **with_roles(given)}, max_tokens=limit)
 
 
 def _check_options(precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None) -> None:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from edge_embed_quantize.linear import Int8Linear, RowActivation
 from edge_embed_quantize.table import CompactTable
+from edge_embed_runtime.bundle import MAX_FILE_BYTES
+from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
@@ -18,8 +20,13 @@ IR_VERSION = 10
 OPSET = 21  # the first with QuantizeLinear in blocks, here one block per row
 MICROSOFT_OPSET = 1
 
+# Bytes of weights that a file holds beside the graph itself, which has a few hundred kilobytes: protobuf ends at 2 GiB.
+LARGEST = MAX_FILE_BYTES - 2**24
+# Where the weights of a model are kept apart, smaller ones stay in the graph all the same.
+APART_BYTES = 2**16
+
 # onnx.TensorProto's numbers of types, for Cast
-FLOAT, INT8, INT32 = 1, 3, 6
+FLOAT, INT8, INT32, INT64 = 1, 3, 6, 7
 
 
 Planes = Sequence[tuple[int, NDArray[np.uint8]]]
@@ -31,12 +38,12 @@ class Graph:
     def __init__(self) -> None:
         self._onnx = require("onnx", "export")
         self._nodes: list[Any] = []
-        self._initializers: dict[str, Any] = {}
+        self._initializers: dict[str, NDArray[Any]] = {}
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
         """Store an initializer once under its name."""
         if name not in self._initializers:
-            self._initializers[name] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self._initializers[name] = np.ascontiguousarray(array)
         return name
 
     def scalar(self, value: float, dtype: str = "float32") -> str:
@@ -46,10 +53,19 @@ class Graph:
         """An int64 vector: a shape, axes, starts or ends."""
         return self.constant("shape:" + ",".join(map(str, dims)), np.array(dims, np.int64))
 
-    def op(self, op_type: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
-        """Append a node with one output and return the output's name."""
+    def op(
+        self,
+        op_type: str,
+        *inputs: str,
+        name: str | None = None,
+        domain: str = "",
+        also: Sequence[str] = (),
+        **attributes: Any,
+    ) -> str:
+        """Append a node and return the name of its first output; `also` names those that follow."""
         output = name or f"{op_type}_{len(self._nodes)}"
-        node = self._onnx.helper.make_node(op_type, list(inputs), [output], name=output, domain=domain, **attributes)
+        outputs = [output, *also]
+        node = self._onnx.helper.make_node(op_type, list(inputs), outputs, name=output, domain=domain, **attributes)
         self._nodes.append(node)
         return output
 
@@ -72,20 +88,25 @@ class Graph:
         zero_points = self.op("Expand", zero_point, self.op("Shape", row))
         return self.op("QuantizeLinear", x, row, zero_points, axis=1, block_size=len(layer.weight)), row
 
-    def int8_matmul(self, codes: str, row: str | None, layer: Int8Linear, name: str) -> str:
-        """The product of quantized activations with an int8 weight, back in float32, with its bias."""
+    def int8_matmul(self, codes: str, row: str | None, layer: Int8Linear, name: str, use: int = 0) -> str:
+        """The product of quantized activations with an int8 weight, back in float32, with its bias.
+
+        use: which of several products with this weight it is
+        """
         activation = layer.activation
         scale = 1.0 if isinstance(activation, RowActivation) else activation.scale
         inputs = [
             codes,
-            self.int8_weight(layer, name),
+            self.int8_weight(layer, name) if use == 0 else self.int8_copy(layer, name, use),
             self.scalar(scale),
             self.constant(f"{name}.scale", layer.weight_scale),
             self.scalar(activation.zero_point, "uint8"),
+            # one for each product: onnxruntime before 1.30 turns weights to uint8 only where there is such a tensor
+            self.constant(f"{name}.zero_point{f'.{use}' if use else ''}", np.zeros(1, np.int8)),
         ]
         bias = None if layer.bias is None else self.constant(f"{name}.bias", layer.bias)
         if row is None and bias is not None:
-            inputs += ["", bias]  # the empty name: weights have no zero point
+            inputs.append(bias)
         y = self.op("MatMulIntegerToFloat", *inputs, domain="com.microsoft")
         if row is not None:
             y = self.op("Mul", y, row)
@@ -102,6 +123,14 @@ class Graph:
         codes = self.op("Reshape", codes, self.shape(groups, n // groups, m))
         multipliers = self.constant(f"{name}.multipliers", layer.stored.multipliers[:, None, :])
         return self.op("Reshape", self.op("Mul", codes, multipliers), self.shape(n, m))
+
+    def int8_copy(self, layer: Int8Linear, name: str, use: int) -> str:
+        """The weight once more: onnxruntime turns it to uint8 for some CPUs, and fails at one that two products read.
+
+        It is stored once; what makes the copy, when a model is loaded, differs from use to use, or it would be undone.
+        """
+        ones = np.ones((1, layer.weight.shape[1]), np.int8)
+        return self.op("Mul", self.int8_weight(layer, name), self.constant(f"{name}.use.{use}", ones))
 
     def unpack(self, name: str, planes: Planes, bits: int, ids: str | None = None) -> str:
         """Codes of a few bits, packed by `table.pack`, as int8 around 0; with `ids` only those rows."""
@@ -138,16 +167,40 @@ class Graph:
         scale = self.op("Gather", self.constant("embedding.scale", table.scale), place)
         return self.op("Mul", rows, self.op("Cast", scale, to=FLOAT))
 
-    def model(self, outputs: dict[str, list[str | int] | None], producer: str) -> "onnx.ModelProto":
-        """The finished model: inputs `input_ids` and `attention_mask` (int64 [batch, sequence]), float outputs."""
+    def _tensor(self, name: str, array: NDArray[Any], apart: dict[str, NDArray[Any]]) -> Any:
+        if name not in apart:
+            return self._onnx.numpy_helper.from_array(array, name)
+        # a reference to a file that is never opened, because sessions are given the weight by its name
+        kind = self._onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor = self._onnx.TensorProto(name=name, dims=array.shape, data_type=kind, data_location=1)
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", "given"
+        return tensor
+
+    def model(
+        self,
+        outputs: dict[str, list[str | int] | None],
+        producer: str,
+        apart: dict[str, NDArray[Any]] | None = None,
+    ) -> "onnx.ModelProto":
+        """The finished model: inputs `input_ids` and `attention_mask` (int64 [batch, sequence]), float outputs.
+
+        apart: where a file could not hold the model, takes its large weights by their names (see large.py)
+        """
         onnx = self._onnx
+        size = sum(array.nbytes for array in self._initializers.values())
+        if size > LARGEST and apart is None:
+            raise ExportError(f"the model has {size / 2**30:.1f} GiB of weights; a bundle holds at most 2")
+        for name, array in self._initializers.items():
+            if apart is not None and size > LARGEST and array.nbytes >= APART_BYTES:
+                apart[name] = array
         tensor = onnx.helper.make_tensor_value_info
         graph = onnx.helper.make_graph(
             self._nodes,
             "edge_embed",
             [tensor(name, onnx.TensorProto.INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask")],
             [tensor(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-            list(self._initializers.values()),
+            [self._tensor(name, array, apart or {}) for name, array in self._initializers.items()],
         )
         opsets = [
             onnx.helper.make_opsetid("", OPSET),

@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
-from edge_embed_export.transformer import Spec, Weights, build, sites
+from edge_embed_export.large import float_session
+from edge_embed_export.spec import Spec, Weights, sites
+from edge_embed_export.transformer import build
 from edge_embed_quantize.calibrate import (
     Feed,
     Range,
@@ -31,13 +34,17 @@ from edge_embed_quantize.calibrate import (
 from edge_embed_quantize.linear import Int4Storage, Int8Linear
 from edge_embed_quantize.rounding import Wide, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
-from edge_embed_runtime.embedder import batches, make_session, pad
+from edge_embed_runtime.embedder import batches, pad
 from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_runtime.session import make_session
 from edge_embed_runtime.tokenizer import Tokenizer
 
 # SmoothQuant strengths without a search: values after a norm have outlier channels, the context of attention has few.
 NORM_SMOOTHING = 0.75
 CONTEXT_SMOOTHING = 0.5
+# In pre-norm models a token, often the first, can have activations hundreds of times as large as the others'. Where
+# one has this many times those of the median token, every row gets a scale of its own.
+LARGEST_PEAK = 8.0
 # Feed-forward channels that may be added for outliers: 1 % more work in two of six products.
 EXTRA_CHANNELS = 16
 # What the search tries at every site.
@@ -77,10 +84,12 @@ class Quantized:
         table = "int8, one scale per row"
         if self.table is not None:
             table = f"int8 for {len(self.table.frequent)} frequent tokens, {self.table.bits} bits for the others"
+        rows = sum(recipe.activation == "row" for recipe in self.recipes.values())
         return {
             "weights": f"int8, one scale per output channel{', stored in 4 bits' * stored}",
             "rounding": "GPTQ on the exporter's calibration texts",
-            "activations": "uint8, static scales",
+            "activations": "uint8, static scales"
+            + f", at {rows} of {len(self.recipes)} values one per row" * bool(rows),
             "embedding_table": table,
             "recipes": {name: asdict(recipe) for name, recipe in self.recipes.items()},
         }
@@ -106,7 +115,7 @@ class Quantizer:
         self._spec, self._weights, self._tokenizer = spec, weights, tokenizer
         self._sites: list[Site] = sites(spec, weights)
         self._rows = [tokenizer.encode(text) for text in calibration_texts("calibration")]
-        self._session = make_session(build(spec, weights, observe=True).SerializeToString(), threads=1)
+        self._session = float_session(spec, weights, observe=True)
         self._ranges: dict[str, Range] = ranges(self._observe([site.name for site in self._sites]))
         # what the search has computed before, by site and recipe
         self._products: dict[tuple[str, Recipe], Wide] = {}
@@ -125,22 +134,31 @@ class Quantizer:
         """How each site is quantized without a search."""
         recipes = {}
         for site in self._sites:
-            if site.split is not None:
-                recipes[site.name] = Recipe(extra=EXTRA_CHANNELS)
-            elif site.producer is None:  # a pooled vector, or an activation function that cannot be split
-                recipes[site.name] = Recipe("row")
-            else:
-                context = site.scalable and self._spec.norm == "post"
-                recipes[site.name] = Recipe(smooth=CONTEXT_SMOOTHING if context else NORM_SMOOTHING)
+            recipes[site.name] = self._default_recipe(site)
         return recipes
+
+    def _default_recipe(self, site: Site) -> Recipe:
+        post = self._spec.norm == "post"
+        if site.name.endswith(".out.input"):  # the context of attention: the graph has no form for scales per row here
+            strength = CONTEXT_SMOOTHING if post else NORM_SMOOTHING
+            return Recipe(smooth=None if site.producer is None else strength)
+        uneven = not post and self._ranges[site.name].peak > LARGEST_PEAK
+        if site.split is not None and not uneven:
+            return Recipe(extra=EXTRA_CHANNELS)
+        if site.producer is None:  # a pooled vector, an activation function that cannot be split, a shared layer
+            return Recipe("row")
+        if not site.shiftable:  # a product of two layers
+            return Recipe("row", CONTEXT_SMOOTHING)
+        return Recipe("row" if uneven else "static", NORM_SMOOTHING)
 
     def search(self, progress: Callable[[str], None]) -> dict[str, Recipe]:
         """The recipes with the highest mean cosine to the float model over the calibration texts, site by site."""
-        expected = self._vectors(build(self._spec, self._weights))
+        expected = self._vectors(float_session(self._spec, self._weights))
 
         def cosine(recipes: Mapping[str, Recipe]) -> float:
             tried = self.quantize(recipes)
-            return float((self._vectors(build(self._spec, tried.weights, tried.layers)) * expected).sum(axis=1).mean())
+            model = build(self._spec, tried.weights, tried.layers).SerializeToString()
+            return float((self._vectors(make_session(model, threads=1)) * expected).sum(axis=1).mean())
 
         start = self.default_recipes()
         choices = {}
@@ -150,8 +168,7 @@ class Quantizer:
                 choices[name] = [replace(recipe, smooth=strength) for strength in strengths]
         return search(start, choices, cosine, progress)
 
-    def _vectors(self, model: Any) -> NDArray[np.float32]:
-        session = make_session(model.SerializeToString(), threads=1)
+    def _vectors(self, session: InferenceSession) -> NDArray[np.float32]:
         return np.vstack([session.run(None, feed)[0] for feed in self._feeds()])
 
     def quantize(self, recipes: Mapping[str, Recipe], *, table: str = "int8", int4: bool = False) -> Quantized:
@@ -185,9 +202,10 @@ class Quantizer:
     def _compact_table(self, bits: int) -> CompactTable | None:
         if bits == 8:
             return None
-        if self._spec.hidden % 8:
+        width = self._weights["embedding.word"].shape[1]
+        if width % 8:
             raise ExportError(
-                f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {self._spec.hidden}; "
+                f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {width}; "
                 "table int8 has no such limit"
             )
         seen = Counter(int(token) for row in self._rows for token in row)

@@ -46,6 +46,7 @@ class Site:
 
     producer: the norm or linear layer that gives the value; its bias takes an offset
     scalable: nothing but `readers` reads the value, so the producer can take a scale as well
+    shiftable: the producer can take an offset; not where its output is multiplied by something else on the way here
     residual: the linear layer whose output is added to this value; its bias gives an offset back
     split:    the linear layer before an activation function whose output this value is
     """
@@ -54,6 +55,7 @@ class Site:
     readers: tuple[str, ...]
     producer: str | None = None
     scalable: bool = False
+    shiftable: bool = True
     residual: str | None = None
     split: str | None = None
 
@@ -82,10 +84,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Range:
-    """Lowest and highest value per channel [n] over the calibration texts."""
+    """Lowest and highest value per channel [n] over the calibration texts.
+
+    peak: the largest magnitude in any row, in times of the median row's largest
+    """
 
     low: Array
     high: Array
+    peak: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -109,25 +115,34 @@ class Input:
 def observe(run: Run, outputs: Sequence[str], feeds: Iterable[Feed]) -> Iterator[dict[str, Array]]:
     """Values of the model by name, [tokens, n], a batch at a time; padding left out.
 
-    Values have shape [sequence * batch, n] or, after pooling, [batch, n]; feeds hold an `attention_mask`
-    [batch, sequence].
+    Values have shape [k * sequence * batch, n], k > 1 where layers share weights, or, after pooling, [batch, n]; feeds
+    hold an `attention_mask` [batch, sequence].
     """
     for feed in feeds:
         real = feed["attention_mask"].T.ravel().astype(bool)
         values = run(outputs, feed)
-        yield {n: value[real] if len(value) == len(real) else value for n, value in zip(outputs, values, strict=True)}
+        yield {
+            n: value[np.tile(real, len(value) // len(real))] if len(value) >= len(real) else value
+            for n, value in zip(outputs, values, strict=True)
+        }
 
 
 def ranges(values: Iterable[Mapping[str, Array]]) -> dict[str, Range]:
     """The range of every channel over batches of values [tokens, n]."""
-    found: dict[str, Range] = {}
+    lows: dict[str, Array] = {}
+    highs: dict[str, Array] = {}
+    largest: dict[str, list[Array]] = {}
     for batch in values:
         for name, rows in batch.items():
             low, high = rows.min(axis=0), rows.max(axis=0)
-            if name in found:
-                low, high = np.minimum(low, found[name].low), np.maximum(high, found[name].high)
-            found[name] = Range(low, high)
-    return found
+            lows[name] = np.minimum(low, lows.get(name, low))
+            highs[name] = np.maximum(high, highs.get(name, high))
+            largest.setdefault(name, []).append(np.abs(rows).max(axis=1))
+    peaks = {name: np.concatenate(found) for name, found in largest.items()}
+    return {
+        name: Range(lows[name], highs[name], float(peak.max() / max(float(np.median(peak)), 1e-12)))
+        for name, peak in peaks.items()
+    }
 
 
 def grams(values: Iterable[Mapping[str, Array]], inputs: Mapping[str, Input]) -> dict[str, Wide]:
@@ -169,7 +184,7 @@ def _is_layer(name: str) -> bool:
 def _shift_and_smooth(weights: dict[str, Any], site: Site, recipe: Recipe, low: Any, high: Any) -> Input:
     offset, factor = np.zeros_like(low), np.ones_like(low)
     biased = [name for name in (*site.readers, site.producer, site.residual) if name is not None]
-    if site.producer is not None and all(f"{name}.bias" in weights for name in biased):
+    if site.producer is not None and site.shiftable and all(f"{name}.bias" in weights for name in biased):
         offset = (low + high) / 2
         weights[f"{site.producer}.bias"] -= offset
         for reader in site.readers:
@@ -213,12 +228,11 @@ def _split(weights: dict[str, Any], site: Site, recipe: Recipe, low: Any, high: 
     unused = recipe.extra - len(channels)
     channels, steps = np.append(channels, [0] * unused).astype(int), np.append(steps, [0.0] * unused)
     into, out_of = weights[f"{site.split}.weight"], weights[f"{reader}.weight"]
+    bias = weights.get(f"{site.split}.bias", np.zeros(into.shape[1]))
     continued = out_of[channels]
     continued[recipe.extra - unused :] = 0
     weights[f"{site.split}.weight"] = np.hstack([into, into[:, channels]])
-    weights[f"{site.split}.bias"] = np.append(
-        weights[f"{site.split}.bias"], weights[f"{site.split}.bias"][channels] - steps
-    )
+    weights[f"{site.split}.bias"] = np.append(bias, bias[channels] - steps)
     weights[f"{reader}.weight"] = np.vstack([out_of, continued])
     source = np.append(np.arange(len(high)), channels)
     offset = np.append(np.zeros(len(high)), steps).astype(np.float32)

@@ -15,8 +15,8 @@ import numpy as np
 from edge_embed_runtime.codes import Ids, Words
 
 BLOCK = 256
-# Blocks that are read at once: 0.8 MB at 384 dimensions.
-READ = 64
+# Blocks that are read at once: 0.2 MB at 384 dimensions.
+READ = 16
 
 # The ids [n], ascending, and words [n, ceil(dim / 64)] of a block, made of rows of `vec` that are whole.
 Derive = Callable[[int], tuple[Ids, Words]]

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from io import BufferedReader
@@ -18,8 +16,12 @@ from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, Inp
 SCHEMA = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+TABLE = "table.safetensors"
 TOKENIZER = "tokenizer.json"
+# What a bundle holds besides its manifest: a model for onnxruntime, or a static model's table of token vectors.
 PAYLOAD = (MODEL, TOKENIZER)
+STATIC_PAYLOAD = (TABLE, TOKENIZER)
+PAYLOADS = (PAYLOAD, STATIC_PAYLOAD)
 ROLES = ("query", "document")
 
 # A manifest is a few kilobytes; protobuf, and so ONNX, ends at 2 GiB.
@@ -64,6 +66,16 @@ class Manifest:
     golden: list[Golden] = field(default_factory=list)
     receipt: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_file(self) -> str:
+        """The name of the file with the weights: MODEL, or TABLE of a static bundle."""
+        return next(name for name in self.files if name != TOKENIZER)
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a text's vector is the sum of its tokens' rows in a table (see static.py)."""
+        return self.model_file == TABLE
 
     @property
     def fingerprint(self) -> str:
@@ -123,8 +135,8 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleDamagedError(f"bundle {folder}: {', '.join(missing)} missing. Copy or export it again")
     if extra:
         raise BundleDamagedError(f"bundle {folder}: {', '.join(extra)} not part of it. Remove what is not part of it")
-    model = folder / MODEL
-    _verify(folder, MODEL, manifest.files[MODEL])
+    model = folder / manifest.model_file
+    _verify(folder, model.name, manifest.files[model.name])
     stamp = _stamp(model)
     tokenizer = _read_regular(folder / TOKENIZER, manifest.files[TOKENIZER].size)
     _verify(folder, TOKENIZER, manifest.files[TOKENIZER], tokenizer)
@@ -183,17 +195,18 @@ def _parse_manifest(path: Path) -> Manifest:
         raise BundleFormatError(f"{path} has schema version {schema!r}; this release reads {SCHEMA}")
     try:
         manifest = _manifest(content)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        unchanged = raw == manifest.to_json()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise BundleFormatError(f"{path} is not a valid manifest: {error!r}") from error
-    if raw != manifest.to_json():
+    if not unchanged:
         raise BundleDamagedError(f"{path} was changed after the export: its hash does not fit. Copy or export it again")
     return manifest
 
 
 def _manifest(content: Mapping[str, Any]) -> Manifest:
     files = {name: FileRecord(str(entry["sha256"]), int(entry["size"])) for name, entry in content["files"].items()}
-    if sorted(files) != sorted(PAYLOAD):
-        raise ValueError(f"files must be {PAYLOAD}, got {sorted(files)}")
+    if sorted(files) not in (sorted(payload) for payload in PAYLOADS):
+        raise ValueError(f"files must be {' or '.join(map(str, PAYLOADS))}, got {sorted(files)}")
     if any(not 0 < record.size <= MAX_FILE_BYTES for record in files.values()):
         raise ValueError("a file size is out of range")
     dim, max_tokens = int(content["dim"]), int(content["max_tokens"])
@@ -240,6 +253,9 @@ def write_bundle(
 
     Raises InputError when something is there already that may not be replaced, StorageError when the disk fails.
     """
+    import shutil
+    import tempfile
+
     target = Path(path).absolute()
     if target.exists() or target.is_symlink():
         _check_replaceable(target, overwrite)
@@ -275,7 +291,7 @@ def _check_replaceable(target: Path, overwrite: bool) -> None:
     is_bundle = (
         not target.is_symlink()
         and target.is_dir()
-        and sorted(entry.name for entry in os.scandir(target)) == sorted([MANIFEST, *PAYLOAD])
+        and sorted(entry.name for entry in os.scandir(target)) in (sorted([MANIFEST, *payload]) for payload in PAYLOADS)
     )
     if not is_bundle:
         raise InputError(f"{target} exists and is not a bundle; choose another path")

@@ -22,6 +22,8 @@ from edge_embed_runtime.errors import (
 APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
 # File systems take names of 255 bytes; SQLite's log and the lock beside the index add theirs.
 MAX_NAME_BYTES = 200
+# Of SQLite's own in each reader; the system caches the file. More, such as SQLite's 2,000, makes no search faster.
+READER_CACHE_KIB = 512
 # SQLite would replay a log that was left beside the damaged file into the copy.
 RESTORE = "restore it from a copy, after removing the files beside it that end in -wal and -shm"
 
@@ -152,6 +154,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         uri = f"file:{quote(os.fsencode(path))}?{option}"
         opened = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
         with _closed_on_error(opened) as db:
+            db.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             return db
 

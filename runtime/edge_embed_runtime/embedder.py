@@ -2,24 +2,28 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from edge_embed_runtime.budget import Profile, check_limit, choose_profile
 from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, read_bundle
 from edge_embed_runtime.checks import check_count, check_text
-from edge_embed_runtime.errors import BundleFormatError, EdgeEmbedError, GoldenError, InputError
+from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError, InputError
 from edge_embed_runtime.frame import Frame
-from edge_embed_runtime.machine import default_threads
+from edge_embed_runtime.machine import default_threads, give_way
+from edge_embed_runtime.mapped import weights_of
+from edge_embed_runtime.memory import give_back
+from edge_embed_runtime.modelcheck import check_model
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
+from edge_embed_runtime.verdict import recall
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.static import StaticModel
+
     Vectors = NDArray[np.float32]
 
 # Padded tokens in one run of the model. More is slower, because activations then leave the L2 cache: for MiniLM-L6
@@ -35,56 +39,6 @@ WINDOW = 1024
 MAX_THREADS = 1024
 # Golden vectors of another CPU agree to about 0.9997; a kernel that saturates gives 0.995.
 GOLDEN_COSINE = 0.999
-# An ONNX model of one product, uint8 x [m, 64] by int8 weights [64, 32] that are all 127 (the test of it makes it).
-PROBE_SHAPE = (64, 32)
-PROBE = (
-    b'\x08\n:\x8b\x11\n8\n\x01x\n\x01w\n\x03one\n\x03one\x12\x01y"\x14MatMulIntegerToFloat:\rcom.microsoft\x12\x05'
-    b'probe*\r\x10\x01"\x04\x00\x00\x80?B\x03one*\x8c\x10\x08@\x08 \x10\x03B\x01wJ\x80\x10%bZ\x14\n\x01x\x12\x0f\n\r'
-    b"\x08\x02\x12\t\n\x03\x12\x01m\n\x02\x08@b\x14\n\x01y\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01m\n\x02\x08 "
-    b"B\x04\n\x00\x10\x11B\x11\n\rcom.microsoft\x10\x01"
-) % (b"\x7f" * 64 * 32)
-
-
-def make_session(model: bytes | Path, threads: int, *, exact: bool = False) -> onnxruntime.InferenceSession:
-    """An onnxruntime session for small machines: no spinning threads, activations from an arena.
-
-    exact: turn int8 weights to uint8 (x86 only), so that products cannot saturate. Where they would that costs 15 % of
-           the speed, with VNNI it is 1.6 times slower and changes nothing. See `products_saturate`.
-
-    The arena does not shrink, but batches have a token budget, so it stops growing: with it a process needs less
-    memory than without (144 against 211 MB, mallocs of many sizes fragment the heap) and is a sixth faster.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.enable_mem_pattern = False
-    level = onnxruntime.GraphOptimizationLevel
-    # the graph is written in its final form; fusions beyond this level find nothing
-    options.graph_optimization_level = level.ORT_ENABLE_BASIC
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if exact:  # onnxruntime heeds the entry at this level only
-        options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    # a model given as bytes would read external data from the working directory
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    source = str(model) if isinstance(model, Path) else model
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
-@cache
-def products_saturate() -> bool:
-    """Whether uint8 x int8 products come out too small on this CPU. Measured once per process, in about 2 ms.
-
-    x86 CPUs with AVX2 or AVX-512 and without VNNI add pairs of products in 16 bits, where 255 * 127 + 255 * 127 does
-    not fit. The probe has the operator, the prepacked weights and the session of a real model, and so its kernel.
-    """
-    inner, outer = PROBE_SHAPE
-    try:
-        (products,) = make_session(PROBE, threads=1).run(None, {"x": np.full((4, inner), 255, np.uint8)})
-    except Exception as error:
-        raise EdgeEmbedError(f"onnxruntime {onnxruntime.__version__} cannot multiply int8 matrices: {error}") from error
-    return not np.array_equal(products, np.full((4, outer), inner * 255 * 127))
 
 
 def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
@@ -135,10 +89,18 @@ class Embedder:
     threads:      cores to use; None means all that affinity and the cgroup allow. Batches run side by side, each on
                   one core, so one text alone uses one
     truncate_dim: keep only the first numbers of each vector, L2-normalised again (see `Manifest.truncate_dims`)
+    exact:        load this form of the model and no other (see `session.make_session`); None means what this CPU needs
+    max_rss_mb:   megabytes (1,000,000 bytes) that the resident set of the process is not to exceed, whatever is
+                  embedded; what the program itself allocates later is not counted. Smaller batches, fewer threads and
+                  weights that are not prepacked are tried. Raises MemoryBudgetError where that is not enough
+    background:   give way to everything else that wants the CPU: one thread of the lowest priority (Linux; elsewhere
+                  just one thread)
+
+    Where `edge-embed doctor --tune` has left a verdict of this machine, it answers for None of `threads` and `exact`.
 
     A text has one vector: the same bits alone, in any batch, at any padding and number of threads on one machine.
-    `exact` says which form of the model this CPU needed (see `make_session`), `golden_cosine` how near the vectors of
-    the golden texts are to those of the machine that made the bundle.
+    `exact` says which form of the model this CPU needed, `golden_cosine` how near the vectors of the golden texts are
+    to those of the machine that made the bundle.
 
     Raises BundleError when the bundle cannot be used on this machine.
     """
@@ -149,7 +111,15 @@ class Embedder:
         *,
         threads: int | None = None,
         truncate_dim: int | None = None,
+        exact: bool | None = None,
+        max_rss_mb: float | None = None,
+        background: bool = False,
     ) -> None:
+        limit = check_limit(max_rss_mb)
+        if background and threads not in (None, 1):
+            raise InputError(f"threads is {threads!r}; background means one thread")
+        self.background: bool = background
+        threads = 1 if background else threads
         self.threads: int = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
         loaded = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self.manifest: Manifest = loaded.manifest
@@ -158,11 +128,34 @@ class Embedder:
         self._dim: int = dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, dim)
         self._process: int = os.getpid()
         self.tokenizer: Tokenizer = Tokenizer(loaded.tokenizer, self.manifest.max_tokens)
-        saturate = products_saturate()
-        for exact in (saturate, not saturate):
-            self.exact: bool = exact
-            self._session: onnxruntime.InferenceSession = _load(loaded, exact=exact)
+        self._static: StaticModel | None = None
+        if self.manifest.is_static:
+            from edge_embed_runtime import static
+
+            self._static = static.StaticModel(loaded, self.tokenizer)
+            self.exact: bool = False
+            self._peak: int = 0  # little memory beside the table, whatever the limit
             self.golden_cosine: float = self._measure_golden()
+            if self.golden_cosine < GOLDEN_COSINE:
+                raise GoldenError(
+                    f"bundle {self.path}: this machine does not reproduce the golden vectors: "
+                    f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}"
+                )
+            return
+        import onnxruntime  # static bundles do without
+
+        from edge_embed_runtime import session
+
+        tuned = recall(self.manifest.fingerprint, onnxruntime.__version__) if exact is None else None
+        if tuned is not None and tuned.threads is not None and threads is None:
+            self.threads = min(self.threads, tuned.threads)
+        first = exact if exact is not None else session.products_saturate() if tuned is None else tuned.exact
+        give_back()  # what importing took is not there when loading takes most
+        for form in (first, not first) if exact is None else (first,):
+            self.exact = form
+            self._choose_profile(loaded, limit)
+            self._session = session.load_session(loaded, exact=form, prepacked=self._profile.prepacked)
+            self.golden_cosine = self._measure_golden()
             if self.golden_cosine >= GOLDEN_COSINE:
                 break
         else:
@@ -171,11 +164,28 @@ class Embedder:
                 f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}. "
                 f"onnxruntime {onnxruntime.__version__} may not support this CPU"
             )
+        give_back()
+
+    def _choose_profile(self, bundle: Bundle, limit: int | None) -> None:
+        """Threads and batches, and what the process will take with them."""
+        self._profile: Profile = Profile(self.threads, BATCH_TOKENS)
+        self._peak = 0
+        check_model(bundle.model, f"bundle {bundle.path}: the model")
+        if limit is not None:
+            weights = weights_of(bundle.model)
+            prediction = choose_profile(limit, weights, self.manifest, self.exact, self.threads, BATCH_TOKENS)
+            self._profile, self._peak = prediction.profile, prediction.total
+            self.threads = self._profile.threads
 
     @property
     def dim(self) -> int:
         """Numbers in a vector."""
         return self._dim
+
+    @property
+    def predicted_peak(self) -> int:
+        """Bytes that the process was predicted to take at most, or 0 without `max_rss_mb`."""
+        return self._peak
 
     @property
     def max_tokens(self) -> int:
@@ -214,20 +224,24 @@ class Embedder:
         texts: Sequence[str],
         *,
         role: str | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         show_progress: bool = False,
     ) -> "Vectors":
         """Embed n texts: float32 [n, dim], each row of length 1, in the order of the texts.
 
         role:          whose prompt is put before each text ("query", "document", ...); None means no prompt
-        batch_tokens:  padded tokens in the model at a time: bounds the memory, does not change the vectors
+        batch_tokens:  padded tokens in the model at a time: bounds the memory, does not change the vectors. None means
+                       512, or fewer under `max_rss_mb`
         show_progress: a bar on stderr, where that is a terminal
 
         The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts.
         """
         if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
             raise InputError(f"encode takes a list of texts, got {type(texts).__name__}: write encode([text])")
-        batch_tokens = check_count(batch_tokens, "batch_tokens", 1)
+        most = BATCH_TOKENS if self._static is not None else self._profile.batch_tokens
+        batch_tokens = most if batch_tokens is None else check_count(batch_tokens, "batch_tokens", 1)
+        if self._peak:
+            batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
             raise InputError(f"role is {role!r}, expected one of {sorted(self.prompts)}")
         if os.getpid() != self._process:
@@ -240,6 +254,11 @@ class Embedder:
         vectors = np.empty((len(texts), self.dim), np.float32)
         with progress_bar(len(texts), show_progress) as advance:
             for start in range(0, len(texts), WINDOW):
+                if self._static is not None:
+                    window = [prompt + text for text in texts[start : start + WINDOW]]
+                    vectors[start : start + len(window)] = self._static.encode(window, self.dim)
+                    advance(len(window))
+                    continue
                 ids = [self.tokenizer.encode(prompt + text) for text in texts[start : start + WINDOW]]
                 for batch, found in self._run_all(ids, batch_tokens):
                     vectors[[start + i for i in batch]] = found
@@ -255,23 +274,38 @@ class Embedder:
         share = -(-sum(lengths) // self.threads)
         fair = max(batch_tokens // self.threads, LEAST_RUN_TOKENS)  # together they need the memory of one batch
         runs = list(batches(lengths, min(batch_tokens, share, fair)))
-        if self.threads == 1 or len(runs) < 2:
+        if not self.background and (self.threads == 1 or len(runs) < 2):
             for batch in runs:
                 yield batch, self._run([ids[i] for i in batch])
             return
-        with ThreadPoolExecutor(min(self.threads, len(runs)), "edge_embed") as pool:
+        from concurrent.futures import ThreadPoolExecutor  # a query needs none of it
+
+        with ThreadPoolExecutor(
+            min(self.threads, len(runs)), "edge_embed", initializer=give_way if self.background else None
+        ) as pool:
             try:
                 yield from zip(runs, pool.map(lambda batch: self._run([ids[i] for i in batch]), runs), strict=True)
             finally:
                 pool.shutdown(cancel_futures=True)
 
     def _run(self, rows: list[TokenIds]) -> "Vectors":
+        from edge_embed_runtime import deadline
+
         feed = pad(rows)
         try:
-            (output,) = self._session.run(None, feed)
+            (output,) = deadline.run(self._session, feed)
         except Exception as error:
             shape = feed["input_ids"].shape
-            raise EdgeEmbedError(f"bundle {self.path}: the model failed on {shape} tokens: {error}") from error
+            kind = DeadlineError if isinstance(error, DeadlineError) else EdgeEmbedError
+            raise kind(f"bundle {self.path}: the model failed on {shape} tokens: {error}") from error
+        # a model that is damaged or was made to harm may give anything
+        expected = np.dtype(np.float32), (len(rows), self.manifest.dim)
+        if (output.dtype, output.shape) != expected or not np.isfinite(output).all():
+            finite = "some not finite, " if (output.dtype, output.shape) == expected else ""
+            raise EdgeEmbedError(
+                f"bundle {self.path}: the model gave {output.dtype} numbers {output.shape}, {finite}for {len(rows)} "
+                f"texts, expected finite float32 {expected[1]}. Export it again"
+            )
         vectors: Vectors = output[:, : self.dim]
         if self.dim < self.manifest.dim:
             vectors = _normalize(vectors)
@@ -283,30 +317,15 @@ class Embedder:
         if not golden:
             return 1.0
         expected = _normalize(np.array([g.vector[: self.dim] for g in golden], np.float32))
-        return float((self.encode([g.text for g in golden]) * expected).sum(axis=1).min())
+        # one by one: together they would need more memory than the query that most processes start with
+        if self._static is not None:
+            found = [self._static.encode([g.text], self.dim) for g in golden]
+        else:
+            found = [self._run([self.tokenizer.encode(g.text)]) for g in golden]
+        return float((np.concatenate(found) * expected).sum(axis=1).min())
 
 
 def _normalize(vectors: "Vectors") -> "Vectors":
     """Rows [n, d] brought to length 1."""
     normalized: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return normalized
-
-
-def _load(bundle: Bundle, *, exact: bool) -> onnxruntime.InferenceSession:
-    try:
-        session = make_session(bundle.model, threads=1, exact=exact)
-        bundle.check_unchanged()
-    except EdgeEmbedError:
-        raise
-    except Exception as error:
-        raise BundleFormatError(
-            f"bundle {bundle.path}: onnxruntime {onnxruntime.__version__} cannot load the model: {error}"
-        ) from error
-    inputs = sorted(value.name for value in session.get_inputs())
-    shapes = [value.shape for value in session.get_outputs()]
-    if inputs != ["attention_mask", "input_ids"] or [s[-1:] for s in shapes] != [[bundle.manifest.dim]]:
-        raise BundleFormatError(
-            f"bundle {bundle.path}: the model takes {inputs} and gives {shapes}, "
-            f"which is not an encoder of dim {bundle.manifest.dim}"
-        )
-    return session

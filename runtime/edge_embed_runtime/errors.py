@@ -1,6 +1,7 @@
 """Every error that edge_embed raises on purpose.
 
 EdgeEmbedError
+├── MemoryBudgetError     max_rss_mb cannot be kept; the message says what can
 ├── InputError            a text, key, number or option that cannot be used (also a ValueError)
 │   ├── DocumentError     a document that cannot be stored: empty text, bad key, metadata that is not JSON
 │   ├── DuplicateKeyError a key that is already there, or twice in one call
@@ -9,6 +10,7 @@ EdgeEmbedError
 ├── BundleError           a bundle that cannot be used
 │   ├── BundleFormatError not a bundle, or a bundle of another schema version
 │   ├── BundleDamagedError a file that is missing, extra, a link, or not what the manifest says
+│   ├── DeadlineError     its model takes longer than any model for such machines does
 │   └── GoldenError       this machine does not reproduce the bundle's golden vectors
 ├── IndexFileError        an index file that cannot be used
 │   ├── IndexFormatError  not an edge_embed index, empty, or of another schema version
@@ -33,6 +35,10 @@ class EdgeEmbedError(Exception):
 
 class InputError(EdgeEmbedError, ValueError):
     """A text, key, number or option that cannot be used."""
+
+
+class MemoryBudgetError(EdgeEmbedError):
+    """A limit of memory that cannot be kept. The message says what the least is, and where it goes."""
 
 
 class DocumentError(InputError):
@@ -61,6 +67,10 @@ class BundleFormatError(BundleError):
 
 class BundleDamagedError(BundleError):
     """A file of the bundle is missing, extra, a link, or differs from what the manifest says."""
+
+
+class DeadlineError(BundleError):
+    """Loading the model, or one batch of texts, took longer than any model for such machines does."""
 
 
 class GoldenError(BundleError):

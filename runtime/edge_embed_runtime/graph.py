@@ -20,7 +20,7 @@ import numpy as np
 
 from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.codes import BinaryCodes, Places, Words
-from edge_embed_runtime.errors import IndexFileError, StorageError
+from edge_embed_runtime.errors import IndexFileError, MissingExtraError, StorageError
 from edge_embed_runtime.machine import cpu_model
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.store import Store
@@ -150,14 +150,27 @@ class Graph:
         return places
 
 
-def _usearch(bits: int) -> Any:
-    """An empty usearch index. Importing usearch takes 15 MB and 0.05 s, which most searches do without."""
-    from usearch.index import Index, MetricKind, ScalarKind
+def require_usearch() -> Any:
+    """The package usearch. Importing it takes 15 MB and 0.05 s, which most searches do without.
 
-    return Index(
+    Raises MissingExtraError where it is not there: a lean install leaves it out.
+    """
+    try:
+        import usearch.index
+    except ImportError as error:
+        raise MissingExtraError(
+            f"a graph needs the package usearch, which is not installed ({error}): pip install usearch"
+        ) from error
+    return usearch
+
+
+def _usearch(bits: int) -> Any:
+    """An empty usearch index."""
+    module = require_usearch().index
+    return module.Index(
         ndim=bits,
-        metric=MetricKind.Hamming,
-        dtype=ScalarKind.B1,
+        metric=module.MetricKind.Hamming,
+        dtype=module.ScalarKind.B1,
         connectivity=CONNECTIVITY,
         expansion_add=EXPANSION,
         enable_key_lookups=False,
@@ -165,9 +178,7 @@ def _usearch(bits: int) -> Any:
 
 
 def _usearch_version() -> str:
-    import usearch
-
-    return str(usearch.__version__)
+    return str(require_usearch().__version__)
 
 
 def _check_memory(size: int) -> None:
@@ -194,8 +205,9 @@ def _temporary(index: Path) -> Path:
 def build(store: Store, threads: int, show_progress: bool) -> tuple[Graph, bytes]:
     """A graph of all binary codes of one committed state, and its bytes.
 
-    Raises IndexFileError where usearch cannot, for one where memory is too small.
+    Raises MissingExtraError without usearch, IndexFileError where it cannot, for one where memory is too small.
     """
+    require_usearch()
     try:
         _check_memory(MEMORY * store.blocks.count())
         with store.snapshot():
@@ -316,8 +328,12 @@ def load(store: Store, verdict: Verdict, codes: BinaryCodes) -> Graph:
     """Read a graph, once, and check it before usearch sees it. Raises UnusableError."""
     with _opened(store, verdict) as (file, origin, facts):
         _check_age(origin, store, _until(codes, origin.last), len(codes))
-        if origin.usearch != _usearch_version():
-            raise UnusableError(f"made by usearch {origin.usearch}, {_usearch_version()} is installed")
+        try:
+            installed = _usearch_version()
+        except MissingExtraError as error:
+            raise UnusableError(str(error)) from error
+        if origin.usearch != installed:
+            raise UnusableError(f"made by usearch {origin.usearch}, {installed} is installed")
         content = file.read(origin.size)
     sha256 = hashlib.sha256(facts)
     sha256.update(content)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edge_embed_runtime.budget import Room, check_limit
 from edge_embed_runtime.checks import check_count, check_path, check_text
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.database import check_header, locate, wal_bytes
@@ -28,14 +29,16 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
-from edge_embed_runtime.maintenance import Compaction, Repair, Report, compact, repair, verify_index
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.rebuild import GraphChoice, Rebuilt, rebuild
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
-from edge_embed_runtime.search import MAX_HITS, RECALL, Mode, Query, Searcher
+from edge_embed_runtime.search import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
 from edge_embed_runtime.store import Entry, Removed, Store
 from edge_embed_runtime.vectors import check_vectors
+
+if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.maintenance import Compaction, Repair, Report
+    from edge_embed_runtime.rebuild import GraphChoice, Rebuilt
 
 # Passages that are embedded before their int8 codes replace the float vectors.
 EMBED_SLICE = 1024
@@ -51,7 +54,14 @@ class Index:
     read is one committed state. Writing holds up neither searches of other processes nor those of other threads.
     """
 
-    def __init__(self, reader: Store, writer: Store | None, embedder: Embedder | None, lock: WriterLock | None) -> None:
+    def __init__(
+        self,
+        reader: Store,
+        writer: Store | None,
+        embedder: Embedder | None,
+        lock: WriterLock | None,
+        room: Room | None = None,
+    ) -> None:
         self._store = reader
         self._writer = writer
         self._embedder = embedder
@@ -59,7 +69,7 @@ class Index:
         # the order in which threads may take them: writing, then reading
         self._writing, self._reading = threading.RLock(), threading.RLock()
         self._process = os.getpid()
-        self._search = Searcher(reader)
+        self._search = Searcher(reader, room)
         self._closed = False
 
     @classmethod
@@ -72,6 +82,7 @@ class Index:
         timeout: float = 0.0,
         words: str | None = None,
         fields: Sequence[str] | None = None,
+        max_rss_mb: float | None = None,
     ) -> Self:
         """Open an index, made when missing, with the embedder that its vectors come from.
 
@@ -83,6 +94,11 @@ class Index:
                    (whole words) or "trigram" (three characters in a row, for languages without spaces)
         fields:    for a new index, metadata fields that `where` often asks for: each gets an index
 
+        max_rss_mb: megabytes that searching is not to bring the resident set of the process over. Where binary codes do
+                    not fit, they stay in the file, and searches read them: some 8 ms for each 100,000 passages. Give
+                    the same to the Embedder. What is added is held in memory until it is stored, and not counted.
+                    Raises MemoryBudgetError, now or in a search, where that is not enough either
+
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
         """
@@ -90,6 +106,8 @@ class Index:
             raise InputError(
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
             )
+        limit = check_limit(max_rss_mb)
+        room = None if limit is None else Room(limit, 0 if embedder is None else embedder.predicted_peak)
         path = locate(path, must_exist=read_only)
         facts = None
         if embedder is not None:
@@ -101,7 +119,7 @@ class Index:
                 fields=json.dumps(check_fields(fields or [])),
                 frame=embedder.frame.to_json(),
             )
-        return cls._open(path, embedder, facts, read_only, timeout, words, fields)
+        return cls._open(path, embedder, facts, read_only, timeout, words, fields, room)
 
     @classmethod
     def create(
@@ -134,7 +152,7 @@ class Index:
         path = locate(path, must_exist=False)
         if path.exists():
             raise InputError(f"{path} exists; Index.open opens it")
-        return cls._open(path, None, facts, False, timeout, None, None)
+        return cls._open(path, None, facts, False, timeout, None, None, None)
 
     @classmethod
     def _open(
@@ -146,6 +164,7 @@ class Index:
         timeout: float,
         words: str | None,
         fields: Sequence[str] | None,
+        room: Room | None,
     ) -> Self:
         if facts is None and not path.exists():
             raise IndexFileError(
@@ -166,7 +185,9 @@ class Index:
             reader = Store(path, read_only=True)
             stack.callback(reader.close)
             _check_facts(path, reader.facts, embedder, words, fields)
-            opened = cls(reader, writer, embedder, lock)
+            if room is not None:
+                room.for_codes(reader.blocks.count(), reader.dim)
+            opened = cls(reader, writer, embedder, lock, room)
             stack.pop_all()
         return opened
 
@@ -290,7 +311,8 @@ class Index:
             facts = self._store.facts
             how = f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
             raise InputError(f"{self.path} cannot embed the query: {how}, or search with mode='text'")
-        return Query(query, self._embedder.encode_query([query])[0]), mode
+        share = STATIC_TEXT_SHARE if self._embedder.manifest.is_static else TEXT_SHARE
+        return Query(query, self._embedder.encode_query([query])[0], share), mode
 
     @property
     def damaged(self) -> list[int]:
@@ -374,18 +396,20 @@ class Index:
                 self._forget(store.write([], existing))
         return len(existing)
 
-    def verify(self, *, show_progress: bool = False) -> Report:
+    def verify(self, *, show_progress: bool = False) -> "Report":
         """Read everything and say what is wrong; neither searches nor another process that writes are held up.
 
         Without an embedder: `edge_embed_runtime.maintenance.verify_index(path)`.
         """
+        from edge_embed_runtime.maintenance import verify_index
+
         with self._read() as store:
             path = store.path
         return verify_index(path, show_progress=show_progress)
 
     def repair(
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False
-    ) -> Repair:
+    ) -> "Repair":
         """Restore what the stored texts allow: look-up tables, the table of words, binary codes, and passages,
         embedded again.
 
@@ -396,6 +420,8 @@ class Index:
         Given vectors cannot be made again: without an embedder, documents with damaged ones are lost.
         Raises IndexDamagedError when rows cannot even be read: such a file has to be restored from a copy.
         """
+        from edge_embed_runtime.maintenance import repair
+
         with self._write() as store:
             write = None if self._embedder is None else self._store_texts
             try:
@@ -404,15 +430,17 @@ class Index:
                 with self._reading:
                     self._search.reset()
 
-    def compact(self) -> Compaction:
+    def compact(self) -> "Compaction":
         """Give the space of deleted documents back to the file system. Searches wait for it.
 
         Raises StorageError when there is too little free space for SQLite's copy; the index stays as it is.
         """
+        from edge_embed_runtime.maintenance import compact
+
         with self._write() as store, self._reading:
             return compact(store)
 
-    def rebuild(self, graph: GraphChoice = "auto", *, show_progress: bool = False) -> Rebuilt:
+    def rebuild(self, graph: "GraphChoice" = "auto", *, show_progress: bool = False) -> "Rebuilt":
         """Make anew what is derived from the stored texts and vectors: the frame in which binary codes are made,
         learned from what is stored now; these; the table of words; and a graph over the codes, in a file of its own.
 
@@ -424,6 +452,8 @@ class Index:
         an interruption loses nothing. Raises StorageError when the disk fails, IndexFileError when memory is too small
         for a graph; the index is whole then, and searches compare all codes.
         """
+        from edge_embed_runtime.rebuild import GraphChoice, rebuild
+
         if graph not in get_args(GraphChoice):
             raise InputError(f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}")
         with self._write() as store:

@@ -4,17 +4,64 @@ import math
 import os
 import platform
 import sys
+import threading
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
+
+# Instruction sets that decide which kernels there are for int8 products, as Linux names them.
+FEATURES = (
+    "sse4_1",
+    "avx",
+    "avx2",
+    "avx512f",
+    "avx_vnni",
+    "avx512_vnni",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
+# Of /proc/cpuinfo: the first few of many processors, all of a small board's, which names itself at the end.
+CPUINFO_BYTES = 16 * 1024
 
 
 def default_threads() -> int:
-    """Cores that this process may use: CPU affinity, cut by the cgroup's quota (version 2 or 1)."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        cores = os.cpu_count() or 1
+    """Cores that this process may use: those behind the processors it may run on, cut by the cgroup's quota (version 2
+    or 1). Two processors of one core share what multiplies matrices."""
+    processors = usable_processors()
+    cores = physical_cores(processors) or len(processors)
     quota = _cgroup_cores()
     return max(1, min(cores, math.ceil(quota) if quota else cores))
+
+
+def usable_processors() -> list[int]:
+    """Numbers of the processors that this process may run on."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        return list(range(os.cpu_count() or 1))
+
+
+def physical_cores(processors: list[int]) -> int | None:
+    """Cores behind processors, or None where the system does not tell."""
+    siblings = set()
+    for processor in processors:
+        try:
+            file = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+            siblings.add(file.read_text().strip())
+        except OSError:
+            return None
+    return len(siblings) or None
+
+
+def give_way() -> None:
+    """Let this thread run only while nothing else wants its core (Linux; elsewhere nothing changes)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # 0: the thread that calls
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _cgroup_cores() -> float | None:
@@ -66,3 +113,42 @@ def cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@cache
+def _cpuinfo() -> dict[str, set[str]]:
+    """Names of /proc/cpuinfo in small letters and the values each has; nothing on other systems."""
+    found: dict[str, set[str]] = {}
+    try:
+        with Path("/proc/cpuinfo").open("rb", buffering=0) as file:
+            text = b""
+            while len(text) < CPUINFO_BYTES and (part := file.read(CPUINFO_BYTES)):
+                text += part
+    except OSError:
+        return found
+    for line in text.decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition(":")
+        found.setdefault(name.strip().lower(), set()).add(value.strip())
+    return found
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Those of FEATURES that the CPU has; none where the system does not tell (macOS, Windows)."""
+    flags = {flag for name in ("flags", "features") for value in _cpuinfo().get(name, ()) for flag in value.split()}
+    return tuple(feature for feature in FEATURES if feature in flags)
+
+
+@cache
+def cpu_identity() -> str:
+    """Tells kinds of CPU apart, without starting a process as `platform.processor` does.
+
+    Linux: the model's name, and on ARM the numbers of its cores ("Raspberry Pi 5 0x41 0xd0b"); macOS: the kernel,
+    which names the chip; Windows: family, model and stepping.
+    """
+    names = ("model name", "model", "hardware", "cpu family", "cpu implementer", "cpu part", "stepping")
+    found = [value for name in names for value in sorted(_cpuinfo().get(name, ()))]
+    if found:
+        return " ".join(found)
+    if hasattr(os, "uname"):
+        return f"{os.uname().machine} {os.uname().version}"
+    return " ".join(os.environ.get(name, "") for name in ("PROCESSOR_ARCHITECTURE", "PROCESSOR_IDENTIFIER"))

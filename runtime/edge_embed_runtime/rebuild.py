@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_embed_runtime import graph as graphs
 from edge_embed_runtime.codes import Ids, Vectors, dequantize
+from edge_embed_runtime.errors import MissingExtraError
 from edge_embed_runtime.frame import LEARNED_FROM, Frame, learn_frame
 from edge_embed_runtime.graph import Graph, Verdict
 from edge_embed_runtime.machine import cpu_model, default_threads
@@ -59,6 +60,8 @@ class Rebuilt:
 
 def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt:
     """See `Index.rebuild`."""
+    if graph == "always":
+        graphs.require_usearch()  # says so before the work, not after it
     with store.snapshot():
         frame, frames = _learn(store)
     _recode(store, frame, show_progress)
@@ -114,11 +117,11 @@ def _recode(store: Store, frame: Frame, show_progress: bool) -> None:
 
 
 def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progress: bool) -> tuple[Verdict | None, str]:
-    if choice == "never" or passages == 0 or (choice == "auto" and passages < GRAPH_CODES):
+    reason = _no_graph(choice, passages)
+    if reason is not None:
         _record(store, None)
         graphs.remove(store.path)
-        few = f"none: {passages:,} codes are scanned faster; one is tried from {GRAPH_CODES:,} on"
-        return None, "none: not wanted" if choice == "never" else few
+        return None, f"none: {reason}"
     started = time.perf_counter()
     graph, content = graphs.build(store, default_threads(), show_progress)
     verdict = _measure(store, graph, time.perf_counter() - started)
@@ -130,6 +133,19 @@ def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progre
     _record(store, verdict)
     graphs.remove(store.path)
     return verdict, "none: the scan is as good"
+
+
+def _no_graph(choice: GraphChoice, passages: int) -> str | None:
+    """Why none is to be tried; None where one is."""
+    if choice == "never":
+        return "not wanted"
+    if passages == 0 or (choice == "auto" and passages < GRAPH_CODES):
+        return f"{passages:,} codes are scanned faster; one is tried from {GRAPH_CODES:,} on"
+    try:
+        graphs.require_usearch()
+    except MissingExtraError as error:
+        return str(error)
+    return None
 
 
 def _record(store: Store, verdict: Verdict | None) -> None:

@@ -119,6 +119,19 @@ class Tokenizer:
             cut *= 4
         return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int64)
 
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """Ids of the special tokens before and after every text."""
+        return self._prefix, self._suffix
+
+    def added_tokens(self) -> list[str]:
+        """Tokens beside the model's own vocabulary, special ones among them."""
+        return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+
+    def word(self, text: str) -> tuple[int, ...]:
+        """All token ids of a short text, without special tokens. The caller bounds the text."""
+        return tuple(self._encode(text).ids)
+
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """(start, end) in characters of every token of a text, without special tokens. The caller bounds the text."""
         return list(self._encode(text).offsets)

@@ -1,0 +1,1 @@
+"""`edge-embed doctor`: this machine, the native packages, and how fast bundles are here."""

@@ -1,0 +1,133 @@
+"""What a machine is and what it leaves to this process, read from the system; imports nothing native."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edge_embed_runtime.machine import cpu_features, cpu_model, default_threads, physical_cores, usable_processors
+from edge_embed_runtime.verdict import cache_folder
+
+# Version 1 of cgroups writes "no limit" as a number near 2 ** 63.
+NO_LIMIT = 2**60
+
+
+def describe_hardware() -> dict[str, Any]:
+    """CPU, cores, memory, disk, pages, system; None for what the system does not tell. Sizes in bytes."""
+    libc = " ".join(platform.libc_ver()).strip()
+    return {
+        "cpu": cpu_model(),
+        "architecture": platform.machine(),
+        "features": list(cpu_features()),
+        "cores": cores(),
+        "memory": memory(),
+        "disk": disks(),
+        "page_size": os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None,
+        "system": f"{platform.system()} {platform.release()}",
+        "libc": libc or None,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def cores() -> dict[str, int | float | None]:
+    """usable: what `threads=None` takes; affinity: processors this process may run on; quota: of a cgroup, in cores;
+    physical: cores behind those processors."""
+    allowed = usable_processors()
+    return {
+        "usable": default_threads(),
+        "affinity": len(allowed),
+        "quota": _quota(),
+        "physical": physical_cores(allowed),
+    }
+
+
+def memory() -> dict[str, int | None]:
+    """total and available of the machine; limit: the tightest cgroup this process is in."""
+    found: dict[str, int | None] = {"total": None, "available": None, "limit": None}
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            key = {"MemTotal": "total", "MemAvailable": "available"}.get(name)
+            if key:
+                found[key] = int(value.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    if found["total"] is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        found["total"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [*_numbers("memory.max", ""), *_numbers("memory.limit_in_bytes", "memory")]
+    found["limit"] = min((limit for limit in limits if 0 < limit < NO_LIMIT), default=None)
+    return found
+
+
+def _quota() -> float | None:
+    """The smallest quota of the cgroups this process is in."""
+    found = []
+    for folder in _cgroups(""):
+        found.append(_ratio(_read(folder / "cpu.max").split()))
+    for folder in _cgroups("cpu"):
+        found.append(_ratio([_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")]))
+    return min((quota for quota in found if quota), default=None)
+
+
+def _ratio(pair: list[str]) -> float | None:
+    """["150000", "100000"] -> 1.5; None for no limit and for what is no pair of numbers."""
+    try:
+        quota, period = map(int, pair)
+    except ValueError:
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _numbers(file: str, controller: str) -> Iterator[int]:
+    for folder in _cgroups(controller):
+        if (text := _read(folder / file)).isdecimal():
+            yield int(text)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """Folders of the cgroup that this process is in and of those around it; controller "" means version 2."""
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if controller not in names.split(","):
+            continue
+        for root in (f"/sys/fs/cgroup/{controller}", "/sys/fs/cgroup/unified"):
+            place = Path(root) / path.strip("/")
+            yield from (folder for folder in (place, *place.parents) if folder.is_relative_to(root))
+
+
+def disks() -> list[dict[str, Any]]:
+    """Free bytes where an index would lie (here), where temporary files go, and where `--tune` writes."""
+    places: dict[str, Path | None] = {
+        "index": Path.cwd(),
+        "temporary": Path(tempfile.gettempdir()),
+        "cache": cache_folder(),
+    }
+    found = []
+    for name, place in places.items():
+        if place is None:
+            continue
+        there = next((folder for folder in (place, *place.parents) if folder.is_dir()), place)
+        try:
+            free = shutil.disk_usage(there).free
+        except OSError:
+            continue
+        writable = os.access(there, os.W_OK) and not (sys.platform != "win32" and _read_only(there))
+        found.append({"for": name, "path": str(place), "free": free, "writable": writable})
+    return found
+
+
+def _read_only(folder: Path) -> bool:
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)

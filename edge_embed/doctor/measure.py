@@ -1,0 +1,182 @@
+"""`python -m edge_embed.doctor.measure JOB`: measures, in a process of its own that native code may crash.
+
+JOB is JSON, {"bundle": folder, "threads": [1, 2]} or {"scan": dim}. Every line written is JSON: {"stage": what
+begins}, {"done": part of the job}, {"failed": why}, or {"result": ...} at the end.
+"""
+
+import gc
+import json
+import platform
+import statistics
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
+from edge_embed_runtime.machine import peak_rss_bytes
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.bundle import Bundle
+    from edge_embed_runtime.embedder import Embedder
+
+# A text of 12 tokens, special tokens included, is what a user types into a search box.
+QUERY_TOKENS = (10, 14)
+QUERIES = 50
+QUERY_SECONDS = 1.0
+# Texts a thread gets in a pass, fewer where a pass would take longer; passes that the median is of.
+PASS_TEXTS = 32
+PASS_SECONDS = 0.5
+PASSES = 3
+# More threads than the best number are only worth it when they give so much more: they cost power.
+WORTH = 1.05
+# Enough codes that the scan leaves half of their bits unread, as it does at a million.
+SCAN_CODES = 200_000
+SCAN_POOL = 1000
+SCANS = 15
+X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+
+
+def say(**message: Any) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
+    """Golden check, milliseconds per query and texts per second of each form of a bundle that may run here.
+
+    path: None means the embedded bundle
+
+    The first form is the one that an Embedder takes unless it is wrong; `choice`: which one, on how many threads.
+    """
+    say(stage="reading the bundle")
+    from edge_embed.embedder import default_bundle
+    from edge_embed_runtime.bundle import read_bundle
+
+    loaded = read_bundle(default_bundle() if path is None else path)
+    manifest = loaded.manifest
+    say(stage="multiplying int8 matrices")
+    from edge_embed_runtime.session import products_saturate
+
+    saturate = products_saturate()
+    int8 = not (manifest.is_static or str(manifest.quantization.get("weights", "")).startswith("float"))
+    both = int8 and (saturate or platform.machine().lower() in X86)
+    only = "static" if manifest.is_static else "float"
+    names = {False: "fast", True: "exact"} if int8 else {saturate: only}
+    forms, peak = [], None
+    for exact in (saturate, not saturate) if both else (saturate,):
+        say(stage=f"running the {names[exact]} form")
+        forms.append({"form": names[exact], "exact": exact, **_measure_form(loaded, exact, threads, 1 + both)})
+        gc.collect()
+        memory = forms[-1].pop("peak_rss", None)
+        peak = peak or memory  # a second form comes on top of the first
+    right = [form for form in forms if form["problem"] is None]
+    best = right[0] if right else None
+    return {
+        "path": str(loaded.path),
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "bytes": sum(record.size for record in manifest.files.values()),
+        "golden_texts": len(manifest.golden),
+        "saturates": saturate,
+        "peak_rss": peak,
+        "dim": manifest.dim,
+        "forms": forms,
+        "choice": best and {"form": best["form"], "exact": best["exact"], "threads": fewest(best["texts_per_second"])},
+    }
+
+
+def fewest(texts_per_second: dict[str, float]) -> int:
+    """The fewest threads that are nearly as fast as the fastest number: {"1": 99, "2": 190, "4": 195} -> 2."""
+    return min(int(count) for count, rate in texts_per_second.items() if rate * WORTH >= max(texts_per_second.values()))
+
+
+def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
+    from edge_embed_runtime.embedder import Embedder
+
+    measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
+    began = time.perf_counter()
+    try:
+        embedder = Embedder(bundle, threads=1, exact=exact)
+    except GoldenError as error:
+        say(done=1 / forms)
+        return {**measured, "problem": str(error)}
+    measured |= {"load_ms": 1000 * (time.perf_counter() - began), "golden_cosine": embedder.golden_cosine}
+    texts = _texts(embedder)
+    times: list[float] = []
+    finish = time.perf_counter() + QUERY_SECONDS
+    while len(times) < 3 or (len(times) < QUERIES and time.perf_counter() < finish):
+        start = time.perf_counter()
+        embedder.encode([texts[len(times) % len(texts)]])
+        times.append(time.perf_counter() - start)
+    per_query = statistics.median(times)
+    measured |= {"ms_per_query": 1000 * per_query, "peak_rss": peak_rss_bytes()}
+    say(done=0.25 / forms)
+    many = max(2, min(PASS_TEXTS, int(PASS_SECONDS / per_query / max(threads)))) * max(threads)
+    rows = [texts[i % len(texts)] for i in range(many)]
+    seconds: dict[int, list[float]] = {count: [] for count in threads}
+    for _ in range(PASSES):
+        for count in threads:
+            embedder.threads = count
+            start = time.perf_counter()
+            embedder.encode(rows)
+            seconds[count].append(time.perf_counter() - start)
+            say(done=0.75 / forms / PASSES / len(threads))
+    rates = {str(count): many / statistics.median(taken) for count, taken in seconds.items()}
+    return {**measured, "texts_per_second": rates}
+
+
+def _texts(embedder: "Embedder") -> list[str]:
+    """Real texts of QUERY_TOKENS tokens."""
+    import gzip
+    from importlib.resources import files
+
+    from edge_embed.benchmark.lengths import texts_of_length
+
+    lines = gzip.decompress((files("edge_embed") / "data" / "demo.jsonl.gz").read_bytes()).decode().splitlines()
+    least, most = (min(tokens, embedder.max_tokens) for tokens in QUERY_TOKENS)
+    return texts_of_length(embedder.tokenizer, [json.loads(line)["text"] for line in lines], (least, most), PASS_TEXTS)
+
+
+def measure_scan(dim: int) -> dict[str, Any]:
+    """Milliseconds of comparing a query with binary codes, and from what number on `rebuild` tries a graph."""
+    say(stage="scanning binary codes")
+    import numpy as np
+
+    from edge_embed_runtime.codes import BinaryCodes
+    from edge_embed_runtime.rebuild import GRAPH_CODES
+
+    random = np.random.default_rng(0)
+    vector = random.standard_normal(dim).astype(np.float32)
+    found = {}
+    for size in (SCAN_CODES // 2, SCAN_CODES):
+        codes = BinaryCodes(dim, capacity=size)
+        words = random.integers(0, 2**64, (size, -(-dim // 64)), np.uint64)
+        codes.append(np.arange(size), words)
+        times = []
+        for i in range(SCANS):
+            start = time.perf_counter()
+            codes.estimate(codes.nearest(words[i], SCAN_POOL), vector)
+            times.append(1000 * (time.perf_counter() - start))
+        found[size] = statistics.median(times)
+        say(done=0.5)
+    return {
+        "dim": dim,
+        "ms_per_100k": found[SCAN_CODES // 2],
+        "ms_per_million": found[SCAN_CODES] * 1_000_000 / SCAN_CODES,
+        "graph_from": GRAPH_CODES,
+    }
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    try:
+        if "scan" in job:
+            say(result=measure_scan(job["scan"]))
+        else:
+            say(result=measure_bundle(job["bundle"], job["threads"]))
+    except EdgeEmbedError as error:
+        say(failed=str(error))
+
+
+if __name__ == "__main__":
+    main()

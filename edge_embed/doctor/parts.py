@@ -1,0 +1,208 @@
+"""Native packages: whether each works here, tried in a process of its own, and which releases are known to fail."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
+
+from edge_embed.benchmark.children import death, one_line
+
+# A first import from an SD card takes many seconds.
+IMPORT_SECONDS = 120.0
+ARM = ("aarch64", "arm64")
+COMMON_PAGE = 4096
+
+
+MEANINGS = {
+    "SIGILL": "an instruction that this CPU does not have, so the package was built for a newer one",
+    "SIGSEGV": "a crash in native code",
+    "SIGBUS": "a crash in native code, or a disk that ran full",
+    "SIGABRT": "it gave up by itself",
+    "SIGKILL": "killed, most often for want of memory",
+}
+# How Windows numbers the first two.
+WINDOWS_STATUS = {0xC000001D: -4, 0xC0000005: -11}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A native package, and a program that imports it, uses it and prints its version.
+
+    needs: parts that it imports itself; without: what edge_embed cannot do when it does not work, "" for anything
+    """
+
+    name: str
+    program: str
+    needs: tuple[str, ...] = ()
+    without: str = ""
+
+
+PARTS = (
+    Part(
+        "numpy",
+        "import numpy as np; a = np.ones((64, 64), np.float32); assert (a @ a)[0, 0] == 64; print(np.__version__)",
+    ),
+    Part(
+        "sqlite3",
+        "import sqlite3; db = sqlite3.connect(':memory:'); "
+        "assert sqlite3.sqlite_version_info >= (3, 38), f'SQLite {sqlite3.sqlite_version} is older than 3.38'; "
+        "db.execute('CREATE VIRTUAL TABLE f USING fts5(t)'); "
+        "print(sqlite3.sqlite_version)",
+    ),
+    Part(
+        "tokenizers",
+        "import tokenizers; from tokenizers.models import WordLevel; "
+        "t = tokenizers.Tokenizer(WordLevel({'a': 0}, unk_token='a')); "
+        "assert t.encode('a').ids == [0]; print(tokenizers.__version__)",
+    ),
+    Part(
+        "onnxruntime",
+        "import onnxruntime; assert 'CPUExecutionProvider' in onnxruntime.get_available_providers(); "
+        "print(onnxruntime.__version__)",
+        needs=("numpy",),
+    ),
+    Part(
+        "numkong",
+        "import numkong; numkong.get_capabilities(); print(getattr(numkong, '__version__', ''))",
+        without="graphs of very large indexes",
+    ),
+    Part(
+        "usearch",
+        "import numpy as np, usearch; from usearch.index import Index, MetricKind, ScalarKind; "
+        "i = Index(ndim=384, metric=MetricKind.Hamming, dtype=ScalarKind.B1); a = np.ones((9, 48), np.uint8); "
+        "i.add(np.arange(9), a); assert len(i.search(a[0], 3)) == 3; "
+        "assert len(Index.restore(bytes(i.save()))) == 9; print(usearch.__version__)",
+        needs=("numpy",),
+        without="graphs of very large indexes",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Releases of a package, first to last, that are known to fail on some machines."""
+
+    package: str
+    first: str
+    last: str
+    machines: tuple[str, ...]
+    what: str
+
+    @property
+    def span(self) -> str:
+        return self.first if self.first == self.last else f"{self.first} to {self.last}"
+
+    def fits(self, package: str, machine: str, release: str | None = None) -> bool:
+        """Whether this is about a package on such a machine, and about that release where one is given."""
+        inside = release is None or numbers(self.first) <= numbers(release) <= numbers(self.last)
+        return package == self.package and machine in self.machines and inside
+
+
+KNOWN = (
+    Known(
+        "onnxruntime", "1.21.0", "1.21.0", ARM, "SIGILL on a Raspberry Pi 4 (microsoft/onnxruntime issues 23957, 24112)"
+    ),
+    Known("usearch", "2.10.0", "2.12.0", ARM, "SIGILL on some ARM CPUs (unum-cloud/usearch issues 416, 446)"),
+)
+
+
+def child(
+    arguments: Sequence[str], seconds: float, hear: Callable[[str], None] = lambda _: None
+) -> tuple[list[str], str | None]:
+    """Run this Python with arguments: the lines it printed, and why it did not end well or None.
+
+    It finds the same packages as this process. `hear` is called with every line as it comes.
+    """
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - programs of our own, by this interpreter
+                [sys.executable, "-P", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        except (OSError, ValueError) as error:
+            return lines, f"a process cannot be started: {error}"
+        with process:
+            late = _listen(process, seconds, lines, hear)
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace")
+    if late:
+        return lines, f"no answer within {seconds:.0f} seconds"
+    status = WINDOWS_STATUS.get(process.returncode & 0xFFFFFFFF, process.returncode)
+    return lines, _explain(death(status, said)) if status else None
+
+
+def _listen(process: "subprocess.Popen[bytes]", seconds: float, lines: list[str], hear: Callable[[str], None]) -> bool:
+    """Hear and keep the lines a process prints until it ends; whether it was killed because that took too long."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, stop)
+    try:
+        timer.start()
+        for raw in process.stdout or ():
+            lines.append(raw.decode("utf-8", "replace").strip())
+            hear(lines[-1])
+        process.wait()
+    finally:
+        timer.cancel()
+        process.kill()
+    return late.is_set()
+
+
+def _explain(reason: str) -> str:
+    """Adds what a signal means: "its process died: SIGILL, an instruction that this CPU does not have, ..."."""
+    reason = reason.removeprefix("its process ended with status 1: ")  # the exception says enough
+    meaning = next((meaning for name, meaning in MEANINGS.items() if reason.endswith(name)), None)
+    return one_line(reason if meaning is None else f"{reason}, {meaning}")
+
+
+def part_sentence(part: Part, release: str | None, problem: str, page_size: int | None) -> str:
+    """The package, its version, what happened, what is known of it, what to try."""
+    machine = platform.machine().lower()
+    name = f"{part.name} {release or '(not installed)'}"
+    sentences = [f"{name}: {problem}."]
+    sentences += [f"Known: {one.package} {one.span}, {one.what}." for one in KNOWN if one.fits(part.name, machine)]
+    if page_size is not None and page_size > COMMON_PAGE and "process died" in problem:
+        sentences.append(f"Pages have {page_size // 1024} KiB here; a package built for 4 KiB may die of that too.")
+    if part.without:
+        sentences.append(f"Without it: no {part.without}.")
+    least = required(part.name) or part.name
+    if part.name == "sqlite3":
+        sentences.append("Try: a Python whose SQLite is 3.38 or later and has FTS5, as python.org's and Debian 12's.")
+    elif release is None:
+        sentences.append(f"Try: pip install '{least}'")
+    else:
+        other = f"{least},!={release}" if "=" in least else f"{least}!={release}"
+        sentences.append(f"Try: pip install --upgrade '{least}', or another version: pip install '{other}'")
+    return " ".join(sentences)
+
+
+def required(package: str) -> str | None:
+    """What edge-embed asks for: required("numpy") -> "numpy>=2.1"; None for what it does not name."""
+    try:
+        lines = requires("edge-embed") or []
+    except PackageNotFoundError:
+        return None
+    for line in lines:
+        if "extra ==" not in line and re.match(r"[\w-]+", line.strip()).group() == package:  # type: ignore[union-attr]
+            return line.partition(";")[0].replace(" ", "")
+    return None
+
+
+def numbers(release: str) -> tuple[int, ...]:
+    """ "1.22.0rc1" -> (1, 22, 0)."""
+    found = re.match(r"\d+(\.\d+)*", release)
+    return tuple(int(part) for part in found.group().split(".")) if found else ()

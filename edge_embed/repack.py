@@ -1,0 +1,119 @@
+"""The wheel of edge_embed itself: one that is given, built from an editable install's folder, or put together again
+from the installed files.
+
+A wheel is a zip of the files that RECORD lists, with their hashes
+(https://packaging.python.org/en/latest/specifications/binary-distribution-format/).
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+
+NAME = "edge-embed"
+# What an installer adds; it makes them anew.
+INSTALLERS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
+# The same files give the same wheel: no time, one mode.
+WHEN = (1980, 1, 1, 0, 0, 0)
+MODE = 0o644 << 16
+
+Pip = Callable[[Sequence[str]], None]
+
+
+def own_wheel(folder: Path, given: Path | None, pip: Pip) -> Path:
+    """Put a wheel of edge_embed into `folder`, and give its path.
+
+    given: a wheel to copy; None means this installation
+    pip:   runs pip with these arguments; needed for an editable installation only
+
+    Raises SourceError for a `given` that is no wheel of edge_embed, EdgeEmbedError for an installation without RECORD,
+    or whose files differ from it.
+    """
+    if given is not None:
+        if not given.name.startswith("edge_embed-") or not zipfile.is_zipfile(given):
+            raise SourceError(f"{given}: not a wheel of edge_embed; `pip wheel --no-deps .` in its checkout makes one")
+        return Path(shutil.copy(given, folder))
+    distribution = metadata.distribution(NAME)
+    checkout = _editable_folder(distribution)
+    if checkout is None:
+        return repack(distribution, folder)
+    pip(["wheel", "--no-deps", "--wheel-dir", str(folder), str(checkout)])
+    (wheel,) = folder.glob("edge_embed-*.whl")
+    return wheel
+
+
+def _editable_folder(distribution: metadata.Distribution) -> Path | None:
+    """The checkout of an editable installation, which has no copy of the packages; None for any other."""
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if not origin.get("dir_info", {}).get("editable"):
+        return None
+    return Path(url2pathname(urlparse(origin["url"]).path))
+
+
+def repack(distribution: metadata.Distribution, folder: Path) -> Path:
+    """Write the wheel that an installed distribution came from; equal files give an equal wheel.
+
+    Raises EdgeEmbedError where files are missing, or differ from what was installed.
+    """
+    tag = _field(distribution, "Tag")
+    name = distribution.metadata["Name"].replace("-", "_")
+    wheel = folder / f"{name}-{distribution.version}-{tag}.whl"
+    rows = []
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in sorted(_installed(distribution)):
+            _write(archive, path, content)
+            rows.append((path, f"sha256={_digest(content)}", str(len(content))))
+        record = f"{name}-{distribution.version}.dist-info/RECORD"
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([*rows, (record, "", "")])
+        _write(archive, record, table.getvalue().encode())
+    return wheel
+
+
+def _installed(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes]]:
+    """The files of the wheel, read from where they were installed, checked against RECORD."""
+    advice = f"install it again, or give `--wheel` a wheel of {NAME} {distribution.version}"
+    if not distribution.files:
+        raise EdgeEmbedError(f"{NAME} was installed without a list of its files (RECORD): {advice}")
+    for file in distribution.files:
+        compiled = "__pycache__" in file.parts
+        if file.parts[0] == ".." or file.is_absolute() or compiled or file.name in INSTALLERS_OWN:
+            continue  # the command's script is made by the installer
+        path = Path(str(file.locate()))
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise EdgeEmbedError(f"{path} cannot be read ({error.strerror}): {advice}") from error
+        if file.hash is not None and file.hash.mode == "sha256" and file.hash.value != _digest(content):
+            raise EdgeEmbedError(f"{path} was changed since it was installed: {advice}")
+        yield file.as_posix(), content
+
+
+def _field(distribution: metadata.Distribution, name: str) -> str:
+    """A field of the WHEEL file: "Tag: py3-none-any" -> "py3-none-any"."""
+    for line in (distribution.read_text("WHEEL") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    raise EdgeEmbedError(f"{NAME} was not installed from a wheel: give `--wheel` one")
+
+
+def _digest(content: bytes) -> str:
+    """As RECORD has it: URL-safe base64 without padding."""
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def _write(archive: zipfile.ZipFile, path: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(path, WHEN)
+    entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, MODE
+    archive.writestr(entry, content)

@@ -1,0 +1,132 @@
+"""Jina embeddings v2 (arXiv:2310.19923), BERT with ALiBi and gated layers, and v3 (arXiv:2409.10173), a rotary XLM-R
+with a LoRA adapter for each task."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from edge_embed_export.checkpoint import Checkpoint
+from edge_embed_export.families.reading import Reader
+from edge_embed_export.positions import alibi
+from edge_embed_export.prompts import ALIASES
+from edge_embed_export.spec import Activation, Array, Layer, Spec, Weights
+
+V2_LAYER = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "down": "mlp.wo",
+    "output_norm": "mlp.layernorm",
+}
+V2_GATES: dict[str, Activation] = {"geglu": "gelu", "reglu": "relu"}
+V3_LAYER = {
+    "out": "mixer.out_proj",
+    "attention_norm": "norm1",
+    "up": "mlp.fc1",
+    "down": "mlp.fc2",
+    "output_norm": "norm2",
+}
+
+
+def is_v2(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config.get("position_embedding_type") == "alibi"
+
+
+def is_v3(checkpoint: Checkpoint) -> bool:
+    return checkpoint.config.get("position_embedding_type") == "rotary"
+
+
+def read_v2(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
+    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    heads, layers = read.count("num_attention_heads"), read.depth()
+    max_tokens = read.limit(read.count("max_position_embeddings"))
+    words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
+    read.weights["embedding.word"] = words
+    read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.layers(V2_LAYER, "encoder.layer.{}")
+    for i in range(layers):
+        read.split([f"layers.{i}.gate", f"layers.{i}.up"], f"encoder.layer.{i}.mlp.gated_layers", bias=False)
+    read.weights["positions.all"] = alibi(heads, max_tokens)
+    return read.finish(
+        layers=layers,
+        hidden=read.count("hidden_size"),
+        heads=heads,
+        max_tokens=max_tokens,
+        intermediate=read.count("intermediate_size"),
+        norm_eps=read.epsilon("layer_norm_eps", 1e-12),
+        activation=read.known(V2_GATES, str(read.config.get("feed_forward_type", "geglu"))),
+        plan=tuple(Layer(i, bias="all") for i in range(layers)),
+    )
+
+
+def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
+    read = Reader(_with_task(checkpoint), "embeddings.word_embeddings.weight")
+    read.refuse(rotary_emb_interleaved=False, rotary_emb_fraction=1.0)
+    hidden, heads = read.count("hidden_size"), read.count("num_attention_heads")
+    max_tokens = read.limit(read.count("max_position_embeddings"))
+    words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
+    read.weights["embedding.word"] = words
+    read.norm("embedding.norm", "emb_ln")
+    layers = read.layers(V3_LAYER, "encoder.layers.{}")
+    for i in range(layers):
+        read.split([f"layers.{i}.{part}" for part in ("query", "key", "value")], f"encoder.layers.{i}.mixer.Wqkv")
+    read.rotary("all", read.real("rotary_emb_base", 10000.0), hidden // heads, max_tokens)
+    return read.finish(
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        max_tokens=max_tokens,
+        intermediate=read.count("intermediate_size"),
+        norm_eps=read.epsilon("layer_norm_eps", 1e-5),
+        activation=read.activation("hidden_act", "gelu"),
+        plan=tuple(Layer(i, rotary="all") for i in range(layers)),
+    )
+
+
+def tasks(checkpoint: Checkpoint) -> list[str]:
+    found = checkpoint.config.get("lora_adaptations")
+    return [str(task) for task in found] if isinstance(found, list) else []
+
+
+def task_prompts(checkpoint: Checkpoint) -> dict[str, str]:
+    """The instruction of the task whose adapter is folded in, for both roles."""
+    instructions = checkpoint.config.get("task_instructions")
+    text = instructions.get(checkpoint.task) if isinstance(instructions, dict) else None
+    return dict.fromkeys(ALIASES, text) if isinstance(text, str) else {}
+
+
+def _with_task(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint under plain names; a task's adapter, where one is chosen, is added to the weights."""
+    marks = (
+        ".parametrizations.weight.original",
+        ".parametrizations.weight.0.lora_A",
+        ".parametrizations.weight.0.lora_B",
+    )
+    read = Reader(checkpoint, "")
+    known = tasks(checkpoint)
+    number = known.index(checkpoint.task) if checkpoint.task in known else None
+    plain: dict[str, Array] = {}
+    for name, array in checkpoint.tensors.items():
+        module = name.removesuffix(marks[0])
+        if module != name:
+            plain[f"{module}.weight"] = array
+            if number is not None:
+                first, second = (read.tensor(module + mark, 3) for mark in marks[1:])
+                plain[f"{module}.weight"] = array + _change(read, array, first, second, number, module)
+        elif not name.endswith(marks[1:]):
+            plain[name] = array
+    return replace(checkpoint, tensors=plain)
+
+
+def _change(read: Reader, weight: Array, first: Array, second: Array, task: int, module: str) -> Array:
+    """B A alpha / rank; of embeddings, which are stored [in, out], A B."""
+    if min(len(first), len(second)) <= task:
+        raise read.error(f"{module} has no adapter for task {task}")
+    a, b = first[task], second[task]
+    a, b = (b, a) if a.shape[1:] == weight.shape[1:] else (a, b)
+    if a.shape[1:] != b.shape[:1] or (a.shape[0], b.shape[1]) != weight.shape:
+        raise read.error(f"{module} has adapters of shape {first.shape} and {second.shape}, the weight {weight.shape}")
+    rank = a.shape[1]
+    return np.asarray(a @ b * np.float32(read.real("lora_alpha", 1.0) / rank), np.float32)

@@ -1,0 +1,47 @@
+"""ModernBERT (arXiv:2412.13663): pre-norm without biases, rotary positions, windows in most layers, gated."""
+
+from edge_embed_export.checkpoint import Checkpoint
+from edge_embed_export.families.reading import Reader
+from edge_embed_export.positions import visible
+from edge_embed_export.spec import Layer, Spec, Weights
+
+
+def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
+    read = Reader(checkpoint, "embeddings.tok_embeddings.weight")
+    biases = {name: bool(read.config.get(f"{name}_bias", False)) for name in ("norm", "attention", "mlp")}
+    hidden, heads, layers = read.count("hidden_size"), read.count("num_attention_heads"), read.depth()
+    max_tokens = read.limit(read.count("max_position_embeddings"))
+    read.weights["embedding.word"] = read.words("embeddings.tok_embeddings.weight")
+    read.norm("embedding.norm", "embeddings.norm", bias=biases["norm"])
+    for i in range(layers):
+        ours, theirs = f"layers.{i}", f"layers.{i}"
+        read.split(
+            [f"{ours}.{part}" for part in ("query", "key", "value")], f"{theirs}.attn.Wqkv", bias=biases["attention"]
+        )
+        read.linear(f"{ours}.out", f"{theirs}.attn.Wo", bias=biases["attention"])
+        read.split([f"{ours}.gate", f"{ours}.up"], f"{theirs}.mlp.Wi", bias=biases["mlp"])
+        read.linear(f"{ours}.down", f"{theirs}.mlp.Wo", bias=biases["mlp"])
+        if i:  # the norm of the embeddings stands before the first layer
+            read.norm(f"{ours}.attention_norm", f"{theirs}.attn_norm", bias=biases["norm"])
+        read.norm(f"{ours}.output_norm", f"{theirs}.mlp_norm", bias=biases["norm"])
+    read.norm("final_norm", "final_norm", bias=biases["norm"])
+    theta = read.real("global_rope_theta", 160000.0)
+    read.rotary("global", theta, hidden // heads, max_tokens)
+    read.rotary("local", read.real("local_rope_theta", theta), hidden // heads, max_tokens)
+    window = read.count("local_attention", 128) // 2
+    read.weights["positions.local"] = visible(max_tokens, window, window)
+    every = read.count("global_attn_every_n_layers", 3)
+    return read.finish(
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        max_tokens=max_tokens,
+        intermediate=read.count("intermediate_size"),
+        norm="pre",
+        norm_eps=read.epsilon("norm_eps", 1e-5),
+        activation=read.activation("hidden_activation", "gelu"),
+        plan=tuple(
+            Layer(i, rotary="global") if i % every == 0 else Layer(i, bias="local", rotary="local")
+            for i in range(layers)
+        ),
+    )

@@ -1,0 +1,56 @@
+"""Prompts by role: from the model's own files, or as its authors' model card gives them."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_embed_export.tensors import read_json
+from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.errors import ExportError, InputError
+
+# What models call the two sides of a search. The first name that a model has gives our role its prompt.
+ALIASES = {
+    "query": ("query", "search_query", "retrieval.query", "Retrieval-query", "s2p_query"),
+    "document": ("document", "passage", "corpus", "search_document", "retrieval.passage", "Retrieval-document"),
+}
+# Models whose cards ask for prompts that none of their files has, by a part of the model's name.
+CARDS: tuple[tuple[str, dict[str, str]], ...] = (
+    (r"e5-(small|base|large)(-v2|-unsupervised)?$", {"query": "query: ", "document": "passage: "}),
+    (
+        r"bge-(small|base|large)-en(-v1\.5)?$",
+        {"query": "Represent this sentence for searching relevant passages: ", "document": ""},
+    ),
+    (r"bge-(small|base|large)-zh(-v1\.5)?$", {"query": "为这个句子生成表示以用于检索相关文章：", "document": ""}),
+    (
+        r"(snowflake-arctic-embed-(xs|s|m|l|m-long)|mxbai-embed-(large|xsmall)-v1)$",
+        {"query": "Represent this sentence for searching relevant passages: ", "document": ""},
+    ),
+    (r"nomic-embed-text-v\d", {"query": "search_query: ", "document": "search_document: "}),
+)
+
+
+def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """Prompts by role of a sentence-transformers folder, those of the model's own names beside ours.
+
+    names: what the model may be known by, where its files hold no prompts (see CARDS)
+    """
+    path = folder / "config_sentence_transformers.json"
+    found = (read_json(path).get("prompts") if path.is_file() else None) or {}
+    try:
+        prompts = {role: check_text(text, f"{path}: the prompt of {role!r}") for role, text in dict(found).items()}
+    except (InputError, TypeError, ValueError) as error:
+        raise ExportError(f"{path}: prompts must map a role to a text: {error}") from error
+    if not any(prompts.values()):
+        known = (card for pattern, card in CARDS for name in names if re.search(pattern, name, re.IGNORECASE))
+        prompts |= next(known, {})
+    return with_roles(prompts)
+
+
+def with_roles(prompts: Mapping[str, str]) -> dict[str, str]:
+    """Prompts with those of our roles that the model has under another name: search_query -> query as well."""
+    named = dict(prompts)
+    for role, aliases in ALIASES.items():
+        given = [alias for alias in aliases if alias in prompts]
+        if given:
+            named[role] = prompts[given[0]]
+    return named

@@ -1,0 +1,244 @@
+"""What one transformer looks like, the names of its weights, and what its linear layers read.
+
+    embedding.word [v, e]  embedding.position [p, e]  embedding.norm [e]  embedding.project [e, h]
+    layers.I.{query,key,value,out}                    [h, heads * size], [h, kv_heads * size] twice, [heads * size, h]
+    layers.I.{up,gate,down}                           [h, f], [h, f], [f, h]
+    layers.I.{attention_norm,output_norm} [h]         layers.I.{attention_post_norm,output_post_norm} [h]
+    layers.I.{query_norm,key_norm} [size]             layers.I.position_{key,query} [heads, buckets, size]
+    layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
+    final_norm [h]  projection.I [n, m]               latent.{keys,values} [heads, latents, size], else as layers.I
+    positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
+
+Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
+a family says which parts its models have by the weights that it gives.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_quantize.calibrate import Site
+from edge_embed_runtime.errors import ExportError
+
+Array = NDArray[np.float32]
+Weights = Mapping[str, Array]
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh", "identity"]
+Pooling = Literal["mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last"]
+
+LATENT = "latent"
+# Activation functions that are u for large u and 0 for small u, so that a channel can be split (see Site).
+SPLITTABLE: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "silu")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What tells one layer from the others.
+
+    weights: I of its weights' names `layers.I`; layers may share them (ALBERT)
+    bias:    NAME of the table `positions.NAME`, by the offset of key from query, that is added to scores
+    rotary:  NAME of the tables that turn queries and keys
+    """
+
+    weights: int
+    bias: str | None = None
+    rotary: str | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one model looks like.
+
+    head_size:  numbers in a head; 0 means hidden / heads
+    kv_heads:   heads of keys and values, shared by groups of query heads; 0 means as many as `heads`
+    scale:      what scores are multiplied by; None means 1 / sqrt(head size)
+    rms:        norms without a bias divide by the root mean square (else they are layer norms)
+    plan:       the layers; () means one after the other, full attention, without positions of their own
+    causal:     every table of `plan` hides keys after the query, so padding needs no mask of its own
+    buckets:    of disentangled attention: (buckets, furthest distance); see positions.log_bucket
+    active:     experts that a token uses
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    intermediate: int
+    vocab: int
+    max_tokens: int
+    dim: int
+    norm_eps: float = 1e-12
+    norm: Literal["post", "pre"] = "post"
+    activation: Activation = "gelu"
+    pooling: Pooling = "mean"
+    projections: tuple[Activation, ...] = ()
+    head_size: int = 0
+    kv_heads: int = 0
+    scale: float | None = None
+    rms: bool = False
+    plan: tuple[Layer, ...] = ()
+    causal: bool = False
+    buckets: tuple[int, int] | None = None
+    active: int = 0
+    latent_heads: int = 0
+    latent_size: int = 0
+    latent_activation: Activation = "gelu"
+
+    @property
+    def size(self) -> int:
+        """Numbers in a head."""
+        return self.head_size or self.hidden // self.heads
+
+    @property
+    def sharing(self) -> int:
+        """Query heads that share a head of keys and values."""
+        return self.heads // (self.kv_heads or self.heads)
+
+    @property
+    def blocks(self) -> tuple[Layer, ...]:
+        return self.plan or tuple(Layer(i) for i in range(self.layers))
+
+    @property
+    def stored(self) -> list[int]:
+        """I of the layers that weights are stored for, in the order of their first use."""
+        return list(dict.fromkeys(block.weights for block in self.blocks))
+
+    @property
+    def latent(self) -> "Spec":
+        """The cross attention to stored keys and values that follows the last layer (NV-Embed)."""
+        return replace(
+            self,
+            heads=self.latent_heads,
+            kv_heads=0,
+            head_size=self.latent_size,
+            norm="pre",
+            activation=self.latent_activation,
+        )
+
+
+def input_name(linear: str) -> str:
+    """The value that a linear layer reads: input_name("layers.0.key") -> "layers.0.query.input".
+
+    Layers that read the same value are quantized from one set of codes.
+    """
+    for part, first in ((".key", ".query"), (".value", ".query"), (".gate", ".up")):
+        linear = linear.replace(part, first)
+    return re.sub(r"experts\.\d+\.up", "experts.0.up", linear) + ".input"
+
+
+def expert_count(layer: str, weights: Weights) -> int:
+    """How many experts a layer has; 0 where it has a feed-forward of its own."""
+    router = weights.get(f"{layer}.router.weight")
+    return 0 if router is None else router.shape[1]
+
+
+def sites(spec: Spec, weights: Weights) -> list[Site]:
+    """Every value that linear layers read, in the order in which the graph computes them."""
+    found = []
+    before = "embedding.norm" if "embedding.norm.weight" in weights else None
+    if "embedding.project.weight" in weights:
+        found.append(Site(input_name("embedding.project"), ("embedding.project",), producer=before, scalable=True))
+        before = "embedding.project"
+    uses = [block.weights for block in spec.blocks]
+    for i in spec.stored:
+        layer = f"layers.{i}"
+        # what a layer that is used twice reads comes from two places, and only one of them could take an offset
+        found += _layer_sites(spec, weights, layer, before if uses.count(i) == 1 else None)
+        before = f"{layer}.output_norm"
+    if f"{LATENT}.query.weight" in weights:
+        found += _layer_sites(spec.latent, weights, LATENT, None)
+    projections = (f"projection.{i}" for i in range(len(spec.projections)))
+    return found + [Site(input_name(name), (name,)) for name in projections]
+
+
+def _layer_sites(spec: Spec, weights: Weights, layer: str, before: str | None) -> list[Site]:
+    def readers(*parts: str) -> tuple[str, ...]:
+        return tuple(f"{layer}.{part}" for part in parts if f"{layer}.{part}.weight" in weights)
+
+    def normed(norm: str, residual: str, before: str | None, *parts: str) -> Site:
+        """What a norm gives, or where it stands before or is missing, what the residual adds to as well."""
+        alone = spec.norm == "pre" and f"{layer}.{norm}.weight" in weights
+        producer, behind = (f"{layer}.{norm}", None) if alone else (before, before and f"{layer}.{residual}")
+        return Site(input_name(f"{layer}.{parts[0]}"), readers(*parts), producer, scalable=alone, residual=behind)
+
+    grouped = spec.sharing > 1 or f"{layer}.value.weight" not in weights
+    attention = normed("attention_norm", "out", before, "query", "key", "value")
+    # the weights of attention add up to 1, so an offset of the values is the same offset of the context
+    context = Site(
+        input_name(f"{layer}.out"), (f"{layer}.out",), None if grouped else f"{layer}.value", scalable=not grouped
+    )
+    after = f"{layer}.attention_norm"
+    if experts := expert_count(layer, weights):
+        return [attention, context, *_expert_sites(spec, weights, layer, experts)]
+    up = normed("output_norm", "down", after, "up", "gate")
+    return [attention, context, up, _down_site(spec, weights, layer)]
+
+
+def _down_site(spec: Spec, weights: Weights, layer: str) -> Site:
+    name, readers = input_name(f"{layer}.down"), (f"{layer}.down",)
+    if f"{layer}.gate.weight" in weights:  # a product: the factor of `up` is the factor of the whole
+        return Site(name, readers, producer=f"{layer}.up", scalable=True, shiftable=False)
+    return Site(name, readers, split=f"{layer}.up" if spec.activation in SPLITTABLE else None)
+
+
+def _expert_sites(spec: Spec, weights: Weights, layer: str, experts: int) -> list[Site]:
+    """The router reads what the experts read, in float32, so nothing can be folded into what comes before."""
+    names = [f"{layer}.experts.{e}" for e in range(experts)]
+    parts = ("up", "gate") if f"{names[0]}.gate.weight" in weights else ("up",)
+    read = Site(input_name(f"{names[0]}.up"), tuple(f"{name}.{part}" for name in names for part in parts))
+    return [read, *(replace(_down_site(spec, weights, name), split=None) for name in names)]
+
+
+def check(spec: Spec, weights: Weights) -> None:
+    """Raise ExportError for a shape that does not fit the spec."""
+    h, inner, kv = spec.hidden, spec.heads * spec.size, spec.heads // spec.sharing * spec.size
+    if not spec.head_size and h % spec.heads:
+        raise ExportError(f"hidden size {h} cannot be split over {spec.heads} heads")
+    if spec.heads % (spec.kv_heads or spec.heads):
+        raise ExportError(f"{spec.heads} heads cannot be split over {spec.kv_heads} heads of keys and values")
+    if any(layer.rotary for layer in spec.plan) and spec.size % 2:
+        raise ExportError(f"heads of {spec.size} numbers cannot be rotated in pairs")
+    width = weights["embedding.word"].shape[-1] if "embedding.project.weight" in weights else h
+    expected: dict[str, tuple[int, ...]] = {"embedding.word": (spec.vocab, width)}
+    linears: dict[str, tuple[int, int]] = {"embedding.project": (width, h)}
+    norms = {"embedding.norm": width, "final_norm": h}
+    if "embedding.position" in weights:
+        expected["embedding.position"] = (len(weights["embedding.position"]), width)
+    for i in spec.stored:
+        layer = f"layers.{i}"
+        linears |= {f"{layer}.query": (h, inner), f"{layer}.key": (h, kv), f"{layer}.value": (h, kv)}
+        linears |= {f"{layer}.out": (inner, h), f"{layer}.router": (h, expert_count(layer, weights))}
+        for part in (layer, *(f"{layer}.experts.{e}" for e in range(expert_count(layer, weights)))):
+            linears |= {f"{part}.{name}": (h, spec.intermediate) for name in ("up", "gate")}
+            linears[f"{part}.down"] = (spec.intermediate, h)
+        norms |= dict.fromkeys((f"{layer}.query_norm", f"{layer}.key_norm"), spec.size)
+        post = ("attention_norm", "output_norm", "attention_post_norm", "output_post_norm")
+        norms |= {f"{layer}.{part}": h for part in post}
+    width = h
+    for i in range(len(spec.projections)):
+        linears[f"projection.{i}"] = (width, *weights[f"projection.{i}.weight"].shape[1:])
+        width = linears[f"projection.{i}"][-1]
+    expected |= {f"{name}.weight": shape for name, shape in linears.items()}
+    expected |= {f"{name}.bias": shape[-1:] for name, shape in linears.items()}
+    expected |= {f"{name}.{part}": (n,) for name, n in norms.items() for part in ("weight", "bias")}
+    for name, shape in expected.items():
+        if name in weights and weights[name].shape != shape:
+            raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
+
+
+def prepare(spec: Spec, weights: Weights) -> dict[str, Array]:
+    """Fold what scores are multiplied by into the query weights, or into the norm behind them."""
+    folded = dict(weights)
+    scaled = [(f"layers.{i}", spec) for i in spec.stored]
+    if f"{LATENT}.query.weight" in weights:
+        scaled.append((LATENT, spec.latent))
+    for layer, its in scaled:
+        factor = np.float32(its.size**-0.5 if its.scale is None or layer == LATENT else its.scale)
+        linear = "query_norm" if f"{layer}.query_norm.weight" in weights else "query"
+        for part in ("weight", "bias"):
+            if (name := f"{layer}.{linear}.{part}") in weights:
+                folded[name] = folded[name] * factor
+    return folded

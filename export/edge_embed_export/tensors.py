@@ -1,0 +1,127 @@
+"""Tensors from safetensors files: one or several shards, any float type, adapters folded in."""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_runtime.extras import require
+
+Array = NDArray[np.float32]
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "pytorch_model.pt")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The object (or, with kind=list, the list) that a JSON file holds."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SourceError(f"{path} is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}")
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """The float tensors of one safetensors file, as float32."""
+    if not path.is_file():
+        pickles = [name for name in PICKLES if (path.parent / name).exists()]
+        if pickles:
+            raise ExportError(
+                f"{path.parent} holds only {pickles[0]}, a pickle, which can run code when it is read: "
+                "convert it to model.safetensors first"
+            )
+        raise SourceError(f"{path} is missing")
+    safetensors = require("safetensors", "export")
+    arrays: dict[str, Array] = {}
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                kind = str(file.get_slice(name).get_dtype())
+                if kind == "BF16":
+                    arrays[name] = _bfloat16(path, name)
+                elif re.fullmatch(r"F\d+", kind):
+                    arrays[name] = file.get_tensor(name).astype(np.float32)
+    except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+        raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ExportError(f"{path}: tensor {name!r} holds NaN or infinity")
+    return arrays
+
+
+def _bfloat16(path: Path, name: str) -> Array:
+    """A tensor of a type that numpy has not: the upper half of float32. The file was found to be sound before."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[name]
+        start, end = entry["data_offsets"]
+        file.seek(8 + size + start)
+        half = np.frombuffer(file.read(end - start), "<u2")
+    return (half.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+
+
+def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
+    """All tensors of a model folder, and the sha256 of the file that holds them (of several: of their sha256)."""
+    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+        tensors, files = read_tensors(folder / WEIGHTS), [folder / WEIGHTS]
+    else:
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not all(_is_file_name(shard) for shard in shards.values()):
+            raise ExportError(f"{folder / INDEX}: weight_map must name a file of this folder for each tensor")
+        files = [folder / name for name in sorted(set(shards.values()))]
+        tensors = {name: array for file in files for name, array in read_tensors(file).items()}
+    hashes = []
+    for path in files:
+        with path.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return tensors, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _is_file_name(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
+
+
+def fold_adapter(tensors: dict[str, Array], folder: Path) -> dict[str, Array]:
+    """The weights with a LoRA adapter (arXiv:2106.09685) of peft's format added: W + B A alpha / rank.
+
+    folder: holds adapter_config.json and adapter_model.safetensors
+    """
+    config, changes = read_json(folder / ADAPTER[0]), read_tensors(folder / ADAPTER[1])
+    odd = [name for name in ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out") if config.get(name)]
+    if config.get("peft_type") != "LORA" or odd:
+        raise ExportError(
+            f"{folder}: only plain LoRA adapters can be folded, this one has {odd or 'no peft_type LORA'}"
+        )
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not (isinstance(rank, int) and isinstance(alpha, int | float) and rank > 0):
+        raise ExportError(f"{folder}: r {rank!r:.40} and lora_alpha {alpha!r:.40} must be positive numbers")
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    folded, suffix = dict(tensors), ".lora_A.weight"
+    modules = [name.removesuffix(suffix) for name in changes if name.endswith(suffix)]
+    if not modules or {f"{m}.lora_{part}.weight" for m in modules for part in "AB"} != set(changes):
+        raise ExportError(f"{folder}: the adapter holds other tensors than pairs of lora_A and lora_B")
+    for module in modules:
+        own = f"{module.removeprefix('base_model.model.')}.weight"
+        found = [name for name in tensors if f".{name}".endswith(f".{own}") or f".{own}".endswith(f".{name}")]
+        down, up = changes[f"{module}.lora_A.weight"], changes[f"{module}.lora_B.weight"]
+        if (
+            len(found) != 1
+            or (up.shape[0], down.shape[-1]) != tensors[found[0]].shape
+            or up.shape[1:] != down.shape[:1]
+        ):
+            raise ExportError(f"{folder}: the adapter of {own} fits no tensor of the model")
+        folded[found[0]] = tensors[found[0]] + np.float32(scale) * (up @ down)
+    return folded

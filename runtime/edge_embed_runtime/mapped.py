@@ -1,0 +1,149 @@
+"""Weights that stay in the model's file: the system maps them, and processes with the same bundle share them.
+
+onnxruntime copies weights that lie inside a model, and holds the model it parsed beside them: 22 MB of weights took
+57 MB. Weights in another file it maps. So it is given a model without its large weights, which says that they lie in
+another file; that file is the one the model came from.
+"""
+
+from collections.abc import Iterator
+from io import RawIOBase
+from pathlib import Path
+from typing import NamedTuple
+
+from edge_embed_runtime.modelcheck import (
+    BYTES,
+    DATA_TYPE,
+    DIMS,
+    GRAPH,
+    GRAPH_FIELDS,
+    INITIALIZER,
+    MODEL_FIELDS,
+    TENSOR_FIELDS,
+    Fields,
+    Read,
+    fields_of,
+    numbers_of,
+)
+
+# Weights of fewer bytes are copied: they would not fill a page of memory.
+LEAST_BYTES = 4096
+RAW_DATA, EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 9, 13, 14, 1
+# Bytes of a number, by TensorProto.DataType; kernels may want float32 numbers at addresses that are multiples of 4.
+ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 21: 1, 22: 1}
+
+
+class Weight(NamedTuple):
+    """Dimensions and size of a tensor in a model's file."""
+
+    dims: tuple[int, ...]
+    bytes: int
+
+
+def without_weights(model: Path) -> bytes:
+    """A checked model (see `check_model`) whose large weights are said to lie in another file: `model` itself."""
+    with model.open("rb", buffering=0) as file:
+        read = reader(file)
+        return _model(read, file.seek(0, 2), model.name)
+
+
+def weights_of(model: Path | bytes) -> list[Weight]:
+    """The tensors of a checked model."""
+    if isinstance(model, bytes):
+        return _weights(lambda position, size: model[position : position + size], len(model))
+    with model.open("rb", buffering=0) as file:
+        return _weights(reader(file), file.seek(0, 2))
+
+
+def reader(file: RawIOBase) -> Read:
+    def read(position: int, size: int) -> bytes:
+        file.seek(position)
+        return file.read(size) or b""
+
+    return read
+
+
+def _weights(read: Read, size: int) -> list[Weight]:
+    found = []
+    for _, _, _, start, end in fields_of(read, size, MODEL_FIELDS):
+        graph = _from(read, start)
+        for number, _, _, first, last in fields_of(graph, end - start, GRAPH_FIELDS):
+            if number == INITIALIZER:
+                tensor = _from(graph, first)
+                dims = [
+                    dim
+                    for field in fields_of(tensor, last - first, TENSOR_FIELDS)
+                    if field[0] == DIMS
+                    for dim in numbers_of(tensor, field)
+                ]
+                found.append(Weight(tuple(dims), last - first))
+    return found
+
+
+def _model(read: Read, size: int, name: str) -> bytes:
+    parts = []
+    for number, content, start, end in _every(read, 0, size, MODEL_FIELDS):
+        if number == GRAPH:
+            graph = [
+                _message(INITIALIZER, _tensor(read, first, last, name)) if inner == INITIALIZER else part
+                for inner, part, first, last in _every(read, start, end, GRAPH_FIELDS)
+            ]
+            parts.append(_message(GRAPH, b"".join(graph)))
+        else:
+            parts.append(content)
+    return b"".join(parts)
+
+
+def _tensor(read: Read, start: int, end: int, name: str) -> bytes:
+    """A tensor, its numbers by the place in the file where they are."""
+    if end - start < LEAST_BYTES:
+        return read(start, end - start)
+    parts, raw, size = [], None, 1
+    for number, wire, value, first, last in fields_of(_from(read, start), end - start, _all(TENSOR_FIELDS)):
+        if number == RAW_DATA:
+            raw = start + first, last - first
+            continue
+        if number == DATA_TYPE:
+            size = ITEM_BYTES.get(value, 0)
+        parts.append(_field(number, wire, value, read(start + first, last - first)))
+    if raw is None or size == 0 or raw[0] % size:
+        return read(start, end - start)
+    offset, length = raw
+    for key, entry in (("location", name), ("offset", str(offset)), ("length", str(length))):
+        parts.append(_message(EXTERNAL_DATA, _message(1, key.encode()) + _message(2, entry.encode())))
+    return b"".join(parts) + _field(DATA_LOCATION, 0, EXTERNAL, b"")
+
+
+def _every(read: Read, start: int, end: int, fields: Fields) -> Iterator[tuple[int, bytes, int, int]]:
+    """Each field of a message: number, its bytes (not of graph and weights), where its content starts and ends."""
+    large = {GRAPH} if fields is MODEL_FIELDS else {INITIALIZER}
+    for number, wire, value, first, last in fields_of(_from(read, start), end - start, _all(fields)):
+        whole = b"" if number in large else _field(number, wire, value, read(start + first, last - first))
+        yield number, whole, start + first, start + last
+
+
+def _from(read: Read, start: int) -> Read:
+    return lambda position, size: read(start + position, size)
+
+
+def _all(fields: Fields) -> Fields:
+    return Fields(fields.wanted | fields.skipped, frozenset(), fields.refused)
+
+
+def _field(number: int, wire: int, value: int, content: bytes) -> bytes:
+    if wire == BYTES:
+        return _message(number, content)
+    return _varint(number << 3 | wire) + (_varint(value) if wire == 0 else content)
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | BYTES) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """300 -> b"\\xac\\x02"."""
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)

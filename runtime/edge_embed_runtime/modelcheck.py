@@ -1,0 +1,271 @@
+"""What a model file may hold, checked by reading its structure before onnxruntime parses it.
+
+A bundle's hashes prove that it is what its maker wrote, not that the maker meant well. The rule: a model computes its
+outputs from its inputs and its own weights. So an operator is allowed when it has no control flow, reads and writes no
+file, draws no random numbers, makes no strings, sequences or maps, and is onnxruntime's own; weights lie in the file
+itself. The numbers are bounded too. What is left is a straight line of operators: it ends, and a deadline (see
+deadline.py) ends it between any two of them.
+
+The reader knows the messages of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3) and protobuf's
+wire format (https://protobuf.dev/programming-guides/encoding/). Weights are stepped over, not read.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from edge_embed_runtime.errors import BundleFormatError
+
+# Operators, and weights. The default bundle has 191 and 179, a large decoder in small pieces some thousands.
+MAX_PARTS = 50_000
+MAX_RANK = 8
+MAX_ELEMENTS = 2**31 - 1  # of one tensor: protobuf, and so a model, ends at 2 GiB
+MAX_NAME = 4096  # bytes of an operator's type or domain, and so of an error message
+SMALL = 2**16  # a message of so many bytes is read at once
+
+STANDARD = """
+    Abs Add And ArgMax ArgMin Attention AveragePool BatchNormalization BitShift BitwiseAnd BitwiseNot BitwiseOr
+    BitwiseXor Cast CastLike Ceil Celu Clip Compress Concat Constant ConstantOfShape Conv ConvInteger Cos Cosh CumSum
+    DequantizeLinear Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand Flatten Floor GRU Gather GatherElements
+    GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish
+    Identity InstanceNormalization IsInf IsNaN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
+    LpNormalization MatMul MatMulInteger Max MaxPool Mean Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow
+    QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RNN Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
+    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape ReverseSequence
+    RotaryEmbedding Round ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Slice Softmax Softplus
+    Softsign Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
+    SimplifiedLayerNormalization SkipSimplifiedLayerNormalization
+"""
+MICROSOFT = """
+    Attention BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul EmbedLayerNormalization FastGelu
+    FusedConv FusedGemm FusedMatMul GatherBlockQuantized Gelu GroupQueryAttention MatMulBnb4 MatMulIntegerToFloat
+    MatMulNBits MoE MultiHeadAttention QAttention QEmbedLayerNormalization QGemm QLinearAdd QLinearConcat
+    QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear
+    QuickGelu RotaryEmbedding SkipLayerNormalization SkipSimplifiedLayerNormalization SimplifiedLayerNormalization
+    TransposeMatMul
+"""
+# by domain; "" and "ai.onnx" are the same
+OPERATORS = {
+    "": frozenset(STANDARD.split()),
+    "ai.onnx": frozenset(STANDARD.split()),
+    "com.microsoft": frozenset(MICROSOFT.split()),
+}
+# TensorProto.DataType: all numbers and truth values; not strings (8) and complex numbers (14, 15)
+DATA_TYPES = frozenset([1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, *range(16, 27)])
+
+VARINT, BYTES = 0, 2
+NUMBERED = (VARINT, BYTES)
+ONE_BYTE = 127  # the largest number that is stored in one byte, as nearly all are
+SIZES = {VARINT: 0, 1: 8, 5: 4}  # bytes after the head of a field, by kind
+LONGEST_HEAD = 20  # bytes of a field's number and length
+WINDOW = 2048  # bytes read at a time where weights are stepped over
+
+Read = Callable[[int, int], bytes]
+Field = tuple[int, int, int, int, int]  # (number, kind, value of a number, where its bytes start, where they end)
+
+
+class Fields(NamedTuple):
+    """The fields of a message by number. wanted: looked at; skipped: names, texts, types, bare numbers, weights."""
+
+    wanted: frozenset[int]
+    skipped: frozenset[int]
+    refused: dict[int, str]
+
+
+GRAPH, OPSET_IMPORT = 7, 8
+MODEL_FIELDS = Fields(
+    frozenset([GRAPH]),
+    frozenset([1, 2, 3, 4, 5, 6, OPSET_IMPORT, 14]),
+    {20: "training steps", 25: "functions of its own", 26: "a distribution over devices"},
+)
+NODE, INITIALIZER = 1, 5
+GRAPH_FIELDS = Fields(frozenset([NODE, INITIALIZER]), frozenset([2, 10, 11, 12, 13, 14, 16]), {15: "sparse weights"})
+OP_TYPE, ATTRIBUTE, DOMAIN = 4, 5, 7
+NODE_FIELDS = Fields(
+    frozenset([OP_TYPE, ATTRIBUTE, DOMAIN]), frozenset([1, 2, 3, 6, 9]), {8: "an overload", 10: "a place on devices"}
+)
+TENSOR = 5
+ATTRIBUTE_FIELDS = Fields(
+    frozenset([TENSOR]),
+    frozenset([1, 2, 3, 4, 7, 8, 9, 13, 20]),
+    {
+        6: "a graph inside an operator (control flow)",
+        10: "several tensors in one attribute",
+        11: "graphs inside an operator (control flow)",
+        14: "a type as attribute",
+        15: "types as attribute",
+        21: "a reference to an attribute of a function",
+        22: "sparse weights",
+        23: "sparse weights",
+    },
+)
+DIMS, DATA_TYPE, DATA_LOCATION = 1, 2, 14
+TENSOR_FIELDS = Fields(
+    frozenset([DIMS, DATA_TYPE, DATA_LOCATION]),
+    frozenset([4, 5, 7, 8, 9, 10, 11, 12, 16]),
+    {3: "weights in segments", 6: "strings as weights", 13: "weights in another file"},
+)
+
+
+class _MalformedError(Exception):
+    """What is wrong with the file, as the end of a sentence that begins with "it"."""
+
+
+def check_model(model: Path | bytes, what: str) -> None:
+    """Refuse a model with anything that an encoder does not need, in about 2 ms and without reading its weights.
+
+    what: names the model in the error
+
+    Raises BundleFormatError that names the operator, or what else is not allowed.
+    """
+
+    def refuse(why: str) -> NoReturn:
+        raise BundleFormatError(
+            f"{what} {why}; a bundle's model may hold weights and operators without control flow, files or random "
+            "numbers only. Use a bundle whose maker you trust, or make one with edge-embed export"
+        ) from None
+
+    try:
+        if isinstance(model, bytes):
+            _check(_bytes(model), len(model))
+            return
+        with model.open("rb", buffering=0) as file:
+
+            def read(position: int, size: int) -> bytes:
+                file.seek(position)
+                return file.read(size)
+
+            _check(read, file.seek(0, 2))
+    except _MalformedError as error:
+        refuse(str(error))
+
+
+def _bytes(data: bytes) -> Read:
+    return lambda position, size: data[position : position + size]
+
+
+def _check(read: Read, size: int) -> None:
+    if read(0, 8)[4:] == b"ORTM":
+        raise _MalformedError("is in onnxruntime's own format, not ONNX")
+    graphs = 0
+    for field in fields_of(read, size, MODEL_FIELDS):
+        graphs += 1
+        _check_graph(*_part(read, field))
+    if graphs != 1:
+        raise _MalformedError(f"is not an ONNX model: it has {graphs} graphs")
+
+
+def _check_graph(read: Read, size: int) -> None:
+    counts = {NODE: 0, INITIALIZER: 0}
+    for field in fields_of(read, size, GRAPH_FIELDS):
+        counts[field[0]] += 1
+        if counts[field[0]] > MAX_PARTS:
+            raise _MalformedError(f"has more than {MAX_PARTS} operators or weights")
+        (_check_node if field[0] == NODE else _check_tensor)(*_part(read, field))
+
+
+def _check_node(read: Read, size: int) -> None:
+    kinds, domains = [], []
+    for field in fields_of(read, size, NODE_FIELDS):
+        if field[0] == OP_TYPE:
+            kinds.append(_name(read, field))
+        elif field[0] == DOMAIN:
+            domains.append(_name(read, field))
+        else:
+            part, length = _part(read, field)
+            for tensor in fields_of(part, length, ATTRIBUTE_FIELDS):
+                _check_tensor(*_part(part, tensor))
+    # of a field that comes twice, parsers take the last
+    if len(kinds) != 1 or len(domains) > 1:
+        raise _MalformedError(f"has an operator with {len(kinds)} types and {len(domains)} domains")
+    (kind,), domain = kinds, (domains or [""])[0]
+    if domain not in OPERATORS:
+        raise _MalformedError(f"has the operator {kind!r} of the unknown domain {domain!r}")
+    if kind not in OPERATORS[domain]:
+        raise _MalformedError(f"has the operator {kind!r}{f' of {domain}' if domain else ''}, which is not allowed")
+
+
+def _check_tensor(read: Read, size: int) -> None:
+    elements, rank = 1, 0
+    for field in fields_of(read, size, TENSOR_FIELDS):
+        if field[0] == DIMS:
+            for dim in numbers_of(read, field):
+                rank += 1
+                elements *= dim
+                # a negative number reads as 2**63 or more
+                if max(elements, dim) > MAX_ELEMENTS or rank > MAX_RANK:
+                    raise _MalformedError(f"has weights of more than {MAX_ELEMENTS} numbers or {MAX_RANK} dimensions")
+        elif field[0] == DATA_TYPE and field[2] not in DATA_TYPES:
+            raise _MalformedError(f"has weights of data type {field[2]}, which are no numbers")
+        elif field[0] == DATA_LOCATION and field[2]:
+            raise _MalformedError("has weights in another file")
+
+
+def _part(read: Read, field: Field) -> tuple[Read, int]:
+    """A reader of a message inside another, positions counted from its start; a small one is read now."""
+    number, wire, _, start, end = field
+    if wire != BYTES:
+        raise _MalformedError(f"is not an ONNX model: field {number} is not a message")
+    if end - start <= SMALL:
+        return _bytes(read(start, end - start)), end - start
+    return lambda position, size: read(start + position, size), end - start
+
+
+def _name(read: Read, field: Field) -> str:
+    _, wire, _, start, end = field
+    if wire != BYTES or end - start > MAX_NAME:
+        raise _MalformedError("has an operator without a proper name")
+    return read(start, end - start).decode(errors="backslashreplace")
+
+
+def numbers_of(read: Read, field: Field) -> Iterator[int]:
+    """The values of a repeated number: one, or several packed in bytes."""
+    _, wire, value, start, end = field
+    if wire == VARINT:
+        yield value
+        return
+    if wire != BYTES or end - start > SMALL:
+        raise _MalformedError("has weights whose shape cannot be read")
+    data, position = read(start, end - start), 0
+    while position < len(data):
+        value, position = _varint(data, position)
+        yield value
+
+
+def fields_of(read: Read, size: int, fields: Fields) -> Iterator[Field]:
+    """The fields of a message of so many bytes that are looked at. Those that onnx.proto3 does not have are refused."""
+    wanted, skipped, refused = fields
+    position = base = 0
+    window = read(0, size if size <= SMALL else WINDOW)
+    while position < size:
+        offset = position - base
+        if offset + LONGEST_HEAD > len(window) and base + len(window) < size:
+            base, offset, window = position, 0, read(position, min(size - position, WINDOW))
+            if not window:
+                raise _MalformedError("is cut off")
+        tag, offset = _varint(window, offset) if window[offset] > ONE_BYTE else (window[offset], offset + 1)
+        number, wire, value = tag >> 3, tag & 7, 0
+        if wire in NUMBERED:
+            short = offset < len(window) and window[offset] <= ONE_BYTE
+            value, offset = (window[offset], offset + 1) if short else _varint(window, offset)
+        start = base + offset
+        end = start + (value if wire == BYTES else SIZES.get(wire, size))
+        if end > size or (number not in skipped and number not in wanted):
+            if number in refused:
+                raise _MalformedError(f"holds {refused[number]}")
+            raise _MalformedError(f"is not an ONNX model: field {number} of kind {wire} at byte {position}")
+        if number in wanted:
+            yield number, wire, value, start, end
+        position = end
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """A number of one to ten bytes, and where it ends."""
+    value = shift = 0
+    for index in range(position, min(position + 10, len(data))):
+        byte = data[index]
+        value |= (byte & 127) << shift
+        if byte < 128 and value < 2**64:
+            return value, index + 1
+        shift += 7
+    raise _MalformedError("is not an ONNX model: it holds a number that cannot be read")
