@@ -1,6 +1,8 @@
-"""Many threads and processes on one index, every answer compared with what must be true.
+"""Many threads and processes on one index, and one process over a long life, every answer compared with the truth.
 
     python tests/soak.py --minutes 10 --requests 10000
+    python tests/soak.py --million            a million requests to one process, for an hour or more
+    python tests/soak.py --life 20000         so many of them
 
 Every document says its key and version in its text and metadata, and its vector is made of both, so that an answer
 proves which committed state it came from. In a process or thread that owns a key, the answer must be the version it
@@ -11,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -22,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed import Document, Index
+from edge_embed import Document, Embedder, Index
+from edge_embed.errors import InputError
 
 DIM = 64
 KEYS = 400
@@ -30,6 +34,12 @@ THREADS = 8
 READERS = 2
 # Part of a run after which memory is compared: codes, caches and the allocator have reached their size by then.
 WARM = 0.3
+# Requests of a long life, and how often each comes.
+LIFE = ("encode", "again", "upsert", "delete", "get", "search", "bad", "compact", "verify", "reopen")
+LIFE_SHARES = (0.10, 0.15, 0.10, 0.04, 0.20, 0.38, 0.02, 0.002, 0.001, 0.007)
+LIFE_KEYS = 300
+LIFE_WORDS = ["the", "a", "bank", "of", "river", "money", "at", "is", "cat", "dog", "Straße", "水", "\U0001f600"]
+MAX_DRIFT_MB = 2.0
 
 
 def vector(key: int, version: int) -> Any:
@@ -45,25 +55,45 @@ def rss_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def handles() -> int:
+    """Files, sockets and pipes that this process has open."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a folder that changes while it is read
+
+
+def native_threads() -> int:
+    """Threads of this process, onnxruntime's and usearch's too."""
+    return int(re.findall(r"Threads:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+
+
 class Watch:
-    """Counts requests and what was wrong, and how memory grew after the warm-up."""
+    """Counts requests and what was wrong, and how memory, threads and open files grew after the warm-up."""
 
     def __init__(self, warm: Callable[[int], bool]) -> None:
         self.requests = 0
         self.wrong: list[str] = []
         self._warm = warm
-        self._first: float | None = None
+        self._first: tuple[float, int, int] | None = None
 
     def check(self, fits: bool, what: str) -> None:
         self.requests += 1
         if not fits and len(self.wrong) < 20:
             self.wrong.append(what)
         if self._first is None and self._warm(self.requests):
-            self._first = rss_mb()
+            self._first = rss_mb(), native_threads(), handles()
 
     def result(self) -> dict[str, Any]:
-        drift = None if self._first is None else round(rss_mb() - self._first, 2)
-        return {"requests": self.requests, "wrong": self.wrong, "rss_drift_mb": drift}
+        """Growth is None where the warm-up did not end."""
+        first, now = self._first, (rss_mb(), native_threads(), handles())
+        drift, threads, files = (
+            (None, None, None) if first is None else (b - a for a, b in zip(first, now, strict=True))
+        )
+        return {
+            "requests": self.requests,
+            "wrong": self.wrong,
+            "rss_drift_mb": None if drift is None else round(drift, 2),
+            "more_threads": threads,
+            "more_handles": files,
+        }
 
 
 def fits(document: Document | Any, key: int, least: int, most: int) -> bool:
@@ -134,6 +164,120 @@ def run_threads(folder: Path, requests: int) -> dict[str, Any]:
         if not report.whole:
             watch.wrong.append(str(report))
     return watch.result()
+
+
+# --- the long life of one process
+
+
+class Life:
+    """Mixed requests to one index and one embedder, by one thread; `stored` is what must be there."""
+
+    def __init__(self, folder: Path, embedder: Embedder, watch: Watch, seed: int = 0) -> None:
+        self._path, self._embedder, self._watch = folder / "life.db", embedder, watch
+        self._random = np.random.default_rng(seed)
+        self._stored: dict[str, Document] = {}
+        self._known: dict[str, bytes] = {}  # vectors of some texts: the same bits whenever they are asked for
+        self._index = self._open()
+
+    def _open(self) -> Index:
+        return Index.open(self._path, self._embedder)
+
+    def _text(self, most: int) -> str:
+        words = self._random.integers(len(LIFE_WORDS), size=int(self._random.integers(0, most)))
+        return " ".join(LIFE_WORDS[i] for i in words)
+
+    def _document(self, key: str) -> Document:
+        number = int(self._random.integers(10**6))
+        return Document(key, f"{self._text(60)} {key} number{number}", {"n": number, "odd": bool(number % 2)})
+
+    def request(self) -> None:
+        """One request, chosen at random."""
+        kind = int(self._random.choice(len(LIFE), p=LIFE_SHARES))
+        getattr(self, f"_{LIFE[kind]}")()
+
+    def close(self) -> None:
+        self._index.close()
+
+    def _check(self, fits: bool, what: str) -> None:
+        self._watch.check(fits, f"{self._watch.requests}: {what}")
+
+    def _encode(self) -> None:
+        texts = [self._text(100) for _ in range(int(self._random.integers(1, 4)))]
+        vectors = self._embedder.encode(texts)
+        norms = np.linalg.norm(vectors, axis=1)
+        self._check(vectors.shape == (len(texts), self._embedder.dim) and bool(np.all(abs(norms - 1) < 1e-4)), "norms")
+
+    def _again(self) -> None:
+        text = LIFE_WORDS[int(self._random.integers(len(LIFE_WORDS)))]
+        bits = self._embedder.encode_query([text]).tobytes()
+        self._check(self._known.setdefault(text, bits) == bits, f"another vector of {text!r}")
+
+    def _upsert(self) -> None:
+        numbers = self._random.choice(LIFE_KEYS, int(self._random.integers(1, 4)), replace=False)
+        documents = [self._document(f"d{number}") for number in numbers]
+        changed = self._index.upsert(documents)
+        self._stored.update({document.key: document for document in documents})
+        self._check(changed == len(documents), "upsert")
+
+    def _delete(self) -> None:
+        key = f"d{self._random.integers(LIFE_KEYS)}"
+        self._check(self._index.delete(key) == (self._stored.pop(key, None) is not None), f"delete {key}")
+
+    def _get(self) -> None:
+        key = f"d{self._random.integers(LIFE_KEYS)}"
+        self._check(self._index.get(key) == self._stored.get(key), f"get {key}")
+
+    def _search(self) -> None:
+        """A stored text finds its own document first, in any mode; with `where`, only what fits."""
+        if not self._stored:
+            return
+        document = list(self._stored.values())[int(self._random.integers(len(self._stored)))]
+        mode: Any = ("vector", "text", "hybrid")[int(self._random.integers(3))]
+        where = {"odd": document.metadata["odd"]} if self._random.random() < 0.5 else None
+        query = f"number{document.metadata['n']}" if mode == "text" else document.text
+        hits = self._index.search(query, k=5, mode=mode, where=where)
+        right = all(
+            self._stored.get(hit.key) is not None and hit.metadata == self._stored[hit.key].metadata for hit in hits
+        )
+        right = right and all(hit.metadata["odd"] == document.metadata["odd"] for hit in hits if where)
+        self._check(
+            right and any(hit.key == document.key for hit in hits), f"{mode} {where} {document.key}: {hits[:2]}"
+        )
+
+    def _bad(self) -> None:
+        """What cannot be done is refused, and leaves nothing behind."""
+        try:
+            self._index.search("a", k=3, where={"no such field": 1})
+        except InputError as error:
+            self._check("no such field" in str(error), str(error))
+        else:
+            self._check(not self._stored, "an unknown field")
+
+    def _compact(self) -> None:
+        self._index.compact()
+        self._check(len(self._index) == len(self._stored), "count after compact")
+
+    def _verify(self) -> None:
+        report = self._index.verify()
+        self._check(report.whole and report.documents == len(self._stored), str(report))
+
+    def _reopen(self) -> None:
+        self._index.close()
+        self._index = self._open()
+        self._check(len(self._index) == len(self._stored), "count after reopening")
+
+
+def run_life(folder: Path, requests: int, bundle: str | None = None) -> dict[str, Any]:
+    """So many mixed requests to one process with one embedder."""
+    watch = Watch(lambda done: done > WARM * requests)
+    life = Life(folder, Embedder(bundle, threads=2), watch)
+    while watch.requests < requests:
+        life.request()
+    life.close()
+    life = Life(folder, life._embedder, watch)  # opened as at the first measurement
+    result = watch.result()
+    life.close()
+    return result
 
 
 # --- a writer and readers in processes
@@ -227,7 +371,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10, help="of the writer and the readers")
     parser.add_argument("--requests", type=int, default=10_000, help="of each thread")
+    parser.add_argument("--life", type=int, help="only the long life of one process, of so many requests")
+    parser.add_argument("--million", dest="life", action="store_const", const=1_000_000, help="--life 1000000")
+    parser.add_argument("--bundle", help="of the long life; the default bundle where not said")
     options = parser.parse_args()
+    if options.life:
+        with tempfile.TemporaryDirectory() as folder:
+            life = run_life(Path(folder), options.life, options.bundle)
+        sys.stdout.write(f"life: {json.dumps(life)}\n")
+        grown = life["rss_drift_mb"] > MAX_DRIFT_MB or life["more_threads"] > 0 or life["more_handles"] > 0
+        return int(bool(life["wrong"]) or grown)
     with tempfile.TemporaryDirectory() as folder:
         threads = run_threads(Path(folder), options.requests)
         sys.stdout.write(f"{THREADS} threads: {json.dumps(threads)}\n")
