@@ -189,6 +189,7 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
 @click.argument("file", metavar="FILE|-", type=click.File("r", encoding="utf-8", errors="strict"), default="-")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Where to write vectors (.npy).")
 @click.option("--role", help="Whose prompt to put before each text: query, document, ...")
+@click.option("--prompt", help="Text to put before each text, as it stands, in place of a role's.")
 @click.option("--truncate-dim", type=int, help="Keep only the first numbers of each vector.")
 @bundle_option
 @threads_option
@@ -199,6 +200,7 @@ def encode(
     file: Any,
     output: str,
     role: str | None,
+    prompt: str | None,
     truncate_dim: int | None,
     bundle: str | None,
     threads: int | None,
@@ -221,7 +223,7 @@ def encode(
         raise SourceError(f"{file.name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     options: dict[str, Any] = {"truncate_dim": truncate_dim, "max_rss_mb": max_rss_mb, "background": background}
     embedder = Embedder(bundle, threads=threads, **options)
-    vectors = embedder.encode(texts, role=role, show_progress=True)
+    vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
     with _replacing(target) as stream:
         np.save(stream, vectors)
     result = {"texts": len(texts), "dim": embedder.dim, "output": str(target), "fingerprint": embedder.fingerprint}

@@ -123,6 +123,15 @@ def test_roles_put_prompts_before_texts(tiny_bundle: Path) -> None:
     assert np.array_equal(embedder.encode_query(["bank"])[0], plain[0])
     assert np.array_equal(embedder.encode_document(["bank"])[0], plain[1])
     assert embedder.fingerprint != bundle.manifest.fingerprint
+    # one of the caller's own stands in place of the role's
+    for found in (
+        embedder.encode(["bank"], prompt="the river "),
+        embedder.encode_document(["bank"], prompt="the river "),
+    ):
+        assert np.array_equal(found[0], plain[0])
+    assert np.array_equal(embedder.encode_query(["bank"], prompt="")[0], plain[1])
+    with pytest.raises(InputError, match="the prompt"):
+        embedder.encode(["bank"], prompt=7)  # type: ignore[arg-type]
 
 
 def test_meaning_is_found(embedder: Embedder) -> None:

@@ -224,12 +224,14 @@ class Embedder:
         texts: Sequence[str],
         *,
         role: str | None = None,
+        prompt: str | None = None,
         batch_tokens: int | None = None,
         show_progress: bool = False,
     ) -> "Vectors":
         """Embed n texts: float32 [n, dim], each row of length 1, in the order of the texts.
 
         role:          whose prompt is put before each text ("query", "document", ...); None means no prompt
+        prompt:        put this before each text, as it stands, in place of the role's: an instruction of your own
         batch_tokens:  padded tokens in the model at a time: bounds the memory, does not change the vectors. None means
                        512, or fewer under `max_rss_mb`
         show_progress: a bar on stderr, where that is a terminal
@@ -246,7 +248,7 @@ class Embedder:
             raise InputError(f"role is {role!r}, expected one of {sorted(self.prompts)}")
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process")
-        prompt = self.prompts[role] if role else ""
+        prompt = (self.prompts[role] if role else "") if prompt is None else check_text(prompt, "the prompt")
         try:
             texts = [check_text(text, f"text {i}") for i, text in enumerate(texts)]
         except TypeError as error:  # an array without dimensions says that it can be iterated over
