@@ -76,6 +76,19 @@ def test_budget_is_kept_on_any_input() -> None:
 
 
 @linux
+def test_budget_of_a_static_bundle() -> None:
+    """A table takes little, but not nothing: kept on any input, or refused."""
+    work = WORK.replace("Embedder(max_rss_mb", "Embedder('static', max_rss_mb")
+    done = child(work, 20)
+    assert "'static-minilm-l6-v2': the least is" in done.stderr, done.stderr
+    least = float(done.stderr.rsplit("the least is ", 1)[1].split()[0])
+    done = child(work, least + 1)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["peak"] <= found["predicted"]
+
+
+@linux
 def test_budget_is_kept_under_a_hard_limit(cgroup: Path) -> None:
     """The kernel, told the same number, has no reason to kill."""
     limit = least_mb() + 1

@@ -24,6 +24,7 @@ from edge_embed_runtime.memory import MB, rss_bytes
 CODE_BYTES = 14 * MB
 GRAPH_BYTES = 4 * MB  # nodes and kernels of a model of a few hundred nodes
 WINDOW_BYTES = 3 * MB
+STATIC_BYTES = 34 * MB  # of a window of the longest texts, and words whose tokens are remembered
 # onnxruntime's arena grows in powers of two, and its chunks do not fit each other exactly; less so where several
 # threads take from it at a time.
 ARENA_SLACK, SHARED_ARENA_SLACK = 1.4, 2.1
@@ -102,7 +103,7 @@ def activation_bytes(tokens: int, longest: int, threads: int, shape: Mapping[str
     intermediate = int(shape.get("intermediate") or INTERMEDIATE_RATIO * hidden)
     heads = int(shape.get("heads") or max(1, hidden // HEAD_SIZE))
     attention = 4 * (4 * hidden + 2 * heads * longest)  # input, queries, keys and values; scores before and after
-    feed_forward = 4 * (hidden + 2 * intermediate) + intermediate  # before and after the activation, and as uint8
+    feed_forward = 4 * (hidden + 3 * intermediate) + intermediate  # gate, before and after activation, and as uint8
     slack = ARENA_SLACK if threads == 1 else SHARED_ARENA_SLACK
     return int(slack * threads * tokens * max(attention, feed_forward)) + ARENA_BYTES
 
@@ -131,6 +132,19 @@ def choose_profile(
         f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {manifest.name!r}: the least is {prediction}. "
         "Give that much, or a smaller bundle"
     )
+
+
+def check_static(limit: int | None, name: str, table_bytes: int) -> int:
+    """The peak of a process that loads a static bundle now, or 0 without a limit. Raises MemoryBudgetError."""
+    if limit is None:
+        return 0
+    parts = {"process": rss_bytes() or 0, "table": table_bytes, "words, texts and sums": STATIC_BYTES}
+    prediction = Prediction(Profile(1, 0), parts)
+    if prediction.total > limit:
+        raise MemoryBudgetError(
+            f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {name!r}: the least is {prediction}"
+        )
+    return prediction.total
 
 
 # Of SQLite, and of what a search looks at besides codes.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.budget import Profile, check_limit, choose_profile
+from edge_embed_runtime.budget import Profile, check_limit, check_static, choose_profile
 from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, read_bundle
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError, InputError
@@ -132,9 +132,10 @@ class Embedder:
         if self.manifest.is_static:
             from edge_embed_runtime import static
 
+            table = self.manifest.files[self.manifest.model_file].size
+            self._peak: int = check_static(limit, self.manifest.name, table)
             self._static = static.StaticModel(loaded, self.tokenizer)
             self.exact: bool = False
-            self._peak: int = 0  # little memory beside the table, whatever the limit
             self.golden_cosine: float = self._measure_golden()
             if self.golden_cosine < GOLDEN_COSINE:
                 raise GoldenError(
