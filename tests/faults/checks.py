@@ -68,7 +68,7 @@ CHECKS = [
     Check("mutated index beside its log", partial(mutate_all, name="index beside its log"), 60, 2_000),
     Check("mutated log (-wal)", partial(mutate_all, name="log (-wal)"), 60, 2_000),
     Check("mutated -shm", partial(mutate_all, name="-shm"), 40, 1_000),
-    Check("mutated bundle", mutate_bundles, 120, 10_000),
+    Check("mutated bundle", mutate_bundles, 40, 10_000),
     Check("out of memory", starve_all, 4, 50),
     Check("SIGINT", partial(interrupt, number=signal.SIGINT), 6, 200),
     Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 6, 200),
