@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
 from edge_embed_export import export_model, exporter, quantizing
 from edge_embed_quantize.table import CompactTable
+
+# a shell's background job ignores SIGINT, and so would the commands that tests interrupt
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WORDS = ["the", "a", "bank", "of", "river", "money", "at", "is", "in", "to", "and", "cat", "dog", "house", "garden",
          "water", "night", "day", "red", "blue"]  # fmt: skip
