@@ -15,7 +15,7 @@ import pytest
 from conftest import refused_after_fork
 
 from edge_embed import Embedder
-from edge_embed.errors import EdgeEmbedError, GoldenError, InputError
+from edge_embed.errors import BundleFormatError, EdgeEmbedError, GoldenError, InputError
 from edge_embed_export.quantizing import calibration_texts
 from edge_embed_runtime import embedder as module
 from edge_embed_runtime import session as session_module
@@ -132,6 +132,14 @@ def test_roles_put_prompts_before_texts(tiny_bundle: Path) -> None:
     assert np.array_equal(embedder.encode_query(["bank"], prompt="")[0], plain[1])
     with pytest.raises(InputError, match="the prompt"):
         embedder.encode(["bank"], prompt=7)  # type: ignore[arg-type]
+
+
+def test_text_without_any_token_is_ruled_out(tiny_bundle: Path) -> None:
+    """A tokenizer without special tokens would leave nothing of the empty text."""
+    loaded = read_bundle(tiny_bundle)
+    bare = json.dumps({**json.loads(loaded.tokenizer), "post_processor": None}).encode()
+    with pytest.raises(BundleFormatError, match="no special tokens around"):
+        Embedder(replace(loaded, tokenizer=bare))
 
 
 def test_meaning_is_found(embedder: Embedder) -> None:

@@ -64,6 +64,18 @@ def test_sanitize_removes_baked_in_limits() -> None:
     assert len(Tokenizer(sanitize(definition), 24).encode("the cat and the dog in the house at night")) == 12
 
 
+def test_endless_added_token_is_refused() -> None:
+    """tokenizers would need minutes for it; one without content is none."""
+    definition = json.loads(sanitize(word_tokenizer()))
+    for token, why in (
+        ({"id": 0, "content": "a" * 100_000}, "more than 1024 characters"),
+        ({"id": 0}, "cannot be used"),
+    ):
+        raw = json.dumps({**definition, "added_tokens": [token]}).encode()
+        with pytest.raises(BundleFormatError, match=why):
+            Tokenizer(raw, 24)
+
+
 def test_limits_in_the_file_are_refused() -> None:
     """A bundle's tokenizer.json must leave limits to the manifest."""
     with pytest.raises(BundleFormatError, match="padding or truncation"):

@@ -143,6 +143,10 @@ class Embedder:
                     f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}"
                 )
             return
+        if not any(self.tokenizer.around):
+            raise BundleFormatError(
+                f"bundle {self.path}: tokenizer.json puts no special tokens around a text: an empty one would have none"
+            )
         import onnxruntime  # static bundles do without
 
         from edge_embed_runtime import session

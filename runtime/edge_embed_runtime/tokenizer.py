@@ -19,6 +19,8 @@ FIRST_CUT = 8
 LAST_CUT = 128
 # A cut can change the tokens of the word it falls into; no tokenizer makes more tokens of one word than this.
 WORD = 128
+# Characters of an added token; tokenizers needs minutes for one of a hundred thousand.
+MAX_ADDED = 1024
 
 COMPONENTS = {
     "normalizer": {
@@ -46,6 +48,8 @@ def _check_components(definition: Any) -> None:
         raise BundleFormatError("tokenizer.json is not a tokenizer")
     if definition.get("padding") or definition.get("truncation"):
         raise BundleFormatError("tokenizer.json has padding or truncation set; the manifest must hold the limits")
+    if any(len(token["content"]) > MAX_ADDED for token in definition.get("added_tokens") or []):
+        raise BundleFormatError(f"tokenizer.json has an added token of more than {MAX_ADDED} characters")
     for part, allowed in COMPONENTS.items():
         pending = [definition.get(part)]
         while pending:
@@ -82,7 +86,7 @@ class Tokenizer:
             self._tokenizer = _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "tokenizer.json")
             self._tokenizer.encode_special_tokens = True
             self._prefix, self._suffix = _guarded(self._special_tokens, "tokenizer.json")
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
             raise BundleFormatError(f"tokenizer.json cannot be used: {error}") from error
         special = len(self._prefix) + len(self._suffix)
         self.max_content = max_tokens - special
