@@ -12,6 +12,7 @@ from edge_embed.benchmark import measure, peers
 from edge_embed.benchmark.adapters import Loaded, Source
 from edge_embed.benchmark.children import one_line
 from edge_embed_runtime.machine import peak_rss_bytes, seconds_since_start
+from edge_embed_runtime.memory import read_memory
 
 Say = Callable[[dict[str, Any]], None]
 IDLE_SECONDS = 1.0
@@ -77,11 +78,8 @@ def load(job: dict[str, Any], name: str) -> Loaded:
 
 def private_bytes() -> int | None:
     """Memory that this process shares with no other (Linux), or None."""
-    try:
-        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return None
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
+    found = read_memory()
+    return None if found is None else found.private
 
 
 def describe(error: BaseException) -> str:

@@ -123,7 +123,6 @@ def choose_profile(
 ) -> Prediction:
     """The fastest profile that keeps a limit of bytes. Raises MemoryBudgetError, with the least that is enough."""
     shape, longest = manifest.architecture, manifest.max_tokens
-    prediction = None
     for profile in profiles(threads, batch_tokens, longest, exact):
         prediction = predict(weights, shape, longest, exact, profile)
         if prediction.total <= limit:

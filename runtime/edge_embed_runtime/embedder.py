@@ -155,6 +155,7 @@ class Embedder:
         if tuned is not None and tuned.threads is not None and threads is None:
             self.threads = min(self.threads, tuned.threads)
         first = exact if exact is not None else session.products_saturate() if tuned is None else tuned.exact
+        check_model(loaded.model, f"bundle {self.path}: the model")
         give_back()  # what importing took is not there when loading takes most
         for form in (first, not first) if exact is None else (first,):
             self.exact = form
@@ -175,7 +176,6 @@ class Embedder:
         """Threads and batches, and what the process will take with them."""
         self._profile: Profile = Profile(self.threads, BATCH_TOKENS)
         self._peak = 0
-        check_model(bundle.model, f"bundle {bundle.path}: the model")
         if limit is not None:
             weights = weights_of(bundle.model)
             prediction = choose_profile(limit, weights, self.manifest, self.exact, self.threads, BATCH_TOKENS)

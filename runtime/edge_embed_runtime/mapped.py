@@ -6,7 +6,6 @@ another file; that file is the one the model came from.
 """
 
 from collections.abc import Iterator
-from io import RawIOBase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +20,10 @@ from edge_embed_runtime.modelcheck import (
     TENSOR_FIELDS,
     Fields,
     Read,
+    bytes_reader,
     fields_of,
     numbers_of,
+    reader,
 )
 
 # Weights of fewer bytes are copied: they would not fill a page of memory.
@@ -49,17 +50,9 @@ def without_weights(model: Path) -> bytes:
 def weights_of(model: Path | bytes) -> list[Weight]:
     """The tensors of a checked model."""
     if isinstance(model, bytes):
-        return _weights(lambda position, size: model[position : position + size], len(model))
+        return _weights(bytes_reader(model), len(model))
     with model.open("rb", buffering=0) as file:
         return _weights(reader(file), file.seek(0, 2))
-
-
-def reader(file: RawIOBase) -> Read:
-    def read(position: int, size: int) -> bytes:
-        file.seek(position)
-        return file.read(size) or b""
-
-    return read
 
 
 def _weights(read: Read, size: int) -> list[Weight]:

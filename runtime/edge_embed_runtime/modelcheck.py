@@ -11,6 +11,7 @@ wire format (https://protobuf.dev/programming-guides/encoding/). Weights are ste
 """
 
 from collections.abc import Callable, Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -127,20 +128,23 @@ def check_model(model: Path | bytes, what: str) -> None:
 
     try:
         if isinstance(model, bytes):
-            _check(_bytes(model), len(model))
+            _check(bytes_reader(model), len(model))
             return
         with model.open("rb", buffering=0) as file:
-
-            def read(position: int, size: int) -> bytes:
-                file.seek(position)
-                return file.read(size)
-
-            _check(read, file.seek(0, 2))
+            _check(reader(file), file.seek(0, 2))
     except _MalformedError as error:
         refuse(str(error))
 
 
-def _bytes(data: bytes) -> Read:
+def reader(file: RawIOBase) -> Read:
+    def read(position: int, size: int) -> bytes:
+        file.seek(position)
+        return file.read(size) or b""
+
+    return read
+
+
+def bytes_reader(data: bytes) -> Read:
     return lambda position, size: data[position : position + size]
 
 
@@ -207,7 +211,7 @@ def _part(read: Read, field: Field) -> tuple[Read, int]:
     if wire != BYTES:
         raise _MalformedError(f"is not an ONNX model: field {number} is not a message")
     if end - start <= SMALL:
-        return _bytes(read(start, end - start)), end - start
+        return bytes_reader(read(start, end - start)), end - start
     return lambda position, size: read(start + position, size), end - start
 
 

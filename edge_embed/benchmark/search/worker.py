@@ -22,6 +22,7 @@ from edge_embed.benchmark.search.candidates import Candidate, candidate
 from edge_embed.benchmark.search.vectors import recall
 from edge_embed.benchmark.worker import describe, private_bytes
 from edge_embed_runtime.machine import peak_rss_bytes
+from edge_embed_runtime.memory import rss_bytes
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
@@ -162,15 +163,6 @@ def open_index(chosen: Candidate, folder: Path, dim: int) -> Opened:
 
 def bytes_on_disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def rss_bytes() -> int | None:
-    """Resident memory of this process (Linux), or None."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), None)
 
 
 def _added(before: int | None, after: int | None) -> int | None:

@@ -3,20 +3,12 @@
 import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint
+from edge_embed_export.families import bert
 from edge_embed_export.families.reading import Reader
 from edge_embed_export.spec import Spec, Weights
 
 SELF = "attention.self"
-LAYER = {
-    "query": f"{SELF}.query_proj",
-    "key": f"{SELF}.key_proj",
-    "value": f"{SELF}.value_proj",
-    "out": "attention.output.dense",
-    "up": "intermediate.dense",
-    "down": "output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "output_norm": "output.LayerNorm",
-}
+LAYER = bert.LAYER | {part: f"{SELF}.{part}_proj" for part in ("query", "key", "value")}
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
