@@ -95,7 +95,7 @@ def test_distilled_without_texts(tiny_bundle: Path, tmp_path: Path) -> None:
     distill_model(tiny_bundle, tmp_path / "s", dim=32)
     teacher, student = Embedder(tiny_bundle), Embedder(tmp_path / "s")
     alone = teacher.encode(WORDS)
-    centre = teacher._run([np.array([2, number, 3]) for number in range(5, 5 + len(WORDS))]).mean(axis=0)
+    centre = teacher.network.run([np.array([2, number, 3]) for number in range(5, 5 + len(WORDS))]).mean(axis=0)
     expected = (alone - centre) / np.linalg.norm(alone - centre, axis=1, keepdims=True)
     found = student.encode(WORDS)
     assert np.abs(found @ found.T - expected @ expected.T).max() < 0.06  # int8, of rows that are weighted

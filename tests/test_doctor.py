@@ -16,8 +16,7 @@ from edge_embed.cli import main
 from edge_embed.doctor import examine, hardware, measure, parts
 from edge_embed.doctor.examine import Finding, Report
 from edge_embed.doctor.parts import KNOWN, PARTS, child, numbers, part_sentence, required
-from edge_embed_runtime import embedder as runtime
-from edge_embed_runtime import machine, session
+from edge_embed_runtime import machine, network, session
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.verdict import recall
 
@@ -334,11 +333,11 @@ def test_forms_of_a_bundle(
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum(message.get("done", 0) for message in said) == pytest.approx(1)
     cosines = iter([0.9, 1.0])
-    monkeypatch.setattr(runtime.Embedder, "_measure_golden", lambda _: next(cosines))
+    monkeypatch.setattr(network, "golden_cosine", lambda *_: next(cosines))
     found = measure.measure_bundle(str(tiny_bundle), [1])
     assert "cosine 0.9000" in found["forms"][0]["problem"]
     assert found["choice"]["form"] == "exact"
-    monkeypatch.setattr(runtime.Embedder, "_measure_golden", lambda _: 0.9)
+    monkeypatch.setattr(network, "golden_cosine", lambda *_: 0.9)
     assert measure.measure_bundle(str(tiny_bundle), [1])["choice"] is None
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert [form["form"] for form in measure.measure_bundle(str(tiny_bundle), [1])["forms"]] == ["fast"]

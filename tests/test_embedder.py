@@ -17,10 +17,10 @@ from conftest import refused_after_fork
 from edge_embed import Embedder
 from edge_embed.errors import BundleFormatError, EdgeEmbedError, GoldenError, InputError
 from edge_embed_export.quantizing import calibration_texts
-from edge_embed_runtime import embedder as module
+from edge_embed_runtime import network
 from edge_embed_runtime import session as session_module
 from edge_embed_runtime.bundle import read_bundle
-from edge_embed_runtime.embedder import batches, pad
+from edge_embed_runtime.network import batches, pad
 from edge_embed_runtime.session import make_session
 
 
@@ -318,7 +318,7 @@ def test_a_failing_batch_among_several_threads(monkeypatch: pytest.MonkeyPatch, 
         runs.append(len(rows))
         raise EdgeEmbedError("the model failed")
 
-    monkeypatch.setattr(embedder, "_run", run)
+    monkeypatch.setattr(embedder.network, "run", run)
     with pytest.raises(EdgeEmbedError, match="the model failed"):
         embedder.encode(texts * 20, batch_tokens=128)
     assert len(runs) < len(texts) * 20 / 2
@@ -327,15 +327,15 @@ def test_a_failing_batch_among_several_threads(monkeypatch: pytest.MonkeyPatch, 
 def test_threads_share_the_budget_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads hold as many padded tokens as one does, and get equal shares of little work."""
     embedder = Embedder(threads=2)
-    original, tokens = embedder._run, []
+    original, tokens = embedder.network.run, []
 
     def run(rows: list[Any]) -> Any:
         tokens.append(len(rows) * max(map(len, rows)))
         return original(rows)
 
-    monkeypatch.setattr(embedder, "_run", run)
+    monkeypatch.setattr(embedder.network, "run", run)
     embedder.encode(["one two three four"] * 200)
-    assert max(tokens) <= module.BATCH_TOKENS / 2
+    assert max(tokens) <= network.BATCH_TOKENS / 2
     tokens.clear()
     embedder.encode(["one two three four"] * 16)
     assert tokens == [48, 48]

@@ -58,7 +58,7 @@ def one_vector(bundle: Path) -> np.ndarray[Any, Any]:
     vectors = embedder.encode(TEXTS)
     alone = np.vstack([embedder.encode([text]) for text in TEXTS])
     assert np.array_equal(vectors.view(np.uint32), alone.view(np.uint32))
-    padded = embedder._run([embedder.tokenizer.encode(text) for text in TEXTS])
+    padded = embedder.network.run([embedder.tokenizer.encode(text) for text in TEXTS])
     assert np.array_equal(vectors.view(np.uint32), padded.view(np.uint32))
     return vectors
 

@@ -14,7 +14,7 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.errors import GoldenError, StorageError
 from edge_embed_runtime import embedder as module
-from edge_embed_runtime import session, verdict
+from edge_embed_runtime import network, session, verdict
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.session import products_saturate
 from edge_embed_runtime.verdict import Choice, Verdict, forget_verdict, machine_key, recall, store_verdict
@@ -207,7 +207,7 @@ def test_golden_vectors_overrule_the_verdict(stored: Path, embedder: Embedder, m
     right = embedder.exact
     store_verdict(Verdict(machine_key(RELEASE), 30.0, {embedder.fingerprint: Choice(not right, None)}))
     cosines = iter([0.9, 1.0])
-    monkeypatch.setattr(module.Embedder, "_measure_golden", lambda _: next(cosines))
+    monkeypatch.setattr(network, "golden_cosine", lambda *_: next(cosines))
     made = Embedder()
     assert (made.exact, made.threads, made.golden_cosine) == (right, default_threads(), 1.0)
 
@@ -216,8 +216,8 @@ def test_one_form_and_no_other(stored: Path, bundle: Path, monkeypatch: pytest.M
     """`exact` asks neither the CPU nor a verdict, and a form that is wrong here is an error."""
     right = products_saturate()
     monkeypatch.setattr(session, "products_saturate", None)
-    monkeypatch.setattr(module, "recall", None)
+    monkeypatch.setattr(network, "recall", None)
     assert module.Embedder(bundle, exact=right).exact is right
-    monkeypatch.setattr(module.Embedder, "_measure_golden", lambda _: 0.9)
+    monkeypatch.setattr(network, "golden_cosine", lambda *_: 0.9)
     with pytest.raises(GoldenError, match=r"cosine 0\.9000"):
         module.Embedder(bundle, exact=right)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edge_embed_export.static import StaticSource, zipf_weights
 from edge_embed_runtime.bundle import Manifest, read_bundle
 from edge_embed_runtime.checks import check_count
-from edge_embed_runtime.embedder import BATCH_TOKENS, Embedder
+from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.tokenizer import TokenIds
@@ -168,9 +168,10 @@ def _start(teacher: Embedder, show_progress: bool) -> tuple[Array, NDArray[np.bo
     before, after = teacher.tokenizer.around
     rows = [np.array([*before, number, *after], np.int64) for number in ids]
     found = np.empty((len(ids), teacher.dim), np.float32)
+    network = teacher.network
     with progress_bar(len(ids), show_progress) as advance:
         for start in range(0, len(rows), BLOCK):
-            for batch, vectors in teacher._run_all(rows[start : start + BLOCK], BATCH_TOKENS):
+            for batch, vectors in network.run_all(rows[start : start + BLOCK], network.batch_tokens, network.run):
                 found[[start + i for i in batch]] = vectors
                 advance(len(batch))
     found -= found.mean(axis=0)

@@ -133,7 +133,7 @@ def export_model(
         manifest = _manifest(name_, source_name, checkpoint, spec, quantized, contents)
         embedder = Embedder(Bundle(target, manifest, contents[MODEL], tokenizer_bytes), threads=1)
         if apart:
-            embedder._session = float_session(spec, weights)
+            embedder.network.session = float_session(spec, weights)
         return embedder, contents
 
     progress("building the float32 graph")

@@ -34,8 +34,8 @@ from edge_embed_quantize.calibrate import (
 from edge_embed_quantize.linear import Int4Storage, Int8Linear
 from edge_embed_quantize.rounding import Wide, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
-from edge_embed_runtime.embedder import batches, pad
 from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_runtime.network import batches, pad
 from edge_embed_runtime.session import make_session
 from edge_embed_runtime.tokenizer import Tokenizer
 

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.budget import check_static
 from edge_embed_runtime.bundle import Bundle
-from edge_embed_runtime.errors import BundleFormatError
+from edge_embed_runtime.errors import BundleFormatError, GoldenError
+from edge_embed_runtime.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.tokenizer import Tokenizer
 from edge_embed_runtime.words import Words, has_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     Vectors = NDArray[np.float32]
 
@@ -86,10 +88,19 @@ def _tensors(header: dict[str, Any], data: NDArray[np.uint8]) -> dict[str, NDArr
 
 
 class StaticModel:
-    """The table of a bundle with its tokenizer. Raises BundleFormatError when they do not fit each other."""
+    """The table of a bundle with its tokenizer. Raises BundleFormatError when they do not fit each other.
 
-    def __init__(self, bundle: Bundle, tokenizer: Tokenizer) -> None:
-        what = f"bundle {bundle.path}: {bundle.manifest.model_file}"
+    limit: bytes that the process is to keep to, or None
+    dim:   how many of a golden vector's numbers are compared
+    """
+
+    exact = False
+    batch_tokens = 1  # nothing is padded, and nothing held but one text's rows
+
+    def __init__(self, bundle: Bundle, tokenizer: Tokenizer, *, limit: int | None = None, dim: int) -> None:
+        manifest = bundle.manifest
+        what = f"bundle {bundle.path}: {manifest.model_file}"
+        self.peak: int = check_static(limit, manifest.name, manifest.files[manifest.model_file].size)
         tensors = read_table(bundle.model, what)
         bundle.check_unchanged()
         self._rows: NDArray[Any] = tensors["rows"]
@@ -102,6 +113,12 @@ class StaticModel:
             lowercase = json.loads(bundle.tokenizer)["normalizer"].get("lowercase") is True
             self._words = Words(tokenizer, lowercase=lowercase)
         self._check(what, bundle.manifest.dim)
+        self.golden_cosine: float = golden_cosine(bundle.manifest.golden, dim, lambda text: self.vectors([text], dim))
+        if self.golden_cosine < GOLDEN_COSINE:
+            raise GoldenError(
+                f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
+                f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}"
+            )
 
     def _check(self, what: str, dim: int) -> None:
         rows, vocab = len(self._rows) - 1, self._tokenizer.largest_id + 1
@@ -119,7 +136,11 @@ class StaticModel:
                 f"{what}: tokenizer.json puts special tokens around a text: a static model has none"
             )
 
-    def encode(self, texts: "Sequence[str]", dim: int) -> "Vectors":
+    def encode(self, texts: "Sequence[str]", dim: int, _: int) -> "Iterator[tuple[Sequence[int], Vectors]]":
+        """All positions of texts and their vectors (see `vectors`), as networks give them batch by batch."""
+        yield range(len(texts)), self.vectors(texts, dim)
+
+    def vectors(self, texts: "Sequence[str]", dim: int) -> "Vectors":
         """Vectors [n, dim] of length 1; fewer dimensions than the table has are its first."""
         sums: NDArray[Any] = np.empty((len(texts), self._rows.shape[1]), self._sum)
         for i, ids in enumerate(self._ids(texts)):

@@ -1,9 +1,15 @@
-"""Checks of vectors that users hand in."""
+"""Vectors of length 1, and checks of those that users hand in."""
 
 import numpy as np
 
 from edge_embed_runtime.codes import Vectors
 from edge_embed_runtime.errors import InputError
+
+
+def normalize(vectors: Vectors) -> Vectors:
+    """Rows [n, d] brought to length 1; a row of zeros stays one."""
+    normalized: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return normalized
 
 
 def check_vectors(given: object, dim: int, what: str) -> Vectors:

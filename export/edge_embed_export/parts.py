@@ -1,0 +1,102 @@
+"""What every part of a graph is made with: linear layers, norms, activations, tables, and values that are made once."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from edge_embed_export.graph import FLOAT, Graph
+from edge_embed_export.spec import Activation, Array, Spec, Weights, input_name
+from edge_embed_quantize.linear import Int8Linear, quantize_rows
+from edge_embed_quantize.table import CompactTable
+
+
+class Parts:
+    """The graph of one model so far, and what it is made of."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        weights: Weights,
+        int8: Mapping[str, Int8Linear],
+        table: CompactTable | None,
+        observed: bool,
+    ) -> None:
+        self.spec = spec
+        self.compact = table
+        self.weights = weights
+        self.int8 = int8
+        self.graph = Graph()
+        self.observed: dict[str, list[str]] | None = {} if observed else None
+        self._codes: dict[str, tuple[str, str | None]] = {}
+        self._once: dict[str, str] = {}
+        self._uses: Counter[str] = Counter()
+
+    def once(self, name: str, make: Callable[[], str]) -> str:
+        """A value that several layers read: made where it is needed first."""
+        if name not in self._once:
+            self._once[name] = make()
+        return self._once[name]
+
+    def joined(self, *dims: str | int) -> str:
+        """A shape of "batch", "length", ... and numbers."""
+        parts = [dim if isinstance(dim, str) else self.graph.shape(dim) for dim in dims]
+        return self.once(f"joined:{dims}", lambda: self.graph.op("Concat", *parts, axis=0))
+
+    def linear(self, x: str, name: str, *, merge: int = 0) -> str:
+        """A linear layer of x [tokens, n]; with `merge` x is attention's [b * heads, s, size], merge = heads * size."""
+        source = input_name(name)
+        layer = self.int8.get(name)
+        if merge and layer is None:
+            x = self.merge_heads(x, merge)
+        if self.observed is not None and x not in self.observed.setdefault(source, []):
+            self.observed[source].append(x)
+        if layer is None:
+            return self.graph.linear(x, name, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+        if x not in self._codes:
+            codes, row = self.graph.int8_input(x, layer, source)
+            # codes are a quarter of the bytes to transpose
+            self._codes[x] = (self.merge_heads(codes, merge) if merge else codes), row
+        codes, row = self._codes[x]
+        self._uses[name] += 1
+        return self.graph.int8_matmul(codes, row, layer, name, self._uses[name] - 1)
+
+    def merge_heads(self, x: str, width: int) -> str:
+        """[b * heads, s, size] -> [s * b, heads * size]."""
+        g = self.graph
+        return g.op("Reshape", g.op("Transpose", x, perm=[1, 0, 2]), g.shape(-1, width))
+
+    def norm(self, x: str, name: str) -> str:
+        """The norm of this name, or x where there is none."""
+        scale, bias = (self.weights.get(f"{name}.{part}") for part in ("weight", "bias"))
+        if scale is None:
+            return x
+        inputs = [self.graph.constant(f"{name}.weight", scale)]
+        if bias is not None:
+            inputs.append(self.graph.constant(f"{name}.bias", bias))
+        # the name under which onnxruntime knows RMS norm in operator sets before 23
+        kind = "SimplifiedLayerNormalization" if self.spec.rms and bias is None else "LayerNormalization"
+        return self.graph.op(kind, x, *inputs, axis=-1, epsilon=self.spec.norm_eps)
+
+    def activation(self, x: str, kind: Activation) -> str:
+        g = self.graph
+        if kind == "gelu":
+            return g.op("Gelu", x, domain="com.microsoft")
+        if kind == "gelu_tanh":
+            return g.op("FastGelu", x, domain="com.microsoft")
+        if kind == "silu":
+            return g.op("Mul", x, g.op("Sigmoid", x))
+        return x if kind == "identity" else g.op({"relu": "Relu", "tanh": "Tanh"}[kind], x)
+
+    def stored(self, name: str, table: Array) -> str:
+        """A table [..., n]; int8 models store it in int8, and onnxruntime turns it to float when it loads them."""
+        g = self.graph
+        if not self.int8:
+            return g.constant(name, table)
+        codes, scale = quantize_rows(table.reshape(-1, table.shape[-1]))
+        rows = g.op("Cast", g.constant(name, codes.reshape(table.shape)), to=FLOAT)
+        return g.op("Mul", rows, g.constant(f"{name}.scale", scale.reshape(*table.shape[:-1], 1)))
+
+    def positions(self) -> str:
+        """0, 1, 2, ... [s, 1]."""
+        g = self.graph
+        numbers = g.op("Range", g.scalar(0, "int64"), g.op("Squeeze", "length"), g.scalar(1, "int64"))
+        return g.op("Unsqueeze", numbers, g.shape(1))

@@ -1,0 +1,31 @@
+"""From a vector for each token to one for the text."""
+
+from edge_embed_export.graph import FLOAT, INT64
+from edge_embed_export.parts import Parts
+from edge_embed_export.positions import MASKED
+
+
+class Pooling(Parts):
+    """The parts with pooling."""
+
+    def pool(self, x: str, mask: str) -> str:
+        """[s, b, h] and the float mask [s, b] -> [b, h]."""
+        g, kind = self.graph, self.spec.pooling
+        if kind == "cls":
+            return g.op("Squeeze", g.op("Gather", x, g.shape(0), axis=0), g.shape(0))
+        if kind == "last":
+            last = g.op("Sub", g.op("ReduceSum", mask, g.shape(0), keepdims=0), g.scalar(1.0))
+            numbers = g.op("Range", g.scalar(0, "int64"), g.op("Squeeze", "batch"), g.scalar(1, "int64"))
+            places = [g.op("Unsqueeze", value, g.shape(1)) for value in (g.op("Cast", last, to=INT64), numbers)]
+            return g.op("GatherND", x, g.op("Concat", *places, axis=1))
+        column = g.op("Unsqueeze", mask, g.shape(2))
+        if kind == "max":
+            hidden = g.op("Mul", g.op("Sub", column, g.scalar(1.0)), g.scalar(-MASKED))
+            return g.op("ReduceMax", g.op("Add", x, hidden), g.shape(0), keepdims=0)
+        if kind == "weighted_mean":  # the n-th token counts n times
+            numbers = g.op("Cast", self.once("positions", self.positions), to=FLOAT)
+            counted = g.op("Add", numbers, g.scalar(1.0))
+            column = g.op("Mul", column, g.op("Unsqueeze", counted, g.shape(2)))
+        total = g.op("ReduceSum", g.op("Mul", x, column), g.shape(0), keepdims=0)
+        count = g.op("ReduceSum", column, g.shape(0), keepdims=0)
+        return g.op("Div", total, g.op("Sqrt", count) if kind == "mean_sqrt_len" else count)
