@@ -1,32 +1,37 @@
 """The command line: `edge-embed COMMAND --help` explains each command."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from edge_embed.benchmark.cli import bench
 from edge_embed.commands.distill import distill
 from edge_embed.commands.doctor import doctor
+from edge_embed.commands.prune import prune
 from edge_embed.commands.rebuild import rebuild
 from edge_embed.commands.reembed import reembed
 from edge_embed.commands.search import search
+from edge_embed.commands.tokens import tokens
 from edge_embed.commands.transfer import dump, load
 from edge_embed.commands.upkeep import compact, delete, repair, verify
 from edge_embed.commands.wheelhouse import wheelhouse
 from edge_embed.options import (
     background_option,
+    beside,
     bundle_option,
     fields_option,
+    graph_options,
     json_option,
+    kind_options,
     max_rss_option,
     shorten,
     show,
+    space_options,
     threads_option,
     timeout_option,
     words_option,
@@ -79,13 +84,14 @@ def main() -> None:
 
 @main.command()
 @bundle_option
+@space_options
 @threads_option
 @json_option
-def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
+def demo(bundle: str | None, threads: int | None, as_json: bool, **space: Any) -> None:
     """Index a small real corpus, search it, print timings and peak memory."""
     from edge_embed.demo import run_demo
 
-    result = run_demo(bundle, threads)
+    result = run_demo(bundle, threads, **space)
 
     def text() -> Iterator[str]:
         yield f"{result['documents']} questions of bank customers; {result['bundle']}, threads: {result['threads']}"
@@ -107,8 +113,15 @@ def demo(bundle: str | None, threads: int | None, as_json: bool) -> None:
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @words_option
 @fields_option
+@click.option(
+    "--late-chunking",
+    is_flag=True,
+    help="Of a new INDEX: cut passages' vectors out of one long pass of their document through the model.",
+)
 @timeout_option
 @bundle_option
+@kind_options
+@space_options
 @threads_option
 @max_rss_option
 @background_option
@@ -118,12 +131,16 @@ def add(
     paths: tuple[str, ...],
     words: str | None,
     fields: tuple[str, ...],
+    late_chunking: bool,
     timeout: float,
     bundle: str | None,
     threads: int | None,
     max_rss_mb: float | None,
     background: bool,
     as_json: bool,
+    sparse: str | None,
+    multi: str | None,
+    **space: Any,
 ) -> None:
     """Add files to INDEX, made when missing: .txt, .md, .jsonl, .csv, and folders of them.
 
@@ -137,8 +154,10 @@ def add(
 
     files = find_files(paths)
     read = changed = 0
-    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background)
+    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     options: dict[str, Any] = {"timeout": timeout, "words": words, "fields": fields or None, "max_rss_mb": max_rss_mb}
+    options |= {"late_chunking": True} if late_chunking else {}
+    options |= beside(sparse, multi, threads=threads, max_rss_mb=max_rss_mb, background=background)
     with Index.open(index, embedder, **options) as target:
         for documents in _batches(files):
             changed += target.upsert(documents)
@@ -190,8 +209,8 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Where to write vectors (.npy).")
 @click.option("--role", help="Whose prompt to put before each text: query, document, ...")
 @click.option("--prompt", help="Text to put before each text, as it stands, in place of a role's.")
-@click.option("--truncate-dim", type=int, help="Keep only the first numbers of each vector.")
 @bundle_option
+@space_options
 @threads_option
 @max_rss_option
 @background_option
@@ -201,12 +220,12 @@ def encode(
     output: str,
     role: str | None,
     prompt: str | None,
-    truncate_dim: int | None,
     bundle: str | None,
     threads: int | None,
     max_rss_mb: float | None,
     background: bool,
     as_json: bool,
+    **space: Any,
 ) -> None:
     """Embed every line of FILE (- is stdin) into a float32 array [lines, dim]."""
     import numpy as np
@@ -221,8 +240,7 @@ def encode(
         texts = [line.rstrip("\r\n") for line in file]
     except UnicodeDecodeError as error:
         raise SourceError(f"{file.name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    options: dict[str, Any] = {"truncate_dim": truncate_dim, "max_rss_mb": max_rss_mb, "background": background}
-    embedder = Embedder(bundle, threads=threads, **options)
+    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
     with _replacing(target) as stream:
         np.save(stream, vectors)
@@ -276,13 +294,34 @@ def _replacing(target: Path) -> Iterator[Any]:
 )
 @click.option("--prompt", "prompts", metavar="ROLE=TEXT", multiple=True, help="Put TEXT before texts of this role.")
 @click.option("--adapter", metavar="FOLDER", help="Add a LoRA adapter to the weights.")
-@click.option("--task", help="Add the model's own adapter of this task to the weights (Jina v3).")
+@click.option(
+    "--adapters",
+    metavar="NAME=FOLDER",
+    multiple=True,
+    help="Keep a LoRA adapter apart, to be chosen when texts are embedded; may be given several times. One named query "
+    "or document is that role's.",
+)
+@click.option(
+    "--task", help="Add the model's own adapter of this task to the weights (Jina v3); `all` keeps all of them apart."
+)
+@click.option(
+    "--truncate-dims",
+    metavar="N,N,...",
+    help="Dimensions that the model was trained to be cut to.  [default: what SOURCE says]",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["dense", "sparse", "multi"]),
+    help="What SOURCE gives for a text: a vector, weights of tokens (SPLADE), or a vector for each token (ColBERT).  "
+    "[default: what its files say]",
+)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
     type=click.FloatRange(0, min_open=True),
     help="Weight word vectors by A / (A + frequency), the frequency from a word's place in the file; try 0.0001.",
 )
+@graph_options
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @json_option
 def export(
@@ -299,18 +338,28 @@ def export(
     max_tokens: int | None,
     prompts: tuple[str, ...],
     adapter: str | None,
+    adapters: tuple[str, ...],
     task: str | None,
+    truncate_dims: str | None,
+    kind: Any,
     words: int | None,
     sif: float | None,
+    general: bool,
+    onnx_file: str | None,
+    tokenizer: str | None,
+    pooling: str | None,
+    output: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Export SOURCE, a sentence-transformers folder, to the folder BUNDLE.
+    """Export SOURCE to the folder BUNDLE: a sentence-transformers folder, an ONNX file or its folder, word vectors.
 
     Needs the extra `export`: pip install 'edge-embed[export]'
     """
+    from edge_embed.describe import bundle_facts, bundle_lines
     from edge_embed_export import export_model
     from edge_embed_export.families import describe
+    from edge_embed_export.onnxfile import GraphOptions
 
     if listed:
         rows = describe()
@@ -330,15 +379,19 @@ def export(
         recipes=recipes,
         floor=floor,
         max_tokens=max_tokens,
-        prompts=_prompts(prompts),
+        prompts=_pairs(prompts, "--prompt 'query=query: '"),
         adapter=adapter,
+        adapters=_pairs(adapters, "--adapters law=FOLDER"),
         task=task,
+        truncate_dims=_dims(truncate_dims),
+        kind=kind,
         words=words,
         sif=sif,
+        graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),
         overwrite=force,
         progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
     )
-    show(_bundle_facts(manifest), as_json, lambda: _bundle_lines(target, manifest))
+    show(bundle_facts(manifest), as_json, lambda: bundle_lines(target, manifest))
 
 
 def _family_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -348,20 +401,42 @@ def _family_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"    {'; '.join(row['checkpoints'])}"
 
 
-def _prompts(given: tuple[str, ...]) -> dict[str, str]:
+def _pairs(given: tuple[str, ...], example: str) -> dict[str, str]:
     """("query=query: ",) -> {"query": "query: "}."""
     found = dict(entry.partition("=")[::2] for entry in given)
-    if not all("=" in entry for entry in given) or "" in found:
-        raise click.BadParameter("write ROLE=TEXT, as in --prompt 'query=query: '", param_hint="--prompt")
+    if not all("=" in entry for entry in given) or "" in found or len(found) < len(given):
+        raise click.BadParameter(
+            f"write each name once, and = behind it, as in {example}", param_hint=example.partition(" ")[0]
+        )
     return found
+
+
+def _dims(given: str | None) -> list[int] | None:
+    """ "256,128" -> [256, 128]."""
+    try:
+        return None if given is None else [int(part) for part in given.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{given!r} is no list of numbers, as 256,128 is", param_hint="--truncate-dims"
+        ) from None
 
 
 @main.command("eval")
 @click.argument("data_dir")
 @bundle_option
+@kind_options
+@space_options
 @threads_option
 @json_option
-def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bool) -> None:
+def evaluate(
+    data_dir: str,
+    bundle: str | None,
+    threads: int | None,
+    as_json: bool,
+    sparse: str | None,
+    multi: str | None,
+    **space: Any,
+) -> None:
     """Measure retrieval on a judged set in BEIR's layout, at every storage tier.
 
     DATA_DIR holds corpus.jsonl (or .gz), queries.jsonl, and qrels.tsv or qrels/test.tsv.
@@ -372,7 +447,8 @@ def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bo
     from edge_embed_quantize.receipt import FIGURES
 
     judged = read_judged_set(data_dir)
-    result = run(judged, Embedder(bundle, threads=threads), show_progress=True)
+    others = beside(sparse, multi, threads=threads)
+    result = run(judged, Embedder(bundle, threads=threads, **space), **others, show_progress=True)
 
     def text() -> Iterator[str]:
         yield f"{len(judged.documents)} documents, {len(judged.queries)} queries"
@@ -390,6 +466,7 @@ def evaluate(data_dir: str, bundle: str | None, threads: int | None, as_json: bo
 @json_option
 def info(path: str, as_json: bool) -> None:
     """Show what the bundle or index at PATH holds; a bundle is verified, its golden vectors too."""
+    from edge_embed.describe import bundle_facts, bundle_lines
     from edge_embed.embedder import Embedder, bundle_path
     from edge_embed_runtime.errors import SourceError
 
@@ -400,8 +477,8 @@ def info(path: str, as_json: bool) -> None:
         embedder = Embedder(path)
         manifest, cosine = embedder.manifest, embedder.golden_cosine
         reproduced = f"  golden        {len(manifest.golden)} texts reproduced here, lowest cosine {cosine:.6f}"
-        facts = {**_bundle_facts(manifest), "golden_cosine": cosine}
-        show(facts, as_json, lambda: (*_bundle_lines(Path(path), manifest), reproduced))
+        facts = {**bundle_facts(manifest), "golden_cosine": cosine}
+        show(facts, as_json, lambda: (*bundle_lines(Path(path), manifest), reproduced))
     else:
         from edge_embed_runtime.index import read_stats
 
@@ -409,33 +486,9 @@ def info(path: str, as_json: bool) -> None:
         show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in stats.items()))
 
 
-def _bundle_facts(manifest: Any) -> dict[str, Any]:
-    facts = json.loads(manifest.to_json())
-    facts["golden"] = [golden["text"] for golden in facts["golden"]]
-    return dict(facts)
-
-
-def _bundle_lines(path: Path, manifest: Any) -> Iterator[str]:
-    size = sum(record.size for record in manifest.files.values())
-    yield f"{manifest.name}  {path}  {size / 1e6:.1f} MB, fingerprint {manifest.fingerprint}"
-    yield f"  vectors       dim {manifest.dim}, texts up to {manifest.max_tokens} tokens, {manifest.pooling} pooling"
-    yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
-    for section in ("prompts", "quantization", "codes", "receipt", "provenance"):
-        for key, value in getattr(manifest, section).items():
-            if key != "recipes":  # a line for every layer, which --json shows
-                yield f"  {section:<13} {key}: {shorten(_plain(value), 240)}"  # the frame's centre is long
-
-
-def _plain(value: Any) -> str:
-    """{"a": 1, "b": {"c": 2}} -> a 1, b (c 2)."""
-    if not isinstance(value, dict):
-        return str(value)
-    return ", ".join(f"{k} ({_plain(v)})" if isinstance(v, dict) else f"{k} {v}" for k, v in value.items())
-
-
 COMMANDS = (
     *(load, search, delete, verify, repair, compact, rebuild, reembed, dump),
-    *(distill, doctor, wheelhouse, bench),
+    *(tokens, distill, prune, doctor, wheelhouse, bench),
 )
 for command in COMMANDS:
     main.add_command(command)

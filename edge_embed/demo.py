@@ -28,10 +28,10 @@ def demo_documents() -> list[Document]:
     return [Document(row["key"], row["text"], {"topic": row["topic"]}) for row in rows]
 
 
-def run_demo(bundle: str | None = None, threads: int | None = None) -> dict[str, Any]:
+def run_demo(bundle: str | None = None, threads: int | None = None, **space: Any) -> dict[str, Any]:
     """Load the bundle, index the corpus in a temporary folder, search it. Gives hits, seconds and peak memory."""
     began = time.perf_counter()
-    embedder = Embedder(bundle, threads=threads)
+    embedder = Embedder(bundle, threads=threads, **space)
     loaded = time.perf_counter()
     documents = demo_documents()
     first_hit = None

@@ -39,6 +39,7 @@ class Embedder(embedder.Embedder):
         exact: bool | None = None,
         max_rss_mb: float | None = None,
         background: bool = False,
+        adapter: str | None = None,
     ) -> None:
         super().__init__(
             default_bundle() if bundle is None else bundle_path(bundle) if isinstance(bundle, str) else bundle,
@@ -47,4 +48,5 @@ class Embedder(embedder.Embedder):
             exact=exact,
             max_rss_mb=max_rss_mb,
             background=background,
+            adapter=adapter,
         )

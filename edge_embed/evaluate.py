@@ -7,14 +7,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from edge_embed_quantize.receipt import DEPTH, rank_tiers, score
 from edge_embed_runtime.codes import quantize_int8
 from edge_embed_runtime.documents import Record
 from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.index import Index
+from edge_embed_runtime.models import Models
 from edge_embed_runtime.search import Mode
 
 
@@ -87,36 +91,52 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     return judgements
 
 
-def evaluate(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False) -> dict[str, dict[str, float]]:
+def evaluate(
+    judged: JudgedSet,
+    embedder: Encoder,
+    *,
+    sparse: Embedder | None = None,
+    multi: Embedder | None = None,
+    show_progress: bool = False,
+) -> dict[str, dict[str, float]]:
     """Figures by tier: float, int8, binary, binary+int8, text, hybrid; each with `bytes_per_vector`.
 
     float, int8 and binary compare every document. binary+int8, text and hybrid are what `Index.search` returns in its
-    three modes. Every document is one passage, cut at the model's limit, as published figures have it.
+    modes, as are sparse and multi, which are there where an embedder of that kind is (see `Index.open`). Every document
+    is one passage, cut at the model's limit, as published figures have it.
     """
     keys, queries = list(judged.documents), list(judged.queries)
     texts = [judged.documents[key] for key in keys]
-    vectors = embedder.encode_document(texts, show_progress=show_progress)
-    asked = embedder.encode_query([judged.queries[query] for query in queries])
-    ranked = rank_tiers(keys, vectors, queries, asked, embedder.frame)
-    bytes_per_vector = ranked["binary"][1] + ranked["int8"][1]
-    codes, scales = quantize_int8(vectors)
-    with tempfile.TemporaryDirectory() as folder, Index.open(Path(folder) / "eval.db", embedder) as index:
-        # the index refuses documents without text; they can be found by no query anyhow
-        full = [i for i, text in enumerate(texts) if text]
-        index._commit(
-            [Record(keys[i], texts[i], "{}") for i in full],
-            [[(0, len(texts[i]))] for i in full],
-            codes[full],
-            scales[full],
-        )
-        tiers: dict[str, tuple[Mode, int]] = {
-            "binary+int8": ("vector", bytes_per_vector),
-            "text": ("text", 0),
-            "hybrid": ("hybrid", bytes_per_vector),
-        }
-        for tier, (mode, size) in tiers.items():
-            found = {q: [hit.key for hit in index.search(judged.queries[q], DEPTH, mode=mode)] for q in queries}
-            ranked[tier] = (found, size)
+    # the index refuses documents without text; they can be found by no query anyhow
+    full = [i for i, text in enumerate(texts) if text]
+    models = Models.of(embedder, sparse, multi)
+    ranked: dict[str, tuple[Any, int]] = {}
+    codes, scales, size = np.empty((len(keys), 0), np.int8), np.ones(len(keys), np.float32), 0
+    if models.dense is not None:
+        vectors = models.dense.encode_document(texts, show_progress=show_progress)
+        asked = models.dense.encode_query([judged.queries[query] for query in queries])
+        ranked = rank_tiers(keys, vectors, queries, asked, models.dense.frame)
+        size = ranked["binary"][1] + ranked["int8"][1]
+        codes, scales = quantize_int8(vectors)
+    rows = models.rows([texts[i] for i in full])
+    sizes = {name: sum(map(len, found)) // len(full) for name, found in rows.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "eval.db"
+        with Index.open(path, embedder, sparse=sparse, multi=multi) as index:
+            index._commit(
+                [Record(keys[i], texts[i], "{}") for i in full],
+                [[(0, len(texts[i]))] for i in full],
+                codes[full],
+                scales[full],
+                attached=rows,
+            )
+        tiers: dict[str, tuple[Mode, int]] = {"binary+int8": ("vector", size)} if models.dense else {}
+        tiers |= {name: (cast("Mode", name), bytes_) for name, bytes_ in sizes.items()}
+        tiers |= {"text": ("text", 0), "hybrid": ("hybrid", size + sizes.get("sparse", 0))}
+        with Index.open(path, embedder, sparse=sparse, multi=multi, read_only=True) as index:
+            for tier, (mode, size_) in tiers.items():
+                found = {q: [hit.key for hit in index.search(judged.queries[q], DEPTH, mode=mode)] for q in queries}
+                ranked[tier] = (found, size_)
     return {
         tier: {**score(result, judged.judgements), "bytes_per_vector": size} for tier, (result, size) in ranked.items()
     }

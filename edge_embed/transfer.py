@@ -281,12 +281,12 @@ def dump_vectors(
         raise InputError(f"{target} is {'the index itself' if target == path else 'a folder'}; give another name")
     if target.exists() and not force:
         raise InputError(f"{target} is there already; --force (force=True) replaces it")
-    with closing(Store(path, read_only=True)) as store, _replacing(target) as file:
+    with closing(Store(path, read_only=True)) as store, replacing(target) as file:
         return _dump(store, file, target, codes, show_progress)
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[BinaryIO]:
+def replacing(target: Path) -> Iterator[BinaryIO]:
     """A file that takes the target's place once it is written whole and on disk."""
     temporary = None
     try:
@@ -310,6 +310,8 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
     found = _Found()
     with store.snapshot():
         store.counters()  # reads the facts again where they changed since the file was opened
+        if not store.dim:
+            raise InputError(f"{store.path} has no dense vectors to write")
         facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
         with closing(_writer(file, target, store.dim, codes, facts)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
-from edge_embed_export import export_model, exporter, quantizing
+from edge_embed_export import export_model, finish, quantizing
 from edge_embed_quantize.table import CompactTable
 
 # a shell's background job ignores SIGINT, and so would the commands that tests interrupt
@@ -170,9 +170,9 @@ def short_receipt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """Exports measure themselves on a few texts."""
     if "whole_receipt" not in request.fixturenames:
         judged, texts = quantizing.records("judged"), quantizing.calibration_texts
-        monkeypatch.setattr(exporter, "calibration_texts", lambda part: texts(part)[::32])
-        monkeypatch.setattr(exporter, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
-        monkeypatch.setattr(exporter, "SPEED_ROUNDS", 1)
+        monkeypatch.setattr(finish, "calibration_texts", lambda part: texts(part)[::32])
+        monkeypatch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
+        monkeypatch.setattr(finish, "SPEED_ROUNDS", 1)
 
 
 @pytest.fixture(scope="session", autouse=True)

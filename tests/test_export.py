@@ -24,7 +24,7 @@ from edge_embed.errors import (
     SourceError,
     UnsupportedModelError,
 )
-from edge_embed_export import export_model, exporter, quantizing
+from edge_embed_export import export_model, finish, quantizing
 from edge_embed_export.checkpoint import read_checkpoint
 from edge_embed_export.families import read_family
 from edge_embed_export.graph import FLOAT, Graph
@@ -410,10 +410,10 @@ def test_speed_is_tokens_by_the_median_of_cpu_seconds(
     export_model(checkpoint(), tmp_path / "b", precision="fp32")
     embedder = Embedder(tmp_path / "b")
     clock = iter([0, 2, 10, 10.25, 20, 20.5])
-    monkeypatch.setattr(exporter, "SPEED_ROUNDS", 3)
-    monkeypatch.setattr(exporter.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(finish, "SPEED_ROUNDS", 3)
+    monkeypatch.setattr(finish.time, "process_time", lambda: next(clock))
     texts = [" ".join(["bank"] * 15)] * 73  # 17 tokens each: 1241 in all, 2482 a second
-    vectors, speed = exporter._timed(embedder, texts)
+    vectors, speed = finish._timed(embedder, texts)
     assert speed == 2480
     assert np.array_equal(vectors, embedder.encode(texts))
 
@@ -438,13 +438,13 @@ def test_floor_without_being_asked(
     checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, mean: float
 ) -> None:
     """int8 has to reach 0.995, int4 0.95; a model that gives NaN reaches nothing."""
-    monkeypatch.setattr(exporter, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean}})
+    monkeypatch.setattr(finish, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean}})
     source = checkpoint()
     with pytest.raises(FidelityError, match=f"cosine of {mean}"):
         export_model(source, tmp_path / "b", precision=precision)
     assert not (tmp_path / "b").exists()
     if not math.isnan(mean):
-        monkeypatch.setattr(exporter, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean + 0.0001}})
+        monkeypatch.setattr(finish, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean + 0.0001}})
         export_model(source, tmp_path / "b", precision=precision)
 
 
@@ -555,7 +555,7 @@ def change(path: Path, **fields: Any) -> None:
 
 def test_unknown_architecture_is_named(checkpoint: Checkpoints, tmp_path: Path) -> None:
     """The message names the architecture, those that are known, and the general path."""
-    with pytest.raises(UnsupportedModelError, match=r"'xlnet'.*bert.*edge-embed\[optimum\]"):
+    with pytest.raises(UnsupportedModelError, match=r"'xlnet'.*bert.*edge-embed\[general\]"):
         export_model(checkpoint(model_type="xlnet"), tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
@@ -707,7 +707,7 @@ def test_command_names_its_options() -> None:
     for option in ("--precision [int8|int4|fp32]", "--table [int8|int4|int3]", "--search", "--recipes BUNDLE"):
         assert option in result.output
     shown = " ".join(result.output.split())
-    assert ", ".join(f"{exporter.FLOORS[precision]} for {precision}" for precision in ("int8", "int4")) in shown
+    assert ", ".join(f"{finish.FLOORS[precision]} for {precision}" for precision in ("int8", "int4")) in shown
 
 
 def test_command_passes_its_options_on(checkpoint: Checkpoints, tmp_path: Path) -> None:

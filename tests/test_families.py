@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import ExportError, SourceError
-from edge_embed_export import export_model, exporter, graph, quantizing
+from edge_embed_export import export_model, finish, graph, quantizing
 from edge_embed_export.checkpoint import read_checkpoint
 from edge_embed_export.families import FAMILIES, read_family
 
@@ -35,7 +35,7 @@ def some_texts(part: str) -> list[str]:
 @pytest.fixture
 def known_words(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
     monkeypatch.setattr(quantizing, "calibration_texts", some_texts)
-    monkeypatch.setattr(exporter, "calibration_texts", lambda part: some_texts(part)[::8])
+    monkeypatch.setattr(finish, "calibration_texts", lambda part: some_texts(part)[::8])
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_code_in_the_folder_is_never_run(folder: Folders, tmp_path: Path) -> Non
     (source / "config.json").write_text(json.dumps({**model.config, **remote}))
     export_model(source, tmp_path / "b", precision="fp32")
     (source / "config.json").write_text(json.dumps({**model.config, **remote, "model_type": "mystery"}))
-    with pytest.raises(ExportError, match=r"'mystery'.*code in the folder is never run.*optimum"):
+    with pytest.raises(ExportError, match=r"'mystery'.*code in the folder is never run.*--general"):
         export_model(source, tmp_path / "c")
     assert not trap.exists()
 

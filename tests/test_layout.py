@@ -43,7 +43,8 @@ def test_help_is_light() -> None:
 def test_public_names() -> None:
     """`__all__` is what users may rely on, and each name is there."""
     assert sorted(edge_embed.__all__) == [
-        "Document", "EdgeEmbedError", "Embedder", "Hit", "Hits", "Index", "__version__", "errors",
+        "ComposedEmbedder", "Document", "EdgeEmbedError", "Embedder", "Hit", "Hits", "Index", "SparseVector",
+        "__version__", "errors", "maxsim",
     ]  # fmt: skip
     for name in edge_embed.__all__:
         assert getattr(edge_embed, name) is not None

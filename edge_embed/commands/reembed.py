@@ -1,16 +1,26 @@
 """`edge-embed reembed`: an index gets the vectors of another bundle."""
 
 from dataclasses import asdict
+from typing import Any
 
 import click
 
-from edge_embed.options import background_option, bundle_option, json_option, max_rss_option, show, threads_option
+from edge_embed.options import (
+    background_option,
+    bundle_option,
+    json_option,
+    max_rss_option,
+    show,
+    space_options,
+    threads_option,
+)
 
 
 @click.command()
 @click.argument("index", metavar="INDEX")
 @click.option("--discard", is_flag=True, help="Remove what an interrupted run left beside INDEX; embed nothing.")
 @bundle_option
+@space_options
 @threads_option
 @max_rss_option
 @background_option
@@ -23,6 +33,7 @@ def reembed(
     max_rss_mb: float | None,
     background: bool,
     as_json: bool,
+    **space: Any,
 ) -> None:
     """Embed every document of INDEX again with the bundle given.
 
@@ -38,7 +49,7 @@ def reembed(
         what = "the work of an interrupted run was removed" if removed else "no run was interrupted"
         show({"discarded": removed}, as_json, lambda: [f"{index}: {what}"])
         return
-    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background)
+    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     done = reembed_index(index, embedder, show_progress=True, notify=lambda what: click.echo(what, err=True))
     name, fingerprint = embedder.manifest.name, embedder.fingerprint
     counts = f"{done.embedded} documents embedded, {done.kept} by earlier runs"

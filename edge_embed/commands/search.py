@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-from edge_embed.options import bundle_option, json_option, max_rss_option, shorten, show, threads_option
+from edge_embed.options import (
+    beside,
+    bundle_option,
+    json_option,
+    kind_options,
+    max_rss_option,
+    shorten,
+    show,
+    space_options,
+    threads_option,
+)
 
 # What `search --where` calls the operators of `where`.
 SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
@@ -32,11 +42,13 @@ SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
 )
 @click.option(
     "--mode",
-    type=click.Choice(["hybrid", "vector", "text"]),
+    type=click.Choice(["hybrid", "vector", "text", "sparse", "multi"]),
     help="What to compare.  [default: hybrid; without QUERY, vector]",
 )
 @click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, in place of QUERY or beside it.")
 @bundle_option
+@kind_options
+@space_options
 @threads_option
 @max_rss_option
 @json_option
@@ -52,12 +64,16 @@ def search(
     threads: int | None,
     max_rss_mb: float | None,
     as_json: bool,
+    sparse: str | None,
+    multi: str | None,
+    **space: Any,
 ) -> None:
     """Find the documents of INDEX that fit QUERY best.
 
     In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en). Quote
     < and > for the shell: --where "year>=2000" --where "year<2020". A name that holds one of = < > needs --where-json.
-    No bundle is loaded for --mode text, and with --vector, as an index of vectors that were given needs.
+    No bundle is loaded for --mode text, and with --vector, as an index of vectors that were given needs. --mode sparse
+    needs only --sparse.
     """
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.index import Index
@@ -68,9 +84,10 @@ def search(
         raise click.UsageError("Missing argument 'QUERY' or option '--vector'.")
     asked = None if vector is None else _read_vector(vector)
     embedder = None
-    if mode != "text" and asked is None:
-        embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb)
-    with Index.open(index, embedder, read_only=True, max_rss_mb=max_rss_mb) as target:
+    others = beside(sparse, multi, threads=threads, max_rss_mb=max_rss_mb) if mode != "text" else {}
+    if mode != "text" and asked is None and not (mode == "sparse" and sparse is not None):
+        embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, **space)
+    with Index.open(index, embedder, **others, read_only=True, max_rss_mb=max_rss_mb) as target:
         hits = target.search(query, count, where, mode, vector=asked)
         damaged = len(target.damaged)
     if damaged:

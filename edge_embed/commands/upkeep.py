@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from edge_embed.options import bundle_option, json_option, shorten, show, threads_option
+from edge_embed.options import bundle_option, json_option, shorten, show, space_options, threads_option
 
 
 @click.command()
@@ -54,9 +54,18 @@ def verify(index: str, as_json: bool) -> None:
 @click.option("--drop", is_flag=True, help="Delete the documents that cannot be restored.")
 @click.option("--backup", metavar="FILE", help="Copy INDEX as it is to FILE first.")
 @bundle_option
+@space_options
 @threads_option
 @json_option
-def repair(index: str, drop: bool, backup: str | None, bundle: str | None, threads: int | None, as_json: bool) -> None:
+def repair(
+    index: str,
+    drop: bool,
+    backup: str | None,
+    bundle: str | None,
+    threads: int | None,
+    as_json: bool,
+    **space: Any,
+) -> None:
     """Restore what is damaged in INDEX from the texts it holds; exit status 1 when something is left damaged.
 
     Damaged passages are embedded again and look-up tables are made anew. Documents whose text, key or metadata is
@@ -68,7 +77,7 @@ def repair(index: str, drop: bool, backup: str | None, bundle: str | None, threa
 
     path = locate(index, must_exist=True)
     given = read_stats(path)["space"]
-    with Index.open(path, None if given else Embedder(bundle, threads=threads)) as target:
+    with Index.open(path, None if given else Embedder(bundle, threads=threads, **space)) as target:
         done = target.repair(drop=drop, backup=backup, show_progress=True)
 
     def text() -> Iterator[str]:

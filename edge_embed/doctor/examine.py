@@ -78,7 +78,7 @@ def examine(bundles: Sequence[Path | None], *, tune: bool = False, show_progress
             for path in bundles:
                 _measure(report, path, advance)
         if report.works("numpy", "sqlite3", "tokenizers"):
-            dim = next((bundle["dim"] for bundle in report.bundles if "dim" in bundle), 384)
+            dim = next((bundle["dim"] for bundle in report.bundles if bundle.get("kind") == "dense"), 384)
             report.scan, problem = _run({"scan": dim}, lambda part: advance(int(SCAN_STEPS * part)))
             if problem:
                 report.findings.append(Finding("problem", f"the scan of an index: {problem}"))

@@ -80,6 +80,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
         "saturates": saturate,
         "peak_rss": peak,
         "dim": manifest.dim,
+        "kind": manifest.kind,
         "forms": forms,
         "choice": best and {"form": best["form"], "exact": best["exact"], "threads": fewest(best["texts_per_second"])},
     }
@@ -91,7 +92,7 @@ def fewest(texts_per_second: dict[str, float]) -> int:
 
 
 def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
-    from edge_embed_runtime.embedder import Embedder
+    from edge_embed_runtime.embedder import METHODS, Embedder
 
     measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
     began = time.perf_counter()
@@ -101,12 +102,12 @@ def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int)
         say(done=1 / forms)
         return {**measured, "problem": str(error)}
     measured |= {"load_ms": 1000 * (time.perf_counter() - began), "golden_cosine": embedder.golden_cosine}
-    texts = _texts(embedder)
+    texts, encode = _texts(embedder), getattr(embedder, METHODS[embedder.kind])
     times: list[float] = []
     finish = time.perf_counter() + QUERY_SECONDS
     while len(times) < 3 or (len(times) < QUERIES and time.perf_counter() < finish):
         start = time.perf_counter()
-        embedder.encode([texts[len(times) % len(texts)]])
+        encode([texts[len(times) % len(texts)]])
         times.append(time.perf_counter() - start)
     per_query = statistics.median(times)
     measured |= {"ms_per_query": 1000 * per_query, "peak_rss": peak_rss_bytes()}
@@ -118,7 +119,7 @@ def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int)
         for count in threads:
             embedder.threads = count
             start = time.perf_counter()
-            embedder.encode(rows)
+            encode(rows)
             seconds[count].append(time.perf_counter() - start)
             say(done=0.75 / forms / PASSES / len(threads))
     rates = {str(count): many / statistics.median(taken) for count, taken in seconds.items()}

@@ -1,5 +1,6 @@
 """The workstation half: checkpoint -> ONNX graph -> verified bundle."""
 
 from edge_embed_export.exporter import export_model
+from edge_embed_export.onnxfile import GraphOptions
 
-__all__ = ["export_model"]
+__all__ = ["GraphOptions", "export_model"]

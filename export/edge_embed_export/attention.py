@@ -22,6 +22,17 @@ class Attention(Parts):
     split: str
     shared: str
 
+    def lay_out(self) -> None:
+        """The shapes of queries, keys and values, and what hides padding."""
+        g, spec = self.graph, self.spec
+        plain = spec.buckets is None and spec.sharing == 1 and not all(block.bias for block in spec.blocks)
+        self.hidden = self.hide(self.padded) if plain else ""
+        if spec.sharing == 1:
+            self.split = self.shared = g.op("Concat", "length", "sequences", g.shape(spec.size), axis=0)
+        else:
+            self.split = self.joined("length", -1, spec.sharing, spec.size)
+            self.shared = self.joined("length", -1, 1, spec.size)
+
     def heads(self, x: str, layer: str, part: str, block: Layer) -> str:
         """Queries, keys or values [s * b, heads * size] in the form of `split`; see `attention`."""
         g, norm = self.graph, f"{layer}.{part}_norm"

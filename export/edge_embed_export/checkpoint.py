@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge_embed_export.heads import Head, Kind, is_masked, multi_head, sparse_head
 from edge_embed_export.prompts import read_prompts
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_json, read_tensors, read_weights
@@ -42,6 +43,7 @@ class Checkpoint:
     sha256: str
     licence: str | None
     task: str | None = None
+    head: Head = field(default_factory=Head)
 
     @property
     def architecture(self) -> str:
@@ -89,28 +91,68 @@ def _licence(folder: Path) -> str | None:
     return line[1] if line else None
 
 
-def _modules(folder: Path) -> tuple[Path, Pooling | None, tuple[Dense, ...]]:
-    """The folder of the transformer itself, how it is pooled, and the layers after pooling."""
-    model, pooling = folder, None
-    dense: list[Dense] = []
-    listed = read_json(folder / "modules.json", list) if (folder / "modules.json").is_file() else []
-    for module in listed:
+@dataclass
+class _Modules:
+    """What modules.json lists: the folder of the transformer itself, how it is pooled, the layers after pooling, the
+    folder of a sparse head's pooling, that of a table for queries, and what kind of model they make, where they say so.
+    """
+
+    model: Path
+    pooling: Pooling | None
+    dense: list[Dense]
+    splade: Path | None
+    kind: Kind | None
+    query_table: Path | None = None
+
+
+def _listed(folder: Path) -> list[dict[str, Any]]:
+    """The entries of modules.json; of a Router those of both its ways, where queries go through a table alone."""
+    path = folder / "modules.json"
+    listed: list[dict[str, Any]] = []
+    for module in read_json(path, list) if path.is_file() else []:
         if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
-            raise ExportError(f"{folder / 'modules.json'}: {module!r} is not a module with type and path")
+            raise ExportError(f"{path}: {module!r} is not a module with type and path")
+        if str(module["type"]).rsplit(".", 1)[-1] != "Router":
+            listed.append(module)
+            continue
+        base = str(module["path"])
+        router = read_json(folder / base / "router_config.json")
+        try:
+            ways = {way: [str(name) for name in names] for way, names in router["structure"].items()}
+            kinds = {name: str(kind) for name, kind in router["types"].items()}
+            names = [*ways["document"], *(name for name in ways["query"] if name not in ways["document"])]
+            listed += [{"type": kinds[name], "path": f"{base}/{name}" if base else name} for name in names]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ExportError(f"{folder / base / 'router_config.json'}: not a Router's: {error!r}") from error
+    return listed
+
+
+def _modules(folder: Path) -> _Modules:
+    found = _Modules(folder, None, [], None, None)
+    for module in _listed(folder):
         kind, path = str(module["type"]).rsplit(".", 1)[-1], folder / str(module["path"])
         if not path.resolve().is_relative_to(folder.resolve()):
             raise ExportError(f"{folder / 'modules.json'}: {module['path']!r} is not in the folder")
-        if kind == "Transformer":
-            model = path
+        if kind in ("Transformer", "MLMTransformer"):
+            found.model = path
         elif kind == "Pooling":
-            pooling = _pooling(read_json(path / "config.json"), path)
+            found.pooling, found.kind = _pooling(read_json(path / "config.json"), path), "dense"
+        elif kind == "SpladePooling":
+            found.splade, found.kind = path, "sparse"
+        elif kind == "SparseStaticEmbedding":
+            found.query_table = path
         elif kind == "Dense":
-            dense.append(_dense(path))
+            found.dense.append(_dense(path))
         elif kind != "Normalize":  # vectors are always normalised
             raise ExportError(
-                f"{folder}: the module {kind!r} is not supported (Transformer, Pooling, Dense, Normalize are)"
+                f"{folder}: the module {kind!r} is not supported (Transformer, Pooling, Dense, Normalize, "
+                "MLMTransformer, SpladePooling are)"
             )
-    return model, pooling, tuple(dense)
+        if str(module["type"]).startswith("pylate."):
+            found.kind = "multi"
+    if found.kind is None and (folder / "artifact.metadata").is_file():
+        found.kind = "multi"
+    return found
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -141,18 +183,25 @@ def _with_end(tokenizer: dict[str, Any], settings: dict[str, Any]) -> dict[str, 
 
 
 def read_checkpoint(
-    folder: Path, *, adapter: Path | None = None, task: str | None = None, names: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    adapter: Path | None = None,
+    task: str | None = None,
+    names: tuple[str, ...] = (),
+    kind: Kind | None = None,
 ) -> Checkpoint:
     """Read a folder as sentence-transformers or transformers writes it.
 
     adapter: the folder of a LoRA adapter to fold into the weights; one in the model's own folder is folded anyway
     task:    which of a model's own adapters to use
     names:   what else the model is known by (see prompts.CARDS)
+    kind:    what the model gives; None means what the folder says
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
-    model, pooling, dense = _modules(folder)
+    modules = _modules(folder)
+    model = modules.model
     config = read_json(model / "config.json")
     limits = next((path for path in (model, folder) if (path / "sentence_bert_config.json").is_file()), folder)
     max_tokens = _optional(limits / "sentence_bert_config.json").get("max_seq_length")
@@ -161,17 +210,28 @@ def read_checkpoint(
     tensors, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or (path / ADAPTER[0]).is_file())]:
         tensors = fold_adapter(tensors, changes)
+    tokenizer = _with_end(read_json(model / "tokenizer.json"), _optional(model / "tokenizer_config.json"))
+    listed = (folder / "modules.json").is_file()
+    kind = kind or modules.kind or ("sparse" if not listed and is_masked(config, tensors) else "dense")
+    head, dense = Head(), modules.dense
+    if kind == "sparse":
+        head = sparse_head(folder, tokenizer, modules.splade, modules.query_table)
+    elif kind == "multi":
+        head, max_tokens = multi_head(folder, tokenizer)
+        if not dense and "linear.weight" in tensors:
+            dense = [Dense(np.ascontiguousarray(tensors["linear.weight"].T), None, "torch.nn.Identity")]
     own = (folder.resolve().name, str(config.get("_name_or_path", "")))
     return Checkpoint(
         folder=folder,
         config=config,
         tensors=tensors,
-        tokenizer=_with_end(read_json(model / "tokenizer.json"), _optional(model / "tokenizer_config.json")),
+        tokenizer=tokenizer,
         max_tokens=max_tokens,
-        pooling=pooling,
-        dense=dense,
+        pooling=modules.pooling,
+        dense=tuple(dense),
         prompts=read_prompts(folder, (*names, *own)),
         sha256=sha256,
         licence=_licence(folder),
         task=task,
+        head=head,
     )

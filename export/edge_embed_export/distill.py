@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.static import StaticSource, zipf_weights
+from edge_embed_export.static import StaticSource, write_static, zipf_weights
 from edge_embed_runtime.bundle import Manifest, read_bundle
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embedder import Embedder
@@ -103,8 +103,6 @@ def distill_model(
 
     Raises InputError for a static bundle, for too many dimensions and for too few texts.
     """
-    from edge_embed_export.exporter import write_static
-
     loaded = read_bundle(bundle)
     if loaded.manifest.is_static:
         raise InputError(f"{loaded.path} is static already: only a model that reads whole texts can be distilled")

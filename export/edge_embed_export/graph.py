@@ -1,6 +1,6 @@
 """Writing an ONNX graph from arrays: a thin layer over onnx.helper that keeps names short and initializers in order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,12 +39,31 @@ class Graph:
         self._onnx = require("onnx", "export")
         self._nodes: list[Any] = []
         self._initializers: dict[str, NDArray[Any]] = {}
+        self._optional: list[str] = []
+        self._scope = ""
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
         """Store an initializer once under its name."""
         if name not in self._initializers:
             self._initializers[name] = np.ascontiguousarray(array)
         return name
+
+    def keep(self, name: str, array: NDArray[Any]) -> None:
+        """Store an array as it is: `constant` gives one without dimensions one."""
+        self._initializers[name] = array
+
+    def copy(self, node: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Append a node of another graph, its values renamed."""
+        own = self._onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=outputs[0], attribute=node.attribute)
+        own.input.extend(inputs)
+        own.output.extend(outputs)
+        self._nodes.append(own)
+
+    def optional(self, name: str, default: NDArray[np.int64]) -> str:
+        """An input of fixed shape that a caller may leave out."""
+        if name not in self._initializers:
+            self._optional.append(name)
+        return self.constant(name, default)
 
     def scalar(self, value: float, dtype: str = "float32") -> str:
         return self.constant(f"{dtype}:{value!r}", np.array(value, dtype))
@@ -63,19 +82,37 @@ class Graph:
         **attributes: Any,
     ) -> str:
         """Append a node and return the name of its first output; `also` names those that follow."""
-        output = name or f"{op_type}_{len(self._nodes)}"
+        output = name or f"{self._scope}{op_type}_{len(self._nodes)}"
         outputs = [output, *also]
         node = self._onnx.helper.make_node(op_type, list(inputs), outputs, name=output, domain=domain, **attributes)
         self._nodes.append(node)
         return output
+
+    def scan(self, step: Callable[..., str], inputs: Sequence[str], shape: Sequence[str | int]) -> str:
+        """What `step` gives for the rows of each of `inputs` [steps, ...], one after the other: [steps, *shape].
+
+        step:  takes one row of each, and may read all values made so far; gives a float value
+        shape: of which numbers are fixed and names are not
+        """
+        helper, kind, name = self._onnx.helper, self._onnx.TensorProto, f"Scan_{len(self._nodes)}"
+        rows = [f"{name}/input_{i}" for i in range(len(inputs))]
+        outer, self._nodes, self._scope = self._nodes, [], f"{name}/"
+        output = step(*rows)
+        nodes, self._nodes, self._scope = self._nodes, outer, ""
+        inner = [helper.make_tensor_value_info(row, kind.INT64, None) for row in rows]
+        body = helper.make_graph(nodes, name, inner, [helper.make_tensor_value_info(output, kind.FLOAT, shape)])
+        return self.op("Scan", *inputs, name=name, body=body, num_scan_inputs=len(inputs))
 
     def linear(self, x: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> str:
         """x [tokens, n] @ weight [n, m] + bias [m] in float32."""
         inputs = [x, self.constant(f"{name}.weight", weight)]
         return self.op("Gemm", *inputs, *([] if bias is None else [self.constant(f"{name}.bias", bias)]))
 
-    def int8_input(self, x: str, layer: Int8Linear, name: str) -> tuple[str, str | None]:
-        """Quantize x for one or several linear layers; gives (uint8 codes, row scales [tokens, 1] or None)."""
+    def int8_input(self, x: str, layer: Int8Linear, name: str, axis: int = 1) -> tuple[str, str | None]:
+        """Quantize x for one or several linear layers; gives (uint8 codes, row scales [tokens, 1] or None).
+
+        axis: the last of x; -1 where nobody knows how many x has
+        """
         if layer.smooth is not None:
             x = self.op("Mul", x, self.constant(f"{name}.smooth", (1 / layer.smooth).astype(np.float32)))
         activation = layer.activation
@@ -86,7 +123,7 @@ class Graph:
         # a row of zeros has scale 0 and so codes without meaning, which int8_matmul multiplies by 0
         row = self.op("Mul", largest, self.scalar(1 / activation.levels))
         zero_points = self.op("Expand", zero_point, self.op("Shape", row))
-        return self.op("QuantizeLinear", x, row, zero_points, axis=1, block_size=len(layer.weight)), row
+        return self.op("QuantizeLinear", x, row, zero_points, axis=axis, block_size=len(layer.weight)), row
 
     def int8_matmul(self, codes: str, row: str | None, layer: Int8Linear, name: str, use: int = 0) -> str:
         """The product of quantized activations with an int8 weight, back in float32, with its bias.
@@ -183,7 +220,8 @@ class Graph:
         producer: str,
         apart: dict[str, NDArray[Any]] | None = None,
     ) -> "onnx.ModelProto":
-        """The finished model: inputs `input_ids` and `attention_mask` (int64 [batch, sequence]), float outputs.
+        """The finished model: int64 inputs `input_ids` and `attention_mask` [batch, sequence] and those of `optional`,
+        float outputs.
 
         apart: where a file could not hold the model, takes its large weights by their names (see large.py)
         """
@@ -195,10 +233,12 @@ class Graph:
             if apart is not None and size > LARGEST and array.nbytes >= APART_BYTES:
                 apart[name] = array
         tensor = onnx.helper.make_tensor_value_info
+        inputs: dict[str, Any] = {name: ["batch", "sequence"] for name in ("input_ids", "attention_mask")}
+        inputs |= {name: self._initializers[name].shape for name in self._optional}
         graph = onnx.helper.make_graph(
             self._nodes,
             "edge_embed",
-            [tensor(name, onnx.TensorProto.INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask")],
+            [tensor(name, onnx.TensorProto.INT64, shape) for name, shape in inputs.items()],
             [tensor(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
             [self._tensor(name, array, apart or {}) for name, array in self._initializers.items()],
         )

@@ -2,11 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_export.graph import FLOAT, Graph
 from edge_embed_export.spec import Activation, Array, Spec, Weights, input_name
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
 from edge_embed_quantize.table import CompactTable
+from edge_embed_runtime.adapters import INPUT
 
 
 class Parts:
@@ -42,7 +48,55 @@ class Parts:
         return self.once(f"joined:{dims}", lambda: self.graph.op("Concat", *parts, axis=0))
 
     def linear(self, x: str, name: str, *, merge: int = 0) -> str:
-        """A linear layer of x [tokens, n]; with `merge` x is attention's [b * heads, s, size], merge = heads * size."""
+        """A linear layer of x [tokens, n], with its adapters; with `merge` x is attention's [b * heads, s, size],
+        merge = heads * size."""
+        y = self.product(x, name, merge)
+        if f"{name}.lora_a.weight" not in self.weights:
+            return y
+        return self.adapted(self.merge_heads(x, merge) if merge else x, y, name)
+
+    def adapted(self, x: str, y: str, name: str) -> str:
+        """y [tokens, m] and what the chosen adapter adds to it, of x [tokens, n]."""
+        first = self.ranks(name, "lora_a.weight", self.weights[f"{name}.lora_a.weight"].T)
+        offset = self.ranks(name, "lora_a.bias", self.weights[f"{name}.lora_a.bias"])
+        second = self.ranks(name, "lora_b.weight", self.weights[f"{name}.lora_b.weight"])
+        return self.graph.op("Gemm", self.graph.op("Gemm", x, first, offset, transB=1), second, y)
+
+    def adapted_rows(self, ids: str, x: str, name: str) -> str:
+        """x [s * b, e], rows of a table by token ids [s, b], and what the chosen adapter adds to them."""
+        g = self.graph
+        first = g.constant(f"{name}.lora_a.weight", self.narrow(self.weights[f"{name}.lora_a.weight"]))
+        rows = g.op("Reshape", g.op("Gather", first, ids), g.shape(-1, self.weights[f"{name}.lora_a.weight"].shape[1]))
+        low = g.op("Cast", self.cut(rows, name, 1), to=FLOAT)
+        return g.op("Gemm", low, self.ranks(name, "lora_b.weight", self.weights[f"{name}.lora_b.weight"]), x)
+
+    def ranks(self, name: str, part: str, stored: Array) -> str:
+        """The rows that are the chosen adapter's, possibly none, of weights of all adapters [R, ...]."""
+        g = self.graph
+
+        def make() -> str:
+            found = self.cut(g.constant(f"{name}.{part}", self.narrow(stored)), name, 0)
+            return g.op("Cast", found, to=FLOAT) if self.int8 else found
+
+        return self.once(f"{name}.{part}", make)
+
+    def narrow(self, stored: Array) -> NDArray[Any]:
+        """int8 models store adapters in 16 bits, which loses less than a thousandth of what an adapter adds."""
+        return stored.astype(np.float16) if self.int8 else stored
+
+    def cut(self, x: str, name: str, axis: int) -> str:
+        """x between the ends of the adapter that the model's input names; of 0 nothing is left."""
+        g, ends = self.graph, self.weights[f"{name}.lora_ends"].astype(np.int64)
+        number = g.optional(INPUT, np.zeros(1, np.int64))
+        places = []
+        for part, table in (("start", ends[:-1]), ("end", ends[1:])):
+            stored = f"adapter.{part}:" + ",".join(map(str, ends))
+            constant = g.constant(stored, np.append(0, table))
+            places.append(self.once(stored, partial(g.op, "Gather", constant, number)))
+        return g.op("Slice", x, *places, g.shape(axis))
+
+    def product(self, x: str, name: str, merge: int) -> str:
+        """A linear layer without its adapters."""
         source = input_name(name)
         layer = self.int8.get(name)
         if merge and layer is None:

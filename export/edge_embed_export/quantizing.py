@@ -34,10 +34,12 @@ from edge_embed_quantize.calibrate import (
 from edge_embed_quantize.linear import Int4Storage, Int8Linear
 from edge_embed_quantize.rounding import Wide, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
+from edge_embed_runtime.adapters import INPUT
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.network import batches, pad
 from edge_embed_runtime.session import make_session
 from edge_embed_runtime.tokenizer import Tokenizer
+from edge_embed_runtime.vectors import normalize
 
 # SmoothQuant strengths without a search: values after a norm have outlier channels, the context of attention has few.
 NORM_SMOOTHING = 0.75
@@ -71,12 +73,16 @@ def records(name: str) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Quantized:
-    """What `Quantizer.quantize` makes: `build` takes the first three."""
+    """What `Quantizer.quantize` makes: `build` takes the first three.
+
+    moved: what was taken from each channel of the value that a norm or a linear layer gives (see calibrate.py)
+    """
 
     weights: Weights
     layers: dict[str, Int8Linear]
     table: CompactTable | None
     recipes: dict[str, Recipe]
+    moved: dict[str, NDArray[np.float32]]
 
     def describe(self) -> dict[str, Any]:
         """For the manifest; "recipes" is what `read_recipes` reads."""
@@ -108,11 +114,12 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
 class Quantizer:
     """Quantizes one float model. Calibration runs the model once for the ranges, and once for how weights are rounded.
 
-    weights: as `prepare` returns them
+    weights:  as `prepare` returns them
+    adapters: how many of the model's adapters (see adapters.py) count beside its base
     """
 
-    def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer) -> None:
-        self._spec, self._weights, self._tokenizer = spec, weights, tokenizer
+    def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, *, adapters: int = 0) -> None:
+        self._spec, self._weights, self._tokenizer, self._adapters = spec, weights, tokenizer, adapters
         self._sites: list[Site] = sites(spec, weights)
         self._rows = [tokenizer.encode(text) for text in calibration_texts("calibration")]
         self._session = float_session(spec, weights, observe=True)
@@ -124,6 +131,10 @@ class Quantizer:
     def _feeds(self) -> Iterable[Feed]:
         for batch in batches([len(row) for row in self._rows], CALIBRATION_BATCH_TOKENS):
             yield pad([self._rows[i] for i in batch])
+        for number in range(1, self._adapters + 1):  # together as many texts as the base
+            rows = self._rows[number - 1 :: self._adapters]
+            for batch in batches([len(row) for row in rows], CALIBRATION_BATCH_TOKENS):
+                yield {**pad([rows[i] for i in batch]), INPUT: np.array([number], np.int64)}
 
     def _observe(self, names: list[str]) -> Iterable[dict[str, NDArray[np.float32]]]:
         if not names:
@@ -153,12 +164,11 @@ class Quantizer:
 
     def search(self, progress: Callable[[str], None]) -> dict[str, Recipe]:
         """The recipes with the highest mean cosine to the float model over the calibration texts, site by site."""
-        expected = self._vectors(float_session(self._spec, self._weights))
+        expected = self._vectors(self._float_session())
 
         def cosine(recipes: Mapping[str, Recipe]) -> float:
-            tried = self.quantize(recipes)
-            model = build(self._spec, tried.weights, tried.layers).SerializeToString()
-            return float((self._vectors(make_session(model, threads=1)) * expected).sum(axis=1).mean())
+            tried = self._int8_session(self.quantize(recipes))
+            return float((self._vectors(tried) * expected).sum(axis=1).mean())
 
         start = self.default_recipes()
         choices = {}
@@ -168,8 +178,16 @@ class Quantizer:
                 choices[name] = [replace(recipe, smooth=strength) for strength in strengths]
         return search(start, choices, cosine, progress)
 
+    def _float_session(self) -> InferenceSession:
+        return float_session(self._spec, self._weights)
+
+    def _int8_session(self, tried: Quantized) -> InferenceSession:
+        model = build(self._spec, tried.weights, tried.layers).SerializeToString()
+        return make_session(model, threads=1)
+
     def _vectors(self, session: InferenceSession) -> NDArray[np.float32]:
-        return np.vstack([session.run(None, feed)[0] for feed in self._feeds()])
+        found = np.vstack([session.run(None, feed)[0].reshape(-1, self._spec.dim) for feed in self._feeds()])
+        return normalize(found) if self._spec.kind == "sparse" else found
 
     def quantize(self, recipes: Mapping[str, Recipe], *, table: str = "int8", int4: bool = False) -> Quantized:
         """The int8 model. Raises ExportError when the recipes are another model's.
@@ -197,11 +215,14 @@ class Quantizer:
             return self._rounded[key]
 
         layers = quantize_layers(weights, self._sites, inputs, round_weight)
-        return Quantized(weights, layers, self._compact_table(TABLE_BITS[table]), dict(recipes))
+        moved = {site.producer: inputs[site.name].offset for site in self._sites if site.producer is not None}
+        return Quantized(weights, layers, self._compact_table(TABLE_BITS[table]), dict(recipes), moved)
 
     def _compact_table(self, bits: int) -> CompactTable | None:
         if bits == 8:
             return None
+        if self._spec.kind == "sparse":
+            raise ExportError("the table of a sparse model is also what its weights are made with: it stays int8")
         width = self._weights["embedding.word"].shape[1]
         if width % 8:
             raise ExportError(

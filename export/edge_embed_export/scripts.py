@@ -75,11 +75,6 @@ def script_of(character: str) -> str:
     return _BY_WORD.get(words[0].lower(), COMMON) if words else COMMON
 
 
-def scripts_of(text: str) -> set[str]:
-    """The scripts of a text's characters, without COMMON."""
-    return {script_of(character) for character in text} - {COMMON}
-
-
 def check_scripts(names: Iterable[str]) -> list[str]:
     """Scripts by their names in any case. Raises InputError for an unknown one."""
     known = {script.lower(): script for script in SCRIPTS}

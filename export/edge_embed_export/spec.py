@@ -8,6 +8,7 @@
     layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
     final_norm [h]  projection.I [n, m]               latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
+    head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
 
 Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
 a family says which parts its models have by the weights that it gives.
@@ -28,9 +29,11 @@ Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh", "identity"]
-Pooling = Literal["mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last"]
+Pooling = Literal["mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens"]
 
 LATENT = "latent"
+# Tokens of a text up to which attention computes all scores at a time (see blockwise.py).
+WHOLE = 1024
 # Activation functions that are u for large u and 0 for small u, so that a channel can be split (see Site).
 SPLITTABLE: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "silu")
 
@@ -61,6 +64,9 @@ class Spec:
     causal:     every table of `plan` hides keys after the query, so padding needs no mask of its own
     buckets:    of disentangled attention: (buckets, furthest distance); see positions.log_bucket
     active:     experts that a token uses
+    kind:       what the graph gives: see headgraph.py
+    saturations, head_activation: of a sparse head, whose weights are `head.*` (see heads.py)
+    unattended: a token that no other sees
     """
 
     layers: int
@@ -86,6 +92,10 @@ class Spec:
     latent_heads: int = 0
     latent_size: int = 0
     latent_activation: Activation = "gelu"
+    kind: Literal["dense", "sparse", "multi"] = "dense"
+    saturations: int = 1
+    head_activation: Activation = "gelu"
+    unattended: int | None = None
 
     @property
     def size(self) -> int:
@@ -100,6 +110,11 @@ class Spec:
     @property
     def blocks(self) -> tuple[Layer, ...]:
         return self.plan or tuple(Layer(i) for i in range(self.layers))
+
+    @property
+    def blockwise(self) -> bool:
+        """Whether attention runs over blocks of queries: in models of texts so long that all scores take gigabytes."""
+        return self.max_tokens > WHOLE and self.buckets is None
 
     @property
     def stored(self) -> list[int]:
@@ -147,10 +162,13 @@ def sites(spec: Spec, weights: Weights) -> list[Site]:
         layer = f"layers.{i}"
         # what a layer that is used twice reads comes from two places, and only one of them could take an offset
         found += _layer_sites(spec, weights, layer, before if uses.count(i) == 1 else None)
-        before = f"{layer}.output_norm"
+        # what comes behind the last use of a layer comes behind the others too
+        before = f"{layer}.output_norm" if uses.count(i) == 1 else None
     if f"{LATENT}.query.weight" in weights:
         found += _layer_sites(spec.latent, weights, LATENT, None)
-    projections = (f"projection.{i}" for i in range(len(spec.projections)))
+    projections = [f"projection.{i}" for i in range(len(spec.projections))]
+    if spec.kind == "sparse":
+        projections.append("head.dense")
     return found + [Site(input_name(name), (name,)) for name in projections]
 
 
@@ -204,7 +222,10 @@ def check(spec: Spec, weights: Weights) -> None:
     width = weights["embedding.word"].shape[-1] if "embedding.project.weight" in weights else h
     expected: dict[str, tuple[int, ...]] = {"embedding.word": (spec.vocab, width)}
     linears: dict[str, tuple[int, int]] = {"embedding.project": (width, h)}
-    norms = {"embedding.norm": width, "final_norm": h}
+    norms = {"embedding.norm": width, "final_norm": h, "head.norm": h}
+    if spec.kind == "sparse":
+        expected |= {"head.bias": (spec.vocab,), "head.decoder": (spec.vocab, h)}
+        linears["head.dense"] = (h, h)
     if "embedding.position" in weights:
         expected["embedding.position"] = (len(weights["embedding.position"]), width)
     for i in spec.stored:
@@ -238,7 +259,7 @@ def prepare(spec: Spec, weights: Weights) -> dict[str, Array]:
     for layer, its in scaled:
         factor = np.float32(its.size**-0.5 if its.scale is None or layer == LATENT else its.scale)
         linear = "query_norm" if f"{layer}.query_norm.weight" in weights else "query"
-        for part in ("weight", "bias"):
+        for part in ("weight", "bias", "lora_b.weight"):
             if (name := f"{layer}.{linear}.{part}") in weights:
                 folded[name] = folded[name] * factor
     return folded

@@ -8,8 +8,9 @@ word vectors      a file of GloVe or word2vec; the tokenizer is made here
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ import tokenizers
 from numpy.typing import NDArray
 
 from edge_embed_export.checkpoint import _licence
+from edge_embed_export.finish import finish
 from edge_embed_export.tensors import read_json, read_tensors
 from edge_embed_export.wordvectors import WordVectors, read_word_vectors
-from edge_embed_runtime.errors import ExportError, InputError, SourceError
+from edge_embed_runtime.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.static import write_table
+from edge_embed_runtime.tokenizer import Tokenizer, sanitize
 
 Array = NDArray[np.float32]
 
@@ -269,3 +274,53 @@ def make_table(rows: Array, place: NDArray[np.int32] | None, *, int8: bool) -> b
         codes = np.rint(codes).astype(np.int8)
     places = {} if place is None else {"place": place}
     return write_table({**places, "scale": scale, "rows": codes})
+
+
+def write_static(
+    static: StaticSource,
+    target: Path,
+    *,
+    name: str | None = None,
+    source_name: str = "",
+    precision: str = "int8",
+    floor: float | None = None,
+    prompts: dict[str, str] | None = None,
+    truncate_dims: Sequence[int] = (),
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Write a bundle of a static model. Options and errors are those of `export_model`."""
+    tokenizer_bytes = sanitize({**static.tokenizer, "post_processor": None})  # special tokens would say nothing
+    try:
+        vocab = Tokenizer(tokenizer_bytes, MAX_TOKENS).largest_id + 1
+    except BundleFormatError as error:
+        raise ExportError(f"{source_name}: {error}") from error
+    rows, place = weighted_rows(static, vocab)
+
+    def in_memory(precision: str) -> tuple[Embedder, dict[str, bytes]]:
+        contents = {TABLE: make_table(rows, place, int8=precision == "int8"), TOKENIZER: tokenizer_bytes}
+        manifest = Manifest(
+            name=name or target.absolute().name,
+            files=file_records(contents),
+            dim=static.dim,
+            max_tokens=MAX_TOKENS,
+            pooling="weighted sum of token vectors",
+            architecture={"family": "static", "kind": static.kind, "vocab": vocab, "rows": len(rows) - 1},
+            prompts=prompts or {},
+            truncate_dims=list(truncate_dims),
+            quantization={"embedding_table": "int8, one scale per column" if precision == "int8" else "float32"},
+            codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
+            provenance={
+                "source": source_name,
+                "weights_sha256": static.sha256,
+                "licence": static.licence,
+                **(static.notes or {}),
+                "versions": {"tokenizers": version("tokenizers")},
+            },
+        )
+        return Embedder(Bundle(target, manifest, contents[TABLE], tokenizer_bytes), threads=1), contents
+
+    reference, _ = in_memory("fp32")
+    embedder, contents = in_memory(precision)
+    source = Path(source_name)
+    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)

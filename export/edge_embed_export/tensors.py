@@ -83,11 +83,17 @@ def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
             raise ExportError(f"{folder / INDEX}: weight_map must name a file of this folder for each tensor")
         files = [folder / name for name in sorted(set(shards.values()))]
         tensors = {name: array for file in files for name, array in read_tensors(file).items()}
+    # what layer norms were called before PyTorch's names
+    tensors = {re.sub(r"LayerNorm\.(gamma|beta)$", _modern, name): array for name, array in tensors.items()}
     hashes = []
     for path in files:
         with path.open("rb") as file:
             hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
     return tensors, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _modern(name: re.Match[str]) -> str:
+    return f"LayerNorm.{'weight' if name[1] == 'gamma' else 'bias'}"
 
 
 def _is_file_name(name: object) -> bool:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from edge_embed_export.attention import Attention
+from edge_embed_export.blockwise import Blockwise
 from edge_embed_export.graph import FLOAT
-from edge_embed_export.pooling import Pooling
+from edge_embed_export.headgraph import Heads
 from edge_embed_export.positions import MASKED
 from edge_embed_export.spec import LATENT, Activation, Layer, Spec, Weights, expert_count
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     import onnx
 
 OUTPUT = "embedding"
+OUTPUTS = {"dense": OUTPUT, "sparse": "token_weights", "multi": "token_vectors"}
 
 
-class _Encoder(Attention, Pooling):
+class _Encoder(Blockwise, Heads):
+    states: list[str]
+
     def embed(self, ids: str) -> str:
         """Token ids [s, b] -> [s * b, h]."""
         g = self.graph
@@ -36,6 +39,8 @@ class _Encoder(Attention, Pooling):
             positions = self.stored("embedding.position", table[:, None, :])
             x = g.op("Add", x, g.op("Slice", positions, g.shape(0), "length", g.shape(0)))
         x = g.op("Reshape", x, g.shape(-1, self.weights["embedding.word"].shape[1]))
+        if "embedding.word.lora_a.weight" in self.weights:
+            x = self.adapted_rows(ids, x, "embedding.word")
         x = self.norm(x, "embedding.norm")
         return self.linear(x, "embedding.project") if "embedding.project.weight" in self.weights else x
 
@@ -104,34 +109,41 @@ class _Encoder(Attention, Pooling):
     def encode(self, mask: str) -> str:
         """Hidden states of `input_ids`, [s * b, h]."""
         g, spec = self.graph, self.spec
-        sequences = g.op("Mul", "batch", g.shape(spec.heads), name="sequences")
+        g.op("Mul", "batch", g.shape(spec.heads), name="sequences")
         self.padded = g.op("Mul", g.op("Sub", g.scalar(1.0), mask), g.scalar(MASKED))
-        plain = spec.buckets is None and spec.sharing == 1 and not all(block.bias for block in spec.blocks)
-        self.hidden = self.hide(self.padded) if plain else ""
-        if spec.sharing == 1:
-            self.split = self.shared = g.op("Concat", "length", sequences, g.shape(spec.size), axis=0)
-        else:
-            self.split = self.joined("length", -1, spec.sharing, spec.size)
-            self.shared = self.joined("length", -1, 1, spec.size)
+        self.lay_out()
         x = self.embed(g.op("Transpose", "input_ids", perm=[1, 0]))
+        self.states = [x]
         for block in spec.blocks:
             x = self.block(x, block)
+            self.states.append(x)
         x = self.norm(x, "final_norm")
-        return self.latent(x) if f"{LATENT}.query.weight" in self.weights else x
+        x = self.latent(x) if f"{LATENT}.query.weight" in self.weights else x
+        self.states[-1] = x
+        return x
+
+    def finish(self, x: str, mask: str) -> str:
+        """From hidden states [s * b, h] to what the model gives."""
+        g, spec = self.graph, self.spec
+        if spec.kind == "multi":
+            return self.multi(x)
+        x = g.op("Reshape", x, g.op("Concat", "length", "batch", g.shape(spec.hidden), axis=0))
+        mask = g.op("Transpose", mask, perm=[1, 0])
+        if spec.kind == "sparse":
+            return self.sparse(x, mask)
+        x = self.pool(x, mask)
+        for i, activation in enumerate(spec.projections):
+            x = self.activation(self.linear(x, f"projection.{i}"), activation)
+        return self.unit(x)
 
     def build(self, producer: str, apart: dict[str, NDArray[Any]] | None) -> "onnx.ModelProto":
         g, spec = self.graph, self.spec
         g.op("Shape", "input_ids", name="batch", start=0, end=1)
         g.op("Shape", "input_ids", name="length", start=1, end=2)
         mask = g.op("Cast", "attention_mask", to=FLOAT)
-        x = self.encode(mask)
-        x = g.op("Reshape", x, g.op("Concat", "length", "batch", g.shape(spec.hidden), axis=0))
-        x = self.pool(x, g.op("Transpose", mask, perm=[1, 0]))
-        for i, activation in enumerate(spec.projections):
-            x = self.activation(self.linear(x, f"projection.{i}"), activation)
-        length = g.op("ReduceL2", x, g.shape(-1), keepdims=1)
-        x = g.op("Div", x, g.op("Max", length, g.scalar(1e-12)))
-        outputs: dict[str, list[str | int] | None] = {g.op("Identity", x, name=OUTPUT): ["batch", spec.dim]}
+        x = self.finish(self.encode(self.attended(mask)), mask)
+        shape: list[str | int] = ["batch", *(["sequence"] if spec.kind == "multi" else []), spec.dim]
+        outputs: dict[str, list[str | int] | None] = {g.op("Identity", x, name=OUTPUTS[spec.kind]): shape}
         for source, values in (self.observed or {}).items():
             whole = values[0] if len(values) == 1 else g.op("Concat", *values, axis=0)
             outputs[g.op("Identity", whole, name=source)] = None
@@ -146,8 +158,10 @@ def build(
     *,
     observe: bool = False,
     apart: dict[str, NDArray[Any]] | None = None,
+    states: list[str] | None = None,
 ) -> "onnx.ModelProto":
-    """The encoder's graph: (`input_ids`, `attention_mask`) int64 [batch, sequence] -> `embedding` [batch, dim].
+    """The encoder's graph: (`input_ids`, `attention_mask`) int64 [batch, sequence] -> `embedding` [batch, dim], or
+    `token_weights` [batch, vocab], or `token_vectors` [batch, sequence, dim].
 
     weights: as `prepare` returns them
     int8:    the linear layers that run in int8; None gives the float32 graph
@@ -155,5 +169,10 @@ def build(
     observe: also output what linear layers read (see `input_name`), for calibration; where layers share weights, the
              rows of one use after those of the other
     apart:   takes the large weights of a model that no file could hold (see large.py)
+    states:  takes the names of the states of tokens: of the embeddings, behind each layer, and last what is pooled
     """
-    return _Encoder(spec, weights, int8 or {}, table, observe).build("edge_embed", apart)
+    encoder = _Encoder(spec, weights, int8 or {}, table, observe)
+    model = encoder.build("edge_embed", apart)
+    if states is not None:
+        states += encoder.states
+    return model

@@ -29,6 +29,7 @@ from edge_embed_quantize.linear import (
     smoothing,
     snap,
 )
+from edge_embed_quantize.lowrank import follow_input, follow_output, follow_split
 from edge_embed_quantize.rounding import Wide
 
 # More channels than this are no longer a few for outliers.
@@ -202,6 +203,8 @@ def _shift_and_smooth(weights: dict[str, Any], site: Site, recipe: Recipe, low: 
             for part in ("weight", "bias"):
                 if f"{site.producer}.{part}" in weights:
                     weights[f"{site.producer}.{part}"] /= factor
+            follow_output(weights, str(site.producer), factor)
+    follow_input(weights, site.readers, offset, factor if folded else None)
     activation: StaticActivation | RowActivation = RowActivation()
     if recipe.activation == "static":
         activation = StaticActivation(scale=float(snap(max(float((largest / factor).max()), 1e-6) / 127)))
@@ -234,6 +237,7 @@ def _split(weights: dict[str, Any], site: Site, recipe: Recipe, low: Any, high: 
     weights[f"{site.split}.weight"] = np.hstack([into, into[:, channels]])
     weights[f"{site.split}.bias"] = np.append(bias, bias[channels] - steps)
     weights[f"{reader}.weight"] = np.vstack([out_of, continued])
+    follow_split(weights, str(site.split), reader, channels)
     source = np.append(np.arange(len(high)), channels)
     offset = np.append(np.zeros(len(high)), steps).astype(np.float32)
     return Input(StaticActivation(scale, zero_point), source, offset, np.ones(len(source), np.float32))

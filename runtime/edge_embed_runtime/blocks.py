@@ -109,7 +109,7 @@ class Blocks:
         if _crc(block, places, words) != crc:
             return None
         ids = np.frombuffer(places, np.uint8).astype(np.int64) + block * BLOCK
-        return ids, np.frombuffer(words, "<u8").astype(np.uint64, copy=False).reshape(-1, self._width)
+        return ids, np.frombuffer(words, "<u8").astype(np.uint64, copy=False).reshape(len(ids), self._width)
 
 
 def _runs(ids: Ids) -> dict[int, tuple[int, int]]:

@@ -29,6 +29,12 @@ STATIC_BYTES = 34 * MB  # of a window of the longest texts, and words whose toke
 # threads take from it at a time.
 ARENA_SLACK, SHARED_ARENA_SLACK = 1.4, 2.1
 ARENA_BYTES = 1 * MB
+# Columns of a sparse model's vocabulary that are there for all tokens of a batch at a time; and numbers [texts,
+# vocabulary] of a batch: 68 texts of BERT's vocabulary, 8 of a multilingual one.
+DECODED_COLUMNS = 4096
+DECODED_NUMBERS = 2**21
+# Of attention in blocks: tokens of a text up to which its heads are computed together (the exporter's blockwise.APART).
+APART_TOKENS = 1024
 # Parts of a model that says nothing of its shape: as MiniLM's, in ratio to the numbers of a vector.
 INTERMEDIATE_RATIO, HEAD_SIZE = 4, 32
 
@@ -86,6 +92,8 @@ def predict(
     # tables are looked up in; what is multiplied by is prepacked, and its part of the file let go of
     matrices = sum(weight.bytes for weight in weights if len(weight.dims) > 1 and weight.dims[0] != table)
     tables = sum(weight.bytes for weight in weights) - matrices
+    if shape.get("decoded"):  # what words are looked up in is also multiplied by, in an order of its own
+        matrices += max((w.bytes for w in weights if len(w.dims) > 1 and w.dims[0] == table), default=0)
     tokens = max(profile.batch_tokens // profile.threads, max_tokens)
     start = {"process": rss_bytes() or 0, "onnxruntime": CODE_BYTES + GRAPH_BYTES}
     loading = start | {"weights": matrices * (1 + profile.prepacked + exact)}
@@ -94,6 +102,8 @@ def predict(
         "activations": activation_bytes(tokens, max_tokens, profile.threads, shape),
         "texts and tokens": WINDOW_BYTES,
     }
+    if shape.get("decoded"):
+        running["vocabulary"] = 4 * profile.threads * (2 * tokens * DECODED_COLUMNS + 3 * DECODED_NUMBERS)
     return max(Prediction(profile, loading), Prediction(profile, running), key=lambda found: found.total)
 
 
@@ -102,10 +112,16 @@ def activation_bytes(tokens: int, longest: int, threads: int, shape: Mapping[str
     hidden = int(shape.get("hidden") or shape.get("dim") or 0)
     intermediate = int(shape.get("intermediate") or INTERMEDIATE_RATIO * hidden)
     heads = int(shape.get("heads") or max(1, hidden // HEAD_SIZE))
+    block, width = int(shape.get("block") or 0), int(shape.get("width") or hidden)
     attention = 4 * (4 * hidden + 2 * heads * longest)  # input, queries, keys and values; scores before and after
+    shared = 0
+    if block:  # of texts of many tokens, scores of a block of queries, and of longer ones those of one head
+        attention = 4 * (2 * hidden + 6 * width)
+        scores = max(heads * (APART_TOKENS + block), longest)
+        shared = 4 * block * (3 * scores + 2 * int(shape.get("block_tables") or 0) * longest)
     feed_forward = 4 * (hidden + 3 * intermediate) + intermediate  # gate, before and after activation, and as uint8
     slack = ARENA_SLACK if threads == 1 else SHARED_ARENA_SLACK
-    return int(slack * threads * tokens * max(attention, feed_forward)) + ARENA_BYTES
+    return int(slack * threads * (tokens * max(attention, feed_forward) + shared)) + ARENA_BYTES
 
 
 def profiles(threads: int, batch_tokens: int, max_tokens: int, exact: bool) -> Iterator[Profile]:
@@ -115,7 +131,7 @@ def profiles(threads: int, batch_tokens: int, max_tokens: int, exact: bool) -> I
         if batch_tokens // count > max_tokens:
             yield Profile(count, max_tokens * count)
     if not exact:  # the other form of the weights is a copy in any case
-        yield Profile(1, max_tokens, prepacked=False)
+        yield Profile(1, min(max_tokens, batch_tokens), prepacked=False)
 
 
 def choose_profile(
@@ -146,6 +162,8 @@ def check_static(limit: int | None, name: str, table_bytes: int) -> int:
     return prediction.total
 
 
+# Bytes that sparse vectors take while they are ordered by token, for each byte of them in the file.
+POSTINGS = 4
 # Of SQLite, and of what a search looks at besides codes.
 SEARCH_BYTES = 6 * MB
 
@@ -159,6 +177,15 @@ class Room:
     def __init__(self, limit: int, peak: int) -> None:
         self._limit = limit
         self._peak = peak
+
+    def for_postings(self, size: int) -> None:
+        """Raise MemoryBudgetError where sparse vectors of so many bytes cannot be held."""
+        before = max(rss_bytes() or 0, self._peak)
+        if before + POSTINGS * size > self._limit:
+            raise MemoryBudgetError(
+                f"max_rss_mb={self._limit / MB:g} cannot be kept: with these sparse vectors the least is "
+                f"{math.ceil((before + POSTINGS * size) / MB)} MB"
+            )
 
     def for_codes(self, count: int, dim: int) -> bool:
         """Whether binary codes of so many passages can be held. Raises MemoryBudgetError where not even their ids."""

@@ -10,6 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from edge_embed_runtime.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 
@@ -46,11 +47,35 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """Where a model has the states of its tokens behind a layer.
+
+    value:  the name of a value of the graph, [tokens, hidden], where token t of text i is row t * batch + i
+    offset: what to add to each number: base64 of float32 [hidden], or "" for nothing (int8 models move channels to the
+            middle of their range)
+    """
+
+    value: str
+    offset: str = ""
+
+
+# Fields that came later: they are left out where they say nothing, so that older manifests are still what is written.
+LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": []}
+KINDS = ("dense", "sparse", "multi")
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What manifest.json says.
 
     prompts:       text put before the input, by role ("query", "document", ...)
     truncate_dims: dimensions the model was trained to be cut to (Matryoshka), besides `dim`
+    layers:        the states of tokens, of the embeddings first, then behind each layer; empty where none can be read
+    inputs:        what `input_ids` are: "" for token ids, "characters" (see characters.py)
+    kind:          "dense": a vector for each text; "sparse": a weight for each token of the vocabulary; "multi": a
+                   vector for each token of the text
+    head:          what the other kinds need: see sparse.py and multivector.py
+    adapters:      what the model has besides its base, in the order of their numbers: see adapters.py
     """
 
     name: str
@@ -66,6 +91,11 @@ class Manifest:
     golden: list[Golden] = field(default_factory=list)
     receipt: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    layers: list[Layer] = field(default_factory=list)
+    inputs: str = ""
+    kind: str = "dense"
+    head: dict[str, Any] = field(default_factory=dict)
+    adapters: list[Adapter] = field(default_factory=list)
 
     @property
     def model_file(self) -> str:
@@ -81,19 +111,21 @@ class Manifest:
     def fingerprint(self) -> str:
         """A name (32 hex digits) for everything that decides which vector a text gets."""
         hashes = {name: record.sha256 for name, record in self.files.items()}
-        parts = [hashes, self.dim, self.max_tokens, self.prompts]
+        parts = [hashes, self.dim, self.max_tokens, self.prompts, *([self.head] if self.head else [])]
+        parts += [asdict(adapter) for adapter in self.adapters]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
         """The bytes of manifest.json: the same for the same content, with a hash over themselves at the end."""
-        content = {"schema": SCHEMA, "fingerprint": self.fingerprint, **asdict(self)}
+        said = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+        content = {"schema": SCHEMA, "fingerprint": self.fingerprint, **said}
         content["manifest_sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. `model` is the file whose hash was checked, or the bytes of a bundle not yet written.
+    """A bundle. `model` is the file whose hash `verify` checks, or the bytes of a bundle not yet written.
 
     onnxruntime needs less memory at its peak for a file than for bytes: 27 MB less for MiniLM-L6.
     """
@@ -103,6 +135,11 @@ class Bundle:
     model: Path | bytes
     tokenizer: bytes
     stamp: tuple[int, ...] = ()
+
+    def verify(self) -> None:
+        """Raise BundleDamagedError where the model is not what the manifest says."""
+        if isinstance(self.model, Path):
+            _verify(self.path, self.model.name, self.manifest.files[self.model.name])
 
     def check_unchanged(self) -> None:
         """Raise BundleDamagedError when the model file was replaced or written to since it was verified."""
@@ -116,7 +153,14 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read and verify a bundle folder.
+    """Read and verify a bundle folder. Raises what `open_bundle` and `Bundle.verify` raise."""
+    bundle = open_bundle(path)
+    bundle.verify()
+    return bundle
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Read a bundle folder and verify everything but the model, which the caller does with `Bundle.verify`.
 
     Raises BundleFormatError when the folder is no bundle, BundleDamagedError when a file is missing, extra, a link,
     or not what the manifest says.
@@ -136,7 +180,6 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     if extra:
         raise BundleDamagedError(f"bundle {folder}: {', '.join(extra)} not part of it. Remove what is not part of it")
     model = folder / manifest.model_file
-    _verify(folder, model.name, manifest.files[model.name])
     stamp = _stamp(model)
     tokenizer = _read_regular(folder / TOKENIZER, manifest.files[TOKENIZER].size)
     _verify(folder, TOKENIZER, manifest.files[TOKENIZER], tokenizer)
@@ -210,11 +253,14 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
     if any(not 0 < record.size <= MAX_FILE_BYTES for record in files.values()):
         raise ValueError("a file size is out of range")
     dim, max_tokens = int(content["dim"]), int(content["max_tokens"])
-    if not (0 < dim <= 2**16 and 2 < max_tokens <= 2**20):
+    kind = str(content.get("kind", "dense"))
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r:.40}, expected one of {KINDS}")
+    if not (0 < dim <= (2**20 if kind == "sparse" else 2**16) and 2 < max_tokens <= 2**20):
         raise ValueError(f"dim {dim} or max_tokens {max_tokens} is out of range")
     golden = [Golden(str(g["text"]), [float(x) for x in g["vector"]]) for g in content["golden"]]
-    if any(len(g.vector) != dim for g in golden):
-        raise ValueError(f"a golden vector does not have {dim} numbers")
+    if not all(_has_length(len(g.vector), kind, dim) for g in golden):
+        raise ValueError(f"a golden vector has not the numbers that one of kind {kind!r} and dim {dim} has")
     prompts = content["prompts"]
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()):
         raise TypeError("prompts must map a role to a text")
@@ -232,7 +278,17 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         golden=golden,
         receipt=dict(content["receipt"]),
         provenance=dict(content["provenance"]),
+        layers=[Layer(str(layer["value"]), str(layer["offset"])) for layer in content.get("layers", [])],
+        inputs=str(content.get("inputs", "")),
+        kind=kind,
+        head=dict(content.get("head", {})),
+        adapters=parse_adapters(content.get("adapters", [])),
     )
+
+
+def _has_length(numbers: int, kind: str, dim: int) -> bool:
+    """Whether a golden vector can have so many: of a sparse one tokens and weights are given in turn."""
+    return {"dense": numbers == dim, "sparse": numbers % 2 == 0, "multi": numbers % dim == 0}[kind]
 
 
 def file_records(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:

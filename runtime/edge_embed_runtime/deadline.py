@@ -15,6 +15,8 @@ from edge_embed_runtime.errors import DeadlineError
 
 # Of loading a model, and of one batch. The default bundle takes 0.1 s and 0.03 s; a Raspberry Pi is ten times slower.
 SECONDS = 60.0
+# A batch of more tokens has more time, in proportion: one text of 8,192 takes 8 s where a short one takes 1 ms.
+TOKENS = 2048
 # What one operator on weights alone may give while a model is loaded; more is left to the runs, which can be ended.
 MAX_FOLDED_BYTES = 2**26
 
@@ -40,9 +42,13 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def limit(self, end: Callable[[], None], what: str) -> Iterator[None]:
-        """Call `end`, in another thread, where the work inside takes too long. Its error becomes a DeadlineError."""
-        work = _Work(time.monotonic() + self.seconds, end)
+    def limit(self, end: Callable[[], None], what: str, times: float = 1.0) -> Iterator[None]:
+        """Call `end`, in another thread, where the work inside takes too long. Its error becomes a DeadlineError.
+
+        times: the limit that the work has, as a multiple of the usual one
+        """
+        seconds = self.seconds * times
+        work = _Work(time.monotonic() + seconds, end)
         self._works[id(work)] = work
         if self._thread is None:
             self._start()
@@ -50,7 +56,7 @@ class Watchdog:
             yield
         except Exception as error:
             if work.late:
-                raise DeadlineError(f"the model {what} within {self.seconds:g} s and was ended") from error
+                raise DeadlineError(f"the model {what} within {seconds:g} s and was ended") from error
             raise
         finally:
             self._works.pop(id(work), None)
@@ -107,6 +113,7 @@ def run(session: onnxruntime.InferenceSession, feed: Mapping[str, NDArray[Any]])
     def end() -> None:
         options.terminate = True
 
-    with WATCHDOG.limit(end, "gave no vectors"):
+    tokens = max((array.size for array in feed.values()), default=0)
+    with WATCHDOG.limit(end, "gave no vectors", max(1.0, tokens / TOKENS)):
         outputs: list[NDArray[Any]] = session.run(None, feed, options)
     return outputs

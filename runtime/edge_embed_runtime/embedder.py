@@ -1,15 +1,18 @@
 """Texts to vectors."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.adapters import Adapters
+from edge_embed_runtime.beside import Beside
 from edge_embed_runtime.budget import check_limit
-from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, read_bundle
+from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, open_bundle
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.errors import BundleFormatError, InputError
 from edge_embed_runtime.frame import Frame
@@ -19,7 +22,9 @@ from edge_embed_runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from edge_embed_runtime.network import Network
+    from edge_embed_runtime.sparse import SparseVector
     from edge_embed_runtime.static import StaticModel
+    from edge_embed_runtime.tokenvectors import TokenModel, TokenVectors
 
     Vectors = NDArray[np.float32]
 
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 WINDOW = 1024
 # More is a mistake: no machine this is for has as many cores.
 MAX_THREADS = 1024
+METHODS = {"dense": "encode", "sparse": "encode_sparse", "multi": "encode_multi"}
+KIND_NAMES = {"dense": "one vector for a text", "sparse": "weights of tokens", "multi": "a vector for each token"}
+T = TypeVar("T")
 
 
 class Embedder:
@@ -42,6 +50,8 @@ class Embedder:
                   weights that are not prepacked are tried. Raises MemoryBudgetError where that is not enough
     background:   give way to everything else that wants the CPU: one thread of the lowest priority (Linux; elsewhere
                   just one thread)
+    adapter:      which of the bundle's adapters (see `adapters`) embeds every text, "base" for none of them; None means
+                  that of the text's role, where it has one
 
     Where `edge-embed doctor --tune` has left a verdict of this machine, it answers for None of `threads` and `exact`.
 
@@ -61,32 +71,39 @@ class Embedder:
         exact: bool | None = None,
         max_rss_mb: float | None = None,
         background: bool = False,
+        adapter: str | None = None,
     ) -> None:
         limit = check_limit(max_rss_mb)
         if background and threads not in (None, 1):
             raise InputError(f"threads is {threads!r}; background means one thread")
         self.background: bool = background
         threads = 1 if background else threads
-        self.threads: int = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
-        loaded = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        most = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
+        loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        verified = Beside(loaded.verify)  # while modules are imported
         self.manifest: Manifest = loaded.manifest
         self.path: Path = loaded.path
+        self._bundle, self._limit = loaded, limit
+        self._adapters: Adapters = Adapters(self.manifest.adapters, adapter, f"bundle {self.path}")
         dim = self.manifest.dim
         self._dim: int = dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, dim)
+        if self._dim != dim:
+            self._check_kind("dense")
         self._process: int = os.getpid()
-        self.tokenizer: Tokenizer = Tokenizer(loaded.tokenizer, self.manifest.max_tokens)
         self._model: Network | StaticModel
         if self.manifest.is_static:
             from edge_embed_runtime import static
 
-            self._model = static.StaticModel(loaded, self.tokenizer, limit=limit, dim=self._dim)
+            verified.result()
+            tokenizer = Tokenizer(loaded.tokenizer, self.manifest.max_tokens)
+            self._model = static.StaticModel(loaded, tokenizer, limit=limit, dim=self._dim)
+            self._model.threads = most
         else:
             from edge_embed_runtime import network  # imports onnxruntime, which static bundles do without
 
-            most = self.threads
+            verified.result()
             self._model = network.Network(
                 loaded,
-                self.tokenizer,
                 threads=None if threads is None else most,
                 most_threads=most,
                 exact=exact,
@@ -94,14 +111,38 @@ class Embedder:
                 background=background,
                 dim=self._dim,
             )
-            self.threads = self._model.threads
+        self.tokenizer: Tokenizer = self._model.tokenizer
         self.exact: bool = self._model.exact
         self.golden_cosine: float = self._model.golden_cosine
+
+    @property
+    def threads(self) -> int:
+        """Cores that are used; may be set."""
+        return self._model.threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._model.threads = check_count(count, "threads", 1, MAX_THREADS)
 
     @property
     def dim(self) -> int:
         """Numbers in a vector."""
         return self._dim
+
+    @property
+    def kind(self) -> str:
+        """What it gives for a text: "dense" (`encode`), "sparse" (`encode_sparse`) or "multi" (`encode_multi`)."""
+        return self.manifest.kind
+
+    @property
+    def name(self) -> str:
+        """The bundle's."""
+        return self.manifest.name
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the bundle is a table of token vectors, without a network."""
+        return self.manifest.is_static
 
     @property
     def network(self) -> "Network":
@@ -122,8 +163,18 @@ class Embedder:
 
     @property
     def fingerprint(self) -> str:
-        """Names the bundle's contents: indexes made under another fingerprint are refused."""
-        return self.manifest.fingerprint
+        """Names the bundle's contents, and the adapter that was chosen for all texts: indexes made under another
+        fingerprint are refused."""
+        return self._adapters.fingerprint(self.manifest.fingerprint)
+
+    def check_adapter(self, name: str | None) -> None:
+        """Raise InputError where the bundle has no adapter of this name; None and "base" are right in any case."""
+        self._adapters.choose(name, None)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """What `adapter` can be, besides "base"."""
+        return self._adapters.names
 
     @property
     def frame(self) -> Frame:
@@ -137,7 +188,7 @@ class Embedder:
     @property
     def prompts(self) -> dict[str, str]:
         """Text put before the input, by role."""
-        return {**dict.fromkeys(ROLES, ""), **self.manifest.prompts}
+        return self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
 
     def encode_query(self, texts: Sequence[str], **options: Any) -> "Vectors":
         """`encode` with role="query"."""
@@ -153,6 +204,8 @@ class Embedder:
         *,
         role: str | None = None,
         prompt: str | None = None,
+        adapter: str | None = None,
+        truncate_dim: int | None = None,
         batch_tokens: int | None = None,
         show_progress: bool = False,
     ) -> "Vectors":
@@ -160,12 +213,151 @@ class Embedder:
 
         role:          whose prompt is put before each text ("query", "document", ...); None means no prompt
         prompt:        put this before each text, as it stands, in place of the role's: an instruction of your own
+        adapter:       which of `adapters` to embed with, or "base"; its own prompt, where it has one, comes before the
+                       role's. None means what the Embedder was made with, else what the role has
+        truncate_dim:  keep only so many of the Embedder's `dim` numbers, L2-normalised again
         batch_tokens:  padded tokens in the model at a time: bounds the memory, does not change the vectors. None means
                        512, or fewer under `max_rss_mb`
         show_progress: a bar on stderr, where that is a terminal
 
         The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts.
         """
+        self._check_kind("dense")
+        number, own = self._adapters.choose(adapter, role)
+        texts, before, batch_tokens = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
+        dim = self.dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, self.dim)
+        vectors = np.empty((len(texts), dim), np.float32)
+        with progress_bar(len(texts), show_progress) as advance:
+            for start in range(0, len(texts), WINDOW):
+                window = [before + text for text in texts[start : start + WINDOW]]
+                for batch, found in self._model.encode(window, dim, batch_tokens, number):
+                    vectors[[start + i for i in batch]] = found
+                    advance(len(batch))
+        return vectors
+
+    def encode_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        role: str | None = None,
+        prompt: str | None = None,
+        max_active_dims: int | None = None,
+        batch_tokens: int | None = None,
+        show_progress: bool = False,
+    ) -> "list[SparseVector]":
+        """Weights of tokens for each text, of a bundle of kind "sparse". Options are those of `encode`.
+
+        max_active_dims: keep only so many weights of each text, the largest
+        """
+        from edge_embed_runtime import sparse
+
+        self._check_kind("sparse")
+        texts, before, batch_tokens = self._checked(texts, role, prompt, batch_tokens)
+        most = None if max_active_dims is None else check_count(max_active_dims, "max_active_dims", 1)
+
+        def run(part: list[str]) -> "Iterator[tuple[Sequence[int], list[SparseVector]]]":
+            return sparse.encode(self, part, role, batch_tokens, most)
+
+        return self._collect(texts, before, run, show_progress)
+
+    def encode_multi(
+        self,
+        texts: Sequence[str],
+        *,
+        role: str | None = None,
+        prompt: str | None = None,
+        batch_tokens: int | None = None,
+        show_progress: bool = False,
+    ) -> "list[Vectors]":
+        """A vector of length 1 for each token of each text, float32 [tokens, dim], of a bundle of kind "multi".
+
+        role: "query" fills up to the model's length of a query; any other leaves out what a document does without.
+              `multivector.maxsim` compares one with the other
+
+        Options are those of `encode`.
+        """
+        from edge_embed_runtime import multivector
+
+        self._check_kind("multi")
+        texts, before, batch_tokens = self._checked(texts, role, prompt, batch_tokens)
+
+        def run(part: list[str]) -> "Iterator[tuple[Sequence[int], list[Vectors]]]":
+            return multivector.encode(self, part, role, batch_tokens)
+
+        return self._collect(texts, before, run, show_progress)
+
+    def encode_tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        role: str | None = None,
+        prompt: str | None = None,
+        adapter: str | None = None,
+        layer: int | None = None,
+        weights: Sequence[float] | Mapping[int, float] | None = None,
+        normalize: bool = False,
+        batch_tokens: int | None = None,
+    ) -> "list[TokenVectors]":
+        """What the model knows of each token of each text before pooling, in the order of the texts.
+
+        layer:     0 are the embeddings, 1 the first layer's states, -1 (the default) the last's
+        weights:   in place of `layer`, a mix: the sum of all layers' states (embeddings first), each times its number,
+                   or {layer: weight} for some. Numbers count as they stand: [0.5, 0.5] is a mean, {-1: 1, -2: 1} a sum
+        normalize: bring each token's vector to length 1
+
+        Other options are those of `encode`; tokens of a prompt are there, marked as `special`. A token in its text has
+        one vector, as a text has. The mean over all tokens of the last layer is, brought to length 1, the vector of
+        `encode` where the bundle's pooling is "mean" and nothing follows it.
+
+        Raises InputError for a layer that the model has not, and for a static bundle, which has none.
+        """
+        from edge_embed_runtime.tokenvectors import without_prompt
+
+        mix = self.token_model.mix(layer, weights)
+        number, own = self._adapters.choose(adapter, role)
+        texts, before, batch_tokens = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
+        found: dict[int, TokenVectors] = {}
+        whole = [before + text for text in texts]
+        for i, tokens, vectors in self.token_model.each(whole, mix, batch_tokens, number):
+            found[i] = without_prompt(tokens, vectors, texts[i], len(before), unit=normalize)
+        return [found[i] for i in range(len(texts))]
+
+    @cached_property
+    def token_model(self) -> "TokenModel":
+        """The layers of the network. Raises InputError for a static bundle."""
+        from edge_embed_runtime.tokenvectors import TokenModel
+
+        return TokenModel(self.network, self._bundle, self._limit)
+
+    def _collect(
+        self,
+        texts: list[str],
+        before: str,
+        run: Callable[[list[str]], Iterator[tuple[Sequence[int], list[T]]]],
+        show: bool,
+    ) -> list[T]:
+        """What `run` gives for windows of texts, in their order."""
+        found: dict[int, T] = {}
+        with progress_bar(len(texts), show) as advance:
+            for start in range(0, len(texts), WINDOW):
+                for batch, results in run([before + text for text in texts[start : start + WINDOW]]):
+                    found.update(zip((start + i for i in batch), results, strict=True))
+                    advance(len(batch))
+        return [found[i] for i in range(len(texts))]
+
+    def _check_kind(self, kind: str) -> None:
+        """Refuse a bundle that gives something else for a text."""
+        own = self.manifest.kind
+        if own != kind:
+            raise InputError(
+                f"bundle {self.path} gives {KIND_NAMES[own]}: call {METHODS[own]}; {METHODS[kind]} is for bundles of "
+                f"kind {kind!r}"
+            )
+
+    def _checked(
+        self, texts: Sequence[str], role: str | None, prompt: str | None, batch_tokens: int | None
+    ) -> tuple[list[str], str, int]:
+        """Texts, what to put before each, and padded tokens of a batch."""
         if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
             raise InputError(f"encode takes a list of texts, got {type(texts).__name__}: write encode([text])")
         most = self._model.batch_tokens
@@ -176,16 +368,8 @@ class Embedder:
             raise InputError(f"role is {role!r}, expected one of {sorted(self.prompts)}")
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process")
-        prompt = (self.prompts[role] if role else "") if prompt is None else check_text(prompt, "the prompt")
+        before = (self.prompts[role] if role else "") if prompt is None else check_text(prompt, "the prompt")
         try:
-            texts = [check_text(text, f"text {i}") for i, text in enumerate(texts)]
+            return [check_text(text, f"text {i}") for i, text in enumerate(texts)], before, batch_tokens
         except TypeError as error:  # an array without dimensions says that it can be iterated over
             raise InputError(f"encode takes a list of texts: {error}") from error
-        vectors = np.empty((len(texts), self.dim), np.float32)
-        with progress_bar(len(texts), show_progress) as advance:
-            for start in range(0, len(texts), WINDOW):
-                window = [prompt + text for text in texts[start : start + WINDOW]]
-                for batch, found in self._model.encode(window, self.dim, batch_tokens):
-                    vectors[[start + i for i in batch]] = found
-                    advance(len(batch))
-        return vectors

@@ -6,9 +6,10 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,9 +17,11 @@ from numpy.typing import ArrayLike
 from edge_embed_runtime.budget import Room, check_limit
 from edge_embed_runtime.checks import check_count, check_path, check_text
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.composed import ComposedEmbedder
 from edge_embed_runtime.database import check_header, locate, wal_bytes
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.encoder import Encoder
 from edge_embed_runtime.errors import (
     BundleMismatchError,
     DuplicateKeyError,
@@ -29,6 +32,8 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
+from edge_embed_runtime.latechunking import check_late, embed_late
+from edge_embed_runtime.models import Models
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
@@ -58,13 +63,15 @@ class Index:
         self,
         reader: Store,
         writer: Store | None,
-        embedder: Embedder | None,
+        embedder: Encoder | None,
         lock: WriterLock | None,
         room: Room | None = None,
+        models: Models | None = None,
     ) -> None:
         self._store = reader
         self._writer = writer
-        self._embedder = embedder
+        self._models = models or Models(embedder)
+        self._embedder = self._models.dense
         self._writer_lock = lock
         # the order in which threads may take them: writing, then reading
         self._writing, self._reading = threading.RLock(), threading.RLock()
@@ -76,23 +83,32 @@ class Index:
     def open(
         cls,
         path: str | os.PathLike[str],
-        embedder: Embedder | None = None,
+        embedder: Encoder | None = None,
         *,
+        sparse: Embedder | None = None,
+        multi: Embedder | None = None,
         read_only: bool = False,
         timeout: float = 0.0,
         words: str | None = None,
         fields: Sequence[str] | None = None,
+        late_chunking: bool | None = None,
         max_rss_mb: float | None = None,
     ) -> Self:
         """Open an index, made when missing, with the embedder that its vectors come from.
 
-        embedder:  None for an index of given vectors (see `create`); an index of a bundle can be searched by words or
-                   with `vector`, and deleted from, without it
+        embedder:  an Embedder or a ComposedEmbedder; None for an index of given vectors (see `create`); an index of a
+                   bundle can be searched by words or with `vector`, and deleted from, without it
+        sparse:    an Embedder of a bundle of kind "sparse": its vectors are stored beside the others, for mode "sparse"
+                   and as a part of mode "hybrid"; or give it as `embedder`, where there are no others
+        multi:     likewise one of kind "multi", for mode "multi". An index that was made with either can be searched
+                   and deleted from without it, but not added to
         read_only: search only: works while another process writes, and on read-only storage
         timeout:   seconds to wait for another process that has it open for writing
         words:     for a new index, how the words of its texts are told apart: "english" (stems; the default), "plain"
                    (whole words) or "trigram" (three characters in a row, for languages without spaces)
         fields:    for a new index, metadata fields that `where` often asks for: each gets an index
+        late_chunking: for a new index, whether passages' vectors are cut out of one long pass of their document through
+                   the model, of which each then knows something (see help(edge_embed_runtime.latechunking))
 
         max_rss_mb: megabytes that searching is not to bring the resident set of the process over. Where binary codes do
                     not fit, they stay in the file, and searches read them: some 8 ms for each 100,000 passages. Give
@@ -102,24 +118,24 @@ class Index:
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
         """
-        if embedder is not None and not isinstance(embedder, Embedder):
+        if embedder is not None and not isinstance(embedder, Embedder | ComposedEmbedder):
             raise InputError(
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
             )
         limit = check_limit(max_rss_mb)
-        room = None if limit is None else Room(limit, 0 if embedder is None else embedder.predicted_peak)
+        models = Models.of(embedder, sparse, multi)
+        room = None if limit is None else Room(limit, models.peak)
         path = locate(path, must_exist=read_only)
-        facts = None
-        if embedder is not None:
-            facts = Facts(
-                embedder.fingerprint,
-                embedder.manifest.name,
-                str(embedder.dim),
-                words=_check_words(words or "english"),
-                fields=json.dumps(check_fields(fields or [])),
-                frame=embedder.frame.to_json(),
-            )
-        return cls._open(path, embedder, facts, read_only, timeout, words, fields, room)
+        facts = models.facts(_check_words(words or "english"), json.dumps(check_fields(fields or [])))
+        if late_chunking and facts is not None:
+            check_late(embedder)
+            facts = replace(facts, late="yes")
+        opened = cls._open(path, models, facts, read_only, timeout, words, fields, room)
+        stored = bool(opened._store.facts.late)
+        if late_chunking is not None and late_chunking != stored:
+            opened.close()
+            raise InputError(f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}")
+        return opened
 
     @classmethod
     def create(
@@ -152,13 +168,13 @@ class Index:
         path = locate(path, must_exist=False)
         if path.exists():
             raise InputError(f"{path} exists; Index.open opens it")
-        return cls._open(path, None, facts, False, timeout, None, None, None)
+        return cls._open(path, Models(), facts, False, timeout, None, None, None)
 
     @classmethod
     def _open(
         cls,
         path: Path,
-        embedder: Embedder | None,
+        models: Models,
         facts: Facts | None,
         read_only: bool,
         timeout: float,
@@ -184,10 +200,11 @@ class Index:
                 stack.callback(writer.close)
             reader = Store(path, read_only=True)
             stack.callback(reader.close)
-            _check_facts(path, reader.facts, embedder, words, fields)
+            _check_facts(path, reader.facts, models.dense, words, fields)
+            models.check(path, reader.facts)
             if room is not None:
                 room.for_codes(reader.blocks.count(), reader.dim)
-            opened = cls(reader, writer, embedder, lock, room)
+            opened = cls(reader, writer, models.dense, lock, room, models)
             stack.pop_all()
         return opened
 
@@ -277,8 +294,9 @@ class Index:
 
         where:  conditions on metadata that a document must fit, such as {"lang": "en"} or {"year": {"$gte": 2000}};
                 help(edge_embed_runtime.filters) lists them
-        mode:   "vector" compares meanings, "text" words (BM25), "hybrid" fuses the two rankings; None is "hybrid"
-                where there is a text, else "vector"
+        mode:   "vector" compares meanings, "text" words (BM25), "sparse" weights of tokens, "multi" vectors of tokens
+                (MaxSim); "hybrid" fuses the rankings of the first three that the index was opened for; None is
+                "hybrid" where there is a text, else "vector"
         vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
         recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer
 
@@ -307,12 +325,12 @@ class Index:
             return Query(query, check_vectors([vector], self._store.dim, "vector")[0]), mode
         if mode == "text" or query is None:
             return Query(query, None), mode
-        if self._embedder is None:
-            facts = self._store.facts
-            how = f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
-            raise InputError(f"{self.path} cannot embed the query: {how}, or search with mode='text'")
-        share = STATIC_TEXT_SHARE if self._embedder.manifest.is_static else TEXT_SHARE
-        return Query(query, self._embedder.encode_query([query])[0], share), mode
+        lacking = self._models.cannot(mode, self._store.facts)
+        if lacking is not None:
+            raise InputError(f"{self.path} cannot embed the query: {lacking}, or search with mode='text'")
+        static = self._embedder is not None and self._embedder.is_static
+        share = STATIC_TEXT_SHARE if static else TEXT_SHARE
+        return Query(query, *self._models.ask(query, mode), text_share=share), mode
 
     @property
     def damaged(self) -> list[int]:
@@ -423,7 +441,7 @@ class Index:
         from edge_embed_runtime.maintenance import repair
 
         with self._write() as store:
-            write = None if self._embedder is None else self._store_texts
+            write = None if self._models.missing(store.facts) else self._store_texts
             try:
                 return repair(store, write, drop=drop, backup=backup, show_progress=show_progress)
             finally:
@@ -461,12 +479,18 @@ class Index:
 
     def _store_texts(self, records: list[Record], delete: Iterable[str], show_progress: bool) -> None:
         """Embed and store records, after deleting documents by key."""
-        if self._embedder is None:
-            facts = self._store.facts
-            how = "use add_vectors" if facts.space else f"open it with the Embedder of {facts.bundle!r}"
-            raise InputError(f"{self.path} was opened without an embedder: {how}")
+        facts = self._store.facts
+        if missing := self._models.missing(facts):
+            how = "use add_vectors" if facts.space else f"open it with {missing}"
+            kinds = " of each kind" if facts.attached else ""
+            raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}")
         texts = [record.text for record in records]
-        self._commit(records, *embed_passages(self._embedder, texts, show_progress), delete)
+        first = self._models.first
+        assert first is not None  # noqa: S101 - or something would be missing
+        spans, codes, scales = embed_passages(first, texts, show_progress, late=bool(facts.late))
+        passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
+        attached = self._models.rows(passages)
+        self._commit(records, spans, codes, scales, delete, attached)
 
     def _commit(
         self,
@@ -475,12 +499,15 @@ class Index:
         codes: Int8Codes,
         scales: Vectors,
         delete: Iterable[str] = (),
+        attached: Mapping[str, Sequence[bytes]] | None = None,
     ) -> None:
-        """Store records with the codes of their passages, given one after the other, in one transaction."""
+        """Store records with the codes and other rows of their passages, given one after the other, in one
+        transaction."""
         entries, start = [], 0
         for record, parts in zip(records, spans, strict=True):
             stop = start + len(parts)
-            entries.append(Entry(record, parts, codes[start:stop], scales[start:stop]))
+            rows = {name: given[start:stop] for name, given in (attached or {}).items()}
+            entries.append(Entry(record, parts, codes[start:stop], scales[start:stop], rows))
             start = stop
         delete = list(delete)
         if entries or delete:
@@ -494,13 +521,20 @@ class Index:
 
 
 def embed_passages(
-    embedder: Embedder, texts: Sequence[str], show_progress: bool
+    embedder: Encoder, texts: Sequence[str], show_progress: bool, *, late: bool = False
 ) -> tuple[list[list[Span]], Int8Codes, Vectors]:
-    """The passages of documents: their spans, and int8 codes [n, dim] and scales [n] of all, one after the other."""
+    """The passages of documents: their spans, and int8 codes [n, dim] and scales [n] of all, one after the other.
+
+    late: see latechunking.py; `check_late` says which embedders can do it
+    """
+    if late:
+        return embed_late(cast("Embedder", embedder), texts, show_progress)
     tokenizer = embedder.tokenizer
     reserved = len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
     spans = [split(text, tokenizer, reserved) for text in texts]
     passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
+    if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":  # it has a table of its own
+        return spans, np.empty((len(passages), 0), np.int8), np.ones(len(passages), np.float32)
     codes = np.empty((len(passages), embedder.dim), np.int8)
     scales = np.empty(len(passages), np.float32)
     with progress_bar(len(passages), show_progress) as advance:
@@ -533,15 +567,17 @@ def _check_words(words: str) -> str:
 
 
 def _check_facts(
-    path: Path, facts: Facts, embedder: Embedder | None, words: str | None, fields: Sequence[str] | None
+    path: Path, facts: Facts, embedder: Encoder | None, words: str | None, fields: Sequence[str] | None
 ) -> None:
     """Refuse an index of other vectors, or one that was made with other options than those given."""
     made = f"of the space {facts.bundle!r}" if facts.space else f"of the bundle {facts.bundle!r}"
     if embedder is not None and (facts.fingerprint, facts.dim) != (embedder.fingerprint, str(embedder.dim)):
         how = "Open it without an embedder" if facts.space else "Open it with the bundle it was made with"
+        if facts.fingerprint == embedder.fingerprint and int(facts.dim) < embedder.dim:
+            how = f"Make the embedder with truncate_dim={facts.dim} (--truncate-dim)"
         raise BundleMismatchError(
             f"{path} holds vectors {made} ({facts.fingerprint[:8]}, dim {facts.dim}); "
-            f"the embedder is {embedder.manifest.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
+            f"the embedder is {embedder.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
             f"{how}, or embed it again: edge-embed reembed"
         )
     if words is not None and _check_words(words) != facts.words:
@@ -570,6 +606,8 @@ def _stats(store: Store) -> dict[str, Any]:
         "fingerprint": store.facts.fingerprint,
         "words": store.facts.words,
         "fields": json.loads(store.facts.fields),
+        **{name: model[1] for name, model in store.facts.attached.items()},
+        **({"late_chunking": True} if store.facts.late else {}),
         "generation": store.counters()[0],
         "bytes": store.path.stat().st_size + wal_bytes(store.path),
     }

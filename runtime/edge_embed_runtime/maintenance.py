@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edge_embed_runtime.attached import Attached
 from edge_embed_runtime.blocks import BLOCK
 from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
@@ -111,11 +112,13 @@ class _Findings:
     blocks: list[int] = field(default_factory=list)  # of binary codes
     words: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    orphans: list[tuple[str, str]] = field(default_factory=list)  # rows beside no passage: (table, what is wrong)
 
     def problems(self) -> list[str]:
         strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
         codes = [f"{len(self.blocks)} blocks of binary codes are damaged or not up to date"] if self.blocks else []
-        return [*self.facts, *self.unreadable, *self.tables, *strays, *codes, *self.words]
+        beside = [what for _, what in self.orphans]
+        return [*self.facts, *self.unreadable, *self.tables, *strays, *beside, *codes, *self.words]
 
 
 def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -> Report:
@@ -173,6 +176,10 @@ def _scan(store: Store, show_progress: bool) -> _Findings:
         try:
             with _noted(found.unreadable, "rows cannot be read"):
                 _scan_rows(db, None if facts is None else store.dim, found, words, show_progress)
+            with _noted(found.unreadable, "rows beside passages cannot be read"):
+                if not found.unreadable and facts is not None:
+                    for table in store.attached.values():
+                        _scan_attached(db, table, found)
             with _noted(found.tables, "SQLite's check"):
                 found.tables += [f"SQLite's check: {row[0]}" for row in _integrity(db)]
             with _noted(found.words, "the table of words cannot be read"):
@@ -227,6 +234,27 @@ def _scan_rows(db: sqlite3.Connection, dim: int | None, found: _Findings, words:
     for name, read, counted in (("documents", found.documents, documents), ("passages", found.passages, expected)):
         if read != counted:
             found.tables.append(f"{read} {name} were read, SQLite counts {counted}")
+
+
+def _scan_attached(db: sqlite3.Connection, table: Attached, found: _Findings) -> None:
+    """Documents whose passages have no row in a table beside them, or a damaged one."""
+    whole: set[int] = set()
+    damaged: set[int] = set()
+    for ids, _, bad in table.load(after=-1):
+        whole.update(ids)
+        damaged.update(bad)
+    missing: dict[Any, int] = {}
+    for id_, doc in db.execute("SELECT id, doc FROM vec NOT INDEXED"):
+        if id_ not in whole:
+            missing[doc] = missing.get(doc, 0) + 1
+        whole.discard(id_)
+        damaged.discard(id_)
+    for doc, count in missing.items():
+        row = _document(db, doc)
+        if row is not None and doc not in found.lost:
+            found.broken.setdefault(doc, Damage(_shown(row), f"{count} of its {table.title} are missing or damaged"))
+    if whole or damaged:
+        found.orphans.append((table.name, f"{len(whole) + len(damaged)} {table.title} belong to no passage"))
 
 
 def _document(db: sqlite3.Connection, doc: Any) -> Row | None:
@@ -364,6 +392,11 @@ def repair(
             for block in found.blocks:
                 store.blocks.replace(block)
         rebuilt.append("codes")
+    if found.orphans:
+        with store.transaction(deletes=True):
+            for name, _ in found.orphans:
+                store.connection.execute(f"DELETE FROM vec_{name} WHERE id NOT IN (SELECT id FROM vec)")
+        rebuilt.append("rows beside passages")
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
         # Before anything else is written: what is deleted from the table of words has to be in it as it should be.

@@ -5,9 +5,11 @@ onnxruntime copies weights that lie inside a model, and holds the model it parse
 another file; that file is the one the model came from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from edge_embed_runtime.modelcheck import (
     BYTES,
@@ -28,7 +30,8 @@ from edge_embed_runtime.modelcheck import (
 
 # Weights of fewer bytes are copied: they would not fill a page of memory.
 LEAST_BYTES = 4096
-RAW_DATA, EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 9, 13, 14, 1
+NAME, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 8, 9, 13, 14, 1
+UINT8, INT8 = 2, 3  # of TensorProto.DataType
 # Bytes of a number, by TensorProto.DataType; kernels may want float32 numbers at addresses that are multiples of 4.
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 21: 1, 22: 1}
 
@@ -44,7 +47,7 @@ def without_weights(model: Path) -> bytes:
     """A checked model (see `check_model`) whose large weights are said to lie in another file: `model` itself."""
     with model.open("rb", buffering=0) as file:
         read = reader(file)
-        return _model(read, file.seek(0, 2), model.name)
+        return b"".join(model_parts(read, file.seek(0, 2), model.name))
 
 
 def weights_of(model: Path | bytes) -> list[Weight]:
@@ -72,18 +75,53 @@ def _weights(read: Read, size: int) -> list[Weight]:
     return found
 
 
-def _model(read: Read, size: int, name: str) -> bytes:
-    parts = []
-    for number, content, start, end in _every(read, 0, size, MODEL_FIELDS):
+def model_parts(
+    read: Read, size: int, name: str, turn: Collection[str] = (), turned: set[str] | None = None
+) -> list[bytes]:
+    """The pieces of a model whose large weights are said to lie in the file of this name.
+
+    turn: int8 weights that become uint8, each 128 higher; those that were there are added to `turned`
+    """
+    parts: list[bytes] = []
+    for number, content, start, end in every_field(read, 0, size, MODEL_FIELDS):
         if number == GRAPH:
-            graph = [
-                _message(INITIALIZER, _tensor(read, first, last, name)) if inner == INITIALIZER else part
-                for inner, part, first, last in _every(read, start, end, GRAPH_FIELDS)
-            ]
-            parts.append(_message(GRAPH, b"".join(graph)))
+            graph: list[bytes] = []
+            for inner, part, first, last in every_field(read, start, end, GRAPH_FIELDS):
+                if inner != INITIALIZER:
+                    graph.append(part)
+                elif weight := _turned(read, first, last, turn, turned):
+                    graph += _head(INITIALIZER, weight), *weight
+                else:
+                    graph.append(message(INITIALIZER, _tensor(read, first, last, name)))
+            parts += _head(GRAPH, graph), *graph
         else:
             parts.append(content)
-    return b"".join(parts)
+    return parts
+
+
+def _turned(read: Read, start: int, end: int, turn: Collection[str], turned: set[str] | None) -> list[bytes]:
+    """The pieces of a tensor in uint8, or none where it is not one of `turn`, int8 and stored in one piece."""
+    if not turn:
+        return []
+    parts, name, raw = [], "", None
+    for number, wire, value, first, last in fields_of(_from(read, start), end - start, all_fields(TENSOR_FIELDS)):
+        content = b""
+        if number == RAW_DATA:
+            raw = start + first, last - first
+            continue
+        if number == DATA_TYPE:
+            if value != INT8:
+                return []
+            parts.append(whole_field(number, wire, UINT8, b""))
+            continue
+        content = read(start + first, last - first) if number in (NAME, DIMS) else b""
+        name = content.decode() if number == NAME else name
+        parts.append(whole_field(number, wire, value, content))
+    if raw is None or name not in turn or turned is None:
+        return []
+    turned.add(name)
+    numbers = (np.frombuffer(read(*raw), np.uint8) ^ 128).tobytes()
+    return [*parts, _head(RAW_DATA, [numbers]), numbers]
 
 
 def _tensor(read: Read, start: int, end: int, name: str) -> bytes:
@@ -91,26 +129,26 @@ def _tensor(read: Read, start: int, end: int, name: str) -> bytes:
     if end - start < LEAST_BYTES:
         return read(start, end - start)
     parts, raw, size = [], None, 1
-    for number, wire, value, first, last in fields_of(_from(read, start), end - start, _all(TENSOR_FIELDS)):
+    for number, wire, value, first, last in fields_of(_from(read, start), end - start, all_fields(TENSOR_FIELDS)):
         if number == RAW_DATA:
             raw = start + first, last - first
             continue
         if number == DATA_TYPE:
             size = ITEM_BYTES.get(value, 0)
-        parts.append(_field(number, wire, value, read(start + first, last - first)))
+        parts.append(whole_field(number, wire, value, read(start + first, last - first)))
     if raw is None or size == 0 or raw[0] % size:
         return read(start, end - start)
     offset, length = raw
     for key, entry in (("location", name), ("offset", str(offset)), ("length", str(length))):
-        parts.append(_message(EXTERNAL_DATA, _message(1, key.encode()) + _message(2, entry.encode())))
-    return b"".join(parts) + _field(DATA_LOCATION, 0, EXTERNAL, b"")
+        parts.append(message(EXTERNAL_DATA, message(1, key.encode()) + message(2, entry.encode())))
+    return b"".join(parts) + whole_field(DATA_LOCATION, 0, EXTERNAL, b"")
 
 
-def _every(read: Read, start: int, end: int, fields: Fields) -> Iterator[tuple[int, bytes, int, int]]:
+def every_field(read: Read, start: int, end: int, fields: Fields) -> Iterator[tuple[int, bytes, int, int]]:
     """Each field of a message: number, its bytes (not of graph and weights), where its content starts and ends."""
     large = {GRAPH} if fields is MODEL_FIELDS else {INITIALIZER}
-    for number, wire, value, first, last in fields_of(_from(read, start), end - start, _all(fields)):
-        whole = b"" if number in large else _field(number, wire, value, read(start + first, last - first))
+    for number, wire, value, first, last in fields_of(_from(read, start), end - start, all_fields(fields)):
+        whole = b"" if number in large else whole_field(number, wire, value, read(start + first, last - first))
         yield number, whole, start + first, start + last
 
 
@@ -118,18 +156,26 @@ def _from(read: Read, start: int) -> Read:
     return lambda position, size: read(start + position, size)
 
 
-def _all(fields: Fields) -> Fields:
+def all_fields(fields: Fields) -> Fields:
+    """The same fields, all of them looked at."""
     return Fields(fields.wanted | fields.skipped, frozenset(), fields.refused)
 
 
-def _field(number: int, wire: int, value: int, content: bytes) -> bytes:
+def whole_field(number: int, wire: int, value: int, content: bytes) -> bytes:
+    """A field as it stands in a file."""
     if wire == BYTES:
-        return _message(number, content)
+        return message(number, content)
     return _varint(number << 3 | wire) + (_varint(value) if wire == 0 else content)
 
 
-def _message(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | BYTES) + _varint(len(content)) + content
+def message(number: int, content: bytes) -> bytes:
+    """A field that holds bytes: a text, a message."""
+    return _head(number, [content]) + content
+
+
+def _head(number: int, parts: Sequence[bytes]) -> bytes:
+    """What comes before the pieces of such a field."""
+    return _varint(number << 3 | BYTES) + _varint(sum(map(len, parts)))
 
 
 def _varint(value: int) -> bytes:

@@ -3,7 +3,7 @@
 import ctypes
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,9 @@ MADV_DONTNEED = 4
 # Code that is run once, when these are imported: half of what onnxruntime has in memory then.
 LIBRARIES = ("/onnxruntime/", "/numpy/", "/numpy.libs/", "/tokenizers/", "/libcrypto")
 MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ \S+\s*(.*)")
+
+
+Range = tuple[int, int]  # address, bytes
 
 
 class Memory(NamedTuple):
@@ -56,18 +59,23 @@ def _page_bytes() -> int:
     return resource.getpagesize()
 
 
-def give_back() -> None:
+def give_back(code: Sequence[Range] | None = None) -> Sequence[Range]:
     """Let the system have free heap and, of the libraries in LIBRARIES, code: what runs again is mapped again.
 
-    Costs about 1 ms, and page faults without reading afterwards. Does nothing where the system is not Linux.
+    code: where it lies, as an earlier call found it and returned it. To find it costs 4 ms; a library that Python has
+          imported stays where it is
+
+    Costs page faults without reading afterwards. Does nothing where the system is not Linux.
     """
     trim_heap()
     if sys.platform != "linux":
-        return
+        return ()
     with suppress(OSError, AttributeError, ValueError):  # /proc may not be there
+        code = list(_clean_code()) if code is None else code
         libc = ctypes.CDLL(None)
-        for start, length in _clean_code():
+        for start, length in code:
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_DONTNEED)
+    return code or ()
 
 
 def trim_heap() -> None:
@@ -77,7 +85,7 @@ def trim_heap() -> None:
             ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
 
 
-def _clean_code() -> Iterator[tuple[int, int]]:
+def _clean_code() -> Iterator[Range]:
     """Where code of the libraries is mapped, and what lies before it in the file: what nobody writes to.
 
     Not what the loader has written to and then made read-only (addresses of functions): that can't come again. By its

@@ -6,6 +6,10 @@ file, draws no random numbers, makes no strings, sequences or maps, and is onnxr
 itself. The numbers are bounded too. What is left is a straight line of operators: it ends, and a deadline (see
 deadline.py) ends it between any two of them.
 
+Scan is the one exception, which attention to long texts needs: it runs a straight line of operators, held to the same
+rules and without another Scan in it, once for each row of its inputs. The deadline ends it between any two operators of
+a row, so there must be some.
+
 The reader knows the messages of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3) and protobuf's
 wire format (https://protobuf.dev/programming-guides/encoding/). Weights are stepped over, not read.
 """
@@ -26,17 +30,19 @@ SMALL = 2**16  # a message of so many bytes is read at once
 
 STANDARD = """
     Abs Add And ArgMax ArgMin Attention AveragePool BatchNormalization BitShift BitwiseAnd BitwiseNot BitwiseOr
-    BitwiseXor Cast CastLike Ceil Celu Clip Compress Concat Constant ConstantOfShape Conv ConvInteger Cos Cosh CumSum
-    DequantizeLinear Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand Flatten Floor GRU Gather GatherElements
-    GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish
-    Identity InstanceNormalization IsInf IsNaN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
-    LpNormalization MatMul MatMulInteger Max MaxPool Mean Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow
-    QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RNN Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
-    ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape ReverseSequence
-    RotaryEmbedding Round ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Slice Softmax Softplus
-    Softsign Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Where Xor
+    BitwiseXor Cast CastLike Ceil Celu Clip Compress Concat Constant ConstantOfShape Conv ConvInteger Cos Cosh
+    CumSum DequantizeLinear Div DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU
+    Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
+    GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization IsInf IsNaN LSTM LayerNormalization
+    LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization MatMul MatMulInteger Max MaxPool Mean Min Mish Mod Mul
+    Neg NonZero Not OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RNN Range
+    Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu Reshape ReverseSequence RotaryEmbedding Round ScatterElements ScatterND Selu Shape Sigmoid
+    Sign Sin Sinh Size Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu
+    Tile TopK Transpose Trilu Unsqueeze Where Xor
     SimplifiedLayerNormalization SkipSimplifiedLayerNormalization
 """
+REPEATING = "Scan"  # the only operator with a graph in it
 MICROSOFT = """
     Attention BiasGelu DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul EmbedLayerNormalization FastGelu
     FusedConv FusedGemm FusedMatMul GatherBlockQuantized Gelu GroupQueryAttention MatMulBnb4 MatMulIntegerToFloat
@@ -47,8 +53,8 @@ MICROSOFT = """
 """
 # by domain; "" and "ai.onnx" are the same
 OPERATORS = {
-    "": frozenset(STANDARD.split()),
-    "ai.onnx": frozenset(STANDARD.split()),
+    "": frozenset([*STANDARD.split(), REPEATING]),
+    "ai.onnx": frozenset([*STANDARD.split(), REPEATING]),
     "com.microsoft": frozenset(MICROSOFT.split()),
 }
 # TensorProto.DataType: all numbers and truth values; not strings (8) and complex numbers (14, 15)
@@ -85,12 +91,11 @@ OP_TYPE, ATTRIBUTE, DOMAIN = 4, 5, 7
 NODE_FIELDS = Fields(
     frozenset([OP_TYPE, ATTRIBUTE, DOMAIN]), frozenset([1, 2, 3, 6, 9]), {8: "an overload", 10: "a place on devices"}
 )
-TENSOR = 5
+TENSOR, BODY = 5, 6
 ATTRIBUTE_FIELDS = Fields(
-    frozenset([TENSOR]),
+    frozenset([TENSOR, BODY]),
     frozenset([1, 2, 3, 4, 7, 8, 9, 13, 20]),
     {
-        6: "a graph inside an operator (control flow)",
         10: "several tensors in one attribute",
         11: "graphs inside an operator (control flow)",
         14: "a type as attribute",
@@ -151,25 +156,31 @@ def bytes_reader(data: bytes) -> Read:
 def _check(read: Read, size: int) -> None:
     if read(0, 8)[4:] == b"ORTM":
         raise _MalformedError("is in onnxruntime's own format, not ONNX")
-    graphs = 0
+    graphs, counts = 0, {NODE: 0, INITIALIZER: 0}
     for field in fields_of(read, size, MODEL_FIELDS):
         graphs += 1
-        _check_graph(*_part(read, field))
+        _check_graph(*_part(read, field), counts)
     if graphs != 1:
         raise _MalformedError(f"is not an ONNX model: it has {graphs} graphs")
 
 
-def _check_graph(read: Read, size: int) -> None:
-    counts = {NODE: 0, INITIALIZER: 0}
+def _check_graph(read: Read, size: int, counts: dict[int, int], *, inner: bool = False) -> None:
+    """counts: of operators and weights so far, in all graphs; inner: whether this is what a Scan repeats"""
+    before = counts[NODE]
     for field in fields_of(read, size, GRAPH_FIELDS):
         counts[field[0]] += 1
         if counts[field[0]] > MAX_PARTS:
             raise _MalformedError(f"has more than {MAX_PARTS} operators or weights")
-        (_check_node if field[0] == NODE else _check_tensor)(*_part(read, field))
+        if field[0] == NODE:
+            _check_node(*_part(read, field), counts, inner=inner)
+        else:
+            _check_tensor(*_part(read, field))
+    if inner and counts[NODE] == before:
+        raise _MalformedError(f"has a {REPEATING} that repeats no operator, so that no deadline would end it")
 
 
-def _check_node(read: Read, size: int) -> None:
-    kinds, domains = [], []
+def _check_node(read: Read, size: int, counts: dict[int, int], *, inner: bool) -> None:
+    kinds, domains, bodies = [], [], 0
     for field in fields_of(read, size, NODE_FIELDS):
         if field[0] == OP_TYPE:
             kinds.append(_name(read, field))
@@ -177,8 +188,14 @@ def _check_node(read: Read, size: int) -> None:
             domains.append(_name(read, field))
         else:
             part, length = _part(read, field)
-            for tensor in fields_of(part, length, ATTRIBUTE_FIELDS):
-                _check_tensor(*_part(part, tensor))
+            for held in fields_of(part, length, ATTRIBUTE_FIELDS):
+                if held[0] == TENSOR:
+                    _check_tensor(*_part(part, held))
+                    continue
+                bodies += 1
+                if inner or bodies > 1:
+                    raise _MalformedError("holds several graphs inside an operator (control flow)")
+                _check_graph(*_part(part, held), counts, inner=True)
     # of a field that comes twice, parsers take the last
     if len(kinds) != 1 or len(domains) > 1:
         raise _MalformedError(f"has an operator with {len(kinds)} types and {len(domains)} domains")
@@ -187,6 +204,8 @@ def _check_node(read: Read, size: int) -> None:
         raise _MalformedError(f"has the operator {kind!r} of the unknown domain {domain!r}")
     if kind not in OPERATORS[domain]:
         raise _MalformedError(f"has the operator {kind!r}{f' of {domain}' if domain else ''}, which is not allowed")
+    if bodies != (kind == REPEATING):
+        raise _MalformedError(f"holds {bodies} graphs inside the operator {kind!r} (control flow)")
 
 
 def _check_tensor(read: Read, size: int) -> None:

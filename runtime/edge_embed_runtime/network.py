@@ -1,6 +1,7 @@
 """A bundle's network in onnxruntime: the form that this CPU needs, and runs of texts that are batched by length."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -8,13 +9,16 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_embed_runtime import deadline, session
+from edge_embed_runtime.adapters import INPUT
+from edge_embed_runtime.beside import Beside
 from edge_embed_runtime.budget import Profile, choose_profile
 from edge_embed_runtime.bundle import Bundle
+from edge_embed_runtime.characters import tokenizer_of
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError
 from edge_embed_runtime.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.machine import give_way
 from edge_embed_runtime.mapped import weights_of
-from edge_embed_runtime.memory import give_back
+from edge_embed_runtime.memory import give_back, trim_heap
 from edge_embed_runtime.modelcheck import check_model
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.vectors import normalize
@@ -34,10 +38,11 @@ RUN_TOKENS = 8
 LEAST_RUN_TOKENS = 128
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], batch_tokens: int, *, padded: bool = True) -> Iterator[list[int]]:
     """Positions grouped by length so that texts x longest text <= batch_tokens (a batch has at least one text).
 
-    The groups are those with the least work, counting padded tokens and RUN_TOKENS for each run of the model.
+    The groups are those with the least work, counting padded tokens and RUN_TOKENS for each run of the model; without
+    `padded`, texts of one length each.
 
     lengths=[3, 9, 4], batch_tokens=12 -> [1], [2, 0]
     """
@@ -51,7 +56,7 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     for i in reversed(range(len(distinct))):
         longest, texts, works = distinct[i], 0, []
         for j in range(i, len(distinct)):
-            if counts[j] * (longest - distinct[j]) > RUN_TOKENS:
+            if counts[j] * (longest - distinct[j]) > (RUN_TOKENS if padded else 0):
                 break  # a run of their own costs less than this padding
             texts += counts[j]
             runs = -(-texts // max(1, batch_tokens // longest))
@@ -66,13 +71,21 @@ def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
 
 
 def pad(rows: Sequence[TokenIds]) -> dict[str, NDArray[np.int64]]:
-    """The model's inputs for a batch: `input_ids` and `attention_mask`, both [len(rows), longest row]."""
-    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
-    mask = np.zeros_like(ids)
+    """The model's inputs for a batch: `input_ids` and `attention_mask`, both [len(rows), longest row]; where a token is
+    several numbers (see characters.py) ids have them behind."""
+    longest = max(map(len, rows))
+    ids = np.zeros((len(rows), longest, *np.shape(rows[0])[1:]), np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    tokenizer = tokenizer_of(bundle)
+    trim_heap()  # what reading it took is not there either
+    return tokenizer
 
 
 class Network:
@@ -86,7 +99,6 @@ class Network:
     def __init__(
         self,
         bundle: Bundle,
-        tokenizer: Tokenizer,
         *,
         threads: int | None,
         most_threads: int,
@@ -95,26 +107,31 @@ class Network:
         background: bool,
         dim: int,
     ) -> None:
-        self._bundle, self._tokenizer, self._background = bundle, tokenizer, background
+        self._bundle, self._background = bundle, background
         self.threads: int = most_threads if threads is None else threads
         what, manifest = f"bundle {bundle.path}", bundle.manifest
-        if not any(tokenizer.around):
-            raise BundleFormatError(
-                f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
-            )
         tuned = recall(manifest.fingerprint, onnxruntime.__version__) if exact is None else None
         if tuned is not None and tuned.threads is not None and threads is None:
             self.threads = min(self.threads, tuned.threads)
         first = exact if exact is not None else session.products_saturate() if tuned is None else tuned.exact
         check_model(bundle.model, f"{what}: the model")
-        give_back()  # what importing took is not there when loading takes most
+        code = give_back()  # what importing took is not there when loading takes most
+        read = Beside(lambda: _tokenizer(bundle))  # while the session is made
+        if limit is not None:
+            read.result()  # what reading takes for a moment is then not counted, nor added to what loading takes
         for form in (first, not first) if exact is None else (first,):
             self.exact: bool = form
             self._choose_profile(limit)
             self.session: onnxruntime.InferenceSession = session.load_session(
                 bundle, exact=form, prepacked=self._profile.prepacked
             )
-            self.golden_cosine: float = golden_cosine(manifest.golden, dim, self._one)
+            self.tokenizer: Tokenizer = read.result()
+            give_back(code)  # nor is what loading took when texts are embedded
+            if not any(self.tokenizer.around):
+                raise BundleFormatError(
+                    f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
+                )
+            self.golden_cosine: float = golden_cosine(manifest, dim, self._one)
             if self.golden_cosine >= GOLDEN_COSINE:
                 break
         else:
@@ -123,7 +140,6 @@ class Network:
                 f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}. "
                 f"onnxruntime {onnxruntime.__version__} may not support this CPU"
             )
-        give_back()
 
     def _choose_profile(self, limit: int | None) -> None:
         """Threads and batches, and what the process will take with them."""
@@ -141,12 +157,14 @@ class Network:
         return self._profile.batch_tokens
 
     def _one(self, text: str) -> "Vectors":
-        return self.run([self._tokenizer.encode(text)])
+        return self.run([self.tokenizer.encode(text)])
 
-    def encode(self, texts: Sequence[str], dim: int, batch_tokens: int) -> "Iterator[tuple[list[int], Vectors]]":
-        """Positions of texts and their vectors [n, dim] of length 1, batch by batch."""
-        ids = [self._tokenizer.encode(text) for text in texts]
-        for batch, vectors in self.run_all(ids, batch_tokens, self.run):
+    def encode(
+        self, texts: Sequence[str], dim: int, batch_tokens: int, adapter: int = 0
+    ) -> "Iterator[tuple[list[int], Vectors]]":
+        """Positions of texts and their vectors [n, dim] of length 1, batch by batch; adapters are counted from 1."""
+        ids = [self.tokenizer.encode(text) for text in texts]
+        for batch, vectors in self.run_all(ids, batch_tokens, partial(self.run, adapter=adapter)):
             cut = vectors[:, :dim]
             yield batch, normalize(cut) if dim < vectors.shape[1] else cut
 
@@ -160,7 +178,10 @@ class Network:
         lengths = [len(row) for row in ids]
         share = -(-sum(lengths) // self.threads)
         fair = max(batch_tokens // self.threads, LEAST_RUN_TOKENS)  # together they need the memory of one batch
-        runs = list(batches(lengths, min(batch_tokens, share, fair)))
+        # a model from the general export may see padding, or texts beside a text: see published.BATCHES
+        form = self._bundle.manifest.architecture.get("batches", "padded")
+        fair = 1 if form == "single" else fair
+        runs = list(batches(lengths, min(batch_tokens, share, fair), padded=form == "padded"))
         if not self._background and (self.threads == 1 or len(runs) < 2):
             for batch in runs:
                 yield batch, run([ids[i] for i in batch])
@@ -175,11 +196,12 @@ class Network:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def run(self, rows: list[TokenIds]) -> "Vectors":
-        """Vectors [n, dim] of all the bundle's dimensions."""
-        (vectors,) = self.outputs(self.session, rows)
+    def run(self, rows: list[TokenIds], adapter: int = 0) -> "Vectors":
+        """Vectors [n, dim] of all the bundle's dimensions; where it is of kind "multi", [n, longest row, dim]."""
+        (vectors,) = self.outputs(self.session, rows, adapter)
         # a model that is damaged or was made to harm may give anything
-        expected = np.dtype(np.float32), (len(rows), self._bundle.manifest.dim)
+        each = (max(map(len, rows)),) if self._bundle.manifest.kind == "multi" else ()
+        expected = np.dtype(np.float32), (len(rows), *each, self._bundle.manifest.dim)
         if (vectors.dtype, vectors.shape) != expected or not np.isfinite(vectors).all():
             finite = "some not finite, " if (vectors.dtype, vectors.shape) == expected else ""
             raise EdgeEmbedError(
@@ -188,9 +210,13 @@ class Network:
             )
         return vectors
 
-    def outputs(self, model: onnxruntime.InferenceSession, rows: list[TokenIds]) -> list[NDArray[Any]]:
+    def outputs(
+        self, model: onnxruntime.InferenceSession, rows: list[TokenIds], adapter: int = 0
+    ) -> list[NDArray[Any]]:
         """What a session of the bundle's model, or of one that was made of it, gives for a batch."""
         feed = pad(rows)
+        if adapter:
+            feed[INPUT] = np.array([adapter], np.int64)
         try:
             return deadline.run(model, feed)
         except Exception as error:

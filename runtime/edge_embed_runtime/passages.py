@@ -17,13 +17,14 @@ BLOCK = 32_768
 Span = tuple[int, int]
 
 
-def split(text: str, tokenizer: Tokenizer, reserved: int = 0) -> list[Span]:
+def split(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PASSAGE_TOKENS) -> list[Span]:
     """Character spans (start, end) of a text's passages; a short text is one passage.
 
     reserved: tokens to leave free in each passage, for a prompt
+    most:     tokens of a passage
     """
-    size = max(1, min(PASSAGE_TOKENS, tokenizer.max_content - reserved))
-    tokens = _token_spans(text, tokenizer)
+    size = max(1, min(most, tokenizer.max_content - reserved))
+    tokens = token_spans(text, tokenizer)
     if len(tokens) <= size and len(text) <= MAX_CHARACTERS:
         return [(0, len(text))]
     starts, ends = tokens[:, 0], tokens[:, 1]
@@ -39,7 +40,7 @@ def split(text: str, tokenizer: Tokenizer, reserved: int = 0) -> list[Span]:
     return spans or [(0, len(text))]
 
 
-def _token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
+def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
     """(start, end) of every token [n, 2], in characters of the text."""
     blocks = [np.empty((0, 2), np.int64)]
     start = 0

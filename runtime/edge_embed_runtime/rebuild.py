@@ -75,7 +75,7 @@ def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt
 def _learn(store: Store) -> tuple[Frame, dict[str, float]]:
     """The frame that fits what is stored. Runs inside a snapshot."""
     ids = _passage_ids(store)
-    if len(ids) < LEAST_PASSAGES:
+    if len(ids) < LEAST_PASSAGES or not store.dim:
         return store.frame, {}
     return learn_frame(_vectors(store, ids[np.linspace(0, len(ids) - 1, min(len(ids), LEARNED_FROM)).astype(int)]))
 
@@ -117,7 +117,7 @@ def _recode(store: Store, frame: Frame, show_progress: bool) -> None:
 
 
 def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progress: bool) -> tuple[Verdict | None, str]:
-    reason = _no_graph(choice, passages)
+    reason = _no_graph(choice, passages if store.dim else 0)
     if reason is not None:
         _record(store, None)
         graphs.remove(store.path)

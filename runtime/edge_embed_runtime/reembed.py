@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from edge_embed_runtime import graph as graphs
 from edge_embed_runtime.blocks import BLOCK
+from edge_embed_runtime.composed import ComposedEmbedder
 from edge_embed_runtime.database import check_header, locate, translated
 from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.encoder import Encoder
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.index import embed_passages
+from edge_embed_runtime.latechunking import check_late, late_size
 from edge_embed_runtime.passages import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import Facts
@@ -79,7 +82,7 @@ class _Work(NamedTuple):
 
 
 def reembed_index(
-    path: str | os.PathLike[str], embedder: Embedder, *, show_progress: bool = False, notify: Notify = lambda _: None
+    path: str | os.PathLike[str], embedder: Encoder, *, show_progress: bool = False, notify: Notify = lambda _: None
 ) -> Reembedded:
     """Replace all vectors of an index by those that `embedder` makes of the texts in it.
 
@@ -92,12 +95,18 @@ def reembed_index(
     Raises IndexLockedError where it is open for writing, InputError for documents without text, IndexDamagedError for
     damaged ones, StorageError where the disk is too full; the index is then as it was.
     """
-    if not isinstance(embedder, Embedder):
+    if not isinstance(embedder, Embedder | ComposedEmbedder):
         raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
     with ExitStack() as stack:
         index = stack.enter_context(_locked(path))
         store = Store(index, read_only=False)
         stack.callback(store.close)
+        if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
+            raise InputError(
+                f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
+            )
+        if store.facts.late:
+            check_late(embedder)
         target = _target(store.facts, embedder)
         if (store.facts.fingerprint, store.facts.dim) == (target.fingerprint, target.dim):
             notify(f"{index} holds vectors of {target.bundle!r} already: nothing to do")
@@ -108,7 +117,7 @@ def reembed_index(
             kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
             notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
             _check_space(store, target, work, _expected(store, embedder, work))
-            _stage(store, staging, embedder, work, show_progress)
+            _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
             _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
             passages = _switch(store, staging, target)
         graphs.remove(index)
@@ -136,12 +145,12 @@ def _locked(path: str | os.PathLike[str]) -> Iterator[Path]:
         lock.release()
 
 
-def _target(facts: Facts, embedder: Embedder) -> Facts:
+def _target(facts: Facts, embedder: Encoder) -> Facts:
     """The facts of an index once it is embedded again."""
     return replace(
         facts,
         fingerprint=embedder.fingerprint,
-        bundle=embedder.manifest.name,
+        bundle=embedder.name,
         dim=str(embedder.dim),
         space="",
         frame=embedder.frame.to_json(),
@@ -234,12 +243,12 @@ def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
     )
 
 
-def _stage(store: Store, staging: Staging, embedder: Embedder, work: _Work, show_progress: bool) -> None:
+def _stage(store: Store, staging: Staging, embedder: Encoder, work: _Work, show_progress: bool, *, late: bool) -> None:
     """Embed every document that is not done yet."""
     left = (document for document in _texts(store) if not staging.has(document.doc))
     with progress_bar(work.left_characters, show_progress) as advance:
         for batch in _batches(left):
-            spans, codes, scales = embed_passages(embedder, [text for _, text, _ in batch], False)
+            spans, codes, scales = embed_passages(embedder, [text for _, text, _ in batch], False, late=late)
             done = [(doc, crc, parts) for (doc, _, crc), parts in zip(batch, spans, strict=True)]
             staging.add(done, codes, scales)
             advance(sum(len(text) for _, text, _ in batch))
@@ -306,9 +315,10 @@ def _move(store: Store, passages: list[tuple[int, int, int, bytes, str]], last: 
     return ids[-1]
 
 
-def _expected(store: Store, embedder: Embedder, work: _Work) -> int:
+def _expected(store: Store, embedder: Encoder, work: _Work) -> int:
     """About how many passages there will be; rather too many than too few."""
-    step = max(1, min(PASSAGE_TOKENS, embedder.tokenizer.max_content) * (OVERLAP - 1) // OVERLAP)
+    size = late_size(cast("Embedder", embedder)) if store.facts.late else PASSAGE_TOKENS
+    step = max(1, min(size, embedder.tokenizer.max_content) * (OVERLAP - 1) // OVERLAP)
     return max(store.counts()[1], work.documents, work.characters // (TOKEN_CHARACTERS * step))
 
 

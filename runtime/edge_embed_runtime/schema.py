@@ -5,13 +5,16 @@ doc   documents: key, text, metadata as JSON, crc32 over all of them; an index o
 vec   passages: where they lie in their document, float32 scale + int8 code, crc32 over all of them
 bits  binary codes, made of the int8 codes, in blocks of 256 passages, crc32 over each: read whole when searching begins
 fts   FTS5 over the passages' texts, without a copy of them (contentless)
+
+vec_sparse, vec_multi  where another model makes sparse vectors or vectors of tokens of the passages: a row for each of
+                       them, crc32 over all of it (attached.py)
 """
 
 import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from edge_embed_runtime.errors import InputError
@@ -28,6 +31,10 @@ WORDS = {
     "trigram": "trigram",
 }
 MAX_FIELDS = 32
+# Tables beside `vec`, by the facts that name their models. Facts that came later than others are stored only where they
+# say something, so that older files are still whole.
+ATTACHED = ("sparse", "multi")
+LATER = (*ATTACHED, "late")
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
 
 
@@ -42,6 +49,9 @@ class Facts:
     words:       a key of WORDS
     fields:      declared fields of the metadata, as a JSON list
     frame:       how binary codes are made, see Frame
+    sparse:      what makes sparse vectors beside the others: JSON [fingerprint, name, numbers]; "" for none
+    multi:       what makes vectors of tokens, likewise
+    late:        "yes" where passages are cut out of their document's pass through the model (latechunking.py)
     """
 
     fingerprint: str
@@ -51,19 +61,33 @@ class Facts:
     words: str = "english"
     fields: str = "[]"
     frame: str = Frame().to_json()
+    sparse: str = ""
+    multi: str = ""
+    late: str = ""
 
     @property
     def crc(self) -> str:
-        return str(zlib.crc32("\x00".join(astuple(self)).encode("utf-8", "surrogateescape")))
+        said = [value for name, value in self._said().items() if name not in LATER]
+        said += [f"{name} {value}" for name, value in self._said().items() if name in LATER]
+        return str(zlib.crc32("\x00".join(said).encode("utf-8", "surrogateescape")))
+
+    @property
+    def attached(self) -> dict[str, tuple[str, str, int]]:
+        """What tables there are beside `vec`: (fingerprint, name, numbers) of the model of each."""
+        found = {name: json.loads(getattr(self, name)) for name in ATTACHED if getattr(self, name)}
+        return {name: (str(model[0]), str(model[1]), int(model[2])) for name, model in found.items()}
+
+    def _said(self) -> dict[str, str]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LATER or getattr(self, f.name)}
 
     def rows(self) -> dict[str, str]:
         """As rows of `meta`, with their checksum."""
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "crc": self.crc}
+        return {**self._said(), "crc": self.crc}
 
     @staticmethod
     def from_rows(rows: Mapping[str, Any]) -> "Facts | None":
         """None where they are not whole; SQLite enforces types when it writes, not when it reads."""
-        values = [rows.get(field.name) for field in fields(Facts)]
+        values = [rows.get(field.name, "" if field.name in LATER else None) for field in fields(Facts)]
         if not all(isinstance(value, str) for value in values):
             return None
         facts = Facts(*map(str, values))
@@ -96,6 +120,11 @@ def ddl(facts: Facts) -> list[str]:
         "CREATE INDEX vec_doc ON vec (doc)",
         "CREATE TABLE bits (block INTEGER PRIMARY KEY, places BLOB NOT NULL, words BLOB NOT NULL,"
         " crc INTEGER NOT NULL) STRICT",
+        *(
+            f"CREATE TABLE vec_{name} (id INTEGER PRIMARY KEY REFERENCES vec (id) ON DELETE CASCADE,"
+            " code BLOB NOT NULL, crc INTEGER NOT NULL) STRICT"
+            for name in facts.attached
+        ),
         *(f"CREATE INDEX doc_field_{i} ON doc ({value})" for i, value in enumerate(declared)),
         f"CREATE VIRTUAL TABLE fts USING fts5(text, content='', tokenize='{WORDS[facts.words]}')",
     ]

@@ -2,7 +2,7 @@
 of them, and int8 codes from the file score these; words beside."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -11,17 +11,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.attached import unpack_multi
 from edge_embed_runtime.budget import Room
 from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
+from edge_embed_runtime.multivector import maxsim_all
+from edge_embed_runtime.postings import Postings
+from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
+from edge_embed_runtime.sparse import SparseVector
 from edge_embed_runtime.store import Removed, Store
 from edge_embed_runtime.streamed import StreamedCodes
 from edge_embed_runtime.textquery import Ranked, phrases, split_query
 
-Mode = Literal["hybrid", "vector", "text"]
+Mode = Literal["hybrid", "vector", "text", "sparse", "multi"]
 
 # The part of the k nearest by int8 codes that a search is to find. How many candidates that takes is estimated in each
 # search, from how well binary codes foretold the scores of those that were fetched.
@@ -39,23 +44,27 @@ TEXT_SHARE = 0.375
 # The same for static bundles, whose cosines say less: 0.6 to 0.9 beat words alone on CoSQA, XQuAD and Cranfield, 0.7 to
 # 0.9 on SciFact. All four were looked at.
 STATIC_TEXT_SHARE = 0.75
+# What share sparse vectors have of what is not BM25's, beside dense ones: chosen on Cranfield with a small model.
+SPARSE_SHARE = 0.35
+# Vectors of tokens of so many passages are all compared; of more, those of the documents that the others find.
+ALL_COMPARED = 1000
+# Passages whose vectors of tokens are in memory at once: 20 MB.
+COMPARED = 128
 # Documents more than asked for that words are to find: damaged ones give way to them.
 SPARE = 10
-# Passages per document that the words of a query are looked up for at first.
-PASSAGES_PER_HIT = 20
 # More hits than any index has passages; keeps what is asked of SQLite in its range.
 MAX_HITS = 2**40
-
-# document id -> (score, passage id), best first
-Ranking = dict[int, tuple[float, int]]
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for: words, a vector of length 1 [dim], or both, and what share the words have then."""
+    """What is searched for: words, a vector of length 1 [dim], weights of tokens, vectors of tokens [n, dim], and what
+    share the words have beside others."""
 
     text: str | None
     vector: Vectors | None
+    sparse: SparseVector | None = None
+    multi: Vectors | None = None
     text_share: float = TEXT_SHARE
 
 
@@ -70,10 +79,12 @@ class Searcher:
         # counters in `meta` that the codes in memory stand for
         self._generation = self._deletions = -1
         self.graph = Cache()
+        self._postings: Postings | None = None
         self.damaged: set[int] = set()
 
     def release(self) -> None:
         self._codes = None
+        self._postings = None
         self.graph.release()
 
     def reset(self) -> None:
@@ -84,6 +95,8 @@ class Searcher:
     def forget(self, removed: Removed) -> None:
         """Deletes of this process, so that they need no reload of everything."""
         self.damaged.difference_update(removed.passages.tolist())
+        if self._postings is not None:
+            self._postings.forget(removed.passages, removed.deletions)
         if isinstance(self._codes, BinaryCodes) and self._deletions == removed.deletions - 1:
             self._codes.remove(removed.passages)
             self._deletions = removed.deletions
@@ -91,19 +104,29 @@ class Searcher:
     def search(self, query: Query, k: int, where: Mapping[str, Any] | None, mode: Mode, recall: float) -> Hits:
         """`Index.search`, its arguments checked; the query has what the mode asks for."""
         condition = None if where is None else compile_where(where, json.loads(self._store.facts.fields))
-        depth = k if mode != "hybrid" else max(k, FUSION_DEPTH)
+        depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
         with self._store.snapshot():
             self._check_fields(where, condition)
             by_vector: Ranking = {}
             by_text: Ranking = {}
-            if mode != "vector" and query.text is not None:
+            by_sparse: Ranking = {}
+            if mode in ("text", "hybrid", "multi") and query.text is not None:
                 by_text = self._by_text(query.text, depth, condition)
-            if mode != "text" and query.vector is not None:
+            if mode in ("vector", "hybrid", "multi") and query.vector is not None:
                 by_vector = self._by_vector(query.vector, depth, condition, recall)
-                if by_text:
+            if mode in ("sparse", "hybrid", "multi") and query.sparse is not None:
+                by_sparse = self._by_sparse(query.sparse, depth, condition)
+            if query.multi is not None:
+                ranking = self._by_multi(query, query.multi, [by_vector, by_sparse, by_text], depth, condition)
+                if mode == "hybrid" and by_text:
+                    ranking = fuse_all([(1 - query.text_share, ranking), (query.text_share, by_text)], depth)
+            elif by_sparse and mode == "hybrid":
+                ranking = self._fused(query, by_vector, by_text, by_sparse, depth)
+            else:
+                if mode == "hybrid" and by_text and query.vector is not None:
                     by_vector = self._with_cosines(by_vector, by_text, query.vector, depth)
                     by_vector = fuse(by_vector, by_text, depth, query.text_share)
-            ranking = by_vector or by_text
+                ranking = by_vector or by_sparse or by_text
             hits = self._hits(ranking, k, condition or EVERY)
             return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
 
@@ -219,6 +242,74 @@ class Searcher:
                 return ranking
             needed = ranked.needed(least)
 
+    def _by_sparse(self, query: SparseVector, count: int, condition: Condition | None) -> Ranking:
+        """Documents by the largest dot product of their passages: the first `count`, and others."""
+        ids, scores = self._sparse_scores(query)
+        if condition is not None:
+            scores = np.where(np.isin(ids, self._store.allowed(condition)), scores, 0)
+        found = np.flatnonzero(scores > 0)
+        best = found[np.lexsort((ids[found], -scores[found]))]
+        wanted = PASSAGES_PER_HIT * (count + SPARE)
+        while True:
+            chosen = best[:wanted]
+            passages = self._store.passages(np.sort(ids[chosen]))
+            self.damaged.update(passages.damaged)
+            docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
+            rows = zip(ids[chosen].tolist(), scores[chosen].tolist(), strict=True)
+            ranking = best_passages((docs[id_], id_, score) for id_, score in rows if id_ in docs)
+            if len(ranking) >= count or wanted >= len(best):
+                return ranking
+            wanted *= 4
+
+    def _sparse_scores(self, query: SparseVector) -> tuple[Ids, Vectors]:
+        """Ids of all passages, and their scores. Runs inside a snapshot."""
+        if self._postings is None:
+            if self._room is not None:
+                self._room.for_postings(self._store.attached["sparse"].size())
+            self._postings = Postings(self._store)
+        self._postings.follow(self.damaged)
+        return self._postings.scores(query)
+
+    def _fused(self, query: Query, by_vector: Ranking, by_text: Ranking, by_sparse: Ranking, depth: int) -> Ranking:
+        """Rankings by sparse vectors, by words, and where there are any by dense vectors, as one."""
+        lists = [ranking for ranking in (by_vector, by_sparse, by_text) if ranking]
+        passages = {doc: passage for found in reversed(lists) for doc, (_, passage) in islice(found.items(), depth)}
+        ids, scores = self._sparse_scores(query.sparse or SparseVector(np.empty(0, np.int32), np.empty(0, np.float32)))
+        others = {doc: passage for doc, passage in passages.items() if doc not in by_sparse}
+        places = np.searchsorted(ids, list(others.values()))
+        known = [(doc, p, i) for (doc, p), i in zip(others.items(), places.tolist(), strict=True) if i < len(ids)]
+        by_sparse = by_sparse | {doc: (float(scores[i]), p) for doc, p, i in known if ids[i] == p}
+        shares = [(1.0, by_sparse)]
+        if query.vector is not None:
+            found = {doc: (0.0, passage) for doc, passage in passages.items()}
+            by_vector = self._with_cosines(by_vector, found, query.vector, len(found))
+            shares = [(1 - SPARSE_SHARE, by_vector), (SPARSE_SHARE, by_sparse)]
+        if not by_text:
+            return fuse_all(shares, depth)
+        rest = 1 - query.text_share
+        return fuse_all([*((rest * share, found) for share, found in shares), (query.text_share, by_text)], depth)
+
+    def _by_multi(
+        self, query: Query, vectors: Vectors, rankings: list[Ranking], depth: int, condition: Condition | None
+    ) -> Ranking:
+        """Documents by MaxSim: all of few, else those that are among the first by something else."""
+        only = query.vector is None and query.sparse is None
+        table = self._store.attached["multi"]
+        allowed = self._store.allowed(condition or EVERY)
+        if not only and len(allowed) > ALL_COMPARED:
+            allowed = np.array(sorted({p for found in rankings for _, p in islice(found.values(), depth)}), np.int64)
+        allowed = np.sort(allowed)
+        rows: list[tuple[int, int, float]] = []
+        for start in range(0, len(allowed), COMPARED):
+            passages = self._store.passages(allowed[start : start + COMPARED])
+            codes = table.rows(passages.ids.tolist())
+            self.damaged.update(passages.damaged, set(passages.ids.tolist()) - codes.keys())
+            if codes:
+                scores = maxsim_all(vectors, *unpack_multi(list(codes.values()), table.dim))
+                docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
+                rows += ((docs[id_], id_, score) for id_, score in zip(codes, scores.tolist(), strict=True))
+        return best_passages(sorted(rows, key=lambda row: (-row[2], row[1])))
+
     def _with_cosines(self, by_vector: Ranking, by_text: Ranking, vector: Vectors, depth: int) -> Ranking:
         """A ranking by cosine with the first `depth` documents of one by words added, those not among them."""
         others = [passage for doc, (_, passage) in islice(by_text.items(), depth) if doc not in by_vector]
@@ -252,6 +343,8 @@ class Searcher:
         conditions = []
         if mode == "text":
             conditions.append("holds a word of the query" if one else "hold a word of the query")
+        if mode == "sparse":
+            conditions.append("shares a token with the query" if one else "share a token with the query")
         if where is not None:
             conditions.append("fits `where`" if one else "fit `where`")
         what = " and ".join(conditions) or ("is in the index" if one else "are in the index")
@@ -277,28 +370,6 @@ def expected_above(least: float, scored: NDArray[np.float32], estimates: Vectors
     return float(np.sum(1 / (1 + np.exp(-(1.5976 * z + 0.070565 * z * z * z)))))
 
 
-def best_passages(found: Iterable[tuple[int, int, float]]) -> Ranking:
-    """(document, passage, score), best first -> each document once, with its best passage.
-
-    [(1, 10, .9), (2, 20, .8), (1, 11, .7)] -> {1: (.9, 10), 2: (.8, 20)}
-    """
-    ranking: Ranking = {}
-    for doc, passage, score in found:
-        ranking.setdefault(doc, (score, passage))
-    return ranking
-
-
-def documents(find: Callable[[int], tuple[list[tuple[int, int, float]], bool]], count: int) -> Ranking:
-    """Passages as documents; `find(limit)` is asked for more of them until there are `count` documents."""
-    limit = PASSAGES_PER_HIT * count
-    while True:
-        rows, more = find(limit)
-        ranking = best_passages((doc, passage, score) for passage, doc, score in rows)
-        if len(ranking) >= count or not more:
-            return ranking
-        limit *= 4
-
-
 def fuse(by_vector: Ranking, by_text: Ranking, depth: int, text_share: float = TEXT_SHARE) -> Ranking:
     """The first `depth` documents of both lists by both scores, each as so many standard deviations over its mean.
 
@@ -308,14 +379,8 @@ def fuse(by_vector: Ranking, by_text: Ranking, depth: int, text_share: float = T
     So no scale matters: neither how near to each other a model's cosines lie, nor how many words a query has.
     """
     first = dict.fromkeys([*islice(by_vector, depth), *(doc for doc in islice(by_text, depth) if doc in by_vector)])
-    cosines = _standardised([by_vector[doc][0] for doc in first])
-    words = _standardised([by_text[doc][0] if doc in by_text else 0.0 for doc in first])
+    cosines = standardised([by_vector[doc][0] for doc in first])
+    words = standardised([by_text[doc][0] if doc in by_text else 0.0 for doc in first])
     scores = dict(zip(first, ((1 - text_share) * cosines + text_share * words).tolist(), strict=True))
     best = sorted(first, key=lambda doc: (-scores[doc], doc))
     return {doc: (scores[doc], by_vector[doc][1]) for doc in best}
-
-
-def _standardised(values: list[float]) -> NDArray[np.float64]:
-    array = np.array(values, np.float64)
-    spread = array.std() if len(array) else 0.0
-    return (array - array.mean()) / spread if spread > 1e-9 else np.zeros(len(array))

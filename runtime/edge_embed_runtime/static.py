@@ -95,6 +95,7 @@ class StaticModel:
     """
 
     exact = False
+    threads = 1  # what the caller gave: one core does it
     batch_tokens = 1  # nothing is padded, and nothing held but one text's rows
 
     def __init__(self, bundle: Bundle, tokenizer: Tokenizer, *, limit: int | None = None, dim: int) -> None:
@@ -107,13 +108,13 @@ class StaticModel:
         self._sum: type = np.int32 if self._rows.dtype == np.int8 else np.float64
         self._scale: NDArray[np.float64] = tensors["scale"].astype(np.float64)
         self._place: NDArray[np.int32] | None = tensors.get("place")
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._words = None
         if has_words(bundle.tokenizer):
             lowercase = json.loads(bundle.tokenizer)["normalizer"].get("lowercase") is True
             self._words = Words(tokenizer, lowercase=lowercase)
         self._check(what, bundle.manifest.dim)
-        self.golden_cosine: float = golden_cosine(bundle.manifest.golden, dim, lambda text: self.vectors([text], dim))
+        self.golden_cosine: float = golden_cosine(bundle.manifest, dim, lambda text: self.vectors([text], dim))
         if self.golden_cosine < GOLDEN_COSINE:
             raise GoldenError(
                 f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
@@ -121,7 +122,7 @@ class StaticModel:
             )
 
     def _check(self, what: str, dim: int) -> None:
-        rows, vocab = len(self._rows) - 1, self._tokenizer.largest_id + 1
+        rows, vocab = len(self._rows) - 1, self.tokenizer.largest_id + 1
         tokens = rows if self._place is None else len(self._place)
         if self._rows.shape[1] != dim or self._scale.shape != (dim,):
             raise BundleFormatError(f"{what} has {self._rows.shape[1]} columns, the manifest says dim {dim}")
@@ -131,12 +132,12 @@ class StaticModel:
             raise BundleFormatError(f"{what} places tokens in rows that it does not have")
         if not (np.isfinite(self._scale).all() and (self._scale > 0).all() and self._rows[-1, 0]):
             raise BundleFormatError(f"{what} has a scale that is no positive number, or no row for texts without any")
-        if any(self._tokenizer.around):
+        if any(self.tokenizer.around):
             raise BundleFormatError(
                 f"{what}: tokenizer.json puts special tokens around a text: a static model has none"
             )
 
-    def encode(self, texts: "Sequence[str]", dim: int, _: int) -> "Iterator[tuple[Sequence[int], Vectors]]":
+    def encode(self, texts: "Sequence[str]", dim: int, *_: int) -> "Iterator[tuple[Sequence[int], Vectors]]":
         """All positions of texts and their vectors (see `vectors`), as networks give them batch by batch."""
         yield range(len(texts)), self.vectors(texts, dim)
 
@@ -156,4 +157,4 @@ class StaticModel:
     def _ids(self, texts: "Sequence[str]") -> "Sequence[NDArray[Any]]":
         if self._words is not None:
             return self._words.encode(texts)
-        return [self._tokenizer.encode(text) for text in texts]
+        return [self.tokenizer.encode(text) for text in texts]

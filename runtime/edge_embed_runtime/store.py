@@ -6,15 +6,16 @@ import re
 import sqlite3
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.attached import Attached
 from edge_embed_runtime.blocks import BLOCK, Blocks
 from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.codes import Ids, Int8Codes, Vectors, Words, binarize, dequantize
@@ -85,12 +86,16 @@ class Removed:
 
 @dataclass(frozen=True)
 class Entry:
-    """A document to store with its passages: spans, and their codes [n, dim] and scales [n]."""
+    """A document to store with its passages: spans, and their codes [n, dim] and scales [n].
+
+    attached: what else is stored of them, a row for each, by the name of the table
+    """
 
     record: Record
     spans: Sequence[Span]
     codes: Int8Codes
     scales: Vectors
+    attached: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
 
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
@@ -104,7 +109,7 @@ def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
         db.close()
 
     def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_"))]
+        return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_", "vec_"))]
 
     return fixed(found) == fixed(expected)
 
@@ -191,6 +196,7 @@ class Store:
             except ValueError as error:
                 raise IndexDamagedError(f"{self.path} is damaged ({error}); {RESTORE}") from error
             self.blocks = Blocks(self._db, self.dim, self.derive_block)
+            self.attached = {name: Attached(self._db, name, model[2]) for name, model in self._facts.attached.items()}
             self._crc = self._facts.crc
 
     @property
@@ -313,6 +319,8 @@ class Store:
         self._db.executemany("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", documents)
         self._db.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
         self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
+        for name, table in self.attached.items():
+            table.insert(first, [row for entry in entries for row in entry.attached[name]])
         all_codes = np.concatenate([entry.codes for entry in entries])
         all_scales = np.concatenate([entry.scales for entry in entries])
         self.blocks.add(np.arange(first, last + 1), self.binary(all_codes, all_scales))
@@ -382,7 +390,12 @@ class Store:
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
             wanted = None if code is None else np.float32(scale).astype("<f4").tobytes() + code.tobytes()
-            return bool(passages) and all(is_whole(row) and wanted in (None, row[4]) for row in passages)
+            ids = [row[0] for row in passages]
+            return (
+                bool(passages)
+                and all(is_whole(row) and wanted in (None, row[4]) for row in passages)
+                and all(len(table.rows(ids)) == len(ids) for table in self.attached.values())
+            )
 
     def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
         """Documents by id that fit a condition; damaged ones are left out."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tokenizers
@@ -34,6 +34,21 @@ COMPONENTS = {
     "post_processor": {"BertProcessing", "ByteLevel", "RobertaProcessing", "Sequence", "TemplateProcessing"},
     "model": {"BPE", "Unigram", "WordLevel", "WordPiece"},
 }  # fmt: skip
+
+
+class Tokens(NamedTuple):
+    """A text as the model reads it.
+
+    ids:     int64 [n]
+    names:   as the vocabulary has them
+    offsets: int64 [n, 2], where each token begins and ends in the text, in characters; nothing for special tokens
+    special: bool [n], for tokens that the tokenizer adds to every text
+    """
+
+    ids: TokenIds
+    names: list[str]
+    offsets: NDArray[np.int64]
+    special: NDArray[np.bool_]
 
 
 def sanitize(definition: dict[str, Any]) -> bytes:
@@ -114,14 +129,36 @@ class Tokenizer:
 
     def encode(self, text: str) -> TokenIds:
         """Token ids [n] of a text with its special tokens, n <= max_tokens. Text beyond the limit is left out."""
+        ids = self._content(text).ids
+        return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int64)
+
+    def tokens(self, text: str) -> Tokens:
+        """What `encode` gives ids of, with names and places."""
+        content = self._content(text)
+        before, after = (
+            [self._tokenizer.id_to_token(token) or "" for token in part] for part in (self._prefix, self._suffix)
+        )
+        found = content.offsets[: self.max_content]
+        end = found[-1][1] if found else 0
+        offsets = [(0, 0)] * len(before) + found + [(end, end)] * len(after)
+        special = [True] * len(before) + [False] * len(found) + [True] * len(after)
+        ids = [*self._prefix, *content.ids[: self.max_content], *self._suffix]
+        return Tokens(
+            np.array(ids, np.int64),
+            [*before, *content.tokens[: self.max_content], *after],
+            np.array(offsets, np.int64).reshape(-1, 2),
+            np.array(special, bool),
+        )
+
+    def _content(self, text: str) -> tokenizers.Encoding:
+        """The tokens of a text without special ones: all that the model can take, and some more."""
         cut, last = FIRST_CUT * self.max_tokens, LAST_CUT * self.max_tokens
         while True:
-            ids = self._encode(text[:cut]).ids
+            found = self._encode(text[:cut])
             # far enough past the limit that the cut cannot have touched what is kept
-            if len(text) <= cut or len(ids) >= self.max_content + WORD or cut >= last:
-                break
+            if len(text) <= cut or len(found) >= self.max_content + WORD or cut >= last:
+                return found
             cut *= 4
-        return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int64)
 
     @property
     def around(self) -> tuple[list[int], list[int]]:

@@ -199,9 +199,8 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         raise UnsupportedModelError(
             f"{checkpoint.folder}: the architecture {kind!r} is not known to this exporter "
             f"(known: {', '.join(sorted({kind for family in FAMILIES for kind in family.types}))}){code}. The general "
-            "path is optimum: pip install 'edge-embed[optimum]', then optimum-cli export onnx --library transformers "
-            f"-m {checkpoint.folder} FOLDER. It gives an ONNX file for onnxruntime; making a bundle of that is not "
-            "supported yet"
+            "path converts it through torch where transformers knows it: pip install 'edge-embed[general]', then "
+            "edge-embed export --general. An ONNX file of it is taken as well"
         )
     _check_task(checkpoint, family)
     try:

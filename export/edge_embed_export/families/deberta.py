@@ -5,7 +5,7 @@ import numpy as np
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import bert
 from edge_embed_export.families.reading import Reader
-from edge_embed_export.spec import Spec, Weights
+from edge_embed_export.spec import WHOLE, Spec, Weights
 
 SELF = "attention.self"
 LAYER = bert.LAYER | {part: f"{SELF}.{part}_proj" for part in ("query", "key", "value")}
@@ -32,8 +32,8 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         layers=layers,
         hidden=hidden,
         heads=heads,
-        # texts beyond what it was trained on share the last bucket
-        max_tokens=read.limit(read.count("max_position_embeddings")),
+        # texts beyond what it was trained on share the last bucket; its scores are computed all at a time
+        max_tokens=min(read.limit(read.count("max_position_embeddings")), WHOLE),
         intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-7),
         activation=read.activation("hidden_act", "gelu"),

@@ -92,9 +92,14 @@ def tasks(checkpoint: Checkpoint) -> list[str]:
 
 def task_prompts(checkpoint: Checkpoint) -> dict[str, str]:
     """The instruction of the task whose adapter is folded in, for both roles."""
-    instructions = checkpoint.config.get("task_instructions")
-    text = instructions.get(checkpoint.task) if isinstance(instructions, dict) else None
-    return dict.fromkeys(ALIASES, text) if isinstance(text, str) else {}
+    text = instructions(checkpoint).get(checkpoint.task or "")
+    return {} if text is None else dict.fromkeys(ALIASES, text)
+
+
+def instructions(checkpoint: Checkpoint) -> dict[str, str]:
+    """What the model's authors put before a text, by task."""
+    found = checkpoint.config.get("task_instructions")
+    return {str(k): v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
 
 
 def _with_task(checkpoint: Checkpoint) -> Checkpoint:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint, check_size
+from edge_embed_export.heads import read_masked
 from edge_embed_export.positions import frequencies, rotary
 from edge_embed_export.spec import Activation, Array, Pooling, Spec, Weights
 from edge_embed_runtime.errors import ExportError
@@ -178,5 +179,12 @@ class Reader:
             projections.append(self.known(DENSE_ACTIVATIONS, dense.activation.rsplit(".", 1)[-1]))
         dim = self.checkpoint.dense[-1].weight.shape[1] if self.checkpoint.dense else fields["hidden"]
         own = {"projections": tuple(projections), "dim": dim, "pooling": self.checkpoint.pooling or pooling}
+        head = self.checkpoint.head
+        if head.kind == "sparse":
+            if projections:
+                raise self.error("a sparse model has no Dense layers")
+            own |= {"kind": "sparse", "pooling": head.pooling, "saturations": head.saturations, **read_masked(self)}
+        elif head.kind == "multi":
+            own |= {"kind": "multi", "pooling": "tokens", "unattended": head.unattended}
         spec = Spec(vocab=len(self.weights["embedding.word"]), **{**own, **fields})
         return spec, self.weights

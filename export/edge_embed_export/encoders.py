@@ -1,0 +1,192 @@
+"""From a checkpoint of a known family to a bundle."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edge_embed_export import blockwise, kinds
+from edge_embed_export.adapters import EVERY_TASK, add_adapters, lowest_mean, read_variants, with_adapters
+from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
+from edge_embed_export.families import read_family
+from edge_embed_export.families.jina import instructions, task_prompts
+from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
+from edge_embed_export.heads import Kind
+from edge_embed_export.large import float_session, placeholder
+from edge_embed_export.prompts import with_roles
+from edge_embed_export.quantizing import Quantized, Quantizer
+from edge_embed_export.spec import Array, Spec, prepare
+from edge_embed_export.states import layer_states
+from edge_embed_export.transformer import build
+from edge_embed_export.truncation import given_dims, trained_dims
+from edge_embed_quantize.calibrate import Recipe
+from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.checks import check_count, check_text
+from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
+from edge_embed_runtime.tokenizer import Tokenizer, sanitize
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the caller says about a checkpoint; see `export_model`."""
+
+    source_name: str | None
+    max_tokens: int | None
+    prompts: Mapping[str, str] | None
+    adapter: Path | None
+    adapters: Mapping[str, Any] | None
+    task: str | None
+    truncate_dims: Sequence[int] | None
+    kind: Kind | None
+
+
+def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
+    """The checkpoint with what the caller says about it."""
+    names = () if said.source_name is None else (said.source_name,)
+    every = said.task == EVERY_TASK
+    checkpoint = read_checkpoint(
+        source, adapter=said.adapter, task=None if every else said.task, names=names, kind=said.kind
+    )
+    given = {role: check_text(text, f"the prompt of {role!r}") for role, text in (said.prompts or {}).items()}
+    of_tasks = with_roles(instructions(checkpoint)) if every else task_prompts(checkpoint)
+    own = {**checkpoint.prompts, **of_tasks}
+    limit = checkpoint.max_tokens
+    if said.max_tokens is not None:
+        limit = check_count(said.max_tokens, "max_tokens", 3, 2**20)
+    return replace(checkpoint, prompts={**own, **with_roles(given)}, max_tokens=limit)
+
+
+class Maker:
+    """Makes bundles of one checkpoint in memory, float and quantized. Raises ExportError for what cannot be one.
+
+    name:    the bundle's
+    written: whether the float form is what is to be written; one that is only compared with may be larger than a file
+    """
+
+    def __init__(self, checkpoint: Checkpoint, said: Said, target: Path, name: str | None, *, written: bool) -> None:
+        self._checkpoint, self._said, self._target, self._written = checkpoint, said, target, written
+        self._name = name or target.absolute().name
+        source = checkpoint.folder
+        self.variants = read_variants(checkpoint, said.adapters or {}, every_task=said.task == EVERY_TASK)
+        if self.variants and checkpoint.head.kind != "dense":
+            kind = checkpoint.head.kind
+            raise InputError(f"{source} is of kind {kind!r}; adapters are kept apart for dense vectors only")
+        self.spec, raw_weights = read_family(checkpoint)
+        self.weights: dict[str, Array] = prepare(self.spec, add_adapters(self.spec, raw_weights, self.variants))
+        given, dim = said.truncate_dims, self.spec.dim
+        self._dims = trained_dims(checkpoint, dim) if given is None else given_dims(given, dim)
+        self._tokenizer_bytes = sanitize(checkpoint.tokenizer)
+        try:
+            self.tokenizer = Tokenizer(self._tokenizer_bytes, self.spec.max_tokens)
+        except BundleFormatError as error:
+            raise ExportError(f"{source}: {error}") from error
+        if self.tokenizer.largest_id >= self.spec.vocab:
+            raise ExportError(
+                f"{source}: the tokenizer has {self.tokenizer.largest_id + 1} tokens, the embedding table "
+                f"{self.spec.vocab} rows; they do not belong together"
+            )
+        if not len(self.tokenizer.encode("")):
+            raise ExportError(f"{source}: the tokenizer adds no special token, so the empty text would have no vector")
+
+    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
+        """An embedder of the bundle, and the bundle's files."""
+        spec = self.spec
+        parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
+        apart: dict[str, NDArray[Any]] | None = None if quantized or self._written else {}
+        states: list[str] = []
+        graph = build(spec, *parts, apart=apart, states=states)
+        model = placeholder(spec) if apart else graph.SerializeToString()
+        contents = {MODEL: model, TOKENIZER: self._tokenizer_bytes}
+        manifest = _manifest(self._name, self._said.source_name, self._checkpoint, spec, quantized, contents)
+        manifest = replace(
+            with_adapters(manifest, self.variants),
+            architecture={**manifest.architecture, **blockwise.architecture(spec, parts[0])},
+            truncate_dims=self._dims,
+            layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved),
+            **kinds.describe(spec, self._checkpoint.head),
+        )
+        embedder = Embedder(Bundle(self._target, manifest, model, self._tokenizer_bytes), threads=1)
+        if apart:
+            embedder.network.session = float_session(spec, self.weights)
+        return embedder, contents
+
+
+def export_checkpoint(
+    source: Path,
+    target: Path,
+    said: Said,
+    *,
+    name: str | None,
+    precision: str,
+    table: str,
+    search: bool,
+    recipes: Mapping[str, Recipe] | None,
+    floor: float | None,
+    overwrite: bool,
+    progress: Callable[[str], None],
+) -> Manifest:
+    """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
+    progress(f"reading {source}")
+    maker = Maker(read_checkpoint_as(source, said), said, target, name, written=precision == "fp32")
+    progress("building the float32 graph")
+    reference, contents = maker.make(None)
+    embedder = reference
+    check_usable(reference, source)
+
+    def in_int8(adapters: int) -> tuple[Embedder, dict[str, bytes]]:
+        progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
+        quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
+        chosen = recipes
+        if chosen is None:
+            chosen = quantizer.search(progress) if search else quantizer.default_recipes()
+        progress("rounding weights")
+        return maker.make(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
+
+    if precision != "fp32":
+        # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit for
+        # bit, unless they take values out of the range that it has itself
+        every = said.task == EVERY_TASK
+        embedder, contents = in_int8(len(maker.variants) if every else 0)
+        if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
+            embedder, contents = in_int8(len(maker.variants))
+    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+
+
+def _manifest(
+    name: str,
+    source_name: str | None,
+    checkpoint: Checkpoint,
+    spec: Spec,
+    quantized: Quantized | None,
+    contents: dict[str, bytes],
+) -> Manifest:
+    float32: dict[str, Any] = dict.fromkeys(("weights", "activations", "embedding_table"), "float32")
+    return Manifest(
+        name=name,
+        files=file_records(contents),
+        dim=spec.dim,
+        max_tokens=spec.max_tokens,
+        pooling=spec.pooling,
+        architecture={
+            "family": checkpoint.architecture,
+            "layers": spec.layers,
+            "hidden": spec.hidden,
+            "intermediate": spec.intermediate,
+            "heads": spec.heads,
+            "vocab": spec.vocab,
+            **kinds.architecture(spec),
+        },
+        prompts=checkpoint.prompts,
+        quantization=float32 if quantized is None else quantized.describe(),
+        codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
+        provenance={
+            "source": source_name or checkpoint.folder.resolve().name,
+            "weights_sha256": checkpoint.sha256,
+            "licence": checkpoint.licence,
+            "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
+        },
+    )

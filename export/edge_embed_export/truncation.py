@@ -1,0 +1,68 @@
+"""Vectors cut to their first numbers (Matryoshka, arXiv:2205.13147): which dims a model was trained for, and what
+they are worth, also for models that were trained for none."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edge_embed_export.checkpoint import Checkpoint
+from edge_embed_export.tensors import read_json
+from edge_embed_runtime.checks import check_count
+from edge_embed_runtime.codes import Vectors
+from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors import normalize
+
+# What config.json and config_sentence_transformers.json call the dims that a model was trained for.
+FIELDS = ("matryoshka_dimensions", "matryoshka_dims")
+# Where a model was trained for none: parts of its dim that are measured, down to so few numbers.
+PARTS, LEAST = (2, 4, 8), 8
+
+
+def trained_dims(checkpoint: Checkpoint, dim: int) -> list[int]:
+    """The dims under `dim` that the model's files name, largest first."""
+    path = checkpoint.folder / "config_sentence_transformers.json"
+    configs: list[Mapping[str, Any]] = [checkpoint.config, read_json(path) if path.is_file() else {}]
+    named: list[Any] = [config[name] for config in configs for name in FIELDS if config.get(name)]
+    given = named[0] if named else []
+    if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given):
+        raise ExportError(f"{checkpoint.folder}: {FIELDS[0]} is {given!r:.60}, expected a list of whole numbers")
+    return sorted({n for n in given if n < dim}, reverse=True)
+
+
+def given_dims(given: Sequence[int], dim: int) -> list[int]:
+    """Dims that a caller says the model was trained for, largest first. Raises InputError."""
+    return sorted({check_count(n, "each of truncate_dims", 1, dim) for n in given} - {dim}, reverse=True)
+
+
+def truncation_receipt(
+    dims: Sequence[int], documents: Vectors, queries: Vectors, tiers: Callable[[Vectors, Vectors], dict[str, float]]
+) -> dict[str, Any]:
+    """Retrieval with vectors that were cut, by dim: nDCG@10 by tier, and whether the model was trained for it.
+
+    dims:               what the model was trained for
+    documents, queries: whole vectors, [n, dim] and [q, dim]
+    tiers:              measures documents and queries
+
+    spearman: rank correlation of a query's cosines to all documents with those of whole vectors, mean over the queries
+    """
+    dim = documents.shape[1]
+    untrained = [dim // part for part in PARTS if dim // part >= LEAST]
+    found = {}
+    whole = _ranks(queries @ documents.T)
+    for size in dims or untrained:
+        cut, asked = normalize(documents[:, :size]), normalize(queries[:, :size])
+        agreement = (whole * _ranks(asked @ cut.T)).sum(axis=1).mean()
+        found[str(size)] = {
+            "trained": bool(dims),
+            "ndcg@10": tiers(cut, asked),
+            "spearman": round(float(agreement), 4),
+        }
+    return found
+
+
+def _ranks(scores: Vectors) -> Any:
+    """Ranks of each row [q, n], around 0 and of length 1: their products are rank correlations."""
+    ranks = scores.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable").astype(np.float64)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    return ranks / np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,31 @@
+"""Work that is done while the caller does something else."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Beside(Generic[T]):
+    """One call in a thread of its own, begun at once. It pays where the call, or what goes on meanwhile, is native."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+        # a daemon, so that a program that gives up does not wait for it
+        self._thread = threading.Thread(target=self._run, name="edge_embed beside", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 (raised by `result`)
+            self._error = error
+
+    def result(self) -> T:
+        """What the call gave, when it has ended. Raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
