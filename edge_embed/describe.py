@@ -19,6 +19,8 @@ TABLES = ("truncate_dims", "adapters")
 def bundle_facts(manifest: Manifest) -> dict[str, Any]:
     facts = json.loads(manifest.to_json())
     facts["golden"] = [golden["text"] for golden in facts["golden"]]
+    if manifest.layers:  # without their offsets
+        facts["layers"] = [layer.value for layer in manifest.layers]
     return dict(facts)
 
 

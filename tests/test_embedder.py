@@ -215,7 +215,7 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cpu]:
     def pretend(*, probe: bool, wrong: set[bool]) -> list[bool]:
         forms = []
 
-        def make_session(model: Any, threads: int, *, exact: bool = False, prepacked: bool = True) -> Any:
+        def make_session(model: Any, threads: int, *, exact: bool = False, **_: Any) -> Any:
             session = original(model, threads, exact=True)  # right on any CPU
             if model is session_module.PROBE:
                 return Session(session, True, probe)
@@ -314,7 +314,7 @@ def test_a_failing_batch_among_several_threads(monkeypatch: pytest.MonkeyPatch, 
     embedder = Embedder(threads=2)
     runs: list[int] = []
 
-    def run(rows: list[Any]) -> Any:
+    def run(rows: list[Any], **_: Any) -> Any:
         runs.append(len(rows))
         raise EdgeEmbedError("the model failed")
 
@@ -329,7 +329,7 @@ def test_threads_share_the_budget_of_a_batch(monkeypatch: pytest.MonkeyPatch) ->
     embedder = Embedder(threads=2)
     original, tokens = embedder.network.run, []
 
-    def run(rows: list[Any]) -> Any:
+    def run(rows: list[Any], **_: Any) -> Any:
         tokens.append(len(rows) * max(map(len, rows)))
         return original(rows)
 

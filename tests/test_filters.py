@@ -5,7 +5,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -333,7 +333,7 @@ def test_errors_name_what_is_wrong(where: Any, message: str) -> None:
         compile_where(where)
 
 
-@pytest.mark.parametrize("mode", get_args(Mode))
+@pytest.mark.parametrize("mode", ["vector", "text", "hybrid"])
 def test_the_largest_conditions_run(tmp_path: Path, embedder: Embedder, mode: Mode) -> None:
     """At each limit, and at all of them together, SQLite's own limits are not met."""
     deep: dict[str, Any] = {"g": {"$exists": False}, "f": {"$in": list(range(MAX_VALUES))}}
@@ -455,7 +455,7 @@ def kind(value: object) -> type:
     return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
 
 
-@pytest.mark.parametrize("mode", get_args(Mode))
+@pytest.mark.parametrize("mode", ["vector", "text", "hybrid"])
 def test_search_equals_the_oracle(tmp_path: Path, embedder: Embedder, mode: Mode) -> None:
     """Random conditions on random documents: what fits is found, all of it, nothing else, and a shortfall says why."""
     rng = random.Random(f"where {mode}")  # noqa: S311 - repeatable test data

@@ -485,7 +485,11 @@ def test_no_room_at_any_moment(small_disk: Path, embedder: Embedder, taken: int)
 
 def test_failed_embedding_stores_nothing(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error or an interruption while embedding leaves the index as it was."""
-    monkeypatch.setattr(index._embedder.network, "run", lambda _rows: (_ for _ in ()).throw(KeyboardInterrupt()))
+
+    def interrupted(*_: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(index._embedder.network, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index.upsert([Document("en-1", "changed"), Document("new", "text")])
     monkeypatch.undo()

@@ -50,7 +50,7 @@ def test_shell_blocks_run(code: str, tmp_path: Path) -> None:
 
 def test_there_is_something_to_run() -> None:
     """The blocks above are found."""
-    assert (len(blocks("python")), len(blocks("sh"))) == (3, 1)
+    assert (len(blocks("python")), len(blocks("sh"))) == (5, 1)
 
 
 def test_the_two_commands() -> None:
