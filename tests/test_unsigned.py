@@ -119,6 +119,13 @@ def test_work_beside() -> None:
     """The result of the call, or its error, whenever it is asked for."""
     done = Beside(lambda: sum(range(10)))
     assert (done.result(), done.result()) == (45, 45)
+    calls: list[int] = []
+    once = Beside(lambda: calls.append(1))
+    assert not calls
+    once.begin()
+    once.begin()
+    once.result()
+    assert calls == [1]
     failing = Beside(lambda: os.environ["EDGE_EMBED_MISSING"])
     with pytest.raises(KeyError, match="EDGE_EMBED_MISSING"):
         failing.result()

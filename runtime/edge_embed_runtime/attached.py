@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.codes import Vectors, quantize_int8
-from edge_embed_runtime.sparse import SparseVector
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embedder import Embedder
+    from edge_embed_runtime.sparse import SparseVector
 
 # Rows that are read, and passages that are embedded, at once.
 READ = 1024
@@ -79,7 +79,7 @@ def token_type(dim: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2" if dim <= 2**16 else "<u4")
 
 
-def pack_sparse(vector: SparseVector, dim: int) -> bytes:
+def pack_sparse(vector: "SparseVector", dim: int) -> bytes:
     """Weights that are less than half a step, a 510th of the largest, are left out."""
     scale = np.array([vector.weights.max(initial=0) / STEPS], "<f4")
     codes = np.rint(vector.weights / np.maximum(scale, 1e-30)).astype(np.uint8)

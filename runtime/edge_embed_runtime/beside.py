@@ -8,14 +8,21 @@ T = TypeVar("T")
 
 
 class Beside(Generic[T]):
-    """One call in a thread of its own, begun at once. It pays where the call, or what goes on meanwhile, is native."""
+    """One call in a thread of its own, when `begin` is called. It pays where the call, or what goes on meanwhile, is
+    native: Python itself runs in one thread at a time."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
         self._error: BaseException | None = None
-        # a daemon, so that a program that gives up does not wait for it
-        self._thread = threading.Thread(target=self._run, name="edge_embed beside", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> threading.Thread:
+        """The thread; the second time it is there."""
+        if self._thread is None:
+            # a daemon, so that a program that gives up does not wait for it
+            self._thread = threading.Thread(target=self._run, name="edge_embed beside", daemon=True)
+            self._thread.start()
+        return self._thread
 
     def _run(self) -> None:
         try:
@@ -25,7 +32,7 @@ class Beside(Generic[T]):
 
     def result(self) -> T:
         """What the call gave, when it has ended. Raises what it raised."""
-        self._thread.join()
+        self.begin().join()
         if self._error is not None:
             raise self._error
         return self._result

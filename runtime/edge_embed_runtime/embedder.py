@@ -80,7 +80,8 @@ class Embedder:
         threads = 1 if background else threads
         most = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
         loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        verified = Beside(loaded.verify)  # while modules are imported
+        verified = Beside(loaded.verify)
+        verified.begin()  # while modules are imported
         self.manifest: Manifest = loaded.manifest
         self.path: Path = loaded.path
         self._bundle, self._limit = loaded, limit

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 from edge_embed_runtime.budget import Room, check_limit
 from edge_embed_runtime.checks import check_count, check_path, check_text
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
-from edge_embed_runtime.composed import ComposedEmbedder
 from edge_embed_runtime.database import check_header, locate, wal_bytes
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder
@@ -32,8 +31,7 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
-from edge_embed_runtime.latechunking import check_late, embed_late
-from edge_embed_runtime.models import Models
+from edge_embed_runtime.models import Models, is_encoder
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
@@ -118,7 +116,7 @@ class Index:
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
         """
-        if embedder is not None and not isinstance(embedder, Embedder | ComposedEmbedder):
+        if embedder is not None and not is_encoder(embedder):
             raise InputError(
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
             )
@@ -128,6 +126,8 @@ class Index:
         path = locate(path, must_exist=read_only)
         facts = models.facts(_check_words(words or "english"), json.dumps(check_fields(fields or [])))
         if late_chunking and facts is not None:
+            from edge_embed_runtime.latechunking import check_late
+
             check_late(embedder)
             facts = replace(facts, late="yes")
         opened = cls._open(path, models, facts, read_only, timeout, words, fields, room)
@@ -528,6 +528,8 @@ def embed_passages(
     late: see latechunking.py; `check_late` says which embedders can do it
     """
     if late:
+        from edge_embed_runtime.latechunking import embed_late
+
         return embed_late(cast("Embedder", embedder), texts, show_progress)
     tokenizer = embedder.tokenizer
     reserved = len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))

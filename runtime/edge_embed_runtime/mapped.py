@@ -36,6 +36,22 @@ UINT8, INT8 = 2, 3  # of TensorProto.DataType
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 21: 1, 22: 1}
 
 
+class Turned:
+    """int8 numbers in a file, as uint8 and 128 higher; read when they are needed."""
+
+    def __init__(self, read: Read, start: int, size: int) -> None:
+        self._read, self._start, self._size = read, start, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return (np.frombuffer(self._read(self._start, self._size), np.uint8) ^ 128).tobytes()
+
+
+Piece = bytes | Turned
+
+
 class Weight(NamedTuple):
     """Dimensions and size of a tensor in a model's file."""
 
@@ -47,7 +63,7 @@ def without_weights(model: Path) -> bytes:
     """A checked model (see `check_model`) whose large weights are said to lie in another file: `model` itself."""
     with model.open("rb", buffering=0) as file:
         read = reader(file)
-        return b"".join(model_parts(read, file.seek(0, 2), model.name))
+        return b"".join(bytes(part) for part in model_parts(read, file.seek(0, 2), model.name))
 
 
 def weights_of(model: Path | bytes) -> list[Weight]:
@@ -77,15 +93,15 @@ def _weights(read: Read, size: int) -> list[Weight]:
 
 def model_parts(
     read: Read, size: int, name: str, turn: Collection[str] = (), turned: set[str] | None = None
-) -> list[bytes]:
+) -> list[Piece]:
     """The pieces of a model whose large weights are said to lie in the file of this name.
 
     turn: int8 weights that become uint8, each 128 higher; those that were there are added to `turned`
     """
-    parts: list[bytes] = []
+    parts: list[Piece] = []
     for number, content, start, end in every_field(read, 0, size, MODEL_FIELDS):
         if number == GRAPH:
-            graph: list[bytes] = []
+            graph: list[Piece] = []
             for inner, part, first, last in every_field(read, start, end, GRAPH_FIELDS):
                 if inner != INITIALIZER:
                     graph.append(part)
@@ -99,11 +115,12 @@ def model_parts(
     return parts
 
 
-def _turned(read: Read, start: int, end: int, turn: Collection[str], turned: set[str] | None) -> list[bytes]:
+def _turned(read: Read, start: int, end: int, turn: Collection[str], turned: set[str] | None) -> list[Piece]:
     """The pieces of a tensor in uint8, or none where it is not one of `turn`, int8 and stored in one piece."""
     if not turn:
         return []
-    parts, name, raw = [], "", None
+    parts: list[Piece] = []
+    name, raw = "", None
     for number, wire, value, first, last in fields_of(_from(read, start), end - start, all_fields(TENSOR_FIELDS)):
         content = b""
         if number == RAW_DATA:
@@ -120,7 +137,7 @@ def _turned(read: Read, start: int, end: int, turn: Collection[str], turned: set
     if raw is None or name not in turn or turned is None:
         return []
     turned.add(name)
-    numbers = (np.frombuffer(read(*raw), np.uint8) ^ 128).tobytes()
+    numbers = Turned(read, *raw)
     return [*parts, _head(RAW_DATA, [numbers]), numbers]
 
 
@@ -173,7 +190,7 @@ def message(number: int, content: bytes) -> bytes:
     return _head(number, [content]) + content
 
 
-def _head(number: int, parts: Sequence[bytes]) -> bytes:
+def _head(number: int, parts: Sequence[Piece]) -> bytes:
     """What comes before the pieces of such a field."""
     return _varint(number << 3 | BYTES) + _varint(sum(map(len, parts)))
 

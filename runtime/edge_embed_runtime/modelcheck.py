@@ -16,6 +16,7 @@ wire format (https://protobuf.dev/programming-guides/encoding/). Weights are ste
 
 from collections.abc import Callable, Iterator
 from io import RawIOBase
+from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -149,7 +150,7 @@ def reader(file: RawIOBase) -> Read:
     return read
 
 
-def bytes_reader(data: bytes) -> Read:
+def bytes_reader(data: bytes | mmap) -> Read:
     return lambda position, size: data[position : position + size]
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_embed_runtime.attached import embed_rows
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.schema import Facts
@@ -15,6 +14,15 @@ if TYPE_CHECKING:
     from edge_embed_runtime.encoder import Encoder
 
 NAMES = {"sparse": "sparse vectors", "multi": "vectors of tokens"}
+
+
+def is_encoder(given: object) -> bool:
+    """Whether it is an `Embedder`, or several as one."""
+    if isinstance(given, Embedder):
+        return True
+    from edge_embed_runtime.composed import ComposedEmbedder  # most indexes have none
+
+    return isinstance(given, ComposedEmbedder)
 
 
 @dataclass(frozen=True)
@@ -118,4 +126,8 @@ class Models:
 
     def rows(self, passages: Sequence[str]) -> dict[str, list[bytes]]:
         """What is stored of passages in the tables of their own."""
+        if not self.attached:
+            return {}
+        from edge_embed_runtime.attached import embed_rows  # most indexes have none
+
         return {name: embed_rows(name, model, passages) for name, model in self.attached.items()}

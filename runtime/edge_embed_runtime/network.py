@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime import deadline, session
 from edge_embed_runtime.adapters import INPUT
-from edge_embed_runtime.beside import Beside
 from edge_embed_runtime.budget import Profile, choose_profile
 from edge_embed_runtime.bundle import Bundle
-from edge_embed_runtime.characters import tokenizer_of
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError
 from edge_embed_runtime.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.machine import give_way
@@ -83,9 +81,11 @@ def pad(rows: Sequence[TokenIds]) -> dict[str, NDArray[np.int64]]:
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
-    tokenizer = tokenizer_of(bundle)
-    trim_heap()  # what reading it took is not there either
-    return tokenizer
+    if bundle.manifest.inputs:
+        from edge_embed_runtime.characters import tokenizer_of  # few models read characters
+
+        return tokenizer_of(bundle)
+    return Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
 
 
 class Network:
@@ -115,22 +115,19 @@ class Network:
             self.threads = min(self.threads, tuned.threads)
         first = exact if exact is not None else session.products_saturate() if tuned is None else tuned.exact
         check_model(bundle.model, f"{what}: the model")
-        code = give_back()  # what importing took is not there when loading takes most
-        read = Beside(lambda: _tokenizer(bundle))  # while the session is made
-        if limit is not None:
-            read.result()  # what reading takes for a moment is then not counted, nor added to what loading takes
+        self.tokenizer: Tokenizer = _tokenizer(bundle)
+        if not any(self.tokenizer.around):
+            raise BundleFormatError(
+                f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
+            )
+        code = give_back()  # what importing and reading took is not there when loading takes most
         for form in (first, not first) if exact is None else (first,):
             self.exact: bool = form
             self._choose_profile(limit)
             self.session: onnxruntime.InferenceSession = session.load_session(
                 bundle, exact=form, prepacked=self._profile.prepacked
             )
-            self.tokenizer: Tokenizer = read.result()
-            give_back(code)  # nor is what loading took when texts are embedded
-            if not any(self.tokenizer.around):
-                raise BundleFormatError(
-                    f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
-                )
+            trim_heap()
             self.golden_cosine: float = golden_cosine(manifest, dim, self._one)
             if self.golden_cosine >= GOLDEN_COSINE:
                 break
@@ -140,6 +137,7 @@ class Network:
                 f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}. "
                 f"onnxruntime {onnxruntime.__version__} may not support this CPU"
             )
+        give_back(code)  # nor is what loading took when an index is opened next
 
     def _choose_profile(self, limit: int | None) -> None:
         """Threads and batches, and what the process will take with them."""

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, cast
 
 from edge_embed_runtime import graph as graphs
 from edge_embed_runtime.blocks import BLOCK
-from edge_embed_runtime.composed import ComposedEmbedder
 from edge_embed_runtime.database import check_header, locate, translated
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.encoder import Encoder
@@ -24,6 +23,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, Input
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.index import embed_passages
 from edge_embed_runtime.latechunking import check_late, late_size
+from edge_embed_runtime.models import is_encoder
 from edge_embed_runtime.passages import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import Facts
@@ -95,7 +95,7 @@ def reembed_index(
     Raises IndexLockedError where it is open for writing, InputError for documents without text, IndexDamagedError for
     damaged ones, StorageError where the disk is too full; the index is then as it was.
     """
-    if not isinstance(embedder, Embedder | ComposedEmbedder):
+    if not is_encoder(embedder):
         raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
     with ExitStack() as stack:
         index = stack.enter_context(_locked(path))

@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.attached import unpack_multi
 from edge_embed_runtime.budget import Room
 from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
-from edge_embed_runtime.multivector import maxsim_all
-from edge_embed_runtime.postings import Postings
 from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
-from edge_embed_runtime.sparse import SparseVector
 from edge_embed_runtime.store import Removed, Store
 from edge_embed_runtime.streamed import StreamedCodes
 from edge_embed_runtime.textquery import Ranked, phrases, split_query
+
+if TYPE_CHECKING:  # most indexes have neither
+    from edge_embed_runtime.postings import Postings
+    from edge_embed_runtime.sparse import SparseVector
 
 Mode = Literal["hybrid", "vector", "text", "sparse", "multi"]
 
@@ -63,7 +63,7 @@ class Query:
 
     text: str | None
     vector: Vectors | None
-    sparse: SparseVector | None = None
+    sparse: "SparseVector | None" = None
     multi: Vectors | None = None
     text_share: float = TEXT_SHARE
 
@@ -242,7 +242,7 @@ class Searcher:
                 return ranking
             needed = ranked.needed(least)
 
-    def _by_sparse(self, query: SparseVector, count: int, condition: Condition | None) -> Ranking:
+    def _by_sparse(self, query: "SparseVector", count: int, condition: Condition | None) -> Ranking:
         """Documents by the largest dot product of their passages: the first `count`, and others."""
         ids, scores = self._sparse_scores(query)
         if condition is not None:
@@ -261,11 +261,13 @@ class Searcher:
                 return ranking
             wanted *= 4
 
-    def _sparse_scores(self, query: SparseVector) -> tuple[Ids, Vectors]:
+    def _sparse_scores(self, query: "SparseVector") -> tuple[Ids, Vectors]:
         """Ids of all passages, and their scores. Runs inside a snapshot."""
         if self._postings is None:
             if self._room is not None:
                 self._room.for_postings(self._store.attached["sparse"].size())
+            from edge_embed_runtime.postings import Postings
+
             self._postings = Postings(self._store)
         self._postings.follow(self.damaged)
         return self._postings.scores(query)
@@ -274,6 +276,8 @@ class Searcher:
         """Rankings by sparse vectors, by words, and where there are any by dense vectors, as one."""
         lists = [ranking for ranking in (by_vector, by_sparse, by_text) if ranking]
         passages = {doc: passage for found in reversed(lists) for doc, (_, passage) in islice(found.items(), depth)}
+        from edge_embed_runtime.sparse import SparseVector
+
         ids, scores = self._sparse_scores(query.sparse or SparseVector(np.empty(0, np.int32), np.empty(0, np.float32)))
         others = {doc: passage for doc, passage in passages.items() if doc not in by_sparse}
         places = np.searchsorted(ids, list(others.values()))
@@ -305,6 +309,9 @@ class Searcher:
             codes = table.rows(passages.ids.tolist())
             self.damaged.update(passages.damaged, set(passages.ids.tolist()) - codes.keys())
             if codes:
+                from edge_embed_runtime.attached import unpack_multi
+                from edge_embed_runtime.multivector import maxsim_all
+
                 scores = maxsim_all(vectors, *unpack_multi(list(codes.values()), table.dim))
                 docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
                 rows += ((docs[id_], id_, score) for id_, score in zip(codes, scores.tolist(), strict=True))

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.attached import Attached
 from edge_embed_runtime.blocks import BLOCK, Blocks
 from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.codes import Ids, Int8Codes, Vectors, Words, binarize, dequantize
@@ -41,6 +40,9 @@ from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.attached import Attached
 
 MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 
@@ -196,7 +198,13 @@ class Store:
             except ValueError as error:
                 raise IndexDamagedError(f"{self.path} is damaged ({error}); {RESTORE}") from error
             self.blocks = Blocks(self._db, self.dim, self.derive_block)
-            self.attached = {name: Attached(self._db, name, model[2]) for name, model in self._facts.attached.items()}
+            self.attached: dict[str, Attached] = {}
+            if self._facts.attached:
+                from edge_embed_runtime import attached
+
+                self.attached = {
+                    name: attached.Attached(self._db, name, model[2]) for name, model in self._facts.attached.items()
+                }
             self._crc = self._facts.crc
 
     @property

@@ -5,17 +5,27 @@ takes, and with a copy of them more in memory. Here they are turned before it se
 file in memory (https://man7.org/linux/man-pages/man2/memfd_create.2.html), whose other weights lie in the bundle.
 """
 
+import mmap
 import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import onnxruntime
 
-from edge_embed_runtime.mapped import every_field, model_parts
-from edge_embed_runtime.modelcheck import GRAPH, GRAPH_FIELDS, MODEL_FIELDS, NODE, NODE_FIELDS, OP_TYPE, Read, reader
+from edge_embed_runtime.mapped import Piece, every_field, model_parts
+from edge_embed_runtime.modelcheck import (
+    GRAPH,
+    GRAPH_FIELDS,
+    MODEL_FIELDS,
+    NODE,
+    NODE_FIELDS,
+    OP_TYPE,
+    Read,
+    bytes_reader,
+)
 
 # The first release that looks for the weights of a model read from a file in the folder that it is told.
 LEAST_RELEASE = (1, 28)
@@ -45,22 +55,22 @@ def unsigned_model(model: Path) -> Iterator[str | None]:
     if not hasattr(os, "memfd_create") or release < LEAST_RELEASE:
         yield None
         return
-    with model.open("rb", buffering=0) as source:
-        parts = _parts(source, model.name)
-    if parts is None:
+    with model.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        parts = _parts(bytes_reader(data), len(data), model.name)
+        file = None if parts is None else os.fdopen(os.memfd_create("edge_embed model"), "wb")
+        if file is not None:
+            file.writelines(map(bytes, parts or ()))
+    if file is None:
         yield None
         return
-    with os.fdopen(os.memfd_create("edge_embed model"), "wb") as file:
-        file.writelines(parts)
+    with file:
         file.flush()
-        parts.clear()
         path = Path(f"/proc/self/fd/{file.fileno()}")
         yield str(path) if path.exists() else None
 
 
-def _parts(source: BinaryIO, name: str) -> list[bytes] | None:
+def _parts(read: Read, size: int, name: str) -> list[Piece] | None:
     """The pieces of the model, or None where not all its products can be turned."""
-    read, size = reader(source), source.seek(0, 2)  # type: ignore[arg-type]
     nodes = list(_nodes(read, size))
     wanted = Counter[str]()
     for node in nodes:
