@@ -396,9 +396,11 @@ def export(
 
 def _family_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
-        yield f"{row['family']} ({', '.join(row['model_types'])})"
+        types = ", ".join(row["model_types"])
+        yield f"{row['family']} ({types})" if types else row["family"]
         yield f"    {row['parts']}"
-        yield f"    {'; '.join(row['checkpoints'])}"
+        if row["checkpoints"]:
+            yield f"    {'; '.join(row['checkpoints'])}"
 
 
 def _pairs(given: tuple[str, ...], example: str) -> dict[str, str]:

@@ -177,8 +177,37 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
+# What else can be exported, in the form of `describe`: no families of this graph.
+OTHERS: tuple[dict[str, Any], ...] = (
+    {
+        "family": "SPLADE, ColBERT",
+        "model_types": [],
+        "parts": "a sparse head, or a vector for each token, on BERT, DistilBERT, RoBERTa, MPNet or ModernBERT",
+        "checkpoints": ["splade-v3", "splade-tiny", "colbertv2.0"],
+    },
+    {
+        "family": "ELMo",
+        "model_types": [],
+        "parts": "characters, CNN, two-directional LSTM; options.json and model.safetensors",
+        "checkpoints": [],
+    },
+    {
+        "family": "static",
+        "model_types": [],
+        "parts": "a table of token vectors: model2vec, StaticEmbedding, WordLlama; GloVe and word2vec files",
+        "checkpoints": ["potion-base-8M", "static-retrieval-mrl-en-v1"],
+    },
+    {
+        "family": "any other",
+        "model_types": [],
+        "parts": "ONNX files and folders, float or quantized; with --general whatever transformers has, through torch",
+        "checkpoints": [],
+    },
+)
+
+
 def describe() -> list[dict[str, Any]]:
-    """The families for people and programs: family, model_types (of config.json), parts, checkpoints."""
+    """The families for people and programs: family, model_types (of config.json), parts, checkpoints; then others."""
     return [
         {
             "family": family.title,
@@ -187,7 +216,7 @@ def describe() -> list[dict[str, Any]]:
             "checkpoints": list(family.checkpoints),
         }
         for family in FAMILIES
-    ]
+    ] + list(OTHERS)
 
 
 def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
