@@ -160,6 +160,11 @@ def checkpoint(tmp_path: Path) -> Checkpoints:
     return write
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker runs one alone at the end."""
+    items.sort(key=lambda item: item.path.parent.name != "faults")
+
+
 @pytest.fixture
 def whole_receipt() -> None:
     """Exports of this test measure what they measure for users, `short_receipt` or not."""
