@@ -1,5 +1,6 @@
 """One writer per index: a lock file that the system releases when its process ends, however it ends."""
 
+import io
 import math
 import os
 import time
@@ -31,6 +32,17 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+class _File(io.FileIO):
+    """Closed when nobody has it any more, without a warning: also where an interrupt comes before `release`."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _open(path: str, _: int) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+
+
 class WriterLock:
     """Held from construction to `release`. The file stays: removing it would let two writers lock different files."""
 
@@ -39,32 +51,33 @@ class WriterLock:
             raise InputError(f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more")
         path = index.with_name(index.name + ".lock")
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            self._file = _File(path, "r+", opener=_open)
         except OSError as error:
             raise IndexReadOnlyError(
                 f"{index} cannot be opened for writing: {path} cannot be created ({error.strerror}). "
                 "To search only, open it with read_only=True"
             ) from error
         try:
-            self._wait(index, timeout)
+            descriptor = self._file.fileno()
+            self._wait(descriptor, index, timeout)
+            with suppress(OSError):  # on a full disk the lock holds all the same
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{os.getpid()}\n".encode())
         except BaseException:
-            os.close(self._descriptor)
+            self._file.close()
             raise
-        with suppress(OSError):  # on a full disk the lock holds all the same
-            os.ftruncate(self._descriptor, 0)
-            os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
-    def _wait(self, index: Path, timeout: float) -> None:
+    def _wait(self, descriptor: int, index: Path, timeout: float) -> None:
         until = time.monotonic() + timeout
         while True:
             try:
-                _try_lock(self._descriptor)
+                _try_lock(descriptor)
             except OSError:
                 left = until - time.monotonic()
                 if left > 0:
                     time.sleep(min(POLL, left))
                     continue
-                owner = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+                owner = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
                 raise IndexLockedError(
                     f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a "
                     "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True"
@@ -72,8 +85,7 @@ class WriterLock:
             return
 
     def release(self) -> None:
-        """Let the next writer in, also where a forked child still has the file open."""
-        if self._descriptor >= 0:
-            _unlock(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Let the next writer in, also where a forked child still has the file open. May be called again."""
+        if not self._file.closed:
+            _unlock(self._file.fileno())
+            self._file.close()

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import os
-import threading
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.search import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
 from edge_embed_runtime.store import Entry, Removed, Store
+from edge_embed_runtime.turns import Turns
 from edge_embed_runtime.vectors import check_vectors
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
@@ -72,7 +73,7 @@ class Index:
         self._embedder = self._models.dense
         self._writer_lock = lock
         # the order in which threads may take them: writing, then reading
-        self._writing, self._reading = threading.RLock(), threading.RLock()
+        self._writing, self._reading = Turns(), Turns()
         self._process = os.getpid()
         self._search = Searcher(reader, room)
         self._closed = False
@@ -131,11 +132,16 @@ class Index:
             check_late(embedder)
             facts = replace(facts, late="yes")
         opened = cls._open(path, models, facts, read_only, timeout, words, fields, room)
-        stored = bool(opened._store.facts.late)
-        if late_chunking is not None and late_chunking != stored:
+        try:
+            stored = bool(opened._store.facts.late)
+            if late_chunking is not None and late_chunking != stored:
+                raise InputError(
+                    f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}"
+                )
+            return opened
+        except BaseException:
             opened.close()
-            raise InputError(f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}")
-        return opened
+            raise
 
     @classmethod
     def create(
@@ -189,24 +195,27 @@ class Index:
             )
         if path.exists():
             check_header(path)  # before a lock file is put beside what is no index
-        with ExitStack() as stack:
-            lock = writer = None
+        lock: WriterLock | None = None
+        parts: list[Store] = []
+        try:
             if not read_only:
                 lock = WriterLock(path, timeout)
-                stack.callback(lock.release)
                 if facts is not None and not path.exists():
                     Store.create(path, facts)
-                writer = Store(path, read_only=False)
-                stack.callback(writer.close)
+                parts.append(Store(path, read_only=False))
             reader = Store(path, read_only=True)
-            stack.callback(reader.close)
+            parts.append(reader)
             _check_facts(path, reader.facts, models.dense, words, fields)
             models.check(path, reader.facts)
             if room is not None:
                 room.for_codes(reader.blocks.count(), reader.dim)
-            opened = cls(reader, writer, models.dense, lock, room, models)
-            stack.pop_all()
-        return opened
+            return cls(reader, None if read_only else parts[0], models.dense, lock, room, models)
+        except BaseException:
+            for part in reversed(parts):
+                part.close()
+            if lock is not None:
+                lock.release()
+            raise
 
     @property
     def path(self) -> Path:
@@ -217,14 +226,13 @@ class Index:
         if os.getpid() != self._process:
             return  # a forked child's copy: file and lock belong to the parent
         with self._writing, self._reading:
-            if not self._closed:
-                self._closed = True
-                self._search.release()
-                self._store.close()
-                if self._writer is not None:
-                    self._writer.close()
-                if self._writer_lock is not None:
-                    self._writer_lock.release()
+            self._closed = True  # the rest can be done again where an interrupt ends it
+            self._search.release()
+            self._store.close()
+            if self._writer is not None:
+                self._writer.close()
+            if self._writer_lock is not None:
+                self._writer_lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -238,21 +246,35 @@ class Index:
     def _read(self) -> Iterator[Store]:
         """The connection for reading, for this thread alone."""
         self._check_process()
-        with self._reading:
-            if self._closed:
-                raise IndexClosedError(f"{self._store.path} was closed")
+        call = sys._getframe(2)  # behind contextlib's
+        self._reading.take(call)
+        try:
+            self._check_open()
+            if self._store.interrupted:
+                self._search.reset()
+                self._store.recover()
             yield self._store
+        finally:
+            self._reading.give(call)
 
     @contextmanager
     def _write(self) -> Iterator[Store]:
         """The connection for writing, for this thread alone; others may go on searching."""
         self._check_process()
-        with self._writing:
-            if self._closed:
-                raise IndexClosedError(f"{self._store.path} was closed")
+        call = sys._getframe(2)
+        self._writing.take(call)
+        try:
+            self._check_open()
             if self._writer is None:
                 raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
+            self._writer.recover()
             yield self._writer
+        finally:
+            self._writing.give(call)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise IndexClosedError(f"{self._store.path} was closed")
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

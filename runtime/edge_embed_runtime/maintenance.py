@@ -140,15 +140,16 @@ def compact_index(path: str | os.PathLike[str]) -> Compaction:
     """`Index.compact` of a file, without its embedder. Raises IndexLockedError when another has it open for writing."""
     path = locate(path, must_exist=True)
     check_header(path)  # before a lock file is put beside what is no index
-    lock = WriterLock(path)
+    lock = store = None
     try:
+        lock = WriterLock(path)
         store = Store(path, read_only=False)
-        try:
-            return compact(store)
-        finally:
-            store.close()
+        return compact(store)
     finally:
-        lock.release()
+        if store is not None:
+            store.close()
+        if lock is not None:
+            lock.release()
 
 
 @contextmanager

@@ -138,11 +138,13 @@ def _locked(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The path of an index that nobody else writes to."""
     index = locate(path, must_exist=True)
     check_header(index)  # before a lock file is put beside what is no index
-    lock = WriterLock(index)
+    lock = None
     try:
+        lock = WriterLock(index)
         yield index
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
 
 
 def _target(facts: Facts, embedder: Encoder) -> Facts:

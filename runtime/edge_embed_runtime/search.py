@@ -98,6 +98,7 @@ class Searcher:
         if self._postings is not None:
             self._postings.forget(removed.passages, removed.deletions)
         if isinstance(self._codes, BinaryCodes) and self._deletions == removed.deletions - 1:
+            self._deletions = -1  # where an interrupt leaves half of it, all codes are read again
             self._codes.remove(removed.passages)
             self._deletions = removed.deletions
 
@@ -158,11 +159,12 @@ class Searcher:
                 return self._codes
             self._codes = BinaryCodes(self._store.dim, capacity=count)
         codes: BinaryCodes = self._codes
+        self._generation = self._deletions = -1  # as in `forget`
         last = int(codes.ids[-1]) if len(codes) else 0
         for ids, words in self._store.blocks.load(after=last):
             codes.append(ids, words)
-        self._generation, self._deletions = generation, deletions
         self.graph.follow(self._store, codes)
+        self._generation, self._deletions = generation, deletions
         return codes
 
     def _by_vector(self, vector: Vectors, count: int, condition: Condition | None, recall: float) -> Ranking:

@@ -133,8 +133,10 @@ class Staging:
     def transaction(self) -> Iterator[None]:
         """All or nothing; durable once the block has ended."""
         with _errors(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                if self._db.in_transaction:  # an interrupt ended another
+                    self._db.execute("ROLLBACK")
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:

@@ -3,8 +3,8 @@
 import json
 import os
 import re
+import secrets
 import sqlite3
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -100,6 +100,13 @@ class Entry:
     attached: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
 
+def _make_file(temporary: Path, path: Path) -> None:
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise IndexReadOnlyError(f"{path} cannot be created: {error.strerror}") from error
+
+
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
     db = sqlite3.connect(":memory:")
@@ -140,29 +147,25 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
+        # whether a call was ended in the middle of something, see `recover`
+        self.interrupted = False
         check_header(path)
-        with translated(path):
-            self._db = connect_reader(path) if read_only else connect_writer(path)
-            try:
-                self._facts = self._check_schema()
-                self._setup()
-            except BaseException:
-                self._db.close()
-                raise
+        try:
+            with translated(path):
+                self._open()
+        except BaseException:
+            self.close()
+            raise
 
     @staticmethod
     def create(path: Path, facts: Facts) -> None:
         """Make an empty index with its `meta`; the file appears whole or not at all."""
         if sqlite3.sqlite_version_info < MIN_SQLITE:
             raise IndexFileError(f"this Python's SQLite is {sqlite3.sqlite_version}; edge_embed needs 3.38 or later")
-        try:
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        except OSError as error:
-            raise IndexReadOnlyError(f"{path} cannot be created: {error.strerror}") from error
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             with translated(path):
-                os.close(descriptor)
+                _make_file(temporary, path)
                 db = sqlite3.connect(temporary, isolation_level=None)
                 try:
                     # No write-ahead log yet: what is copied from it when it is closed can fail without a word.
@@ -220,8 +223,10 @@ class Store:
         return self._db
 
     def close(self) -> None:
-        with translated(self.path):
-            self._db.close()
+        """May be called again."""
+        if hasattr(self, "_db"):
+            with translated(self.path):
+                self._db.close()
 
     def _check_schema(self) -> Facts | None:
         """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
@@ -276,27 +281,58 @@ class Store:
     def snapshot(self) -> Iterator[None]:
         """Everything read inside comes from one committed state."""
         with translated(self.path):
-            self._db.execute("BEGIN")
+            self.recover()
+            db = self._db
             try:
+                self._begin("BEGIN")
                 yield
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+            except BaseException as error:
+                self._end(db, error)
+                raise
+            self._end(db)
 
     @contextmanager
     def transaction(self, *, deletes: bool) -> Iterator[None]:
         """All or nothing; durable once the block has ended."""
         with translated(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
+            self.recover()
+            db = self._db
             try:
+                self._begin("BEGIN IMMEDIATE")
                 names = COUNTERS if deletes else COUNTERS[:1]
-                self._db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
+                db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
                 yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                db.execute("COMMIT")
+            except BaseException as error:
+                self._end(db, error)
                 raise
+            self._end(db)
+
+    def _begin(self, statement: str) -> None:
+        self.interrupted = True  # until `_end` says otherwise
+        self._db.execute(statement)
+
+    def _end(self, db: sqlite3.Connection, error: BaseException | None = None) -> None:
+        """Take back what was not committed. After an interrupt the next call recovers all the same."""
+        if db is not self._db:
+            return
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        self.interrupted = isinstance(error, MemoryError) or not isinstance(error, Exception | None)
+
+    def recover(self) -> None:
+        """Begin with a new connection where an interrupt left the old one in the middle of something: a transaction, or
+        a query that something still holds. The caller is in no block of this object."""
+        if self.interrupted:
+            with translated(self.path):
+                self._db.close()
+                self._open()
+            self.interrupted = False
+
+    def _open(self) -> None:
+        self._db = connect_reader(self.path) if self.read_only else connect_writer(self.path)
+        self._facts = self._check_schema()
+        self._setup()
 
     def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Removed:
         """Delete documents by key, then store new ones, in one transaction. Gives what was deleted."""
@@ -416,7 +452,8 @@ class Store:
         """Those of the keys that are in the index."""
         query = "SELECT key FROM doc WHERE key IN (SELECT value FROM json_each(?))"
         with translated(self.path):
-            return {key for (key,) in self._db.execute(query, (json.dumps(list(keys)),))}
+            found = self._db.execute(query, (json.dumps(list(keys)),)).fetchall()
+        return {key for (key,) in found}
 
     def all_passages(self) -> Iterator[StoredPassages]:
         """Every passage, many at a time, in ascending order of ids, so that memory stays bounded."""

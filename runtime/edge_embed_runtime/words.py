@@ -59,11 +59,12 @@ class _Seen(dict[bytes, tuple[int, ...]]):
         self._tokenizer = tokenizer
 
     def __missing__(self, word: bytes) -> tuple[int, ...]:
+        if word == BETWEEN.encode():  # an interrupt, or another thread, has just emptied it
+            return (END,)
         ids = self._tokenizer.word(word.decode())
         if len(word) <= MAX_WORD_BYTES:
             if len(self) >= MAX_WORDS:
                 self.clear()
-                self[BETWEEN.encode()] = (END,)
             self[word] = ids
         return ids
 
