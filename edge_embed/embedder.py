@@ -50,3 +50,8 @@ class Embedder(embedder.Embedder):
             background=background,
             adapter=adapter,
         )
+
+    def _bundle_name(self) -> str:
+        """An embedded bundle keeps its name, by which another install finds its own."""
+        names = {_embedded(folder): name for name, folder in BUNDLES.items()}
+        return names.get(self.path, super()._bundle_name())

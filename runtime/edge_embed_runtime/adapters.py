@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_embed_runtime.checks import listed, shown
 from edge_embed_runtime.errors import InputError
 
 # The model's input: int64 [1], a number of an adapter, counted from 1.
@@ -44,7 +45,7 @@ def parse_adapters(content: object) -> list[Adapter]:
     if not all(adapter.prompt is None or isinstance(adapter.prompt, str) for adapter in found):
         raise TypeError("the prompt of an adapter must be a text")
     if len({*names, BASE}) <= len(names) or len(set(roles)) < len(roles):
-        raise ValueError(f"adapters {names} must differ, none is named {BASE!r}, and a role has one at most")
+        raise ValueError(f"adapters {listed(names)} must differ, none is named {BASE!r}, and a role has one at most")
     return found
 
 
@@ -98,5 +99,5 @@ class Adapters:
 
     def _check(self, name: Any) -> None:
         if not isinstance(name, str) or (name != BASE and name not in self._numbers):
-            known = f"its adapters are {', '.join(self._numbers)}" if self._numbers else "it has no adapters"
-            raise InputError(f"{self._what} has no adapter {name!r:.60}: {known}; {BASE!r} means none of them")
+            known = f"its adapters are {listed(self._numbers)}" if self._numbers else "it has no adapters"
+            raise InputError(f"{self._what} has no adapter {shown(name)}: {known}; {BASE!r} means none of them")

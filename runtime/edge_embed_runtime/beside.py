@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,13 +17,14 @@ class Beside(Generic[T]):
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
-    def begin(self) -> threading.Thread:
-        """The thread; the second time it is there."""
+    def begin(self) -> None:
+        """Start the thread. Where none can be, as at the end of the program, `result` makes the call."""
         if self._thread is None:
             # a daemon, so that a program that gives up does not wait for it
-            self._thread = threading.Thread(target=self._run, name="edge_embed beside", daemon=True)
-            self._thread.start()
-        return self._thread
+            thread = threading.Thread(target=self._run, name="edge_embed beside", daemon=True)
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         try:
@@ -32,7 +34,11 @@ class Beside(Generic[T]):
 
     def result(self) -> T:
         """What the call gave, when it has ended. Raises what it raised."""
-        self.begin().join()
+        self.begin()
+        if self._thread is None:
+            self._run()
+        else:
+            self._thread.join()
         if self._error is not None:
             raise self._error
         return self._result

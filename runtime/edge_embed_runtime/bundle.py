@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_runtime.adapters import Adapter, parse_adapters
-from edge_embed_runtime.checks import check_path
+from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 
 SCHEMA = 1
@@ -176,9 +176,9 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     expected = sorted([MANIFEST, *manifest.files])
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing:
-        raise BundleDamagedError(f"bundle {folder}: {', '.join(missing)} missing. Copy or export it again")
+        raise BundleDamagedError(f"bundle {folder}: {listed(missing)} missing. Copy or export it again")
     if extra:
-        raise BundleDamagedError(f"bundle {folder}: {', '.join(extra)} not part of it. Remove what is not part of it")
+        raise BundleDamagedError(f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it")
     model = folder / manifest.model_file
     stamp = _stamp(model)
     tokenizer = _read_regular(folder / TOKENIZER, manifest.files[TOKENIZER].size)
@@ -233,14 +233,14 @@ def _parse_manifest(path: Path) -> Manifest:
         content = json.loads(raw)
         schema = content["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleFormatError(f"{path} is not a manifest: {error!r}") from error
+        raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
     if schema != SCHEMA:
-        raise BundleFormatError(f"{path} has schema version {schema!r}; this release reads {SCHEMA}")
+        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads {SCHEMA}")
     try:
         manifest = _manifest(content)
         unchanged = raw == manifest.to_json()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise BundleFormatError(f"{path} is not a valid manifest: {error!r}") from error
+        raise BundleFormatError(f"{path} is not a valid manifest: {shown(error, 200)}") from error
     if not unchanged:
         raise BundleDamagedError(f"{path} was changed after the export: its hash does not fit. Copy or export it again")
     return manifest
@@ -249,7 +249,7 @@ def _parse_manifest(path: Path) -> Manifest:
 def _manifest(content: Mapping[str, Any]) -> Manifest:
     files = {name: FileRecord(str(entry["sha256"]), int(entry["size"])) for name, entry in content["files"].items()}
     if sorted(files) not in (sorted(payload) for payload in PAYLOADS):
-        raise ValueError(f"files must be {' or '.join(map(str, PAYLOADS))}, got {sorted(files)}")
+        raise ValueError(f"files must be {' or '.join(map(str, PAYLOADS))}, got {listed(sorted(files))}")
     if any(not 0 < record.size <= MAX_FILE_BYTES for record in files.values()):
         raise ValueError("a file size is out of range")
     dim, max_tokens = int(content["dim"]), int(content["max_tokens"])

@@ -2,9 +2,33 @@
 
 import operator
 import os
+import reprlib
+from collections.abc import Collection
 from pathlib import Path
 
 from edge_embed_runtime.errors import InputError
+
+
+# What a message shows of a value, in characters, and of a list of names, so that no message grows with the data.
+SHOWN_CHARACTERS = 60
+SHOWN_NAMES = 20
+
+
+def shown(value: object, most: int = SHOWN_CHARACTERS) -> str:
+    """A value in a message, cut: "aaaa..." -> "'aaaa...'"."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= most else f"{value[: most - 3]}...")
+    try:
+        text = reprlib.repr(value) if isinstance(value, Collection) else repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return type(value).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def listed(names: Collection[object], most: int = SHOWN_NAMES) -> str:
+    """Names in a message, the first of them: 'a', 'b' and 3 more."""
+    first = ", ".join(shown(name) for name, _ in zip(names, range(most), strict=False))
+    return f"{first} and {len(names) - most:,} more" if len(names) > most else first or "none"
 
 
 def check_text(text: object, what: str) -> str:

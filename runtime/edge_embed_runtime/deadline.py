@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +49,10 @@ class Watchdog:
         """
         seconds = self.seconds * times
         work = _Work(time.monotonic() + seconds, end)
-        self._works[id(work)] = work
-        if self._thread is None:
-            self._start()
         try:
+            self._works[id(work)] = work
+            if self._thread is None:
+                self._start()
             yield
         except Exception as error:
             if work.late:
@@ -64,8 +64,10 @@ class Watchdog:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="edge_embed deadline", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._watch, name="edge_embed deadline", daemon=True)
+                with suppress(RuntimeError):  # the interpreter ends: nobody waits for late work any more
+                    thread.start()
+                    self._thread = thread
 
     def _watch(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.checks import check_text, shown
 from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError
 
 MAX_KEY_CHARACTERS = 2048
@@ -65,7 +65,7 @@ def check_documents(documents: Iterable[Document], *, blank: bool = False) -> li
     for i, document in enumerate(documents):
         record = check_document(document, f"document {i}", blank=blank)
         if record.key in records:
-            raise DuplicateKeyError(f"document {i}: the key {record.key!r} comes twice in one call; nothing was stored")
+            raise DuplicateKeyError(f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored")
         records[record.key] = record
     return list(records.values())
 
@@ -74,7 +74,7 @@ def check_key(key: object, what: str = "key") -> str:
     text = _text(key, what)
     if not text or len(text) > MAX_KEY_CHARACTERS or "\x00" in text:
         raise DocumentError(
-            f"{what} {text[:40]!r} cannot be used: expected 1 to {MAX_KEY_CHARACTERS} characters without NUL"
+            f"{what} {shown(text)} cannot be used: expected 1 to {MAX_KEY_CHARACTERS} characters without NUL"
         )
     return text
 
@@ -91,7 +91,7 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
     if not isinstance(document, Document):
         raise DocumentError(f"{place} is {type(document).__name__}, expected Document(key=..., text=...)")
     key = check_key(document.key, f"{place}: key")
-    where = f"document {key!r}"
+    where = f"document {shown(key)}"
     text = _text(document.text, f"{where}: text")
     if not blank and not text.strip():
         raise DocumentError(f"{where} has no text: leave it out, or give it some")
@@ -121,7 +121,7 @@ def _check_names(value: object, where: str, depth: int) -> None:
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str) or "\x00" in name:
-                raise DocumentError(f"{where}: metadata field {name!r} is not a name: expected str without NUL")
+                raise DocumentError(f"{where}: metadata field {shown(name)} is not a name: expected str without NUL")
     if isinstance(value, Mapping | list | tuple):
         for inner in value.values() if isinstance(value, Mapping) else value:
             _check_names(inner, where, depth - 1)

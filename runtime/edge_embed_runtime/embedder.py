@@ -13,8 +13,8 @@ from edge_embed_runtime.adapters import Adapters
 from edge_embed_runtime.beside import Beside
 from edge_embed_runtime.budget import check_limit
 from edge_embed_runtime.bundle import ROLES, Bundle, Manifest, open_bundle
-from edge_embed_runtime.checks import check_count, check_text
-from edge_embed_runtime.errors import BundleFormatError, InputError
+from edge_embed_runtime.checks import check_count, check_text, listed, shown
+from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
 from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.progress import progress_bar
@@ -37,6 +37,17 @@ KIND_NAMES = {"dense": "one vector for a text", "sparse": "weights of tokens", "
 T = TypeVar("T")
 
 
+def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[str, Any]) -> "Embedder":
+    """An Embedder that was pickled. Raises BundleError where its bundle is gone or has become another."""
+    loaded = kind(bundle, **options)
+    if loaded.manifest.fingerprint != fingerprint:
+        raise BundleError(
+            f"the bundle {bundle!r} is another here than the one whose Embedder was pickled "
+            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others"
+        )
+    return loaded
+
+
 class Embedder:
     """Embeds texts with one bundle.
 
@@ -54,6 +65,8 @@ class Embedder:
                   that of the text's role, where it has one
 
     Where `edge-embed doctor --tune` has left a verdict of this machine, it answers for None of `threads` and `exact`.
+
+    Pickled, it is its path and options; where it is unpickled the bundle is loaded again, from the same place.
 
     A text has one vector: the same bits alone, in any batch, at any padding and number of threads on one machine.
     `exact` says which form of the model this CPU needed, `golden_cosine` how near the vectors of the golden texts are
@@ -73,9 +86,17 @@ class Embedder:
         background: bool = False,
         adapter: str | None = None,
     ) -> None:
+        self._options: dict[str, Any] = {
+            "threads": threads,
+            "truncate_dim": truncate_dim,
+            "exact": exact,
+            "max_rss_mb": max_rss_mb,
+            "background": background,
+            "adapter": adapter,
+        }
         limit = check_limit(max_rss_mb)
         if background and threads not in (None, 1):
-            raise InputError(f"threads is {threads!r}; background means one thread")
+            raise InputError(f"threads is {shown(threads)}; background means one thread")
         self.background: bool = background
         threads = 1 if background else threads
         most = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
@@ -116,6 +137,15 @@ class Embedder:
         self.exact: bool = self._model.exact
         self.golden_cosine: float = self._model.golden_cosine
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, and copied, as bundle and options: the model is loaded again where it is unpickled."""
+        options = {**self._options, "threads": None} if self.background else self._options
+        return _load, (type(self), self._bundle_name(), self.manifest.fingerprint, options)
+
+    def _bundle_name(self) -> str:
+        """What finds the bundle again, also in another process with another working directory."""
+        return os.path.abspath(self.path)
+
     @property
     def threads(self) -> int:
         """Cores that are used; may be set."""
@@ -123,7 +153,7 @@ class Embedder:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        self._model.threads = check_count(count, "threads", 1, MAX_THREADS)
+        self._model.threads = self._options["threads"] = check_count(count, "threads", 1, MAX_THREADS)
 
     @property
     def dim(self) -> int:
@@ -366,7 +396,7 @@ class Embedder:
         if self._model.peak:
             batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise InputError(f"role is {role!r}, expected one of {sorted(self.prompts)}")
+            raise InputError(f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process")
         before = (self.prompts[role] if role else "") if prompt is None else check_text(prompt, "the prompt")

@@ -14,13 +14,12 @@ are compared exactly, larger ones as floating point. A NUL in metadata counts as
 names are taken literally, but for those of "$" and a letter, which are kept for operators.
 """
 
-import math
 import re
-import reprlib
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.checks import check_text, shown
 from edge_embed_runtime.errors import FilterError, InputError
 
 Condition = tuple[str, list[Any]]
@@ -39,6 +38,7 @@ MAX_VALUES = 10_000
 MAX_CHARACTERS = 1_000_000
 # SQLite's integers end here; larger ones are stored as floating point
 MAX_INTEGER = 2**63
+LARGEST = sys.float_info.max
 # Whole numbers up to this one have a floating point number each.
 EXACT = 2**53
 
@@ -110,7 +110,7 @@ class _Compiler:
             raise FilterError(f"where is nested more than {MAX_NESTING} dicts deep")
         if not isinstance(where, Mapping) or not 0 < len(where) <= MAX_FIELDS:
             expected = f'expected a dict of 1 to {MAX_FIELDS} fields: {{"lang": "en"}}'
-            raise FilterError(f"{'' if place == 'where' else 'where: '}{place} is {_shown(where)}, {expected}")
+            raise FilterError(f"{'' if place == 'where' else 'where: '}{place} is {shown(where)}, {expected}")
         return f"({' AND '.join([self._entry(name, value, levels) for name, value in where.items()])})"
 
     def _entry(self, name: object, value: object, levels: int) -> str:
@@ -123,13 +123,13 @@ class _Compiler:
             return self._tests(field, value, _key)
         if re.match("[$][A-Za-z]", field):
             known = f"{', '.join(COMBINED)}; around a value: {', '.join(OPERATORS)}"
-            raise FilterError(f"where: {_shown(field)} is no operator that can stand here; around fields: {known}")
+            raise FilterError(f"where: {shown(field)} is no operator that can stand here; around fields: {known}")
         return self._tests(field, value, lambda test: _field("?", test), [field])
 
     def _several(self, operator: str, given: object, levels: int) -> str:
         """{"$or": [{"lang": "en"}, {"year": 2020}]} -> (... OR ...)."""
         if not isinstance(given, list | tuple) or not given:
-            raise FilterError(f"where: {operator} is {_shown(given)}, expected a list of one or more dicts")
+            raise FilterError(f"where: {operator} is {shown(given)}, expected a list of one or more dicts")
         parts = []
         for i, inner in enumerate(given):
             self._count()
@@ -141,12 +141,12 @@ class _Compiler:
         if not isinstance(given, Mapping):
             given = {"$eq": given}
         elif not given:
-            raise FilterError(f'where: the condition on {_shown(field)} is {{}}, expected operators: {{"$gte": 2000}}')
+            raise FilterError(f'where: the condition on {shown(field)} is {{}}, expected operators: {{"$gte": 2000}}')
         parts = []
         for operator, operand in given.items():
             if operator not in OPERATORS or (field == "$key" and operator == "$exists"):
                 known = ", ".join(known for known in OPERATORS if field != "$key" or known != "$exists")
-                raise FilterError(f"where: {_shown(operator)} on {_shown(field)} is no operator; known: {known}")
+                raise FilterError(f"where: {shown(operator)} on {shown(field)} is no operator; known: {known}")
             self._count()
             start = len(self.parameters)
             self.parameters += first or []
@@ -167,17 +167,17 @@ class _Compiler:
         """SQL that tests one value, with its parameters."""
         if operator == "$in":
             if not isinstance(operand, list | tuple):
-                raise FilterError(f"where: $in or $nin of {_shown(field)} is {_shown(operand)}, expected a list")
+                raise FilterError(f"where: $in or $nin of {shown(field)} is {shown(operand)}, expected a list")
             if len(operand) > MAX_VALUES:
                 raise FilterError(
-                    f"where: {_shown(field)} is compared with {len(operand)} values, at most {MAX_VALUES}"
+                    f"where: {shown(field)} is compared with {len(operand)} values, at most {MAX_VALUES}"
                 )
             return self._one_of(operand, field)
         if operator == "$eq":
             return self._one_of([operand], field)
         wanted = "a str" if operator == "$prefix" or field == "$key" else "a str or a finite number"
         if not isinstance(operand, str if wanted == "a str" else str | int | float) or isinstance(operand, bool):
-            raise FilterError(f"where: {operator} of {_shown(field)} is {_shown(operand)}, expected {wanted}")
+            raise FilterError(f"where: {operator} of {shown(field)} is {shown(operand)}, expected {wanted}")
         type_, mark, parameter = _value(operand, field)
         if operator != "$prefix":
             self._bind(parameter)
@@ -191,7 +191,7 @@ class _Compiler:
         parameters: dict[str, list[Any]] = {}
         for value in values:
             if field == "$key" and not isinstance(value, str):
-                raise FilterError(f"where: $key is compared with {_shown(value)}, expected a str")
+                raise FilterError(f"where: $key is compared with {shown(value)}, expected a str")
             type_, mark, parameter = _value(value, field)
             marks.setdefault(type_, []).append(mark)
             parameters.setdefault(type_, []).append(parameter)
@@ -261,14 +261,14 @@ def _value(value: object, field: str) -> tuple[str, str, Any]:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value], "?", None
     if isinstance(value, str):
-        return "text", "?", _text(value, f"value of {_shown(field)}")
-    if isinstance(value, int | float) and abs(value) < 1e308 and math.isfinite(value):
+        return "text", "?", _text(value, f"value of {shown(field)}")
+    if isinstance(value, int | float) and abs(value) <= LARGEST:
         if isinstance(value, int) and -MAX_INTEGER <= value < MAX_INTEGER:
             return "number", "?", int(value)
         # by way of text: SQLite then rounds it as it does the same digits in metadata
         return "number", "CAST(? AS REAL)", str(int(value)) if isinstance(value, int) else repr(float(value))
     hint = ', or operators around it: {"$in": [...]}' if isinstance(value, list | tuple | set | frozenset) else ""
-    message = f"the value of {_shown(field)} is {_shown(value)}, expected str, finite number, bool or None{hint}"
+    message = f"the value of {shown(field)} is {shown(value)}, expected str, finite number, bool or None{hint}"
     raise FilterError(f"where: {message}")
 
 
@@ -282,16 +282,8 @@ def _sign(fits: bool) -> str:
 
 def _flag(value: object, field: str) -> bool:
     if not isinstance(value, bool):
-        raise FilterError(f"where: $exists of {_shown(field)} is {_shown(value)}, expected True or False")
+        raise FilterError(f"where: $exists of {shown(field)} is {shown(value)}, expected True or False")
     return value
-
-
-def _shown(value: object) -> str:
-    """A value in a message, cut short."""
-    try:
-        return reprlib.repr(value)[:80]
-    except (ValueError, RecursionError):  # a number of thousands of digits
-        return type(value).__name__
 
 
 def _text(value: object, what: str) -> str:

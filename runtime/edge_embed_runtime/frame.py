@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_embed_runtime.checks import shown
 from edge_embed_runtime.codes import Vectors
 
 ROUNDS = 3
@@ -51,7 +52,7 @@ class Frame:
             turned, encoded = content["turned"], content["centre"]
             centre = None if encoded is None else np.frombuffer(b64decode(encoded, validate=True), "<f4")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"not a frame: {error!r}") from error
+            raise ValueError(f"not a frame: {shown(error, 200)}") from error
         whole = centre is None or (centre.shape == (dim,) and np.isfinite(centre).all())
         if not isinstance(turned, bool) or not whole:
             raise ValueError(f"not a frame of {dim} dimensions")

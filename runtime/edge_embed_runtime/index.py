@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_embed_runtime.budget import Room, check_limit
-from edge_embed_runtime.checks import check_count, check_path, check_text
+from edge_embed_runtime.checks import check_count, check_path, check_text, listed, shown
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.database import check_header, locate, wal_bytes
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
@@ -242,6 +242,12 @@ class Index:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            f"an Index cannot be pickled or copied: give the other process the path, and open {self.path} there "
+            "(read_only=True where one writes already)"
+        )
+
     @contextmanager
     def _read(self) -> Iterator[Store]:
         """The connection for reading, for this thread alone."""
@@ -338,7 +344,7 @@ class Index:
         if mode is None:
             mode = "vector" if query is None else "hybrid"
         if mode not in get_args(Mode):
-            raise InputError(f"mode is {mode!r}, expected one of {get_args(Mode)}")
+            raise InputError(f"mode is {shown(mode)}, expected one of {get_args(Mode)}")
         if query is None and (vector is None or mode != "vector"):
             raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
         if query is not None and not check_text(query, "the query").strip():
@@ -579,8 +585,7 @@ def _check_new(store: Store, records: Iterable[Record]) -> None:
     existing = store.existing(record.key for record in records)
     if existing:
         raise DuplicateKeyError(
-            f"already in the index: {', '.join(map(repr, sorted(existing)[:5]))}"
-            f"{' and more' if len(existing) > 5 else ''}; nothing was stored. Use upsert to replace documents"
+            f"already in the index: {listed(sorted(existing), 5)}; nothing was stored. Use upsert to replace documents"
         )
 
 
@@ -607,7 +612,7 @@ def _check_facts(
     if words is not None and _check_words(words) != facts.words:
         raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}")
     if fields is not None and sorted(check_fields(fields)) != sorted(json.loads(facts.fields)):
-        raise InputError(f"{path} was made with fields={facts.fields}; that can't be changed")
+        raise InputError(f"{path} was made with fields={shown(facts.fields)}; that can't be changed")
 
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from edge_embed_runtime.modelcheck import check_model
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.vectors import normalize
 from edge_embed_runtime.verdict import recall
+from edge_embed_runtime.workers import work
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
@@ -184,15 +185,8 @@ class Network:
             for batch in runs:
                 yield batch, run([ids[i] for i in batch])
             return
-        from concurrent.futures import ThreadPoolExecutor  # a query needs none of it
-
-        with ThreadPoolExecutor(
-            min(self.threads, len(runs)), "edge_embed", initializer=give_way if self._background else None
-        ) as pool:
-            try:
-                yield from zip(runs, pool.map(lambda batch: run([ids[i] for i in batch]), runs), strict=True)
-            finally:
-                pool.shutdown(cancel_futures=True)
+        found = work(lambda batch: run([ids[i] for i in batch]), runs, self.threads, give_way if self._background else None)
+        yield from zip(runs, found, strict=True)
 
     def run(self, rows: list[TokenIds], adapter: int = 0) -> "Vectors":
         """Vectors [n, dim] of all the bundle's dimensions; where it is of kind "multi", [n, longest row, dim]."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from edge_embed_runtime import graph as graphs
 from edge_embed_runtime.blocks import BLOCK
+from edge_embed_runtime.checks import listed
 from edge_embed_runtime.database import check_header, locate, translated
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.encoder import Encoder
@@ -238,9 +239,8 @@ def _texts(store: Store) -> Iterator[_Text]:
 
 
 def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
-    named = ", ".join(f"{key!r:.80}" for key in keys[:5]) + (" and more" if len(keys) > 5 else "")
     return IndexDamagedError(
-        f"{store.path}: damaged documents: {len(keys)} ({named}). Repair it first: `edge-embed repair --drop` deletes "
+        f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5)}). Repair it first: `edge-embed repair --drop` deletes "
         "those that cannot be restored"
     )
 

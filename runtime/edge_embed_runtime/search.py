@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.budget import Room
+from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
 from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
@@ -137,8 +138,9 @@ class Searcher:
             return
         for field in named_fields(where):
             if not self._store.any_document(has_field(field)):
-                known = ", ".join(self._store.fields()) or "none"
-                raise FilterError(f"where: no document has the field {field!r}; fields: {known}")
+                known = self._store.fields()
+                near = sorted(known, key=lambda name: -alike(field, name))
+                raise FilterError(f"where: no document has the field {shown(field)}; fields: {listed(near)}")
 
     def _loaded(self) -> BinaryCodes | StreamedCodes:
         """The codes of what is committed now. Runs inside a snapshot."""
@@ -361,6 +363,14 @@ class Searcher:
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
+
+
+def alike(one: str, other: str) -> float:
+    """How near two names of fields are to each other, from 0 to 1."""
+    from difflib import SequenceMatcher  # for a message
+
+    first, second = (name[:SHOWN_CHARACTERS].casefold() for name in (one, other))
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 def expected_above(least: float, scored: NDArray[np.float32], estimates: Vectors) -> float:

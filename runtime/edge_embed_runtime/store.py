@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.blocks import BLOCK, Blocks
 from edge_embed_runtime.bundle import sync_folder
+from edge_embed_runtime.checks import SHOWN_CHARACTERS, shown
 from edge_embed_runtime.codes import Ids, Int8Codes, Vectors, Words, binarize, dequantize
 from edge_embed_runtime.database import (
     APPLICATION_ID,
@@ -395,7 +396,7 @@ class Store:
         if row is None:
             return []
         if row[1] != key:  # a damaged look-up table led to another document, which must not pay for it
-            raise IndexDamagedError(f"{self.path} is damaged (the key {key!r} leads to another document)")
+            raise IndexDamagedError(f"{self.path} is damaged (the key {shown(key)} leads to another document)")
         doc, whole = row[0], checked(row)
         query = f"{PASSAGES} WHERE doc = ?"
         passages = self._db.execute(query, (doc,)).fetchall()
@@ -420,7 +421,7 @@ class Store:
             return None
         document = checked(row)
         if document is None or document.key != key:
-            raise IndexDamagedError(f"{self.path}: the document {key!r} is damaged (its checksum does not fit)")
+            raise IndexDamagedError(f"{self.path}: the document {shown(key)} is damaged (its checksum does not fit)")
         return document
 
     def holds(self, record: Record, code: Int8Codes | None = None, scale: Any = None) -> bool:
@@ -529,9 +530,9 @@ class Store:
         query = f"SELECT 1 FROM doc WHERE {where[0]} LIMIT 1"
         return self._db.execute(query, where[1]).fetchone() is not None
 
-    def fields(self, limit: int = 20) -> list[str]:
-        """Names of metadata fields, for a message."""
-        query = f"SELECT DISTINCT field.key FROM doc, json_each({METADATA}) AS field LIMIT ?"
+    def fields(self, limit: int = 1000) -> list[str]:
+        """Names of metadata fields, the first that are met, and of each what a message shows."""
+        query = f"SELECT DISTINCT substr(field.key, 1, {SHOWN_CHARACTERS + 1}) FROM doc, json_each({METADATA}) AS field LIMIT ?"
         return [str(name) for (name,) in self._db.execute(query, (limit,))]
 
 
