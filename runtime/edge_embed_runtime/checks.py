@@ -25,10 +25,13 @@ def shown(value: object, most: int = SHOWN_CHARACTERS) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def listed(names: Collection[object], most: int = SHOWN_NAMES) -> str:
-    """Names in a message, the first of them: 'a', 'b' and 3 more."""
-    first = ", ".join(shown(name) for name, _ in zip(names, range(most), strict=False))
-    return f"{first} and {len(names) - most:,} more" if len(names) > most else first or "none"
+def listed(names: Collection[object], most: int = SHOWN_NAMES, *, quoted: bool = False) -> str:
+    """Names in a message, the first of them: "a, b and 3 more"; in quotes where asked for, or where they need it."""
+    first = [(name, shown(name)) for name, _ in zip(names, range(most), strict=False)]
+    if not quoted:
+        first = [(name, text[1:-1] if isinstance(name, str) and "\\" not in text else text) for name, text in first]
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(text for _, text in first)}{rest}" or "none"
 
 
 def check_text(text: object, what: str) -> str:
