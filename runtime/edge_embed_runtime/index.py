@@ -37,6 +37,7 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.search import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
 from edge_embed_runtime.store import Entry, Removed, Store
+from edge_embed_runtime.textquery import NORMAL
 from edge_embed_runtime.turns import Turns
 from edge_embed_runtime.vectors import check_vectors
 
@@ -48,6 +49,10 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
 EMBED_SLICE = 1024
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
+
+
+# Of an index whose table of words an earlier release made.
+OLD_WORDS = "the words were stored as an earlier release did: rebuild finds texts in other Unicode forms (NFD) too"
 
 
 class Index:
@@ -169,6 +174,7 @@ class Index:
             str(check_count(dim, "dim", 1, MAX_DIM)),
             space="yes",
             words=_check_words(words),
+            normal=NORMAL,
             fields=json.dumps(check_fields(fields)),
         )
         path = locate(path, must_exist=False)
@@ -637,6 +643,7 @@ def _stats(store: Store) -> dict[str, Any]:
         "fields": json.loads(store.facts.fields),
         **{name: model[1] for name, model in store.facts.attached.items()},
         **({"late_chunking": True} if store.facts.late else {}),
+        **({} if store.facts.normal else {"advice": OLD_WORDS}),
         "generation": store.counters()[0],
         "bytes": store.path.stat().st_size + wal_bytes(store.path),
     }

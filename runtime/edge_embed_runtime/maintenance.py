@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -176,7 +176,7 @@ def _scan(store: Store, show_progress: bool) -> _Findings:
         db, words = store.connection, _Words(Path(folder), ddl(facts or Facts("", "", ""))[-1])
         try:
             with _noted(found.unreadable, "rows cannot be read"):
-                _scan_rows(db, None if facts is None else store.dim, found, words, show_progress)
+                _scan_rows(store, None if facts is None else store.dim, found, words, show_progress)
             with _noted(found.unreadable, "rows beside passages cannot be read"):
                 if not found.unreadable and facts is not None:
                     for table in store.attached.values():
@@ -204,8 +204,8 @@ def _integrity(db: sqlite3.Connection) -> list[Row]:
     return [row for row in db.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
 
 
-def _scan_rows(db: sqlite3.Connection, dim: int | None, found: _Findings, words: "_Words", show_progress: bool) -> None:
-    seen: set[Any] = set()
+def _scan_rows(store: Store, dim: int | None, found: _Findings, words: "_Words", show_progress: bool) -> None:
+    db, seen = store.connection, set[Any]()
     (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
     with progress_bar(expected, show_progress, "verifying") as advance:
         for doc, row, passages in _grouped(db):
@@ -220,7 +220,8 @@ def _scan_rows(db: sqlite3.Connection, dim: int | None, found: _Findings, words:
                 what = _passage_damage(document, passages, dim)
                 if what is not None:
                     found.broken[doc] = Damage(document.key, what)
-                words.expect(document, passages)
+                if dim is not None:  # the facts are whole, and say how
+                    words.expect(store.passage_words(document, passages))
             words.known.update(passage[0] for passage in passages)
             advance(len(passages))
     for (doc,) in db.execute("SELECT id FROM doc NOT INDEXED ORDER BY id"):
@@ -322,8 +323,9 @@ class _Words:
     def close(self) -> None:
         self._db.close()
 
-    def expect(self, document: StoredDocument, passages: list[Row]) -> None:
-        self._db.executemany("INSERT INTO expected (rowid, text) VALUES (?, ?)", _whole_texts(document, passages))
+    def expect(self, words: list[tuple[int, str]]) -> None:
+        """The words of a document's passages, as `Store.passage_words` gives them, should be there."""
+        self._db.executemany("INSERT INTO expected (rowid, text) VALUES (?, ?)", words)
 
     def compare(self, source: sqlite3.Connection) -> list[str]:
         """What is wrong with the table of words of an index whose passages were all given to `expect`."""
@@ -368,11 +370,6 @@ class _Words:
         return self._db.execute(query).fetchone() is not None
 
 
-def _whole_texts(document: StoredDocument, passages: list[Row]) -> list[tuple[int, str]]:
-    """(id, text) of the passages whose rows are whole: those whose words Store takes back when it deletes them."""
-    return [(row[0], document.text[row[2] : row[3]]) for row in passages if is_whole(row)]
-
-
 def repair(
     store: Store, write: Write | None, *, drop: bool, backup: str | os.PathLike[str] | None, show_progress: bool
 ) -> Repair:
@@ -401,7 +398,7 @@ def repair(
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
         # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
-        rebuild_words(store, list(dropped), found.strays)
+        rebuild_words(store, list(dropped), found.strays, store.facts.normal)
         rebuilt.append("words")
     if write is not None:
         for records in _batches(store, list(found.broken)):
@@ -456,8 +453,8 @@ def _reindex(store: Store) -> None:
             raise IndexDamagedError(f"{store.path} is damaged (two documents have the same key); {RESTORE}") from error
 
 
-def rebuild_words(store: Store, lost: list[int], strays: list[int]) -> None:
-    """The table of words anew from whole rows, without the documents and passages that are to go."""
+def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -> None:
+    """The table of words anew from whole rows, in a form of FORMS, without the documents and passages that are to go."""
     db = store.connection
     with store.transaction(deletes=True):
         marks = ",".join("?" * len(lost))
@@ -467,10 +464,12 @@ def rebuild_words(store: Store, lost: list[int], strays: list[int]) -> None:
         db.executemany("DELETE FROM doc WHERE id = ?", [(id_,) for id_ in lost])
         store.blocks.remove(np.array(gone, np.int64))
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
+        if form != store.facts.normal:
+            store.set_facts(replace(store.facts, normal=form))
         for _, row, passages in _grouped(db):
             document = None if row is None else checked(row)
             if document is not None:
-                texts = _whole_texts(document, passages)
+                texts = store.passage_words(document, passages)
                 db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", texts)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.schema import Facts
+from edge_embed_runtime.textquery import NORMAL
 
 if TYPE_CHECKING:
     from edge_embed_runtime.encoder import Encoder
@@ -73,11 +74,9 @@ class Models:
             for name, model in self.attached.items()
         }
         if self.dense is None:
-            return Facts(first.fingerprint, first.name, "0", words=words, fields=fields, **said)
-        frame = self.dense.frame.to_json()
-        return Facts(
-            first.fingerprint, first.name, str(self.dense.dim), words=words, fields=fields, frame=frame, **said
-        )
+            return Facts(first.fingerprint, first.name, "0", words=words, fields=fields, normal=NORMAL, **said)
+        said |= {"frame": self.dense.frame.to_json(), "normal": NORMAL}
+        return Facts(first.fingerprint, first.name, str(self.dense.dim), words=words, fields=fields, **said)
 
     def check(self, path: Path, facts: Facts) -> None:
         """Refuse models whose vectors the index does not hold."""

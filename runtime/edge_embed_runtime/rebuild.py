@@ -19,6 +19,7 @@ from edge_embed_runtime.maintenance import all_blocks, rebuild_words
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.search import RECALL, Query, Searcher
 from edge_embed_runtime.store import Store
+from edge_embed_runtime.textquery import NORMAL
 
 GraphChoice = Literal["auto", "always", "never"]
 
@@ -65,7 +66,7 @@ def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt
     with store.snapshot():
         frame, frames = _learn(store)
     _recode(store, frame, show_progress)
-    rebuild_words(store, [], [])
+    rebuild_words(store, [], [], NORMAL)
     with store.snapshot():
         passages = store.blocks.count()
     verdict, state = _rebuild_graph(store, graph, passages, show_progress)
@@ -99,21 +100,13 @@ def _named(frame: Frame) -> str:
 
 def _recode(store: Store, frame: Frame, show_progress: bool) -> None:
     """All binary codes anew, in one transaction with the frame in which they are made."""
-    facts = replace(store.facts, frame=frame.to_json())
-    try:
-        with store.transaction(deletes=True):
-            db = store.connection
-            rows = [(value, name) for name, value in facts.rows().items()]
-            db.executemany("UPDATE meta SET value = ? WHERE key = ?", rows)
-            store.counters()  # reads the new frame
-            blocks = all_blocks(db)
-            with progress_bar(len(blocks), show_progress, "making binary codes") as advance:
-                for block in blocks:
-                    store.blocks.replace(block)
-                    advance(1)
-    except BaseException:
-        store.counters()  # reads the old one again
-        raise
+    with store.transaction(deletes=True):
+        store.set_facts(replace(store.facts, frame=frame.to_json()))
+        blocks = all_blocks(store.connection)
+        with progress_bar(len(blocks), show_progress, "making binary codes") as advance:
+            for block in blocks:
+                store.blocks.replace(block)
+                advance(1)
 
 
 def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progress: bool) -> tuple[Verdict | None, str]:

@@ -9,7 +9,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -30,6 +30,7 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import Facts
 from edge_embed_runtime.staging import Identity, Staging, create_staging, remove_staging, staging_path
 from edge_embed_runtime.store import DOCUMENTS, Store, checked, checked_passages, passage_row
+from edge_embed_runtime.textquery import NORMAL
 
 # Documents, and about how many characters, of a commit to the file beside the index: what an interruption can cost.
 BATCH = 256
@@ -98,33 +99,39 @@ def reembed_index(
     """
     if not is_encoder(embedder):
         raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
-    with ExitStack() as stack:
-        index = stack.enter_context(_locked(path))
+    with _locked(path) as index:
         store = Store(index, read_only=False)
-        stack.callback(store.close)
-        if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
-            raise InputError(
-                f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
-            )
-        if store.facts.late:
-            check_late(embedder)
-        target = _target(store.facts, embedder)
-        if (store.facts.fingerprint, store.facts.dim) == (target.fingerprint, target.dim):
-            notify(f"{index} holds vectors of {target.bundle!r} already: nothing to do")
-            _tidy(index, target, notify)
-            return Reembedded(*store.counts(), 0, 0, False)
-        with _open_staging(index, store.facts, target, notify) as staging:
-            work = _survey(store, staging)
-            kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
-            notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
-            _check_space(store, target, work, _expected(store, embedder, work))
-            _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
-            _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
-            passages = _switch(store, staging, target)
-        graphs.remove(index)
-        remove_staging(index)
-        with suppress(sqlite3.Error):  # gives the log's space back, where no reader uses it
-            store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            return _reembed(store, embedder, show_progress, notify)
+        finally:
+            store.close()
+
+
+def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notify) -> Reembedded:
+    index = store.path
+    if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
+        raise InputError(
+            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
+        )
+    if store.facts.late:
+        check_late(embedder)
+    target = _target(store.facts, embedder)
+    if (store.facts.fingerprint, store.facts.dim) == (target.fingerprint, target.dim):
+        notify(f"{index} holds vectors of {target.bundle!r} already: nothing to do")
+        _tidy(index, target, notify)
+        return Reembedded(*store.counts(), 0, 0, False)
+    with _open_staging(index, store.facts, target, notify) as staging:
+        work = _survey(store, staging)
+        kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
+        notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
+        _check_space(store, target, work, _expected(store, embedder, work))
+        _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
+        _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
+        passages = _switch(store, staging, target)
+    graphs.remove(index)
+    remove_staging(index)
+    with suppress(sqlite3.Error):  # gives the log's space back, where no reader uses it
+        store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return Reembedded(work.documents, passages, work.left, work.documents - work.left, True)
 
 
@@ -157,6 +164,7 @@ def _target(facts: Facts, embedder: Encoder) -> Facts:
         dim=str(embedder.dim),
         space="",
         frame=embedder.frame.to_json(),
+        normal=NORMAL,
     )
 
 
@@ -279,9 +287,8 @@ def _switch(store: Store, staging: Staging, target: Facts) -> int:
         db.execute("DELETE FROM vec")
         db.execute("DELETE FROM bits")
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
-        db.executemany("UPDATE meta SET value = ? WHERE key = ?", [(new, name) for name, new in target.rows().items()])
         store.set_note(graphs.VERDICT, None)
-        store.counters()  # reads the new facts: dim and frame
+        store.set_facts(target)
         last = before
         for passages in _moves(store, staging):
             last = _move(store, passages, last)
@@ -309,7 +316,7 @@ def _move(store: Store, passages: list[tuple[int, int, int, bytes, str]], last: 
     rows, words = [], []
     for id_, (doc, start, stop, code, text) in zip(ids, passages, strict=True):
         rows.append(passage_row(id_, doc, (start, stop), code))
-        words.append((id_, text))
+        words.append((id_, store.normal(text)))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", rows)
     store.connection.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
     found = checked_passages(rows, store.dim)

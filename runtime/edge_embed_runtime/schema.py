@@ -20,6 +20,7 @@ from typing import Any
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.filters import field_value
 from edge_embed_runtime.frame import Frame
+from edge_embed_runtime.textquery import FORMS
 
 SCHEMA = 2
 COUNTERS = ("generation", "deletions")
@@ -34,13 +35,13 @@ MAX_FIELDS = 32
 # Tables beside `vec`, by the facts that name their models. Facts that came later than others are stored only where they
 # say something, so that older files are still whole.
 ATTACHED = ("sparse", "multi")
-LATER = (*ATTACHED, "late")
+LATER = (*ATTACHED, "late", "normal")
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What never changes in an index, but by `rebuild` (frame) and `reembed`; as they are stored, all of them text.
+    """What never changes in an index, but by `rebuild` (frame, normal) and `reembed`; as they are stored, all of them text.
 
     fingerprint: of the bundle that the vectors come from, or of the space where they were given
     bundle:      the name of that bundle or space
@@ -51,6 +52,7 @@ class Facts:
     frame:       how binary codes are made, see Frame
     sparse:      what makes sparse vectors beside the others: JSON [fingerprint, name, numbers]; "" for none
     multi:       what makes vectors of tokens, likewise
+    normal:      the Unicode form of the words in `fts` (textquery.py); "" in files of earlier releases: as the texts are
     late:        "yes" where passages are cut out of their document's pass through the model (latechunking.py)
     """
 
@@ -64,6 +66,7 @@ class Facts:
     sparse: str = ""
     multi: str = ""
     late: str = ""
+    normal: str = ""
 
     @property
     def crc(self) -> str:
@@ -91,7 +94,7 @@ class Facts:
         if not all(isinstance(value, str) for value in values):
             return None
         facts = Facts(*map(str, values))
-        known = facts.words in WORDS and re.fullmatch("[0-9]{1,9}", facts.dim)
+        known = facts.words in WORDS and facts.normal in FORMS and re.fullmatch("[0-9]{1,9}", facts.dim)
         return facts if known and rows.get("crc") == facts.crc else None
 
 

@@ -223,7 +223,8 @@ class Searcher:
     def _by_text(self, query: str, count: int, condition: Condition | None) -> Ranking:
         """Documents by the best BM25 of their passages: the first `count`, and others."""
         count += SPARE
-        words, kind = split_query(query), self._store.facts.words
+        self._store.counters()  # the facts of what is committed now
+        words, kind = split_query(query, self._store.facts.normal), self._store.facts.words
         asked = phrases(words, kind)
         if words and not asked:
             return documents(partial(self._store.holding, words, condition), count)

@@ -41,6 +41,7 @@ from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
+from edge_embed_runtime.textquery import folded, normal
 
 if TYPE_CHECKING:
     from edge_embed_runtime.attached import Attached
@@ -297,7 +298,7 @@ class Store:
         """All or nothing; durable once the block has ended."""
         with translated(self.path):
             self.recover()
-            db = self._db
+            db, facts = self._db, self._facts
             try:
                 self._begin("BEGIN IMMEDIATE")
                 names = COUNTERS if deletes else COUNTERS[:1]
@@ -306,6 +307,7 @@ class Store:
                 db.execute("COMMIT")
             except BaseException as error:
                 self._end(db, error)
+                self.interrupted |= self._facts is not facts  # those of what was taken back
                 raise
             self._end(db)
 
@@ -360,7 +362,7 @@ class Store:
             for (start, stop), code, scale in zip(spans, codes, scales, strict=True):
                 last += 1
                 passages.append(passage_row(last, doc, (start, stop), scale + code))
-                words.append((last, record.text[start:stop]))
+                words.append((last, self.normal(record.text[start:stop])))
         self._db.executemany("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", documents)
         self._db.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
         self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
@@ -369,6 +371,19 @@ class Store:
         all_codes = np.concatenate([entry.codes for entry in entries])
         all_scales = np.concatenate([entry.scales for entry in entries])
         self.blocks.add(np.arange(first, last + 1), self.binary(all_codes, all_scales))
+
+    def normal(self, text: str) -> str:
+        """A text as it goes into the table of words."""
+        return normal(text, self.facts.normal)
+
+    def passage_words(self, document: StoredDocument, passages: Sequence[Any]) -> list[tuple[int, str]]:
+        """(id, text as in the table of words) of those rows of `vec` that are whole: whose words are known."""
+        return [(row[0], self.normal(document.text[row[2] : row[3]])) for row in passages if is_whole(row)]
+
+    def set_facts(self, facts: Facts) -> None:
+        """Write other facts, and go by them. The caller holds the transaction."""
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.rows().items()))
+        self.counters()
 
     def last_ids(self) -> tuple[int, int]:
         """The largest ids so far: of a document, and of a passage, those that are deleted included."""
@@ -401,7 +416,7 @@ class Store:
         query = f"{PASSAGES} WHERE doc = ?"
         passages = self._db.execute(query, (doc,)).fetchall()
         # the words of a damaged passage are not known; their entries lead nowhere from now on
-        known = [] if whole is None else [(row[0], whole.text[row[2] : row[3]]) for row in passages if is_whole(row)]
+        known = [] if whole is None else self.passage_words(whole, passages)
         self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
@@ -496,23 +511,21 @@ class Store:
     def holding(
         self, words: Sequence[str], where: Condition | None, count: int
     ) -> tuple[list[tuple[int, int, float]], bool]:
-        """`match` for words that are too short for a table of trigrams: every text is read, letter case is that of the
-        words but in ASCII. The score adds n / (n + 1) for each word that a passage holds n times."""
+        """`match` for words that are too short for a table of trigrams: every text is read. The score adds n / (n + 1)
+        for each word that a passage holds n times."""
         condition, parameters = where or EVERY
-        query = f"""
-            WITH found AS MATERIALIZED (
-                SELECT vec.id, vec.doc, word.value AS word, lower(substr(doc.text, start + 1, stop - start)) AS part
-                FROM json_each(?) AS word JOIN doc JOIN vec ON vec.doc = doc.id
-                WHERE instr(lower(doc.text), word.value) AND {condition}
-            ), counted AS (
-                SELECT id, doc, (length(part) - length(replace(part, word, ''))) / length(word) AS n FROM found
-            )
-            SELECT id, doc, sum(n / (n + 1.0)) AS score FROM counted
-            GROUP BY id HAVING score > 0 ORDER BY score DESC, id LIMIT ?
-        """
-        lowered = json.dumps([word.lower() if word.isascii() else word for word in words])
-        rows = self._db.execute(query, (lowered, *parameters, count)).fetchall()
-        return [row for row in rows if isinstance(row[0], int) and isinstance(row[1], int)], len(rows) == count
+        wanted = [folded(word) for word in words]
+        found: list[tuple[int, int, float]] = []
+        for doc, text in self._db.execute(f"SELECT id, text FROM doc WHERE {condition}", parameters):
+            if not isinstance(text, str) or not any(map(folded(text).__contains__, wanted)):
+                continue
+            for id_, start, stop in self._db.execute("SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)).fetchall():
+                part = folded(text[start:stop])
+                score = sum(n / (n + 1) for n in map(part.count, wanted))
+                if score:
+                    found.append((id_, doc, score))
+        found.sort(key=lambda row: (-row[2], row[0]))
+        return found[:count], len(found) > count
 
     def allowed(self, where: Condition) -> Ids:
         """Ids of the passages whose documents fit a condition."""
