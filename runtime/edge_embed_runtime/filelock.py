@@ -1,15 +1,26 @@
-"""One writer per index: a lock file that the system releases when its process ends, however it ends."""
+"""One writer per index: a lock file that the system releases when its process ends, however it ends.
 
+It keeps some space, too: where the disk is full, what a delete needs to be written.
+"""
+
+import errno
 import math
 import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from edge_embed_runtime.database import check_no_link
 from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError, InputError
 
 # Seconds between tries to get a lock that another holds.
 POLL = 0.02
+# Bytes of the file that say which process holds it.
+OWNER = 20
+# Bytes kept for deletes on a full disk, where this is at most a part of so many of what is free.
+RESERVE = 2**19
+RESERVE_PART = 100
 
 if os.name == "nt":
     import msvcrt
@@ -38,9 +49,13 @@ class WriterLock:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
             raise InputError(f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more")
         path = index.with_name(index.name + ".lock")
+        check_no_link(path)
+        flags = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                check_no_link(path)
             raise IndexReadOnlyError(
                 f"{index} cannot be opened for writing: {path} cannot be created ({error.strerror}). "
                 "To search only, open it with read_only=True"
@@ -51,8 +66,26 @@ class WriterLock:
             os.close(self._descriptor)
             raise
         with suppress(OSError):  # on a full disk the lock holds all the same
-            os.ftruncate(self._descriptor, 0)
-            os.write(self._descriptor, f"{os.getpid()}\n".encode())
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, f"{os.getpid()}\n".ljust(OWNER).encode())
+        self._reserve(path.parent)
+
+    def _reserve(self, folder: Path) -> None:
+        """Take the reserve where there is much room, and the lock does not have it yet."""
+        if not hasattr(os, "posix_fallocate") or os.fstat(self._descriptor).st_size >= RESERVE:
+            return
+        try:
+            if shutil.disk_usage(folder).free >= RESERVE_PART * RESERVE:
+                os.posix_fallocate(self._descriptor, 0, RESERVE)
+        except OSError:
+            self.give_reserve()
+
+    def give_reserve(self) -> bool:
+        """Give the reserve back to the file system; gives whether there was one."""
+        there = os.fstat(self._descriptor).st_size > OWNER
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, OWNER)
+        return there
 
     def _wait(self, index: Path, timeout: float) -> None:
         until = time.monotonic() + timeout
@@ -64,7 +97,8 @@ class WriterLock:
                 if left > 0:
                     time.sleep(min(POLL, left))
                     continue
-                owner = os.pread(self._descriptor, 20, 0).decode("ascii", "replace").strip() if os.name != "nt" else ""
+                raw = os.pread(self._descriptor, OWNER, 0) if os.name != "nt" else b""
+                owner = raw.decode("ascii", "replace").strip("\0 \n")
                 raise IndexLockedError(
                     f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a "
                     "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True"

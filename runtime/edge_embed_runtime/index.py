@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from edge_embed_runtime.budget import Room, check_limit
 from edge_embed_runtime.checks import check_count, check_path, check_text
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
-from edge_embed_runtime.database import check_header, locate, wal_bytes
+from edge_embed_runtime.database import bytes_on_disk, check_header, locate
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.encoder import Encoder
@@ -26,8 +26,10 @@ from edge_embed_runtime.errors import (
     DuplicateKeyError,
     IndexClosedError,
     IndexFileError,
+    IndexLockedError,
     IndexReadOnlyError,
     InputError,
+    StorageError,
 )
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
@@ -36,10 +38,11 @@ from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.search import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
-from edge_embed_runtime.store import Entry, Removed, Store
+from edge_embed_runtime.store import Entry, Removed, Store, remove_leftovers
 from edge_embed_runtime.vectors import check_vectors
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.backup import Backup
     from edge_embed_runtime.maintenance import Compaction, Repair, Report
     from edge_embed_runtime.rebuild import GraphChoice, Rebuilt
 
@@ -91,6 +94,7 @@ class Index:
         fields: Sequence[str] | None = None,
         late_chunking: bool | None = None,
         max_rss_mb: float | None = None,
+        secure_delete: bool = False,
     ) -> Self:
         """Open an index, made when missing, with the embedder that its vectors come from.
 
@@ -112,6 +116,9 @@ class Index:
                     not fit, they stay in the file, and searches read them: some 8 ms for each 100,000 passages. Give
                     the same to the Embedder. What is added is held in memory until it is stored, and not counted.
                     Raises MemoryBudgetError, now or in a search, where that is not enough either
+        secure_delete: overwrite what this object deletes or replaces, in the file, in the table of words and in the log,
+                    in the call itself, which takes longer the more words there are. Without it deleted text stays in the
+                    file until it is written over, or until `compact`
 
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
@@ -130,7 +137,7 @@ class Index:
 
             check_late(embedder)
             facts = replace(facts, late="yes")
-        opened = cls._open(path, models, facts, read_only, timeout, words, fields, room)
+        opened = cls._open(path, models, facts, read_only, timeout, words, fields, room, secure_delete=secure_delete)
         stored = bool(opened._store.facts.late)
         if late_chunking is not None and late_chunking != stored:
             opened.close()
@@ -181,6 +188,8 @@ class Index:
         words: str | None,
         fields: Sequence[str] | None,
         room: Room | None,
+        *,
+        secure_delete: bool = False,
     ) -> Self:
         if facts is None and not path.exists():
             raise IndexFileError(
@@ -194,9 +203,10 @@ class Index:
             if not read_only:
                 lock = WriterLock(path, timeout)
                 stack.callback(lock.release)
+                remove_leftovers(path)
                 if facts is not None and not path.exists():
                     Store.create(path, facts)
-                writer = Store(path, read_only=False)
+                writer = _open_writer(path, lock, secure_delete=secure_delete)
                 stack.callback(writer.close)
             reader = Store(path, read_only=True)
             stack.callback(reader.close)
@@ -241,7 +251,11 @@ class Index:
         with self._reading:
             if self._closed:
                 raise IndexClosedError(f"{self._store.path} was closed")
+            self._store.refresh()
             yield self._store
+            if self._store.changed:
+                raise IndexLockedError(f"{self._store.path} was written while it was read; try again")
+        self._settle()
 
     @contextmanager
     def _write(self) -> Iterator[Store]:
@@ -252,7 +266,17 @@ class Index:
                 raise IndexClosedError(f"{self._store.path} was closed")
             if self._writer is None:
                 raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
+            self._writer.check_place()
             yield self._writer
+
+    def _settle(self) -> None:
+        """After a search, which may have been what kept commits from being copied into the main file."""
+        if self._writer is not None and self._writer.pending and self._writing.acquire(blocking=False):
+            try:
+                if not self._closed:
+                    self._writer.settle()
+            finally:
+                self._writing.release()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -411,7 +435,13 @@ class Index:
         with self._write() as store:
             existing = store.existing(wanted)
             if existing:
-                self._forget(store.write([], existing))
+                try:
+                    removed = store.write([], existing)
+                except StorageError:  # on a full disk a delete is what makes room
+                    if self._writer_lock is None or not self._writer_lock.give_reserve():
+                        raise
+                    removed = store.write([], existing)
+                self._forget(removed)
         return len(existing)
 
     def verify(self, *, show_progress: bool = False) -> "Report":
@@ -447,6 +477,29 @@ class Index:
             finally:
                 with self._reading:
                     self._search.reset()
+
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compact: bool = False,
+        overwrite: bool = False,
+        show_progress: bool = False,
+    ) -> "Backup":
+        """Copy the index as it is now to another file, which is there whole and durable when this returns; neither
+        searches nor another process that writes are held up.
+
+        compact:   leave out the space of deleted documents
+        overwrite: replace a file that is there
+
+        Without an embedder: `edge_embed_runtime.backup.backup_index(path, out)`. Raises InputError where the file is
+        there, StorageError when the disk is too full or fails; nothing is changed then.
+        """
+        from edge_embed_runtime.backup import backup_index
+
+        with self._read() as store:
+            source = store.path
+        return backup_index(source, path, compact=compact, overwrite=overwrite, show_progress=show_progress)
 
     def compact(self) -> "Compaction":
         """Give the space of deleted documents back to the file system. Searches wait for it.
@@ -518,6 +571,16 @@ class Index:
         """Spare searches from reading all codes again after a commit of this object that deleted some."""
         with self._reading:
             self._search.forget(removed)
+
+
+def _open_writer(path: Path, lock: WriterLock, *, secure_delete: bool) -> Store:
+    """On a full disk, with what the lock keeps in reserve."""
+    try:
+        return Store(path, read_only=False, secure_delete=secure_delete)
+    except StorageError:
+        if not lock.give_reserve():
+            raise
+        return Store(path, read_only=False, secure_delete=secure_delete)
 
 
 def embed_passages(
@@ -611,5 +674,5 @@ def _stats(store: Store) -> dict[str, Any]:
         **{name: model[1] for name, model in store.facts.attached.items()},
         **({"late_chunking": True} if store.facts.late else {}),
         "generation": store.counters()[0],
-        "bytes": store.path.stat().st_size + wal_bytes(store.path),
+        "bytes": bytes_on_disk(store.path),
     }

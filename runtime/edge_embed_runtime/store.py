@@ -4,11 +4,14 @@ import json
 import os
 import re
 import sqlite3
+import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +24,13 @@ from edge_embed_runtime.codes import Ids, Int8Codes, Vectors, Words, binarize, d
 from edge_embed_runtime.database import (
     APPLICATION_ID,
     RESTORE,
+    Glance,
     beside,
     check_header,
+    connect_immutable,
     connect_reader,
     connect_writer,
+    is_immutable,
     translated,
     wal_bytes,
 )
@@ -38,6 +44,7 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
+from edge_embed_runtime.mainfile import NEW, ROW, Place, Position, checkpoint, is_marked, mark, problem_with_log, unmark
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
 
@@ -50,6 +57,17 @@ MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 LOAD_BLOCK = 8192
 # Ids beyond this are damage, not growth.
 MAX_ID = 2**62
+# Seconds that a commit, and closing, wait for searches of others before commits stay in the log for a while.
+SETTLE_SECONDS = 0.05
+CLOSE_SECONDS = 0.5
+# Bytes of the log that are kept for the next commits.
+LOG_LIMIT = 2**22
+# What is left of making an index is deleted at this age, where a folder has no more entries than can be looked at fast.
+LEFTOVER_SECONDS = 3600.0
+MAX_ENTRIES = 4096
+_WITHOUT_LOG = (
+    "put the file back that belongs to it, or remove that log; `edge-embed repair` takes a file without its log as it is"
+)
 
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # Whole rows, in the order in which their checksums are made.
@@ -100,6 +118,21 @@ class Entry:
     attached: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Delete what `Store.create` leaves of an index where its process is killed. The caller is the only writer."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}(-journal|-wal|-shm)?")
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in islice(entries, MAX_ENTRIES):
+            if pattern.fullmatch(entry.name) and _is_leftover(entry.stat(follow_symlinks=False)):
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _is_leftover(status: os.stat_result) -> bool:
+    mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return stat.S_ISREG(status.st_mode) and mine and time.time() - status.st_mtime > LEFTOVER_SECONDS
+
+
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
     db = sqlite3.connect(":memory:")
@@ -137,18 +170,96 @@ def _vec_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
 class Store:
     """One open index file. Not safe for use by two threads at once: Index holds the lock."""
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool,
+        secure_delete: bool = False,
+        alone: bool = False,
+        problems: list[str] | None = None,
+    ) -> None:
+        """
+        secure_delete: what is deleted is overwritten at once, in the file, in the table of words and in the log
+        alone:         to read the main file past a log, while nobody writes
+        problems:      takes what is wrong between the file and its log, which is raised as IndexDamagedError otherwise
+        """
         self.path = path
         self.read_only = read_only
+        self.secure_delete = secure_delete
+        self.pending = False  # whether the main file lacks commits that the log has
         check_header(path)
+        self._place = Place(path)
+        problem = None if alone else problem_with_log(path)
+        if problem is not None:
+            if problems is None:
+                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}")
+            problems.append(problem)
         with translated(path):
-            self._db = connect_reader(path) if read_only else connect_writer(path)
+            self._connect(alone=alone or problem is not None)
             try:
                 self._facts = self._check_schema()
                 self._setup()
+                if not read_only:
+                    self._begin_writing()
             except BaseException:
                 self._db.close()
                 raise
+
+    def _connect(self, *, alone: bool = False) -> None:
+        self._glance: Glance | None = None
+        if not self.read_only:
+            self._db = connect_writer(self.path)
+        elif alone:
+            self._db = connect_immutable(self.path)
+        else:
+            seen = Glance(self.path)
+            self._db = connect_reader(self.path)
+            self._glance = seen if is_immutable(self._db) else None
+
+    def _begin_writing(self) -> None:
+        """Bring what a writer before this one left in the log into the main file."""
+        self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it
+        self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
+        if self.secure_delete:
+            self._db.execute("PRAGMA secure_delete = ON")
+        if wal_bytes(self.path) > 0 or is_marked(self.path):
+            self.pending = not checkpoint(self._db, 0.0, empty=self.secure_delete)
+            if self.pending:
+                mark(self.path)
+
+    def refresh(self) -> None:
+        """Before reading: see what others wrote, where SQLite's log was not there to tell."""
+        if self._glance is not None and self.changed:
+            with translated(self.path):
+                self._db.close()
+                self._connect()
+                self._facts = self._check_schema()
+                self._setup()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file was written while it was read as one that nobody writes."""
+        return self._glance is not None and Glance(self.path) != self._glance
+
+    def check_place(self) -> None:
+        """Raises IndexFileError where the file was moved, replaced or deleted since it was opened."""
+        self._place.check()
+
+    def settle(self, seconds: float = 0.0) -> None:
+        """Copy into the main file the commits that it lacks, as far as readers let go of the old ones.
+
+        seconds: to wait for these at the most. A failing disk is no error here: the commits are safe in the log.
+        """
+        if not self.pending or self._db.in_transaction:
+            return
+        with suppress(sqlite3.Error, OSError):
+            here = self._place.same
+            if here:
+                mark(self.path)
+            self.pending = not checkpoint(self._db, seconds, empty=self.secure_delete)
+            if here and not self.pending:
+                unmark(self.path)
 
     @staticmethod
     def create(path: Path, facts: Facts) -> None:
@@ -161,7 +272,7 @@ class Store:
             raise IndexReadOnlyError(f"{path} cannot be created: {error.strerror}") from error
         temporary = Path(name)
         try:
-            with translated(path):
+            with translated(path, writing=True):
                 os.close(descriptor)
                 db = sqlite3.connect(temporary, isolation_level=None)
                 try:
@@ -172,7 +283,8 @@ class Store:
                         db.execute(statement)
                     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
-                    rows = {**dict.fromkeys(COUNTERS, "0"), **facts.rows()}
+                    position = NEW.following(all_copied=True).to_text()
+                    rows = {**dict.fromkeys(COUNTERS, "0"), **facts.rows(), ROW: position}
                     db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
                     db.execute("COMMIT")
                 finally:
@@ -220,8 +332,19 @@ class Store:
         return self._db
 
     def close(self) -> None:
+        """Raises IndexFileError where the last commits are in the log alone, and the file is no longer beside it."""
+        self.settle(CLOSE_SECONDS)
         with translated(self.path):
             self._db.close()
+        self._place.leave()
+        if self.read_only or self._place.same:
+            return
+        if self.pending:
+            self._place.check(f"its last commits are in {beside(self.path)[0]}, not in the file")
+        if self._place.gone:  # SQLite leaves a log behind whose file was moved away
+            for file in beside(self.path):
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
 
     def _check_schema(self) -> Facts | None:
         """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
@@ -285,18 +408,29 @@ class Store:
 
     @contextmanager
     def transaction(self, *, deletes: bool) -> Iterator[None]:
-        """All or nothing; durable once the block has ended."""
-        with translated(self.path):
+        """All or nothing; durable, and in the main file, once the block has ended."""
+        with translated(self.path, writing=True):
+            self._place.check()
+            waited = self.pending  # in vain, for a reader that is still there
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 names = COUNTERS if deletes else COUNTERS[:1]
                 self._db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
+                position = Position.from_text(self.note(ROW)) or NEW
+                self.set_note(ROW, position.following(all_copied=not waited).to_text())
                 yield
+                if deletes and self.secure_delete:  # words of what is gone stay in FTS5's table until it is merged
+                    self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+                self._place.check()
+                self.pending = True
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+                    self.pending = waited
                 raise
+        self.settle(0.0 if waited else SETTLE_SECONDS)
+        self._place.check("what this call stored is in the file that was there before")
 
     def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Removed:
         """Delete documents by key, then store new ones, in one transaction. Gives what was deleted."""
