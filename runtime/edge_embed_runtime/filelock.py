@@ -105,6 +105,12 @@ class WriterLock:
                 ) from None
             return
 
+    def abandon(self) -> None:
+        """In a forked child: let go of the file, not of the lock, which is the parent's."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def release(self) -> None:
         """Let the next writer in, also where a forked child still has the file open."""
         if self._descriptor >= 0:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -69,8 +70,8 @@ class Index:
         room: Room | None = None,
         models: Models | None = None,
     ) -> None:
+        self._writer = writer  # before the reader, so that it is freed before it: see Store.abandon
         self._store = reader
-        self._writer = writer
         self._models = models or Models(embedder)
         self._embedder = self._models.dense
         self._writer_lock = lock
@@ -79,6 +80,9 @@ class Index:
         self._process = os.getpid()
         self._search = Searcher(reader, room)
         self._closed = False
+        for store in (reader, writer):
+            if store is not None:
+                store.place.give_up = weakref.WeakMethod(self._abandon)
 
     @classmethod
     def open(
@@ -116,9 +120,9 @@ class Index:
                     not fit, they stay in the file, and searches read them: some 8 ms for each 100,000 passages. Give
                     the same to the Embedder. What is added is held in memory until it is stored, and not counted.
                     Raises MemoryBudgetError, now or in a search, where that is not enough either
-        secure_delete: overwrite what this object deletes or replaces, in the file, in the table of words and in the log,
-                    in the call itself, which takes longer the more words there are. Without it deleted text stays in the
-                    file until it is written over, or until `compact`
+        secure_delete: overwrite what this object deletes or replaces, in the file, in the table of words and in the
+                    log, in the call itself, which takes longer the more words there are. Without it deleted text stays
+                    in the file until it is written over, or until `compact`
 
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
@@ -268,6 +272,18 @@ class Index:
                 raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
             self._writer.check_place()
             yield self._writer
+
+    def _abandon(self) -> bool:
+        """In a forked child that opens the file itself: close what it inherited. Gives whether that could be done."""
+        stores = [store for store in (self._writer, self._store) if store is not None]
+        idle = self._writing.acquire(blocking=False) and self._reading.acquire(blocking=False)
+        if not idle or any(store.connection.in_transaction for store in stores):
+            return False  # a thread that is not there any more was in the middle of something
+        for store in stores:
+            store.abandon()
+        if self._writer_lock is not None:
+            self._writer_lock.abandon()
+        return True
 
     def _settle(self) -> None:
         """After a search, which may have been what kept commits from being copied into the main file."""

@@ -15,7 +15,7 @@ import sqlite3
 import time
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +147,8 @@ def _look(path: Path) -> str | None:
     """What seems to be wrong at one moment; where a writer works, it may not be at the next."""
     log = beside(path)[0].name
     if not _has_frames(path):
-        return f"{path} lacks its last commits: they were in its log {log}, which is not there" * is_marked(path) or None
+        lacks = f"{path} lacks its last commits: they were in its log {log}, which is not there"
+        return lacks if is_marked(path) else None
     with suppress(sqlite3.Error, IndexFileError):  # what cannot be read is damaged, which opening says
         before = _state(path, through_log=True)
         main = _state(path, through_log=False)
@@ -183,19 +184,23 @@ class Place:
     """Which file it is that is open at a path, until `leave`."""
 
     def __init__(self, path: Path) -> None:
-        """Raises IndexFileError where the process was forked from one that has the file open.
+        """Raises IndexFileError where the process was forked from one that was using the file at that moment.
 
-        SQLite of the child believes that it holds the parent's locks on it, which end at a fork: what others write
-        would be read half.
+        SQLite of a child believes that it holds its parent's locks on the file, which end at a fork: what others write
+        would be read half. So what the child inherited is closed first, by whoever set `give_up`.
         """
         self._path = path
         self._file = self._look()
         self._process = os.getpid()
-        if any(place._file == self._file and place._process != self._process for place in _places):
-            raise IndexFileError(
-                f"{path} was open in the process that this one was forked from: SQLite's locks do not survive a fork. "
-                "Start the process with spawn, or close the index before the fork and open it in the child"
-            )
+        self.give_up: Callable[[], Callable[[], bool] | None] = lambda: None
+        for place in list(_places):
+            if place._file == self._file and place._process != self._process and place in _places:
+                give_up = place.give_up()
+                if give_up is None or not give_up():
+                    raise IndexFileError(
+                        f"{path} was in use in the process that this one was forked from, which SQLite's locks do not "
+                        "survive. Fork while nothing is done with the index, or start the process with spawn"
+                    )
         _places.add(self)
 
     def leave(self) -> None:
@@ -254,4 +259,3 @@ def without_waiting(db: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         db.execute(f"PRAGMA busy_timeout = {int(before)}")
-

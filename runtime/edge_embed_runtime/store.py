@@ -66,7 +66,8 @@ LOG_LIMIT = 2**22
 LEFTOVER_SECONDS = 3600.0
 MAX_ENTRIES = 4096
 _WITHOUT_LOG = (
-    "put the file back that belongs to it, or remove that log; `edge-embed repair` takes a file without its log as it is"
+    "put back what belongs together. A log of another file can be removed; `edge-embed repair` takes a file without its "
+    "log as it is"
 )
 
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
@@ -123,14 +124,20 @@ def remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}(-journal|-wal|-shm)?")
     with suppress(OSError), os.scandir(path.parent) as entries:
         for entry in islice(entries, MAX_ENTRIES):
-            if pattern.fullmatch(entry.name) and _is_leftover(entry.stat(follow_symlinks=False)):
-                with suppress(OSError):
-                    os.unlink(entry.path)
+            with suppress(OSError):
+                if pattern.fullmatch(entry.name) and _is_leftover(Path(entry.path)):
+                    Path(entry.path).unlink()
 
 
-def _is_leftover(status: os.stat_result) -> bool:
+def _is_leftover(path: Path) -> bool:
+    """Whether it is a database or its journal, of this user, and old. Raises OSError."""
+    status = path.lstat()
     mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
-    return stat.S_ISREG(status.st_mode) and mine and time.time() - status.st_mtime > LEFTOVER_SECONDS
+    if not (stat.S_ISREG(status.st_mode) and mine and time.time() - status.st_mtime > LEFTOVER_SECONDS):
+        return False
+    with path.open("rb") as file:
+        head = file.read(16)
+    return "-" in path.name[-8:] or head in (b"", b"SQLite format 3\0")
 
 
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
@@ -189,7 +196,7 @@ class Store:
         self.secure_delete = secure_delete
         self.pending = False  # whether the main file lacks commits that the log has
         check_header(path)
-        self._place = Place(path)
+        self.place = Place(path)
         problem = None if alone else problem_with_log(path)
         if problem is not None:
             if problems is None:
@@ -244,7 +251,7 @@ class Store:
 
     def check_place(self) -> None:
         """Raises IndexFileError where the file was moved, replaced or deleted since it was opened."""
-        self._place.check()
+        self.place.check()
 
     def settle(self, seconds: float = 0.0) -> None:
         """Copy into the main file the commits that it lacks, as far as readers let go of the old ones.
@@ -254,7 +261,7 @@ class Store:
         if not self.pending or self._db.in_transaction:
             return
         with suppress(sqlite3.Error, OSError):
-            here = self._place.same
+            here = self.place.same
             if here:
                 mark(self.path)
             self.pending = not checkpoint(self._db, seconds, empty=self.secure_delete)
@@ -331,17 +338,23 @@ class Store:
         """For maintenance.py, which looks after the tables themselves."""
         return self._db
 
+    def abandon(self) -> None:
+        """Close what a forked child inherited, without touching the file. Of an Index, the writer before the reader:
+        SQLite ends with a checkpoint where it sees no other connection that may write."""
+        self._db.close()
+        self.place.leave()
+
     def close(self) -> None:
         """Raises IndexFileError where the last commits are in the log alone, and the file is no longer beside it."""
         self.settle(CLOSE_SECONDS)
         with translated(self.path):
             self._db.close()
-        self._place.leave()
-        if self.read_only or self._place.same:
+        self.place.leave()
+        if self.read_only or self.place.same:
             return
         if self.pending:
-            self._place.check(f"its last commits are in {beside(self.path)[0]}, not in the file")
-        if self._place.gone:  # SQLite leaves a log behind whose file was moved away
+            self.place.check(f"its last commits are in {beside(self.path)[0]}, not in the file")
+        if self.place.gone:  # SQLite leaves a log behind whose file was moved away
             for file in beside(self.path):
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
@@ -410,7 +423,7 @@ class Store:
     def transaction(self, *, deletes: bool) -> Iterator[None]:
         """All or nothing; durable, and in the main file, once the block has ended."""
         with translated(self.path, writing=True):
-            self._place.check()
+            self.place.check()
             waited = self.pending  # in vain, for a reader that is still there
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -421,7 +434,7 @@ class Store:
                 yield
                 if deletes and self.secure_delete:  # words of what is gone stay in FTS5's table until it is merged
                     self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
-                self._place.check()
+                self.place.check()
                 self.pending = True
                 self._db.execute("COMMIT")
             except BaseException:
@@ -430,7 +443,7 @@ class Store:
                     self.pending = waited
                 raise
         self.settle(0.0 if waited else SETTLE_SECONDS)
-        self._place.check("what this call stored is in the file that was there before")
+        self.place.check("what this call stored is in the file that was there before")
 
     def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Removed:
         """Delete documents by key, then store new ones, in one transaction. Gives what was deleted."""
