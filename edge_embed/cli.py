@@ -18,7 +18,7 @@ from edge_embed.commands.reembed import reembed
 from edge_embed.commands.search import search
 from edge_embed.commands.tokens import tokens
 from edge_embed.commands.transfer import dump, load
-from edge_embed.commands.upkeep import compact, delete, repair, verify
+from edge_embed.commands.upkeep import backup, compact, delete, repair, verify
 from edge_embed.commands.wheelhouse import wheelhouse
 from edge_embed.options import (
     background_option,
@@ -29,6 +29,7 @@ from edge_embed.options import (
     json_option,
     kind_options,
     max_rss_option,
+    secure_option,
     shorten,
     show,
     space_options,
@@ -125,6 +126,7 @@ def demo(bundle: str | None, threads: int | None, as_json: bool, **space: Any) -
 @threads_option
 @max_rss_option
 @background_option
+@secure_option
 @json_option
 def add(
     index: str,
@@ -137,6 +139,7 @@ def add(
     threads: int | None,
     max_rss_mb: float | None,
     background: bool,
+    secure_delete: bool,
     as_json: bool,
     sparse: str | None,
     multi: str | None,
@@ -157,6 +160,7 @@ def add(
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     options: dict[str, Any] = {"timeout": timeout, "words": words, "fields": fields or None, "max_rss_mb": max_rss_mb}
     options |= {"late_chunking": True} if late_chunking else {}
+    options |= {"secure_delete": True} if secure_delete else {}
     options |= beside(sparse, multi, threads=threads, max_rss_mb=max_rss_mb, background=background)
     with Index.open(index, embedder, **options) as target:
         for documents in _batches(files):
@@ -489,7 +493,7 @@ def info(path: str, as_json: bool) -> None:
 
 
 COMMANDS = (
-    *(load, search, delete, verify, repair, compact, rebuild, reembed, dump),
+    *(load, search, delete, verify, repair, compact, backup, rebuild, reembed, dump),
     *(tokens, distill, prune, doctor, wheelhouse, bench),
 )
 for command in COMMANDS:

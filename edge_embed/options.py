@@ -34,6 +34,11 @@ max_rss_option = click.option(
     type=click.FloatRange(1),
     help="Megabytes that the process is to stay under; refused with the least that works where it cannot.",
 )
+secure_option = click.option(
+    "--secure-delete",
+    is_flag=True,
+    help="Overwrite in INDEX what is deleted or replaced, at once; takes longer the more words there are.",
+)
 background_option = click.option(
     "--background", is_flag=True, help="One thread that gives way to everything else that wants the CPU."
 )

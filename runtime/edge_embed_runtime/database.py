@@ -1,7 +1,9 @@
 """Opening SQLite files safely: what is ours, what it may do, and its errors as ours."""
 
+import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -24,6 +26,8 @@ APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
 MAX_NAME_BYTES = 200
 # Of SQLite's own in each reader; the system caches the file. More, such as SQLite's 2,000, makes no search faster.
 READER_CACHE_KIB = 512
+# What SQLite says where it cannot make the index of the log, which all who have the file open share.
+UNSHARED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 # SQLite would replay a log that was left beside the damaged file into the copy.
 RESTORE = "restore it from a copy, after removing the files beside it that end in -wal and -shm"
 
@@ -31,20 +35,40 @@ RESTORE = "restore it from a copy, after removing the files beside it that end i
 def locate(path: object, *, must_exist: bool) -> Path:
     """The path of an index, before anything is opened. Raises IndexFileError or InputError where none can be."""
     checked = check_path(path, "the index")
-    if checked.is_dir():
-        raise IndexFileError(f"{checked} is a folder; an index is a file")
-    if not checked.parent.is_dir():
-        raise IndexFileError(f"{checked}: the folder {checked.parent} does not exist")
-    if len(os.fsencode(checked.name)) > MAX_NAME_BYTES:
-        raise InputError(f"the name of the index has more than {MAX_NAME_BYTES} bytes: {checked.name[:40]!r}...")
-    if must_exist and not checked.exists():
-        raise IndexFileError(f"{checked} does not exist")
+    try:
+        if checked.is_dir():
+            raise IndexFileError(f"{checked} is a folder; an index is a file")
+        if not checked.parent.is_dir():
+            raise IndexFileError(f"{checked}: the folder {checked.parent} does not exist")
+        if len(os.fsencode(checked.name)) > MAX_NAME_BYTES:
+            raise InputError(f"the name of the index has more than {MAX_NAME_BYTES} bytes: {checked.name[:40]!r}...")
+        if must_exist and not checked.exists():
+            raise IndexFileError(f"{checked} does not exist")
+    except OSError as error:
+        raise IndexFileError(f"{checked} cannot be opened: {error.strerror}") from error
     return checked
 
 
+def check_no_link(path: Path) -> None:
+    """Refuse anything but a regular file or nothing where a file of ours is made or written.
+
+    Raises IndexFileError. SQLite follows links: who put one there would have it write to any file of this user.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be looked at: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        what = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+        raise IndexFileError(f"{path} is {what}; edge_embed keeps a file of its own there: remove it")
+
+
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+def translated(path: Path, *, writing: bool = False) -> Iterator[None]:
+    """SQLite's errors as ours. writing: whether they mean that something was not stored."""
+    lost = "; nothing of this call was stored" if writing else ""
     try:
         yield
     except (UnicodeDecodeError, OverflowError) as error:  # names in the schema, numbers out of range
@@ -53,9 +77,9 @@ def translated(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
         if primary == sqlite3.SQLITE_FULL:
-            raise StorageError(f"{path}: the disk is full; nothing of this call was stored") from error
+            raise StorageError(f"{path}: the disk is full{lost}") from error
         if primary == sqlite3.SQLITE_IOERR:
-            raise StorageError(f"{path}: the disk failed ({error}); nothing of this call was stored") from error
+            raise StorageError(f"{path}: the disk failed ({error}){lost}") from error
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise IndexDamagedError(f"{path} is damaged, or the disk failed to read it ({error}); {RESTORE}") from error
         if primary == sqlite3.SQLITE_READONLY:
@@ -71,16 +95,33 @@ def beside(path: Path) -> tuple[Path, Path]:
 
 
 def wal_bytes(path: Path) -> int:
-    wal, _ = beside(path)
-    return wal.stat().st_size if wal.exists() else 0
+    try:
+        return beside(path)[0].stat().st_size
+    except OSError:
+        return 0
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Of an index with its log. Raises IndexFileError where it is no longer there."""
+    try:
+        return path.stat().st_size + wal_bytes(path)
+    except OSError as error:
+        raise IndexFileError(f"{path} is no longer there: {error.strerror}") from error
 
 
 def check_header(path: Path) -> None:
     """Refuse what is not an index before anything of it is used: empty, foreign, or cut off."""
-    if not path.is_file():
-        raise IndexFormatError(f"{path} is not a file")
-    if path.stat().st_size == 0:
-        raise IndexFormatError(f"{path} is empty, not an edge_embed index; remove it to make a new one")
+    try:
+        if not path.is_file():
+            raise IndexFormatError(f"{path} is not a file")
+        if path.stat().st_size == 0:
+            raise IndexFormatError(f"{path} is empty, not an edge_embed index; remove it to make a new one")
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
+    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise IndexFileError(f"{path} cannot be opened: {os.strerror(errno.EACCES)}")
+    for file in beside(path):
+        check_no_link(file)
     # Through SQLite: on POSIX, closing a file of our own would end all locks that SQLite has on it in this process.
     ours = False
     try:
@@ -147,26 +188,61 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         return db
 
 
+def connect_immutable(path: Path) -> sqlite3.Connection:
+    """A connection to the main file alone, without locks and past its log: right while nobody writes."""
+    return _connect_to_read(path, "mode=ro&immutable=1")
+
+
+def _connect_to_read(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"file:{quote(os.fsencode(path))}?{options}"
+    opened = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+    with _closed_on_error(opened) as db:
+        db.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return db
+
+
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection; on read-only storage, where a write-ahead log cannot be shared, an immutable one."""
+    """A read-only connection that shares the log with a writer. Raises IndexReadOnlyError where it cannot be shared.
 
-    def connect(option: str) -> sqlite3.Connection:
-        uri = f"file:{quote(os.fsencode(path))}?{option}"
-        opened = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
-        with _closed_on_error(opened) as db:
-            db.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
-            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            return db
-
+    Where the log is empty, and this user cannot make what SQLite keeps beside it (a folder or storage that is
+    read-only, a full disk), it is an immutable one, of which `Glance` says whether it is still right.
+    """
     try:
-        return connect("mode=ro")
+        return _connect_to_read(path, "mode=ro")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if error.sqlite_errorcode & 0xFF not in UNSHARED:
             raise
-        # immutable: nobody can write while we read, so that no log is needed
-        if not wal_bytes(path) and hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:
-            return connect("immutable=1")
+        if not wal_bytes(path):
+            return connect_immutable(path)
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
         raise IndexReadOnlyError(
-            f"{path} cannot be opened: a reader shares SQLite's log with the writer, for which the folder "
-            f"{path.parent} must be writable for this user"
+            f"{path} cannot be opened: commits lie in its log, and a reader shares that with the writer, for which the "
+            f"folder {path.parent} must be writable for this user"
         ) from error
+
+
+def is_immutable(db: sqlite3.Connection) -> bool:
+    """Whether `connect_reader` made a connection that sees no log: SQLite's own word for it."""
+    return bool(db.execute("PRAGMA journal_mode").fetchone() != ("wal",))
+
+
+class Glance:
+    """What a main file and its log look like from outside: equal where nobody has written."""
+
+    def __init__(self, path: Path) -> None:
+        self._seen = [self._status(file) for file in (path, beside(path)[0])]
+
+    @staticmethod
+    def _status(file: Path) -> tuple[int, ...] | None:
+        try:
+            status = file.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Glance) and self._seen == other._seen
+
+    __hash__ = None  # type: ignore[assignment]

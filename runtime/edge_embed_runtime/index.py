@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 from edge_embed_runtime.budget import Room, check_limit
 from edge_embed_runtime.checks import check_count, check_path, check_text, listed, shown
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
-from edge_embed_runtime.database import check_header, locate, wal_bytes
+from edge_embed_runtime.database import bytes_on_disk, check_header, locate
 from edge_embed_runtime.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.encoder import Encoder
@@ -26,8 +27,10 @@ from edge_embed_runtime.errors import (
     DuplicateKeyError,
     IndexClosedError,
     IndexFileError,
+    IndexLockedError,
     IndexReadOnlyError,
     InputError,
+    StorageError,
 )
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
@@ -36,12 +39,13 @@ from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.search import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
-from edge_embed_runtime.store import Entry, Removed, Store
+from edge_embed_runtime.store import Entry, Removed, Store, remove_leftovers
 from edge_embed_runtime.textquery import NORMAL
 from edge_embed_runtime.turns import Turns
 from edge_embed_runtime.vectors import check_vectors
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.backup import Backup
     from edge_embed_runtime.maintenance import Compaction, Repair, Report
     from edge_embed_runtime.rebuild import GraphChoice, Rebuilt
 
@@ -72,8 +76,8 @@ class Index:
         room: Room | None = None,
         models: Models | None = None,
     ) -> None:
+        self._writer = writer  # before the reader, so that it is freed before it: see Store.abandon
         self._store = reader
-        self._writer = writer
         self._models = models or Models(embedder)
         self._embedder = self._models.dense
         self._writer_lock = lock
@@ -82,6 +86,9 @@ class Index:
         self._process = os.getpid()
         self._search = Searcher(reader, room)
         self._closed = False
+        for store in (reader, writer):
+            if store is not None:
+                store.place.give_up = weakref.WeakMethod(self._abandon)
 
     @classmethod
     def open(
@@ -97,6 +104,7 @@ class Index:
         fields: Sequence[str] | None = None,
         late_chunking: bool | None = None,
         max_rss_mb: float | None = None,
+        secure_delete: bool = False,
     ) -> Self:
         """Open an index, made when missing, with the embedder that its vectors come from.
 
@@ -118,6 +126,9 @@ class Index:
                     not fit, they stay in the file, and searches read them: some 8 ms for each 100,000 passages. Give
                     the same to the Embedder. What is added is held in memory until it is stored, and not counted.
                     Raises MemoryBudgetError, now or in a search, where that is not enough either
+        secure_delete: overwrite what this object deletes or replaces, in the file, in the table of words and in the
+                    log, in the call itself, which takes longer the more words there are. Without it deleted text stays
+                    in the file until it is written over, or until `compact`
 
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
@@ -136,7 +147,7 @@ class Index:
 
             check_late(embedder)
             facts = replace(facts, late="yes")
-        opened = cls._open(path, models, facts, read_only, timeout, words, fields, room)
+        opened = cls._open(path, models, facts, read_only, timeout, words, fields, room, secure_delete=secure_delete)
         try:
             stored = bool(opened._store.facts.late)
             if late_chunking is not None and late_chunking != stored:
@@ -193,6 +204,8 @@ class Index:
         words: str | None,
         fields: Sequence[str] | None,
         room: Room | None,
+        *,
+        secure_delete: bool = False,
     ) -> Self:
         if facts is None and not path.exists():
             raise IndexFileError(
@@ -206,9 +219,10 @@ class Index:
         try:
             if not read_only:
                 lock = WriterLock(path, timeout)
+                remove_leftovers(path)
                 if facts is not None and not path.exists():
                     Store.create(path, facts)
-                parts.append(Store(path, read_only=False))
+                parts.append(_open_writer(path, lock, secure_delete=secure_delete))
             reader = Store(path, read_only=True)
             parts.append(reader)
             _check_facts(path, reader.facts, models.dense, words, fields)
@@ -265,9 +279,14 @@ class Index:
             if self._store.interrupted:
                 self._search.reset()
                 self._store.recover()
+            elif self._store.refresh():
+                self._search.reset()
             yield self._store
+            if self._store.changed:
+                raise IndexLockedError(f"{self._store.path} was written while it was read; try again")
         finally:
             self._reading.give(call)
+        self._settle()
 
     @contextmanager
     def _write(self) -> Iterator[Store]:
@@ -280,6 +299,7 @@ class Index:
             if self._writer is None:
                 raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
             self._writer.recover()
+            self._writer.check_place()
             yield self._writer
         finally:
             self._writing.give(call)
@@ -287,6 +307,29 @@ class Index:
     def _check_open(self) -> None:
         if self._closed:
             raise IndexClosedError(f"{self._store.path} was closed")
+
+    def _abandon(self) -> bool:
+        """In a forked child that opens the file itself: close what it inherited. Gives whether that could be done."""
+        stores = [store for store in (self._writer, self._store) if store is not None]
+        call = sys._getframe()
+        idle = self._writing.take_now(call) and self._reading.take_now(call)
+        if not idle or any(store.connection.in_transaction for store in stores):
+            return False  # a thread that is not there any more was in the middle of something
+        for store in stores:
+            store.abandon()
+        if self._writer_lock is not None:
+            self._writer_lock.abandon()
+        return True
+
+    def _settle(self) -> None:
+        """After a search, which may have been what kept commits from being copied into the main file."""
+        call = sys._getframe()
+        if self._writer is not None and self._writer.pending and self._writing.take_now(call):
+            try:
+                if not self._closed:
+                    self._writer.settle()
+            finally:
+                self._writing.give(call)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -445,7 +488,13 @@ class Index:
         with self._write() as store:
             existing = store.existing(wanted)
             if existing:
-                self._forget(store.write([], existing))
+                try:
+                    removed = store.write([], existing)
+                except StorageError:  # on a full disk a delete is what makes room
+                    if self._writer_lock is None or not self._writer_lock.give_reserve():
+                        raise
+                    removed = store.write([], existing)
+                self._forget(removed)
         return len(existing)
 
     def verify(self, *, show_progress: bool = False) -> "Report":
@@ -481,6 +530,29 @@ class Index:
             finally:
                 with self._reading:
                     self._search.reset()
+
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compact: bool = False,
+        overwrite: bool = False,
+        show_progress: bool = False,
+    ) -> "Backup":
+        """Copy the index as it is now to another file, which is there whole and durable when this returns; neither
+        searches nor another process that writes are held up.
+
+        compact:   leave out the space of deleted documents
+        overwrite: replace a file that is there
+
+        Without an embedder: `edge_embed_runtime.backup.backup_index(path, out)`. Raises InputError where the file is
+        there, StorageError when the disk is too full or fails; nothing is changed then.
+        """
+        from edge_embed_runtime.backup import backup_index
+
+        with self._read() as store:
+            source = store.path
+        return backup_index(source, path, compact=compact, overwrite=overwrite, show_progress=show_progress)
 
     def compact(self) -> "Compaction":
         """Give the space of deleted documents back to the file system. Searches wait for it.
@@ -552,6 +624,16 @@ class Index:
         """Spare searches from reading all codes again after a commit of this object that deleted some."""
         with self._reading:
             self._search.forget(removed)
+
+
+def _open_writer(path: Path, lock: WriterLock, *, secure_delete: bool) -> Store:
+    """On a full disk, with what the lock keeps in reserve."""
+    try:
+        return Store(path, read_only=False, secure_delete=secure_delete)
+    except StorageError:
+        if not lock.give_reserve():
+            raise
+        return Store(path, read_only=False, secure_delete=secure_delete)
 
 
 def embed_passages(
@@ -645,5 +727,5 @@ def _stats(store: Store) -> dict[str, Any]:
         **({"late_chunking": True} if store.facts.late else {}),
         **({} if store.facts.normal else {"advice": OLD_WORDS}),
         "generation": store.counters()[0],
-        "bytes": store.path.stat().st_size + wal_bytes(store.path),
+        "bytes": bytes_on_disk(store.path),
     }

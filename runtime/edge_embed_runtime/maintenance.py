@@ -16,12 +16,11 @@ import numpy as np
 
 from edge_embed_runtime.attached import Attached
 from edge_embed_runtime.blocks import BLOCK
-from edge_embed_runtime.bundle import sync_folder
-from edge_embed_runtime.checks import check_path
-from edge_embed_runtime.database import RESTORE, check_header, locate, translated, wal_bytes
+from edge_embed_runtime.database import RESTORE, bytes_on_disk, check_header, locate, translated
 from edge_embed_runtime.documents import Record
-from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
+from edge_embed_runtime.errors import IndexDamagedError, IndexLockedError, StorageError
 from edge_embed_runtime.filelock import WriterLock
+from edge_embed_runtime.mainfile import accept_loss, checkpoint
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import Facts, ddl
 from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
@@ -127,13 +126,30 @@ def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -
     Raises IndexFileError when the file is missing, IndexFormatError or IndexDamagedError when it cannot be opened as
     an index at all.
     """
-    store = Store(locate(path, must_exist=True), read_only=True)
+    problems: list[str] = []
+    store = Store(locate(path, must_exist=True), read_only=True, problems=problems)
     try:
         found = _scan(store, show_progress)
+        if store.changed:
+            raise IndexLockedError(f"{store.path} was written while it was read; try again")
     finally:
         store.close()
     damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
-    return Report(found.documents, found.passages, damaged, found.problems())
+    return Report(found.documents, found.passages, damaged, problems + found.problems())
+
+
+def accept_lost_log(path: str | os.PathLike[str]) -> bool:
+    """Take an index whose log is missing as it is, without the commits that were in the log; gives whether it was one.
+
+    Raises IndexLockedError when another has it open for writing.
+    """
+    path = locate(path, must_exist=True)
+    check_header(path)
+    lock = WriterLock(path)
+    try:
+        return accept_loss(path)
+    finally:
+        lock.release()
 
 
 def compact_index(path: str | os.PathLike[str]) -> Compaction:
@@ -164,16 +180,28 @@ def _noted(problems: list[str], what: str) -> Iterator[None]:
 
 
 def _scan(store: Store, show_progress: bool) -> _Findings:
-    """Everything that is wrong in one committed state."""
+    """Everything that is wrong in one committed state.
+
+    What it has to remember goes into a temporary file; where there is no room for one, into memory.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="edge_embed.", ignore_cleanup_errors=True) as folder:
+            return _scan_with(store, Path(folder), show_progress)
+    except (OSError, StorageError):
+        return _scan_with(store, None, show_progress)
+
+
+def _scan_with(store: Store, folder: Path | None, show_progress: bool) -> _Findings:
+    """folder: for temporary files; None: there is no room for them."""
     found = _Findings()
-    with tempfile.TemporaryDirectory(prefix="edge_embed.", ignore_cleanup_errors=True) as folder, store.snapshot():
+    with store.snapshot():
         facts = None
         try:
             facts = store.facts
             store.counters()
         except IndexDamagedError as error:
             found.facts.append(str(error))
-        db, words = store.connection, _Words(Path(folder), ddl(facts or Facts("", "", ""))[-1])
+        db, words = store.connection, _Words(folder, ddl(facts or Facts("", "", ""))[-1])
         try:
             with _noted(found.unreadable, "rows cannot be read"):
                 _scan_rows(store, None if facts is None else store.dim, found, words, show_progress)
@@ -305,8 +333,8 @@ class _Words:
     FTS5 can check itself only where it may write, and a contentless table knows nothing of the texts.
     """
 
-    def __init__(self, folder: Path, statement: str) -> None:
-        self._path = folder / "words.db"
+    def __init__(self, folder: Path | None, statement: str) -> None:
+        self._path = None if folder is None else folder / "words.db"
         self.known: set[int] = set()
         self._db = self._open()
         for name in ("fts", "expected"):
@@ -314,7 +342,7 @@ class _Words:
         self._db.execute("BEGIN")
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, isolation_level=None)
+        db = sqlite3.connect(self._path or ":memory:", isolation_level=None)
         db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("PRAGMA synchronous = OFF")
@@ -335,8 +363,7 @@ class _Words:
             marks = ", ".join("?" * len(rows.description))
             self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         self._db.execute("COMMIT")
-        self._db.close()
-        self._db = self._open()  # FTS5 keeps in memory what it wrote itself
+        self._again()
         self._db.execute("INSERT INTO fts (fts) VALUES ('integrity-check')")
         stored, expected = self._sums("fts"), self._sums("expected")
         differing = sum(stored.get(passage) != words for passage, words in expected.items())
@@ -349,6 +376,16 @@ class _Words:
             *(["the table of words has wrong lengths of passages"] if averages else []),
             *(["the table of words does not lead to all of its words"] if self._unreached() else []),
         ]
+
+    def _again(self) -> None:
+        """Open it again: FTS5 keeps in memory what it wrote itself."""
+        before = self._db
+        if self._path is not None:
+            before.close()
+        self._db = self._open()
+        if self._path is None:
+            before.backup(self._db)
+            before.close()
 
     def _sums(self, table: str) -> dict[int, int]:
         """Passage id -> checksum over its length, its words and their places."""
@@ -375,7 +412,9 @@ def repair(
 ) -> Repair:
     """See `Index.repair`."""
     if backup is not None:
-        _copy(store, backup)
+        from edge_embed_runtime.backup import backup_index
+
+        backup_index(store.path, backup)
     found, rebuilt = _scan(store, show_progress), []
     _check_readable(store, found)
     if found.tables:
@@ -416,32 +455,6 @@ def repair(
 def _check_readable(store: Store, found: _Findings) -> None:
     if found.unreadable:
         raise IndexDamagedError(f"{store.path} cannot be repaired ({found.unreadable[0]}); {RESTORE}")
-
-
-def _copy(store: Store, backup: str | os.PathLike[str]) -> None:
-    """A copy of the file as it is, damage included; whole or not at all."""
-    target = check_path(backup, "the backup")
-    if target.exists():
-        raise InputError(f"{target} is there already; give the backup another name")
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with translated(target):
-            copy = sqlite3.connect(temporary)
-            try:
-                store.connection.backup(copy)
-            finally:
-                copy.close()
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.rename(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        raise StorageError(f"{target} could not be written: {error.strerror}; the index was not touched") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _reindex(store: Store) -> None:
@@ -490,30 +503,29 @@ def _batches(store: Store, ids: list[int]) -> Iterator[list[Record]]:
 
 def compact(store: Store) -> Compaction:
     """See `Index.compact`."""
-    before = _size(store.path)
+    before = bytes_on_disk(store.path)
     try:
-        with translated(store.path):
-            store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with translated(store.path, writing=True):
             _check_space(store)
             # Words of deleted passages stay in the table, marked as deleted, until its parts are merged.
             store.connection.execute("INSERT INTO fts (fts) VALUES ('optimize')")
         pending = _vacuum(store)
     except IndexDamagedError as error:
         raise IndexDamagedError(f"{store.path} is damaged ({error.__cause__}): repair it, then compact it") from error
-    return Compaction(before, _size(store.path), pending)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size + wal_bytes(path)
+    return Compaction(before, bytes_on_disk(store.path), pending)
 
 
 def _vacuum(store: Store) -> bool:
     """Copy everything that is in use to the start of the file; gives whether a reader keeps the rest from going."""
-    with translated(store.path):
-        store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with translated(store.path, writing=True):
+        store.check_place()
         store.connection.execute("VACUUM")
-        (busy, _, _) = store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    return bool(busy)
+    with store.transaction(deletes=False):
+        pass  # so that a copy without the log tells that the log has something that it lacks
+    if not store.pending:
+        with translated(store.path):
+            checkpoint(store.connection, 0.0, empty=True)
+    return store.pending
 
 
 def _check_space(store: Store) -> None:

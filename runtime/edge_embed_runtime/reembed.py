@@ -24,6 +24,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, Input
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.index import embed_passages
 from edge_embed_runtime.latechunking import check_late, late_size
+from edge_embed_runtime.mainfile import checkpoint
 from edge_embed_runtime.models import is_encoder
 from edge_embed_runtime.passages import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
@@ -131,7 +132,7 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
     graphs.remove(index)
     remove_staging(index)
     with suppress(sqlite3.Error):  # gives the log's space back, where no reader uses it
-        store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        checkpoint(store.connection, 0.0, empty=True)
     return Reembedded(work.documents, passages, work.left, work.documents - work.left, True)
 
 

@@ -5,10 +5,13 @@ import os
 import re
 import secrets
 import sqlite3
+import stat
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +25,13 @@ from edge_embed_runtime.codes import Ids, Int8Codes, Vectors, Words, binarize, d
 from edge_embed_runtime.database import (
     APPLICATION_ID,
     RESTORE,
+    Glance,
     beside,
     check_header,
+    connect_immutable,
     connect_reader,
     connect_writer,
+    is_immutable,
     translated,
     wal_bytes,
 )
@@ -39,6 +45,7 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
+from edge_embed_runtime.mainfile import NEW, ROW, Place, Position, checkpoint, is_marked, mark, problem_with_log, unmark
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
 from edge_embed_runtime.textquery import folded, normal
@@ -52,6 +59,18 @@ MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 LOAD_BLOCK = 8192
 # Ids beyond this are damage, not growth.
 MAX_ID = 2**62
+# Seconds that a commit, and closing, wait for searches of others before commits stay in the log for a while.
+SETTLE_SECONDS = 0.05
+CLOSE_SECONDS = 0.5
+# Bytes of the log that are kept for the next commits.
+LOG_LIMIT = 2**22
+# What is left of making an index is deleted at this age, where a folder has no more entries than can be looked at fast.
+LEFTOVER_SECONDS = 3600.0
+MAX_ENTRIES = 4096
+_WITHOUT_LOG = (
+    "put back what belongs together. A log of another file can be removed; `edge-embed repair` takes a file without its "
+    "log as it is"
+)
 
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # Whole rows, in the order in which their checksums are made.
@@ -109,6 +128,27 @@ def _make_file(temporary: Path, path: Path) -> None:
         raise IndexReadOnlyError(f"{path} cannot be created: {error.strerror}") from error
 
 
+def remove_leftovers(path: Path) -> None:
+    """Delete what `Store.create` leaves of an index where its process is killed. The caller is the only writer."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}(-journal|-wal|-shm)?")
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in islice(entries, MAX_ENTRIES):
+            with suppress(OSError):
+                if pattern.fullmatch(entry.name) and _is_leftover(Path(entry.path)):
+                    Path(entry.path).unlink()
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether it is a database or its journal, of this user, and old. Raises OSError."""
+    status = path.lstat()
+    mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    if not (stat.S_ISREG(status.st_mode) and mine and time.time() - status.st_mtime > LEFTOVER_SECONDS):
+        return False
+    with path.open("rb") as file:
+        head = file.read(16)
+    return "-" in path.name[-8:] or head in (b"", b"SQLite format 3\0")
+
+
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
     db = sqlite3.connect(":memory:")
@@ -146,18 +186,104 @@ def _vec_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
 class Store:
     """One open index file. Not safe for use by two threads at once: Index holds the lock."""
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool,
+        secure_delete: bool = False,
+        alone: bool = False,
+        problems: list[str] | None = None,
+    ) -> None:
+        """
+        secure_delete: what is deleted is overwritten at once, in the file, in the table of words and in the log
+        alone:         to read the main file past a log, while nobody writes
+        problems:      takes what is wrong between the file and its log, which is raised as IndexDamagedError otherwise
+        """
         self.path = path
         self.read_only = read_only
+        self.secure_delete = secure_delete
+        self.pending = False  # whether the main file lacks commits that the log has
         # whether a call was ended in the middle of something, see `recover`
         self.interrupted = False
         check_header(path)
+        self.place = Place(path)
+        problem = None if alone else problem_with_log(path)
+        if problem is not None:
+            if problems is None:
+                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}")
+            problems.append(problem)
+        self._alone = alone or problem is not None
         try:
             with translated(path):
                 self._open()
         except BaseException:
             self.close()
             raise
+
+    def _open(self) -> None:
+        self._connect()
+        self._facts = self._check_schema()
+        self._setup()
+        if not self.read_only:
+            self._begin_writing()
+
+    def _connect(self) -> None:
+        self._glance: Glance | None = None
+        if not self.read_only:
+            self._db = connect_writer(self.path)
+        elif self._alone:
+            self._db = connect_immutable(self.path)
+        else:
+            seen = Glance(self.path)
+            self._db = connect_reader(self.path)
+            self._glance = seen if is_immutable(self._db) else None
+
+    def _begin_writing(self) -> None:
+        """Bring what a writer before this one left in the log into the main file."""
+        self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it
+        self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
+        if self.secure_delete:
+            self._db.execute("PRAGMA secure_delete = ON")
+        if wal_bytes(self.path) > 0 or is_marked(self.path):
+            self.pending = not checkpoint(self._db, 0.0, empty=self.secure_delete)
+            if self.pending:
+                mark(self.path)
+
+    def refresh(self) -> bool:
+        """Before reading: see what others wrote, where SQLite's log was not there to tell; gives whether they did."""
+        if self._glance is None or not self.changed:
+            return False
+        with translated(self.path):
+            self._db.close()
+            self._open()
+        return True
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file was written while it was read as one that nobody writes."""
+        return self._glance is not None and Glance(self.path) != self._glance
+
+    def check_place(self) -> None:
+        """Raises IndexFileError where the file was moved, replaced or deleted since it was opened."""
+        self.place.check()
+
+    def settle(self, seconds: float = 0.0) -> None:
+        """Copy into the main file the commits that it lacks, as far as readers let go of the old ones.
+
+        seconds: to wait for these at the most. A failing disk is no error here: the commits are safe in the log.
+        """
+        if not self.pending:
+            return
+        with suppress(sqlite3.Error, OSError):
+            if self._db.in_transaction:
+                return
+            here = self.place.same
+            if here:
+                mark(self.path)
+            self.pending = not checkpoint(self._db, seconds, empty=self.secure_delete)
+            if here and not self.pending:
+                unmark(self.path)
 
     @staticmethod
     def create(path: Path, facts: Facts) -> None:
@@ -166,7 +292,7 @@ class Store:
             raise IndexFileError(f"this Python's SQLite is {sqlite3.sqlite_version}; edge_embed needs 3.38 or later")
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
-            with translated(path):
+            with translated(path, writing=True):
                 _make_file(temporary, path)
                 db = sqlite3.connect(temporary, isolation_level=None)
                 try:
@@ -177,7 +303,8 @@ class Store:
                         db.execute(statement)
                     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
-                    rows = {**dict.fromkeys(COUNTERS, "0"), **facts.rows()}
+                    position = NEW.following(all_copied=True).to_text()
+                    rows = {**dict.fromkeys(COUNTERS, "0"), **facts.rows(), ROW: position}
                     db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
                     db.execute("COMMIT")
                 finally:
@@ -224,11 +351,28 @@ class Store:
         """For maintenance.py, which looks after the tables themselves."""
         return self._db
 
+    def abandon(self) -> None:
+        """Close what a forked child inherited, without touching the file. Of an Index, the writer before the reader:
+        SQLite ends with a checkpoint where it sees no other connection that may write."""
+        self._db.close()
+        self.place.leave()
+
     def close(self) -> None:
-        """May be called again."""
+        """May be called again. Raises IndexFileError where the last commits are in the log alone, and the file is no
+        longer beside it."""
+        self.settle(CLOSE_SECONDS)
         if hasattr(self, "_db"):
             with translated(self.path):
                 self._db.close()
+        self.place.leave()
+        if self.read_only or self.place.same:
+            return
+        if self.pending:
+            self.place.check(f"its last commits are in {beside(self.path)[0]}, not in the file")
+        if self.place.gone:  # SQLite leaves a log behind whose file was moved away
+            for file in beside(self.path):
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
 
     def _check_schema(self) -> Facts | None:
         """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
@@ -295,21 +439,33 @@ class Store:
 
     @contextmanager
     def transaction(self, *, deletes: bool) -> Iterator[None]:
-        """All or nothing; durable once the block has ended."""
-        with translated(self.path):
+        """All or nothing; durable, and in the main file, once the block has ended."""
+        with translated(self.path, writing=True):
             self.recover()
+            self.place.check()
             db, facts = self._db, self._facts
+            waited = self.pending  # in vain, for a reader that is still there
             try:
                 self._begin("BEGIN IMMEDIATE")
                 names = COUNTERS if deletes else COUNTERS[:1]
                 db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
+                position = Position.from_text(self.note(ROW)) or NEW
+                self.set_note(ROW, position.following(all_copied=not waited).to_text())
                 yield
+                if deletes and self.secure_delete:  # words of what is gone stay in FTS5's table until it is merged
+                    db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+                self.place.check()
+                self.pending = True
                 db.execute("COMMIT")
             except BaseException as error:
+                if db is self._db and db.in_transaction:
+                    self.pending = waited
                 self._end(db, error)
                 self.interrupted |= self._facts is not facts  # those of what was taken back
                 raise
             self._end(db)
+        self.settle(0.0 if waited else SETTLE_SECONDS)
+        self.place.check("what this call stored is in the file that was there before")
 
     def _begin(self, statement: str) -> None:
         self.interrupted = True  # until `_end` says otherwise
@@ -331,11 +487,6 @@ class Store:
                 self._db.close()
                 self._open()
             self.interrupted = False
-
-    def _open(self) -> None:
-        self._db = connect_reader(self.path) if self.read_only else connect_writer(self.path)
-        self._facts = self._check_schema()
-        self._setup()
 
     def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Removed:
         """Delete documents by key, then store new ones, in one transaction. Gives what was deleted."""

@@ -50,6 +50,14 @@ class Turns:
                 self._renew(lock)
         self._holder = threading.get_ident(), frame
 
+    def take_now(self, frame: FrameType) -> bool:
+        """Take the turn where no call has it; gives whether that was so."""
+        lock = self._lock
+        if not lock.acquire(blocking=False) or lock is not self._lock:
+            return False
+        self._holder = threading.get_ident(), frame
+        return True
+
     def give(self, frame: FrameType) -> None:
         """The end of the turn that was taken for `frame`; nothing happens where another call has it."""
         holder, lock = self._holder, self._lock
