@@ -281,7 +281,7 @@ def _replacing(target: Path) -> Iterator[Any]:
     help="How rows of the embedding table are stored; frequent tokens keep int8.",
 )
 @click.option("--search", is_flag=True, help="Search for the most faithful way to quantize each layer's input.")
-@click.option("--recipes", metavar="BUNDLE", help="Quantize as this bundle was, instead of searching again.")
+@click.option("--recipes", metavar="FOLDER|minilm", help="Quantize as this bundle was, instead of searching again.")
 @click.option(
     "--floor",
     type=click.FloatRange(-1, 1),
@@ -357,6 +357,7 @@ def export(
     Needs the extra `export`: pip install 'edge-embed[export]'
     """
     from edge_embed.describe import bundle_facts, bundle_lines
+    from edge_embed.embedder import bundle_path
     from edge_embed_export import export_model
     from edge_embed_export.families import describe
     from edge_embed_export.onnxfile import GraphOptions
@@ -376,7 +377,7 @@ def export(
         precision=precision,
         table=table,
         search=search,
-        recipes=recipes,
+        recipes=None if recipes is None else bundle_path(recipes),
         floor=floor,
         max_tokens=max_tokens,
         prompts=_pairs(prompts, "--prompt 'query=query: '"),

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -37,6 +38,17 @@ KIND_NAMES = {"dense": "one vector for a text", "sparse": "weights of tokens", "
 T = TypeVar("T")
 
 
+def _network(what: str) -> ModuleType:
+    """The module that runs networks, and imports onnxruntime, which static bundles do without."""
+    try:
+        from edge_embed_runtime import network
+    except ImportError as error:
+        from edge_embed_runtime.extras import without_onnxruntime
+
+        raise without_onnxruntime(what, error) from error
+    return network
+
+
 class Embedder:
     """Embeds texts with one bundle.
 
@@ -59,7 +71,8 @@ class Embedder:
     `exact` says which form of the model this CPU needed, `golden_cosine` how near the vectors of the golden texts are
     to those of the machine that made the bundle.
 
-    Raises BundleError when the bundle cannot be used on this machine.
+    Raises BundleError when the bundle cannot be used on this machine, MissingExtraError when it needs onnxruntime and
+    there is none.
     """
 
     def __init__(
@@ -100,8 +113,7 @@ class Embedder:
             self._model = static.StaticModel(loaded, tokenizer, limit=limit, dim=self._dim)
             self._model.threads = most
         else:
-            from edge_embed_runtime import network  # imports onnxruntime, which static bundles do without
-
+            network = _network(f"bundle {self.path}")
             verified.result()
             self._model = network.Network(
                 loaded,
@@ -312,11 +324,11 @@ class Embedder:
 
         Raises InputError for a layer that the model has not, and for a static bundle, which has none.
         """
-        from edge_embed_runtime.tokenvectors import without_prompt
-
         mix = self.token_model.mix(layer, weights)
         number, own = self._adapters.choose(adapter, role)
         texts, before, batch_tokens = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
+        from edge_embed_runtime.tokenvectors import without_prompt
+
         found: dict[int, TokenVectors] = {}
         whole = [before + text for text in texts]
         for i, tokens, vectors in self.token_model.each(whole, mix, batch_tokens, number):
@@ -326,9 +338,10 @@ class Embedder:
     @cached_property
     def token_model(self) -> "TokenModel":
         """The layers of the network. Raises InputError for a static bundle."""
-        from edge_embed_runtime.tokenvectors import TokenModel
+        network = self.network
+        from edge_embed_runtime.tokenvectors import TokenModel  # imports onnxruntime, as the network did
 
-        return TokenModel(self.network, self._bundle, self._limit)
+        return TokenModel(network, self._bundle, self._limit)
 
     def _collect(
         self,
