@@ -11,6 +11,7 @@ from typing import Any
 from edge_embed.benchmark.machine import installed_version
 from edge_embed.doctor.hardware import describe_hardware
 from edge_embed.doctor.parts import IMPORT_SECONDS, KNOWN, PARTS, Part, child, numbers, part_sentence, required
+from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.verdict import Choice, Verdict, machine_key, store_verdict
 
@@ -76,8 +77,7 @@ def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: b
             advance(PART_STEPS)
         _look_at_versions(report)
         if report.works("numpy", "tokenizers"):
-            small = installed_version("onnxruntime") is None and not report.works("onnxruntime")
-            for bundle in bundles or ["static" if small else None]:
+            for bundle in bundles or [None if is_installed("onnxruntime") else "static"]:
                 _measure(report, bundle, advance)
         if report.works("numpy", "sqlite3", "tokenizers"):
             dim = next((bundle["dim"] for bundle in report.bundles if bundle.get("kind") == "dense"), 384)

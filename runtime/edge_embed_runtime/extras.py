@@ -22,16 +22,20 @@ def require(module: str, extra: str) -> ModuleType:
         ) from error
 
 
+def is_installed(module: str) -> bool:
+    """Whether there is such a module, which may fail when it is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def without_onnxruntime(what: str, error: ImportError) -> MissingExtraError:
     """What to say where onnxruntime cannot be imported: it is missing, is none for this system, or does not load here.
 
     what: what needs it, as "bundle all-minilm-l6-v2"
     """
-    try:
-        installed = importlib.util.find_spec("onnxruntime") is not None
-    except (ImportError, ValueError):
-        installed = False
-    if installed:
+    if is_installed("onnxruntime"):
         reason = f"cannot be imported here ({error}); edge-embed doctor says more"
     elif "musl" in (sysconfig.get_config_var("EXT_SUFFIX") or ""):
         reason = "does not exist for this system: its C library is musl, as in Alpine, and onnxruntime needs glibc"
