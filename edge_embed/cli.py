@@ -315,6 +315,11 @@ def _replacing(target: Path) -> Iterator[Any]:
     help="What SOURCE gives for a text: a vector, weights of tokens (SPLADE), or a vector for each token (ColBERT).  "
     "[default: what its files say]",
 )
+@click.option(
+    "--similarity",
+    type=click.Choice(["cosine"]),
+    help="Export a model that was made for dot products or distances all the same: an index ranks by cosines.",
+)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
@@ -342,6 +347,7 @@ def export(
     task: str | None,
     truncate_dims: str | None,
     kind: Any,
+    similarity: str | None,
     words: int | None,
     sif: float | None,
     general: bool,
@@ -386,12 +392,15 @@ def export(
         task=task,
         truncate_dims=_dims(truncate_dims),
         kind=kind,
+        similarity=similarity,
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),
         overwrite=force,
         progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
     )
+    if notes := manifest.provenance.get("notes"):
+        click.echo(f"note: {notes}", err=True)
     show(bundle_facts(manifest), as_json, lambda: bundle_lines(target, manifest))
 
 

@@ -77,7 +77,8 @@ def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: b
             advance(PART_STEPS)
         _look_at_versions(report)
         if report.works("numpy", "tokenizers"):
-            for bundle in bundles or [None if is_installed("onnxruntime") else "static"]:
+            default = None if is_installed("onnxruntime") else "static"
+            for bundle in bundles or (default,):
                 _measure(report, bundle, advance)
         if report.works("numpy", "sqlite3", "tokenizers"):
             dim = next((bundle["dim"] for bundle in report.bundles if bundle.get("kind") == "dense"), 384)

@@ -104,6 +104,7 @@ class Embedder:
         if self._dim != dim:
             self._check_kind("dense")
         self._process: int = os.getpid()
+        self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
         self._model: Network | StaticModel
         if self.manifest.is_static:
             from edge_embed_runtime import static
@@ -233,7 +234,8 @@ class Embedder:
                        512, or fewer under `max_rss_mb`
         show_progress: a bar on stderr, where that is a terminal
 
-        The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts.
+        The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts, and
+        for a prompt that leaves no room for them.
         """
         self._check_kind("dense")
         number, own = self._adapters.choose(adapter, role)
@@ -343,6 +345,15 @@ class Embedder:
 
         return TokenModel(network, self._bundle, self._limit)
 
+    def _check_prompt(self, before: str, role: str | None, own: bool) -> None:
+        """Refuse a prompt that leaves no room for texts. own: it is the bundle's"""
+        from edge_embed_runtime.prompts import check_room  # most bundles have none
+
+        shorter = self.manifest.head.get("query_length") if role == "query" else None
+        limit = min(int(shorter), self.max_tokens) if shorter else None
+        check_room(self.tokenizer, before, f"bundle {self.path}: the prompt{f' of {role!r}' * own}", limit)
+        self._fitting = before, role
+
     def _collect(
         self,
         texts: list[str],
@@ -383,6 +394,8 @@ class Embedder:
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process")
         before = (self.prompts[role] if role else "") if prompt is None else check_text(prompt, "the prompt")
+        if before and (before, role) != self._fitting:
+            self._check_prompt(before, role, prompt is None)
         try:
             return [check_text(text, f"text {i}") for i, text in enumerate(texts)], before, batch_tokens
         except TypeError as error:  # an array without dimensions says that it can be iterated over
