@@ -191,6 +191,8 @@ def test_similarity_where_nothing_is_said(checkpoint: Checkpoints, tmp_path: Pat
         export_model(named, tmp_path / "out")
     with pytest.raises(ExportError, match="compared by dot"):
         export_model(without(checkpoint("a"), "Normalize"), tmp_path / "out", source_name="facebook/contriever")
+    with pytest.raises(ExportError, match="compared by dot"):
+        export_model(plain(checkpoint("contriever-msmarco"), "BertModel"), tmp_path / "out")
     for i, said in enumerate(({}, {"similarity_fn_name": None}, {"similarity_fn_name": "cosine"})):
         source = without(checkpoint(f"b{i}"), "Normalize")
         change(source / SETTINGS, **said)
@@ -231,6 +233,22 @@ def test_an_instruction_is_missing(checkpoint: Checkpoints, tmp_path: Path) -> N
     assert "instruction" in export_model(source, tmp_path / "a", precision="fp32").provenance["notes"]
     change(source / SETTINGS, prompts={"query": "the cat: "})
     assert "notes" not in export_model(source, tmp_path / "b", precision="fp32").provenance
+
+
+def test_code_that_does_otherwise(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    """What a model's own code does besides is noted where the model is known."""
+    manifest = export_model(checkpoint("unixcoder-base"), tmp_path / "out", precision="fp32")
+    assert "puts a token for the mode <encoder-only> before a text, the bundle does not" in manifest.provenance["notes"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sparse", "sparse_linear.pt"), ("multi", "colbert_linear.pt")])
+def test_pickled_heads(kind: Any, name: str, checkpoint: Checkpoints, tmp_path: Path) -> None:
+    """The heads of BGE-M3 are named; its dense vectors are not touched by that."""
+    source = checkpoint()
+    (source / name).write_bytes(b"x")
+    with pytest.raises(ExportError, match=f"kind '{kind}' are in {name}, a pickle"):
+        export_model(source, tmp_path / "out", kind=kind)
+    assert export_model(source, tmp_path / "out", precision="fp32").kind == "dense"
 
 
 def words(count: int) -> str:
@@ -304,6 +322,9 @@ def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
     own = {"AutoConfig": "configuration_x.XConfig", "AutoModel": "modeling_x.XEncoderModel"}
     with pytest.raises(UnsupportedModelError, match=r"modeling_x.XEncoderModel.*is never run.*\"is_causal\": false"):
         export_model(decoder_folder(tmp_path, "a", auto_map=own), tmp_path / "out")
+    for name in ("MistralBiModel", "MistralEncoderModel", "MistralBiForMNTP"):
+        with pytest.raises(UnsupportedModelError, match=f"{name}.*is never run"):
+            export_model(decoder_folder(tmp_path, name, architectures=[name]), tmp_path / "out")
     made = {}
     for name, config in (
         ("both", {"auto_map": own, "is_causal": False}),

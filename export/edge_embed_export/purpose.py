@@ -19,6 +19,15 @@ SAME_ORDER = ("cosine", "dot", "dot_product", "euclidean")
 DOT_NAMES = re.compile(r"-dot-(v\d|prod)|-tas-b$|(^|/)(facebook-)?dpr-|contriever", re.IGNORECASE)
 # Models whose cards have an instruction put before queries that none of their files has, by a part of their names.
 INSTRUCTED = re.compile(r"e5-(large|mistral-7b)-instruct|nv-embed|gritlm", re.IGNORECASE)
+# Models whose own code does something that a bundle does not, by a part of their names.
+OTHERWISE = (
+    (re.compile(r"unixcoder", re.IGNORECASE), "puts a token for the mode <encoder-only> before a text"),
+    (re.compile(r"nv-embed|gritlm", re.IGNORECASE), "leaves the tokens of an instruction out when it pools"),
+)
+# Heads of other kinds that are files of their own, as BGE-M3 has them.
+PICKLED_HEADS = {"sparse": "sparse_linear.pt", "multi": "colbert_linear.pt"}
+# Architectures of decoders whose tokens see both ways, by the names that LLM2Vec and others gave them.
+BOTH_WAYS = re.compile(r"(Bi|Bidirectional|Encoder)(Model|For\w+)$")
 # Ends of `architectures` in config.json whose models give scores of texts, or of pairs of texts, and no vectors.
 SCORING = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentence\w*)$"
@@ -43,10 +52,19 @@ def notes_of(source: Path, names: tuple[str, ...], kind: Kind | None, similarity
     names = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
     notes = _scoring(folder, config, modules, kind)
     given = kind or told_kind(folder)
-    others = (folder / "artifact.metadata").is_file() or any("sparse" in m.lower() or "pylate" in m for m in modules)
-    if given == "dense" or (given is None and not others):
+    if given is not None and (folder / PICKLED_HEADS.get(given, "")).is_file():
+        raise ExportError(
+            f"{folder}: the weights for the kind {given!r} are in {PICKLED_HEADS[given]}, a pickle, which is not read; "
+            "its dense vectors can be exported"
+        )
+    token_kinds = (folder / "artifact.metadata").is_file() or any(
+        "sparse" in m.lower() or "pylate" in m for m in modules
+    )
+    if given == "dense" or (given is None and not token_kinds):
         notes += _not_trained(config, modules) + _similarity(folder, modules, names, similarity)
         notes += _instruction(folder, names)
+        others = [said for known, said in OTHERWISE if any(map(known.search, names))]
+        notes += [f"the model's own code {said}, the bundle does not" for said in others]
     elif similarity is not None:
         raise InputError(f"similarity is for models that give one vector for a text; {folder} gives others")
     return notes
@@ -91,9 +109,8 @@ def _similarity(folder: Path, modules: list[str], names: tuple[str, ...], simila
     said = _settings(folder).get("similarity_fn_name")
     unit = bool(modules) and modules[-1].rsplit(".", 1)[-1] == "Normalize"
     meant = str(said).lower() if said is not None else "cosine"
-    by_name = said is None and bool(modules) and next((name for name in names if DOT_NAMES.search(name)), None)
-    if by_name:
-        meant = "dot"
+    by_name = next((name for name in names if DOT_NAMES.search(name)), None) if said is None else None
+    meant = meant if by_name is None else "dot"
     if meant == "cosine" or (unit and meant in SAME_ORDER):
         return []
     where = f"{folder / SETTINGS}: similarity_fn_name is {said!r:.40}" if said is not None else f"{folder}: {by_name!r}"
@@ -119,18 +136,19 @@ def _instruction(folder: Path, names: tuple[str, ...]) -> list[str]:
 def check_own_code(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a decoder whose own code may let tokens see those behind them, where config.json does not say."""
     remote = config.get("auto_map")
-    model = (
-        next((str(v) for k, v in remote.items() if k.startswith("AutoModel")), "") if isinstance(remote, dict) else ""
+    own = [str(name) for name in _architectures(config) if BOTH_WAYS.search(str(name))]
+    own += (
+        [str(name) for part, name in remote.items() if part.startswith("AutoModel")] if isinstance(remote, dict) else []
     )
-    if model and config.get("is_causal") is None and config.get("use_bidirectional_attention") is None:
+    if own and config.get("is_causal") is None and config.get("use_bidirectional_attention") is None:
         raise UnsupportedModelError(
-            f"{folder}: the model has code of its own ({model}), which is never run, and config.json does not say "
+            f"{folder}: the model has code of its own ({own[0]}), which is never run, and config.json does not say "
             'whether tokens see those behind them: write "is_causal": false into it where they do, as in '
             'stella_en_1.5B and LLM2Vec, else "is_causal": true'
         )
 
 
-def _architectures(config: dict[str, Any]) -> list[Any]:
+def _architectures(config: Mapping[str, Any]) -> list[Any]:
     named = config.get("architectures")
     return named if isinstance(named, list) else []
 
