@@ -231,6 +231,8 @@ def test_an_instruction_is_missing(checkpoint: Checkpoints, tmp_path: Path) -> N
     """A card's instruction for queries that no file has is noted."""
     source = checkpoint("multilingual-e5-large-instruct")
     assert "instruction" in export_model(source, tmp_path / "a", precision="fp32").provenance["notes"]
+    given = export_model(source, tmp_path / "c", precision="fp32", prompts={"search_query": "the cat: "})
+    assert "notes" not in given.provenance
     change(source / SETTINGS, prompts={"query": "the cat: "})
     assert "notes" not in export_model(source, tmp_path / "b", precision="fp32").provenance
 

@@ -126,7 +126,7 @@ def export_model(
             overwrite=overwrite,
             progress=progress,
         )
-    told = notes_of(source, names, kind, similarity) if source.exists() else []
+    told = notes_of(source, names, kind, similarity, prompts) if source.exists() else []
     given = None if recipes is None else read_recipes(Path(recipes))
     if is_graph(source, graph, of_checkpoints=(adapter, adapters, task, None if kind == "dense" else kind)):
         return export_graph(

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_embed_export.checkpoint import _listed
 from edge_embed_export.heads import SETTINGS, Kind, told_kind
+from edge_embed_export.prompts import with_roles
 from edge_embed_export.tensors import read_json
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
 
@@ -35,12 +36,19 @@ SCORING = re.compile(
 UNTRAINED = re.compile(r"(For(MaskedLM|PreTraining|CausalLM|ConditionalGeneration)|LMHeadModel)$")
 
 
-def notes_of(source: Path, names: tuple[str, ...], kind: Kind | None, similarity: str | None) -> list[str]:
+def notes_of(
+    source: Path,
+    names: tuple[str, ...],
+    kind: Kind | None,
+    similarity: str | None,
+    prompts: Mapping[str, str] | None = None,
+) -> list[str]:
     """What is to be noted of the model of a folder, or of an ONNX file in one.
 
     names:      what else the model is known by
     kind:       what the caller says that it gives
     similarity: "cosine" where the caller has it exported for cosines, whatever it was made for
+    prompts:    by role, of the caller
 
     Raises ExportError for a model that gives no vectors, or vectors that are not for cosines, InputError for options.
     """
@@ -62,7 +70,7 @@ def notes_of(source: Path, names: tuple[str, ...], kind: Kind | None, similarity
     )
     if given == "dense" or (given is None and not token_kinds):
         notes += _not_trained(config, modules) + _similarity(folder, modules, names, similarity)
-        notes += _instruction(folder, names)
+        notes += _instruction(folder, names, prompts or {})
         others = [said for known, said in OTHERWISE if any(map(known.search, names))]
         notes += [f"the model's own code {said}, the bundle does not" for said in others]
     elif similarity is not None:
@@ -88,7 +96,7 @@ def _scoring(folder: Path, config: dict[str, Any], modules: list[str], kind: Kin
             f"{folder} holds {what}: it gives scores of texts or pairs of texts, no vectors. Reranking is not there "
             "yet. --kind dense exports its encoder all the same, pooled as is usual"
         )
-    return [f"the folder holds {what}: its encoder alone was exported, which was not trained to embed"]
+    return [f"the folder holds {what}: it was exported to give vectors all the same, which it was not trained for"]
 
 
 def _not_trained(config: dict[str, Any], modules: list[str]) -> list[str]:
@@ -123,9 +131,10 @@ def _similarity(folder: Path, modules: list[str], names: tuple[str, ...], simila
     return [f"made for {meant}, exported for cosines as was asked: ranks differ from the model's own"]
 
 
-def _instruction(folder: Path, names: tuple[str, ...]) -> list[str]:
-    prompts = _settings(folder).get("prompts")
-    if (isinstance(prompts, dict) and prompts.get("query")) or not any(INSTRUCTED.search(name) for name in names):
+def _instruction(folder: Path, names: tuple[str, ...], prompts: Mapping[str, str]) -> list[str]:
+    own = _settings(folder).get("prompts")
+    roles = with_roles({**(own if isinstance(own, dict) else {}), **prompts})
+    if roles.get("query") or not any(INSTRUCTED.search(name) for name in names):
         return []
     return [
         "the model's card has an instruction put before queries, and its files have none for that role: give it with "
