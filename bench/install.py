@@ -1,10 +1,11 @@
 """What a user installs and waits for: python bench/install.py [--json] [--peer PYTHON]
 
-Builds the wheel and makes two fresh virtual environments: one with every declared dependency, one lean
-(edge_embed/data/lean.txt). Prints what each distribution weighs by its RECORD, with and without .pyc; the time of each
-import by `python -X importtime`; and, in whole processes taken in turn, medians of seven: bare imports, start to first
-vector, `edge-embed demo`, and the peak memory of each. --peer: a Python that has fastembed, to compare start to first
-vector with; fastembed must have its model already, as it has after one use.
+Builds the wheel and makes three fresh virtual environments: one with every declared dependency, one lean
+(edge_embed/data/lean.txt), one for static bundles (edge_embed/data/static.txt). Prints what each distribution weighs by
+its RECORD, with and without .pyc; the time of each import by `python -X importtime`; and, in whole processes taken in
+turn, medians of seven: bare imports, start to first vector, `edge-embed demo`, and the peak memory of each. --peer: a
+Python that has fastembed, to compare start to first vector with; fastembed must have its model already, as it has after
+one use.
 
 Not measured: a cold page cache (everything is run once before).
 """
@@ -25,6 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAN = ROOT / "edge_embed" / "data" / "lean.txt"
+STATIC = ROOT / "edge_embed" / "data" / "static.txt"
 ROUNDS = 7
 FIRST_VECTOR = "from edge_embed import Embedder; Embedder().encode(['a text'])"
 PROGRAMS = {
@@ -34,6 +36,11 @@ PROGRAMS = {
     "start to first vector": ["-c", FIRST_VECTOR],
     "edge-embed --help": ["-m", "edge_embed", "--help"],
     "edge-embed demo, whole": ["-m", "edge_embed", "demo"],
+}
+# In the environment for static bundles.
+STATIC_PROGRAMS = {
+    "static: start to first vector": ["-c", "from edge_embed import Embedder; Embedder('static').encode(['a text'])"],
+    "static: edge-embed demo, whole": ["-m", "edge_embed", "demo", "--bundle", "static"],
 }
 PEER = "fastembed, start to first vector"
 PEER_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -110,9 +117,10 @@ def run(python: str, arguments: list[str]) -> tuple[float, float]:
     return time.perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def whole_processes(python: str, peer: str | None) -> dict[str, dict[str, float]]:
+def whole_processes(lean: str, static: str, peer: str | None) -> dict[str, dict[str, float]]:
     """Medians of seconds and peak memory; programs in turn, so that a busy machine is busy for all."""
-    programs = {label: (python, arguments) for label, arguments in PROGRAMS.items()}
+    programs = {label: (lean, arguments) for label, arguments in PROGRAMS.items()}
+    programs |= {label: (static, arguments) for label, arguments in STATIC_PROGRAMS.items()}
     if peer is not None:
         programs[PEER] = (peer, PEER_PROGRAM)
     figures: dict[str, list[tuple[float, float]]] = {label: [] for label in programs}
@@ -134,12 +142,14 @@ def measure(folder: Path, peer: str | None) -> dict[str, Any]:
     (wheel,) = folder.glob("edge_embed-*.whl")
     full = environment(folder / "full", str(wheel))
     lean = environment(folder / "lean", "--no-deps", "-r", str(LEAN), str(wheel))
-    processes = whole_processes(lean, peer)
+    static = environment(folder / "static", "--no-deps", "-r", str(STATIC), str(wheel))
+    processes = whole_processes(lean, static, peer)
     demos = [json.loads(subprocess.check_output([lean, "-m", "edge_embed", "demo", "--json"])) for _ in range(ROUNDS)]
+    environments = {"full": full, "lean": lean, "static": static}
     first = processes["start to first vector"]["seconds"]
     result: dict[str, Any] = {
         "wheel_bytes": wheel.stat().st_size,
-        "installed": {"full": distributions(full), "lean": distributions(lean)},
+        "installed": {name: distributions(where) for name, where in environments.items()},
         "imports": {
             "import numpy": median_imports(lean, "import numpy"),
             "start to first vector": median_imports(lean, FIRST_VECTOR),

@@ -83,7 +83,7 @@ def exports(options: argparse.Namespace) -> Iterator[tuple[str, Path | None, dic
     yield "all-MiniLM-L6-v2", options.minilm, {}
     graph = GraphOptions(tokenizer=tokenizer, pooling="mean")
     yield "paraphrase-MiniLM-L3-v2", options.paraphrase, {"graph": graph, "max_tokens": 128}
-    yield "SPLADE-tiny", options.splade, {}
+    yield "SPLADE-tiny", options.splade, {"kind": "sparse"}
     yield "GloVe 50d", options.glove, GLOVE
     yield "WordLlama 256", options.wordllama, {}
 

@@ -285,7 +285,7 @@ def _replacing(target: Path) -> Iterator[Any]:
     help="How rows of the embedding table are stored; frequent tokens keep int8.",
 )
 @click.option("--search", is_flag=True, help="Search for the most faithful way to quantize each layer's input.")
-@click.option("--recipes", metavar="BUNDLE", help="Quantize as this bundle was, instead of searching again.")
+@click.option("--recipes", metavar="FOLDER|minilm", help="Quantize as this bundle was, instead of searching again.")
 @click.option(
     "--floor",
     type=click.FloatRange(-1, 1),
@@ -319,6 +319,11 @@ def _replacing(target: Path) -> Iterator[Any]:
     help="What SOURCE gives for a text: a vector, weights of tokens (SPLADE), or a vector for each token (ColBERT).  "
     "[default: what its files say]",
 )
+@click.option(
+    "--similarity",
+    type=click.Choice(["cosine"]),
+    help="Export a model that was made for dot products or distances all the same: an index ranks by cosines.",
+)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
@@ -346,6 +351,7 @@ def export(
     task: str | None,
     truncate_dims: str | None,
     kind: Any,
+    similarity: str | None,
     words: int | None,
     sif: float | None,
     general: bool,
@@ -361,6 +367,7 @@ def export(
     Needs the extra `export`: pip install 'edge-embed[export]'
     """
     from edge_embed.describe import bundle_facts, bundle_lines
+    from edge_embed.embedder import bundle_path
     from edge_embed_export import export_model
     from edge_embed_export.families import describe
     from edge_embed_export.onnxfile import GraphOptions
@@ -380,7 +387,7 @@ def export(
         precision=precision,
         table=table,
         search=search,
-        recipes=recipes,
+        recipes=None if recipes is None else bundle_path(recipes),
         floor=floor,
         max_tokens=max_tokens,
         prompts=_pairs(prompts, "--prompt 'query=query: '"),
@@ -389,12 +396,15 @@ def export(
         task=task,
         truncate_dims=_dims(truncate_dims),
         kind=kind,
+        similarity=similarity,
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),
         overwrite=force,
         progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
     )
+    if notes := manifest.provenance.get("notes"):
+        click.echo(f"note: {notes}", err=True)
     show(bundle_facts(manifest), as_json, lambda: bundle_lines(target, manifest))
 
 

@@ -16,8 +16,11 @@ def default_bundle() -> Path:
     return _embedded(DEFAULT_BUNDLE)
 
 
-def bundle_path(bundle: str | os.PathLike[str]) -> Path:
-    """The folder that a name of BUNDLES stands for; anything else is a path ("./static" is a folder of that name)."""
+def bundle_path(bundle: str | os.PathLike[str] | None) -> Path:
+    """The folder that a name of BUNDLES stands for; None is the default; anything else is a path ("./static" is a
+    folder of that name)."""
+    if bundle is None:
+        return default_bundle()
     return _embedded(BUNDLES[bundle]) if isinstance(bundle, str) and bundle in BUNDLES else Path(bundle)
 
 
@@ -42,7 +45,7 @@ class Embedder(embedder.Embedder):
         adapter: str | None = None,
     ) -> None:
         super().__init__(
-            default_bundle() if bundle is None else bundle_path(bundle) if isinstance(bundle, str) else bundle,
+            bundle_path(bundle) if bundle is None or isinstance(bundle, str) else bundle,
             threads=threads,
             truncate_dim=truncate_dim,
             exact=exact,

@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 from edge_embed_runtime.errors import InputError
 
-# sys_platform, platform_system, os_name, platform_machine
+# what is there besides the CPU; sys_platform, platform_system, os_name, platform_machine
 PLATFORMS = {
-    "linux_x86_64": ("linux", "Linux", "posix", "x86_64"),
-    "linux_aarch64": ("linux", "Linux", "posix", "aarch64"),
-    "macos_arm64": ("darwin", "Darwin", "posix", "arm64"),
-    "macos_x86_64": ("darwin", "Darwin", "posix", "x86_64"),
-    "windows_amd64": ("win32", "Windows", "nt", "AMD64"),
+    "linux_x86_64": ("glibc", "linux", "Linux", "posix", "x86_64"),
+    "linux_aarch64": ("glibc", "linux", "Linux", "posix", "aarch64"),
+    "musllinux_x86_64": ("musl", "linux", "Linux", "posix", "x86_64"),
+    "musllinux_aarch64": ("musl", "linux", "Linux", "posix", "aarch64"),
+    "macos_arm64": ("macOS", "darwin", "Darwin", "posix", "arm64"),
+    "macos_x86_64": ("macOS", "darwin", "Darwin", "posix", "x86_64"),
+    "windows_amd64": ("Windows", "win32", "Windows", "nt", "AMD64"),
+    "windows_arm64": ("Windows", "win32", "Windows", "nt", "ARM64"),
 }
-# What the device's system is sure to be, unless it is said: Debian 10, Ubuntu 20.04, RHEL 8; macOS of 2023.
-SYSTEM = {"linux": "2.28", "darwin": "14.0", "win32": ""}
-CALLED = {"linux": "glibc", "darwin": "macOS", "win32": "Windows"}
+# What the device's system is sure to be, unless it is said: Debian 10, Ubuntu 20.04, RHEL 8; Alpine; macOS of 2023.
+SYSTEM = {"glibc": "2.28", "musl": "1.2", "macOS": "14.0", "Windows": ""}
+SHAPES = {"glibc": r"2\.\d{1,2}", "musl": r"1\.\d", "macOS": r"\d{2}\.\d{1,2}"}
 # The oldest that wheels are tagged for, and the older names of three of them.
 OLDEST_GLIBC = 5
 OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -29,7 +32,7 @@ class Target:
 
     platform: one of PLATFORMS
     python:   "3.11"
-    system:   "2.28", the version of its glibc or its macOS; "" on Windows
+    system:   "2.28", the version of its glibc, musl or macOS; "" on Windows
     """
 
     platform: str
@@ -39,7 +42,7 @@ class Target:
     @property
     def environment(self) -> dict[str, str]:
         """The answers to markers."""
-        sys_platform, platform_system, os_name, machine = PLATFORMS[self.platform]
+        _, sys_platform, platform_system, os_name, machine = PLATFORMS[self.platform]
         return {
             "sys_platform": sys_platform,
             "platform_system": platform_system,
@@ -56,12 +59,14 @@ class Target:
     @property
     def tags(self) -> list[str]:
         """Platform tags of wheels that fit; pip adds older macOS itself."""
-        sys_platform, _, _, machine = PLATFORMS[self.platform]
-        if sys_platform == "win32":
-            return ["win_amd64"]
+        kind, *_, machine = PLATFORMS[self.platform]
+        if kind == "Windows":
+            return [f"win_{machine.lower()}"]
         major, minor = (int(part) for part in self.system.split("."))
-        if sys_platform == "darwin":
+        if kind == "macOS":
             return [f"macosx_{major}_{minor}_{machine}"]
+        if kind == "musl":
+            return [f"musllinux_1_{version}_{machine}" for version in range(minor, -1, -1)]
         tags = []
         for version in range(minor, OLDEST_GLIBC - 1, -1):
             tags += [f"manylinux_2_{version}_{machine}"]
@@ -69,8 +74,8 @@ class Target:
         return tags
 
     def __str__(self) -> str:
-        system = PLATFORMS[self.platform][0]
-        return f"{self.platform}, Python {self.python}" + (f", {CALLED[system]} {self.system}" if self.system else "")
+        kind = PLATFORMS[self.platform][0]
+        return f"{self.platform}, Python {self.python}" + (f", {kind} {self.system}" if self.system else "")
 
 
 def make_target(platform: str, python: str, system: str | None) -> Target:
@@ -82,13 +87,11 @@ def make_target(platform: str, python: str, system: str | None) -> Target:
         raise InputError(f"python {python!r}: expected a version as 3.11, which is the least")
     kind = PLATFORMS[platform][0]
     system = SYSTEM[kind] if system is None else system
-    if kind == "win32":
+    if kind == "Windows":
         if system:
             raise InputError("the version of Windows makes no difference: leave it out")
-        return Target(platform, python, "")
-    shape = r"2\.\d{1,2}" if kind == "linux" else r"\d{2}\.\d{1,2}"
-    if not re.fullmatch(shape, system):
-        raise InputError(f"system {system!r}: expected a version of {CALLED[kind]}, as {SYSTEM[kind]}")
+    elif not re.fullmatch(SHAPES[kind], system):
+        raise InputError(f"system {system!r}: expected a version of {kind}, as {SYSTEM[kind]}")
     return Target(platform, python, system)
 
 
@@ -101,7 +104,7 @@ def floor(target: Target, wheels: Iterable[str]) -> tuple[str, str] | None:
     needs = []
     for wheel in wheels:
         tags = wheel.removesuffix(".whl").rsplit("-", 1)[1]
-        versions = re.findall(r"(?:manylinux|macosx)_(\d+)_(\d+)_", tags)  # any of a wheel's tags is enough
+        versions = re.findall(r"(?:manylinux|musllinux|macosx)_(\d+)_(\d+)_", tags)  # any of a wheel's tags is enough
         versions += [("2", str(minor)) for minor, name in OLD_NAMES.items() if name in tags]
         if versions:
             least = min((int(major), int(minor)) for major, minor in versions)
@@ -109,4 +112,4 @@ def floor(target: Target, wheels: Iterable[str]) -> tuple[str, str] | None:
     if not needs:
         return None
     (major, minor), wheel = max(needs, key=lambda need: need[0])
-    return f"{CALLED[kind]} {major}.{minor}", wheel
+    return f"{kind} {major}.{minor}", wheel

@@ -114,8 +114,8 @@ def requirements_of(wheel: Path, extras: tuple[str, ...], environment: Mapping[s
             yield requirement
 
 
-def lean_requirements(environment: Mapping[str, str]) -> list[Requirement]:
-    """data/lean.txt: what edge_embed imports on a device, and nothing else."""
-    lines = (files("edge_embed") / "data" / "lean.txt").read_text("utf-8").splitlines()
+def listed_requirements(name: str, environment: Mapping[str, str]) -> list[Requirement]:
+    """What data/lean.txt or data/static.txt says that edge_embed imports on a device. name: "lean" or "static"."""
+    lines = (files("edge_embed") / "data" / f"{name}.txt").read_text("utf-8").splitlines()
     found = [parse(line) for line in lines if line.strip() and not line.startswith("#")]
     return [requirement for requirement in found if holds(requirement.marker, environment)]

@@ -19,7 +19,7 @@ from typing import Any
 
 from edge_embed.platforms import Target, floor
 from edge_embed.repack import Pip, own_wheel
-from edge_embed.requirements import Requirement, lean_requirements, normalized, parse, requirements_of
+from edge_embed.requirements import Requirement, listed_requirements, normalized, parse, requirements_of
 from edge_embed_runtime.errors import EdgeEmbedError, InputError, MissingExtraError, SourceError
 
 STATE = "wheelhouse.json"
@@ -82,6 +82,7 @@ def build(
     target: Target,
     *,
     lean: bool = False,
+    static: bool = False,
     wheel: Path | None = None,
     pip: Pip = run_pip,
     progress: Callable[[str], None] = lambda _: None,
@@ -89,25 +90,31 @@ def build(
     """Fill a folder with wheels for a device; what is there already and whole is kept.
 
     lean:     what edge_embed imports on a device, without what these packages only declare (see data/lean.txt)
+    static:   of that what static bundles need, which is no onnxruntime (see data/static.txt)
     wheel:    of edge_embed; None means this installation
     pip:      runs pip with arguments
     progress: is told what comes next
 
     Raises SourceError for a folder of something else, EdgeEmbedError where pip fails.
     """
-    house = _House(folder, target, lean, pip, progress)
+    choice = "static" if static else "lean" if lean else ""
+    house = _House(folder, target, choice, pip, progress)
     own = house.add_own(wheel)
-    house.follow(lean_requirements(target.environment) if lean else house.required(own, ()), lean)
+    if choice:
+        house.follow(listed_requirements(choice, target.environment), alone=True)
+    else:
+        house.follow(house.required(own, ()), alone=False)
     return house.finish(own)
 
 
 class _House:
-    def __init__(self, folder: Path, target: Target, lean: bool, pip: Pip, progress: Callable[[str], None]) -> None:
-        self.folder, self.target, self.lean, self.pip, self.progress = folder, target, lean, pip, progress
+    def __init__(self, folder: Path, target: Target, choice: str, pip: Pip, progress: Callable[[str], None]) -> None:
+        self.folder, self.target, self.choice, self.pip, self.progress = folder, target, choice, pip, progress
         self.kept: dict[str, Wheel] = {}
         self.used: dict[str, Wheel] = {}
         self.settings = {"schema": SCHEMA, "platform": target.platform, "python": target.python}
-        self.settings |= {"system": target.system, "lean": lean}
+        self.settings |= {"system": target.system, "lean": choice == "lean"}
+        self.settings |= {"static": True} if choice == "static" else {}
         self._open()
 
     def _open(self) -> None:
@@ -144,8 +151,8 @@ class _House:
     def required(self, wheel: Wheel, extras: tuple[str, ...]) -> list[Requirement]:
         return list(requirements_of(self.folder / wheel.file, extras, self.target.environment))
 
-    def follow(self, requirements: list[Requirement], lean: bool) -> None:
-        """Download what is required, and unless lean what that requires, until nothing is missing."""
+    def follow(self, requirements: list[Requirement], *, alone: bool) -> None:
+        """Download what is required, and unless that is to be alone what it requires, until nothing is missing."""
         wanted: dict[str, Wanted] = {}
         pending: deque[str] = deque()
 
@@ -163,7 +170,7 @@ class _House:
         while pending:
             name = pending.popleft()
             wheel = self._fetch(name, name + ",".join(sorted(wanted[name].specifiers)))
-            for requirement in [] if lean else self.required(wheel, tuple(sorted(wanted[name].extras))):
+            for requirement in [] if alone else self.required(wheel, tuple(sorted(wanted[name].extras))):
                 ask(requirement)
 
     def _fetch(self, name: str, requirement: str) -> Wheel:
@@ -178,11 +185,23 @@ class _House:
         arguments += ["--implementation", "cp", "--python-version", self.target.python, requirement]
 
         def download(incoming: Path) -> Path:
-            self.pip([*arguments, "--dest", str(incoming)])
+            try:
+                self.pip([*arguments, "--dest", str(incoming)])
+            except EdgeEmbedError as error:
+                raise self._without(name, error) from error
             (wheel,) = incoming.glob("*.whl")
             return wheel
 
         return self._take(requirement, name, download)
+
+    def _without(self, name: str, error: EdgeEmbedError) -> EdgeEmbedError:
+        """The error, or where the package index has no onnxruntime for the device what to do without it."""
+        if name != "onnxruntime" or "No matching distribution" not in str(error):
+            return error
+        return InputError(
+            f"there is no wheel of onnxruntime for {self.target}. Static bundles need none: give --static and another "
+            "folder, and on the device take the embedded bundle `static`"
+        )
 
     def _take(self, requirement: str, name: str, make: Callable[[Path], Path]) -> Wheel:
         """Make a wheel in a folder of its own, then move it to its place: there is none by halves."""
@@ -223,7 +242,8 @@ class _House:
         return {
             "folder": str(self.folder),
             "target": str(self.target),
-            "lean": self.lean,
+            "lean": self.choice == "lean",
+            "static": self.choice == "static",
             "wheels": listed,
             "bytes": sum(wheel.bytes for wheel in wheels),
             "installed_bytes": sum(facts["installed_bytes"] for facts in listed),

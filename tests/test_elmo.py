@@ -174,7 +174,7 @@ def test_int8(source: Path, tmp_path: Path) -> None:
     plain = [tokens.vectors[tokens.tokens.index("bank")] for tokens in embedder.encode_tokens(TEXTS[:1] * 2, layer=0)]
     assert np.array_equal(plain[0], plain[1])
     for options in ({"precision": "int4"}, {"prompts": {"query": "x"}}, {"table": "int4"}, {"task": "x"}):
-        with pytest.raises(InputError, match="is an ELMo model: it takes"):
+        with pytest.raises(InputError, match=r"is an ELMo model, .* there is no use for"):
             export_model(source, tmp_path / "c", **options)
 
 

@@ -704,7 +704,7 @@ def test_command_names_its_options() -> None:
     """`edge-embed export --help` tells every way to quantize, and the floors."""
     result = CliRunner().invoke(main, ["export", "--help"])
     assert result.exit_code == 0
-    for option in ("--precision [int8|int4|fp32]", "--table [int8|int4|int3]", "--search", "--recipes BUNDLE"):
+    for option in ("--precision [int8|int4|fp32]", "--table [int8|int4|int3]", "--search", "--recipes FOLDER|minilm"):
         assert option in result.output
     shown = " ".join(result.output.split())
     assert ", ".join(f"{finish.FLOORS[precision]} for {precision}" for precision in ("int8", "int4")) in shown

@@ -27,20 +27,24 @@ def pip(python: Path | str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python of an environment with the lean install."""
+def environment(root: Path, listed: Path) -> Path:
+    """Python of a new environment with what the file lists, and our wheel."""
     if "EDGE_EMBED_TEST_INSTALL" not in os.environ:
         pytest.skip("downloads 60 MB: set EDGE_EMBED_TEST_INSTALL=1")
-    root = tmp_path_factory.mktemp("lean")
     venv.create(root, with_pip=True)
     python = root / ("Scripts" if os.name == "nt" else "bin") / "python"
-    pip(python, "install", "--no-compile", "--no-deps", "-r", str(LEAN))
+    pip(python, "install", "--no-compile", "--no-deps", "-r", str(listed))
     checkout = Path(__file__).parents[1]
     pip(python, "wheel", "--no-deps", "--wheel-dir", str(root / "wheels"), str(checkout))
     (wheel,) = (root / "wheels").glob("*.whl")
     pip(python, "install", "--no-compile", "--no-deps", "--no-index", str(wheel))
     return python
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment with the lean install."""
+    return environment(tmp_path_factory.mktemp("lean"), LEAN)
 
 
 def installed_bytes(python: Path, *, compiled: bool) -> int:

@@ -3,7 +3,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,23 +13,6 @@ from edge_embed_runtime import machine
 from edge_embed_runtime.machine import default_threads, peak_rss_bytes, seconds_since_start
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
-
-Cgroup = Callable[..., None]
-
-
-@pytest.fixture
-def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cgroup:
-    """A machine of eight cores with the cgroup files given: cgroup({"cpu.max": "max 100000"})."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(machine, "physical_cores", lambda _: None)
-    monkeypatch.setattr(machine, "Path", lambda path: tmp_path if path == "/sys/fs/cgroup" else Path(path))
-
-    def write(files: dict[str, str]) -> None:
-        for name, content in files.items():
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(content)
-
-    return write
 
 
 def test_threads_are_within_the_affinity() -> None:
@@ -47,7 +29,7 @@ def test_two_processors_of_a_core_are_one_thread(tmp_path: Path, monkeypatch: py
         (folder / "thread_siblings_list").write_text(f"{processor % 4},{processor % 4 + 4}\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 4, 5}, raising=False)
     monkeypatch.setattr(machine, "Path", lambda path: Path(str(path).replace("/sys/devices/system/cpu", str(tmp_path))))
-    monkeypatch.setattr(machine, "_cgroup_cores", lambda: None)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
     assert default_threads() == 2
     assert machine.physical_cores([0, 1, 2, 3]) == 4
     assert machine.physical_cores([8]) is None
@@ -63,40 +45,20 @@ def test_giving_way_is_for_one_thread() -> None:
     assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)) == before
 
 
-@pytest.mark.parametrize(
-    ("quota", "threads"),
-    [
-        ("max 100000\n", 8),
-        ("200000 100000\n", 2),
-        ("150000 100000\n", 2),  # a part of a core is one thread more
-        ("10000 100000\n", 1),
-        ("6400000 100000\n", 8),
-        ("garbage\n", 8),
-        ("", 8),
-    ],
-)
-def test_quota_of_cgroup_version_2(quota: str, threads: int, cgroup: Cgroup) -> None:
-    """The quota cuts the number of threads, never below one; without a quota that can be read all cores count."""
-    cgroup({"cpu.max": quota})
+@pytest.mark.parametrize(("quota", "threads"), [(None, 8), (0.1, 1), (1.5, 2), (2.0, 2), (64.0, 8)])
+def test_a_quota_cuts_threads(quota: float | None, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a core is one thread more; there is never none."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(machine, "physical_cores", lambda _: None)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
     assert default_threads() == threads
 
 
-@pytest.mark.parametrize(("quota", "threads"), [("-1\n", 8), ("300000\n", 3), ("250000\n", 3), ("0\n", 8)])
-def test_quota_of_cgroup_version_1(quota: str, threads: int, cgroup: Cgroup) -> None:
-    """The quota is in a file of its own; -1 means none."""
-    cgroup({"cpu/cpu.cfs_quota_us": quota, "cpu/cpu.cfs_period_us": "100000\n"})
-    assert default_threads() == threads
-
-
-def test_no_cgroup(cgroup: Cgroup) -> None:
-    """Without cgroup files all cores of the affinity count."""
-    cgroup({})
-    assert default_threads() == 8
-
-
-def test_no_affinity(cgroup: Cgroup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no affinity all cores count, and one where it does not tell their number."""
-    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(machine, "physical_cores", lambda _: None)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert default_threads() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)

@@ -112,7 +112,7 @@ def test_table_is_stored_once(checkpoint: Checkpoints, int8: Path, tmp_path: Pat
 
 
 def test_plain_folder_and_older_names(checkpoint: Checkpoints, tmp_path: Path) -> None:
-    """A BertForMaskedLM without modules.json is a SPLADE model unless told otherwise; gamma and beta are known."""
+    """A BertForMaskedLM without modules.json is a SPLADE model where that is said; gamma and beta are known."""
     plain = sparse_folder(checkpoint(), modules=False)
     tensors = load_file(plain / "model.safetensors")
     named = {name.replace("LayerNorm.weight", "LayerNorm.gamma"): array for name, array in tensors.items()}
@@ -120,10 +120,10 @@ def test_plain_folder_and_older_names(checkpoint: Checkpoints, tmp_path: Path) -
     save_file(named, plain / "model.safetensors")
     listed = sparse_folder(checkpoint("listed"))
     for source in (plain, listed):
-        export_model(source, tmp_path / source.name / "out", precision="fp32")
+        export_model(source, tmp_path / source.name / "out", precision="fp32", kind="sparse")
     found, same = (Embedder(tmp_path / source.name / "out").encode_sparse(TEXTS) for source in (plain, listed))
     assert found == same
-    export_model(plain, tmp_path / "dense", precision="fp32", kind="dense")
+    export_model(plain, tmp_path / "dense", precision="fp32")
     assert Embedder(tmp_path / "dense").encode(["a cat"]).shape == (1, 32)
 
 

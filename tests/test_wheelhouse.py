@@ -20,7 +20,7 @@ from edge_embed.cli import main
 from edge_embed.errors import EdgeEmbedError, InputError, MissingExtraError, SourceError
 from edge_embed.platforms import PLATFORMS, floor, make_target
 from edge_embed.repack import own_wheel, repack
-from edge_embed.requirements import Requirement, holds, lean_requirements, parse, version_parts
+from edge_embed.requirements import Requirement, holds, listed_requirements, parse, version_parts
 
 ARM = make_target("linux_aarch64", "3.11", None)
 
@@ -49,9 +49,10 @@ def make_wheel(folder: Path, name: str, version: str, tag: str, requires: Sequen
 
 
 class FakePip:
-    """Serves INDEX, and remembers what it was asked for. Fails at the requirement `breaks`."""
+    """Serves INDEX, and remembers what it was asked for. Fails at the requirement `breaks`, with the words `said`."""
 
-    def __init__(self, breaks: str = "") -> None:
+    def __init__(self, breaks: str = "", said: str = "the package index cannot be reached") -> None:
+        self.said = said
         self.asked: list[str] = []
         self.calls: list[list[str]] = []
         self.breaks = breaks
@@ -61,7 +62,7 @@ class FakePip:
         requirement = next(part for part in arguments if re.match(r"[a-z]", part) and part in arguments[-3:])
         name = parse(requirement).name
         if name == self.breaks:
-            raise EdgeEmbedError("the package index cannot be reached")
+            raise EdgeEmbedError(self.said)
         self.asked.append(requirement)
         version, tag, requires = INDEX[name]
         make_wheel(Path(arguments[-1]), name, version, tag, requires)
@@ -124,6 +125,41 @@ def test_windows_gets_what_windows_needs(own: Path, tmp_path: Path) -> None:
     """Markers are evaluated for the device, which pip does not do."""
     wheelhouse.build(tmp_path / "house", make_target("windows_amd64", "3.12", None), wheel=own, pip=FakePip())
     assert "colorama" in names(tmp_path / "house")
+
+
+@pytest.mark.parametrize(
+    ("platform", "tags"),
+    [
+        ("musllinux_aarch64", ["musllinux_1_2_aarch64", "musllinux_1_1_aarch64", "musllinux_1_0_aarch64"]),
+        ("windows_arm64", ["win_arm64"]),
+        ("windows_amd64", ["win_amd64"]),
+    ],
+)
+def test_static(platform: str, tags: list[str], own: Path, tmp_path: Path) -> None:
+    """What static bundles need, on systems without onnxruntime as well."""
+    pip, target = FakePip(breaks="onnxruntime"), make_target(platform, "3.14", None)
+    done = wheelhouse.build(tmp_path / "house", target, static=True, wheel=own, pip=pip)
+    assert names(tmp_path / "house") == ["click", "edge_embed", "numpy", "tokenizers"]
+    assert sorted(pip.asked) == ["click>=8.1", "numpy>=2.1", "tokenizers>=0.21"]
+    assert (done["static"], done["lean"]) == (True, False)
+    command = pip.calls[0]
+    assert [command[i + 1] for i, part in enumerate(command) if part == "--platform"] == tags
+    with pytest.raises(InputError, match="give another folder"):
+        wheelhouse.build(tmp_path / "house", target, lean=True, wheel=own, pip=pip)
+    assert wheelhouse.build(tmp_path / "house", target, static=True, wheel=own, pip=pip)["wheels"] == done["wheels"]
+
+
+def test_no_onnxruntime_for_a_device(own: Path, tmp_path: Path) -> None:
+    """Its absence is told with what to do; that of another package, or of the network, is pip's own."""
+    alpine = make_target("musllinux_x86_64", "3.12", None)
+    none = "ERROR: No matching distribution found for"
+    for name, said, expected in (
+        ("onnxruntime", none, "no wheel of onnxruntime for musllinux_x86_64, Python 3.12, musl 1.2.*--static"),
+        ("onnxruntime", "cannot be reached", "^cannot be reached$"),
+        ("numpy", none, f"^{none}$"),
+    ):
+        with pytest.raises(EdgeEmbedError, match=expected):
+            wheelhouse.build(tmp_path / "house", alpine, wheel=own, pip=FakePip(breaks=name, said=said))
 
 
 def test_an_interrupted_run_goes_on(own: Path, tmp_path: Path) -> None:
@@ -224,6 +260,7 @@ def test_pip_is_run() -> None:
         (("linux_x86_64", "3.11", "14.0"), "a version of glibc, as 2.28"),
         (("macos_arm64", "3.11", "2.28"), "a version of macOS, as 14.0"),
         (("windows_amd64", "3.11", "11"), "leave it out"),
+        (("musllinux_x86_64", "3.11", "2.28"), "a version of musl, as 1.2"),
     ],
 )
 def test_devices_are_checked(arguments: tuple[Any, ...], expected: str) -> None:
@@ -239,6 +276,8 @@ def test_floor() -> None:
     assert floor(ARM, [old, numpy, "click-8-py3-none-any.whl"]) == ("glibc 2.27", "numpy")
     assert floor(ARM, ["a-1-cp311-cp311-manylinux2014_aarch64.whl"]) == ("glibc 2.17", "a")
     assert floor(ARM, ["click-8-py3-none-any.whl"]) is None
+    alpine = make_target("musllinux_x86_64", "3.14", None)
+    assert floor(alpine, ["numpy-2.5.5-cp314-cp314-musllinux_1_2_x86_64.whl"]) == ("musl 1.2", "numpy")
     mac = make_target("macos_arm64", "3.11", None)
     assert floor(mac, ["numpy-2.4.6-cp311-cp311-macosx_14_0_arm64.whl"]) == ("macOS 14.0", "numpy")
 
@@ -278,7 +317,7 @@ def test_requirements_are_read() -> None:
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_lean_is_part_of_what_is_required(platform: str) -> None:
     """lean.txt names packages that edge_embed requires, once each, as new as it requires them."""
-    lean = lean_requirements(make_target(platform, "3.12", None).environment)
+    lean = listed_requirements("lean", make_target(platform, "3.12", None).environment)
     required = {parse(line).name: parse(line).specifier for line in metadata.requires("edge-embed") or []}
     assert [requirement.name for requirement in lean] == ["click", "numpy", "tokenizers", "onnxruntime"]
     for requirement in lean:

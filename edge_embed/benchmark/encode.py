@@ -14,7 +14,7 @@ from edge_embed.benchmark.children import Outcome, run_child
 from edge_embed.benchmark.measure import operations_per_token, ratio_to_best_peer
 from edge_embed.benchmark.peers import OURS, PEERS
 from edge_embed.benchmark.plan import INSTALL, Plan, Settings, find_source, make_plan
-from edge_embed.embedder import default_bundle
+from edge_embed.embedder import bundle_path
 from edge_embed_runtime.bundle import read_bundle
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ def run_encode_benchmark(
     Raises BundleError for a bundle that cannot be used, InputError and SourceError for settings that cannot be
     measured. A peer that fails, at whatever step, is named in the result with its reason.
     """
-    bundle = read_bundle(settings.bundle or default_bundle())
+    bundle = read_bundle(bundle_path(settings.bundle or None))
     threads = tuple(settings.threads)
     tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
     plan = make_plan(settings, tokenizer)

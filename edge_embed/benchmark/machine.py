@@ -5,10 +5,9 @@ import platform
 import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from edge_embed_runtime.machine import cpu_model, default_threads
+from edge_embed_runtime.machine import cpu_flags, cpu_model, default_threads
 
 # Instruction sets that decide how fast int8 is.
 FLAGS = (
@@ -32,17 +31,6 @@ def installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def cpu_flags() -> set[str]:
-    """Instruction sets that the CPU names (Linux), else nothing."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return {
-        flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split(":")[1].split()
-    }
 
 
 def quantization_target() -> str:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,14 +14,14 @@ VERDICTS = {"ok": "OK", "warnings": "OK, with warnings", "unusable": "unusable"}
 
 
 @click.command()
-@click.argument("bundles", metavar="[BUNDLE]...", nargs=-1)
+@click.argument("bundles", metavar="[FOLDER|minilm|static]...", nargs=-1)
 @click.option("--tune", is_flag=True, help="Store what was measured for this machine; every Embedder then uses it.")
 @click.option("--forget", is_flag=True, help="Remove what --tune stored; measure nothing.")
 @json_option
 def doctor(bundles: tuple[str, ...], tune: bool, forget: bool, as_json: bool) -> None:
-    """Examine this machine: CPU, memory, packages, and how fast each BUNDLE is on it.
+    """Examine this machine: CPU, memory, packages, and how fast bundles are on it, in folders or embedded.
 
-    Without BUNDLE the one in the environment or the embedded one is measured; give several to compare them. Native
+    Without any the one in the environment or the default is measured; give several to compare them. Native
     packages are tried in processes of their own, so that one which crashes on this CPU is named. Exit status 1 when
     something makes edge-embed unusable here.
     """
@@ -34,7 +33,7 @@ def doctor(bundles: tuple[str, ...], tune: bool, forget: bool, as_json: bool) ->
     from edge_embed.doctor.examine import examine
 
     default = os.environ.get(BUNDLE_VARIABLE)
-    given: list[Path | None] = [Path(path) for path in dict.fromkeys(bundles)] or [Path(default) if default else None]
+    given = list(dict.fromkeys(bundles)) or ([default] if default else [])
     report = examine(given, tune=tune, show_progress=True).to_json()
     show(report, as_json, lambda: _lines(report))
     if report["verdict"] == "unusable":

@@ -15,7 +15,8 @@ from edge_embed.options import json_option, show
 @click.option(
     "--platform",
     required=True,
-    help="The device: linux_x86_64, linux_aarch64, macos_arm64, macos_x86_64 or windows_amd64.",
+    help="The device: linux_x86_64 or linux_aarch64, musllinux_x86_64 or musllinux_aarch64 (Alpine), macos_arm64, "
+    "macos_x86_64, windows_amd64 or windows_arm64.",
 )
 @click.option(
     "--python",
@@ -27,11 +28,12 @@ from edge_embed.options import json_option, show
 @click.option(
     "--system",
     metavar="VERSION",
-    help="The device's glibc or macOS, or an earlier one.  [default: 2.28, 14.0]",
+    help="The device's glibc, musl or macOS, or an earlier one.  [default: 2.28, 1.2, 14.0]",
 )
 @click.option(
     "--lean", is_flag=True, help="Only what is imported on a device: no usearch, nothing that only others need."
 )
+@click.option("--static", is_flag=True, help="Only what static bundles need: no onnxruntime, which some devices lack.")
 @click.option(
     "--wheel",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -39,7 +41,14 @@ from edge_embed.options import json_option, show
 )
 @json_option
 def wheelhouse(
-    folder: Path, platform: str, python: str, system: str | None, lean: bool, wheel: Path | None, as_json: bool
+    folder: Path,
+    platform: str,
+    python: str,
+    system: str | None,
+    lean: bool,
+    static: bool,
+    wheel: Path | None,
+    as_json: bool,
 ) -> None:
     """Download every wheel that a device without a network needs into DIR.
 
@@ -51,11 +60,15 @@ def wheelhouse(
     from edge_embed.platforms import make_target
     from edge_embed.wheelhouse import build
 
+    if lean and static:
+        raise click.UsageError("--static leaves out more than --lean: give one of them.")
+
     def progress(step: str) -> None:
         if sys.stderr.isatty():
             click.echo(step, err=True)
 
-    done = build(folder, make_target(platform, python, system), lean=lean, wheel=wheel, progress=progress)
+    target = make_target(platform, python, system)
+    done = build(folder, target, lean=lean, static=static, wheel=wheel, progress=progress)
 
     def text() -> Iterator[str]:
         yield f"{folder}: {len(done['wheels'])} wheels for {done['target']}"

@@ -11,6 +11,7 @@ from typing import Any
 from edge_embed.benchmark.machine import installed_version
 from edge_embed.doctor.hardware import describe_hardware
 from edge_embed.doctor.parts import IMPORT_SECONDS, KNOWN, PARTS, Part, child, numbers, part_sentence, required
+from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.verdict import Choice, Verdict, machine_key, store_verdict
 
@@ -59,24 +60,26 @@ class Report:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def examine(bundles: Sequence[Path | None], *, tune: bool = False, show_progress: bool = False) -> Report:
-    """Try every part, measure every bundle (None is the embedded one).
+def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: bool = False) -> Report:
+    """Try every part, measure every bundle.
 
-    tune: store the verdict of this machine, unless it is "unusable"
+    bundles: folders, or names of embedded ones; none means the default, or where onnxruntime is not installed "static"
+    tune:    store the verdict of this machine, unless it is "unusable"
 
     Raises StorageError when it cannot be stored.
     """
     report = Report(installed_version("edge-embed") or "unknown", describe_hardware())
     _look_at_machine(report)
-    total = PART_STEPS * len(PARTS) + BUNDLE_STEPS * len(bundles) + SCAN_STEPS
+    total = PART_STEPS * len(PARTS) + BUNDLE_STEPS * max(1, len(bundles)) + SCAN_STEPS
     with progress_bar(total, show_progress, "examining") as advance:
         for part in PARTS:
             try_part(report, part)
             advance(PART_STEPS)
         _look_at_versions(report)
-        if report.works("numpy", "onnxruntime", "tokenizers"):
-            for path in bundles:
-                _measure(report, path, advance)
+        if report.works("numpy", "tokenizers"):
+            default = None if is_installed("onnxruntime") else "static"
+            for bundle in bundles or (default,):
+                _measure(report, bundle, advance)
         if report.works("numpy", "sqlite3", "tokenizers"):
             dim = next((bundle["dim"] for bundle in report.bundles if bundle.get("kind") == "dense"), 384)
             report.scan, problem = _run({"scan": dim}, lambda part: advance(int(SCAN_STEPS * part)))
@@ -84,6 +87,8 @@ def examine(bundles: Sequence[Path | None], *, tune: bool = False, show_progress
                 report.findings.append(Finding("problem", f"the scan of an index: {problem}"))
     if tune and report.verdict == "unusable":
         report.findings.append(Finding("note", "--tune stored nothing: mend what is wrong first"))
+    elif tune and not report.works("onnxruntime"):
+        report.findings.append(Finding("note", "--tune stored nothing: it is for bundles that onnxruntime runs"))
     elif tune:
         report.tuned = str(_tune(report))
     return report
@@ -186,7 +191,7 @@ def _run(job: dict[str, Any], step: Callable[[float], None]) -> tuple[dict[str, 
     return heard.get("result"), heard.get("failed")
 
 
-def _measure(report: Report, path: Path | None, advance: Callable[[int], None]) -> None:
+def _measure(report: Report, bundle: str | None, advance: Callable[[int], None]) -> None:
     left = [float(BUNDLE_STEPS)]
 
     def step(part: float) -> None:
@@ -195,12 +200,13 @@ def _measure(report: Report, path: Path | None, advance: Callable[[int], None]) 
         advance(before - max(0, int(left[0])))
 
     threads = powers(report.machine["cores"]["usable"])
-    found, problem = _run({"bundle": None if path is None else str(path), "threads": threads}, step)
+    found, problem = _run({"bundle": bundle, "threads": threads}, step)
     advance(max(0, int(left[0])))
     if found is None:
-        name = "the embedded bundle" if path is None else f"bundle {path}"
-        report.bundles.append({"path": None if path is None else str(path), "problem": problem})
-        report.findings.append(Finding("problem", str(problem) if name in str(problem) else f"{name}: {problem}"))
+        name = "the embedded bundle" if bundle is None else f"bundle {bundle}"
+        report.bundles.append({"path": bundle, "problem": problem})
+        named = name in str(problem) or str(problem).startswith("bundle ")
+        report.findings.append(Finding("problem", str(problem) if named else f"{name}: {problem}"))
         return
     report.bundles.append({"problem": None, **found})
     if found["choice"] is None:

@@ -5,15 +5,12 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edge_embed_runtime.cgroups import cpu_quota, memory_limit
 from edge_embed_runtime.machine import cpu_features, cpu_model, default_threads, physical_cores, usable_processors
 from edge_embed_runtime.verdict import cache_folder
-
-# Version 1 of cgroups writes "no limit" as a number near 2 ** 63.
-NO_LIMIT = 2**60
 
 
 def describe_hardware() -> dict[str, Any]:
@@ -41,14 +38,14 @@ def cores() -> dict[str, int | float | None]:
     return {
         "usable": default_threads(),
         "affinity": len(allowed),
-        "quota": _quota(),
+        "quota": cpu_quota(),
         "physical": physical_cores(allowed),
     }
 
 
 def memory() -> dict[str, int | None]:
     """total and available of the machine; limit: the tightest cgroup this process is in."""
-    found: dict[str, int | None] = {"total": None, "available": None, "limit": None}
+    found: dict[str, int | None] = {"total": None, "available": None, "limit": memory_limit()}
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             name, _, value = line.partition(":")
@@ -59,53 +56,7 @@ def memory() -> dict[str, int | None]:
         pass
     if found["total"] is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         found["total"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = [*_numbers("memory.max", ""), *_numbers("memory.limit_in_bytes", "memory")]
-    found["limit"] = min((limit for limit in limits if 0 < limit < NO_LIMIT), default=None)
     return found
-
-
-def _quota() -> float | None:
-    """The smallest quota of the cgroups this process is in."""
-    found = []
-    for folder in _cgroups(""):
-        found.append(_ratio(_read(folder / "cpu.max").split()))
-    for folder in _cgroups("cpu"):
-        found.append(_ratio([_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")]))
-    return min((quota for quota in found if quota), default=None)
-
-
-def _ratio(pair: list[str]) -> float | None:
-    """["150000", "100000"] -> 1.5; None for no limit and for what is no pair of numbers."""
-    try:
-        quota, period = map(int, pair)
-    except ValueError:
-        return None
-    return quota / period if quota > 0 and period > 0 else None
-
-
-def _numbers(file: str, controller: str) -> Iterator[int]:
-    for folder in _cgroups(controller):
-        if (text := _read(folder / file)).isdecimal():
-            yield int(text)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
-
-
-def _cgroups(controller: str) -> Iterator[Path]:
-    """Folders of the cgroup that this process is in and of those around it; controller "" means version 2."""
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if controller not in names.split(","):
-            continue
-        for root in (f"/sys/fs/cgroup/{controller}", "/sys/fs/cgroup/unified"):
-            place = Path(root) / path.strip("/")
-            yield from (folder for folder in (place, *place.parents) if folder.is_relative_to(root))
 
 
 def disks() -> list[dict[str, Any]]:

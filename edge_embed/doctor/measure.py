@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
+from edge_embed_runtime.extras import require_onnxruntime
 from edge_embed_runtime.machine import peak_rss_bytes
 
 if TYPE_CHECKING:
@@ -44,20 +45,17 @@ def say(**message: Any) -> None:
 def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     """Golden check, milliseconds per query and texts per second of each form of a bundle that may run here.
 
-    path: None means the embedded bundle
+    path: a folder or the name of an embedded bundle; None means the default
 
     The first form is the one that an Embedder takes unless it is wrong; `choice`: which one, on how many threads.
     """
     say(stage="reading the bundle")
-    from edge_embed.embedder import default_bundle
+    from edge_embed.embedder import bundle_path
     from edge_embed_runtime.bundle import read_bundle
 
-    loaded = read_bundle(default_bundle() if path is None else path)
+    loaded = read_bundle(bundle_path(path))
     manifest = loaded.manifest
-    say(stage="multiplying int8 matrices")
-    from edge_embed_runtime.session import products_saturate
-
-    saturate = products_saturate()
+    saturate = not manifest.is_static and _saturates(f"bundle {loaded.path}")
     int8 = not (manifest.is_static or str(manifest.quantization.get("weights", "")).startswith("float"))
     both = int8 and (saturate or platform.machine().lower() in X86)
     only = "static" if manifest.is_static else "float"
@@ -84,6 +82,14 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
         "forms": forms,
         "choice": best and {"form": best["form"], "exact": best["exact"], "threads": fewest(best["texts_per_second"])},
     }
+
+
+def _saturates(what: str) -> bool:
+    say(stage="multiplying int8 matrices")
+    require_onnxruntime(what)
+    from edge_embed_runtime.session import products_saturate
+
+    return products_saturate()
 
 
 def fewest(texts_per_second: dict[str, float]) -> int:

@@ -66,6 +66,7 @@ PARTS = (
         "import onnxruntime; assert 'CPUExecutionProvider' in onnxruntime.get_available_providers(); "
         "print(onnxruntime.__version__)",
         needs=("numpy",),
+        without="bundles but static ones, as the embedded `static` (--bundle static)",
     ),
     Part(
         "numkong",

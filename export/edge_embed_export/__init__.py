@@ -1,6 +1,10 @@
 """The workstation half: checkpoint -> ONNX graph -> verified bundle."""
 
-from edge_embed_export.exporter import export_model
-from edge_embed_export.onnxfile import GraphOptions
+from edge_embed_runtime.extras import require_onnxruntime
+
+require_onnxruntime("the exporter")  # before the modules that import it
+
+from edge_embed_export.exporter import export_model  # noqa: E402 - see above
+from edge_embed_export.onnxfile import GraphOptions  # noqa: E402
 
 __all__ = ["GraphOptions", "export_model"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.heads import Head, Kind, is_masked, multi_head, sparse_head
+from edge_embed_export.formats import missing_tokenizer, missing_weights
+from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.prompts import read_prompts
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_json, read_tensors, read_weights
@@ -202,6 +203,10 @@ def read_checkpoint(
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
     modules = _modules(folder)
     model = modules.model
+    if not (model / "config.json").exists():
+        raise missing_weights(model / "config.json")
+    if not (model / "tokenizer.json").exists():
+        raise missing_tokenizer(model / "tokenizer.json")
     config = read_json(model / "config.json")
     limits = next((path for path in (model, folder) if (path / "sentence_bert_config.json").is_file()), folder)
     max_tokens = _optional(limits / "sentence_bert_config.json").get("max_seq_length")
@@ -211,8 +216,7 @@ def read_checkpoint(
     for changes in [path for path in (model, adapter) if path and (path == adapter or (path / ADAPTER[0]).is_file())]:
         tensors = fold_adapter(tensors, changes)
     tokenizer = _with_end(read_json(model / "tokenizer.json"), _optional(model / "tokenizer_config.json"))
-    listed = (folder / "modules.json").is_file()
-    kind = kind or modules.kind or ("sparse" if not listed and is_masked(config, tensors) else "dense")
+    kind = kind or modules.kind or told_kind(folder) or "dense"
     head, dense = Head(), modules.dense
     if kind == "sparse":
         head = sparse_head(folder, tokenizer, modules.splade, modules.query_table)

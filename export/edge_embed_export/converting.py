@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_embed_export.formats import missing_weights
 from edge_embed_export.onnxfile import (
     FOLDED_AWAY,
     NO_LIMIT,
@@ -24,8 +25,8 @@ from edge_embed_export.onnxfile import (
     check_operators,
     read_tokenizer,
 )
-from edge_embed_export.tensors import INDEX, PICKLES, WEIGHTS, read_json, read_weights
-from edge_embed_runtime.errors import ExportError, SourceError, UnsupportedModelError
+from edge_embed_export.tensors import INDEX, WEIGHTS, read_json, read_weights
+from edge_embed_runtime.errors import UnsupportedModelError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
@@ -47,13 +48,7 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     """
     config = read_json(source / "config.json")
     if not any((source / name).is_file() for name in (WEIGHTS, INDEX)):
-        pickles = [name for name in PICKLES if (source / name).exists()]
-        if pickles:
-            raise ExportError(
-                f"{source} holds only {pickles[0]}, a pickle, which can run code when it is read: convert it to "
-                "model.safetensors first"
-            )
-        raise SourceError(f"{source / WEIGHTS} is missing")
+        raise missing_weights(source / WEIGHTS)
     kind = config.get("model_type", "unknown")
     if config.get("auto_map") and kind not in _known_types():
         raise UnsupportedModelError(

@@ -34,7 +34,7 @@ from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Layer, Manifest,
 from edge_embed_runtime.characters import CHARACTERS, KINDS, WIDTH
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embedder import Embedder
-from edge_embed_runtime.errors import ExportError, InputError, SourceError
+from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.tokenizer import sanitize
 
 if TYPE_CHECKING:
@@ -334,7 +334,6 @@ def export_elmo(
     source: Path,
     target: Path,
     *,
-    plain: bool,
     name: str | None,
     source_name: str,
     precision: str,
@@ -343,15 +342,7 @@ def export_elmo(
     overwrite: bool,
     progress: Callable[[str], None],
 ) -> Manifest:
-    """Write a bundle of an ELMo model. Options and errors are those of `export_model`.
-
-    plain: no option was given that is not here
-    """
-    if not plain:
-        raise InputError(
-            f"{source} is an ELMo model: it takes a name, precision int8 or fp32, a floor and max_tokens, and no other "
-            "option"
-        )
+    """Write a bundle of an ELMo model. Options and errors are those of `export_model`."""
     progress(f"reading {source}")
     elmo = read_elmo(source)
     limit = MAX_TOKENS if max_tokens is None else check_count(max_tokens, "max_tokens", 3, 2**20)

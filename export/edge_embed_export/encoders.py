@@ -16,7 +16,8 @@ from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
 from edge_embed_export.heads import Kind
 from edge_embed_export.large import float_session, placeholder
-from edge_embed_export.prompts import with_roles
+from edge_embed_export.prompts import check_prompts, with_roles
+from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
 from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
@@ -42,6 +43,7 @@ class Said:
     task: str | None
     truncate_dims: Sequence[int] | None
     kind: Kind | None
+    notes: Sequence[str] = ()
 
 
 def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
@@ -91,6 +93,9 @@ class Maker:
             )
         if not len(self.tokenizer.encode("")):
             raise ExportError(f"{source}: the tokenizer adds no special token, so the empty text would have no vector")
+        of_adapters = {v.adapter.name: v.adapter.prompt for v in self.variants if v.adapter.prompt}
+        asked = checkpoint.head.facts.get("query_length")
+        check_prompts(self.tokenizer, {**of_adapters, **checkpoint.prompts}, source, asked)
 
     def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
         """An embedder of the bundle, and the bundle's files."""
@@ -101,7 +106,7 @@ class Maker:
         graph = build(spec, *parts, apart=apart, states=states)
         model = placeholder(spec) if apart else graph.SerializeToString()
         contents = {MODEL: model, TOKENIZER: self._tokenizer_bytes}
-        manifest = _manifest(self._name, self._said.source_name, self._checkpoint, spec, quantized, contents)
+        manifest = _manifest(self._name, self._said, self._checkpoint, spec, quantized, contents)
         manifest = replace(
             with_adapters(manifest, self.variants),
             architecture={**manifest.architecture, **blockwise.architecture(spec, parts[0])},
@@ -158,7 +163,7 @@ def export_checkpoint(
 
 def _manifest(
     name: str,
-    source_name: str | None,
+    said: Said,
     checkpoint: Checkpoint,
     spec: Spec,
     quantized: Quantized | None,
@@ -184,9 +189,10 @@ def _manifest(
         quantization=float32 if quantized is None else quantized.describe(),
         codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
         provenance={
-            "source": source_name or checkpoint.folder.resolve().name,
+            "source": said.source_name or checkpoint.folder.resolve().name,
             "weights_sha256": checkpoint.sha256,
             "licence": checkpoint.licence,
+            **noted(said.notes),
             "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
         },
     )

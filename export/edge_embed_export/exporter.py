@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edge_embed_export.elmo import export_elmo, is_elmo
 from edge_embed_export.encoders import Said, export_checkpoint
 from edge_embed_export.finish import FLOORS
+from edge_embed_export.formats import check_file
 from edge_embed_export.heads import Kind
 from edge_embed_export.onnxfile import GraphOptions, is_graph
 from edge_embed_export.published import export_graph
+from edge_embed_export.purpose import noted, notes_of
 from edge_embed_export.quantizing import read_recipes
 from edge_embed_export.static import find_kind, read_static, write_static
 from edge_embed_quantize.table import TABLE_BITS
@@ -37,6 +40,7 @@ def export_model(
     task: str | None = None,
     truncate_dims: Sequence[int] | None = None,
     kind: Kind | None = None,
+    similarity: str | None = None,
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
@@ -63,6 +67,7 @@ def export_model(
                all of them apart
     truncate_dims: dims that the model was trained to be cut to; None means what its own files say
     kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
+    similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
@@ -73,11 +78,28 @@ def export_model(
     """
     _check_options(precision, table, search, recipes)
     source, target = Path(source), Path(bundle)
+    if source.is_file():
+        check_file(source)
+    names = () if source_name is None else (source_name,)
+    others: dict[str, object] = {
+        "table": table != "int8",
+        "search": search,
+        "recipes": recipes,
+        "adapter": adapter,
+        "adapters": adapters,
+        "task": task,
+        "truncate_dims": truncate_dims,
+        "prompts": prompts,
+        "kind": kind not in (None, "dense"),
+    }
     if find_kind(source) is not None:
-        if precision == "int4" or table != "int8" or search or recipes is not None:
-            raise InputError(f"{source} is a static model: its table is int8 or fp32, the other options have no use")
+        word_file = source.is_file()
+        others |= {"max_tokens": max_tokens, "graph": graph != GraphOptions(), "similarity": word_file and similarity}
+        _refuse(source, "a static model, whose table is int8 or fp32", {"int4": precision == "int4", **others})
+        told = [] if word_file else notes_of(source, names, kind, similarity)
         progress(f"reading {source}")
         static = read_static(source, words=words, sif=sif)
+        static = replace(static, notes={**(static.notes or {}), **noted(told)})
         return write_static(
             static,
             target,
@@ -91,11 +113,11 @@ def export_model(
     if words is not None or sif is not None:
         raise InputError("words and sif are for files of word vectors")
     if is_elmo(source):
-        others = (search, recipes, adapter, adapters, task, kind, prompts, truncate_dims)
+        others |= {"graph": graph != GraphOptions(), "similarity": similarity}
+        _refuse(source, "an ELMo model, whose weights are int8 or fp32", {"int4": precision == "int4", **others})
         return export_elmo(
             source,
             target,
-            plain=precision != "int4" and table == "int8" and not any(others),
             name=name,
             source_name=source_name or source.resolve().name,
             precision=precision,
@@ -104,6 +126,7 @@ def export_model(
             overwrite=overwrite,
             progress=progress,
         )
+    told = notes_of(source, names, kind, similarity, prompts) if source.exists() else []
     given = None if recipes is None else read_recipes(Path(recipes))
     if is_graph(source, graph, of_checkpoints=(adapter, adapters, task, None if kind == "dense" else kind)):
         return export_graph(
@@ -120,6 +143,7 @@ def export_model(
             max_tokens=max_tokens,
             prompts=prompts,
             truncate_dims=truncate_dims,
+            told=told,
             overwrite=overwrite,
             progress=progress,
         )
@@ -132,6 +156,7 @@ def export_model(
         task=task,
         truncate_dims=truncate_dims,
         kind=kind,
+        notes=told,
     )
     return export_checkpoint(
         source,
@@ -146,6 +171,13 @@ def export_model(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def _refuse(source: Path, what: str, options: Mapping[str, object]) -> None:
+    """Raise InputError that names the options which were given and change nothing for such a source."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise InputError(f"{source} is {what}: there is no use for {', '.join(given)}")
 
 
 def _check_options(precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None) -> None:

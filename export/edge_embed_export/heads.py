@@ -22,6 +22,8 @@ Kind = Literal["dense", "sparse", "multi"]
 QUERY_LENGTH, DOCUMENT_LENGTH = 32, 180
 LONGEST_QUERY = 512
 MARKERS = ("[unused0]", "[unused1]")
+# What sentence-transformers says of a model as a whole.
+SETTINGS = "config_sentence_transformers.json"
 # Files with a weight for each token of a query, of models that run no network on queries.
 QUERY_WEIGHTS = ("idf.json", "query_token_weights.json")
 
@@ -76,11 +78,12 @@ MASKED: dict[str, MaskedHead] = {
 }
 
 
-def is_masked(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> bool:
-    """Whether a folder without modules.json holds a masked language model with its head: a SPLADE model then."""
-    head = MASKED.get(str(config.get("model_type")))
-    named = [name for name in config.get("architectures") or () if str(name).endswith("ForMaskedLM")]
-    return bool(named) and head is not None and f"{head.dense}.weight" in tensors
+def told_kind(folder: Path) -> Kind | None:
+    """What a folder says that it gives, besides in modules.json, or None."""
+    path = folder / SETTINGS
+    if path.is_file() and read_json(path).get("model_type") == "SparseEncoder":
+        return "sparse"
+    return "sparse" if any((folder / name).is_file() for name in QUERY_WEIGHTS) else None
 
 
 def sparse_head(folder: Path, tokenizer: Mapping[str, Any], pooling: Path | None, table: Path | None) -> Head:

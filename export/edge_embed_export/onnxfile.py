@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_embed_export.checkpoint import Dense, _licence, _modules, _optional, _pooling, _with_end, check_size
+from edge_embed_export.formats import missing_tokenizer, other_tokenizers
 from edge_embed_export.graph import LARGEST
 from edge_embed_export.prompts import read_prompts
 from edge_embed_export.spec import Pooling
@@ -78,6 +79,8 @@ def is_graph(source: Path, options: GraphOptions, of_checkpoints: tuple[object, 
 
     of_checkpoints: options that only checkpoints have. Raises InputError where the options are for another source.
     """
+    if options.convert and options.file is not None:
+        raise InputError("--general converts a checkpoint and --onnx names an ONNX file: choose one")
     found = options.convert or options.file is not None or _holds_graph(source)
     if found and any(of_checkpoints):
         raise InputError(f"{source} is taken as a graph; adapters, tasks and other kinds of vectors need a checkpoint")
@@ -135,6 +138,8 @@ def read_published(
     else:
         definition = next((h / "tokenizer.json" for h in homes if (h / "tokenizer.json").is_file()), homes[0])
         if definition == homes[0]:
+            if other := next((home for home in homes if other_tokenizers(home)), None):
+                raise missing_tokenizer(other / "tokenizer.json")
             raise SourceError(
                 f"{file}: no tokenizer.json beside it or one folder up; say where it is with --tokenizer FILE"
             )
@@ -144,6 +149,8 @@ def read_published(
 
 
 def read_tokenizer(definition: Path) -> dict[str, Any]:
+    if not definition.exists():
+        raise missing_tokenizer(definition)
     return _with_end(read_json(definition), _optional(definition.parent / "tokenizer_config.json"))
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from edge_embed_export.tensors import read_json
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError
+from edge_embed_runtime.prompts import check_room
+from edge_embed_runtime.tokenizer import Tokenizer
 
 # What models call the two sides of a search. The first name that a model has gives our role its prompt.
 ALIASES = {
@@ -25,7 +27,7 @@ CARDS: tuple[tuple[str, dict[str, str]], ...] = (
         r"(snowflake-arctic-embed-(xs|s|m|l|m-long)|mxbai-embed-(large|xsmall)-v1)$",
         {"query": "Represent this sentence for searching relevant passages: ", "document": ""},
     ),
-    (r"nomic-embed-text-v\d", {"query": "search_query: ", "document": "search_document: "}),
+    (r"(nomic-embed-text-v\d|modernbert-embed-base)", {"query": "search_query: ", "document": "search_document: "}),
 )
 
 
@@ -44,6 +46,18 @@ def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
         known = (card for pattern, card in CARDS for name in names if re.search(pattern, name, re.IGNORECASE))
         prompts |= next(known, {})
     return with_roles(prompts)
+
+
+def check_prompts(
+    tokenizer: Tokenizer, prompts: Mapping[str, str], source: Path, query_limit: int | None = None
+) -> None:
+    """Raise ExportError for a prompt that leaves no room for a text. query_limit: tokens of a query, where fewer."""
+    for role, prompt in prompts.items():
+        limit = query_limit if role == "query" else None
+        try:
+            check_room(tokenizer, prompt, f"{source}: the prompt of {role!r}", limit)
+        except InputError as error:
+            raise ExportError(str(error)) from error
 
 
 def with_roles(prompts: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from edge_embed_export.families.reading import DENSE_ACTIVATIONS
 from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.general import General, GeneralQuantizer
 from edge_embed_export.onnxfile import USUAL_TOKENS, GraphOptions, Published, find_onnx, read_published
-from edge_embed_export.prompts import with_roles
+from edge_embed_export.prompts import check_prompts, with_roles
+from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, calibration_texts
 from edge_embed_export.rewrite import TOLERANCE, Floats, Original, to_floats, trial
 from edge_embed_export.spec import Activation, Spec
@@ -148,10 +149,13 @@ def export_graph(
     max_tokens: int | None,
     prompts: Mapping[str, str] | None,
     truncate_dims: Sequence[int] | None,
+    told: Sequence[str],
     overwrite: bool,
     progress: Callable[[str], None],
 ) -> Manifest:
-    """Write a bundle of a model that comes as a graph. Options and errors are those of `exporter.export_model`."""
+    """Write a bundle of a model that comes as a graph. Options and errors are those of `exporter.export_model`;
+    told: what is to be noted of it, see `purpose`.
+    """
     if max_tokens is not None:
         check_count(max_tokens, "max_tokens", 3, 2**20)
     progress(f"reading {source}")
@@ -168,9 +172,11 @@ def export_graph(
         model,
         *_tokenizer(published, model),
         prompts={**published.prompts, **with_roles(given)},
+        told=told,
         dims=trained_dims(own, dim) if truncate_dims is None else given_dims(truncate_dims, dim),
         notes=list(floats.done),
     )
+    check_prompts(maker.tokenizer, maker.prompts, source)
     reference, _ = maker.make(None)
     check_usable(reference, published.path)
     maker.batches = _find_batches(published.path, model, reference)
@@ -194,7 +200,12 @@ def export_graph(
 
 @dataclass
 class _Maker:
-    """Makes bundles in memory. names: of the bundle, and of its source; notes: what was done and found, in words."""
+    """Makes bundles in memory.
+
+    names: of the bundle, and of its source
+    told:  what is to be noted of the model, see `purpose`
+    notes: what was done and found, in words
+    """
 
     target: Path
     names: tuple[str, str]
@@ -203,6 +214,7 @@ class _Maker:
     tokenizer_bytes: bytes
     tokenizer: Tokenizer
     prompts: dict[str, str]
+    told: Sequence[str]
     dims: list[int]
     notes: list[str]
     batches: str = "padded"
@@ -243,6 +255,7 @@ class _Maker:
                 "weights_sha256": self.published.sha256,
                 "licence": self.published.licence,
                 "conversion": "; ".join(self.notes),
+                **noted(self.told),
                 "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
             },
         )

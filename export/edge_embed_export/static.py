@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_embed_export.checkpoint import _licence
 from edge_embed_export.finish import finish
+from edge_embed_export.formats import missing_tokenizer
 from edge_embed_export.tensors import read_json, read_tensors
 from edge_embed_export.wordvectors import WordVectors, read_word_vectors
 from edge_embed_runtime.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
@@ -102,6 +103,8 @@ def read_static(source: Path, *, words: int | None = None, sif: float | None = N
     name = "embeddings" if "embeddings" in tensors else "embedding.weight"
     if name not in tensors or tensors[name].ndim != 2:
         raise ExportError(f"{weights} has no table of token vectors; it holds {sorted(tensors)}")
+    if not definition.exists():
+        raise missing_tokenizer(definition)
     tokenizer = read_json(definition)
     found = StaticSource(
         kind=kind,

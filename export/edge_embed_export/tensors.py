@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.formats import missing_weights
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.extras import require
 
@@ -17,7 +18,6 @@ Array = NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "pytorch_model.pt")
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -37,13 +37,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
 def read_tensors(path: Path) -> dict[str, Array]:
     """The float tensors of one safetensors file, as float32."""
     if not path.is_file():
-        pickles = [name for name in PICKLES if (path.parent / name).exists()]
-        if pickles:
-            raise ExportError(
-                f"{path.parent} holds only {pickles[0]}, a pickle, which can run code when it is read: "
-                "convert it to model.safetensors first"
-            )
-        raise SourceError(f"{path} is missing")
+        raise missing_weights(path)
     safetensors = require("safetensors", "export")
     arrays: dict[str, Array] = {}
     try:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -48,6 +49,17 @@ def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[s
     return loaded
 
 
+def _network(what: str) -> ModuleType:
+    """The module that runs networks, and imports onnxruntime, which static bundles do without."""
+    try:
+        from edge_embed_runtime import network
+    except ImportError as error:
+        from edge_embed_runtime.extras import without_onnxruntime
+
+        raise without_onnxruntime(what, error) from error
+    return network
+
+
 class Embedder:
     """Embeds texts with one bundle.
 
@@ -72,7 +84,8 @@ class Embedder:
     `exact` says which form of the model this CPU needed, `golden_cosine` how near the vectors of the golden texts are
     to those of the machine that made the bundle.
 
-    Raises BundleError when the bundle cannot be used on this machine.
+    Raises BundleError when the bundle cannot be used on this machine, MissingExtraError when it needs onnxruntime and
+    there is none.
     """
 
     def __init__(
@@ -112,6 +125,7 @@ class Embedder:
         if self._dim != dim:
             self._check_kind("dense")
         self._process: int = os.getpid()
+        self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
         self._model: Network | StaticModel
         if self.manifest.is_static:
             from edge_embed_runtime import static
@@ -121,8 +135,7 @@ class Embedder:
             self._model = static.StaticModel(loaded, tokenizer, limit=limit, dim=self._dim)
             self._model.threads = most
         else:
-            from edge_embed_runtime import network  # imports onnxruntime, which static bundles do without
-
+            network = _network(f"bundle {self.path}")
             verified.result()
             self._model = network.Network(
                 loaded,
@@ -251,7 +264,8 @@ class Embedder:
                        512, or fewer under `max_rss_mb`
         show_progress: a bar on stderr, where that is a terminal
 
-        The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts.
+        The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts, and
+        for a prompt that leaves no room for them.
         """
         self._check_kind("dense")
         number, own = self._adapters.choose(adapter, role)
@@ -342,11 +356,11 @@ class Embedder:
 
         Raises InputError for a layer that the model has not, and for a static bundle, which has none.
         """
-        from edge_embed_runtime.tokenvectors import without_prompt
-
         mix = self.token_model.mix(layer, weights)
         number, own = self._adapters.choose(adapter, role)
         texts, before, batch_tokens = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
+        from edge_embed_runtime.tokenvectors import without_prompt
+
         found: dict[int, TokenVectors] = {}
         whole = [before + text for text in texts]
         for i, tokens, vectors in self.token_model.each(whole, mix, batch_tokens, number):
@@ -356,9 +370,19 @@ class Embedder:
     @cached_property
     def token_model(self) -> "TokenModel":
         """The layers of the network. Raises InputError for a static bundle."""
-        from edge_embed_runtime.tokenvectors import TokenModel
+        network = self.network
+        from edge_embed_runtime.tokenvectors import TokenModel  # imports onnxruntime, as the network did
 
-        return TokenModel(self.network, self._bundle, self._limit)
+        return TokenModel(network, self._bundle, self._limit)
+
+    def _check_prompt(self, before: str, role: str | None, own: bool) -> None:
+        """Refuse a prompt that leaves no room for texts. own: it is the bundle's"""
+        from edge_embed_runtime.prompts import check_room  # most bundles have none
+
+        shorter = self.manifest.head.get("query_length") if role == "query" else None
+        limit = min(int(shorter), self.max_tokens) if shorter else None
+        check_room(self.tokenizer, before, f"bundle {self.path}: the prompt{f' of {role!r}' * own}", limit)
+        self._fitting = before, role
 
     def _collect(
         self,
@@ -400,6 +424,8 @@ class Embedder:
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process")
         before = (self.prompts[role] if role else "") if prompt is None else check_text(prompt, "the prompt")
+        if before and (before, role) != self._fitting:
+            self._check_prompt(before, role, prompt is None)
         try:
             return [check_text(text, f"text {i}") for i, text in enumerate(texts)], before, batch_tokens
         except TypeError as error:  # an array without dimensions says that it can be iterated over

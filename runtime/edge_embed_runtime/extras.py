@@ -1,6 +1,8 @@
 """One guarded import for everything that is not in the base install."""
 
 import importlib
+import importlib.util
+import sysconfig
 from types import ModuleType
 
 from edge_embed_runtime.errors import MissingExtraError
@@ -18,3 +20,35 @@ def require(module: str, extra: str) -> ModuleType:
             f"this needs the package {module.split('.', maxsplit=1)[0]!r}, which is not installed "
             f"({error}): pip install 'edge-embed[{extra}]'"
         ) from error
+
+
+def is_installed(module: str) -> bool:
+    """Whether there is such a module, which may fail when it is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def without_onnxruntime(what: str, error: ImportError) -> MissingExtraError:
+    """What to say where onnxruntime cannot be imported: it is missing, is none for this system, or does not load here.
+
+    what: what needs it, as "bundle all-minilm-l6-v2"
+    """
+    if is_installed("onnxruntime"):
+        reason = f"cannot be imported here ({error}); edge-embed doctor says more"
+    elif "musl" in (sysconfig.get_config_var("EXT_SUFFIX") or ""):
+        reason = "does not exist for this system: its C library is musl, as in Alpine, and onnxruntime needs glibc"
+    else:
+        reason = "is not installed: pip install 'onnxruntime>=1.22' (some systems have none, as Alpine)"
+    static = 'Embedder("static"), --bundle static or EDGE_EMBED_BUNDLE=static'
+    instead = f". A static bundle works without it: {static}" if what.startswith("bundle") else ""
+    return MissingExtraError(f"{what} needs onnxruntime, which {reason}{instead}")
+
+
+def require_onnxruntime(what: str) -> None:
+    """Import onnxruntime. Raises MissingExtraError, see `without_onnxruntime`."""
+    try:
+        importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise without_onnxruntime(what, error) from error

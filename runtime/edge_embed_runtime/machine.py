@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from edge_embed_runtime.cgroups import cpu_quota
+
 # Instruction sets that decide which kernels there are for int8 products, as Linux names them.
 FEATURES = (
     "sse4_1",
@@ -28,11 +30,11 @@ CPUINFO_BYTES = 16 * 1024
 
 
 def default_threads() -> int:
-    """Cores that this process may use: those behind the processors it may run on, cut by the cgroup's quota (version 2
-    or 1). Two processors of one core share what multiplies matrices."""
+    """Cores that this process may use: those behind the processors it may run on, cut by the quota of its
+    cgroup and of those around it. Two processors of one core share what multiplies matrices."""
     processors = usable_processors()
     cores = physical_cores(processors) or len(processors)
-    quota = _cgroup_cores()
+    quota = cpu_quota()
     return max(1, min(cores, math.ceil(quota) if quota else cores))
 
 
@@ -64,19 +66,6 @@ def give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
-def _cgroup_cores() -> float | None:
-    root = Path("/sys/fs/cgroup")
-    try:
-        if (root / "cpu.max").is_file():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
-        return int(quota) / int(period) if quota != "max" and int(quota) > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
 def peak_rss_bytes() -> int | None:
     """The largest resident set of this process so far, or None where the system does not tell."""
     try:
@@ -103,18 +92,6 @@ def seconds_since_start() -> float | None:
         return None
 
 
-def cpu_model() -> str:
-    """What the system calls the processor, or the kind of machine where it gives no name (most ARM Linux)."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in {"model name", "Model", "Hardware"}:
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 @cache
 def _cpuinfo() -> dict[str, set[str]]:
     """Names of /proc/cpuinfo in small letters and the values each has; nothing on other systems."""
@@ -132,10 +109,24 @@ def _cpuinfo() -> dict[str, set[str]]:
     return found
 
 
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets as Linux names them; none where the system does not tell (macOS, Windows)."""
+    named = (value for name in ("flags", "features") for value in _cpuinfo().get(name, ()))
+    return frozenset(flag for value in named for flag in value.split())
+
+
 def cpu_features() -> tuple[str, ...]:
-    """Those of FEATURES that the CPU has; none where the system does not tell (macOS, Windows)."""
-    flags = {flag for name in ("flags", "features") for value in _cpuinfo().get(name, ()) for flag in value.split()}
+    """Those of FEATURES that the CPU has."""
+    flags = cpu_flags()
     return tuple(feature for feature in FEATURES if feature in flags)
+
+
+def cpu_model() -> str:
+    """What the system calls the processor, or the kind of machine where it gives no name (most ARM Linux)."""
+    found = _cpuinfo()
+    # on x86 "model" is a number beside the name
+    names = [value for name in ("model name", "model", "hardware") for value in sorted(found.get(name, ()))]
+    return next((name for name in names if not name.isdecimal()), "") or platform.processor() or platform.machine()
 
 
 @cache

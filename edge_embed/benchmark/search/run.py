@@ -21,7 +21,7 @@ from edge_embed.benchmark.search.candidates import PEERS, WRITERS, candidate, wh
 from edge_embed.benchmark.search.child import Child, ChildError, LateError
 from edge_embed.benchmark.search.texts import Texts, read_texts
 from edge_embed.benchmark.search.vectors import SIGMA, digest, embed, grow, neighbours
-from edge_embed.embedder import default_bundle
+from edge_embed.embedder import bundle_path
 from edge_embed_runtime.bundle import read_bundle
 from edge_embed_runtime.errors import InputError
 
@@ -83,7 +83,7 @@ def run_search_benchmark(settings: Settings, say: Say = lambda _: None) -> dict[
     if min(settings.sizes) < settings.k:
         raise InputError(f"{min(settings.sizes)} vectors have no {settings.k} nearest")
     texts = read_texts(settings.data, settings.queries)
-    manifest = read_bundle(settings.bundle or default_bundle()).manifest
+    manifest = read_bundle(bundle_path(settings.bundle or None)).manifest
     if settings.work:
         Path(settings.work).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=settings.work) as scratch:

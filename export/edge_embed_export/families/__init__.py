@@ -108,7 +108,7 @@ FAMILIES: tuple[Family, ...] = (
         "MPNet",
         ("mpnet",),
         "post-norm, absolute and relative positions",
-        ("all-mpnet-base-v2", "multi-qa-mpnet-base-dot-v1"),
+        ("all-mpnet-base-v2", "multi-qa-mpnet-base-cos-v1"),
         mpnet.read,
     ),
     Family(

@@ -10,6 +10,7 @@ import numpy as np
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families.reading import Reader
 from edge_embed_export.positions import frequencies, rotary, visible
+from edge_embed_export.purpose import check_own_code
 from edge_embed_export.spec import LATENT, Layer, Spec, Weights
 
 NORMS = {"attention_norm": "input_layernorm", "output_norm": "post_attention_layernorm"}
@@ -88,7 +89,10 @@ def _causal(read: Reader) -> bool:
     config = read.config
     both = config.get("use_bidirectional_attention") or config.get("is_causal") is False
     remote = config.get("auto_map")
-    return not (both or "gritlm" in str(remote).lower() or "bidirec" in str(config.get("model_type")))
+    if both or "gritlm" in str(remote).lower() or "bidirec" in str(config.get("model_type")):
+        return False
+    check_own_code(read.checkpoint.folder, config)
+    return True
 
 
 def _windows(read: Reader, kind: str) -> list[int | None]:
