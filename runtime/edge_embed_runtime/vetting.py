@@ -58,7 +58,8 @@ def check_tokenizer(definition: bytes) -> dict[str, Any]:
         content = json.loads(definition, object_pairs_hook=_unique)
         check_definition(content)
     except (ValueError, AttributeError, TypeError, KeyError, IndexError, RecursionError) as error:
-        raise BundleFormatError(f"tokenizer.json cannot be used: {str(error) or type(error).__name__:.200}") from error
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise BundleFormatError(f"tokenizer.json cannot be used: {reason:.200}") from error
     return dict(content)
 
 
@@ -66,6 +67,7 @@ def check_definition(content: Any) -> None:
     """`check_tokenizer` for what is read already; may raise what malformed content leads to, as TypeError."""
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise BundleFormatError("tokenizer.json is not a tokenizer")
+    growth = 1.0
     for part, allowed in COMPONENTS.items():
         components = list(_flat(content.get(part)))
         for component in components:
@@ -75,9 +77,9 @@ def check_definition(content: Any) -> None:
                 raise BundleFormatError(f"tokenizer.json: {part} of type {kind!r:.60} is not supported")
             _check_strings(component, part)
         if part in ("normalizer", "pre_tokenizer"):
-            _check_growth(components, part)
+            growth = max(growth, _check_growth(components, part))
     ids = _check_model(content["model"])
-    ids |= _check_added(content.get("added_tokens") or [])
+    ids |= _check_added(content.get("added_tokens") or [], growth)
     special = sum(_special_tokens(component, ids) for component in _flat(content.get("post_processor")))
     if special > MAX_SPECIAL:
         raise BundleFormatError(f"tokenizer.json puts {special} special tokens around a text; at most {MAX_SPECIAL} do")
@@ -126,7 +128,7 @@ STRINGS = (
 )  # fmt: skip
 
 
-def _check_growth(components: list[dict[str, Any]], part: str) -> None:
+def _check_growth(components: list[dict[str, Any]], part: str) -> float:
     """How much longer a text can become, all steps together."""
     growth = 1.0
     for component in components:
@@ -135,6 +137,7 @@ def _check_growth(components: list[dict[str, Any]], part: str) -> None:
         raise BundleFormatError(
             f"tokenizer.json: {part} can make a text {growth:,.0f} times as long; at most {MAX_GROWTH} times is done"
         )
+    return growth
 
 
 def _growth(component: Mapping[str, Any]) -> float:
@@ -171,6 +174,10 @@ def _check_model(model: Mapping[str, Any]) -> set[int]:
         raise BundleFormatError(f"tokenizer.json: unk_id {unknown!r:.40} is no token of the vocabulary")
     if model.get("dropout"):
         raise BundleFormatError("tokenizer.json has dropout set: a text would get other tokens each time")
+    prefix = model.get("continuing_subword_prefix")
+    if prefix and not all(_second(merge).startswith(prefix) for merge in model.get("merges") or ()):
+        # the parser takes so many bytes off each, whatever they are
+        raise BundleFormatError(f"tokenizer.json: a merge lacks the continuing_subword_prefix {prefix!r:.40}")
     word = model.get("max_input_chars_per_word", 1)
     if type(word) is not int or not 0 <= word <= MAX_WORD:
         raise BundleFormatError(
@@ -179,18 +186,30 @@ def _check_model(model: Mapping[str, Any]) -> set[int]:
     return ids
 
 
-def _check_added(added: list[dict[str, Any]]) -> set[int]:
-    """The ids of added tokens."""
+def _second(merge: Any) -> str:
+    """What a merge puts behind its first part: "a b" or ["a", "b"] -> "b"."""
+    return str(merge.split(" ")[-1] if isinstance(merge, str) else merge[-1])
+
+
+def _check_added(added: list[dict[str, Any]], growth: float) -> set[int]:
+    """The ids of added tokens. growth: how much longer they can become when they are normalised."""
+    if not all(isinstance(token["content"], str) and type(token["id"]) is int for token in added):
+        raise BundleFormatError("tokenizer.json: an added token has no text or no number")
     lengths = [len(token["content"]) for token in added]
     if max(lengths, default=0) > MAX_TOKEN:
         raise BundleFormatError(f"tokenizer.json has an added token of more than {MAX_TOKEN} characters")
-    if len(lengths) > MAX_ADDED or sum(lengths) > MAX_ADDED_CHARACTERS:
+    # Unicode's forms make 18 characters of one that has three bytes
+    characters = int(
+        sum(n if token["content"].isascii() else 18 * n for token, n in zip(added, lengths, strict=True)) * growth
+    )
+    if len(lengths) > MAX_ADDED or characters > MAX_ADDED_CHARACTERS:
         raise BundleFormatError(
-            f"tokenizer.json has {len(lengths):,} added tokens with {sum(lengths):,} characters; at most {MAX_ADDED:,} "
-            f"with {MAX_ADDED_CHARACTERS:,} are used"
+            f"tokenizer.json has {len(lengths):,} added tokens with {characters:,} characters, normalised; at most "
+            f"{MAX_ADDED:,} with {MAX_ADDED_CHARACTERS:,} are used"
         )
-    if not all(isinstance(token["content"], str) and type(token["id"]) is int for token in added):
-        raise BundleFormatError("tokenizer.json: an added token has no text or no number")
+    # each of them would be looked for to the end of the spaces behind it, and begin anew with the next space
+    if any(token["content"].isspace() and (token.get("lstrip") or token.get("rstrip")) for token in added):
+        raise BundleFormatError("tokenizer.json: an added token of spaces takes the spaces around it")
     return {token["id"] for token in added}
 
 
@@ -208,7 +227,7 @@ def _special_tokens(component: Mapping[str, Any], ids: set[int]) -> int:
             raise BundleFormatError("tokenizer.json: a template is not a list of pieces")
         for piece in pieces:
             if "SpecialToken" in piece:
-                token = special[piece["SpecialToken"]["id"]]
+                token = special.get(piece["SpecialToken"]["id"], {"ids": ["?"], "tokens": ["?"]})
                 if len(token["ids"]) != len(token["tokens"]):
                     raise BundleFormatError("tokenizer.json: a special token has other numbers than names")
                 named += token["ids"]
