@@ -27,8 +27,6 @@ def check_charmap(encoded: object) -> int:
         if len(raw) < 4 or size % 4 or not 4 <= size <= len(raw) - 4:
             raise ValueError("its trie is cut off")
         replacements = raw[4 + size :]
-        if not replacements.endswith(b"\0"):
-            raise ValueError("its replacements do not end")
         longest = max(len(entry.decode()) for entry in replacements.split(b"\0"))
         _check_trie(np.frombuffer(raw, "<u4", size // 4, 4).astype(np.int64), replacements)
     except (ValueError, binascii.Error) as error:
@@ -46,5 +44,6 @@ def _check_trie(units: "np.ndarray[tuple[int], np.dtype[np.int64]]", replacement
         raise ValueError("its trie leads out of itself")
     values = units[steps[found >> 8 & 1 == 1]] & (VALUE - 1)
     begins = np.frombuffer(replacements, np.uint8)
-    if len(values) and (values.max() >= len(begins) or (begins[values] & 0xC0 == 0x80).any()):
+    inside = values[values < len(begins)]
+    if values.max(initial=0) > len(begins) or (begins[inside] & 0xC0 == 0x80).any():
         raise ValueError("it names replacements that it has not")
