@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -232,8 +231,10 @@ def encode(
 
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.errors import SourceError
+    from edge_embed_runtime.replacing import check_output, replacing
 
     target = Path(output)
+    check_output(target)
     if not target.absolute().parent.is_dir():
         raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist")
     try:
@@ -242,22 +243,10 @@ def encode(
         raise SourceError(f"{file.name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
-    with _replacing(target) as stream:
+    with replacing(target, 0o666) as stream:
         np.save(stream, vectors)
     result = {"texts": len(texts), "dim": embedder.dim, "output": str(target), "fingerprint": embedder.fingerprint}
     show(result, as_json, lambda: [f"{target}: {len(texts)} vectors of {embedder.dim} dimensions"])
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Any]:
-    """A file that takes the target's place once it is written whole."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @main.command()

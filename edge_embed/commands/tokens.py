@@ -79,7 +79,7 @@ def _plain(text: str, found: Any) -> dict[str, Any]:
 def _write(target: Path, found: list[Any]) -> None:
     import numpy as np
 
-    from edge_embed.transfer import replacing
+    from edge_embed_runtime.replacing import replacing
 
     counts = [len(result.tokens) for result in found]
     vectors, offsets, special = (

@@ -26,6 +26,7 @@ from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.regular import read_regular
 from edge_embed_runtime.tokenizer import TokenIds
 
 Array = NDArray[np.float32]
@@ -40,6 +41,8 @@ ROW_STRENGTHS = (3.0, 1.0, 0.3)
 STEPS = 12
 # Rows that are gathered at a time: 12 MB at 384 dimensions.
 BLOCK = 8192
+# Bytes of a file of texts, which is read whole.
+MAX_TEXTS = 2**30
 PLACEHOLDER = re.compile(r"\[unused\d+\]|<unused\d+>")
 
 
@@ -262,10 +265,8 @@ def _components(vectors: Array, dim: int) -> Array:
 
 
 def read_texts(path: Path) -> list[str]:
-    """One text a line. Raises SourceError for a file that is no UTF-8 text."""
+    """One text a line. Raises SourceError for what is no regular file of UTF-8 text."""
     try:
-        return path.read_text("utf-8").splitlines()
+        return read_regular(path, MAX_TEXTS).decode().splitlines()
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error

@@ -35,7 +35,7 @@ def check_regular(
     error:  what to raise for everything else, with a message that says what lies there
     """
     try:
-        status = os.stat(path, follow_symlinks=follow)
+        status = Path(path).stat(follow_symlinks=follow)
     except (OSError, ValueError) as found:
         raise error(_unreadable(path, found)) from found
     if not stat.S_ISREG(status.st_mode):
