@@ -5,6 +5,7 @@ text i is NAME[NAME_offsets[i]:NAME_offsets[i + 1]]. In numpy's own array of str
 """
 
 import json
+import os
 import shutil
 import tempfile
 import zipfile
@@ -20,6 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_embed_runtime.documents import Document
 from edge_embed_runtime.errors import InputError, SourceError
+from edge_embed_runtime.index import MAX_DIM
+from edge_embed_runtime.regular import open_regular
 
 OFFSETS = "_offsets"
 # What a column of rows is called as an array.
@@ -29,6 +32,7 @@ NAMES = {
 }  # fmt: skip
 # Rows of numbers and of short strings that are read at once.
 CHUNK = 8192
+CHUNK_BYTES = 2**24
 COPY_BYTES = 2**20
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # What numpy raises for headers that are none, and zipfile for files that are cut off, altered, encrypted, or packed in
@@ -87,9 +91,25 @@ class ArrayReader:
         return np.frombuffer(raw, self.dtype, whole * int(np.prod(tail))).reshape(whole, *tail)
 
     def value(self) -> Any:
-        """What an array without dimensions holds."""
+        """What an array without dimensions holds, a short string."""
+        if self.shape or self.dtype.itemsize > COPY_BYTES:
+            raise SourceError(f"{self._name} is {self.dtype} {self.shape}, expected one short string")
         with readable(self._name):
             return np.frombuffer(self._stream.read(), self.dtype).reshape(self.shape)[()]
+
+
+def read_vector(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The numbers [dim] of a .npy file that holds one vector, [dim] or [1, dim]. Raises SourceError for any other."""
+    with open_regular(path) as file:
+        found = ArrayReader(file, os.fstat(file.fileno()).st_size, str(path))
+        count = int(np.prod(found.shape, dtype=object))
+        if found.dtype.kind not in "fiu" or max(found.shape, default=0) != count or not 0 < count <= MAX_DIM:
+            raise SourceError(f"{path} is {found.dtype} {found.shape}, expected the real numbers of one vector")
+        with readable(path):
+            vector = np.frombuffer(file.read(), found.dtype).astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise SourceError(f"{path}: the vector holds NaN or infinity, or a number too large for float32")
+    return vector
 
 
 class NpyFile:
@@ -99,10 +119,9 @@ class NpyFile:
     keyed = False
 
     def __init__(self, path: Path) -> None:
-        with readable(path):
-            self._file = path.open("rb")
+        self._file = open_regular(path)
         try:
-            self._array = _matrix(ArrayReader(self._file, path.stat().st_size, str(path)), str(path))
+            self._array = _matrix(ArrayReader(self._file, os.fstat(self._file.fileno()).st_size, str(path)), str(path))
         except BaseException:
             self._file.close()
             raise
@@ -127,13 +146,14 @@ class NpzFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with readable(path):
-            self._zip = zipfile.ZipFile(path)
+        self._file = open_regular(path)
         try:
+            with readable(path):
+                self._zip = zipfile.ZipFile(self._file)
             self._names = {name.removesuffix(".npy") for name in self._zip.namelist()}
             self._read_headers()
         except BaseException:
-            self._zip.close()
+            self._file.close()
             raise
 
     def _read_headers(self) -> None:
@@ -174,6 +194,7 @@ class NpzFile:
 
     def close(self) -> None:
         self._zip.close()
+        self._file.close()
 
     def _reader(self, name: str) -> ArrayReader:
         """The array `name` from its start; several may be read side by side."""
@@ -194,7 +215,7 @@ class NpzFile:
         array = self._reader(name)
         if len(array.shape) != 1 or array.dtype.kind not in "USiu":
             raise SourceError(f"{self._path}: {name} is {array.dtype} {array.shape}, expected strings [n]")
-        while len(part := array.take(CHUNK)):
+        while len(part := array.take(max(1, min(CHUNK, CHUNK_BYTES // max(1, array.dtype.itemsize))))):
             for value in part.tolist():
                 yield self._decoded(value, name) if isinstance(value, bytes) else str(value)
 
@@ -225,6 +246,8 @@ def _matrix(found: ArrayReader, name: str) -> ArrayReader:
         raise SourceError(f"{name} has the shape {found.shape}, expected (rows, numbers in a vector)")
     if found.dtype.kind not in "fiu":
         raise SourceError(f"{name} is of {found.dtype}, expected real numbers")
+    if found.shape[1] > MAX_DIM:
+        raise SourceError(f"{name} holds vectors of {found.shape[1]:,} numbers; at most {MAX_DIM:,} are stored")
     return found
 
 

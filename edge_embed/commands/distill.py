@@ -33,13 +33,14 @@ def distill(
     times as fast. Some thousand texts (--texts) make it much better. Needs the extra `export`.
     """
     from edge_embed.embedder import bundle_path
-    from edge_embed_export.distill import distill_model, read_texts
+    from edge_embed_export.distill import distill_model
+    from edge_embed_runtime.regular import read_lines
 
     manifest = distill_model(
         bundle_path(bundle),
         out,
         dim=dim,
-        texts=[] if texts is None else read_texts(Path(texts)),
+        texts=[] if texts is None else read_lines(texts),
         texts_name="" if texts is None else Path(texts).name,
         name=name,
         threads=threads,

@@ -102,8 +102,8 @@ def _mb(size: int) -> str:
 
 def _read(path: Path) -> list[str]:
     from edge_embed.readers import read_documents
-    from edge_embed_export.distill import read_texts
+    from edge_embed_runtime.regular import read_lines
 
     if path.suffix.lower() in (".jsonl", ".csv"):
         return [document.text for document in read_documents(path)]
-    return read_texts(path)
+    return read_lines(path)

@@ -24,9 +24,8 @@ from edge_embed_export.static import StaticSource, write_static, zipf_weights
 from edge_embed_runtime.bundle import Manifest, read_bundle
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embedder import Embedder
-from edge_embed_runtime.errors import ExportError, InputError, SourceError
+from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.regular import read_regular
 from edge_embed_runtime.tokenizer import TokenIds
 
 Array = NDArray[np.float32]
@@ -41,8 +40,6 @@ ROW_STRENGTHS = (3.0, 1.0, 0.3)
 STEPS = 12
 # Rows that are gathered at a time: 12 MB at 384 dimensions.
 BLOCK = 8192
-# Bytes of a file of texts, which is read whole.
-MAX_TEXTS = 2**30
 PLACEHOLDER = re.compile(r"\[unused\d+\]|<unused\d+>")
 
 
@@ -262,11 +259,3 @@ def _components(vectors: Array, dim: int) -> Array:
     axes = axes[:, ::-1][:, :dim]
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(dim)])
     return np.asarray(axes * signs, np.float32)
-
-
-def read_texts(path: Path) -> list[str]:
-    """One text a line. Raises SourceError for what is no regular file of UTF-8 text."""
-    try:
-        return read_regular(path, MAX_TEXTS).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
