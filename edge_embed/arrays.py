@@ -34,6 +34,7 @@ NAMES = {
 CHUNK = 8192
 CHUNK_BYTES = 2**24
 COPY_BYTES = 2**20
+MAGIC = b"\x93NUMPY"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # What numpy raises for headers that are none, and zipfile for files that are cut off, altered, encrypted, or packed in
 # a way that this Python cannot unpack.
@@ -56,7 +57,7 @@ def readable(what: object) -> Iterator[None]:
 class ArrayReader:
     """An array in numpy's .npy form (numpy.lib.format), rows from front to back.
 
-    stream, size: its bytes and their number, header included
+    stream, size: its bytes from their start, and their number, header included
     name:         for messages
 
     Raises SourceError where it is cut off or no plain array: one of Python objects is a pickle, which may run code.
@@ -65,7 +66,9 @@ class ArrayReader:
     def __init__(self, stream: BinaryIO, size: int, name: str) -> None:
         self._stream, self._name = stream, name
         with readable(name):
-            version = np.lib.format.read_magic(stream)
+            if stream.read(len(MAGIC)) != MAGIC:
+                raise SourceError(f"{name} cannot be read: it is not a .npy file")
+            version = tuple(stream.read(2))
             if version not in HEADERS:
                 raise SourceError(f"{name} is in version {version} of numpy's format; save plain numbers or strings")
             shape, by_columns, dtype = HEADERS[version](stream)
@@ -246,8 +249,6 @@ def _matrix(found: ArrayReader, name: str) -> ArrayReader:
         raise SourceError(f"{name} has the shape {found.shape}, expected (rows, numbers in a vector)")
     if found.dtype.kind not in "fiu":
         raise SourceError(f"{name} is of {found.dtype}, expected real numbers")
-    if found.shape[1] > MAX_DIM:
-        raise SourceError(f"{name} holds vectors of {found.shape[1]:,} numbers; at most {MAX_DIM:,} are stored")
     return found
 
 

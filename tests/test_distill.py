@@ -157,7 +157,7 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes(b"good\n\xff\n")
     with pytest.raises(SourceError, match=r"not UTF-8 text.*byte 5"):
         read_lines(tmp_path / "bad.txt")
-    with pytest.raises(SourceError, match="cannot be read"):
+    with pytest.raises(SourceError, match="does not exist"):
         read_lines(tmp_path / "none.txt")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from edge_embed.options import json_option, show, threads_option
+from edge_embed.terminal import say
 
 
 @click.command()
@@ -46,7 +47,7 @@ def distill(
         threads=threads,
         overwrite=force,
         show_progress=True,
-        progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
+        progress=lambda step: say(step, err=True) if sys.stderr.isatty() else None,
     )
     size = sum(record.size for record in manifest.files.values())
     notes = {key: manifest.provenance.get(key) for key in ("distilled_from", "texts", "held_out_cosine")}

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_embed.options import json_option, show
+from edge_embed.terminal import say
 
 
 def _names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str]:
@@ -74,7 +75,7 @@ def prune(
         floor=floor,
         name=name,
         overwrite=force,
-        progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
+        progress=lambda step: say(step, err=True) if sys.stderr.isatty() else None,
     )
     receipt = manifest.receipt["pruning"]
     result = {"bundle": out, "fingerprint": manifest.fingerprint, **receipt, "kept": manifest.provenance["pruned_from"]}

@@ -18,6 +18,7 @@ from edge_embed.options import (
     space_options,
     threads_option,
 )
+from edge_embed.terminal import say
 
 # What `search --where` calls the operators of `where`.
 SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
@@ -92,7 +93,7 @@ def search(
         hits = target.search(query, count, where, mode, vector=asked)
         damaged = len(target.damaged)
     if damaged:
-        click.echo(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
+        say(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
 
     def text() -> Iterator[str]:
         for rank, hit in enumerate(hits, start=1):
