@@ -66,9 +66,10 @@ class ArrayReader:
     def __init__(self, stream: BinaryIO, size: int, name: str) -> None:
         self._stream, self._name = stream, name
         with readable(name):
-            if stream.read(len(MAGIC)) != MAGIC:
+            head = stream.read(len(MAGIC) + 2)
+            if head[:-2] != MAGIC:
                 raise SourceError(f"{name} cannot be read: it is not a .npy file")
-            version = tuple(stream.read(2))
+            version = tuple(head[-2:])
             if version not in HEADERS:
                 raise SourceError(f"{name} is in version {version} of numpy's format; save plain numbers or strings")
             shape, by_columns, dtype = HEADERS[version](stream)

@@ -64,7 +64,7 @@ def parse_tokenizer(definition: bytes) -> tokenizers.Tokenizer:
     if content.get("padding") or content.get("truncation"):
         raise BundleFormatError("tokenizer.json has padding or truncation set; the manifest must hold the limits")
     try:
-        return _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "tokenizer.json")
+        return _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "its parser")
     except InputError as error:
         raise BundleFormatError(f"tokenizer.json cannot be used: {error}") from error
 
@@ -77,7 +77,7 @@ class Tokenizer:
         try:
             self._tokenizer = parse_tokenizer(definition)
             self._tokenizer.encode_special_tokens = True
-            self._prefix, self._suffix = _guarded(self._special_tokens, "tokenizer.json")
+            self._prefix, self._suffix = _guarded(self._special_tokens, "its special tokens")
         except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
             raise BundleFormatError(f"tokenizer.json cannot be used: {error}") from error
         special = len(self._prefix) + len(self._suffix)
@@ -92,7 +92,7 @@ class Tokenizer:
         whole = self._tokenizer.encode(probe).ids
         starts = [i for i in range(len(whole)) if content and whole[i : i + len(content)] == content]
         if len(starts) != 1:
-            raise ValueError(f"its special tokens do not surround the text ({content} becomes {whole})")
+            raise ValueError(f"they do not surround the text ({content} becomes {whole})")
         return whole[: starts[0]], whole[starts[0] + len(content) :]
 
     @property
