@@ -72,7 +72,10 @@ class ArrayReader:
             version = tuple(head[-2:])
             if version not in HEADERS:
                 raise SourceError(f"{name} is in version {version} of numpy's format; save plain numbers or strings")
-            shape, by_columns, dtype = HEADERS[version](stream)
+            try:
+                shape, by_columns, dtype = HEADERS[version](stream)
+            except ValueError as error:  # numpy says how to read it all the same
+                raise SourceError(f"{name} cannot be read: its header is damaged") from error
             header = stream.tell()
         if dtype.hasobject:
             raise SourceError(f"{name} holds Python objects (a pickle), which are not read: save plain numbers")
@@ -110,7 +113,9 @@ def read_vector(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         if found.dtype.kind not in "fiu" or max(found.shape, default=0) != count or not 0 < count <= MAX_DIM:
             raise SourceError(f"{path} is {found.dtype} {found.shape}, expected the real numbers of one vector")
         with readable(path):
-            vector = np.frombuffer(file.read(), found.dtype).astype(np.float32)
+            numbers = np.frombuffer(file.read(), found.dtype)
+    with np.errstate(over="ignore"):
+        vector = numbers.astype(np.float32)
     if not np.isfinite(vector).all():
         raise SourceError(f"{path}: the vector holds NaN or infinity, or a number too large for float32")
     return vector

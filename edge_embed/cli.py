@@ -212,7 +212,7 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
 
 @main.command()
 @click.argument("file", metavar="FILE|-", default="-")
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Where to write vectors (.npy).")
+@click.option("-o", "--output", metavar="FILE", required=True, help="Where to write vectors (.npy).")
 @click.option("--role", help="Whose prompt to put before each text: query, document, ...")
 @click.option("--prompt", help="Text to put before each text, as it stands, in place of a role's.")
 @bundle_option
