@@ -61,6 +61,9 @@ class Commands(click.Group):
         except (click.Abort, KeyboardInterrupt):
             say(INTERRUPTED, err=True)
             status = 130
+        except SystemExit:  # click's way out where nobody reads what it prints
+            discard(sys.stdout)
+            status = 0
         except OSError as error:  # of what click prints itself: --help to a full disk
             discard(sys.stdout)
             say(f"edge-embed: {error}", err=True)
