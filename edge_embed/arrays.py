@@ -5,6 +5,7 @@ text i is NAME[NAME_offsets[i]:NAME_offsets[i + 1]]. In numpy's own array of str
 """
 
 import json
+import os
 import shutil
 import tempfile
 import zipfile
@@ -20,6 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_embed_runtime.documents import Document
 from edge_embed_runtime.errors import InputError, SourceError
+from edge_embed_runtime.index import MAX_DIM
+from edge_embed_runtime.regular import open_regular
 
 OFFSETS = "_offsets"
 # What a column of rows is called as an array.
@@ -29,7 +32,9 @@ NAMES = {
 }  # fmt: skip
 # Rows of numbers and of short strings that are read at once.
 CHUNK = 8192
+CHUNK_BYTES = 2**24
 COPY_BYTES = 2**20
+MAGIC = b"\x93NUMPY"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # What numpy raises for headers that are none, and zipfile for files that are cut off, altered, encrypted, or packed in
 # a way that this Python cannot unpack.
@@ -52,7 +57,7 @@ def readable(what: object) -> Iterator[None]:
 class ArrayReader:
     """An array in numpy's .npy form (numpy.lib.format), rows from front to back.
 
-    stream, size: its bytes and their number, header included
+    stream, size: its bytes from their start, and their number, header included
     name:         for messages
 
     Raises SourceError where it is cut off or no plain array: one of Python objects is a pickle, which may run code.
@@ -61,10 +66,16 @@ class ArrayReader:
     def __init__(self, stream: BinaryIO, size: int, name: str) -> None:
         self._stream, self._name = stream, name
         with readable(name):
-            version = np.lib.format.read_magic(stream)
+            head = stream.read(len(MAGIC) + 2)
+            if head[:-2] != MAGIC:
+                raise SourceError(f"{name} cannot be read: it is not a .npy file")
+            version = tuple(head[-2:])
             if version not in HEADERS:
                 raise SourceError(f"{name} is in version {version} of numpy's format; save plain numbers or strings")
-            shape, by_columns, dtype = HEADERS[version](stream)
+            try:
+                shape, by_columns, dtype = HEADERS[version](stream)
+            except ValueError as error:  # numpy says how to read it all the same
+                raise SourceError(f"{name} cannot be read: its header is damaged") from error
             header = stream.tell()
         if dtype.hasobject:
             raise SourceError(f"{name} holds Python objects (a pickle), which are not read: save plain numbers")
@@ -87,9 +98,27 @@ class ArrayReader:
         return np.frombuffer(raw, self.dtype, whole * int(np.prod(tail))).reshape(whole, *tail)
 
     def value(self) -> Any:
-        """What an array without dimensions holds."""
+        """What an array without dimensions holds, a short string."""
+        if self.shape or self.dtype.itemsize > COPY_BYTES:
+            raise SourceError(f"{self._name} is {self.dtype} {self.shape}, expected one short string")
         with readable(self._name):
             return np.frombuffer(self._stream.read(), self.dtype).reshape(self.shape)[()]
+
+
+def read_vector(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The numbers [dim] of a .npy file that holds one vector, [dim] or [1, dim]. Raises SourceError for any other."""
+    with open_regular(path) as file:
+        found = ArrayReader(file, os.fstat(file.fileno()).st_size, str(path))
+        count = int(np.prod(found.shape, dtype=object))
+        if found.dtype.kind not in "fiu" or max(found.shape, default=0) != count or not 0 < count <= MAX_DIM:
+            raise SourceError(f"{path} is {found.dtype} {found.shape}, expected the real numbers of one vector")
+        with readable(path):
+            numbers = np.frombuffer(file.read(), found.dtype)
+    with np.errstate(over="ignore"):
+        vector = numbers.astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise SourceError(f"{path}: the vector holds NaN or infinity, or a number too large for float32")
+    return vector
 
 
 class NpyFile:
@@ -99,10 +128,9 @@ class NpyFile:
     keyed = False
 
     def __init__(self, path: Path) -> None:
-        with readable(path):
-            self._file = path.open("rb")
+        self._file = open_regular(path)
         try:
-            self._array = _matrix(ArrayReader(self._file, path.stat().st_size, str(path)), str(path))
+            self._array = _matrix(ArrayReader(self._file, os.fstat(self._file.fileno()).st_size, str(path)), str(path))
         except BaseException:
             self._file.close()
             raise
@@ -127,13 +155,14 @@ class NpzFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with readable(path):
-            self._zip = zipfile.ZipFile(path)
+        self._file = open_regular(path)
         try:
+            with readable(path):
+                self._zip = zipfile.ZipFile(self._file)
             self._names = {name.removesuffix(".npy") for name in self._zip.namelist()}
             self._read_headers()
         except BaseException:
-            self._zip.close()
+            self._file.close()
             raise
 
     def _read_headers(self) -> None:
@@ -174,6 +203,7 @@ class NpzFile:
 
     def close(self) -> None:
         self._zip.close()
+        self._file.close()
 
     def _reader(self, name: str) -> ArrayReader:
         """The array `name` from its start; several may be read side by side."""
@@ -194,7 +224,7 @@ class NpzFile:
         array = self._reader(name)
         if len(array.shape) != 1 or array.dtype.kind not in "USiu":
             raise SourceError(f"{self._path}: {name} is {array.dtype} {array.shape}, expected strings [n]")
-        while len(part := array.take(CHUNK)):
+        while len(part := array.take(max(1, min(CHUNK, CHUNK_BYTES // max(1, array.dtype.itemsize))))):
             for value in part.tolist():
                 yield self._decoded(value, name) if isinstance(value, bytes) else str(value)
 

@@ -12,6 +12,7 @@ from edge_embed.arrays import parse_metadata
 from edge_embed_runtime.documents import Document
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.regular import check_regular
 
 EXTRA = "arrow"
 SUFFIXES = (".parquet", ".arrow")
@@ -42,6 +43,7 @@ class ArrowFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        check_regular(path)  # pyarrow opens it by its name
         with _readable(path):
             if path.suffix.lower() == ".parquet":
                 self._parquet = require("pyarrow.parquet", EXTRA).ParquetFile(path, pre_buffer=False)

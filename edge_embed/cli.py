@@ -1,9 +1,8 @@
 """The command line: `edge-embed COMMAND --help` explains each command."""
 
-import os
+import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +36,7 @@ from edge_embed.options import (
     timeout_option,
     words_option,
 )
+from edge_embed.terminal import discard, prepare, say
 from edge_embed_runtime.errors import EdgeEmbedError
 
 # Documents, and about how many characters, per commit of `add`: what an interruption can cost, and what memory holds.
@@ -50,30 +50,37 @@ class Commands(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """An interruption at any moment ends with 130, where click has "Aborted!" and 1."""
+        prepare()
         try:
             status = super().main(*arguments, **{**options, "standalone_mode": False})
         except click.ClickException as error:
-            error.show()
+            written = io.StringIO()
+            error.show(written)
+            for line in written.getvalue().splitlines():
+                say(line, err=True)
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            click.echo(INTERRUPTED, err=True)
+            say(INTERRUPTED, err=True)
             status = 130
+        except SystemExit:  # click's way out where nobody reads what it prints
+            discard(sys.stdout)
+            status = 0
+        except OSError as error:  # of what click prints itself: --help to a full disk
+            discard(sys.stdout)
+            say(f"edge-embed: {error}", err=True)
+            status = 1
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            result = super().invoke(ctx)
-        except EdgeEmbedError as error:
-            click.echo(f"edge-embed: {' '.join(str(error).split())}", err=True)
-        except BrokenPipeError:  # `edge-embed search ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError as error:
-            click.echo(f"edge-embed: {error}", err=True)
+            return super().invoke(ctx)
+        except (EdgeEmbedError, OSError) as error:
+            say(f"edge-embed: {' '.join(str(error).split())}", err=True)
+        except MemoryError:
+            say("edge-embed: there is not enough memory", err=True)
         except KeyboardInterrupt:
-            click.echo(INTERRUPTED, err=True)
+            say(INTERRUPTED, err=True)
             ctx.exit(130)
-        else:
-            return result
         return ctx.exit(1)
 
 
@@ -97,10 +104,12 @@ def demo(bundle: str | None, threads: int | None, as_json: bool, **space: Any) -
     def text() -> Iterator[str]:
         yield f"{result['documents']} questions of bank customers; {result['bundle']}, threads: {result['threads']}"
         for answer in result["results"]:
-            yield f"\n> {answer['query']}   ({answer['ms']:.1f} ms)"
+            yield ""
+            yield f"> {answer['query']}   ({answer['ms']:.1f} ms)"
             for hit in answer["hits"]:
                 yield f"  {hit['score']:.4f}  {shorten(hit['text'], 70)}  [{hit['metadata']['topic']}]"
-        yield f"\nload {result['load_seconds']:.2f} s, embed and store {result['add_seconds']:.2f} s"
+        yield ""
+        yield f"load {result['load_seconds']:.2f} s, embed and store {result['add_seconds']:.2f} s"
         if result["start_to_first_hit_seconds"] is not None:
             yield f"process start to first hit {result['start_to_first_hit_seconds']:.2f} s"
         if result["peak_rss_mb"] is not None:
@@ -209,8 +218,8 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
 
 
 @main.command()
-@click.argument("file", metavar="FILE|-", type=click.File("r", encoding="utf-8", errors="strict"), default="-")
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="Where to write vectors (.npy).")
+@click.argument("file", metavar="FILE|-", default="-")
+@click.option("-o", "--output", metavar="FILE", required=True, help="Where to write vectors (.npy).")
 @click.option("--role", help="Whose prompt to put before each text: query, document, ...")
 @click.option("--prompt", help="Text to put before each text, as it stands, in place of a role's.")
 @bundle_option
@@ -220,7 +229,7 @@ def _batches(files: list[Path]) -> Iterator[list[Any]]:
 @background_option
 @json_option
 def encode(
-    file: Any,
+    file: str,
     output: str,
     role: str | None,
     prompt: str | None,
@@ -236,32 +245,37 @@ def encode(
 
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.errors import SourceError
+    from edge_embed_runtime.replacing import check_output, replacing
 
     target = Path(output)
+    check_output(target)
     if not target.absolute().parent.is_dir():
         raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist")
-    try:
-        texts = [line.rstrip("\r\n") for line in file]
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{file.name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    texts = _lines(file)
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
-    with _replacing(target) as stream:
+    with replacing(target, 0o666) as stream:
         np.save(stream, vectors)
     result = {"texts": len(texts), "dim": embedder.dim, "output": str(target), "fingerprint": embedder.fingerprint}
     show(result, as_json, lambda: [f"{target}: {len(texts)} vectors of {embedder.dim} dimensions"])
 
 
-@contextmanager
-def _replacing(target: Path) -> Iterator[Any]:
-    """A file that takes the target's place once it is written whole."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+def _lines(file: str) -> list[str]:
+    """The lines of a file, or of stdin where it is "-"."""
+    from edge_embed_runtime.errors import SourceError
+    from edge_embed_runtime.regular import open_regular
+
+    if file == "-" and sys.stdin is None:
+        raise SourceError("stdin is closed; give a file to read, or lines on stdin")
+    name = "<stdin>" if file == "-" else file
+    stream = sys.stdin.buffer if file == "-" else open_regular(file)
     try:
-        with temporary.open("xb") as stream:
-            yield stream
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with io.TextIOWrapper(stream, "utf-8") as text:
+            return [line.rstrip("\r\n") for line in text]
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 @main.command()
@@ -401,7 +415,7 @@ def export(
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),
         overwrite=force,
-        progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
+        progress=lambda step: say(step, err=True) if sys.stderr.isatty() else None,
     )
     if notes := manifest.provenance.get("notes"):
         click.echo(f"note: {notes}", err=True)

@@ -1,13 +1,14 @@
 """Retrieval quality on a judged set in BEIR's layout, at every storage tier."""
 
 import gzip
+import io
 import json
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from edge_embed_runtime.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.index import Index
 from edge_embed_runtime.models import Models
+from edge_embed_runtime.regular import open_regular, read_lines
 from edge_embed_runtime.search import Mode
 
 
@@ -58,10 +60,9 @@ def _first(folder: Path, *names: str) -> Path:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with open_regular(path) as raw, io.TextIOWrapper(_unpacked(raw, path), "utf-8") as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 - used in the message below
                 if line.strip():
                     row = json.loads(line)
@@ -72,13 +73,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         raise SourceError(f"{path}, line {number}: {error}") from error
 
 
+def _unpacked(raw: BinaryIO, path: Path) -> IO[bytes]:
+    return gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+
+
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     judgements: dict[str, dict[str, int]] = {}
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:

@@ -1,10 +1,11 @@
 """Options and output that several commands share."""
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+
+from edge_embed.terminal import printable, say, say_json
 
 BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
 
@@ -101,14 +102,13 @@ def graph_options(command: Callable[..., None]) -> Callable[..., None]:
 def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]]) -> None:
     """Print a result for a machine or for a person."""
     if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False))
+        say_json(result)
     else:
         for line in text():
-            click.echo(line)
+            say(line)
 
 
 def shorten(text: str, width: int) -> str:
     """One line of at most `width` characters."""
-    line = " ".join(text[: 2 * width].split())
-    line = "".join(character if character.isprintable() else "?" for character in line)  # no escape sequences
+    line = printable(" ".join(text[: 2 * width].split()))
     return line if len(line) <= width else line[: width - 1] + "…"

@@ -4,10 +4,9 @@ Rows are counted from 0, as numpy does. Memory stays bounded whatever the number
 """
 
 import os
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
@@ -21,14 +20,14 @@ from edge_embed.arrays import NpyFile, NpzFile, NpzWriter
 from edge_embed.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.arrow import ArrowFile, ArrowWriter
 from edge_embed.readers import read_documents
-from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import dequantize
 from edge_embed_runtime.database import locate
 from edge_embed_runtime.documents import Document, check_key
-from edge_embed_runtime.errors import DuplicateKeyError, InputError, SourceError, StorageError
+from edge_embed_runtime.errors import DuplicateKeyError, InputError, SourceError
 from edge_embed_runtime.index import Index
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.replacing import replacing
 from edge_embed_runtime.schema import Facts
 from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, checked, is_whole
 
@@ -283,27 +282,6 @@ def dump_vectors(
         raise InputError(f"{target} is there already; --force (force=True) replaces it")
     with closing(Store(path, read_only=True)) as store, replacing(target) as file:
         return _dump(store, file, target, codes, show_progress)
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
-    """A file that takes the target's place once it is written whole and on disk."""
-    temporary = None
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=".edge_embed.", dir=target.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        reason = error.strerror or error
-        raise StorageError(f"{target} could not be written: {reason}; nothing was changed") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress: bool) -> Dumped:

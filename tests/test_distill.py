@@ -14,8 +14,9 @@ from edge_embed import Embedder
 from edge_embed.cli import main
 from edge_embed.errors import InputError, SourceError
 from edge_embed_export import distill as module
-from edge_embed_export.distill import Counts, distill_model, fit, read_texts
+from edge_embed_export.distill import Counts, distill_model, fit
 from edge_embed_runtime.bundle import read_bundle
+from edge_embed_runtime.regular import read_lines
 from edge_embed_runtime.static import read_table
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
@@ -155,9 +156,9 @@ def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing file and bytes that are no text are named."""
     (tmp_path / "bad.txt").write_bytes(b"good\n\xff\n")
     with pytest.raises(SourceError, match=r"not UTF-8 text.*byte 5"):
-        read_texts(tmp_path / "bad.txt")
-    with pytest.raises(SourceError, match="cannot be read"):
-        read_texts(tmp_path / "none.txt")
+        read_lines(tmp_path / "bad.txt")
+    with pytest.raises(SourceError, match="does not exist"):
+        read_lines(tmp_path / "none.txt")
 
 
 def test_distill_command(tiny_bundle: Path, tmp_path: Path) -> None:

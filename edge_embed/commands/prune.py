@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_embed.options import json_option, show
+from edge_embed.terminal import say
 
 
 def _names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str]:
@@ -74,7 +75,7 @@ def prune(
         floor=floor,
         name=name,
         overwrite=force,
-        progress=lambda step: click.echo(step, err=True) if sys.stderr.isatty() else None,
+        progress=lambda step: say(step, err=True) if sys.stderr.isatty() else None,
     )
     receipt = manifest.receipt["pruning"]
     result = {"bundle": out, "fingerprint": manifest.fingerprint, **receipt, "kept": manifest.provenance["pruned_from"]}
@@ -102,8 +103,8 @@ def _mb(size: int) -> str:
 
 def _read(path: Path) -> list[str]:
     from edge_embed.readers import read_documents
-    from edge_embed_export.distill import read_texts
+    from edge_embed_runtime.regular import read_lines
 
     if path.suffix.lower() in (".jsonl", ".csv"):
         return [document.text for document in read_documents(path)]
-    return read_texts(path)
+    return read_lines(path)

@@ -14,6 +14,7 @@ from edge_embed.options import (
     space_options,
     threads_option,
 )
+from edge_embed.terminal import say
 
 
 @click.command()
@@ -50,7 +51,7 @@ def reembed(
         show({"discarded": removed}, as_json, lambda: [f"{index}: {what}"])
         return
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
-    done = reembed_index(index, embedder, show_progress=True, notify=lambda what: click.echo(what, err=True))
+    done = reembed_index(index, embedder, show_progress=True, notify=lambda what: say(what, err=True))
     name, fingerprint = embedder.manifest.name, embedder.fingerprint
     counts = f"{done.embedded} documents embedded, {done.kept} by earlier runs"
     show(

@@ -18,6 +18,7 @@ from edge_embed.options import (
     space_options,
     threads_option,
 )
+from edge_embed.terminal import say
 
 # What `search --where` calls the operators of `where`.
 SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
@@ -75,6 +76,7 @@ def search(
     No bundle is loaded for --mode text, and with --vector, as an index of vectors that were given needs. --mode sparse
     needs only --sparse.
     """
+    from edge_embed.arrays import read_vector
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.index import Index
 
@@ -82,7 +84,7 @@ def search(
     where = {"$and": given} if len(given) > 1 else given[0] if given else None
     if query is None and vector is None:
         raise click.UsageError("Missing argument 'QUERY' or option '--vector'.")
-    asked = None if vector is None else _read_vector(vector)
+    asked = None if vector is None else read_vector(vector)
     embedder = None
     others = beside(sparse, multi, threads=threads, max_rss_mb=max_rss_mb) if mode != "text" else {}
     if mode != "text" and asked is None and not (mode == "sparse" and sparse is not None):
@@ -91,7 +93,7 @@ def search(
         hits = target.search(query, count, where, mode, vector=asked)
         damaged = len(target.damaged)
     if damaged:
-        click.echo(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
+        say(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
 
     def text() -> Iterator[str]:
         for rank, hit in enumerate(hits, start=1):
@@ -101,18 +103,6 @@ def search(
             yield f"nothing found: {hits.shortfall}"
 
     show({"hits": [vars(hit) for hit in hits], "shortfall": hits.shortfall}, as_json, text)
-
-
-def _read_vector(path: str) -> Any:
-    """The numbers of a .npy file, [dim] or [1, dim]."""
-    import numpy as np
-
-    from edge_embed_runtime.errors import SourceError
-
-    try:
-        return np.load(path, allow_pickle=False).reshape(-1)
-    except (OSError, ValueError, EOFError) as error:
-        raise SourceError(f"{path} is not a .npy file with a vector: {error}") from error
 
 
 def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from edge_embed.options import adapter_option, bundle_option, json_option, max_r
 @click.option("--normalize", is_flag=True, help="Bring vectors to length 1.")
 @click.option("--role", help="Whose prompt to put before each text: query, document, ...")
 @click.option("--prompt", help="Text to put before each text, as it stands, in place of a role's.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Where to write tokens and vectors (.npz).")
+@click.option("-o", "--output", metavar="FILE", help="Where to write tokens and vectors (.npz).")
 @adapter_option
 @bundle_option
 @threads_option
@@ -42,7 +42,10 @@ def tokens(
     [n]: the number of the text that a token is of.
     """
     from edge_embed.embedder import Embedder
+    from edge_embed_runtime.replacing import check_output
 
+    if output is not None:
+        check_output(Path(output))
     mix = None if weights is None else _numbers(weights)
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, adapter=adapter)
     found = embedder.encode_tokens(list(texts), role=role, prompt=prompt, layer=layer, weights=mix, normalize=normalize)
@@ -79,7 +82,7 @@ def _plain(text: str, found: Any) -> dict[str, Any]:
 def _write(target: Path, found: list[Any]) -> None:
     import numpy as np
 
-    from edge_embed.transfer import replacing
+    from edge_embed_runtime.replacing import replacing
 
     counts = [len(result.tokens) for result in found]
     vectors, offsets, special = (

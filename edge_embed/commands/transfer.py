@@ -3,6 +3,7 @@
 import click
 
 from edge_embed.options import fields_option, json_option, show, timeout_option, words_option
+from edge_embed.terminal import say
 
 
 @click.command()
@@ -65,5 +66,5 @@ def dump(index: str, output: str, codes: bool, force: bool, as_json: bool) -> No
     show(vars(done), as_json, lambda: [f"{output}: {done.rows} passages, {done.dim} numbers each"])
     if done.damaged:
         warning = f"edge-embed: warning: {done.damaged} damaged rows of {index} were left out; see verify"
-        click.echo(warning, err=True)
+        say(warning, err=True)
         click.get_current_context().exit(1)

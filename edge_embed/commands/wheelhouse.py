@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edge_embed.options import json_option, show
+from edge_embed.terminal import say
 
 
 @click.command()
@@ -65,7 +66,7 @@ def wheelhouse(
 
     def progress(step: str) -> None:
         if sys.stderr.isatty():
-            click.echo(step, err=True)
+            say(step, err=True)
 
     target = make_target(platform, python, system)
     done = build(folder, target, lean=lean, static=static, wheel=wheel, progress=progress)

@@ -9,7 +9,6 @@ of them. Beside a linear layer NAME, or the table `embedding.word`, stand
 where R are the ranks of all adapters, one after the other; those of adapter i, counted from 1, are ends[i - 1]:ends[i].
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import numpy as np
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import jina, read_family
 from edge_embed_export.prompts import ALIASES
+from edge_embed_export.reading import sha256_of
 from edge_embed_export.spec import Array, Spec, Weights
 from edge_embed_export.tensors import ADAPTER, fold_adapter
 from edge_embed_quantize.receipt import cosine_receipt
@@ -71,7 +71,7 @@ def read_variants(
     variants = [Variant(adapter, replace(checkpoint, task=adapter.name)) for adapter in own]
     for name, folder in ((name, Path(folder)) for name, folder in given.items()):
         changed = replace(checkpoint, tensors=fold_adapter(dict(checkpoint.tensors), folder))
-        digest = hashlib.sha256((folder / ADAPTER[1]).read_bytes()).hexdigest()
+        digest = sha256_of(folder / ADAPTER[1])
         variants.append(Variant(Adapter(name, roles[name]), changed, digest))
     return variants
 

@@ -11,9 +11,11 @@ import numpy as np
 from edge_embed_export.formats import missing_tokenizer, missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.prompts import read_prompts
+from edge_embed_export.reading import is_there, optional_json, read_definition, read_json
 from edge_embed_export.spec import Pooling
-from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_json, read_tensors, read_weights
+from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_tensors, read_weights
 from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_runtime.regular import open_regular
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ def check_size(value: object, name: str, path: Path) -> int:
     return value
 
 
+# Bytes of a model card in which its front matter ends.
+MAX_CARD = 2**18
+
+
 def _pooling(config: dict[str, Any], path: Path) -> Pooling:
     modes: dict[str, Pooling] = {
         "pooling_mode_mean_tokens": "mean",
@@ -87,7 +93,9 @@ def _licence(folder: Path) -> str | None:
     card = folder / "README.md"
     if not card.is_file():
         return None
-    front = re.match(r"---\n(.*?)\n---\n", card.read_text("utf-8", errors="replace"), re.DOTALL)
+    with open_regular(card) as file:
+        beginning = file.read(MAX_CARD).decode(errors="replace")
+    front = re.match(r"---\r?\n(.*?)\r?\n---\r?\n", beginning, re.DOTALL)
     line = re.search(r"^license:\s*(\S+)", front[1], re.MULTILINE) if front else None
     return line[1] if line else None
 
@@ -110,7 +118,7 @@ def _listed(folder: Path) -> list[dict[str, Any]]:
     """The entries of modules.json; of a Router those of both its ways, where queries go through a table alone."""
     path = folder / "modules.json"
     listed: list[dict[str, Any]] = []
-    for module in read_json(path, list) if path.is_file() else []:
+    for module in read_json(path, list) if is_there(path) else []:
         if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
             raise ExportError(f"{path}: {module!r} is not a module with type and path")
         if str(module["type"]).rsplit(".", 1)[-1] != "Router":
@@ -151,13 +159,9 @@ def _modules(folder: Path) -> _Modules:
             )
         if str(module["type"]).startswith("pylate."):
             found.kind = "multi"
-    if found.kind is None and (folder / "artifact.metadata").is_file():
+    if found.kind is None and is_there(folder / "artifact.metadata"):
         found.kind = "multi"
     return found
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return dict(read_json(path)) if path.is_file() else {}
 
 
 def _with_end(tokenizer: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -208,14 +212,14 @@ def read_checkpoint(
     if not (model / "tokenizer.json").exists():
         raise missing_tokenizer(model / "tokenizer.json")
     config = read_json(model / "config.json")
-    limits = next((path for path in (model, folder) if (path / "sentence_bert_config.json").is_file()), folder)
-    max_tokens = _optional(limits / "sentence_bert_config.json").get("max_seq_length")
+    limits = next((path for path in (model, folder) if is_there(path / "sentence_bert_config.json")), folder)
+    max_tokens = optional_json(limits / "sentence_bert_config.json").get("max_seq_length")
     if max_tokens is not None:
         max_tokens = check_size(max_tokens, "max_seq_length", limits / "sentence_bert_config.json")
     tensors, sha256 = read_weights(model)
-    for changes in [path for path in (model, adapter) if path and (path == adapter or (path / ADAPTER[0]).is_file())]:
+    for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         tensors = fold_adapter(tensors, changes)
-    tokenizer = _with_end(read_json(model / "tokenizer.json"), _optional(model / "tokenizer_config.json"))
+    tokenizer = _with_end(read_definition(model / "tokenizer.json"), optional_json(model / "tokenizer_config.json"))
     kind = kind or modules.kind or told_kind(folder) or "dense"
     head, dense = Head(), modules.dense
     if kind == "sparse":

@@ -25,9 +25,11 @@ from edge_embed_export.onnxfile import (
     check_operators,
     read_tokenizer,
 )
-from edge_embed_export.tensors import INDEX, WEIGHTS, read_json, read_weights
+from edge_embed_export.reading import is_there, read_json
+from edge_embed_export.tensors import INDEX, WEIGHTS, read_weights
 from edge_embed_runtime.errors import UnsupportedModelError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.regular import check_regular
 
 if TYPE_CHECKING:
     import onnx
@@ -46,8 +48,11 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     Raises SourceError and ExportError for a folder without these, UnsupportedModelError for an architecture that
     transformers does not know, or that torch cannot export, MissingExtraError without torch.
     """
+    for file in source.iterdir() if source.is_dir() else ():
+        if file.exists() and not file.is_dir():
+            check_regular(file)  # transformers opens what it finds
     config = read_json(source / "config.json")
-    if not any((source / name).is_file() for name in (WEIGHTS, INDEX)):
+    if not any(is_there(source / name) for name in (WEIGHTS, INDEX)):
         raise missing_weights(source / WEIGHTS)
     kind = config.get("model_type", "unknown")
     if config.get("auto_map") and kind not in _known_types():

@@ -24,7 +24,7 @@ from edge_embed_export.static import StaticSource, write_static, zipf_weights
 from edge_embed_runtime.bundle import Manifest, read_bundle
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embedder import Embedder
-from edge_embed_runtime.errors import ExportError, InputError, SourceError
+from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.tokenizer import TokenIds
 
@@ -259,13 +259,3 @@ def _components(vectors: Array, dim: int) -> Array:
     axes = axes[:, ::-1][:, :dim]
     signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(dim)])
     return np.asarray(axes * signs, np.float32)
-
-
-def read_texts(path: Path) -> list[str]:
-    """One text a line. Raises SourceError for a file that is no UTF-8 text."""
-    try:
-        return path.read_text("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error

@@ -16,7 +16,6 @@ bundles store weights in int8 and compute in float32: what is computed again and
 little.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,6 +26,7 @@ import numpy as np
 
 from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.graph import FLOAT, INT64, Graph
+from edge_embed_export.reading import is_there, read_definition, read_json
 from edge_embed_export.spec import Array
 from edge_embed_export.tensors import WEIGHTS, read_weights
 from edge_embed_quantize.linear import quantize_weight
@@ -88,15 +88,15 @@ class Elmo:
 def is_elmo(source: Path) -> bool:
     """Whether a folder says that it holds such a model."""
     try:
-        return "char_cnn" in json.loads((source / OPTIONS).read_bytes())
-    except (OSError, ValueError, TypeError, RecursionError):
+        return is_there(source / OPTIONS) and "char_cnn" in read_json(source / OPTIONS)
+    except SourceError:
         return False
 
 
 def read_elmo(source: Path) -> Elmo:
     """Raises SourceError for what cannot be read, ExportError for tensors that do not fit options.json."""
     try:
-        options = json.loads((source / OPTIONS).read_bytes())
+        options = read_json(source / OPTIONS)
         cnn, lstm = options["char_cnn"], options["lstm"]
         filters = tuple((_count(width, WIDTH), _count(count)) for width, count in cnn["filters"])
         projection, memory = _count(lstm["projection_dim"]), _count(lstm["dim"])
@@ -128,11 +128,8 @@ def _count(value: object, most: int = LARGEST, *, least: int = 1) -> int:
 
 def _tokenizer(source: Path) -> dict[str, Any]:
     path = source / "tokenizer.json"
-    if path.exists():
-        try:
-            return dict(json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise SourceError(f"{path} cannot be read: {error}") from error
+    if is_there(path):
+        return read_definition(path)
     names = ["[UNK]", "<S>", "</S>"]
     kinds = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     begin, end = ({"SpecialToken": {"id": name, "type_id": 0}} for name in names[1:])

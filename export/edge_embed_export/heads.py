@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edge_embed_export.tensors import Array, read_json, read_tensors
+from edge_embed_export.reading import is_there, optional_json, read_json
+from edge_embed_export.tensors import Array, read_tensors
 from edge_embed_runtime.errors import ExportError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _static_weights(folder: Path) -> Array:
 
 def _query_weights(folder: Path, tokenizer: Mapping[str, Any]) -> Array | None:
     """A weight [vocab] for each token of a query, where the model has such a table."""
-    path = next((folder / name for name in QUERY_WEIGHTS if (folder / name).is_file()), None)
+    path = next((folder / name for name in QUERY_WEIGHTS if is_there(folder / name)), None)
     if path is None:
         return None
     ids, found = vocabulary(tokenizer), read_json(path)
@@ -131,7 +132,7 @@ def _query_weights(folder: Path, tokenizer: Mapping[str, Any]) -> Array | None:
 def multi_head(folder: Path, tokenizer: Mapping[str, Any]) -> tuple[Head, int]:
     """The head of a ColBERT model, and the length of its documents, from PyLate's or ColBERT's own settings."""
     path = folder / "artifact.metadata"
-    if path.is_file():
+    if is_there(path):
         known = {
             "query_length": "query_maxlen",
             "document_length": "doc_maxlen",
@@ -144,7 +145,7 @@ def multi_head(folder: Path, tokenizer: Mapping[str, Any]) -> tuple[Head, int]:
         settings["skiplist_words"] = None if given.get("mask_punctuation", True) else []
     else:
         path = folder / "config_sentence_transformers.json"
-        settings = read_json(path) if path.is_file() else {}
+        settings = optional_json(path)
     lengths = [settings.get("query_length", QUERY_LENGTH), settings.get("document_length", DOCUMENT_LENGTH)]
     if (
         any(isinstance(n, bool) or not isinstance(n, int) or not 4 <= n < 2**20 for n in lengths)

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_embed_export.checkpoint import Dense, _licence, _modules, _optional, _pooling, _with_end, check_size
+from edge_embed_export.checkpoint import Dense, _licence, _modules, _pooling, _with_end, check_size
 from edge_embed_export.formats import missing_tokenizer, other_tokenizers
 from edge_embed_export.graph import LARGEST
 from edge_embed_export.prompts import read_prompts
+from edge_embed_export.reading import is_there, optional_json, read_definition, read_json
 from edge_embed_export.spec import Pooling
-from edge_embed_export.tensors import INDEX, WEIGHTS, read_json
+from edge_embed_export.tensors import INDEX, WEIGHTS
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.modelcheck import OPERATORS
+from edge_embed_runtime.regular import check_regular, open_regular, read_regular
 
 if TYPE_CHECKING:
     import onnx
@@ -94,11 +96,11 @@ def _holds_graph(source: Path) -> bool:
         return source.suffix.lower() == ".onnx"
     if not any(any(source.glob(pattern)) for pattern in ("*.onnx", "onnx/*.onnx")):
         return False
-    if not any((source / name).is_file() for name in (WEIGHTS, INDEX)):
+    if not any(is_there(source / name) for name in (WEIGHTS, INDEX)):
         return True
     from edge_embed_export.families import FAMILIES
 
-    kind = _optional(source / "config.json").get("model_type")
+    kind = optional_json(source / "config.json").get("model_type")
     return not any(kind in family.types for family in FAMILIES)
 
 
@@ -112,12 +114,12 @@ def find_onnx(source: Path, onnx_file: str | None = None) -> Path | None:
             raise InputError(f"{source} is a file already: --onnx says which file of a folder")
         return source if source.suffix.lower() == ".onnx" else None
     if onnx_file is not None:
-        found = [place / onnx_file for place in (source, source / "onnx") if (place / onnx_file).is_file()]
+        found = [place / onnx_file for place in (source, source / "onnx") if is_there(place / onnx_file)]
         if not found:
             raise SourceError(f"{source} holds no file {onnx_file}")
         return found[0]
     files = sorted([*source.glob("*.onnx"), *source.glob("onnx/*.onnx")])
-    usual = [source / name for name in USUAL if (source / name).is_file()]
+    usual = [source / name for name in USUAL if is_there(source / name)]
     if len(files) > 1 and not usual:
         names = ", ".join(str(file.relative_to(source)) for file in files)
         raise InputError(f"{source} holds several models: say which with --onnx: {names}")
@@ -136,7 +138,7 @@ def read_published(
     if tokenizer is not None:
         definition = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     else:
-        definition = next((h / "tokenizer.json" for h in homes if (h / "tokenizer.json").is_file()), homes[0])
+        definition = next((h / "tokenizer.json" for h in homes if is_there(h / "tokenizer.json")), homes[0])
         if definition == homes[0]:
             if other := next((home for home in homes if other_tokenizers(home)), None):
                 raise missing_tokenizer(other / "tokenizer.json")
@@ -151,22 +153,22 @@ def read_published(
 def read_tokenizer(definition: Path) -> dict[str, Any]:
     if not definition.exists():
         raise missing_tokenizer(definition)
-    return _with_end(read_json(definition), _optional(definition.parent / "tokenizer_config.json"))
+    return _with_end(read_definition(definition), optional_json(definition.parent / "tokenizer_config.json"))
 
 
 def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """What a model's folder says, as fields of Published."""
     modules = _modules(home)
     pooling = modules.pooling
-    if pooling is None and (home / "1_Pooling" / "config.json").is_file():
+    if pooling is None and is_there(home / "1_Pooling" / "config.json"):
         pooling = _pooling(read_json(home / "1_Pooling" / "config.json"), home / "1_Pooling")
-    config = _optional(home / "config.json")
+    config = optional_json(home / "config.json")
     limits = home / "sentence_bert_config.json"
-    max_tokens = _optional(limits).get("max_seq_length")
+    max_tokens = optional_json(limits).get("max_seq_length")
     if max_tokens is not None:
         max_tokens = check_size(max_tokens, "max_seq_length", limits)
     else:
-        said = _optional(home / "tokenizer_config.json").get("model_max_length")
+        said = optional_json(home / "tokenizer_config.json").get("model_max_length")
         max_tokens = said if isinstance(said, int) and 2 < said < NO_LIMIT else None
     own = (home.resolve().name, str(config.get("_name_or_path", "")))
     return {
@@ -185,9 +187,9 @@ def load_onnx(path: Path) -> tuple["onnx.ModelProto", str]:
     Raises ExportError for what is no ONNX model, is cut off, needs operators that no bundle may hold, or is too large.
     """
     onnx = require("onnx", "export")
-    if path.stat().st_size > LARGEST:
+    if check_regular(path).st_size > LARGEST:
         raise ExportError(f"{path} is larger than 2 GiB, which no bundle can hold")
-    content = path.read_bytes()
+    content = read_regular(path, LARGEST)
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception as error:  # protobuf's, which has no stubs
@@ -235,7 +237,7 @@ def _merge(model: "onnx.ModelProto", path: Path, sha256: Any) -> None:
         inside = data.resolve().parent in allowed or data.resolve().is_relative_to(path.parent.resolve())
         if not parts or ".." in parts or Path(location).is_absolute() or "\\" in location or not inside:
             raise ExportError(f"{path}: the tensor {tensor.name!r} lies in {location!r}, outside the model's folder")
-        if not data.is_file():
+        if not is_there(data):
             raise SourceError(f"{data} is missing: the model's tensor {tensor.name!r} lies in it")
         size = _bytes(tensor)
         total += size
@@ -245,9 +247,9 @@ def _merge(model: "onnx.ModelProto", path: Path, sha256: Any) -> None:
             offset, length = int(entries.get("offset") or 0), int(entries.get("length") or size)
         except ValueError:
             offset, length = -1, -1
-        if offset < 0 or length != size or offset + size > data.stat().st_size:
+        if offset < 0 or length != size or offset + size > check_regular(data).st_size:
             raise ExportError(f"{data} was cut off or belongs to another model: it does not hold {tensor.name!r}")
-        with data.open("rb") as file:
+        with open_regular(data) as file:
             file.seek(offset)
             tensor.raw_data = file.read(size)
         tensor.data_location = onnx.TensorProto.DEFAULT

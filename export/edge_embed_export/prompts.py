@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_embed_export.tensors import read_json
+from edge_embed_export.reading import optional_json
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.prompts import check_room
@@ -37,7 +37,7 @@ def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     names: what the model may be known by, where its files hold no prompts (see CARDS)
     """
     path = folder / "config_sentence_transformers.json"
-    found = (read_json(path).get("prompts") if path.is_file() else None) or {}
+    found = optional_json(path).get("prompts") or {}
     try:
         prompts = {role: check_text(text, f"{path}: the prompt of {role!r}") for role, text in dict(found).items()}
     except (InputError, TypeError, ValueError) as error:

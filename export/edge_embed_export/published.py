@@ -17,6 +17,7 @@ from edge_embed_export.onnxfile import USUAL_TOKENS, GraphOptions, Published, fi
 from edge_embed_export.prompts import check_prompts, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, calibration_texts
+from edge_embed_export.reading import is_there
 from edge_embed_export.rewrite import TOLERANCE, Floats, Original, to_floats, trial
 from edge_embed_export.spec import Activation, Spec
 from edge_embed_export.structure import WORDS, find_structure
@@ -125,7 +126,7 @@ def read_graph(source: Path, options: GraphOptions, source_name: str | None) -> 
     """The graph of a source: of an ONNX file, or converted from a checkpoint."""
     names = () if source_name is None else (source_name,)
     tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
-    stored = any((source / name).is_file() for name in (WEIGHTS, INDEX))
+    stored = any(is_there(source / name) for name in (WEIGHTS, INDEX))
     file = None if options.convert and stored and options.file is None else find_onnx(source, options.file)
     if file is None and options.convert:
         return convert(source, tokenizer=tokenizer, names=names)

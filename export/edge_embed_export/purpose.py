@@ -11,7 +11,7 @@ from typing import Any
 from edge_embed_export.checkpoint import _listed
 from edge_embed_export.heads import SETTINGS, Kind, told_kind
 from edge_embed_export.prompts import with_roles
-from edge_embed_export.tensors import read_json
+from edge_embed_export.reading import optional_json
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
 
 # What an index compares by. Of vectors of length 1 (a Normalize module at the end) these have the same order.
@@ -55,7 +55,7 @@ def notes_of(
     folder = source if source.is_dir() else source.parent
     if source.is_file() and not (folder / "config.json").is_file():
         folder = folder.parent
-    config = _json(folder / "config.json")
+    config = optional_json(folder / "config.json")
     modules = [str(module["type"]) for module in _listed(folder)]
     names = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
     notes = _scoring(folder, config, modules, kind)
@@ -163,8 +163,4 @@ def _architectures(config: Mapping[str, Any]) -> list[Any]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    return _json(folder / SETTINGS)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return dict(read_json(path)) if path.is_file() else {}
+    return optional_json(folder / SETTINGS)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from edge_embed_export.large import float_session
+from edge_embed_export.reading import read_json
 from edge_embed_export.spec import Spec, Weights, sites
 from edge_embed_export.transformer import build
 from edge_embed_quantize.calibrate import (
@@ -105,7 +106,7 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
     """The recipes in a manifest.json, or in the manifest of a bundle folder."""
     file = path / "manifest.json" if path.is_dir() else path
     try:
-        found = json.loads(file.read_bytes())["quantization"]["recipes"]
+        found = read_json(file)["quantization"]["recipes"]
         return {str(name): Recipe(**fields) for name, fields in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SourceError(f"{file} holds no recipes of an int8 bundle: {error!r}") from error

@@ -6,7 +6,6 @@ WordLlama         the folder of its package: weights/*.safetensors, tokenizers/*
 word vectors      a file of GloVe or word2vec; the tokenizer is made here
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from edge_embed_export.checkpoint import _licence
 from edge_embed_export.finish import finish
 from edge_embed_export.formats import missing_tokenizer
-from edge_embed_export.tensors import read_json, read_tensors
+from edge_embed_export.reading import is_there, read_definition, read_json, sha256_of
+from edge_embed_export.tensors import read_tensors
 from edge_embed_export.wordvectors import WordVectors, read_word_vectors
 from edge_embed_runtime.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.embedder import Embedder
@@ -70,13 +70,13 @@ def find_kind(source: Path) -> str | None:
     """What kind of static model lies at a path, or None for anything else."""
     if source.is_file():
         return "word vectors" if source.suffix.lower() in WORD_FILES else None
-    if (source / "modules.json").is_file():
+    if is_there(source / "modules.json"):
         modules = read_json(source / "modules.json", list)
         first = modules[0] if modules and isinstance(modules[0], dict) else {}
         if str(first.get("type", "")).rsplit(".", 1)[-1] == "StaticEmbedding":
             return "StaticEmbedding"
     config = source / "config.json"
-    if config.is_file() and read_json(config).get("model_type") == "model2vec":
+    if is_there(config) and read_json(config).get("model_type") == "model2vec":
         return "model2vec"
     if list(source.glob("weights/*.safetensors")) and list(source.glob("tokenizers/*.json")):
         return "WordLlama"
@@ -105,7 +105,7 @@ def read_static(source: Path, *, words: int | None = None, sif: float | None = N
         raise ExportError(f"{weights} has no table of token vectors; it holds {sorted(tensors)}")
     if not definition.exists():
         raise missing_tokenizer(definition)
-    tokenizer = read_json(definition)
+    tokenizer = read_definition(definition)
     found = StaticSource(
         kind=kind,
         vectors=tensors[name].astype(np.float32),
@@ -113,7 +113,7 @@ def read_static(source: Path, *, words: int | None = None, sif: float | None = N
         place=_vector(tensors, "mapping", weights, np.int32),
         weights=_vector(tensors, "weights", weights, np.float32),
         unknown=_unknown(tokenizer) if kind == "model2vec" else None,  # model2vec leaves unknown tokens out
-        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        sha256=sha256_of(weights),
         licence=_licence(card),
     )
     return replace(found, place=_checked_place(found, weights))
@@ -197,7 +197,7 @@ def _from_words(path: Path, found: WordVectors, sif: float | None) -> StaticSour
         tokenizer=word_tokenizer(lowercase=lowercase, words=words),
         weights=weights,
         unknown=len(words),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256_of(path),
         notes={"words": len(words), "words_read": len(found.words), "lowercase": lowercase, "sif": sif},
     )
 

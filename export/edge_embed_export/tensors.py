@@ -5,14 +5,15 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.formats import missing_weights
-from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_export.reading import is_there, read_json, sha256_of
+from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.regular import check_regular, open_regular
 
 Array = NDArray[np.float32]
 
@@ -21,23 +22,11 @@ INDEX = "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
-    """The object (or, with kind=list, the list) that a JSON file holds."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise SourceError(f"{path} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, kind):
-        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}")
-    return content
-
-
 def read_tensors(path: Path) -> dict[str, Array]:
     """The float tensors of one safetensors file, as float32."""
-    if not path.is_file():
+    if not is_there(path):
         raise missing_weights(path)
+    check_regular(path)  # safetensors opens it by its name
     safetensors = require("safetensors", "export")
     arrays: dict[str, Array] = {}
     try:
@@ -58,7 +47,7 @@ def read_tensors(path: Path) -> dict[str, Array]:
 
 def _bfloat16(path: Path, name: str) -> Array:
     """A tensor of a type that numpy has not: the upper half of float32. The file was found to be sound before."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = int.from_bytes(file.read(8), "little")
         entry = json.loads(file.read(size))[name]
         start, end = entry["data_offsets"]
@@ -69,7 +58,7 @@ def _bfloat16(path: Path, name: str) -> Array:
 
 def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
     """All tensors of a model folder, and the sha256 of the file that holds them (of several: of their sha256)."""
-    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+    if is_there(folder / WEIGHTS) or not is_there(folder / INDEX):
         tensors, files = read_tensors(folder / WEIGHTS), [folder / WEIGHTS]
     else:
         shards = read_json(folder / INDEX).get("weight_map")
@@ -79,10 +68,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
         tensors = {name: array for file in files for name, array in read_tensors(file).items()}
     # what layer norms were called before PyTorch's names
     tensors = {re.sub(r"LayerNorm\.(gamma|beta)$", _modern, name): array for name, array in tensors.items()}
-    hashes = []
-    for path in files:
-        with path.open("rb") as file:
-            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    hashes = [sha256_of(path) for path in files]
     return tensors, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

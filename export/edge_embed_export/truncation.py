@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.tensors import read_json
+from edge_embed_export.reading import optional_json
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.codes import Vectors
 from edge_embed_runtime.errors import ExportError
@@ -22,7 +22,7 @@ PARTS, LEAST = (2, 4, 8), 8
 def trained_dims(checkpoint: Checkpoint, dim: int) -> list[int]:
     """The dims under `dim` that the model's files name, largest first."""
     path = checkpoint.folder / "config_sentence_transformers.json"
-    configs: list[Mapping[str, Any]] = [checkpoint.config, read_json(path) if path.is_file() else {}]
+    configs: list[Mapping[str, Any]] = [checkpoint.config, optional_json(path)]
     named: list[Any] = [config[name] for config in configs for name in FIELDS if config.get(name)]
     given = named[0] if named else []
     if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given):

@@ -17,10 +17,9 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-import tokenizers
-
 from edge_embed_export.scripts import COMMON, script_of
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.tokenizer import parse_tokenizer
 
 PLACEHOLDER = re.compile(r"\[unused\d+\]|<unused\d+>")
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -45,7 +44,7 @@ class Vocabulary:
         marks = [self._model.get(field) for field in ("continuing_subword_prefix", "end_of_word_suffix")]
         if self.kind == "BPE" and any(marks):
             raise ExportError("a BPE tokenizer with marks for parts of words cannot be pruned")
-        self.ids: dict[str, int] = tokenizers.Tokenizer.from_buffer(definition).get_vocab(with_added_tokens=True)
+        self.ids: dict[str, int] = parse_tokenizer(definition).get_vocab(with_added_tokens=True)
         self._mark: str = (marks[0] or "") if self.kind == "WordPiece" else ""
         self._added = {token["content"]: int(token["id"]) for token in self.definition.get("added_tokens") or []}
 
@@ -184,7 +183,7 @@ class Vocabulary:
             "post_processor": _renumbered(self.definition.get("post_processor"), new),
         }
         packed = json.dumps(definition, ensure_ascii=False, separators=(",", ":")).encode()
-        if tokenizers.Tokenizer.from_buffer(packed).get_vocab(with_added_tokens=True) != tokens:
+        if parse_tokenizer(packed).get_vocab(with_added_tokens=True) != tokens:
             raise ExportError("the tokenizer numbers its tokens in a way that cannot be kept: it cannot be pruned")
         return packed
 

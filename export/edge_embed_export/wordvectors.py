@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.regular import open_regular
 
 Array = NDArray[np.float32]
 
@@ -44,8 +45,7 @@ def read_word_vectors(path: Path, limit: int | None = None) -> WordVectors:
     infinite, a word that comes twice, text that is not UTF-8, and a header that does not fit the file.
     """
     try:
-        file: IO[bytes]
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:  # type: ignore[assignment]
+        with open_regular(path) as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
             return _read(file, path, limit)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error

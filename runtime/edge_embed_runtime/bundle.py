@@ -3,16 +3,15 @@
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from edge_embed_runtime.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
+from edge_embed_runtime.regular import open_regular, read_regular
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -181,36 +180,16 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleDamagedError(f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it")
     model = folder / manifest.model_file
     stamp = _stamp(model)
-    tokenizer = _read_regular(folder / TOKENIZER, manifest.files[TOKENIZER].size)
+    with open_regular(folder / TOKENIZER, follow=False, error=BundleDamagedError) as file:
+        tokenizer = file.read(manifest.files[TOKENIZER].size + 1)
     _verify(folder, TOKENIZER, manifest.files[TOKENIZER], tokenizer)
     return Bundle(folder, manifest, model, tokenizer, stamp)
-
-
-def _open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading; links, devices and pipes are refused."""
-    try:
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        if path.is_symlink():
-            raise BundleDamagedError(f"{path} is a symbolic link; a bundle holds regular files only") from None
-        raise BundleDamagedError(f"{path} cannot be read: {error.strerror}") from error
-    if path.is_symlink() or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise BundleDamagedError(f"{path} is not a regular file; a bundle holds regular files only")
-    return os.fdopen(descriptor, "rb")
-
-
-def _read_regular(path: Path, limit: int) -> bytes:
-    """At most limit + 1 bytes of a regular file."""
-    with _open_regular(path) as file:
-        return file.read(limit + 1)
 
 
 def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None = None) -> None:
     """Compare a file, or its content where that was read already, with what the manifest says."""
     if content is None:
-        with _open_regular(folder / name) as file:
+        with open_regular(folder / name, follow=False, error=BundleDamagedError) as file:
             size = os.fstat(file.fileno()).st_size
             sha256 = hashlib.file_digest(file, "sha256").hexdigest() if size == record.size else ""
     else:
@@ -228,7 +207,7 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
 
 
 def _parse_manifest(path: Path) -> Manifest:
-    raw = _read_regular(path, MAX_MANIFEST_BYTES)
+    raw = read_regular(path, MAX_MANIFEST_BYTES, follow=False, error=BundleDamagedError)
     try:
         content = json.loads(raw)
         schema = content["schema"]

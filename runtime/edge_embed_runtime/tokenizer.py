@@ -9,6 +9,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import BundleFormatError, InputError
+from edge_embed_runtime.vetting import check_tokenizer
 
 T = TypeVar("T")
 TokenIds = NDArray[np.int64]
@@ -19,21 +20,6 @@ FIRST_CUT = 8
 LAST_CUT = 128
 # A cut can change the tokens of the word it falls into; no tokenizer makes more tokens of one word than this.
 WORD = 128
-# Characters of an added token; tokenizers needs minutes for one of a hundred thousand.
-MAX_ADDED = 1024
-
-COMPONENTS = {
-    "normalizer": {
-        "BertNormalizer", "ByteLevel", "Lowercase", "Metaspace", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled",
-        "Prepend", "Replace", "Sequence", "Strip", "StripAccents",
-    },
-    "pre_tokenizer": {
-        "BertPreTokenizer", "ByteLevel", "Digits", "Metaspace", "Punctuation", "Sequence", "Split", "UnicodeScripts",
-        "Whitespace", "WhitespaceSplit",
-    },
-    "post_processor": {"BertProcessing", "ByteLevel", "RobertaProcessing", "Sequence", "TemplateProcessing"},
-    "model": {"BPE", "Unigram", "WordLevel", "WordPiece"},
-}  # fmt: skip
 
 
 class Tokens(NamedTuple):
@@ -57,28 +43,6 @@ def sanitize(definition: dict[str, Any]) -> bytes:
     return json.dumps(clean, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _check_components(definition: Any) -> None:
-    """Refuse component types outside the allow-list: unknown ones can abort the process instead of raising."""
-    if not isinstance(definition, dict) or not isinstance(definition.get("model"), dict):
-        raise BundleFormatError("tokenizer.json is not a tokenizer")
-    if definition.get("padding") or definition.get("truncation"):
-        raise BundleFormatError("tokenizer.json has padding or truncation set; the manifest must hold the limits")
-    if any(len(token["content"]) > MAX_ADDED for token in definition.get("added_tokens") or []):
-        raise BundleFormatError(f"tokenizer.json has an added token of more than {MAX_ADDED} characters")
-    for part, allowed in COMPONENTS.items():
-        pending = [definition.get(part)]
-        while pending:
-            component = pending.pop()
-            if component is None:
-                continue
-            # models of older files carry no type
-            kind = component.get("type", "BPE" if part == "model" else None)
-            if kind not in allowed:
-                raise BundleFormatError(f"tokenizer.json: {part} of type {kind!r} is not supported")
-            for children in ("normalizers", "pretokenizers", "processors"):
-                pending += component.get(children, [])
-
-
 def _guarded(call: Callable[[], T], what: str) -> T:
     """Run a call into tokenizers; its Rust panics derive from BaseException and have no importable type."""
     try:
@@ -91,16 +55,29 @@ def _guarded(call: Callable[[], T], what: str) -> T:
         raise InputError(f"{what}: the tokenizer panicked: {error}") from error
 
 
+def parse_tokenizer(definition: bytes) -> tokenizers.Tokenizer:
+    """The tokenizer of a tokenizer.json without limits of its own, which a bundle's manifest holds.
+
+    Raises BundleFormatError for what is none, and for what the parser cannot be trusted with (see vetting.py).
+    """
+    content = check_tokenizer(definition)
+    if content.get("padding") or content.get("truncation"):
+        raise BundleFormatError("tokenizer.json has padding or truncation set; the manifest must hold the limits")
+    try:
+        return _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "its parser")
+    except InputError as error:
+        raise BundleFormatError(f"tokenizer.json cannot be used: {error}") from error
+
+
 class Tokenizer:
     """A bundle's tokenizer. Special tokens typed by a user ("[SEP]") are plain text."""
 
     def __init__(self, definition: bytes, max_tokens: int) -> None:
         self.max_tokens = max_tokens
         try:
-            _check_components(json.loads(definition))
-            self._tokenizer = _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "tokenizer.json")
+            self._tokenizer = parse_tokenizer(definition)
             self._tokenizer.encode_special_tokens = True
-            self._prefix, self._suffix = _guarded(self._special_tokens, "tokenizer.json")
+            self._prefix, self._suffix = _guarded(self._special_tokens, "its special tokens")
         except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
             raise BundleFormatError(f"tokenizer.json cannot be used: {error}") from error
         special = len(self._prefix) + len(self._suffix)
@@ -115,7 +92,7 @@ class Tokenizer:
         whole = self._tokenizer.encode(probe).ids
         starts = [i for i in range(len(whole)) if content and whole[i : i + len(content)] == content]
         if len(starts) != 1:
-            raise ValueError(f"its special tokens do not surround the text ({content} becomes {whole})")
+            raise ValueError(f"they do not surround the text ({content} becomes {whole})")
         return whole[: starts[0]], whole[starts[0] + len(content) :]
 
     @property

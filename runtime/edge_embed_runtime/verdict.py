@@ -4,19 +4,18 @@ It saves a probe of the CPU and may lower the number of threads. It is believed 
 was measured and the file is this user's own; whatever else lies there is passed over, as if there were none.
 """
 
-import contextlib
 import json
 import math
 import os
 import re
-import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_embed_runtime.errors import StorageError
+from edge_embed_runtime.errors import InputError, SourceError, StorageError
 from edge_embed_runtime.machine import cpu_features, cpu_identity
+from edge_embed_runtime.regular import open_regular
 
 SCHEMA = 1
 FILE = "verdict.json"
@@ -82,25 +81,19 @@ def read_verdict() -> Verdict | None:
         return None
     try:
         return _parse(json.loads(_read_own(folder / FILE)))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except (SourceError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
 def _read_own(path: Path) -> bytes:
-    """A small regular file that only this user may write to. Raises OSError or ValueError for anything else."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or path.is_symlink():
-            raise ValueError("not a file of its own")
+    """A small regular file that only this user may write to. Raises SourceError or ValueError for anything else."""
+    with open_regular(path, follow=False) as file:
+        status = os.fstat(file.fileno())
         if sys.platform != "win32" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
             raise ValueError("others may have written it")
-        if status.st_size > MAX_BYTES:
-            raise ValueError("too large")
-        return os.read(descriptor, MAX_BYTES)
-    finally:
-        os.close(descriptor)
+        if status.st_nlink != 1 or status.st_size > MAX_BYTES:
+            raise ValueError("not a small file of its own")
+        return file.read(MAX_BYTES)
 
 
 def _parse(content: Any) -> Verdict:
@@ -132,7 +125,7 @@ def store_verdict(verdict: Verdict) -> Path:
 
     Bundles that the old one knows are kept where it is of the same machine. Raises StorageError when it cannot be.
     """
-    import tempfile
+    from edge_embed_runtime.replacing import replacing
 
     old = read_verdict()
     known = old.bundles if old is not None and old.machine == verdict.machine else {}
@@ -149,21 +142,10 @@ def store_verdict(verdict: Verdict) -> Path:
         raise StorageError("the verdict cannot be stored: this user has no home folder; set XDG_CACHE_HOME")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=folder)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(folder / FILE)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        raise StorageError(
-            f"{folder / FILE} cannot be written: {error.strerror or error}; set XDG_CACHE_HOME"
-        ) from error
+        with replacing(folder / FILE) as file:
+            file.write(json.dumps(content, indent=1).encode())
+    except (OSError, InputError, StorageError) as error:
+        raise StorageError(f"{folder / FILE} cannot be written: {error}; set XDG_CACHE_HOME") from error
     return folder / FILE
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_embed.evaluate import read_judged_set
 from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.regular import read_lines
 
 SEED = 0
 
@@ -62,10 +63,7 @@ def _read(folder: Path) -> tuple[list[str], list[str]]:
 
 def _labelled(path: Path) -> list[str]:
     """Banking77: a label, a tab and a text on each line."""
-    try:
-        rows = [line.split("\t") for line in path.read_text("utf-8").splitlines() if line]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+    rows = [line.split("\t") for line in read_lines(path) if line]
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
             raise SourceError(f"{path}, line {number}: expected a label, a tab and a text")
