@@ -1,0 +1,88 @@
+"""The one way to open files that are given to be read: regular files, whatever else may lie under their name.
+
+A pipe would wait for ever, a device may never end, a folder cannot be read, and a link may lead elsewhere.
+"""
+
+import os
+import stat
+from io import BufferedReader
+from pathlib import Path
+
+from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+
+FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe that takes the file's place after the look at it does not hold us up
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_regular(
+    path: str | os.PathLike[str], *, follow: bool = True, error: type[EdgeEmbedError] = SourceError
+) -> os.stat_result:
+    """The status of a regular file, without opening it: for files that a library opens by their name.
+
+    follow: whether a symbolic link to a regular file will do
+    error:  what to raise for everything else, with a message that says what lies there
+    """
+    try:
+        status = os.stat(path, follow_symlinks=follow)
+    except (OSError, ValueError) as found:
+        raise error(_unreadable(path, found)) from found
+    if not stat.S_ISREG(status.st_mode):
+        raise error(f"{path} is {_kind(status.st_mode)}, not a regular file")
+    return status
+
+
+def open_regular(
+    path: str | os.PathLike[str], *, follow: bool = True, error: type[EdgeEmbedError] = SourceError
+) -> BufferedReader:
+    """Open a regular file for reading, in bytes. Takes and raises what `check_regular` does."""
+    check_regular(path, follow=follow, error=error)
+    try:
+        descriptor = os.open(path, FLAGS if follow else FLAGS | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as found:
+        raise error(_unreadable(path, found)) from found
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) or (not follow and Path(path).is_symlink()):  # replaced since the look at it
+        os.close(descriptor)
+        raise error(f"{path} is {_kind(mode)}, not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(
+    path: str | os.PathLike[str], limit: int, *, follow: bool = True, error: type[EdgeEmbedError] = SourceError
+) -> bytes:
+    """The whole of a regular file of at most `limit` bytes; a larger one, or one that grows beyond, is not read.
+
+    Takes and raises what `check_regular` does.
+    """
+    with open_regular(path, follow=follow, error=error) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            content = file.read(limit + 1) if size <= limit else b""
+        except OSError as found:
+            raise error(_unreadable(path, found)) from found
+    if size > limit or len(content) > limit:
+        raise error(f"{path} has {max(size, len(content)):,} bytes; such a file has at most {limit:,}")
+    return content
+
+
+def _kind(mode: int) -> str:
+    """S_IFIFO -> "a pipe"."""
+    return next((name for test, name in KINDS if test(mode)), "something else")
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path} does not exist"
+    return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
