@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -39,7 +39,7 @@ class Order:
     """
 
     paths: tuple[str, ...]
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
     root: str | None = None
     follow_links: bool = False
     sync: bool = False
@@ -123,6 +123,7 @@ class _Run:
         self._naming = naming_of(opening.path, order.root, free=order.reading.key is not None)
         if order.sync and self._naming.root is None:
             raise InputError(f"{opening.path} has keys that are paths as they were typed; --sync needs a new index")
+        self._reading = replace(order.reading, scoped=self._naming.root is not None)
         self._files: list[FoundFile] = []
         self._whole: dict[str, bool] = {}  # keys of the files that were read: whether all of each could be
 
@@ -181,7 +182,7 @@ class _Run:
             self._report(problem)
 
         self._whole[key] = True
-        for row in read_rows(file.path, key, self._order.reading, report):
+        for row in read_rows(file.path, key, self._reading, report):
             count += 1
             before = self._seen.add(row.document.key, Place(number, row.line))
             if before is None:

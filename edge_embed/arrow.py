@@ -158,9 +158,7 @@ class ArrowFile:
             columns: dict[str | None, list[Any]] = {name: batch.column(name).to_pylist() for name in names}
             others = {name: self._values(batch.column(name), name) for name in chosen.others}
             absent = [None] * batch.num_rows
-            key, text, metadata = (
-                columns.get(name, absent) for name in (chosen.key, chosen.text, chosen.metadata)
-            )
+            key, text, metadata = (columns.get(name, absent) for name in (chosen.key, chosen.text, chosen.metadata))
             for i in range(batch.num_rows):
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):

@@ -6,14 +6,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_embed_runtime.errors import IndexFileError, InputError
+from edge_embed_runtime.errors import IndexDamagedError, IndexFileError, InputError
 from edge_embed_runtime.root import Root, count_files, find_root, has_files, read_root
 from edge_embed_runtime.store import Store
 
 
 @dataclass(frozen=True)
 class Naming:
-    """root: of the index; None for an index that was made before there were roots: its keys are paths as they are typed.
+    """root: of the index; None for one that was made before there were roots: its keys are paths as they are typed.
     new: whether the index has yet to record it."""
 
     root: Root | None
@@ -31,7 +31,7 @@ class Naming:
 
     def place(self, key: str) -> str:
         """The absolute path of the file that has this key."""
-        return os.path.join(self.root.absolute if self.root else "", key)
+        return str(Path(self.root.absolute, key)) if self.root else key
 
     def prefixes(self, place: str) -> Iterator[str]:
         """With what the keys of documents begin whose files lie under a place, absolute and without links."""
@@ -40,7 +40,7 @@ class Naming:
         if self.root.free or is_under(self.root.absolute, place):
             yield ""
         else:
-            yield self.key(Path(place), place) + ("/" if os.path.isdir(place) else "")
+            yield self.key(Path(place), place) + ("/" if Path(place).is_dir() else "")
 
 
 def is_under(path: str, folder: str) -> bool:
@@ -59,7 +59,7 @@ def naming_of(index: Path, root: str | None = None, *, free: bool = False) -> Na
     if not index.exists():
         return Naming(default, new=True)
     with closing(Store(index, read_only=True)) as store:
-        old = _recorded(store, given=root is not None)
+        recorded, old = _roots(store, given=root is not None)
         if old is None and not has_files(store):
             return Naming(default, new=True)
         if root is None or old is None:
@@ -71,17 +71,23 @@ def naming_of(index: Path, root: str | None = None, *, free: bool = False) -> Na
     if wanted is None:
         return Naming(None)
     wanted = replace(wanted, free=wanted.free or free)
-    return Naming(wanted, new=wanted != old)
+    return Naming(wanted, new=wanted != recorded)
 
 
-def _recorded(store: Store, *, given: bool) -> Root | None:
-    """The root that an index has; as it was recorded where the file was copied and a root is given."""
+def _roots(store: Store, *, given: bool) -> tuple[Root | None, Root | None]:
+    """The root as it was recorded, and where it is now; where another one is given, a copied or damaged index is no
+    reason to stop."""
     try:
-        return find_root(store)
+        recorded = read_root(store)
+        return recorded, find_root(store)
+    except IndexDamagedError:
+        if not given:
+            raise
+        return None, Root(os.devnull, "", free=True)  # nothing lies there
     except IndexFileError:
         if not given:
             raise
-        return read_root(store)
+        return recorded, recorded
 
 
 def _changed(store: Store, old: Root, wanted: Root) -> Root:

@@ -148,7 +148,7 @@ def test_made_as_asked(folder: Path) -> None:
     load_vectors("a.db", "v.npy", "d.jsonl", space="random", words="trigram")
     with Index.open("a.db") as index:
         stats = index.stats()
-        assert (stats["bundle"], stats["words"], stats["generation"]) == ("random", "trigram", 2)  # the root, and one batch
+        assert (stats["bundle"], stats["words"], stats["generation"]) == ("random", "trigram", 2)
     with pytest.raises(InputError, match="'random', not of 'other'"):
         load_vectors("a.db", "v.npy", space="other")
     with pytest.raises(InputError, match="made with words='trigram'"):

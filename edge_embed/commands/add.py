@@ -66,7 +66,7 @@ def _reading_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--root",
     metavar="FOLDER",
-    help="The folder that keys are relative to.  [default: the one that INDEX has; of a new one, the folder it lies in]",
+    help="The folder that keys are relative to.  [default: what INDEX has; of a new one, the folder it lies in]",
 )
 @_reading_options
 @words_option

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_embed.readers.finding import SUFFIXES, find_files
+from edge_embed.readers.finding import find_files
 from edge_embed.readers.frontmatter import split_front_matter
 from edge_embed.readers.lines import MAX_FILE, MAX_ROW, decode, undecodable
 from edge_embed.readers.problems import Problem, Report, about, refuse, shown
@@ -16,7 +16,7 @@ from edge_embed_runtime.documents import Document, check_document
 from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.regular import open_regular
 
-__all__ = ["ROW_SUFFIXES", "SUFFIXES", "Problem", "Reading", "Row", "find_files", "read_documents", "read_rows", "shown"]
+__all__ = ["ROW_SUFFIXES", "Problem", "Reading", "Row", "find_files", "read_documents", "read_rows", "shown"]
 
 MARKDOWN = (".md", ".markdown")
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")

@@ -115,7 +115,7 @@ class _Search:
     def _entries(self, folder: Path, real: str) -> list[tuple[Path, str, "os.DirEntry[str]"]] | None:
         """What lies in a folder, the last by name first; None where it cannot be read."""
         try:
-            status = os.stat(folder)
+            status = folder.stat()
             if (status.st_dev, status.st_ino) in self._folders:
                 return []
             with os.scandir(folder) as found:
@@ -125,10 +125,10 @@ class _Search:
             self._report(Problem(shown(folder), None, f"cannot be read: {_reason(error)}"))
             return None
         self._folders.add((status.st_dev, status.st_ino))
-        return [(folder / entry.name, os.path.join(real, entry.name), entry) for entry in entries]
+        return [(folder / entry.name, f"{real.rstrip(os.sep)}{os.sep}{entry.name}", entry) for entry in entries]
 
     def _kind(self, path: Path, entry: "os.DirEntry[str]") -> str:
-        """"folder" or "file" for what is to be read, else the reason why it is passed over."""
+        """What it is: "folder" or "file" for what is to be read, else the reason why it is passed over."""
         if entry.name.startswith("."):
             return "hidden"
         try:

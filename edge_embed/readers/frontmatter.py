@@ -17,7 +17,7 @@ from typing import Any
 from edge_embed.readers.values import value
 
 OPENING = re.compile(r"---[ \t]*\r?\n")
-CLOSING = re.compile(r"^(?:---|\.\.\.)[ \t]*$\r?\n?", re.MULTILINE)
+CLOSING = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
 MAX_CHARACTERS = 100_000
 ENTRY = re.compile(r"([^\s:#\-\[\]{}&*!|>'\"%@`,][^:]*?)[ \t]*:(?:[ \t]+(.*))?")
 ITEM = re.compile(r"[ \t]*-[ \t]+(.*)")
@@ -39,7 +39,8 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
 def _entries(block: str) -> dict[str, Any] | None:
     """None where there is a line that is not understood."""
     found: dict[str, Any] = {}
-    name, listed = "", None  # the list that lines with - go on with
+    name = ""
+    listed: list[Any] | None = None  # what lines with - go on with
     for line in block.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue

@@ -32,7 +32,7 @@ def check_encoding(name: str | None) -> str | None:
     if name is None:
         return None
     try:
-        b"".decode(name)  # also that it is one of text, which base64 is not
+        "x".encode(name)  # also that it is one of text, which base64 is not
         return codecs.lookup(name).name
     except (LookupError, UnicodeError, ValueError):
         raise InputError(f"{name!r:.60} is no encoding that is known; try utf-8, cp1252 or utf-16") from None

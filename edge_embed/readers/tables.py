@@ -1,8 +1,8 @@
 """CSV files, and those with semicolons, tabs or bars: a header, then a row for each document.
 
 Cells that are numbers as JSON writes them, and true and false, become numbers and booleans, so that conditions such as
-year >= 2000 find them. A column in which any cell is made of digits and yet no number (007, +49 30, more than 15 digits)
-holds names, such as postal codes or ISBNs: all of its cells stay texts. The file is read once before for that.
+year >= 2000 find them. A column in which any cell is made of digits and yet is no number (007, +49 30, more than 15 of
+them) holds names, such as postal codes or ISBNs: all of its cells stay texts. The file is read once before for that.
 """
 
 import csv
@@ -103,9 +103,8 @@ class _Table:
             wrong = next((line.error for line in source.taken if line.error), wrong)
             if wrong is not None:
                 problem(source.first, wrong)
-            elif "".join(cells[:2]).strip() or len(cells) > 1:
-                if not (self._separated and source.first == 1):
-                    yield source.first, cells
+            elif (len(cells) > 1 or "".join(cells).strip()) and not (self._separated and source.first == 1):
+                yield source.first, cells
 
 
 def read_table(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Which of many documents an index holds already: a few queries for all of them, where `Store.holds` has two for each."""
+"""Which of many documents an index holds already: two queries for all of them; `Store.holds` asks two for each."""
 
 import json
 from collections.abc import Sequence

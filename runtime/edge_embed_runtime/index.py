@@ -290,7 +290,7 @@ class Index:
             last = block[-1]
 
     def unchanged(self, documents: Iterable[Document]) -> set[str]:
-        """Keys of the documents that are stored already as they are, which `upsert` would pass over. Needs no embedder."""
+        """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
         from edge_embed_runtime.comparing import unchanged
 
         records = check_documents(documents, blank=True)

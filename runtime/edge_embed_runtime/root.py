@@ -38,13 +38,13 @@ class Root:
     def at(folder: str | os.PathLike[str], index: Path, *, free: bool = False) -> "Root":
         """A folder as the root of an index. Raises InputError where it is none or its name is not UTF-8."""
         absolute = os.path.realpath(folder)
-        if not os.path.isdir(absolute):
+        if not Path(absolute).is_dir():
             raise InputError(f"{folder} is no folder: the root of an index is one")
         try:
             absolute.encode()
             relative = os.path.relpath(absolute, index.parent)
         except UnicodeEncodeError:
-            raise InputError(f"{ascii(absolute)} cannot be the root of an index: its name is not UTF-8") from None
+            raise InputError(f"{absolute!a} cannot be the root of an index: its name is not UTF-8") from None
         except ValueError:  # another drive
             relative = ""
         return Root(absolute, relative, free)
@@ -60,7 +60,7 @@ class Root:
             *said, crc = json.loads(text)
             whole = zlib.crc32(json.dumps(said).encode()) == crc
             return Root(str(said[0]), str(said[1]), bool(said[2])) if whole else None
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, RecursionError):
             return None
 
 
@@ -69,7 +69,9 @@ def read_root(store: "Store") -> Root | None:
     text = store.note(NOTE)
     root = None if text is None else Root.from_text(text)
     if text is not None and root is None:
-        raise IndexDamagedError(f"{store.path} is damaged (its root does not fit its checksum); add --root DIR mends it")
+        raise IndexDamagedError(
+            f"{store.path} is damaged (its root does not fit its checksum); add --root FOLDER mends it"
+        )
     return root
 
 
@@ -86,7 +88,7 @@ def find_root(store: "Store") -> Root | None:
     root = read_root(store)
     if root is None or not root.relative:
         return root
-    moved = os.path.realpath(os.path.join(store.path.parent, root.relative))
+    moved = os.path.realpath(store.path.parent / root.relative)
     if moved == root.absolute:
         return root
     here, there = (count_files(store, folder) for folder in (moved, root.absolute))
@@ -103,7 +105,7 @@ def count_files(store: "Store", folder: str) -> int:
     query = f"SELECT DISTINCT {ORIGIN} FROM doc LIMIT {SAMPLE}"
     with translated(store.path):
         names = [name for (name,) in store.connection.execute(query) if isinstance(name, str)]
-    return sum(os.path.lexists(os.path.join(folder, name)) for name in names if not os.path.isabs(name))
+    return sum(os.path.lexists(Path(folder, name)) for name in names if not Path(name).is_absolute())
 
 
 def has_files(store: "Store") -> bool:
@@ -114,7 +116,7 @@ def has_files(store: "Store") -> bool:
 
 
 def origins(store: "Store", keys: Iterable[str]) -> dict[str, str | None]:
-    """The files of the documents with these keys; None for one that names none. Keys that are not there are left out."""
+    """The files of the documents with these keys; None for one that names none. Unknown keys are left out."""
     query = f"SELECT key, {ORIGIN} FROM doc WHERE key IN (SELECT value FROM json_each(?))"
     with translated(store.path):
         return {key: name if isinstance(name, str) else None for key, name in _rows(store, query, keys)}
