@@ -50,7 +50,10 @@ def test_delimiters_in_other_places(tmp_path: Path) -> None:
     """Commas in cells of a file with semicolons, semicolons in one with commas, a lone column with commas."""
     assert read(tmp_path, "id;text\n1;a, b, c, d\n")[0] == [("F#1", "a, b, c, d", {})]
     assert read(tmp_path, "id,text\n1,a; b; c; d\n")[0] == [("F#1", "a; b; c; d", {})]
-    assert read(tmp_path, 'text\n"hello, world"\nhow; are\n')[0] == [("F:2", "hello, world", {}), ("F:3", "how; are", {})]
+    assert read(tmp_path, 'text\n"hello, world"\nhow; are\n')[0] == [
+        ("F:2", "hello, world", {}),
+        ("F:3", "how; are", {}),
+    ]
     assert read(tmp_path, "a;text,b\n1;x,2\n", delimiter=";", text=("text,b",))[0] == [("F:2", "x,2", {"a": 1})]
 
 
@@ -59,8 +62,12 @@ def test_columns_by_name(tmp_path: Path) -> None:
     content = "nr,Head,body,more\nx7,T,one,two\n"
     found, problems = read(tmp_path, content, text=("Body", "more"), title="head", key="nr")
     assert (found, problems) == ([("x7", "T one\ntwo", {})], [])
-    assert read(tmp_path, content)[1] == ["1: no field 'text'; fields: nr, Head, body, more; --text says which holds the text"]
-    assert "1: no field 'headline', which --title names" in read(tmp_path, content, text=("body",), title="headline")[1][0]
+    assert read(tmp_path, content)[1] == [
+        "1: no field 'text'; fields: nr, Head, body, more; --text says which holds the text"
+    ]
+    assert (
+        "1: no field 'headline', which --title names" in read(tmp_path, content, text=("body",), title="headline")[1][0]
+    )
     assert "1: no field 'isbn', which --key names" in read(tmp_path, content, text=("body",), key="isbn")[1][0]
     assert "are all called 'text'" in read(tmp_path, "TEXT,Text\na,b\n")[1][0]
     assert read(tmp_path, "TEXT,text\na,b\n")[0] == [("F:2", "b", {"TEXT": "a"})]
