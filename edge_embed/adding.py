@@ -87,14 +87,14 @@ class Opening:
 
     def read(self) -> None:
         if self.path.exists():
-            asked = {name: self._options.get(name) for name in ("words", "fields", "late_chunking")}
+            asked: dict[str, Any] = {name: self._options.get(name) for name in ("words", "fields", "late_chunking")}
             self.index = Index.open(self.path, read_only=True, **asked)
 
     def write(self, naming: Naming, *, embed: bool = True) -> Index:
         """The index open for writing, made where it is missing; `embed`: with the embedders."""
         if self.index is None or not self._writing:
             self.close()
-            asked = {"timeout": self._options.get("timeout", 0.0)}
+            asked: dict[str, Any] = {"timeout": self._options.get("timeout", 0.0)}
             self.index = Index.open(self.path, **({**self._models(), **self._options} if embed else asked))
             self._writing = True
             if naming.new and naming.root is not None:

@@ -10,6 +10,8 @@ from edge_embed.readers.lines import check_encoding
 from edge_embed.readers.values import is_name, value
 from edge_embed_runtime.errors import InputError, SourceError
 
+NOT_UTF8 = "not UTF-8 text (invalid continuation byte); say how it is encoded, such as --encoding cp1252, or convert it"
+
 
 def read(folder: Path, content: str | bytes, name: str = "a.csv", **reading: Any) -> tuple[list[Any], list[str]]:
     """([(id, text, metadata)], ["line: reason"]) of a file."""
@@ -111,7 +113,8 @@ def test_numbers_and_booleans(tmp_path: Path) -> None:
         ("123456789012345", 123456789012345), ("9780306406157", 9780306406157),
         ("1234567890123456", "1234567890123456"), ("0.1234567890123456", "0.1234567890123456"), ("007", "007"),
         ("+1", "+1"), ("1e5", "1e5"), ("9,50", "9,50"), ("1_000", "1_000"), (".5", ".5"), ("5.", "5."), ("", ""),
-        ("NaN", "NaN"), ("Infinity", "Infinity"), ("٣", "٣"), ("True", "True"), ("null", "null"), ("2024-05-01", "2024-05-01"),
+        ("NaN", "NaN"), ("Infinity", "Infinity"), ("٣", "٣"), ("True", "True"), ("null", "null"),
+        ("2024-05-01", "2024-05-01"),
     ],
 )  # fmt: skip
 def test_values(text: str, expected: object) -> None:
@@ -133,12 +136,9 @@ def test_names_made_of_digits() -> None:
         ('id,text\n1,"a\n2,"b"\n3,c\n', "2 3", ["2: not valid CSV: ',' expected after '\"'"]),
         ("id,text\n1,a\n2\n3,c,d\n4,e\n", "1 4", ["3: expected 2 fields, as in the first line, got 1",
                                                    "4: expected 2 fields, as in the first line, got 3"]),
-        (b"id,text\n1,caf\xe9\n2,b\n", "2", ["2: not UTF-8 text (invalid continuation byte); say how it is encoded, such "
-                                             "as --encoding cp1252, or convert it"]),
-        (b'id,text\n1,"a\ncaf\xe9\nb"\n2,b\n', "2", ["2: not UTF-8 text (invalid continuation byte); say how it is "
-                                                     "encoded, such as --encoding cp1252, or convert it"]),
-        (b"id,t\xe9xt\n1,a\n", "", ["1: not UTF-8 text (invalid continuation byte); say how it is encoded, such as "
-                                    "--encoding cp1252, or convert it"]),
+        (b"id,text\n1,caf\xe9\n2,b\n", "2", [f"2: {NOT_UTF8}"]),
+        (b'id,text\n1,"a\ncaf\xe9\nb"\n2,b\n', "2", [f"2: {NOT_UTF8}"]),
+        (b"id,t\xe9xt\n1,a\n", "", [f"1: {NOT_UTF8}"]),
         ("id,text\n1,a\n".encode("utf-16-le"), "", ["1: holds NUL, as UTF-16 does; --encoding utf-16-le (or -be) reads "
                                                     "that"]),
     ],

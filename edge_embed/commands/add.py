@@ -125,7 +125,7 @@ def add(
 
     if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
         raise click.BadParameter("expected one character", param_hint="--delimiter")
-    same = {"threads": threads, "max_rss_mb": max_rss_mb, "background": background}
+    same: dict[str, Any] = {"threads": threads, "max_rss_mb": max_rss_mb, "background": background}
 
     def models() -> dict[str, Any]:
         return {"embedder": Embedder(bundle, **same, **space), **beside(sparse, multi, **same)}

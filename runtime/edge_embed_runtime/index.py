@@ -647,7 +647,7 @@ def _root(store: Store) -> str | None:
     from edge_embed_runtime.root import read_root
 
     root = read_root(store)
-    return root and root.absolute
+    return None if root is None else root.absolute
 
 
 def _stats(store: Store) -> dict[str, Any]:
