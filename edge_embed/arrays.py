@@ -19,6 +19,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_embed.columns import Names, choose, merged, to_json
+from edge_embed.readers.rows import listed
 from edge_embed_runtime.documents import Document
 from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.index import MAX_DIM
@@ -30,6 +32,9 @@ NAMES = {
     "key": "keys", "start": "starts", "stop": "stops", "vector": "vectors", "code": "codes", "scale": "scales",
     "text": "texts", "metadata": "metadata",
 }  # fmt: skip
+USUAL = {"key": "keys", "text": "texts", "metadata": "metadata"}
+# Arrays of a dump that say where a passage lies in its document.
+DUMPED = ("starts", "stops")
 # Rows of numbers and of short strings that are read at once.
 CHUNK = 8192
 CHUNK_BYTES = 2**24
@@ -127,7 +132,7 @@ class NpyFile:
     bundle: str | None = None
     keyed = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, asked: Names) -> None:  # noqa: ARG002 - it has no columns
         self._file = open_regular(path)
         try:
             self._array = _matrix(ArrayReader(self._file, os.fstat(self._file.fileno()).st_size, str(path)), str(path))
@@ -150,35 +155,37 @@ class NpyFile:
 class NpzFile:
     """Rows of an .npz file: `vectors`, or `codes` and `scales`; `keys`, `texts` and `metadata` where they are there.
 
-    These are as described above, or arrays of numpy's strings; keys may be whole numbers.
+    These are as described above, or arrays of numpy's strings; keys may be whole numbers. Other arrays of as many rows
+    become metadata; see columns.py.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, asked: Names) -> None:
+        self._path, self._asked = path, asked
         self._file = open_regular(path)
         try:
             with readable(path):
                 self._zip = zipfile.ZipFile(self._file)
-            self._names = {name.removesuffix(".npy") for name in self._zip.namelist()}
+            self._names = list(dict.fromkeys(name.removesuffix(".npy") for name in self._zip.namelist()))
             self._read_headers()
         except BaseException:
             self._file.close()
             raise
 
     def _read_headers(self) -> None:
-        coded = "vectors" not in self._names
-        if coded and not {"codes", "scales"} <= self._names:
-            listed = ", ".join(sorted(self._names)) or "none"
-            raise SourceError(f"{self._path} has no array 'vectors'; arrays: {listed}")
-        name = "codes" if coded else "vectors"
+        name = self._asked.vector or "vectors"
+        coded = name not in self._names and self._asked.vector is None and {"codes", "scales"} <= set(self._names)
+        if name not in self._names and not coded:
+            hint = "; --vector says which it is (vector= in Python)" if self._names else ""
+            raise SourceError(f"{self._path} has no array {name!r}; arrays: {listed(sorted(self._names))}{hint}")
+        name = "codes" if coded else name
         self._array = _matrix(self._reader(name), f"{self._path}: {name}")
         self._scales = self._reader("scales") if coded else None
         self.count, self.dim = self._array.shape
-        self.keyed = "keys" in self._names
+        self._chosen = choose(self._path, self._columns(), {name, "scales"} if coded else {name}, self._asked, USUAL)
+        self.keyed = self._chosen.key is not None
         self.bundle = str(self._reader("bundle").value()) if "bundle" in self._names else None
-        counts: dict[str, int] = {
-            other: self._count(other) for other in ("keys", "texts", "metadata") if other in self._names
-        }
+        chosen = (self._chosen.key, self._chosen.text, self._chosen.metadata, *self._chosen.others)
+        counts = {other: self._count(other) for other in chosen if other is not None}
         if self._scales is not None:
             if self._scales.dtype.kind != "f" or len(self._scales.shape) != 1:
                 raise SourceError(f"{self._path}: scales are not real numbers [n]")
@@ -187,19 +194,50 @@ class NpzFile:
             if count != self.count:
                 raise SourceError(f"{self._path} has {self.count} {name} and {count} {other}: expected as many")
 
+    def _columns(self) -> list[str]:
+        """Arrays with rows: not the facts of a dump, where its passages lie, and the offsets of texts."""
+        dumped = DUMPED if "fingerprint" in self._names else ()
+        names = [name for name in self._names if name not in dumped]
+        texts = [name for name in names if name + OFFSETS in names]
+        return [
+            name for name in names if name.removesuffix(OFFSETS) not in texts or name in texts if self._has_rows(name)
+        ]
+
+    def _has_rows(self, name: str) -> bool:
+        return len(self._reader(name).shape) > 0
+
     def take(self, rows: int) -> NDArray[Any]:
         """The next vectors [rows, dim]; fewer at the end."""
         numbers = self._array.take(rows)
         return numbers if self._scales is None else numbers * self._scales.take(rows)[:, None]
 
     def keys(self) -> Iterator[str]:
-        return self._strings("keys") if self.keyed else map(str, range(self.count))
+        return map(str, range(self.count)) if self._chosen.key is None else self._strings(self._chosen.key)
 
     def documents(self) -> Iterator[Document]:
-        texts = self._strings("texts") if "texts" in self._names else iter(())
-        metadata = self._strings("metadata") if "metadata" in self._names else iter(())
+        chosen, nothing = self._chosen, iter(())
+        texts = nothing if chosen.text is None else self._strings(chosen.text)
+        metadata = nothing if chosen.metadata is None else self._strings(chosen.metadata)
+        others = {name: self._values(name) for name in chosen.others}
         for row, key in enumerate(self.keys()):
-            yield Document(key, next(texts, ""), parse_metadata(next(metadata, None), self._path, row))
+            held = {name: next(values, None) for name, values in others.items()}
+            found = parse_metadata(next(metadata, None), self._path, row)
+            yield Document(key, next(texts, ""), merged(found, held, self._path, row))
+
+    def _values(self, name: str) -> Iterator[Any]:
+        """Rows of an array that becomes metadata: texts, numbers, booleans, times as ISO texts, lists of them."""
+        if name + OFFSETS in self._names:
+            yield from self._texts(name)
+            return
+        array, row = self._reader(name), 0
+        if array.dtype.kind not in "USiufbM":
+            raise SourceError(f"{self._path}: {name} is {array.dtype}, which JSON cannot hold: leave it out")
+        while len(part := array.take(CHUNK)):
+            times = part.dtype.kind == "M"
+            for value in (np.datetime_as_string(part) if times else part).tolist():
+                text = self._decoded(value, name) if isinstance(value, bytes) else value
+                yield None if times and text == "NaT" else to_json(text, f"{self._path}: row {row}: {name}")
+                row += 1
 
     def close(self) -> None:
         self._zip.close()
@@ -215,7 +253,8 @@ class NpzFile:
         """How many texts the array `name` is of."""
         offsets = name + OFFSETS in self._names
         shape = self._reader(name + OFFSETS if offsets else name).shape
-        return max(0, shape[0] - offsets) if len(shape) == 1 else 0
+        rows = len(shape) == 1 or (len(shape) > 1 and name in self._chosen.others)
+        return max(0, shape[0] - offsets) if rows else 0
 
     def _strings(self, name: str) -> Iterator[str]:
         if name + OFFSETS in self._names:

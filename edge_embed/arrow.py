@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed.arrays import parse_metadata
+from edge_embed.columns import Names, choose, merged, to_json
+from edge_embed.readers.rows import listed
 from edge_embed_runtime.documents import Document
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 from edge_embed_runtime.extras import require
@@ -17,6 +19,9 @@ from edge_embed_runtime.regular import check_regular
 EXTRA = "arrow"
 SUFFIXES = (".parquet", ".arrow")
 READ_ROWS = 256
+USUAL = {"key": "key", "text": "text", "metadata": "metadata"}
+# Columns of a dump that say where a passage lies in its document.
+DUMPED = ("start", "stop")
 
 
 def _arrow() -> Any:
@@ -38,10 +43,10 @@ class ArrowFile:
     """Rows of a .parquet file, or of an .arrow file (the file format of Arrow IPC, also called Feather 2).
 
     Columns: `vector` (lists of numbers), or `code` (lists of int8) and `scale`; optional `key` (strings or whole
-    numbers; else row numbers), `text`, and `metadata` (JSON objects as text, or structs). Others are passed over.
+    numbers), `text`, and `metadata` (JSON objects as text, or structs). Others become metadata; see columns.py.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, asked: Names) -> None:
         self.path = path
         check_regular(path)  # pyarrow opens it by its name
         with _readable(path):
@@ -53,15 +58,21 @@ class ArrowFile:
                 with self._ipc() as (reader, schema):
                     batches = (reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
                     self.count = sum(batches)
-        self.names = set(schema.names)
-        if len(self.names) < len(schema.names):
-            raise SourceError(f"{path}: a column has the name of another: {', '.join(schema.names)}")
-        self.coded = "vector" not in self.names
-        if self.coded and not {"code", "scale"} <= self.names:
-            raise SourceError(f"{path} has no column 'vector'; columns: {', '.join(schema.names) or 'none'}")
-        self.keyed = "key" in self.names
-        self.bundle = (schema.metadata or {}).get(b"bundle", b"").decode("utf-8", "replace") or None
-        self._column = "code" if self.coded else "vector"
+        names = set(schema.names)
+        if len(names) < len(schema.names):
+            raise SourceError(f"{path}: a column has the name of another: {listed(schema.names)}")
+        self._column, self.coded = asked.vector or "vector", False
+        if self._column not in names and asked.vector is None and {"code", "scale"} <= names:
+            self._column, self.coded = "code", True
+        elif self._column not in names:
+            hint = "; --vector says which it is (vector= in Python)" if schema.names else ""
+            raise SourceError(f"{path} has no column {self._column!r}; columns: {listed(schema.names)}{hint}")
+        facts = schema.metadata or {}
+        own = {self._column, *(["scale"] if self.coded else []), *(DUMPED if b"fingerprint" in facts else [])}
+        self._chosen = choose(path, schema.names, own, asked, USUAL)
+        self._types = {name: schema.field(name).type for name in self._chosen.others}
+        self.keyed = self._chosen.key is not None
+        self.bundle = facts.get(b"bundle", b"").decode("utf-8", "replace") or None
         self.dim = self._dim(schema)
         self._vectors = self._vector_parts()
         self._rest: list[NDArray[Any]] = []
@@ -131,8 +142,10 @@ class ArrowFile:
         return joined[:rows]
 
     def keys(self) -> Iterator[str]:
-        for batch in self._batches(["key"]):
-            yield from map(self._key, batch.column("key").to_pylist())
+        name = self._chosen.key
+        if name is not None:
+            for batch in self._batches([name]):
+                yield from map(self._key, batch.column(name).to_pylist())
 
     def _key(self, key: object) -> str:
         if isinstance(key, bool) or not isinstance(key, str | int):
@@ -140,19 +153,35 @@ class ArrowFile:
         return str(key)
 
     def documents(self) -> Iterator[Document]:
-        names = [name for name in ("key", "text", "metadata") if name in self.names]
+        chosen = self._chosen
+        names = [name for name in (chosen.key, chosen.text, chosen.metadata) if name is not None]
         row = 0
-        for batch in self._batches(names or [self._column]):
-            columns = {name: batch.column(name).to_pylist() for name in names}
+        for batch in self._batches([*names, *chosen.others] or [self._column]):
+            columns: dict[str | None, list[Any]] = {name: batch.column(name).to_pylist() for name in names}
+            others = {name: self._values(batch.column(name), name) for name in chosen.others}
             absent = [None] * batch.num_rows
-            key, text, metadata = (columns.get(name, absent) for name in ("key", "text", "metadata"))
+            key, text, metadata = (columns.get(name, absent) for name in (chosen.key, chosen.text, chosen.metadata))
             for i in range(batch.num_rows):
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):
                     kind = type(text[i]).__name__
                     raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string")
-                yield Document(name, text[i] or "", parse_metadata(metadata[i], self.path, row))
+                held = {other: to_json(values[i], self._place(row, other)) for other, values in others.items()}
+                found = parse_metadata(metadata[i], self.path, row)
+                yield Document(name, text[i] or "", merged(found, held, self.path, row))
                 row += 1
+
+    def _place(self, row: int, column: str) -> str:
+        return f"{self.path}: row {row}: the column {column!r}"
+
+    def _values(self, column: Any, name: str) -> list[Any]:
+        """A column of metadata in Python's types. Those of nanoseconds need pandas: microseconds do not."""
+        arrow, kind = _arrow(), self._types[name]
+        if arrow.types.is_timestamp(kind) and kind.unit == "ns":
+            column = column.cast(arrow.timestamp("us", kind.tz), safe=False)
+        elif arrow.types.is_time(kind) and kind == arrow.time64("ns"):
+            column = column.cast(arrow.time64("us"), safe=False)
+        return list(column.to_pylist())
 
 
 class ArrowWriter:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import click
 
 from edge_embed.benchmark.cli import bench
+from edge_embed.commands.add import add
 from edge_embed.commands.distill import distill
 from edge_embed.commands.doctor import doctor
 from edge_embed.commands.prune import prune
@@ -23,25 +24,18 @@ from edge_embed.options import (
     background_option,
     beside,
     bundle_option,
-    fields_option,
     graph_options,
     json_option,
     kind_options,
     max_rss_option,
-    secure_option,
     shorten,
     show,
     space_options,
     threads_option,
-    timeout_option,
-    words_option,
 )
 from edge_embed.terminal import discard, prepare, say
 from edge_embed_runtime.errors import EdgeEmbedError
 
-# Documents, and about how many characters, per commit of `add`: what an interruption can cost, and what memory holds.
-ADD_BATCH = 256
-ADD_CHARACTERS = 1_000_000
 INTERRUPTED = "edge-embed: interrupted; what was committed is stored"
 
 
@@ -116,105 +110,6 @@ def demo(bundle: str | None, threads: int | None, as_json: bool, **space: Any) -
             yield f"peak memory {result['peak_rss_mb']:.0f} MB"
 
     show(result, as_json, text)
-
-
-@main.command()
-@click.argument("index", metavar="INDEX")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@words_option
-@fields_option
-@click.option(
-    "--late-chunking",
-    is_flag=True,
-    help="Of a new INDEX: cut passages' vectors out of one long pass of their document through the model.",
-)
-@timeout_option
-@bundle_option
-@kind_options
-@space_options
-@threads_option
-@max_rss_option
-@background_option
-@secure_option
-@json_option
-def add(
-    index: str,
-    paths: tuple[str, ...],
-    words: str | None,
-    fields: tuple[str, ...],
-    late_chunking: bool,
-    timeout: float,
-    bundle: str | None,
-    threads: int | None,
-    max_rss_mb: float | None,
-    background: bool,
-    secure_delete: bool,
-    as_json: bool,
-    sparse: str | None,
-    multi: str | None,
-    **space: Any,
-) -> None:
-    """Add files to INDEX, made when missing: .txt, .md, .jsonl, .csv, and folders of them.
-
-    A .txt or .md file is one document under its path. A row of .jsonl or .csv has a `text`, may have a `title` and a
-    key (`key`, `_id` or `id`), and its other fields become metadata. What is there already unchanged is skipped, so an
-    interrupted run can be run again.
-    """
-    from edge_embed.embedder import Embedder
-    from edge_embed.readers import find_files
-    from edge_embed_runtime.index import Index
-
-    files = find_files(paths)
-    read = changed = 0
-    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
-    options: dict[str, Any] = {"timeout": timeout, "words": words, "fields": fields or None, "max_rss_mb": max_rss_mb}
-    options |= {"late_chunking": True} if late_chunking else {}
-    options |= {"secure_delete": True} if secure_delete else {}
-    options |= beside(sparse, multi, threads=threads, max_rss_mb=max_rss_mb, background=background)
-    with Index.open(index, embedder, **options) as target:
-        for documents in _batches(files):
-            changed += target.upsert(documents)
-            read += len(documents)
-        result = {
-            "files": len(files),
-            "read": read,
-            "stored": changed,
-            "unchanged": read - changed,
-            "documents": len(target),
-        }
-    show(
-        result,
-        as_json,
-        lambda: [f"{index}: {changed} stored, {read - changed} unchanged; {result['documents']} documents in all"],
-    )
-
-
-def _batches(files: list[Path]) -> Iterator[list[Any]]:
-    """Documents of files in batches, with a progress bar over the files' bytes on stderr."""
-    from edge_embed.readers import read_documents
-    from edge_embed_runtime.errors import DuplicateKeyError
-
-    origin: dict[str, Path] = {}
-    batch: list[Any] = []
-    sizes = {path: path.stat().st_size for path in files}
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(length=max(1, sum(sizes.values())), label="adding", file=sys.stderr, hidden=hidden) as bar:
-        pending = 0
-        for path in files:
-            for document in read_documents(path):
-                if document.key in origin:
-                    places = " and in ".join(str(place) for place in dict.fromkeys([origin[document.key], path]))
-                    raise DuplicateKeyError(f"the key {document.key!r} comes twice: in {places}")
-                origin[document.key] = path
-                batch.append(document)
-                pending += len(document.text)
-                if len(batch) == ADD_BATCH or pending >= ADD_CHARACTERS:
-                    yield batch
-                    bar.update(pending)
-                    batch, pending = [], 0
-        if batch:
-            yield batch
-        bar.update(max(0, (bar.length or 0) - bar.pos))
 
 
 @main.command()
@@ -517,7 +412,7 @@ def info(path: str, as_json: bool) -> None:
 
 
 COMMANDS = (
-    *(load, search, delete, verify, repair, compact, backup, rebuild, reembed, dump),
+    *(add, load, search, delete, verify, repair, compact, backup, rebuild, reembed, dump),
     *(tokens, distill, prune, doctor, wheelhouse, bench),
 )
 for command in COMMANDS:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from edge_embed.arrays import NpyFile, NpzFile, NpzWriter
 from edge_embed.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.arrow import ArrowFile, ArrowWriter
-from edge_embed.readers import read_documents
+from edge_embed.columns import Names
+from edge_embed.naming import Naming, naming_of
+from edge_embed.readers import ROW_SUFFIXES, Reading, read_documents
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import dequantize
 from edge_embed_runtime.database import locate
@@ -36,8 +38,6 @@ from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, checked, is_who
 BATCH_ROWS = 8192
 BATCH_NUMBERS = 2**22
 BATCH_CHARACTERS = 4_000_000
-DOCUMENT_SUFFIXES = (".jsonl", ".csv")
-
 Row = TypeVar("Row")
 
 
@@ -79,7 +79,7 @@ class _Source(Protocol):
     def close(self) -> None: ...
 
 
-SOURCES: dict[str, Callable[[Path], _Source]] = {
+SOURCES: dict[str, Callable[[Path, Names], _Source]] = {
     ".npy": NpyFile,
     ".npz": NpzFile,
     **dict.fromkeys(ARROW_SUFFIXES, ArrowFile),
@@ -93,6 +93,10 @@ def load_vectors(
     documents_path: str | os.PathLike[str] | None = None,
     *,
     space: str | None = None,
+    key: str | None = None,
+    text: str | None = None,
+    vector: str | None = None,
+    replace: bool = False,
     words: str | None = None,
     fields: Sequence[str] | None = None,
     timeout: float = 0.0,
@@ -101,10 +105,14 @@ def load_vectors(
     """Store vectors of a file in an index of given vectors, made when missing.
 
     vectors_path:   .npy [rows, dim]; .npz, .parquet or .arrow as `dump_vectors` writes them, where all but the vectors
-                    may be missing
+                    may be missing; other columns become metadata
     documents_path: .jsonl or .csv as `edge-embed add` reads them, rows in the order of the vectors; texts may be
-                    missing. Without it, and without keys in the file of vectors, keys are the numbers of rows
+                    missing, and ids are keys by themselves. Without it, and where a file has nothing but vectors, texts
+                    and metadata, keys are the numbers of rows, and `source` in the metadata says of which file
     space:          names the model that the vectors come from; an index that is there must have it already
+    key, text, vector: columns of keys, texts and vectors; None for the usual names: key, _id or id (just one of them),
+                    text, vector. In .npz files keys, texts, vectors
+    replace:        documents of other files may be replaced where they have the same keys
     words, fields, timeout: see `Index.create`
 
     Rows are committed in batches, and those that are stored already unchanged are passed over: what was interrupted
@@ -114,11 +122,17 @@ def load_vectors(
     """
     path, documents = _given(vectors_path, "the vectors", SOURCES), None
     if documents_path is not None:
-        documents = _given(documents_path, "the documents", DOCUMENT_SUFFIXES)
-    with closing(SOURCES[path.suffix.lower()](path)) as source:
-        _check_keys(source, path, documents)
+        documents = _given(documents_path, "the documents", ROW_SUFFIXES)
+    asked = Names(None if documents else key, None if documents else text, vector)
+    reading = Reading(text=(text,) if text else (), key=key, scoped=False)
+    with closing(SOURCES[path.suffix.lower()](path, asked)) as source:
+        naming = naming_of(locate(index_path, must_exist=False), free=True)
+        rows = _Rows(source, path, documents, reading, naming)
+        _check_keys(rows)
         with _opened(index_path, source, path, space, words, fields, timeout) as index:
-            return _store(index, source, path, documents, show_progress)
+            if naming.new and naming.root is not None:
+                index.root = naming.root
+            return _store(index, rows, replace, show_progress)
 
 
 def _given(path: object, what: str, suffixes: Iterable[str]) -> Path:
@@ -131,28 +145,60 @@ def _given(path: object, what: str, suffixes: Iterable[str]) -> Path:
     return Path(cast(str, path))
 
 
-def _check_keys(source: _Source, path: Path, documents: Path | None) -> None:
+@dataclass(frozen=True)
+class _Rows:
+    """Rows to store: their vectors come from one file, and their documents from it or from another."""
+
+    source: _Source
+    path: Path
+    documents: Path | None
+    reading: Reading
+    naming: Naming
+
+    @property
+    def file(self) -> Path:
+        """The file that keys come from."""
+        return self.documents or self.path
+
+    @property
+    def file_key(self) -> str:
+        return self.naming.key(self.file, os.path.realpath(self.file))
+
+    def read(self) -> Iterator[Document]:
+        """Their documents, from the first."""
+        if self.documents is not None:
+            return read_documents(self.documents, blank=True, key=self.file_key, reading=self.reading)
+        return self.source.documents() if self.source.keyed else self._numbered()
+
+    def _numbered(self) -> Iterator[Document]:
+        """Documents whose keys are numbers of rows, with the file that these are of."""
+        for document in self.source.documents():
+            name = "source_file" if "source" in document.metadata else "source"
+            yield Document(document.key, document.text, {**document.metadata, name: self.file_key})
+
+    def keys(self) -> Iterator[str]:
+        return self.source.keys() if self.documents is None else (document.key for document in self.read())
+
+
+def _check_keys(rows: _Rows) -> None:
     """Read all keys once: as many as vectors, each once, each one that can be stored, equal in both files."""
+    source, path, documents = rows.source, rows.path, rows.documents
     if documents is None and not source.keyed:
         return
     hashes = array("q")  # 8 bytes a row
     own = source.keys() if source.keyed and documents is not None else None
-    for row, key in enumerate(_keys(source, documents)):
-        check_key(key, f"{documents or path}: row {row}: key")
+    for row, key in enumerate(rows.keys()):
+        check_key(key, f"{rows.file}: row {row}: key")
         hashes.append(hash(key))
         if own is not None and (other := next(own, None)) not in (None, key):
             raise SourceError(f"row {row} has the key {other!r} in {path} and {key!r} in {documents}")
     if len(hashes) != source.count:
-        what = f"{documents or path} has {len(hashes)} rows and {path} {source.count} vectors"
+        what = f"{rows.file} has {len(hashes)} rows and {path} {source.count} vectors"
         raise SourceError(f"{what}: expected as many of both; nothing was stored")
     twice = _first_twice(np.frombuffer(hashes, np.int64))
     if twice is not None:
-        key = next(islice(_keys(source, documents), twice[1], None))
-        raise DuplicateKeyError(f"{documents or path}: rows {twice[0]} and {twice[1]} have the same key {key!r}")
-
-
-def _keys(source: _Source, documents: Path | None) -> Iterator[str]:
-    return source.keys() if documents is None else (d.key for d in read_documents(documents, blank=True))
+        key = next(islice(rows.keys(), twice[1], None))
+        raise DuplicateKeyError(f"{rows.file}: rows {twice[0]} and {twice[1]} have the same key {key!r}")
 
 
 def _first_twice(hashes: NDArray[np.int64]) -> tuple[int, int] | None:
@@ -202,25 +248,43 @@ def _facts(path: Path) -> Facts:
         return store.facts
 
 
-def _store(index: Index, source: _Source, path: Path, documents: Path | None, show_progress: bool) -> Loaded:
+def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loaded:
     read = changed = 0
-    rows = source.documents() if documents is None else read_documents(documents, blank=True)
+    source, path = rows.source, rows.path
     try:
         with progress_bar(source.count, show_progress, "loading") as advance:
-            for batch in _batched(rows, _most(source.dim), lambda document: len(document.text)):
+            for batch in _batched(rows.read(), _most(source.dim), lambda document: len(document.text)):
                 vectors = source.take(len(batch))
                 if len(vectors) < len(batch):
-                    raise SourceError(f"row {read + len(vectors)} of {documents or path} has no vector in {path}")
+                    raise SourceError(f"row {read + len(vectors)} of {rows.file} has no vector in {path}")
                 _check_rows(vectors, path, read)
+                if not replace:
+                    _check_origins(index, rows, batch, read)
                 changed += index.upsert_vectors(batch, vectors)
                 read += len(batch)
                 advance(len(batch))
         if read < source.count:
-            raise SourceError(f"{documents or path} ends before row {read}; {path} has {source.count} vectors")
+            raise SourceError(f"{rows.file} ends before row {read}; {path} has {source.count} vectors")
     except (SourceError, InputError) as error:
         kept = f"the {read} rows before row {read} are stored" if read else "nothing was stored"
         raise SourceError(f"{error}; {kept}") from error
     return Loaded(read, changed, read - changed)
+
+
+def _check_origins(index: Index, rows: _Rows, batch: Sequence[Document], first: int) -> None:
+    """Refuse to put a document in the place of one that comes from another file."""
+    origins = index.origins(document.key for document in batch)
+    for row, document in enumerate(batch, start=first) if origins else ():
+        metadata = document.metadata
+        own = metadata.get("source_file", metadata.get("source"))
+        origin = origins.get(document.key, own)
+        same = rows.naming.root is None and origin and os.path.realpath(origin) == os.path.realpath(rows.file)
+        if origin != own and not same:
+            whose = f"a document of {origin}" if origin else "a document that names no file"
+            raise DuplicateKeyError(
+                f"{rows.file}: row {row}: the key {document.key!r} is that of {whose}; --replace (replace=True) "
+                "puts this one in its place"
+            )
 
 
 def _most(dim: int) -> int:

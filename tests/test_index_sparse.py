@@ -324,6 +324,7 @@ def test_commands(bundles: dict[str, Path], tmp_path: Path) -> None:
         assert found.exit_code == 0, found.output
     alone = runner.invoke(main, ["search", index, "the cat", "--mode", "sparse", "--sparse", str(bundles["sparse"])])
     assert alone.exit_code == 0, alone.output
+    (tmp_path / "notes.jsonl").write_text('{"id": "a", "text": "the dog"}\n')
     missing = runner.invoke(main, ["add", index, str(tmp_path / "notes.jsonl"), "--bundle", str(bundles["dense"])])
     assert missing.exit_code == 1
     assert "--sparse" in missing.output

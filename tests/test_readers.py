@@ -42,9 +42,9 @@ def test_empty_files_hold_no_documents(name: str, content: str, tmp_path: Path) 
         ({"text": "a", "title": "T"}, ("FILE:1", "T a", {})),
         ({"text": "", "title": "T"}, ("FILE:1", "T", {})),
         ({"text": "a", "title": None}, ("FILE:1", "a", {})),
-        ({"text": "a", "id": "i", "_id": "u", "key": "k"}, ("k", "a", {"id": "i", "_id": "u"})),
-        ({"text": "a", "id": "i", "_id": "u"}, ("u", "a", {"id": "i"})),
-        ({"text": "a", "id": 0, "_id": "", "key": None}, ("0", "a", {"_id": "", "key": None})),
+        ({"text": "a", "id": "i", "_id": "u", "key": "k"}, ("FILE#k", "a", {"id": "i", "_id": "u"})),
+        ({"text": "a", "id": "i", "_id": "u"}, ("FILE#u", "a", {"id": "i"})),
+        ({"text": "a", "id": 0, "_id": "", "key": None}, ("FILE#0", "a", {"_id": "", "key": None})),
         ({"text": "a", "lang": "en", "n": [1, {"b": None}]}, ("FILE:1", "a", {"lang": "en", "n": [1, {"b": None}]})),
     ],
 )
@@ -54,11 +54,11 @@ def test_a_jsonl_row_is_a_document(row: object, document: tuple[object, ...], tm
 
 
 def test_rows_have_their_file_as_source(tmp_path: Path) -> None:
-    """The source of a document is its file, whatever its key, unless the row names its own."""
+    """The source of a document is its file, whatever its key, in `source_file` where the row has its own."""
     read(tmp_path, "a.jsonl", '{"id": "k", "text": "a"}\n{"id": "l", "text": "a", "source": "web"}')
     first, second = read_documents(tmp_path / "a.jsonl")
     assert first.metadata == {"source": (tmp_path / "a.jsonl").as_posix()}
-    assert second.metadata == {"source": "web"}
+    assert second.metadata == {"source_file": (tmp_path / "a.jsonl").as_posix(), "source": "web"}
 
 
 def test_jsonl_lines(tmp_path: Path) -> None:
@@ -71,14 +71,14 @@ def test_csv_rows(tmp_path: Path) -> None:
     """Columns are fields by the names of the first line; quoted fields hold commas, quotes and newlines."""
     content = '\ufeffid,title,text,lang\r\n1,T,"a, ""b""\r\nc",en\r\n\r\n,,d,\r\n3,,,de\r\n'
     assert read(tmp_path, "a.csv", content) == [
-        ("1", 'T a, "b"\r\nc', {"lang": "en"}),
+        ("FILE#1", 'T a, "b"\r\nc', {"lang": "en"}),
         ("FILE:5", "d", {"id": "", "lang": ""}),
     ]
 
 
 def test_csv_fields_are_as_long_as_documents(tmp_path: Path) -> None:
     """A field may be longer than the 131,072 characters that the csv module takes by itself."""
-    assert read(tmp_path, "a.csv", f"id,text\n1,{'x' * 200_000}\n") == [("1", "x" * 200_000, {})]
+    assert read(tmp_path, "a.csv", f"id,text\n1,{'x' * 200_000}\n") == [("FILE#1", "x" * 200_000, {})]
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_csv_fields_are_as_long_as_documents(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": ' + "[" * 100_000, "line 1: not valid JSON"),
         ("a.csv", 'id,text\n1,"a\nb"\n2\n', "line 4: expected 2 fields"),
         ("a.csv", "id,text\n1,a\n2,b,c\n", "line 3: expected 2 fields"),
-        ("a.csv", "id,body\n1,a\n", "line 2: no field 'text'; fields: id, body"),
+        ("a.csv", "id,body\n1,a\n", "line 1: no field 'text'; fields: id, body; --text"),
         ("a.csv", 'id,text\n1,"a"b\n', "line 2: not valid CSV"),
-        ("a.csv", 'id,text\n1,"a\n2,b\n', "line 3: not valid CSV"),
+        ("a.csv", 'id,text\n1,"a\n2,b\n', "line 2: not valid CSV"),
         ("a.csv", "\n\nid,text\n1\n", "line 4: expected 2 fields"),
         ("a.csv", "id,text,id\n1,a,2\n", "line 1: a field has the name of another"),
         ("a.jsonl", '{"text": "a", "id": {"a": 1}}\n', "line 1: the key 'id' is dict"),
@@ -114,7 +114,7 @@ def test_malformed_files_are_refused(name: str, content: str | bytes, message: s
 @pytest.mark.parametrize("name", ["gone.txt", "gone.jsonl", "gone.csv"])
 def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     """A file that vanished after it was found is an error that names it."""
-    with pytest.raises(SourceError, match=f"{name}.* cannot be read: No such file"):
+    with pytest.raises(SourceError, match=f"{name}.* does not exist"):
         list(read_documents(tmp_path / name))
 
 
@@ -153,9 +153,9 @@ def test_paths_keep_their_order(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ("missing.txt", "missing.txt does not exist"),
-        ("a.pdf", r"a.pdf is no file of a known type; expected .txt, .md, .jsonl, .csv or a folder"),
+        ("a.pdf", "a.pdf is no file of a known type; expected .txt, .text, .md, .markdown, .*, .csv, .tsv or a folder"),
         ("Makefile", "Makefile is no file of a known type"),
-        ("empty", r"empty holds no .txt, .md, .jsonl, .csv file"),
+        ("empty", r"empty holds no .txt, .text, .md, .markdown, .jsonl, .ndjson, .csv, .tsv file"),
     ],
 )
 def test_paths_that_hold_nothing_readable(given: str, message: str, tmp_path: Path) -> None:

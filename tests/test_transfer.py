@@ -102,11 +102,11 @@ def test_load_vectors_alone(folder: Path) -> None:
     """Rows become documents under their numbers; a second run stores nothing."""
     assert load_vectors("a.db", "v.npy", space="random") == Loaded(COUNT, COUNT, 0)
     assert load_vectors("a.db", "v.npy") == Loaded(COUNT, 0, COUNT)
-    assert found(Path("a.db"), random_vectors()[42], k=1) == [("42", 1.0, "", {})]
+    assert found(Path("a.db"), random_vectors()[42], k=1) == [("42", 1.0, "", {"source": "v.npy"})]
     changed = random_vectors()
     changed[[3, 4]] *= -1
-    np.save("w.npy", changed)
-    assert load_vectors("a.db", "w.npy", space="random") == Loaded(COUNT, 2, COUNT - 2)
+    np.save("v.npy", changed)
+    assert load_vectors("a.db", "v.npy", space="random") == Loaded(COUNT, 2, COUNT - 2)
 
 
 def test_load_with_documents(folder: Path) -> None:
@@ -148,7 +148,7 @@ def test_made_as_asked(folder: Path) -> None:
     load_vectors("a.db", "v.npy", "d.jsonl", space="random", words="trigram")
     with Index.open("a.db") as index:
         stats = index.stats()
-        assert (stats["bundle"], stats["words"], stats["generation"]) == ("random", "trigram", 1)
+        assert (stats["bundle"], stats["words"], stats["generation"]) == ("random", "trigram", 2)
     with pytest.raises(InputError, match="'random', not of 'other'"):
         load_vectors("a.db", "v.npy", space="other")
     with pytest.raises(InputError, match="made with words='trigram'"):
@@ -287,7 +287,9 @@ def test_npz_of_a_user(folder: Path) -> None:
         assert found(Path(f"{i}.db"), vectors[2], k=1)[0][::2] == (("c", "c", "7")[i], "two")
     np.savez("m.npz", vectors=vectors, metadata=np.array(['{"a": 1}', "{}", '{"b": [null]}']))
     load_vectors("m.db", "m.npz", space="s")
-    assert [found(Path("m.db"), v, k=1)[0][0::3] for v in vectors] == [("0", {"a": 1}), ("1", {}), ("2", {"b": [None]})]
+    assert [found(Path("m.db"), v, k=1)[0][0::3] for v in vectors] == [
+        ("0", {"a": 1, "source": "m.npz"}), ("1", {"source": "m.npz"}), ("2", {"b": [None], "source": "m.npz"})
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -373,7 +375,7 @@ def test_bad_documents_name_their_line(folder: Path) -> None:
         ("v.txt", None, r"v\.txt is no file of a known type; expected \.npy, \.npz, \.parquet, \.arrow"),
         ("folder.npy", None, "is not a file"),
         ("v.npy", "none.jsonl", r"none\.jsonl does not exist"),
-        ("v.npy", "d.txt", r"d\.txt is no file of a known type; expected \.jsonl, \.csv"),
+        ("v.npy", "d.txt", r"d\.txt is no file of a known type; expected \.jsonl, \.ndjson, \.csv, \.tsv"),
     ],
 )
 def test_files_that_cannot_be_read(folder: Path, vectors: str, documents: str | None, message: str) -> None:
@@ -762,7 +764,7 @@ def test_characters_are_bounded_too(folder: Path, monkeypatch: pytest.MonkeyPatc
     load_vectors("a.db", "v.npy", "d.jsonl", space="s")
     with Index.open("a.db") as index:
         assert len(index) == COUNT
-        assert index.stats()["generation"] == -(-COUNT // 6)  # 18 characters a row
+        assert index.stats()["generation"] == 1 + -(-COUNT // 6)  # 18 characters a row, after the root
 
 
 def test_array_reader_reads_in_parts(folder: Path) -> None:

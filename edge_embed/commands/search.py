@@ -1,6 +1,7 @@
 """`edge-embed search`."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -71,8 +72,9 @@ def search(
 ) -> None:
     """Find the documents of INDEX that fit QUERY best.
 
-    In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en). Quote
-    < and > for the shell: --where "year>=2000" --where "year<2020". A name that holds one of = < > needs --where-json.
+    In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en); after = and
+    != it also stands for its text, so that isbn=9780306406157 finds "9780306406157". Quote < and > for the shell:
+    --where "year>=2000" --where "year<2020". A name that holds one of = < > needs --where-json.
     No bundle is loaded for --mode text, and with --vector, as an index of vectors that were given needs. --mode sparse
     needs only --sparse.
     """
@@ -100,7 +102,7 @@ def search(
             yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g})"
             yield f"   {shorten(hit.text, 200)}"
         if not hits:
-            yield f"nothing found: {hits.shortfall}"
+            yield f"nothing found: {hits.shortfall}{_number_hint(conditions)}"
 
     show({"hits": [vars(hit) for hit in hits], "shortfall": hits.shortfall}, as_json, text)
 
@@ -116,15 +118,35 @@ def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         if (field, sign) in seen and sign != "!=":
             raise click.BadParameter(f"the field {field!r} is named twice with {sign}", param_hint="--where")
         seen.add((field, sign))
-        yield {field: _json_or_text(value) if sign == "=" else {SIGNS[sign]: _json_or_text(value)}}
+        yield {field: _condition(field, sign, value)}
+
+
+def _condition(field: str, sign: str, value: str) -> Any:
+    """With = and != a number, true, false and null stand for their text too: isbn=9780306406157 finds it as either."""
+    read = value if field == "$key" and not value.startswith('"') else _json_or_text(value)
+    if sign in ("=", "!=") and not isinstance(read, str | list | dict):
+        return {"$in" if sign == "=" else "$nin": [read, value]}
+    return read if sign == "=" else {SIGNS[sign]: read}
+
+
+def _number_hint(given: tuple[str, ...]) -> str:
+    """What may be the reason that conditions found nothing: "year>=2000" where years are texts."""
+    for condition in _conditions(given):
+        for field, test in condition.items():
+            for sign, value in test.items() if isinstance(test, dict) else ():
+                if sign in ("$gt", "$gte", "$lt", "$lte") and isinstance(value, int | float):
+                    written = next(shown for shown, name in SIGNS.items() if name == sign)
+                    return f'; {field}{written}{value} fits numbers alone, {field}{written}"{value}" texts'
+    return ""
 
 
 def _json_or_text(value: str) -> Any:
-    """2020 -> 2020, en -> "en"."""
+    """2020 -> 2020, en -> "en"; NaN and 1e999, which are no JSON, are texts too."""
     try:
-        return json.loads(value)
+        read = json.loads(value)
     except (ValueError, RecursionError):
         return value
+    return value if isinstance(read, float) and not math.isfinite(read) else read
 
 
 def _json_condition(given: str) -> Any:

@@ -11,6 +11,10 @@ from edge_embed.terminal import say
 @click.argument("vectors", metavar="VECTORS")
 @click.option("--documents", metavar="FILE", help="A .jsonl or .csv file of documents, in the order of the vectors.")
 @click.option("--space", metavar="NAME", help="Name of the model that the vectors come from; needed for a new INDEX.")
+@click.option("--key", metavar="FIELD", help="The column of keys.  [default: key, _id or id, if there is just one]")
+@click.option("--text", metavar="FIELD", help="The column of texts.  [default: text; texts in .npz files]")
+@click.option("--vector", metavar="FIELD", help="The column of vectors.  [default: vector; vectors in .npz files]")
+@click.option("--replace", is_flag=True, help="Put rows in the place of documents of other files with the same keys.")
 @words_option
 @fields_option
 @timeout_option
@@ -20,6 +24,10 @@ def load(
     vectors: str,
     documents: str | None,
     space: str | None,
+    key: str | None,
+    text: str | None,
+    vector: str | None,
+    replace: bool,
     words: str | None,
     fields: tuple[str, ...],
     timeout: float,
@@ -27,9 +35,10 @@ def load(
 ) -> None:
     """Store vectors that you have in INDEX, made when missing: of .npy, .npz, .parquet or .arrow files.
 
-    A .npy file holds vectors alone. The others may hold keys, texts and metadata too, as `dump` writes them; .parquet
-    and .arrow need the extra `arrow`. Rows of --documents are read as `add` reads them; their texts may be missing.
-    Without keys in either file, keys are the numbers of rows, from 0. What is there already unchanged is skipped, so an
+    A .npy file holds vectors alone. The others may hold keys, texts and metadata too, as `dump` writes them; their
+    other columns become metadata. .parquet and .arrow need the extra `arrow`. Rows of --documents are read as `add`
+    reads them, but their ids are keys by themselves, and their texts may be missing. Where there is nothing but
+    vectors and texts, keys are the numbers of rows, from 0. What is there already unchanged is skipped, so an
     interrupted run can be run again.
     """
     from edge_embed.transfer import load_vectors
@@ -39,6 +48,10 @@ def load(
         vectors,
         documents,
         space=space,
+        key=key,
+        text=text,
+        vector=vector,
+        replace=replace,
         words=words,
         fields=fields or None,
         timeout=timeout,

@@ -48,9 +48,11 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
     from edge_embed_runtime.backup import Backup
     from edge_embed_runtime.maintenance import Compaction, Repair, Report
     from edge_embed_runtime.rebuild import GraphChoice, Rebuilt
+    from edge_embed_runtime.root import Root
 
 # Passages that are embedded before their int8 codes replace the float vectors.
 EMBED_SLICE = 1024
+KEYS_AT_ONCE = 1024
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
 
@@ -350,6 +352,49 @@ class Index:
         with self._read() as store:
             found = store.document(key)
         return Document(found.key, found.text, found.metadata) if found else None
+
+    def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
+        """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written
+        meanwhile may be among them."""
+        check_text(prefix, "prefix")
+        last = check_text(after, "after")
+        while True:  # other threads may read and write in between
+            with self._read() as store:
+                block = store.keys(prefix, last, KEYS_AT_ONCE)
+            yield from block
+            if len(block) < KEYS_AT_ONCE:
+                return
+            last = block[-1]
+
+    def unchanged(self, documents: Iterable[Document]) -> set[str]:
+        """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
+        from edge_embed_runtime.comparing import unchanged
+
+        records = check_documents(documents, blank=True)
+        with self._read() as store:
+            return unchanged(store, records)
+
+    @property
+    def root(self) -> "Root | None":
+        """The folder that keys of files are relative to, see root.py; None where none is recorded."""
+        from edge_embed_runtime.root import find_root
+
+        with self._read() as store:
+            return find_root(store)
+
+    @root.setter
+    def root(self, root: "Root") -> None:
+        from edge_embed_runtime.root import write_root
+
+        with self._write() as store:
+            write_root(store, root)
+
+    def origins(self, keys: Iterable[str]) -> dict[str, str | None]:
+        """The files that documents come from, by key; None for one that names none. Others than these are left out."""
+        from edge_embed_runtime.root import origins
+
+        with self._read() as store:
+            return origins(store, keys)
 
     def stats(self) -> dict[str, Any]:
         """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
@@ -712,6 +757,14 @@ def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
         store.close()
 
 
+def _root(store: Store) -> str | None:
+    """The root as it was recorded, for people."""
+    from edge_embed_runtime.root import read_root
+
+    root = read_root(store)
+    return None if root is None else root.absolute
+
+
 def _stats(store: Store) -> dict[str, Any]:
     documents, passages = store.counts()
     return {
@@ -723,6 +776,7 @@ def _stats(store: Store) -> dict[str, Any]:
         "fingerprint": store.facts.fingerprint,
         "words": store.facts.words,
         "fields": json.loads(store.facts.fields),
+        "root": _root(store),
         **{name: model[1] for name, model in store.facts.attached.items()},
         **({"late_chunking": True} if store.facts.late else {}),
         **({} if store.facts.normal else {"advice": OLD_WORDS}),

@@ -622,6 +622,13 @@ class Store:
             found = self._db.execute(query, (json.dumps(list(keys)),)).fetchall()
         return {key for (key,) in found}
 
+    def keys(self, prefix: str, after: str, count: int) -> list[str]:
+        """The first keys that begin so and come behind another one, in order of their code points."""
+        query = "SELECT key FROM doc WHERE key >= ? AND key > ? ORDER BY key LIMIT ?"
+        with translated(self.path):
+            rows = self._db.execute(query, (prefix, after, count)).fetchall()
+        return [key for (key,) in rows if key.startswith(prefix)]
+
     def all_passages(self) -> Iterator[StoredPassages]:
         """Every passage, many at a time, in ascending order of ids, so that memory stays bounded."""
         rows = self._db.execute(f"{PASSAGES} ORDER BY id")
@@ -730,9 +737,13 @@ def is_whole(row: tuple[int, int, int, int, bytes, int]) -> bool:
     return isinstance(code, bytes) and _vec_crc(id_, doc, start, stop, code) == crc
 
 
+def whole_document(row: tuple[int, str, str, str, int]) -> bool:
+    """Whether the checksum of a row of `doc` fits."""
+    id_, key, text, metadata, crc = row
+    return all(isinstance(value, str) for value in (key, text, metadata)) and _doc_crc(id_, key, text, metadata) == crc
+
+
 def checked(row: tuple[int, str, str, str, int]) -> StoredDocument | None:
     """A row of `doc` as a document, or None when its checksum does not fit."""
-    id_, key, text, metadata, crc = row
-    if not all(isinstance(value, str) for value in (key, text, metadata)) or _doc_crc(id_, key, text, metadata) != crc:
-        return None
-    return StoredDocument(id_, key, text, json.loads(metadata))
+    id_, key, text, metadata, _ = row
+    return StoredDocument(id_, key, text, json.loads(metadata)) if whole_document(row) else None

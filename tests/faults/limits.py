@@ -137,7 +137,8 @@ def write_documents(path: Path, version: int) -> State:
     """A file of documents for `edge-embed add`, and what is stored then."""
     texts = {f"d{i}": " ".join(WORDS * 3) + f" d{i} v{version}" for i in range(DOCUMENTS)}
     path.write_text("".join(json.dumps({"key": key, "text": text}) + "\n" for key, text in texts.items()))
-    return {key: Document(key, text, {"source": str(path)}) for key, text in texts.items()}
+    keys = {f"{path.name}#{key}": text for key, text in texts.items()}
+    return {key: Document(key, text, {"source": path.name}) for key, text in keys.items()}
 
 
 def interrupt(bench: Bench, row: Row, runs: int, number: int) -> None:
@@ -171,14 +172,16 @@ def interrupt(bench: Bench, row: Row, runs: int, number: int) -> None:
 
 def prepare(bench: Bench, folder: Path, what: str) -> tuple[list[str], list[State]]:
     """What to type for "add", "change" or "compact", and the states that may be there after an interruption."""
-    path, bundle = str(folder / NAME), ["--bundle", str(bench.bundle), "--threads", "1"]
-    states = [State(), write_documents(folder / "one.jsonl", 1), write_documents(folder / "two.jsonl", 2)]
-    commands = [["add", path, str(folder / f"{file}.jsonl"), *bundle] for file in ("one", "two")]
-    commands.append(["compact", path])
+    path, rows = str(folder / NAME), folder / "rows.jsonl"
+    add = ["add", path, str(rows), "--bundle", str(bench.bundle), "--threads", "1"]
     number = ("add", "change", "compact").index(what)
-    for command in commands[:number]:
-        assert Command(command, folder / "said").ended()[0] == 0
-    return commands[number], states[number : number + 2]
+    states = [State(), write_documents(rows, 1)]
+    if number > 0:
+        assert Command(add, folder / "said").ended()[0] == 0
+        states.append(write_documents(rows, 2))
+    if number > 1:
+        assert Command(add, folder / "said").ended()[0] == 0
+    return [add, add, ["compact", path]][number], states[number : number + 2]
 
 
 def obeyed(number: int, status: int, said: str) -> str | None:

@@ -1,0 +1,42 @@
+"""What could not be read: said at once as an error, or collected and said at the end."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_embed_runtime.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file, or a row of one, that cannot be read or stored.
+
+    reason: without a line, the rest of a sentence that begins with the path: "cannot be read: Permission denied"
+    """
+
+    path: str
+    line: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}" if self.line is None else f"{self.path}, line {self.line}: {self.reason}"
+
+
+Report = Callable[[Problem], None]
+
+
+def refuse(problem: Problem) -> None:
+    """The report that stops at the first problem."""
+    raise SourceError(str(problem))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path that can be printed and stored as JSON: bytes of its name that are not UTF-8 become \\udcXX."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def about(path: Path, line: int | None, error: Exception) -> Problem:
+    """An error of a reader as a problem of this file; its message names the file by itself."""
+    reason = " ".join(str(error).split())
+    return Problem(shown(path), line, reason.removeprefix(str(path)).lstrip(" ,:"))
