@@ -23,6 +23,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, Input
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.index import embed_passages
 from edge_embed_runtime.latechunking import check_late, late_size
+from edge_embed_runtime.learning import LEARNED
 from edge_embed_runtime.models import is_encoder
 from edge_embed_runtime.passages import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
@@ -279,6 +280,7 @@ def _switch(store: Store, staging: Staging, target: Facts) -> int:
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
         db.executemany("UPDATE meta SET value = ? WHERE key = ?", [(new, name) for name, new in target.rows().items()])
         store.set_note(graphs.VERDICT, None)
+        store.set_note(LEARNED, None)
         store.counters()  # reads the new facts: dim and frame
         last = before
         for passages in _moves(store, staging):
