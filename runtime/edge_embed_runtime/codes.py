@@ -28,6 +28,8 @@ EARLY_OUT = 131_072
 KEPT = 1 / 32
 # Every so manieth distance is looked at to find the one that keeps about that part.
 SAMPLED = 16
+# Of more distances than this a sample tells first which can be among the smallest.
+FEW = 8192
 
 
 def quantize_int8(vectors: Vectors) -> tuple[Int8Codes, Vectors]:
@@ -153,8 +155,8 @@ class BinaryCodes:
             near, limit = _about_smallest(distances)
             if len(near) >= 2 * count:
                 total = distances[near] + hamming(np.take(words[half:], near, axis=1), query[half:])
-                best = smallest(total, count)
-                return Pool(near[best], total[best], distances[near[best]], _limit(total, best), limit + 0.5)
+                best, within = _smallest(total, count)
+                return Pool(near[best], total[best], distances[near[best]], within, limit + 0.5)
         return cut(None, hamming(words, query), count)
 
     def within(self, query: Words, limit: float, allowed: Places | None = None) -> Pool:
@@ -192,12 +194,32 @@ def signs_dot(words: Words, query: Vectors) -> Vectors:
     return products
 
 
-def smallest(distances: NDArray[np.uint16], count: int) -> Places:
+def smallest(distances: Distances, count: int) -> Places:
     """Places of the `count` smallest of more distances; of equal ones the first; unequal ones in no order."""
-    limit = np.partition(distances, count - 1)[count - 1]
-    closer = np.flatnonzero(distances < limit)
-    ties = np.flatnonzero(distances == limit)[: count - len(closer)]
-    return np.concatenate([closer, ties])
+    return _smallest(distances, count)[0]
+
+
+def _smallest(distances: Distances, count: int) -> tuple[Places, float]:
+    """`smallest`, and the limit below which all distances are among them: of the last one it may be a part only."""
+    if len(distances) > FEW and (near := _under(distances, count)) is not None:
+        places, limit = _smallest(distances[near], count)
+        return near[places], limit
+    last = np.partition(distances, count - 1)[count - 1]
+    closer = np.flatnonzero(distances < last)
+    ties = np.flatnonzero(distances == last)
+    taken = count - len(closer)
+    return np.concatenate([closer, ties[:taken]]), int(last) - 0.5 + taken / len(ties)
+
+
+def _under(distances: Distances, count: int) -> Places | None:
+    """Places, ascending, of all that are smaller than something that a sample says leaves more than `count`, but far
+    from all; None where it does not. Ordering these takes a fraction of the time."""
+    sample = distances[::SAMPLED]
+    rank = 2 * (count // SAMPLED) + SAMPLED
+    if 4 * rank >= len(sample):
+        return None
+    near = np.flatnonzero(distances < np.partition(sample, rank)[rank])
+    return near if count < len(near) < len(distances) else None
 
 
 def whole(places: Places) -> Pool:
@@ -208,15 +230,9 @@ def whole(places: Places) -> Pool:
 
 def cut(places: Places | None, distances: Distances, count: int) -> Pool:
     """The `count` of more codes with the smallest distances; places: where codes are, None where they are all."""
-    best = smallest(distances, count)
+    best, limit = _smallest(distances, count)
     near = distances[best]
-    return Pool(best if places is None else places[best], near, np.zeros_like(near), _limit(distances, best))
-
-
-def _limit(distances: Distances, best: Places) -> float:
-    """Up to which distance all codes are among the best; of those at the last one, it may be a part only."""
-    last = int(distances[best].max())
-    return last - 0.5 + float((distances[best] == last).sum() / (distances == last).sum())
+    return Pool(best if places is None else places[best], near, np.zeros_like(near), limit)
 
 
 def _about_smallest(distances: NDArray[np.uint16]) -> tuple[Places, int]:

@@ -12,6 +12,7 @@ Where the line does not fit, the estimate errs to the safe side: the further a s
 wider codes scatter; and where those found lie on the bad side of the line, or scatter more, that counts.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,14 @@ from edge_embed_runtime.frame import Frame
 
 # Passages in the sample, fewer of long vectors: with their signs 1.6 MB at 384 dimensions.
 SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 128, 2**19
-# Of the passages found, so many at the most are looked at, evenly over their ranks.
-LOOKED_AT = 16
+# Of the passages found so many are looked at.
+TELLING = 10
 # What is never seen in a sample may happen all the same: so much of one passage of it.
 UNSEEN = 0.25
 TINY = 1e-12
+
+# What is measured of codes, less being nearer: different bits, those of the first half of them, and the estimate.
+BITS, HALF, ESTIMATE = range(3)
 
 Numbers = NDArray[np.float64]
 
@@ -50,59 +54,69 @@ class Sample:
 
     def relation(self, query: Vectors, placed: Vectors, words: Words) -> "Relation":
         """How codes scatter around scores for one query [dim], as it is, in the frame, and in bits."""
-        half = hamming(self._words[: len(words) // 2], words[: len(words) // 2])
-        rest = hamming(self._words[len(words) // 2 :], words[len(words) // 2 :])
-        return Relation(
-            (self._vectors @ query).astype(np.float64),
-            np.stack([half.astype(np.float64) + rest, half.astype(np.float64), -(self._signs @ placed)]),
-        )
+        half = len(words) // 2
+        measures = np.empty((3, len(self)))
+        measures[HALF] = hamming(self._words[:half], words[:half])
+        measures[BITS] = measures[HALF] + hamming(self._words[half:], words[half:])
+        np.negative(self._signs @ placed, out=measures[ESTIMATE])
+        return Relation((self._vectors @ query).astype(np.float64), measures)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Passages that were found, best first: scores [n], and what their codes say [3, n], as in `Relation`."""
+    """Passages that were found, best first: scores [n], and what their codes say [3, n]; the first `count` of them are
+    hits, others only tell how codes scatter."""
 
     scores: Numbers
     measures: Numbers
+    count: int
+
+    @staticmethod
+    def of(scores: Numbers, measures: Numbers, count: int) -> "Found":
+        """Of many hits some, evenly over their ranks."""
+        if count <= TELLING:
+            return Found(scores[:TELLING], measures[:, :TELLING], min(count, len(scores)))
+        some = np.linspace(0, min(count, len(scores)) - 1, TELLING).astype(int)
+        return Found(scores[some], measures[:, some], TELLING)
 
 
 class Relation:
-    """Scores [m] of a sample for one query, and what is measured of their codes [3, m]: different bits, those of the
-    first half, and the estimate, negative, so that less is nearer in all three."""
+    """Scores [m] of a sample for one query, and what is measured of their codes [3, m]."""
 
     def __init__(self, scores: Numbers, measures: Numbers) -> None:
-        self._scores = scores
-        centred = scores - scores.mean()
-        self._spread = max(float(scores.std()), TINY)
-        self._mean, self._means = float(scores.mean()), measures.mean(axis=1)
-        self._slopes = (measures @ centred) / max(float(centred @ centred), TINY)
-        self._beside = measures - self._line(scores)
-        self._deviations = np.maximum(self._beside.std(axis=1), TINY)
+        self._count = len(scores)
+        self._mean = float(scores.mean())
+        centred = scores - self._mean
+        squares = float(centred @ centred)
+        self._spread = max(math.sqrt(squares / self._count), TINY)
+        self._means = measures.mean(axis=1, keepdims=True)
+        self._slopes = (measures @ centred)[:, None] / max(squares, TINY)
+        self._beside = measures - (self._means + self._slopes * centred)
+        self._deviations = np.sqrt(np.einsum("mn,mn->m", self._beside, self._beside) / self._count) + TINY
 
-    def _line(self, scores: Numbers) -> Numbers:
-        """What passages with these scores [n] can be expected to measure [3, n]."""
-        line: Numbers = self._means[:, None] + self._slopes[:, None] * (scores - self._mean)
-        return line
-
-    def missed(self, found: Found, limits: Numbers) -> float:
-        """How many passages were not seen for each that was found, if all were seen that measure up to `limits` [3]."""
-        if len(found.scores) > LOOKED_AT:
-            some = np.linspace(0, len(found.scores) - 1, LOOKED_AT).astype(int)
-            found = Found(found.scores[some], found.measures[:, some])
-        expected = self._line(found.scores)
+    def missed(self, found: Found, limits: tuple[float, float, float]) -> float:
+        """How many passages were not seen for each hit, if all were seen that measure up to `limits` [3]."""
+        centred = found.scores - self._mean
+        expected = self._means + self._slopes * centred
         beside = found.measures - expected
-        count = len(self._scores)
-        wider = np.sqrt(1 + ((found.scores - self._mean) / self._spread) ** 2 / count)
-        worse = np.maximum(beside.mean(axis=1), 0)
-        scatter = np.maximum(beside.std(axis=1) / self._deviations, 1)
-        room = (limits[:, None] - expected - worse[:, None]) / (wider * scatter[:, None])
-        seen = np.all(self._beside[:, None, :] <= room[:, :, None], axis=0).sum(axis=1)
-        if np.isfinite(limits).any():
-            seen = np.clip(seen, UNSEEN, count - UNSEEN)
-        return float(np.mean((count - seen) / seen))
+        wider = np.sqrt(1 + (centred / self._spread) ** 2 / self._count)
+        within = np.ones((found.count, self._count), bool)
+        noise = 1 / math.sqrt(len(centred))
+        limited = [i for i, limit in enumerate(limits) if math.isfinite(limit)]
+        for i in limited:
+            mean = float(beside[i].mean())
+            deviation = math.sqrt(max(float(beside[i] @ beside[i]) / len(centred) - mean * mean, 0.0))
+            scatter = max(deviation / self._deviations[i] - noise, 1.0)
+            worse = max(mean - noise * self._deviations[i], 0.0)
+            room = (limits[i] - worse - expected[i]) / (scatter * wider)
+            within &= self._beside[i] <= room[: found.count, None]
+        seen = np.count_nonzero(within, axis=1)
+        if limited:
+            seen = np.clip(seen, UNSEEN, self._count - UNSEEN)
+        return float(np.mean((self._count - seen) / seen))
 
 
-def limits(pool: Pool, estimate: float) -> Numbers:
+def limits(pool: Pool, estimate: float) -> tuple[float, float, float]:
     """Of a search that scored those in the pool with an estimate of so much or more."""
     # sums in another order give other last digits
-    return np.array([pool.limit, pool.half_limit, -estimate + 1e-5 * (1 + abs(estimate))])
+    return pool.limit, pool.half_limit, -estimate + 1e-5 * (1 + abs(estimate))

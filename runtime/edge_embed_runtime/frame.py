@@ -11,6 +11,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_runtime.codes import Vectors
 
@@ -24,8 +25,10 @@ LEAST_VECTORS = 256
 ASKING = 8
 NEAREST = 10
 CANDIDATES = 30
-# Another frame than the one that is there, or none, must find so much more of the nearest.
+# Another frame than the one that is there, or none, must find so much more of the nearest; of few vectors so many times
+# as much as chance would.
 WORTH = 0.01
+CHANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def learn_frame(vectors: Vectors, current: Frame = NONE) -> tuple[Frame, dict[st
     """The frame in which binary codes of vectors [n, dim] find the nearest best, and what each frame finds.
 
     What is found: the part of the 10 nearest by cosine among the 30 best by binary codes. A few vectors, or a gain of
-    less than a hundredth, leave the current frame.
+    less than a hundredth or that may be chance, leave the current frame.
     """
     if len(vectors) < LEAST_VECTORS:
         return current, {}
@@ -115,15 +118,18 @@ def learn_frame(vectors: Vectors, current: Frame = NONE) -> tuple[Frame, dict[st
     }
     if current.centre is not None:
         frames["current"] = current
-    found = {name: round(_found(frame, documents, queries), 4) for name, frame in frames.items()}
+    parts = {name: _found(frame, documents, queries) for name, frame in frames.items()}
+    found = {name: round(float(part.mean()), 4) for name, part in parts.items()}
     best = max(found, key=lambda name: found[name])
     kept = "current" if current.centre is not None else "rotation" if current.turned else "none"
-    return frames[best if found[best] - found[kept] > WORTH else kept], found
+    gained = parts[best] - parts[kept]
+    chance = CHANCE * float(gained.std()) / len(queries) ** 0.5
+    return frames[best if gained.mean() > max(WORTH, chance) else kept], found
 
 
-def _found(frame: Frame, documents: Vectors, queries: Vectors) -> float:
-    """Part of the nearest documents by cosine that are among the best by binary codes; means over the queries."""
+def _found(frame: Frame, documents: Vectors, queries: Vectors) -> NDArray[np.float64]:
+    """Part of the nearest documents by cosine that are among the best by binary codes, for each query."""
     cosines, estimates = queries @ documents.T, frame.place(queries) @ np.where(frame.place(documents) > 0, 1, -1).T
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAREST]
     proposed = np.argsort(-estimates, axis=1, kind="stable")[:, :CANDIDATES]
-    return float(np.mean([np.isin(n, p).mean() for n, p in zip(nearest, proposed, strict=True)]))
+    return np.array([np.isin(n, p).mean() for n, p in zip(nearest, proposed, strict=True)])

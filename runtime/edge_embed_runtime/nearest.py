@@ -1,6 +1,7 @@
 """Documents by cosine, in three steps: bits against bits find thousands of many passages, bits against the query's
 numbers hundreds of them, and int8 codes from the file score these; until enough of the nearest should be found."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,6 @@ STEP = 1.25
 FETCHED = 2048
 # Where more than this part of all passages would have to be scored one by one, all are, which reads them in order.
 MOST = 0.25
-# Hits that tell how codes scatter, at the least.
-TELLING = 10
 # The sample is taken again when there are so many times more codes.
 OUTGROWN = 1.5
 
@@ -146,16 +145,15 @@ class _Search:
             wanted = self._enough(pool, estimates, wanted)
         parts: list[_Scored] = []
         start = 0
-        while wanted <= MOST * self._everything and start < len(order):
+        while wanted <= min(len(order), MOST * self._everything):
             parts += self._fetched(pool, order[start:wanted], estimates[start:wanted])
             scored = _Scored.joined(parts)
             best = first_of_each(scored.docs, scored.ids, scored.scores)
-            start = min(wanted, len(order))
+            start = wanted
             if len(best) < self._count:
                 wanted = 2 * start
                 continue
-            near = best[: max(self._count, TELLING)]
-            self._found = Found(scored.scores[near].astype(np.float64), scored.measures[:, near])
+            self._found = Found.of(scored.scores[best].astype(np.float64), scored.measures[:, best], self._count)
             wanted = self._enough(pool, estimates, start)
             if wanted == start:
                 numbers = (values[best].tolist() for values in (scored.docs, scored.scores, scored.ids))
@@ -164,14 +162,14 @@ class _Search:
 
     def _enough(self, pool: Pool, estimates: Vectors, least: int) -> int:
         """How many candidates of a pool, best first, can be expected to hold enough of the nearest; more than there are
-        where all of them do not."""
+        where a wider pool is the better way."""
         assert self._found is not None  # noqa: S101 - what was found tells
-        while least < len(estimates):
+        most = len(estimates) if len(estimates) == self._everything else len(estimates) // 2
+        while least <= most:
             if self._relation.missed(self._found, limits(pool, float(estimates[least - 1]))) <= self._tolerated:
                 return least
             least = int(STEP * least) + 1
-        whole = self._relation.missed(self._found, limits(pool, -np.inf)) <= self._tolerated
-        return len(estimates) if whole else len(estimates) + 1
+        return len(estimates) + 1
 
     def _fetched(self, pool: Pool, places: Places, estimates: Vectors) -> list[_Scored]:
         """Candidates, by their places in the pool and with their estimates, with the scores of their rows."""
@@ -197,8 +195,7 @@ class _Search:
         bits = 64 * len(self._words)
         step = max(1, bits // STEPS)
         for limit in np.arange(np.floor(min(pool.limit, bits)) + 0.5, bits + step, step):
-            needed = limits(Pool(pool.places, pool.distances, pool.halves, limit), -np.inf)
-            if self._relation.missed(self._found, needed) <= self._tolerated / 2:
+            if self._relation.missed(self._found, (limit, math.inf, math.inf)) <= self._tolerated / 2:
                 break
         if limit > bits:
             return whole(np.arange(len(self._codes)) if self._allowed is None else self._allowed)
