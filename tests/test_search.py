@@ -11,7 +11,6 @@ from edge_embed import Document, Embedder, Index
 from edge_embed_runtime import codes as codes_module
 from edge_embed_runtime.blocks import Blocks
 from edge_embed_runtime.codes import BinaryCodes, Vectors, binarize, hamming
-from edge_embed_runtime.search import expected_above
 
 DIM = 96
 
@@ -76,26 +75,6 @@ def test_filter_gives_the_best_of_the_allowed(filled: Path, vectors: Vectors) ->
             nearest = (2 * np.argsort(-(vectors[::2] @ query))[:10]).tolist()
             assert len(set(nearest) & {int(hit.key) for hit in hits}) >= 9
             assert all(hit.metadata["even"] for hit in hits)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_expected_above_counts_what_is_above(seed: int) -> None:
-    """Near the number that really is, for scores on a line over the estimates with noise."""
-    random = np.random.default_rng(seed)
-    estimates = np.sort(random.normal(0, 10, 3000)).astype(np.float32)[::-1]
-    scores = (0.02 * estimates + random.normal(0, 0.05, 3000)).astype(np.float32)
-    scored, rest = np.stack([estimates[:300], scores[:300]]), slice(300, None)
-    least = float(np.sort(scores[:300])[-30])
-    expected = expected_above(least, scored, estimates[rest])
-    assert abs(expected - (scores[rest] > least).sum()) <= max(4.0, 0.6 * expected)
-
-
-def test_expected_above_of_what_cannot_be_told() -> None:
-    """Equal estimates, one estimate, a perfect line: numbers, no errors."""
-    same = np.ones((2, 5), np.float32)
-    assert expected_above(2.0, same, np.ones(3, np.float32)) == pytest.approx(0, abs=0.01)
-    assert expected_above(0.0, same, np.ones(3, np.float32)) == pytest.approx(3, abs=0.01)
-    assert expected_above(2.0, same[:, :1], np.ones(3, np.float32)) == pytest.approx(0, abs=0.01)
 
 
 def test_early_out_keeps_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.codes import Vectors
@@ -18,13 +19,17 @@ from edge_embed_runtime.codes import Vectors
 ROUNDS = 3
 # Learning compares frames on so many vectors, of which the last eighth ask for their nearest among the others.
 LEARNED_FROM = 2048
+# Of long vectors fewer, so that what is compared takes some tens of megabytes: 512 of 3,072 numbers.
+LEARNED_NUMBERS, LEARNED_LEAST = 2**20, 512
 # Fewer vectors than this do not tell one frame from another.
 LEAST_VECTORS = 256
 ASKING = 8
 NEAREST = 10
 CANDIDATES = 30
-# Another frame than none must find so much more of the nearest.
+# Another frame than the one that is there, or none, must find so much more of the nearest; of few vectors so many times
+# as much as chance would.
 WORTH = 0.01
+CHANCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class Frame:
         return Frame(None if centre is None else centre.astype(np.float32), turned)
 
 
+NONE = Frame()
+
+
 def turn(vectors: Vectors) -> Vectors:
     """Vectors [n, dim] turned by a fixed rotation of any dim, made of sign flips and Walsh-Hadamard transforms.
 
@@ -86,32 +94,43 @@ def _walsh_hadamard(vectors: Vectors) -> Vectors:
     return vectors.reshape(rows, size) / np.float32(size**0.5)
 
 
-def learn_frame(vectors: Vectors) -> tuple[Frame, dict[str, float]]:
+def sample_size(dim: int) -> int:
+    """Vectors that tell enough of all for learning."""
+    return min(LEARNED_FROM, max(LEARNED_LEAST, LEARNED_NUMBERS // max(dim, 1)))
+
+
+def learn_frame(vectors: Vectors, current: Frame = NONE) -> tuple[Frame, dict[str, float]]:
     """The frame in which binary codes of vectors [n, dim] find the nearest best, and what each frame finds.
 
     What is found: the part of the 10 nearest by cosine among the 30 best by binary codes. A few vectors, or a gain of
-    less than a hundredth, leave vectors as they are.
+    less than a hundredth or that may be chance, leave the current frame.
     """
     if len(vectors) < LEAST_VECTORS:
-        return Frame(), {}
+        return current, {}
     vectors = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), LEARNED_FROM)).astype(int)]
     asking = np.arange(len(vectors)) % ASKING == ASKING - 1
     documents, queries = vectors[~asking], vectors[asking]
     centre = documents.mean(axis=0)
     frames = {
-        "none": Frame(),
+        "none": NONE,
         "centre": Frame(centre),
         "rotation": Frame(None, turned=True),
         "centre+rotation": Frame(centre, turned=True),
     }
-    found = {name: round(_found(frame, documents, queries), 4) for name, frame in frames.items()}
+    if current.centre is not None:
+        frames["current"] = current
+    parts = {name: _found(frame, documents, queries) for name, frame in frames.items()}
+    found = {name: round(float(part.mean()), 4) for name, part in parts.items()}
     best = max(found, key=lambda name: found[name])
-    return frames[best if found[best] - found["none"] > WORTH else "none"], found
+    kept = "current" if current.centre is not None else "rotation" if current.turned else "none"
+    gained = parts[best] - parts[kept]
+    chance = CHANCE * float(gained.std()) / len(queries) ** 0.5
+    return frames[best if gained.mean() > max(WORTH, chance) else kept], found
 
 
-def _found(frame: Frame, documents: Vectors, queries: Vectors) -> float:
-    """Part of the nearest documents by cosine that are among the best by binary codes; means over the queries."""
+def _found(frame: Frame, documents: Vectors, queries: Vectors) -> NDArray[np.float64]:
+    """Part of the nearest documents by cosine that are among the best by binary codes, for each query."""
     cosines, estimates = queries @ documents.T, frame.place(queries) @ np.where(frame.place(documents) > 0, 1, -1).T
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAREST]
     proposed = np.argsort(-estimates, axis=1, kind="stable")[:, :CANDIDATES]
-    return float(np.mean([np.isin(n, p).mean() for n, p in zip(nearest, proposed, strict=True)]))
+    return np.array([np.isin(n, p).mean() for n, p in zip(nearest, proposed, strict=True)])

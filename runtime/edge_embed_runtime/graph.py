@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed_runtime.bundle import sync_folder
-from edge_embed_runtime.codes import BinaryCodes, Places, Words
+from edge_embed_runtime.codes import BinaryCodes, Places, Pool, Words
 from edge_embed_runtime.errors import IndexFileError, MissingExtraError, StorageError
 from edge_embed_runtime.machine import cpu_model
 from edge_embed_runtime.progress import progress_bar
@@ -43,6 +43,8 @@ STALE = 0.1
 # Of the candidates that the scan would propose, the part that a graph is asked for, which its time grows with. Recall
 # at a million: scan 0.989, graph 0.983, 0.986 and 0.987 with a half, three quarters and all of them.
 PART = 0.75
+# The part of them that are nearest, up to where a graph is taken to have found nearly all.
+REACH = 0.9
 # More candidates than this, as many hits or words and meanings together take, the scan finds faster.
 MOST = 4096
 # The row of `meta` that holds the verdict.
@@ -356,11 +358,15 @@ class Cache:
     def release(self) -> None:
         self.graph = self._verdict = self._state = None
 
-    def nearest(self, codes: BinaryCodes, query: Words, count: int, allowed: Places | None) -> Places:
-        """`BinaryCodes.nearest`, by the graph where that is of use."""
+    def pool(self, codes: BinaryCodes, query: Words, count: int, allowed: Places | None) -> Pool:
+        """`BinaryCodes.pool`, by the graph where that is of use."""
         if self.graph is None or allowed is not None or count > min(MOST, len(codes)):
-            return codes.nearest(query, count, allowed)
-        return self.graph.nearest(codes, query, count)
+            return codes.pool(query, count, allowed)
+        places = self.graph.nearest(codes, query, count)
+        distances = codes.distances(places, query)
+        # what a graph overlooks is mostly far away: of the farthest it proposes it has not all
+        limit = float(np.quantile(distances, REACH)) - 0.5 if len(distances) else 0.0
+        return Pool(places, distances, np.zeros_like(distances), limit)
 
     def follow(self, store: Store, codes: BinaryCodes) -> None:
         """Fit in with what is committed now. Runs inside a snapshot."""

@@ -35,10 +35,11 @@ from edge_embed_runtime.errors import (
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
 from edge_embed_runtime.models import Models, is_encoder
+from edge_embed_runtime.nearest import RECALL
 from edge_embed_runtime.passages import Span, split
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
-from edge_embed_runtime.search import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
+from edge_embed_runtime.search import MAX_HITS, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
 from edge_embed_runtime.store import Entry, Removed, Store, remove_leftovers
 from edge_embed_runtime.textquery import NORMAL
 from edge_embed_runtime.turns import Turns
@@ -176,6 +177,9 @@ class Index:
 
         space: names the model that all of them come from; the same name is one space
         dim:   numbers in a vector
+
+        Vectors are brought to length 1 and compared by cosine. Of a model that is made for dot products of vectors of
+        other lengths this gives another order.
 
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
@@ -420,7 +424,8 @@ class Index:
                 (MaxSim); "hybrid" fuses the rankings of the first three that the index was opened for; None is
                 "hybrid" where there is a text, else "vector"
         vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
-        recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer
+        recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer, and 1.0 compares
+                with every passage: 0.3 s for 100,000
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
@@ -664,6 +669,10 @@ class Index:
         if entries or delete:
             with self._write() as store:
                 self._forget(store.write(entries, delete))
+                if entries:
+                    from edge_embed_runtime import learning
+
+                    learning.follow(store)
 
     def _forget(self, removed: Removed) -> None:
         """Spare searches from reading all codes again after a commit of this object that deleted some."""

@@ -10,21 +10,20 @@ from typing import Literal
 import numpy as np
 
 from edge_embed_runtime import graph as graphs
-from edge_embed_runtime.codes import Ids, Vectors, dequantize
+from edge_embed_runtime import learning
+from edge_embed_runtime.codes import Vectors, dequantize
 from edge_embed_runtime.errors import MissingExtraError
-from edge_embed_runtime.frame import LEARNED_FROM, Frame, learn_frame
+from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.graph import Graph, Verdict
 from edge_embed_runtime.machine import cpu_model, default_threads
-from edge_embed_runtime.maintenance import all_blocks, rebuild_words
-from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.search import RECALL, Query, Searcher
+from edge_embed_runtime.maintenance import rebuild_words
+from edge_embed_runtime.nearest import RECALL
+from edge_embed_runtime.search import Query, Searcher
 from edge_embed_runtime.store import Store
 from edge_embed_runtime.textquery import NORMAL
 
 GraphChoice = Literal["auto", "always", "never"]
 
-# Fewer passages than this keep the frame that they have.
-LEAST_PASSAGES = 1000
 # From so many codes on a graph is built to see whether it is faster, which takes many minutes. At a million a graph
 # that finds as much takes 1.2 times as long as the scan (measured), and only the scan's time grows with the codes.
 GRAPH_CODES = 2_000_000
@@ -64,8 +63,8 @@ def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt
     if graph == "always":
         graphs.require_usearch()  # says so before the work, not after it
     with store.snapshot():
-        frame, frames = _learn(store)
-    _recode(store, frame, show_progress)
+        frame, frames = learning.learn(store)
+    learning.recode(store, frame, show_progress=show_progress)
     rebuild_words(store, [], [], NORMAL)
     with store.snapshot():
         passages = store.blocks.count()
@@ -73,40 +72,9 @@ def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt
     return Rebuilt(passages, _named(frame), frames, state, verdict)
 
 
-def _learn(store: Store) -> tuple[Frame, dict[str, float]]:
-    """The frame that fits what is stored. Runs inside a snapshot."""
-    ids = _passage_ids(store)
-    if len(ids) < LEAST_PASSAGES or not store.dim:
-        return store.frame, {}
-    return learn_frame(_vectors(store, ids[np.linspace(0, len(ids) - 1, min(len(ids), LEARNED_FROM)).astype(int)]))
-
-
-def _passage_ids(store: Store) -> Ids:
-    """Ids of all passages, ascending."""
-    rows = store.connection.execute("SELECT id FROM vec")
-    return np.sort(np.fromiter((id_ for (id_,) in rows), np.int64))
-
-
-def _vectors(store: Store, ids: Ids) -> Vectors:
-    """Vectors [n, dim] of passages by id, ascending; damaged ones are left out."""
-    found = store.passages(ids)
-    return dequantize(found.codes, found.scales)
-
-
 def _named(frame: Frame) -> str:
     parts = [name for name, used in (("centre", frame.centre is not None), ("rotation", frame.turned)) if used]
     return "+".join(parts) or "none"
-
-
-def _recode(store: Store, frame: Frame, show_progress: bool) -> None:
-    """All binary codes anew, in one transaction with the frame in which they are made."""
-    with store.transaction(deletes=True):
-        store.set_facts(replace(store.facts, frame=frame.to_json()))
-        blocks = all_blocks(store.connection)
-        with progress_bar(len(blocks), show_progress, "making binary codes") as advance:
-            for block in blocks:
-                store.blocks.replace(block)
-                advance(1)
 
 
 def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progress: bool) -> tuple[Verdict | None, str]:
@@ -181,8 +149,8 @@ def _measure(store: Store, graph: Graph, seconds: float) -> Verdict:
 def _queries(store: Store) -> Vectors:
     """Stored vectors that are moved a little, of length 1 [n, dim]; the same ones of the same index."""
     random = np.random.default_rng(0)
-    ids = _passage_ids(store)
-    vectors = _vectors(store, np.sort(random.choice(ids, min(len(ids), 3 * QUERIES), replace=False)))
+    ids = learning.passage_ids(store)
+    vectors = learning.vectors_of(store, np.sort(random.choice(ids, min(len(ids), 3 * QUERIES), replace=False)))
     some = vectors[random.permutation(len(vectors))[:QUERIES]]
     one, other = (vectors[random.integers(0, len(vectors), len(some))] for _ in range(2))
     moved = some + NOISE * (one - other) / np.float32(2**0.5)

@@ -24,6 +24,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, Input
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.index import embed_passages
 from edge_embed_runtime.latechunking import check_late, late_size
+from edge_embed_runtime.learning import LEARNED
 from edge_embed_runtime.mainfile import checkpoint
 from edge_embed_runtime.models import is_encoder
 from edge_embed_runtime.passages import OVERLAP, PASSAGE_TOKENS
@@ -289,6 +290,7 @@ def _switch(store: Store, staging: Staging, target: Facts) -> int:
         db.execute("DELETE FROM bits")
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
         store.set_note(graphs.VERDICT, None)
+        store.set_note(LEARNED, None)
         store.set_facts(target)
         last = before
         for passages in _moves(store, staging):

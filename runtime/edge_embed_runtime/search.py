@@ -1,5 +1,4 @@
-"""Search in three steps: bits against bits find thousands of many passages, bits against the query's numbers hundreds
-of them, and int8 codes from the file score these; words beside."""
+"""Search: rankings by vectors of each kind and by words, alone or fused into one, and what they hold as hits."""
 
 import json
 from collections.abc import Mapping
@@ -9,15 +8,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_embed_runtime.budget import Room
 from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
-from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, binarize, score_int8
+from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
+from edge_embed_runtime.nearest import Nearest
 from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
 from edge_embed_runtime.store import Removed, Store
 from edge_embed_runtime.streamed import StreamedCodes
@@ -29,15 +28,6 @@ if TYPE_CHECKING:  # most indexes have neither
 
 Mode = Literal["hybrid", "vector", "text", "sparse", "multi"]
 
-# The part of the k nearest by int8 codes that a search is to find. How many candidates that takes is estimated in each
-# search, from how well binary codes foretold the scores of those that were fetched.
-RECALL = 0.99
-# Candidates at the least: for k = 10 a hundred, of a pool of a thousand that bits against bits found.
-CANDIDATES = 50
-CANDIDATES_PER_HIT = 5
-POOL_PER_CANDIDATE = 10
-# Of more codes than this the pool grows, with the fourth root of their number: they lie closer together.
-POOL_CODES = 100_000
 # Hybrid search scores the first so many documents by cosine and of those by BM25 alike, by both: what share BM25 has.
 # Chosen on SciFact and CoSQA, confirmed on Cranfield and XQuAD.
 FUSION_DEPTH = 100
@@ -82,9 +72,11 @@ class Searcher:
         self.graph = Cache()
         self._postings: Postings | None = None
         self.damaged: set[int] = set()
+        self._nearest = Nearest(store, self.graph, self.damaged)
 
     def release(self) -> None:
         self._codes = None
+        self._nearest.release()
         self._postings = None
         self.graph.release()
 
@@ -171,54 +163,8 @@ class Searcher:
 
     def _by_vector(self, vector: Vectors, count: int, condition: Condition | None, recall: float) -> Ranking:
         codes = self._loaded()
-        allowed = None if condition is None else codes.places(self._store.allowed(condition))
-        everything = len(codes) if allowed is None else len(allowed)
-        placed = self._store.frame.place(vector[None, :])
-        (words,) = binarize(placed)
-        wanted = CANDIDATES + CANDIDATES_PER_HIT * count
-        pool = int(POOL_PER_CANDIDATE * wanted * max(1.0, everything / POOL_CODES) ** 0.25)
-        while True:
-            if isinstance(codes, BinaryCodes):
-                places = self.graph.nearest(codes, words, pool, allowed)
-            else:
-                places = codes.nearest(words, pool, allowed)
-            estimates = codes.estimate(places, placed[0])
-            best = np.argsort(-estimates, kind="stable")
-            ranking = self._rescore(codes.ids[places[best]], estimates[best], vector, count, wanted, recall)
-            if len(ranking) >= count or len(places) == everything:
-                return ranking
-            pool *= 4  # long documents: many passages of few documents
-
-    def _rescore(
-        self, ids: Ids, estimates: Vectors, vector: Vectors, count: int, wanted: int, recall: float
-    ) -> Ranking:
-        """Documents by the int8 scores of candidates, the best by estimate first, until enough of them are scored.
-
-        Enough is when of the rest (1 - recall) * count or fewer can be expected among the best `count`.
-        """
-        rows: list[tuple[int, int, float]] = []
-        seen: list[Vectors] = []
-        start = 0
-        while True:
-            part = slice(start, start + wanted)
-            found = self._store.passages(ids[part])
-            self.damaged.update(found.damaged)
-            scores = score_int8(found.codes, found.scales, vector)
-            by_id = np.argsort(ids[part])
-            if len(found.ids) < len(by_id):  # damaged or missing
-                by_id = by_id[np.isin(ids[part][by_id], found.ids)]
-            seen.append(np.stack([estimates[part][by_id], scores]))
-            rows += zip(found.docs.tolist(), found.ids.tolist(), scores.tolist(), strict=True)
-            rows.sort(key=lambda row: (-row[2], row[1]))
-            ranking = best_passages(rows)
-            start += wanted
-            if start >= len(ids):
-                return ranking
-            if len(ranking) >= count:
-                least = next(islice(ranking.values(), count - 1, None))[0]
-                if expected_above(least, np.concatenate(seen, axis=1), estimates[start:]) <= (1 - recall) * count:
-                    return ranking
-            wanted = start
+        allowed = None if condition is None else self._store.allowed(condition)
+        return self._nearest.documents(codes, vector, count, allowed, recall)
 
     def _by_text(self, query: str, count: int, condition: Condition | None) -> Ranking:
         """Documents by the best BM25 of their passages: the first `count`, and others."""
@@ -372,22 +318,6 @@ def alike(one: str, other: str) -> float:
 
     first, second = (name[:SHOWN_CHARACTERS].casefold() for name in (one, other))
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
-
-
-def expected_above(least: float, scored: NDArray[np.float32], estimates: Vectors) -> float:
-    """How many passages with these estimates [m] can be expected to score above `least`.
-
-    scored: estimates and scores [2, n] of others. Scores are taken for a straight line over the estimates, and what
-    lies beside it for normally distributed.
-    """
-    known, scores = scored.astype(np.float64)
-    centred = known - known.mean()
-    slope = (centred @ scores) / max(centred @ centred, 1e-12)
-    line = scores.mean() + slope * centred
-    spread = max(float(np.sqrt(np.mean((scores - line) ** 2))), 1e-9)
-    z = np.clip((scores.mean() + slope * (estimates - known.mean()) - least) / spread, -8, 8)
-    # the normal distribution function, to four places
-    return float(np.sum(1 / (1 + np.exp(-(1.5976 * z + 0.070565 * z * z * z)))))
 
 
 def fuse(by_vector: Ranking, by_text: Ranking, depth: int, text_share: float = TEXT_SHARE) -> Ranking:

@@ -4,13 +4,12 @@ For a memory budget that has no room for them: 8 bytes a passage instead of 56. 
 100,000 passages, most of it spent on reading.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_embed_runtime.blocks import Blocks
-from edge_embed_runtime.codes import Ids, Places, Vectors, Words, positions, signs_dot, smallest
-
-Distances = NDArray[np.uint16]
+from edge_embed_runtime.codes import Distances, Ids, Places, Pool, Vectors, Words, positions, signs_dot, smallest, whole
 
 # Candidates are cut down to those asked for when there are so many times more.
 CUT = 4
@@ -36,24 +35,41 @@ class StreamedCodes:
         return positions(self.ids, ids)
 
     def nearest(self, query: Words, count: int, allowed: Places | None = None) -> Places:
-        """Places of the `count` codes with the fewest bits different from the query [words]; see `BinaryCodes`."""
+        """Places of `pool`."""
+        return self.pool(query, count, allowed).places
+
+    def pool(self, query: Words, count: int, allowed: Places | None = None) -> Pool:
+        """The `count` codes with the fewest bits different from the query [words]; see `BinaryCodes`."""
         everything: Places = np.arange(len(self)) if allowed is None else allowed
         if count >= len(everything):
-            return everything
+            return whole(everything)
         places = np.empty(0, np.intp)
         distances: Distances = np.empty(0, np.uint16)
-        stop = 0
-        for ids, words in self._blocks.load(after=-1):
-            start, stop = stop, stop + len(ids)
-            found = everything[slice(*np.searchsorted(everything, (start, stop)))]
-            if allowed is not None:
-                words = words[found - start]  # noqa: PLW2901
-            differences = np.bitwise_count(words ^ query).sum(axis=1, dtype=np.uint16)
+        for found, differences in self._scan(query, everything):
             places = np.concatenate([places, found])
             distances = np.concatenate([distances, differences])
             if len(places) > CUT * count:
                 places, distances = _cut(places, distances, count)
-        return _cut(places, distances, count)[0]
+        places, distances = _cut(places, distances, count)
+        return Pool(places, distances, np.zeros_like(distances), float(distances.max()) - 0.5)
+
+    def within(self, query: Words, limit: float, allowed: Places | None = None) -> Pool:
+        """All codes that differ from the query [words] in fewer bits than `limit`."""
+        near: list[tuple[Places, Distances]] = [(np.empty(0, np.intp), np.empty(0, np.uint16))]
+        for found, differences in self._scan(query, np.arange(len(self)) if allowed is None else allowed):
+            chosen = differences < limit
+            near.append((found[chosen], differences[chosen]))
+        places, distances = (np.concatenate(parts) for parts in zip(*near, strict=True))
+        return Pool(places, distances, np.zeros_like(distances), limit)
+
+    def _scan(self, query: Words, chosen: Places) -> Iterator[tuple[Places, Distances]]:
+        """Places, of those that are chosen, and the bits in which their codes differ; a few blocks at a time."""
+        stop = 0
+        for ids, words in self._blocks.load(after=-1):
+            start, stop = stop, stop + len(ids)
+            found = chosen[slice(*np.searchsorted(chosen, (start, stop)))]
+            some = words if len(found) == len(words) else words[found - start]
+            yield found, np.bitwise_count(some ^ query).sum(axis=1, dtype=np.uint16)
 
     def estimate(self, places: Places, query: Vectors) -> Vectors:
         """Dot products [n] of a float query [dim] with the signs (1 or -1) that the codes at n places stand for."""

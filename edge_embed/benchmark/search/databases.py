@@ -42,7 +42,7 @@ class Ours:
 
     def open(self, folder: Path, _: int) -> Opened:
         from edge_embed_runtime.index import Index
-        from edge_embed_runtime.search import RECALL
+        from edge_embed_runtime.nearest import RECALL
 
         index = Index.open(folder / FILE)
 
