@@ -8,7 +8,7 @@ The resident set of a process that embeds is what it was before, and
 - activations of the largest batch on each thread,
 - what Python needs to cut texts into tokens.
 
-What is left of a limit beside that, indexes share: see room.py. Texts that a program holds, and the vectors it gets, are
+What a limit leaves beside that is for indexes: see room.py. Texts that a program holds, and the vectors it gets, are
 its own.
 """
 

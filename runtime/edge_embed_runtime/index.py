@@ -5,16 +5,17 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from sys import getsizeof
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.budget import Room, check_limit
+from edge_embed_runtime.budget import check_limit
 from edge_embed_runtime.checks import check_count, check_path, check_text
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.database import check_header, locate, wal_bytes
@@ -32,8 +33,9 @@ from edge_embed_runtime.errors import (
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
 from edge_embed_runtime.models import Models, is_encoder
-from edge_embed_runtime.passages import Span, split
+from edge_embed_runtime.passages import Span, each_span
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.room import WORD_COPIES, Bounds, Room
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.search import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
 from edge_embed_runtime.store import Entry, Removed, Store
@@ -43,10 +45,16 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
     from edge_embed_runtime.maintenance import Compaction, Repair, Report
     from edge_embed_runtime.rebuild import GraphChoice, Rebuilt
 
-# Passages that are embedded before their int8 codes replace the float vectors.
-EMBED_SLICE = 1024
+# Passages that are embedded before their int8 codes replace the float vectors; those under a memory budget; and about
+# how many characters of them.
+EMBED_SLICE, BOUNDED_SLICE = 1024, 256
+SLICE_CHARACTERS = 2**20
+# Bytes for each character of a text whose tokens are all held.
+LATE_BYTES = 24
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
+
+Part = tuple[Record, list[Span]]
 
 
 class Index:
@@ -74,6 +82,7 @@ class Index:
         # the order in which threads may take them: writing, then reading
         self._writing, self._reading = threading.RLock(), threading.RLock()
         self._process = os.getpid()
+        self._room = room
         self._search = Searcher(reader, room)
         self._closed = False
 
@@ -108,10 +117,10 @@ class Index:
         late_chunking: for a new index, whether passages' vectors are cut out of one long pass of their document through
                    the model, of which each then knows something (see help(edge_embed_runtime.latechunking))
 
-        max_rss_mb: megabytes that searching is not to bring the resident set of the process over. Where binary codes do
-                    not fit, they stay in the file, and searches read them: some 8 ms for each 100,000 passages. Give
-                    the same to the Embedder. What is added is held in memory until it is stored, and not counted.
-                    Raises MemoryBudgetError, now or in a search, where that is not enough either
+        max_rss_mb: megabytes that searching and storing are not to bring the resident set of the process over. Where
+                    binary codes do not fit, they stay in the file, and searches read them: some 8 ms for each 100,000
+                    passages. Give the same to the Embedder. Raises MemoryBudgetError, now or later, before more is
+                    taken: for a k that is too large it says which works. Hits that a program keeps are its own
 
         Raises IndexLockedError when it is open for writing elsewhere, BundleMismatchError when its vectors come from
         another bundle, IndexFormatError or IndexDamagedError when the file is not a whole index.
@@ -241,6 +250,8 @@ class Index:
         with self._reading:
             if self._closed:
                 raise IndexClosedError(f"{self._store.path} was closed")
+            if self._room is not None:
+                self._store.limit_values(self._room.longest_value())
             yield self._store
 
     @contextmanager
@@ -252,11 +263,18 @@ class Index:
                 raise IndexClosedError(f"{self._store.path} was closed")
             if self._writer is None:
                 raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
+            if self._room is not None:
+                self._writer.limit_values(self._room.longest_value(stored=True))
             yield self._writer
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise IndexFileError("this Index was opened before a fork: open it again in the child process")
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """What of files can be read and stored under `max_rss_mb`, None without. Raises MemoryBudgetError."""
+        return None if self._room is None else self._room.bounds()
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -343,7 +361,7 @@ class Index:
         Raises DuplicateKeyError for a key that is there already (see `upsert`), DocumentError for a document that
         cannot be stored, StorageError when the disk fails.
         """
-        records = check_documents(documents)
+        records = check_documents(documents, room=self._room)
         with self._write() as store:
             _check_new(store, records)
             self._store_texts(records, (), show_progress)
@@ -354,7 +372,7 @@ class Index:
 
         A document that is stored already with the same text and metadata costs nothing.
         """
-        records = check_documents(documents)
+        records = check_documents(documents, room=self._room)
         with self._write() as store:
             existing = store.existing(record.key for record in records)
             changed = [r for r in records if r.key not in existing or not store.holds(r)]
@@ -397,7 +415,7 @@ class Index:
                 f"{self.path} holds vectors of the bundle {self._store.facts.bundle!r}: use add; Index.create makes "
                 "indexes for vectors from elsewhere"
             )
-        records = check_documents(documents, blank=True)
+        records = check_documents(documents, blank=True, room=self._room)
         checked = check_vectors(vectors, self._store.dim, "vectors")
         if len(checked) != len(records):
             raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
@@ -411,7 +429,7 @@ class Index:
         with self._write() as store:
             existing = store.existing(wanted)
             if existing:
-                self._forget(store.write([], existing))
+                self._write_entries([], [], existing, 0)
         return len(existing)
 
     def verify(self, *, show_progress: bool = False) -> "Report":
@@ -484,13 +502,25 @@ class Index:
             how = "use add_vectors" if facts.space else f"open it with {missing}"
             kinds = " of each kind" if facts.attached else ""
             raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}")
-        texts = [record.text for record in records]
+        late = bool(facts.late)
+        # of late chunking, places of all tokens of a document are held
+        more = LATE_BYTES * max((len(record.text) for record in records), default=0) if late else 0
+        self._write_entries(records, self._embedded(records, late, show_progress), delete, more)
+
+    def _embedded(self, records: list[Record], late: bool, show_progress: bool) -> Iterator[Entry]:
+        """Records with their passages, embedded when they are asked for, some hundred at a time."""
         first = self._models.first
         assert first is not None  # noqa: S101 - or something would be missing
-        spans, codes, scales = embed_passages(first, texts, show_progress, late=bool(facts.late))
-        passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
-        attached = self._models.rows(passages)
-        self._commit(records, spans, codes, scales, delete, attached)
+        size = EMBED_SLICE if self._room is None else BOUNDED_SLICE
+        with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
+            for part in passage_parts(first, records, size, late=late):
+                texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
+                if late:
+                    _, codes, scales = embed_passages(first, [record.text for record, _ in part], False, late=True)
+                else:
+                    codes, scales = embed_texts(first, texts)
+                yield from _entries(part, codes, scales, self._models.rows(texts))
+                advance(sum(stop - start for _, spans in part for start, stop in spans))
 
     def _commit(
         self,
@@ -503,16 +533,22 @@ class Index:
     ) -> None:
         """Store records with the codes and other rows of their passages, given one after the other, in one
         transaction."""
-        entries, start = [], 0
-        for record, parts in zip(records, spans, strict=True):
-            stop = start + len(parts)
-            rows = {name: given[start:stop] for name, given in (attached or {}).items()}
-            entries.append(Entry(record, parts, codes[start:stop], scales[start:stop], rows))
-            start = stop
+        more = WORD_COPIES * max((len(record.text) for record in records), default=0)
+        part = list(zip(records, spans, strict=True))
+        self._write_entries(records, _entries(part, codes, scales, attached or {}), delete, more)
+
+    def _write_entries(
+        self, records: Sequence[Record], entries: Iterable[Entry], delete: Iterable[str], more: int
+    ) -> None:
+        """more: bytes that this takes besides what storing takes in any case."""
         delete = list(delete)
-        if entries or delete:
-            with self._write() as store:
-                self._forget(store.write(entries, delete))
+        if not records and not delete:
+            return
+        given = sum(getsizeof(record.text) + getsizeof(record.metadata) for record in records)
+        with self._write() as store:
+            with nullcontext() if self._room is None else self._room.for_storing(given, more):
+                removed = store.write(entries, delete)
+            self._forget(removed)
 
     def _forget(self, removed: Removed) -> None:
         """Spare searches from reading all codes again after a commit of this object that deleted some."""
@@ -531,12 +567,15 @@ def embed_passages(
         from edge_embed_runtime.latechunking import embed_late
 
         return embed_late(cast("Embedder", embedder), texts, show_progress)
-    tokenizer = embedder.tokenizer
-    reserved = len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
-    spans = [split(text, tokenizer, reserved) for text in texts]
+    spans = [list(each_span(text, embedder.tokenizer, _reserved(embedder))) for text in texts]
     passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
+    return spans, *embed_texts(embedder, passages, show_progress)
+
+
+def embed_texts(embedder: Encoder, passages: Sequence[str], show_progress: bool = False) -> tuple[Int8Codes, Vectors]:
+    """int8 codes [n, dim] and scales [n] of passages."""
     if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":  # it has a table of its own
-        return spans, np.empty((len(passages), 0), np.int8), np.ones(len(passages), np.float32)
+        return np.empty((len(passages), 0), np.int8), np.ones(len(passages), np.float32)
     codes = np.empty((len(passages), embedder.dim), np.int8)
     scales = np.empty(len(passages), np.float32)
     with progress_bar(len(passages), show_progress) as advance:
@@ -545,7 +584,56 @@ def embed_passages(
             vectors = embedder.encode_document(passages[part])
             codes[part], scales[part] = quantize_int8(vectors)
             advance(len(vectors))
-    return spans, codes, scales
+    return codes, scales
+
+
+def passage_parts(embedder: Encoder, records: Iterable[Record], size: int, *, late: bool) -> Iterator[list[Part]]:
+    """Records with the spans of their passages, about `size` passages at a time; of a long record, some at a time.
+
+    late: documents stay whole
+    """
+    reserved = 0 if late else _reserved(embedder)
+    part: list[Part] = []
+    passages = characters = 0
+    for record in records:
+        if late:
+            from edge_embed_runtime.latechunking import late_passages
+
+            (spans,) = late_passages(cast("Embedder", embedder), [record.text])
+            part.append((record, spans))
+            passages, characters = passages + len(spans), characters + len(record.text)
+            if passages >= size or characters >= SLICE_CHARACTERS:
+                yield part
+                part, passages, characters = [], 0, 0
+            continue
+        part.append((record, []))
+        for span in each_span(record.text, embedder.tokenizer, reserved):
+            part[-1][1].append(span)
+            passages, characters = passages + 1, characters + span[1] - span[0]
+            if passages >= size or characters >= SLICE_CHARACTERS:
+                yield part
+                part, passages, characters = [(record, [])], 0, 0
+        if not part[-1][1]:
+            part.pop()
+    if part:
+        yield part
+
+
+def _reserved(embedder: Encoder) -> int:
+    """Tokens that a document's prompt takes."""
+    tokenizer = embedder.tokenizer
+    return len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
+
+
+def _entries(
+    part: Iterable[Part], codes: Int8Codes, scales: Vectors, attached: Mapping[str, Sequence[bytes]]
+) -> Iterator[Entry]:
+    start = 0
+    for record, spans in part:
+        stop = start + len(spans)
+        rows = {name: given[start:stop] for name, given in attached.items()}
+        yield Entry(record, spans, codes[start:stop], scales[start:stop], rows)
+        start = stop
 
 
 def _whole(records: Iterable[Record]) -> list[list[Span]]:

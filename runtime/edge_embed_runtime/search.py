@@ -2,7 +2,9 @@
 of them, and int8 codes from the file score these; words beside."""
 
 import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -11,13 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.budget import Room
 from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, binarize, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
+from edge_embed_runtime.memory import MB
+from edge_embed_runtime.passages import Span
+from edge_embed_runtime.pieces import parsed_bytes
 from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
+from edge_embed_runtime.room import SEARCH_BYTES, Room
 from edge_embed_runtime.store import Removed, Store
 from edge_embed_runtime.streamed import StreamedCodes
 from edge_embed_runtime.textquery import Ranked, phrases, split_query
@@ -52,6 +57,12 @@ ALL_COMPARED = 1000
 COMPARED = 128
 # Documents more than asked for that words are to find: damaged ones give way to them.
 SPARE = 10
+# For a memory budget, bytes: of a candidate besides its codes, of a document in a ranking, of a hit besides its text
+# and metadata. And documents whose texts are asked for at a time.
+SCORED_BYTES, RANKED_BYTES, HIT_BYTES = 300, 320, 512
+PAGE = 64
+# Copies of a passage and of metadata from the file to the caller, and to what the caller makes of them.
+TEXT_COPIES = 4
 # More hits than any index has passages; keeps what is asked of SQLite in its range.
 MAX_HITS = 2**40
 
@@ -66,6 +77,10 @@ class Query:
     sparse: "SparseVector | None" = None
     multi: Vectors | None = None
     text_share: float = TEXT_SHARE
+
+
+Chosen = list[tuple[int, tuple[float, int]]]  # of a Ranking
+Found = tuple[str, str, dict[str, Any]] | None
 
 
 class Searcher:
@@ -86,6 +101,9 @@ class Searcher:
         self._codes = None
         self._postings = None
         self.graph.release()
+        if self._room is not None:
+            self._room.hold("codes", 0)
+            self._room.hold("sparse", 0)
 
     def reset(self) -> None:
         """Start anew from the file."""
@@ -105,7 +123,7 @@ class Searcher:
         """`Index.search`, its arguments checked; the query has what the mode asks for."""
         condition = None if where is None else compile_where(where, json.loads(self._store.facts.fields))
         depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
-        with self._store.snapshot():
+        with self._store.snapshot(), self._reserved(query, k, condition, mode):
             self._check_fields(where, condition)
             by_vector: Ranking = {}
             by_text: Ranking = {}
@@ -130,6 +148,43 @@ class Searcher:
             hits = self._hits(ranking, k, condition or EVERY)
             return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
 
+    @contextmanager
+    def _reserved(self, query: Query, k: int, condition: Condition | None, mode: Mode) -> Iterator[None]:
+        """Memory for a search, where there is a budget. Runs inside a snapshot."""
+        if self._room is None:
+            yield
+            return
+        if query.vector is not None and mode in ("vector", "hybrid", "multi"):
+            self._loaded()
+        if query.sparse is not None and mode in ("sparse", "hybrid", "multi"):
+            self._followed()
+        documents, passages = self._store.counts()
+
+        def cost(count: int) -> int:
+            return self._cost(query, count, condition, mode, passages)
+
+        with self._room.for_hits(min(k, documents), cost):
+            yield
+
+    def _cost(self, query: Query, k: int, condition: Condition | None, mode: Mode, passages: int) -> int:
+        """Bytes that a search takes for k documents, at most, besides their texts and metadata."""
+        depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
+        cost = 3 << 20
+        if mode in ("text", "hybrid", "multi") and query.text is not None:
+            cost += RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
+        if mode in ("vector", "hybrid", "multi") and query.vector is not None:
+            wanted = CANDIDATES + CANDIDATES_PER_HIT * depth
+            pool = int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
+            words = 8 * -(-self._store.dim // 64)
+            cost += min(passages, pool) * (2 * words + self._store.dim + SCORED_BYTES) + 14 * passages
+        if mode in ("sparse", "hybrid", "multi") and query.sparse is not None:
+            cost += 40 * passages + RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
+        if query.multi is not None:
+            cost += 16 * passages
+        if condition is not None:
+            cost += 40 * passages
+        return cost + (RANKED_BYTES * depth + HIT_BYTES * k)
+
     def _check_fields(self, where: Mapping[str, Any] | None, condition: Condition | None) -> None:
         """A field that no document has is a typing error more often than a question; so it is one here."""
         if where is None or condition is None or self._store.any_document(condition) or not self._store.any_document():
@@ -153,16 +208,20 @@ class Searcher:
             self.release()  # let go of the old ones before the new ones need their memory
             count = self._store.blocks.count()
             if self._room is not None and not self._room.for_codes(count, self._store.dim):
+                self._room.hold("codes", 8 * count + SEARCH_BYTES)
                 self._codes = StreamedCodes(self._store.blocks)
                 self._generation, self._deletions = generation, deletions
                 return self._codes
             self._codes = BinaryCodes(self._store.dim, capacity=count)
+            if self._room is not None:
+                self._room.hold("codes", (8 + 8 * -(-self._store.dim // 64)) * count + SEARCH_BYTES)
         codes: BinaryCodes = self._codes
         last = int(codes.ids[-1]) if len(codes) else 0
         for ids, words in self._store.blocks.load(after=last):
             codes.append(ids, words)
         self._generation, self._deletions = generation, deletions
-        self.graph.follow(self._store, codes)
+        if self._room is None:  # a graph takes several times what codes do
+            self.graph.follow(self._store, codes)
         return codes
 
     def _by_vector(self, vector: Vectors, count: int, condition: Condition | None, recall: float) -> Ranking:
@@ -230,8 +289,7 @@ class Searcher:
         needed = ranked.needed()
         while True:
             expression, times = ranked.expression(needed)
-            ranking = documents(partial(self._store.match, expression, condition), count)
-            ranking = {doc: (score / times, passage) for doc, (score, passage) in ranking.items()}
+            ranking = documents(partial(self._store.match, expression, condition), count, times)
             if needed == len(found):
                 return ranking
             if len(ranking) < count:
@@ -248,29 +306,34 @@ class Searcher:
         if condition is not None:
             scores = np.where(np.isin(ids, self._store.allowed(condition)), scores, 0)
         found = np.flatnonzero(scores > 0)
-        best = found[np.lexsort((ids[found], -scores[found]))]
         wanted = PASSAGES_PER_HIT * (count + SPARE)
         while True:
-            chosen = best[:wanted]
+            chosen = first_by_score(ids, scores, found, wanted)
             passages = self._store.passages(np.sort(ids[chosen]))
             self.damaged.update(passages.damaged)
             docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
             rows = zip(ids[chosen].tolist(), scores[chosen].tolist(), strict=True)
             ranking = best_passages((docs[id_], id_, score) for id_, score in rows if id_ in docs)
-            if len(ranking) >= count or wanted >= len(best):
+            if len(ranking) >= count or wanted >= len(found):
                 return ranking
             wanted *= 4
 
     def _sparse_scores(self, query: "SparseVector") -> tuple[Ids, Vectors]:
         """Ids of all passages, and their scores. Runs inside a snapshot."""
+        return self._followed().scores(query)
+
+    def _followed(self) -> "Postings":
+        """The sparse vectors of what is committed now. Runs inside a snapshot."""
         if self._postings is None:
             if self._room is not None:
-                self._room.for_postings(self._store.attached["sparse"].size())
+                size = self._store.attached["sparse"].size()
+                self._room.for_postings(size)
+                self._room.hold("sparse", 2 * size)
             from edge_embed_runtime.postings import Postings
 
             self._postings = Postings(self._store)
         self._postings.follow(self.damaged)
-        return self._postings.scores(query)
+        return self._postings
 
     def _fused(self, query: Query, by_vector: Ranking, by_text: Ranking, by_sparse: Ranking, depth: int) -> Ranking:
         """Rankings by sparse vectors, by words, and where there are any by dense vectors, as one."""
@@ -331,17 +394,57 @@ class Searcher:
         hits: list[Hit] = []
         pending = list(ranking.items())
         while pending and len(hits) < k:
-            chosen, pending = pending[: k - len(hits)], pending[k - len(hits) :]
-            documents = self._store.documents((doc for doc, _ in chosen), condition)
+            page = k - len(hits) if self._room is None else min(PAGE, k - len(hits))
+            chosen, pending = pending[:page], pending[page:]
             passages = self._store.spans(passage for _, (_, passage) in chosen)
-            for doc, (score, passage) in chosen:
-                document, span = documents.get(doc), passages.get(passage)
-                if document is None or span is None:
+            found = self._read if self._room is None else self._read_bounded
+            for (_, (score, passage)), row in zip(chosen, found(chosen, passages, condition, hits), strict=True):
+                if row is None:
                     self.damaged.add(passage)
-                    continue
-                start, end = span
-                hits.append(Hit(document.key, score, document.text[start:end], document.metadata, start, end))
+                else:
+                    key, text, metadata = row
+                    hits.append(Hit(key, score, text, metadata, *passages[passage]))
         return hits
+
+    def _read(self, chosen: Chosen, spans: dict[int, Span], condition: Condition, _: list[Hit]) -> Iterator[Found]:
+        """Key, passage and metadata of each; None where it is damaged."""
+        documents = self._store.documents((doc for doc, _ in chosen), condition)
+        for doc, (_, passage) in chosen:
+            document, span = documents.get(doc), spans.get(passage)
+            if document is None or span is None:
+                yield None
+            else:
+                yield document.key, document.text[slice(*span)], document.metadata
+
+    def _read_bounded(
+        self, chosen: Chosen, spans: dict[int, Span], condition: Condition, hits: list[Hit]
+    ) -> Iterator[Found]:
+        """`_read` one by one and in pieces. Raises MemoryBudgetError before there is too much of them."""
+        heads = self._store.heads((doc for doc, _ in chosen), condition)
+        for doc, (_, passage) in chosen:
+            head, span = heads.get(doc), spans.get(passage)
+            yield None if head is None or span is None else self._read_one(head, span, len(hits))
+
+    def _read_one(self, head: tuple[int, str, int], span: Span, before: int) -> Found:
+        room = self._room
+        assert room is not None  # noqa: S101 - asked for where there is one
+
+        def refuse(left: int) -> str:
+            what = f"the document {head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of "
+            works = f"k={before} works" if before else "another limit, or a `where` that leaves it out, works"
+            return f"{what}metadata, {max(0, left) / MB:.0f} MB are left for hits; {works}"
+
+        try:
+            with closing(self._store.row(head)) as row:
+                room.add(TEXT_COPIES * (min(row.text_bytes, 4 * (span[1] - span[0])) + row.metadata_bytes), refuse)
+                found = row.read(span)
+                if found is None:
+                    return None
+                text, metadata = found
+                room.add(parsed_bytes(metadata), refuse)
+                return head[1], text, json.loads(metadata)
+        except sqlite3.OperationalError:  # damaged: no text
+            return None
 
     def _shortfall(self, found: int, where: Mapping[str, Any] | None, mode: Mode) -> str:
         if not self._store.any_document():
@@ -359,6 +462,14 @@ class Searcher:
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
+
+
+def first_by_score(ids: Ids, scores: Vectors, places: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """The `count` of some places with the highest scores, of equal ones those with the lowest ids, in this order."""
+    if count < len(places):
+        limit = np.partition(scores[places], len(places) - count)[len(places) - count]
+        places = places[scores[places] >= limit]
+    return places[np.lexsort((ids[places], -scores[places]))][:count]
 
 
 def expected_above(least: float, scored: NDArray[np.float32], estimates: Vectors) -> float:
