@@ -33,26 +33,21 @@ def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int =
     """`split`, one after the other: however long the text, the tokens of two blocks are held."""
     size = max(1, min(most, tokenizer.max_content - reserved))
     blocks = token_blocks(text, tokenizer)
-    tokens = next(blocks, NO_TOKENS)
-    if len(tokens) <= size and len(text) <= MAX_CHARACTERS:
-        yield 0, len(text)
-        return
-    empty = True
+    tokens, first = NO_TOKENS, True
     while True:
         while len(tokens) <= size and (block := next(blocks, None)) is not None:
             tokens = np.concatenate([tokens, block])
-        if not len(tokens):
-            break
+        if first and (not len(tokens) or (len(tokens) <= size and len(text) <= MAX_CHARACTERS)):
+            yield 0, len(text)
+            return
+        first = False
         starts, ends = tokens[:, 0], tokens[:, 1]
         fitting = int(np.searchsorted(ends, starts[0] + MAX_CHARACTERS, side="right"))
         last = max(1, min(size, fitting))
-        empty = False
         yield int(starts[0]), int(ends[last - 1])
         if last == len(tokens):
-            break
+            return
         tokens = tokens[max(1, last - size // OVERLAP) :]
-    if empty:
-        yield 0, len(text)
 
 
 def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:

@@ -53,13 +53,15 @@ STATIC_TEXT_SHARE = 0.75
 SPARSE_SHARE = 0.35
 # Vectors of tokens of so many passages are all compared; of more, those of the documents that the others find.
 ALL_COMPARED = 1000
-# Passages whose vectors of tokens are in memory at once: 20 MB.
+# Passages whose vectors of tokens are in memory at once: 20 MB. For a memory budget, what one takes; and how many that
+# were compared are remembered at the least.
 COMPARED = 128
+COMPARED_BYTES, KEPT_ROWS = 400_000, 8192
 # Documents more than asked for that words are to find: damaged ones give way to them.
 SPARE = 10
 # For a memory budget, bytes: of a candidate besides its codes, of a document in a ranking, of a hit besides its text
 # and metadata. And documents whose texts are asked for at a time.
-SCORED_BYTES, RANKED_BYTES, HIT_BYTES = 300, 320, 512
+SCORED_BYTES, RANKED_BYTES, HIT_BYTES = 200, 320, 512
 PAGE = 64
 # Copies of a passage and of metadata from the file to the caller, and to what the caller makes of them.
 TEXT_COPIES = 4
@@ -175,15 +177,20 @@ class Searcher:
         if mode in ("vector", "hybrid", "multi") and query.vector is not None:
             wanted = CANDIDATES + CANDIDATES_PER_HIT * depth
             pool = int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
-            words = 8 * -(-self._store.dim // 64)
-            cost += min(passages, pool) * (2 * words + self._store.dim + SCORED_BYTES) + 14 * passages
+            cost += min(passages, pool) * self._pool_bytes() + 14 * passages
         if mode in ("sparse", "hybrid", "multi") and query.sparse is not None:
             cost += 40 * passages + RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
         if query.multi is not None:
-            cost += 16 * passages
+            cost += (
+                24 * passages + RANKED_BYTES * min(passages, max(KEPT_ROWS, 8 * (depth + SPARE))) + 2 * COMPARED_BYTES
+            )
         if condition is not None:
-            cost += 40 * passages
+            cost += 32 * passages
         return cost + (RANKED_BYTES * depth + HIT_BYTES * k)
+
+    def _pool_bytes(self) -> int:
+        """Of a candidate: its binary code, twice, its int8 code, and what is known of it."""
+        return 16 * -(-self._store.dim // 64) + self._store.dim + SCORED_BYTES
 
     def _check_fields(self, where: Mapping[str, Any] | None, condition: Condition | None) -> None:
         """A field that no document has is a typing error more often than a question; so it is one here."""
@@ -243,6 +250,8 @@ class Searcher:
             if len(ranking) >= count or len(places) == everything:
                 return ranking
             pool *= 4  # long documents: many passages of few documents
+            if self._room is not None:
+                self._room.for_more(min(pool, everything) * self._pool_bytes())
 
     def _rescore(
         self, ids: Ids, estimates: Vectors, vector: Vectors, count: int, wanted: int, recall: float
@@ -365,10 +374,11 @@ class Searcher:
         allowed = self._store.allowed(condition or EVERY)
         if not only and len(allowed) > ALL_COMPARED:
             allowed = np.array(sorted({p for found in rankings for _, p in islice(found.values(), depth)}), np.int64)
-        allowed = np.sort(allowed)
+        allowed.sort()
         rows: list[tuple[int, int, float]] = []
-        for start in range(0, len(allowed), COMPARED):
-            passages = self._store.passages(allowed[start : start + COMPARED])
+        step = COMPARED if self._room is None else min(COMPARED, self._room.rows(COMPARED_BYTES))
+        for start in range(0, len(allowed), step):
+            passages = self._store.passages(allowed[start : start + step])
             codes = table.rows(passages.ids.tolist())
             self.damaged.update(passages.damaged, set(passages.ids.tolist()) - codes.keys())
             if codes:
@@ -378,6 +388,8 @@ class Searcher:
                 scores = maxsim_all(vectors, *unpack_multi(list(codes.values()), table.dim))
                 docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
                 rows += ((docs[id_], id_, score) for id_, score in zip(codes, scores.tolist(), strict=True))
+            if len(rows) > max(KEPT_ROWS, 8 * (depth + SPARE)):
+                rows = _best_documents(rows, depth + SPARE)
         return best_passages(sorted(rows, key=lambda row: (-row[2], row[1])))
 
     def _with_cosines(self, by_vector: Ranking, by_text: Ranking, vector: Vectors, depth: int) -> Ranking:
@@ -462,6 +474,12 @@ class Searcher:
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
+
+
+def _best_documents(rows: list[tuple[int, int, float]], count: int) -> list[tuple[int, int, float]]:
+    """The best passage (document, passage, score) of each of the `count` best documents."""
+    ranking = best_passages(sorted(rows, key=lambda row: (-row[2], row[1])))
+    return [(doc, passage, score) for doc, (score, passage) in islice(ranking.items(), count)]
 
 
 def first_by_score(ids: Ids, scores: Vectors, places: NDArray[np.intp], count: int) -> NDArray[np.intp]:

@@ -56,6 +56,8 @@ INSERTED, INSERTED_CHARACTERS = 1024, 2**20
 LONG = 2**18
 # Ids that a query is asked for at a time.
 ASKED = 2048
+# What SQLite takes at most where nothing else is said.
+MAX_VALUE = 10**9
 # Ids beyond this are damage, not growth.
 MAX_ID = 2**62
 
@@ -474,7 +476,7 @@ class Store:
     def limit_values(self, size: int) -> None:
         """Let SQLite read and write no text longer than so many bytes: MemoryBudgetError is raised for one that is."""
         block = 2 * BLOCK * self.dim // 8  # of binary codes, which have to be read
-        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(size, block))
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max(size, block), MAX_VALUE))
 
     def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
         """Documents by id that fit a condition; damaged ones are left out."""
