@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_embed.arrays import NpyFile, NpzFile, NpzWriter
 from edge_embed.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.arrow import ArrowFile, ArrowWriter
+from edge_embed.bounded import batches
 from edge_embed.readers import read_documents
 from edge_embed_runtime.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
@@ -37,6 +38,8 @@ from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, checked, is_who
 BATCH_ROWS = 8192
 BATCH_NUMBERS = 2**22
 BATCH_CHARACTERS = 4_000_000
+# Under a memory budget, of `Bounds.batch`, for each number: vectors take several times what the texts do.
+NUMBER_BYTES = 16
 DOCUMENT_SUFFIXES = (".jsonl", ".csv")
 
 Row = TypeVar("Row")
@@ -97,6 +100,7 @@ def load_vectors(
     words: str | None = None,
     fields: Sequence[str] | None = None,
     timeout: float = 0.0,
+    max_rss_mb: float | None = None,
     show_progress: bool = False,
 ) -> Loaded:
     """Store vectors of a file in an index of given vectors, made when missing.
@@ -106,7 +110,7 @@ def load_vectors(
     documents_path: .jsonl or .csv as `edge-embed add` reads them, rows in the order of the vectors; texts may be
                     missing. Without it, and without keys in the file of vectors, keys are the numbers of rows
     space:          names the model that the vectors come from; an index that is there must have it already
-    words, fields, timeout: see `Index.create`
+    words, fields, timeout, max_rss_mb: see `Index.create`
 
     Rows are committed in batches, and those that are stored already unchanged are passed over: what was interrupted
     can be run again. Headers, numbers of rows and keys are checked before anything is stored. Raises SourceError for
@@ -118,7 +122,7 @@ def load_vectors(
         documents = _given(documents_path, "the documents", DOCUMENT_SUFFIXES)
     with closing(SOURCES[path.suffix.lower()](path)) as source:
         _check_keys(source, path, documents)
-        with _opened(index_path, source, path, space, words, fields, timeout) as index:
+        with _opened(index_path, source, path, space, words, fields, timeout, max_rss_mb) as index:
             return _store(index, source, path, documents, show_progress)
 
 
@@ -174,6 +178,7 @@ def _opened(
     words: str | None,
     fields: Sequence[str] | None,
     timeout: float,
+    max_rss_mb: float | None,
 ) -> Index:
     """The index to store into, after a look at whether the vectors belong there."""
     target = locate(index_path, must_exist=False)
@@ -184,7 +189,13 @@ def _opened(
             hint = f"; {path} says {source.bundle!r}" if source.bundle else ""
             raise InputError(f"{target} is new: give its space, the name of the model of the vectors{hint}")
         return Index.create(
-            target, space=space, dim=source.dim, words=words or "english", fields=fields or (), timeout=timeout
+            target,
+            space=space,
+            dim=source.dim,
+            words=words or "english",
+            fields=fields or (),
+            timeout=timeout,
+            max_rss_mb=max_rss_mb,
         )
     facts = _facts(target)
     wanted = source.bundle if space is None else space
@@ -194,7 +205,7 @@ def _opened(
         raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}")
     if int(facts.dim) != source.dim:
         raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}")
-    return Index.open(target, words=words, fields=fields, timeout=timeout)
+    return Index.open(target, words=words, fields=fields, timeout=timeout, max_rss_mb=max_rss_mb)
 
 
 def _facts(path: Path) -> Facts:
@@ -208,7 +219,13 @@ def _store(index: Index, source: _Source, path: Path, documents: Path | None, sh
     rows = source.documents() if documents is None else read_documents(documents, blank=True)
     try:
         with progress_bar(source.count, show_progress, "loading") as advance:
-            for batch in _batched(rows, _most(source.dim), lambda document: len(document.text)):
+            bounds = index.bounds
+            most = (
+                _most(source.dim)
+                if bounds is None
+                else max(1, min(_most(source.dim), bounds.batch // (16 * source.dim)))
+            )
+            for batch in batches(rows, lambda document: document, most, BATCH_CHARACTERS, bounds):
                 vectors = source.take(len(batch))
                 if len(vectors) < len(batch):
                     raise SourceError(f"row {read + len(vectors)} of {documents or path} has no vector in {path}")

@@ -16,7 +16,7 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.cli import main
 from edge_embed.errors import BundleMismatchError, IndexFormatError, InputError, MemoryBudgetError
 from edge_embed_export import export_model, finish, quantizing
-from edge_embed_runtime import budget, room, postings, ranking, search
+from edge_embed_runtime import budget, postings, ranking, room, search
 from edge_embed_runtime.attached import pack_multi, pack_sparse, token_type, unpack_multi, unpack_sparse
 from edge_embed_runtime.index import read_stats
 from edge_embed_runtime.maintenance import verify_index

@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from sys import getsizeof
@@ -49,6 +49,8 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
 # how many characters of them.
 EMBED_SLICE, BOUNDED_SLICE = 1024, 256
 SLICE_CHARACTERS = 2**20
+# Bytes for each number of vectors that are checked, and become codes.
+VECTOR_COPIES = 48
 # Bytes for each character of a text whose tokens are all held.
 LATE_BYTES = 24
 MAX_DIM = 2**16
@@ -156,11 +158,13 @@ class Index:
         words: str = "english",
         fields: Sequence[str] = (),
         timeout: float = 0.0,
+        max_rss_mb: float | None = None,
     ) -> Self:
         """Make an index of vectors that come from elsewhere, such as an API; `add_vectors` takes them.
 
         space: names the model that all of them come from; the same name is one space
         dim:   numbers in a vector
+        words, fields, timeout, max_rss_mb: see `Index.open`
 
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
@@ -177,7 +181,8 @@ class Index:
         path = locate(path, must_exist=False)
         if path.exists():
             raise InputError(f"{path} exists; Index.open opens it")
-        return cls._open(path, Models(), facts, False, timeout, None, None, None)
+        limit = check_limit(max_rss_mb)
+        return cls._open(path, Models(), facts, False, timeout, None, None, None if limit is None else Room(limit, 0))
 
     @classmethod
     def _open(
@@ -416,10 +421,11 @@ class Index:
                 "indexes for vectors from elsewhere"
             )
         records = check_documents(documents, blank=True, room=self._room)
-        checked = check_vectors(vectors, self._store.dim, "vectors")
-        if len(checked) != len(records):
-            raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
-        return records, *quantize_int8(checked)
+        with self._storing(records, VECTOR_COPIES * len(records) * self._store.dim):
+            checked = check_vectors(vectors, self._store.dim, "vectors")
+            if len(checked) != len(records):
+                raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
+            return records, *quantize_int8(checked)
 
     def delete(self, keys: str | Iterable[str]) -> int:
         """Delete documents by key; gives how many were there."""
@@ -544,11 +550,18 @@ class Index:
         delete = list(delete)
         if not records and not delete:
             return
-        given = sum(getsizeof(record.text) + getsizeof(record.metadata) for record in records)
         with self._write() as store:
-            with nullcontext() if self._room is None else self._room.for_storing(given, more):
+            with self._storing(records, more):
                 removed = store.write(entries, delete)
             self._forget(removed)
+
+    def _storing(self, records: Sequence[Record], more: int) -> AbstractContextManager[None]:
+        """Memory for storing documents, where there is a budget. more: see `_write_entries`"""
+        if self._room is None:
+            return nullcontext()
+        return self._room.for_storing(
+            sum(getsizeof(record.text) + getsizeof(record.metadata) for record in records), more
+        )
 
     def _forget(self, removed: Removed) -> None:
         """Spare searches from reading all codes again after a commit of this object that deleted some."""
