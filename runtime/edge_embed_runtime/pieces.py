@@ -49,11 +49,9 @@ class Row:
         for piece in _pieces(self._text):
             crc = zlib.crc32(piece, crc)
             before, characters = characters, characters + _begun(piece)
-            if before < stop and characters > start:
+            if before <= stop and characters > start:  # the last character may end in a piece that begins behind it
                 first = first if kept else before
                 kept.append(piece)
-            elif kept and characters <= start:
-                kept.clear()
         metadata = self._metadata.read()
         if zlib.crc32(metadata, zlib.crc32(b"\x00", crc)) != self._crc:
             return None

@@ -3,7 +3,7 @@ of them, and int8 codes from the file score these; words beside."""
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +63,8 @@ SPARE = 10
 # and metadata. And documents whose texts are asked for at a time.
 SCORED_BYTES, RANKED_BYTES, HIT_BYTES = 200, 320, 512
 PAGE = 64
+# Memory that is reserved for several hits at a time.
+CREDIT_BYTES = 1 << 20
 # Copies of a passage and of metadata from the file to the caller, and to what the caller makes of them.
 TEXT_COPIES = 4
 # More hits than any index has passages; keeps what is asked of SQLite in its range.
@@ -98,6 +100,7 @@ class Searcher:
         self.graph = Cache()
         self._postings: Postings | None = None
         self.damaged: set[int] = set()
+        self._credit = 0  # bytes that were reserved for hits and are not used
 
     def release(self) -> None:
         self._codes = None
@@ -404,6 +407,7 @@ class Searcher:
     def _hits(self, ranking: Ranking, k: int, condition: Condition) -> list[Hit]:
         """Texts and metadata for the best k whose rows are whole; a damaged look-up table lets nothing else in."""
         hits: list[Hit] = []
+        self._credit = 0
         pending = list(ranking.items())
         while pending and len(hits) < k:
             page = k - len(hits) if self._room is None else min(PAGE, k - len(hits))
@@ -438,9 +442,6 @@ class Searcher:
             yield None if head is None or span is None else self._read_one(head, span, len(hits))
 
     def _read_one(self, head: tuple[int, str, int], span: Span, before: int) -> Found:
-        room = self._room
-        assert room is not None  # noqa: S101 - asked for where there is one
-
         def refuse(left: int) -> str:
             what = f"the document {head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of "
             works = f"k={before} works" if before else "another limit, or a `where` that leaves it out, works"
@@ -448,15 +449,24 @@ class Searcher:
 
         try:
             with closing(self._store.row(head)) as row:
-                room.add(TEXT_COPIES * (min(row.text_bytes, 4 * (span[1] - span[0])) + row.metadata_bytes), refuse)
+                self._afford(TEXT_COPIES * (min(row.text_bytes, 4 * (span[1] - span[0])) + row.metadata_bytes), refuse)
                 found = row.read(span)
                 if found is None:
                     return None
                 text, metadata = found
-                room.add(parsed_bytes(metadata), refuse)
+                self._afford(parsed_bytes(metadata), refuse)
                 return head[1], text, json.loads(metadata)
         except sqlite3.OperationalError:  # damaged: no text
             return None
+
+    def _afford(self, size: int, refuse: Callable[[int], str]) -> None:
+        """Reserve memory for what is read of a hit, for several at a time where there is enough."""
+        if size > self._credit:
+            assert self._room is not None  # noqa: S101 - asked for where there is one
+            some = CREDIT_BYTES if self._room.left() > 2 * (CREDIT_BYTES + size) else 0
+            self._room.add(size + some, refuse)
+            self._credit += size + some
+        self._credit -= size
 
     def _shortfall(self, found: int, where: Mapping[str, Any] | None, mode: Mode) -> str:
         if not self._store.any_document():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from budgets_kept import keep_budgets
 from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
@@ -70,6 +71,7 @@ CHECKS = [
     Check("mutated -shm", partial(mutate_all, name="-shm"), 20, 1_000),
     Check("mutated bundle", mutate_bundles, 16, 10_000),
     Check("out of memory", starve_all, 2, 50),
+    Check("budgets", keep_budgets, 4, 300),
     Check("SIGINT", partial(interrupt, number=signal.SIGINT), 3, 200),
     Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 3, 200),
 ]
