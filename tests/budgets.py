@@ -72,7 +72,7 @@ def write_rows(path: Path, rng: random.Random, rows: int, longest: int) -> None:
             file.write(json.dumps({"key": f"n{i}", "text": text, "metadata": metadata}) + "\n")
 
 
-def make_vectors(path: Path, seed: int, count: int, dim: int) -> None:
+def make_vectors(path: Path, seed: int, count: int, dim: int, *, long: int = 6) -> None:
     """An index of given vectors with short texts, and some long ones."""
     random_ = np.random.default_rng(seed)
     rng = random.Random(seed)  # noqa: S311 - not for secrets
@@ -81,8 +81,9 @@ def make_vectors(path: Path, seed: int, count: int, dim: int) -> None:
             ids = range(start, min(start + 4096, count))
             documents = [Document(f"d{i}", f"ferry {rng.choice(WORDS)} {i % 100}", {"g": i % 10}) for i in ids]
             index.add_vectors(documents, random_.standard_normal((len(ids), dim)))
-        long = [Document(f"long{i}", make_text(rng, SHAPES[i], 200_000), {"g": 3, "x": "y" * 10**5}) for i in range(6)]
-        index.add_vectors(long, random_.standard_normal((6, dim)))
+        texts = (make_text(rng, shape, 200_000) for shape in SHAPES[:long])
+        documents = [Document(f"long{i}", text, {"g": 3, "x": "y" * 10**5}) for i, text in enumerate(texts)]
+        index.add_vectors(documents, random_.standard_normal((long, dim)))
 
 
 def make_texts(path: Path, seed: int, count: int) -> None:

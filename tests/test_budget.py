@@ -6,7 +6,6 @@ import re
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -43,14 +42,6 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def tight(vectors: Path) -> Iterator[Index]:
-    """An index in this process, whose room the tests make."""
-    with Index.open(vectors, read_only=True, max_rss_mb=100_000) as index:
-        index.search("ferry", mode="text")
-        yield index
-
-
 def leave(index: Index, megabytes: float) -> None:
     """Let a budget leave so much now."""
     assert index._room is not None
@@ -73,17 +64,19 @@ def test_random_work_keeps_its_budget(tmp_path: Path) -> None:
     assert done > 5
 
 
-def test_refusal_names_the_k_that_works(tight: Index) -> None:
+def test_refusal_names_the_k_that_works(tmp_path: Path) -> None:
     """Before anything is taken; and that k works."""
-    query = np.random.default_rng(0).standard_normal(DIM)
-    leave(tight, 5)
-    with pytest.raises(
-        MemoryBudgetError, match=r"a search for k=3006 takes up to .*; k=\d+ works; the least is"
-    ) as error:
-        tight.search(vector=query, k=10**6)
-    (works,) = map(int, re.findall(r"k=(\d+) works", str(error.value)))
-    assert 0 < works < 3006
-    assert len(tight.search(vector=query, k=works)) == works
+    path, query = tmp_path / "index.db", np.random.default_rng(0).standard_normal(DIM)
+    make_vectors(path, 0, 3000, DIM, long=0)
+    with Index.open(path, read_only=True, max_rss_mb=10_000) as index:
+        index.search(vector=query)
+        leave(index, 5)
+        refusal = r"a search for k=3000 takes up to .*; k=\d+ works; the least is"
+        with pytest.raises(MemoryBudgetError, match=refusal) as error:
+            index.search(vector=query, k=10**6)
+        (works,) = map(int, re.findall(r"k=(\d+) works", str(error.value)))
+        assert 0 < works < 3000
+        assert len(index.search(vector=query, k=works)) == works
 
 
 def test_budget_does_not_change_hits(vectors: Path) -> None:

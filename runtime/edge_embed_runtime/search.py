@@ -164,15 +164,14 @@ class Searcher:
         if query.sparse is not None and mode in ("sparse", "hybrid", "multi"):
             self._followed()
         documents, passages = self._store.counts()
-
-        def cost(count: int) -> int:
-            return self._cost(query, count, condition, mode, passages)
-
-        with self._room.for_hits(min(k, documents), cost):
+        cost, k = partial(self._cost, query, mode, condition, passages), min(k, documents)
+        if condition is not None and cost(k) > self._room.left():  # to count takes as long as to search
+            cost = partial(self._cost, query, mode, condition, self._store.count_allowed(condition))
+        with self._room.for_hits(k, cost):
             yield
 
-    def _cost(self, query: Query, k: int, condition: Condition | None, mode: Mode, passages: int) -> int:
-        """Bytes that a search takes for k documents, at most, besides their texts and metadata."""
+    def _cost(self, query: Query, mode: Mode, condition: Condition | None, passages: int, k: int) -> int:
+        """Bytes that a search among so many passages takes for k documents, at most, besides texts and metadata."""
         depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
         cost = 3 << 20
         if mode in ("text", "hybrid", "multi") and query.text is not None:
@@ -187,7 +186,7 @@ class Searcher:
             cost += (
                 24 * passages + RANKED_BYTES * min(passages, max(KEPT_ROWS, 8 * (depth + SPARE))) + 2 * COMPARED_BYTES
             )
-        if condition is not None:
+        if condition is not None and mode != "text":
             cost += 32 * passages
         return cost + (RANKED_BYTES * depth + HIT_BYTES * k)
 

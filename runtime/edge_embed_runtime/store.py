@@ -570,6 +570,11 @@ class Store:
             parts.append(np.fromiter(chain.from_iterable(part), np.int64, len(part)))
         return np.concatenate(parts)
 
+    def count_allowed(self, where: Condition) -> int:
+        """Passages whose documents fit a condition."""
+        query = f"SELECT count(*) FROM doc JOIN vec ON vec.doc = doc.id WHERE {where[0]}"
+        return int(self._db.execute(query, where[1]).fetchone()[0])
+
     def spans(self, ids: Iterable[int]) -> dict[int, Span]:
         """Where passages lie in their documents; damaged ones are left out."""
         query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?))"
