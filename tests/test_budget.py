@@ -245,6 +245,7 @@ def test_parsed_json_is_not_larger_than_foretold() -> None:
         {"a": ["😀"] * n},
         {"a": "😀" * n},
         {"a": "x" * n + "😀"},
+        {"a": '\\"' * n},
     ):
         encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         assert size(json.loads(encoded)) <= parsed_bytes(encoded), encoded[:40]

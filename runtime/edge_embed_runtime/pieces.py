@@ -12,8 +12,10 @@ import numpy as np
 from edge_embed_runtime.passages import Span
 
 PIECE = 65_536
-# Bytes of objects that a character of JSON can become: {"a":{},"b":{}} and [[],[]] take most.
-JSON_BRACE, JSON_BRACKET, JSON_COMMA, JSON_CHARACTER = 240, 96, 110, 6
+# Bytes of objects that a character of JSON can become: {"a":{},"b":{}} and [[],[]] take most. Where one character is
+# beyond the basic plane, Python keeps four bytes for each, of the JSON and then of what it says.
+JSON_BRACE, JSON_BRACKET, JSON_COMMA = 240, 96, 110
+JSON_ASCII, JSON_WIDE = 3, 9
 
 
 class Row:
@@ -98,4 +100,5 @@ def parsed_bytes(metadata: bytes) -> int:
     """The most that metadata can take once its JSON is read, besides the JSON."""
     counts = (metadata.count(b"{"), metadata.count(b"["), metadata.count(b","))
     of_each = zip(counts, (JSON_BRACE, JSON_BRACKET, JSON_COMMA), strict=True)
-    return JSON_CHARACTER * len(metadata) + sum(count * size for count, size in of_each)
+    each = JSON_ASCII if metadata.isascii() else JSON_WIDE
+    return each * len(metadata) + sum(count * size for count, size in of_each)

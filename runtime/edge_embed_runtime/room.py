@@ -32,8 +32,6 @@ COPIES = 12
 ROW_COPIES = 16
 # Of one long passage the words are kept in memory while it is stored, each with some bytes of its own.
 WORD_COPIES = 30
-# Of a hit, the text and metadata that are usual, while they are read.
-HIT_TEXT = 4096
 # Of what a call took, the free heap that is not worth giving back to the system.
 KEPT_BYTES = 4 * MB
 # The least that a row may have, so that an error is about the budget and not about an ordinary row.
@@ -175,7 +173,7 @@ class Room:
         """Reserve what a search for k documents takes: cost(k) bytes, which grow with k."""
 
         def refuse(left: int) -> str:
-            works = _largest(k, lambda fewer: cost(fewer) + HIT_TEXT * fewer <= left)
+            works = _largest(k, lambda fewer: cost(fewer) <= left)
             advice = f"k={works} works; " if works else ""
             return f"a search for k={k} takes up to {cost(k) / MB:.0f} MB; {advice}{self.least(cost(k), left)}"
 

@@ -3,7 +3,7 @@ of them, and int8 codes from the file score these; words beside."""
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
-from edge_embed_runtime.memory import MB
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.pieces import parsed_bytes
 from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
@@ -62,6 +61,8 @@ SPARE = 10
 # For a memory budget, bytes: of a candidate besides its codes, of a document in a ranking, of a hit besides its text
 # and metadata. And documents whose texts are asked for at a time.
 SCORED_BYTES, RANKED_BYTES, HIT_BYTES = 200, 320, 512
+# Of a hit, what its text and metadata take as a rule while they are read; larger ones ask for more.
+TEXT_BYTES = 2048
 PAGE = 64
 # Memory that is reserved for several hits at a time.
 CREDIT_BYTES = 1 << 20
@@ -188,7 +189,7 @@ class Searcher:
             )
         if condition is not None and mode != "text":
             cost += 32 * passages
-        return cost + (RANKED_BYTES * depth + HIT_BYTES * k)
+        return cost + RANKED_BYTES * depth + (HIT_BYTES + TEXT_BYTES) * k
 
     def _pool_bytes(self) -> int:
         """Of a candidate: its binary code, twice, its int8 code, and what is known of it."""
@@ -406,7 +407,7 @@ class Searcher:
     def _hits(self, ranking: Ranking, k: int, condition: Condition) -> list[Hit]:
         """Texts and metadata for the best k whose rows are whole; a damaged look-up table lets nothing else in."""
         hits: list[Hit] = []
-        self._credit = 0
+        self._credit = TEXT_BYTES * min(k, len(ranking))
         pending = list(ranking.items())
         while pending and len(hits) < k:
             page = k - len(hits) if self._room is None else min(PAGE, k - len(hits))
@@ -441,29 +442,28 @@ class Searcher:
             yield None if head is None or span is None else self._read_one(head, span, len(hits))
 
     def _read_one(self, head: tuple[int, str, int], span: Span, before: int) -> Found:
-        def refuse(left: int) -> str:
-            what = f"the document {head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of "
-            works = f"k={before} works" if before else "another limit, or a `where` that leaves it out, works"
-            return f"{what}metadata, {max(0, left) / MB:.0f} MB are left for hits; {works}"
-
         try:
             with closing(self._store.row(head)) as row:
-                self._afford(TEXT_COPIES * (min(row.text_bytes, 4 * (span[1] - span[0])) + row.metadata_bytes), refuse)
+                shown = f"{head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
+                shown += f"; k={before} works" if before else "; a `where` that leaves it out works"
+                passage = min(row.text_bytes, 4 * (span[1] - span[0]))
+                self._afford(TEXT_COPIES * (passage + row.metadata_bytes), shown)
                 found = row.read(span)
                 if found is None:
                     return None
                 text, metadata = found
-                self._afford(parsed_bytes(metadata), refuse)
+                self._afford(parsed_bytes(metadata), shown)
                 return head[1], text, json.loads(metadata)
         except sqlite3.OperationalError:  # damaged: no text
             return None
 
-    def _afford(self, size: int, refuse: Callable[[int], str]) -> None:
+    def _afford(self, size: int, shown: str) -> None:
         """Reserve memory for what is read of a hit, for several at a time where there is enough."""
+        room = self._room
+        assert room is not None  # noqa: S101 - asked for where there is one
         if size > self._credit:
-            assert self._room is not None  # noqa: S101 - asked for where there is one
-            some = CREDIT_BYTES if self._room.left() > 2 * (CREDIT_BYTES + size) else 0
-            self._room.add(size + some, refuse)
+            some = CREDIT_BYTES if room.left() > 2 * (CREDIT_BYTES + size) else 0
+            room.add(size + some, lambda left: f"among the hits the document {shown}; {room.least(size, left)}")
             self._credit += size + some
         self._credit -= size
 
