@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from edge_embed.bounded import batches, upsert
 from edge_embed.naming import Naming, is_under, naming_of
 from edge_embed.readers import Problem, Reading, Row, read_rows, shown
 from edge_embed.readers.finding import Found, FoundFile, find, holds_nothing
@@ -17,6 +18,7 @@ from edge_embed.seen import Place, Seen
 from edge_embed_runtime.database import locate
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index import Index
+from edge_embed_runtime.room import Bounds
 
 # Documents, and about how many characters, per commit: what an interruption can cost, and what memory holds.
 ADD_BATCH = 256
@@ -25,6 +27,8 @@ ADD_CHARACTERS = 1_000_000
 GONE_BATCH = 1024
 # Problems that are kept; more are counted.
 MAX_PROBLEMS = 100_000
+# In place of the file that a document comes from, where there is no such document.
+NOT_STORED: Any = object()
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -85,8 +89,20 @@ class Opening:
         self._writing = False
         self.index: Index | None = None
 
-    def read(self) -> None:
-        if self.path.exists():
+    @property
+    def bounds(self) -> Bounds | None:
+        """What of files can be read and stored under a memory budget; None without one."""
+        return None if self.index is None else self.index.bounds
+
+    def bounded(self, reading: Reading) -> Reading:
+        """How to read no more than there is memory for."""
+        bounds = self.bounds
+        return reading if bounds is None else replace(reading, max_bytes=bounds.row)
+
+    def read(self, naming: Naming) -> None:
+        if self._options.get("max_rss_mb") is not None:
+            self.write(naming)  # what the models leave is known once they are there
+        elif self.path.exists():
             asked: dict[str, Any] = {name: self._options.get(name) for name in ("words", "fields", "late_chunking")}
             self.index = Index.open(self.path, read_only=True, **asked)
 
@@ -136,9 +152,10 @@ class _Run:
         self._added.files = len(found.files)
         self._added.bytes = sum(file.size for file in found.files)
         self._added.passed_over = found.passed_over
-        self._opening.read()
+        self._opening.read(self._naming)
         for batch in self._batches(advance):
             self._store(batch)
+            del batch  # or it would be there while the next is read
         if self._opening.index is None and found.files and not self._added.problems:
             self._opening.write(self._naming)  # an index without documents
         if self._opening.index is not None:
@@ -158,18 +175,12 @@ class _Run:
 
     def _batches(self, advance: Callable[[int], None]) -> Iterator[list[tuple[Row, int]]]:
         """Rows with the numbers of their files."""
-        batch: list[tuple[Row, int]] = []
-        pending = 0
-        for number, file in enumerate(self._files):
-            for row in self._rows(number, file):
-                batch.append((row, number))
-                pending += len(row.document.text)
-                if len(batch) == ADD_BATCH or pending >= ADD_CHARACTERS:
-                    yield batch
-                    advance(pending)
-                    batch, pending = [], 0
-        if batch:
+        rows = ((row, number) for number, file in enumerate(self._files) for row in self._rows(number, file))
+        bounds = self._opening.bounds
+        for batch in batches(rows, lambda item: item[0].document, ADD_BATCH, ADD_CHARACTERS, bounds):
+            pending = sum(len(row.document.text) for row, _ in batch)
             yield batch
+            del batch
             advance(pending)
 
     def _rows(self, number: int, file: FoundFile) -> Iterator[Row]:
@@ -182,7 +193,7 @@ class _Run:
             self._report(problem)
 
         self._whole[key] = True
-        for row in read_rows(file.path, key, self._reading, report):
+        for row in read_rows(file.path, key, self._opening.bounded(self._reading), report):
             count += 1
             before = self._seen.add(row.document.key, Place(number, row.line))
             if before is None:
@@ -201,19 +212,24 @@ class _Run:
         origins = index.origins(row.document.key for row, _ in changed) if index is not None else {}
         fresh = []
         for row, number in changed:
-            file = self._files[number]
-            problem = None
-            if row.document.key in origins:
-                problem = self._clash(row.document.key, origins[row.document.key], file)
+            file, origin = self._files[number], origins.get(row.document.key, NOT_STORED)
+            problem = None if origin is NOT_STORED else self._clash(row.document.key, origin, file)
             if problem is None:
                 fresh.append(row.document)
             else:
-                self._whole[self._naming.key(file.path, file.real)] = False
-                self._report(_of(file, row, problem))
-        stored = self._opening.write(self._naming).upsert(fresh) if fresh else 0
+                self._refuse(row, file, problem)
+        stored, refused = upsert(self._opening.write(self._naming), fresh) if fresh else (0, [])
+        reasons = {document.key: reason for document, reason in refused}
+        for row, number in changed if reasons else ():
+            if row.document.key in reasons:
+                self._refuse(row, self._files[number], reasons[row.document.key])
         self._added.read += len(batch)
         self._added.stored += stored
-        self._added.unchanged += len(same) + len(fresh) - stored
+        self._added.unchanged += len(same) + len(fresh) - len(refused) - stored
+
+    def _refuse(self, row: Row, file: FoundFile, reason: str) -> None:
+        self._whole[self._naming.key(file.path, file.real)] = False
+        self._report(_of(file, row, reason))
 
     def _clash(self, key: str, origin: str | None, file: FoundFile) -> str | None:
         """Why a document may not take the place of the one under its key, which comes from `origin`."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_embed.arrays import NpyFile, NpzFile, NpzWriter
 from edge_embed.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.arrow import ArrowFile, ArrowWriter
+from edge_embed.bounded import batches
 from edge_embed.columns import Names
 from edge_embed.naming import Naming, naming_of
 from edge_embed.readers import ROW_SUFFIXES, Reading, read_documents
@@ -38,6 +39,9 @@ from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, checked, is_who
 BATCH_ROWS = 8192
 BATCH_NUMBERS = 2**22
 BATCH_CHARACTERS = 4_000_000
+# Under a memory budget, of `Bounds.batch`, for each number: vectors take several times what the texts do.
+NUMBER_BYTES = 16
+
 Row = TypeVar("Row")
 
 
@@ -100,6 +104,7 @@ def load_vectors(
     words: str | None = None,
     fields: Sequence[str] | None = None,
     timeout: float = 0.0,
+    max_rss_mb: float | None = None,
     show_progress: bool = False,
 ) -> Loaded:
     """Store vectors of a file in an index of given vectors, made when missing.
@@ -113,7 +118,7 @@ def load_vectors(
     key, text, vector: columns of keys, texts and vectors; None for the usual names: key, _id or id (just one of them),
                     text, vector. In .npz files keys, texts, vectors
     replace:        documents of other files may be replaced where they have the same keys
-    words, fields, timeout: see `Index.create`
+    words, fields, timeout, max_rss_mb: see `Index.create`
 
     Rows are committed in batches, and those that are stored already unchanged are passed over: what was interrupted
     can be run again. Headers, numbers of rows and keys are checked before anything is stored. Raises SourceError for
@@ -129,7 +134,7 @@ def load_vectors(
         naming = naming_of(locate(index_path, must_exist=False), free=True)
         rows = _Rows(source, path, documents, reading, naming)
         _check_keys(rows)
-        with _opened(index_path, source, path, space, words, fields, timeout) as index:
+        with _opened(index_path, source, path, space, words, fields, timeout, max_rss_mb) as index:
             if naming.new and naming.root is not None:
                 index.root = naming.root
             return _store(index, rows, replace, show_progress)
@@ -219,6 +224,7 @@ def _opened(
     words: str | None,
     fields: Sequence[str] | None,
     timeout: float,
+    max_rss_mb: float | None,
 ) -> Index:
     """The index to store into, after a look at whether the vectors belong there."""
     target = locate(index_path, must_exist=False)
@@ -229,7 +235,13 @@ def _opened(
             hint = f"; {path} says {source.bundle!r}" if source.bundle else ""
             raise InputError(f"{target} is new: give its space, the name of the model of the vectors{hint}")
         return Index.create(
-            target, space=space, dim=source.dim, words=words or "english", fields=fields or (), timeout=timeout
+            target,
+            space=space,
+            dim=source.dim,
+            words=words or "english",
+            fields=fields or (),
+            timeout=timeout,
+            max_rss_mb=max_rss_mb,
         )
     facts = _facts(target)
     wanted = source.bundle if space is None else space
@@ -239,7 +251,7 @@ def _opened(
         raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}")
     if int(facts.dim) != source.dim:
         raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}")
-    return Index.open(target, words=words, fields=fields, timeout=timeout)
+    return Index.open(target, words=words, fields=fields, timeout=timeout, max_rss_mb=max_rss_mb)
 
 
 def _facts(path: Path) -> Facts:
@@ -253,7 +265,11 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
     source, path = rows.source, rows.path
     try:
         with progress_bar(source.count, show_progress, "loading") as advance:
-            for batch in _batched(rows.read(), _most(source.dim), lambda document: len(document.text)):
+            bounds = index.bounds
+            most = _most(source.dim)
+            if bounds is not None:
+                most = max(1, min(most, bounds.batch // (NUMBER_BYTES * source.dim)))
+            for batch in batches(rows.read(), lambda document: document, most, BATCH_CHARACTERS, bounds):
                 vectors = source.take(len(batch))
                 if len(vectors) < len(batch):
                     raise SourceError(f"row {read + len(vectors)} of {rows.file} has no vector in {path}")

@@ -16,7 +16,7 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.cli import main
 from edge_embed.errors import BundleMismatchError, IndexFormatError, InputError, MemoryBudgetError
 from edge_embed_export import export_model, finish, quantizing
-from edge_embed_runtime import budget, postings, ranking, search
+from edge_embed_runtime import budget, postings, ranking, room, search
 from edge_embed_runtime.attached import pack_multi, pack_sparse, token_type, unpack_multi, unpack_sparse
 from edge_embed_runtime.index import read_stats
 from edge_embed_runtime.maintenance import verify_index
@@ -345,7 +345,7 @@ def test_memory_budget(models: dict[str, Embedder], tmp_path: Path, monkeypatch:
     with Index.open(tmp_path / "index.db", models["sparse"], max_rss_mb=100_000) as index:
         index.add(documents(3))
         assert index.search(QUERY, mode="sparse")
-    monkeypatch.setattr(budget, "POSTINGS", 10**9)
+    monkeypatch.setattr(room, "POSTINGS", 10**9)
     with Index.open(tmp_path / "index.db", models["sparse"], max_rss_mb=100_000) as index:
         assert index.search(QUERY, mode="text")
         with pytest.raises(MemoryBudgetError, match="with these sparse vectors the least is"):

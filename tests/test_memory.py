@@ -11,12 +11,13 @@ import pytest
 from edge_embed import Document, Embedder, Index
 from edge_embed.embedder import default_bundle
 from edge_embed_runtime import budget, memory
-from edge_embed_runtime.budget import Profile, Room, activation_bytes, choose_profile, predict
+from edge_embed_runtime.budget import Profile, activation_bytes, choose_profile, predict
 from edge_embed_runtime.bundle import read_bundle
 from edge_embed_runtime.codes import BinaryCodes
 from edge_embed_runtime.errors import InputError, MemoryBudgetError
 from edge_embed_runtime.mapped import Weight, weights_of, without_weights
 from edge_embed_runtime.memory import MB, read_memory, rss_bytes
+from edge_embed_runtime.room import Room
 from edge_embed_runtime.streamed import StreamedCodes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
@@ -219,7 +220,7 @@ def test_streamed_codes_find_the_same(embedder: Embedder, tmp_path: Path) -> Non
         filled(tmp_path / "index", embedder) as index,
         Index.open(tmp_path / "index", embedder, read_only=True) as small,
     ):
-        room = Room(0, 0)
+        room = Room(10_000 * MB, 0)
         room.for_codes = lambda *_: False  # type: ignore[method-assign]
         small._search._room = room
         for change in (

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from edge_embed.options import (
     threads_option,
 )
 from edge_embed.terminal import say
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.documents import Hits
 
 # What `search --where` calls the operators of `where`.
 SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
@@ -104,7 +107,18 @@ def search(
         if not hits:
             yield f"nothing found: {hits.shortfall}{_number_hint(conditions)}"
 
-    show({"hits": [vars(hit) for hit in hits], "shortfall": hits.shortfall}, as_json, text)
+    if as_json:
+        _print_json(hits)
+    else:
+        show({}, False, text)
+
+
+def _print_json(hits: "Hits") -> None:
+    """One object, hit by hit: what they hold may be large."""
+    click.echo('{"hits": [', nl=False)
+    for number, hit in enumerate(hits):
+        click.echo(("" if number == 0 else ", ") + json.dumps(vars(hit), ensure_ascii=False), nl=False)
+    click.echo(f'], "shortfall": {json.dumps(hits.shortfall, ensure_ascii=False)}}}')
 
 
 def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import click
 
-from edge_embed.options import fields_option, json_option, show, timeout_option, words_option
+from edge_embed.options import fields_option, json_option, max_rss_option, show, timeout_option, words_option
 from edge_embed.terminal import say
 
 
@@ -18,6 +18,7 @@ from edge_embed.terminal import say
 @words_option
 @fields_option
 @timeout_option
+@max_rss_option
 @json_option
 def load(
     index: str,
@@ -31,6 +32,7 @@ def load(
     words: str | None,
     fields: tuple[str, ...],
     timeout: float,
+    max_rss_mb: float | None,
     as_json: bool,
 ) -> None:
     """Store vectors that you have in INDEX, made when missing: of .npy, .npz, .parquet or .arrow files.
@@ -55,6 +57,7 @@ def load(
         words=words,
         fields=fields or None,
         timeout=timeout,
+        max_rss_mb=max_rss_mb,
         show_progress=True,
     )
     line = f"{index}: {done.stored} stored, {done.unchanged} unchanged, of {done.rows} rows"

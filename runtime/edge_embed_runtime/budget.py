@@ -8,7 +8,8 @@ The resident set of a process that embeds is what it was before, and
 - activations of the largest batch on each thread,
 - what Python needs to cut texts into tokens.
 
-Texts that a program holds, and the vectors it gets, are its own.
+What a limit leaves beside that is for indexes: see room.py. Texts that a program holds, and the vectors it gets, are
+its own.
 """
 
 import math
@@ -160,45 +161,3 @@ def check_static(limit: int | None, name: str, table_bytes: int) -> int:
             f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {name!r}: the least is {prediction}"
         )
     return prediction.total
-
-
-# Bytes that sparse vectors take while they are ordered by token, for each byte of them in the file.
-POSTINGS = 4
-# Of SQLite, and of what a search looks at besides codes.
-SEARCH_BYTES = 6 * MB
-
-
-class Room:
-    """What a limit leaves for the index of a process that also embeds.
-
-    peak: what the process is predicted to take without the index, or 0
-    """
-
-    def __init__(self, limit: int, peak: int) -> None:
-        self._limit = limit
-        self._peak = peak
-
-    def for_postings(self, size: int) -> None:
-        """Raise MemoryBudgetError where sparse vectors of so many bytes cannot be held."""
-        before = max(rss_bytes() or 0, self._peak)
-        if before + POSTINGS * size > self._limit:
-            raise MemoryBudgetError(
-                f"max_rss_mb={self._limit / MB:g} cannot be kept: with these sparse vectors the least is "
-                f"{math.ceil((before + POSTINGS * size) / MB)} MB"
-            )
-
-    def for_codes(self, count: int, dim: int) -> bool:
-        """Whether binary codes of so many passages can be held. Raises MemoryBudgetError where not even their ids."""
-        words = 8 * -(-dim // 64)
-        # of each: its id, its code, and two numbers of 16 bits while they are compared
-        held, streamed = ((8 + size) * count + SEARCH_BYTES for size in (words + 4, 0))
-        before = max(rss_bytes() or 0, self._peak)
-        if before + held <= self._limit:
-            return True
-        if before + streamed <= self._limit:
-            return False
-        raise MemoryBudgetError(
-            f"max_rss_mb={self._limit / MB:g} cannot be kept: with {count} passages the least is "
-            f"{math.ceil((before + streamed) / MB)} MB (process {before / MB:.0f}, search {streamed / MB:.0f}); with "
-            f"{math.ceil((before + held) / MB)} MB searches read no codes from the file"
-        )

@@ -18,6 +18,7 @@ from edge_embed_runtime.errors import (
     IndexLockedError,
     IndexReadOnlyError,
     InputError,
+    MemoryBudgetError,
     StorageError,
 )
 
@@ -86,6 +87,11 @@ def translated(path: Path, *, writing: bool = False) -> Iterator[None]:
             raise IndexReadOnlyError(f"{path} cannot be written ({error})") from error
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise IndexLockedError(f"{path} is busy ({error}); try again") from error
+        if primary == sqlite3.SQLITE_TOOBIG:
+            raise MemoryBudgetError(
+                f"{path}: max_rss_mb cannot be kept: a document's text or metadata takes more than is left for it. "
+                "Give more"
+            ) from error
         raise IndexFileError(f"{path}: {error}") from error
 
 

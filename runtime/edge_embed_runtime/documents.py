@@ -3,10 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.checks import check_text, shown
-from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError
+from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError, MemoryBudgetError
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.room import Room
 
 MAX_KEY_CHARACTERS = 2048
 MAX_NESTING = 64
@@ -57,17 +60,57 @@ class Record:
     metadata: str
 
 
-def check_documents(documents: Iterable[Document], *, blank: bool = False) -> list[Record]:
-    """Every document checked, before anything is embedded or stored. blank: texts may be empty."""
+def check_documents(documents: Iterable[Document], *, blank: bool = False, room: "Room | None" = None) -> list[Record]:
+    """Every document checked, before anything is embedded or stored.
+
+    blank: texts may be empty
+    room:  what there is for them; raises MemoryBudgetError where it is too small
+    """
     if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
         raise InputError(f"expected a list of Documents, got {type(documents).__name__}: write [document]")
     records: dict[str, Record] = {}
+    given = 0
     for i, document in enumerate(documents):
+        if room is not None:
+            given += _check_size(document, f"document {i}", room, given)
         record = check_document(document, f"document {i}", blank=blank)
         if record.key in records:
             raise DuplicateKeyError(f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored")
         records[record.key] = record
     return list(records.values())
+
+
+def _check_size(document: object, place: str, room: "Room", before: int) -> int:
+    """Bytes of a document, which fit in a room beside those before it. Raises MemoryBudgetError."""
+    if not isinstance(document, Document):
+        return 0
+    size, longest = document_bytes(document), room.longest_value(stored=True)
+    if size > longest:
+        raise MemoryBudgetError(
+            f"{place}, {document.key!r:.80}, has {size:,} bytes of text and metadata; max_rss_mb leaves room for "
+            f"{longest:,}. Nothing was stored"
+        )
+    with room.for_storing(before + size):
+        return size
+
+
+def document_bytes(document: Document) -> int:
+    """The most that a document's text and metadata take, as Python holds them or in UTF-8."""
+    return 64 + _value_bytes(document.text) + _value_bytes(document.metadata)
+
+
+def _value_bytes(value: object) -> int:
+    size, pending = 0, [value]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, str):
+            size += 16 + len(inner) * (1 if inner.isascii() else 4)
+        elif isinstance(inner, Mapping):
+            pending += [*inner.keys(), *inner.values()]
+        elif isinstance(inner, list | tuple):
+            pending += inner
+        size += 32
+    return size
 
 
 def check_key(key: object, what: str = "key") -> str:
@@ -93,7 +136,7 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
     key = check_key(document.key, f"{place}: key")
     where = f"document {shown(key)}"
     text = _text(document.text, f"{where}: text")
-    if not blank and not text.strip():
+    if not blank and (not text or text.isspace()):
         raise DocumentError(f"{where} has no text: leave it out, or give it some")
     return Record(key, text, _metadata_json(document.metadata, where))
 
@@ -104,10 +147,10 @@ def _metadata_json(metadata: object, where: str) -> str:
     try:
         _check_names(metadata, where, MAX_NESTING)
         encoded = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        encoded.encode()
+        check_text(encoded, "it")
     except DocumentError:
         raise
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:  # an InputError is a ValueError
         raise DocumentError(f"{where}: metadata cannot be stored as JSON: {error}") from error
     return encoded
 

@@ -19,6 +19,7 @@ from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
 from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.room import embedding
 from edge_embed_runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -275,9 +276,10 @@ class Embedder:
         with progress_bar(len(texts), show_progress) as advance:
             for start in range(0, len(texts), WINDOW):
                 window = [before + text for text in texts[start : start + WINDOW]]
-                for batch, found in self._model.encode(window, dim, batch_tokens, number):
-                    vectors[[start + i for i in batch]] = found
-                    advance(len(batch))
+                with embedding(self._limit, self._model.peak):
+                    for batch, found in self._model.encode(window, dim, batch_tokens, number):
+                        vectors[[start + i for i in batch]] = found
+                        advance(len(batch))
         return vectors
 
     def encode_sparse(
@@ -363,8 +365,9 @@ class Embedder:
 
         found: dict[int, TokenVectors] = {}
         whole = [before + text for text in texts]
-        for i, tokens, vectors in self.token_model.each(whole, mix, batch_tokens, number):
-            found[i] = without_prompt(tokens, vectors, texts[i], len(before), unit=normalize)
+        with embedding(self._limit, self._model.peak):
+            for i, tokens, vectors in self.token_model.each(whole, mix, batch_tokens, number):
+                found[i] = without_prompt(tokens, vectors, texts[i], len(before), unit=normalize)
         return [found[i] for i in range(len(texts))]
 
     @cached_property
@@ -395,9 +398,10 @@ class Embedder:
         found: dict[int, T] = {}
         with progress_bar(len(texts), show) as advance:
             for start in range(0, len(texts), WINDOW):
-                for batch, results in run([before + text for text in texts[start : start + WINDOW]]):
-                    found.update(zip((start + i for i in batch), results, strict=True))
-                    advance(len(batch))
+                with embedding(self._limit, self._model.peak):
+                    for batch, results in run([before + text for text in texts[start : start + WINDOW]]):
+                        found.update(zip((start + i for i in batch), results, strict=True))
+                        advance(len(batch))
         return [found[i] for i in range(len(texts))]
 
     def _check_kind(self, kind: str) -> None:

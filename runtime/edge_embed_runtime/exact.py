@@ -59,7 +59,10 @@ def _passages(store: Store, allowed: Ids | None) -> Iterator[StoredPassages]:
         for start in range(0, len(allowed), rows):
             yield store.passages(allowed[start : start + rows])
         return
-    chosen = None if allowed is None else set(allowed.tolist())
     cursor = store.connection.execute(f"{PASSAGES} ORDER BY id")
     while block := cursor.fetchmany(rows):
-        yield checked_passages(block if chosen is None else [row for row in block if row[0] in chosen], store.dim)
+        if allowed is not None:
+            ids = np.array([row[0] for row in block])
+            among = np.isin(ids, allowed[slice(*np.searchsorted(allowed, (ids[0], ids[-1] + 1)))], assume_unique=True)
+            block = [row for row, found in zip(block, among.tolist(), strict=True) if found]
+        yield checked_passages(block, store.dim)

@@ -6,16 +6,17 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from sys import getsizeof
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.budget import Room, check_limit
+from edge_embed_runtime.budget import check_limit
 from edge_embed_runtime.checks import check_count, check_path, check_text, listed, shown
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.database import bytes_on_disk, check_header, locate
@@ -36,8 +37,9 @@ from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
 from edge_embed_runtime.models import Models, is_encoder
 from edge_embed_runtime.nearest import RECALL
-from edge_embed_runtime.passages import Span, split
+from edge_embed_runtime.passages import Span, each_span
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.room import WORD_COPIES, Bounds, Room
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.search import MAX_HITS, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
 from edge_embed_runtime.store import Entry, Removed, Store, remove_leftovers
@@ -51,11 +53,19 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
     from edge_embed_runtime.rebuild import GraphChoice, Rebuilt
     from edge_embed_runtime.root import Root
 
-# Passages that are embedded before their int8 codes replace the float vectors.
-EMBED_SLICE = 1024
+# Passages that are embedded before their int8 codes replace the float vectors; those under a memory budget; and about
+# how many characters of them.
+EMBED_SLICE, BOUNDED_SLICE = 1024, 256
+SLICE_CHARACTERS = 2**20
+# Bytes for each number of vectors that are checked, and become codes.
+VECTOR_COPIES = 48
+# Bytes for each character of a text whose tokens are all held.
+LATE_BYTES = 24
 KEYS_AT_ONCE = 1024
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
+
+Part = tuple[Record, list[Span]]
 
 
 # Of an index whose table of words an earlier release made.
@@ -87,6 +97,7 @@ class Index:
         # the order in which threads may take them: writing, then reading
         self._writing, self._reading = Turns(), Turns()
         self._process = os.getpid()
+        self._room = room
         self._search = Searcher(reader, room)
         self._closed = False
         for store in (reader, writer):
@@ -125,10 +136,10 @@ class Index:
         late_chunking: for a new index, whether passages' vectors are cut out of one long pass of their document through
                    the model, of which each then knows something (see help(edge_embed_runtime.latechunking))
 
-        max_rss_mb: megabytes that searching is not to bring the resident set of the process over. Where binary codes do
-                    not fit, they stay in the file, and searches read them: some 8 ms for each 100,000 passages. Give
-                    the same to the Embedder. What is added is held in memory until it is stored, and not counted.
-                    Raises MemoryBudgetError, now or in a search, where that is not enough either
+        max_rss_mb: megabytes that searching and storing are not to bring the resident set of the process over. Where
+                    binary codes do not fit, they stay in the file, and searches read them: some 8 ms for each 100,000
+                    passages. Give the same to the Embedder. Raises MemoryBudgetError, now or later, before more is
+                    taken: for a k that is too large it says which works. Hits that a program keeps are its own
         secure_delete: overwrite what this object deletes or replaces, in the file, in the table of words and in the
                     log, in the call itself, which takes longer the more words there are. Without it deleted text stays
                     in the file until it is written over, or until `compact`
@@ -172,11 +183,13 @@ class Index:
         words: str = "english",
         fields: Sequence[str] = (),
         timeout: float = 0.0,
+        max_rss_mb: float | None = None,
     ) -> Self:
         """Make an index of vectors that come from elsewhere, such as an API; `add_vectors` takes them.
 
         space: names the model that all of them come from; the same name is one space
         dim:   numbers in a vector
+        words, fields, timeout, max_rss_mb: see `Index.open`
 
         Vectors are brought to length 1 and compared by cosine. Of a model that is made for dot products of vectors of
         other lengths this gives another order.
@@ -197,7 +210,8 @@ class Index:
         path = locate(path, must_exist=False)
         if path.exists():
             raise InputError(f"{path} exists; Index.open opens it")
-        return cls._open(path, Models(), facts, False, timeout, None, None, None)
+        limit = check_limit(max_rss_mb)
+        return cls._open(path, Models(), facts, False, timeout, None, None, None if limit is None else Room(limit, 0))
 
     @classmethod
     def _open(
@@ -287,6 +301,8 @@ class Index:
                 self._store.recover()
             elif self._store.refresh():
                 self._search.reset()
+            if self._room is not None:
+                self._store.limit_values(self._room.longest_value())
             yield self._store
             if self._store.changed:
                 raise IndexLockedError(f"{self._store.path} was written while it was read; try again")
@@ -306,6 +322,8 @@ class Index:
                 raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
             self._writer.recover()
             self._writer.check_place()
+            if self._room is not None:
+                self._writer.limit_values(self._room.longest_value(stored=True))
             yield self._writer
         finally:
             self._writing.give(call)
@@ -340,6 +358,11 @@ class Index:
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise IndexFileError("this Index was opened before a fork: open it again in the child process")
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """What of files can be read and stored under `max_rss_mb`, None without. Raises MemoryBudgetError."""
+        return None if self._room is None else self._room.bounds()
 
     def __len__(self) -> int:
         """Number of documents."""
@@ -470,7 +493,7 @@ class Index:
         Raises DuplicateKeyError for a key that is there already (see `upsert`), DocumentError for a document that
         cannot be stored, StorageError when the disk fails.
         """
-        records = check_documents(documents)
+        records = check_documents(documents, room=self._room)
         with self._write() as store:
             _check_new(store, records)
             self._store_texts(records, (), show_progress)
@@ -481,7 +504,7 @@ class Index:
 
         A document that is stored already with the same text and metadata costs nothing.
         """
-        records = check_documents(documents)
+        records = check_documents(documents, room=self._room)
         with self._write() as store:
             existing = store.existing(record.key for record in records)
             changed = [r for r in records if r.key not in existing or not store.holds(r)]
@@ -524,11 +547,12 @@ class Index:
                 f"{self.path} holds vectors of the bundle {self._store.facts.bundle!r}: use add; Index.create makes "
                 "indexes for vectors from elsewhere"
             )
-        records = check_documents(documents, blank=True)
-        checked = check_vectors(vectors, self._store.dim, "vectors")
-        if len(checked) != len(records):
-            raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
-        return records, *quantize_int8(checked)
+        records = check_documents(documents, blank=True, room=self._room)
+        with self._storing(records, VECTOR_COPIES * len(records) * self._store.dim):
+            checked = check_vectors(vectors, self._store.dim, "vectors")
+            if len(checked) != len(records):
+                raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
+            return records, *quantize_int8(checked)
 
     def delete(self, keys: str | Iterable[str]) -> int:
         """Delete documents by key; gives how many were there."""
@@ -539,12 +563,11 @@ class Index:
             existing = store.existing(wanted)
             if existing:
                 try:
-                    removed = store.write([], existing)
+                    self._write_entries([], [], existing, 0)
                 except StorageError:  # on a full disk a delete is what makes room
                     if self._writer_lock is None or not self._writer_lock.give_reserve():
                         raise
-                    removed = store.write([], existing)
-                self._forget(removed)
+                    self._write_entries([], [], existing, 0)
         return len(existing)
 
     def verify(self, *, show_progress: bool = False) -> "Report":
@@ -640,13 +663,25 @@ class Index:
             how = "use add_vectors" if facts.space else f"open it with {missing}"
             kinds = " of each kind" if facts.attached else ""
             raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}")
-        texts = [record.text for record in records]
+        late = bool(facts.late)
+        # of late chunking, places of all tokens of a document are held
+        more = LATE_BYTES * max((len(record.text) for record in records), default=0) if late else 0
+        self._write_entries(records, self._embedded(records, late, show_progress), delete, more)
+
+    def _embedded(self, records: list[Record], late: bool, show_progress: bool) -> Iterator[Entry]:
+        """Records with their passages, embedded when they are asked for, some hundred at a time."""
         first = self._models.first
         assert first is not None  # noqa: S101 - or something would be missing
-        spans, codes, scales = embed_passages(first, texts, show_progress, late=bool(facts.late))
-        passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
-        attached = self._models.rows(passages)
-        self._commit(records, spans, codes, scales, delete, attached)
+        size = EMBED_SLICE if self._room is None else BOUNDED_SLICE
+        with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
+            for part in passage_parts(first, records, size, late=late):
+                texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
+                if late:
+                    _, codes, scales = embed_passages(first, [record.text for record, _ in part], False, late=True)
+                else:
+                    codes, scales = embed_texts(first, texts)
+                yield from _entries(part, codes, scales, self._models.rows(texts))
+                advance(sum(stop - start for _, spans in part for start, stop in spans))
 
     def _commit(
         self,
@@ -659,20 +694,33 @@ class Index:
     ) -> None:
         """Store records with the codes and other rows of their passages, given one after the other, in one
         transaction."""
-        entries, start = [], 0
-        for record, parts in zip(records, spans, strict=True):
-            stop = start + len(parts)
-            rows = {name: given[start:stop] for name, given in (attached or {}).items()}
-            entries.append(Entry(record, parts, codes[start:stop], scales[start:stop], rows))
-            start = stop
-        delete = list(delete)
-        if entries or delete:
-            with self._write() as store:
-                self._forget(store.write(entries, delete))
-                if entries:
-                    from edge_embed_runtime import learning
+        more = WORD_COPIES * max((len(record.text) for record in records), default=0)
+        part = list(zip(records, spans, strict=True))
+        self._write_entries(records, _entries(part, codes, scales, attached or {}), delete, more)
 
-                    learning.follow(store)
+    def _write_entries(
+        self, records: Sequence[Record], entries: Iterable[Entry], delete: Iterable[str], more: int
+    ) -> None:
+        """more: bytes that this takes besides what storing takes in any case."""
+        delete = list(delete)
+        if not records and not delete:
+            return
+        with self._write() as store:
+            with self._storing(records, more):
+                removed = store.write(entries, delete)
+            self._forget(removed)
+            if records:
+                from edge_embed_runtime import learning
+
+                learning.follow(store)
+
+    def _storing(self, records: Sequence[Record], more: int) -> AbstractContextManager[None]:
+        """Memory for storing documents, where there is a budget. more: see `_write_entries`"""
+        if self._room is None:
+            return nullcontext()
+        return self._room.for_storing(
+            sum(getsizeof(record.text) + getsizeof(record.metadata) for record in records), more
+        )
 
     def _forget(self, removed: Removed) -> None:
         """Spare searches from reading all codes again after a commit of this object that deleted some."""
@@ -701,12 +749,15 @@ def embed_passages(
         from edge_embed_runtime.latechunking import embed_late
 
         return embed_late(cast("Embedder", embedder), texts, show_progress)
-    tokenizer = embedder.tokenizer
-    reserved = len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
-    spans = [split(text, tokenizer, reserved) for text in texts]
+    spans = [list(each_span(text, embedder.tokenizer, _reserved(embedder))) for text in texts]
     passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
+    return spans, *embed_texts(embedder, passages, show_progress)
+
+
+def embed_texts(embedder: Encoder, passages: Sequence[str], show_progress: bool = False) -> tuple[Int8Codes, Vectors]:
+    """int8 codes [n, dim] and scales [n] of passages."""
     if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":  # it has a table of its own
-        return spans, np.empty((len(passages), 0), np.int8), np.ones(len(passages), np.float32)
+        return np.empty((len(passages), 0), np.int8), np.ones(len(passages), np.float32)
     codes = np.empty((len(passages), embedder.dim), np.int8)
     scales = np.empty(len(passages), np.float32)
     with progress_bar(len(passages), show_progress) as advance:
@@ -715,7 +766,56 @@ def embed_passages(
             vectors = embedder.encode_document(passages[part])
             codes[part], scales[part] = quantize_int8(vectors)
             advance(len(vectors))
-    return spans, codes, scales
+    return codes, scales
+
+
+def passage_parts(embedder: Encoder, records: Iterable[Record], size: int, *, late: bool) -> Iterator[list[Part]]:
+    """Records with the spans of their passages, about `size` passages at a time; of a long record, some at a time.
+
+    late: documents stay whole
+    """
+    reserved = 0 if late else _reserved(embedder)
+    part: list[Part] = []
+    passages = characters = 0
+    for record in records:
+        if late:
+            from edge_embed_runtime.latechunking import late_passages
+
+            (spans,) = late_passages(cast("Embedder", embedder), [record.text])
+            part.append((record, spans))
+            passages, characters = passages + len(spans), characters + len(record.text)
+            if passages >= size or characters >= SLICE_CHARACTERS:
+                yield part
+                part, passages, characters = [], 0, 0
+            continue
+        part.append((record, []))
+        for span in each_span(record.text, embedder.tokenizer, reserved):
+            part[-1][1].append(span)
+            passages, characters = passages + 1, characters + span[1] - span[0]
+            if passages >= size or characters >= SLICE_CHARACTERS:
+                yield part
+                part, passages, characters = [(record, [])], 0, 0
+        if not part[-1][1]:
+            part.pop()
+    if part:
+        yield part
+
+
+def _reserved(embedder: Encoder) -> int:
+    """Tokens that a document's prompt takes."""
+    tokenizer = embedder.tokenizer
+    return len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
+
+
+def _entries(
+    part: Iterable[Part], codes: Int8Codes, scales: Vectors, attached: Mapping[str, Sequence[bytes]]
+) -> Iterator[Entry]:
+    start = 0
+    for record, spans in part:
+        stop = start + len(spans)
+        rows = {name: given[start:stop] for name, given in attached.items()}
+        yield Entry(record, spans, codes[start:stop], scales[start:stop], rows)
+        start = stop
 
 
 def _whole(records: Iterable[Record]) -> list[list[Span]]:

@@ -351,7 +351,7 @@ class _Words:
     def close(self) -> None:
         self._db.close()
 
-    def expect(self, words: list[tuple[int, str]]) -> None:
+    def expect(self, words: Iterable[tuple[int, str]]) -> None:
         """The words of a document's passages, as `Store.passage_words` gives them, should be there."""
         self._db.executemany("INSERT INTO expected (rowid, text) VALUES (?, ?)", words)
 

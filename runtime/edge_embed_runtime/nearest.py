@@ -29,8 +29,8 @@ STEP = 1.25
 FETCHED = 2048
 # Where more than this part of all passages would have to be scored one by one, all are, which reads them in order.
 MOST = 0.25
-# The sample is taken again when there are so many times more codes.
-OUTGROWN = 1.5
+# The sample is taken again when there are so many times more codes, or when so large a part of them was deleted.
+OUTGROWN, GONE = 1.5, 0.1
 
 # Times that a pool grows before all passages are scored, and steps in which its limit is tried.
 WIDENED, STEPS = 4, 64
@@ -44,17 +44,31 @@ class Nearest:
     def __init__(self, store: Store, graph: Cache, damaged: set[int]) -> None:
         self._store, self._graph, self._damaged = store, graph, damaged
         self._sample: Sample | None = None
-        self._sampled = 0
+        self._sampled = self._removed = 0
 
     def release(self) -> None:
         self._sample = None
 
-    def documents(self, codes: AnyCodes, vector: Vectors, count: int, allowed: Ids | None, recall: float) -> Ranking:
+    def forget(self, passages: int) -> None:
+        """So many were deleted."""
+        self._removed += passages
+
+    def documents(
+        self,
+        codes: AnyCodes,
+        vector: Vectors,
+        count: int,
+        allowed: Ids | None,
+        recall: float,
+        most: int | None = None,
+    ) -> Ranking:
         """At least the first `count` by their best passages, of which the part `recall` can be expected to be right.
 
         codes:   of the state of the snapshot in which this runs
         vector:  [dim], of length 1
         allowed: ids of the passages that may be found, None for all
+        most:    candidates that there is memory for besides those of the first pool, None where there is no budget;
+                 where more would be needed, all passages are read, some at a time
         """
         allowed = None if allowed is None else np.unique(allowed)
         if recall < 1 and len(codes):
@@ -63,20 +77,20 @@ class Nearest:
                 places = None if allowed is None else codes.places(allowed)
                 graph = self._graph if recall <= RECALL and isinstance(codes, BinaryCodes) else None
                 search = _Search(self._store, codes, sample, (vector, count, recall), places, self._damaged)
-                ranking = search.run(graph)
+                ranking = search.run(graph, most)
                 if ranking is not None:
                     return ranking
         return nearest_documents(self._store, vector, count, allowed, self._damaged)
 
     def _sample_of(self, codes: AnyCodes) -> Sample | None:
         """Passages from everywhere in the index; None where too few are whole."""
-        if self._sample is None or len(codes) > OUTGROWN * self._sampled:
+        if self._sample is None or len(codes) > OUTGROWN * self._sampled or self._removed > GONE * self._sampled:
             size = min(len(codes), sample_size(self._store.dim))
             chosen = np.random.default_rng(0).choice(len(codes), size, replace=False)
             found = self._store.passages(np.sort(codes.ids[chosen]))
             vectors = found.codes * found.scales[:, None]
             self._sample = Sample(vectors, self._store.frame) if 2 * len(vectors) > size else None
-            self._sampled = len(codes)
+            self._sampled, self._removed = len(codes), 0
         return self._sample
 
 
@@ -120,7 +134,7 @@ class _Search:
         self._relation: Relation = sample.relation(self._vector, self._placed, self._words)
         self._found: Found | None = None
 
-    def run(self, graph: Cache | None) -> Ranking | None:
+    def run(self, graph: Cache | None, most: int | None) -> Ranking | None:
         """Documents, or None where it takes all passages."""
         wanted = CANDIDATES + CANDIDATES_PER_HIT * self._count
         size = int(POOL_PER_CANDIDATE * wanted * max(1.0, self._everything / POOL_CODES) ** 0.25)
@@ -133,6 +147,8 @@ class _Search:
             if ranking is not None or wanted > MOST * self._everything or len(pool.places) == self._everything:
                 return ranking
             pool = self._wider(pool)
+            if most is not None and len(pool.places) > size + most:
+                break
         return None
 
     def _rescored(self, pool: Pool, wanted: int) -> Ranking | None:

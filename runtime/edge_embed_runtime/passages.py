@@ -1,5 +1,7 @@
 """Long documents become overlapping passages that the model can take whole."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ MAX_CHARACTERS = 8192
 BLOCK = 32_768
 
 Span = tuple[int, int]
+NO_TOKENS = np.empty((0, 2), np.int64)
 
 
 def split(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PASSAGE_TOKENS) -> list[Span]:
@@ -23,33 +26,42 @@ def split(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PAS
     reserved: tokens to leave free in each passage, for a prompt
     most:     tokens of a passage
     """
+    return list(each_span(text, tokenizer, reserved, most=most))
+
+
+def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PASSAGE_TOKENS) -> Iterator[Span]:
+    """`split`, one after the other: however long the text, the tokens of two blocks are held."""
     size = max(1, min(most, tokenizer.max_content - reserved))
-    tokens = token_spans(text, tokenizer)
-    if len(tokens) <= size and len(text) <= MAX_CHARACTERS:
-        return [(0, len(text))]
-    starts, ends = tokens[:, 0], tokens[:, 1]
-    spans: list[Span] = []
-    first = 0
-    while first < len(tokens):
-        fitting = int(np.searchsorted(ends, starts[first] + MAX_CHARACTERS, side="right"))
-        last = max(first + 1, min(first + size, fitting))
-        spans.append((int(starts[first]), int(ends[last - 1])))
+    blocks = token_blocks(text, tokenizer)
+    tokens, first = NO_TOKENS, True
+    while True:
+        while len(tokens) <= size and (block := next(blocks, None)) is not None:
+            tokens = np.concatenate([tokens, block])
+        if first and (not len(tokens) or (len(tokens) <= size and len(text) <= MAX_CHARACTERS)):
+            yield 0, len(text)
+            return
+        first = False
+        starts, ends = tokens[:, 0], tokens[:, 1]
+        fitting = int(np.searchsorted(ends, starts[0] + MAX_CHARACTERS, side="right"))
+        last = max(1, min(size, fitting))
+        yield int(starts[0]), int(ends[last - 1])
         if last == len(tokens):
-            break
-        first = max(first + 1, last - size // OVERLAP)
-    return spans or [(0, len(text))]
+            return
+        tokens = tokens[max(1, last - size // OVERLAP) :]
 
 
 def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
     """(start, end) of every token [n, 2], in characters of the text."""
-    blocks = [np.empty((0, 2), np.int64)]
+    return np.concatenate([NO_TOKENS, *token_blocks(text, tokenizer)])
+
+
+def token_blocks(text: str, tokenizer: Tokenizer) -> Iterator[NDArray[np.int64]]:
+    """`token_spans`, block by block."""
     start = 0
     while start < len(text):
         stop = _word_end(text, start + BLOCK)
-        offsets = np.array(tokenizer.offsets(text[start:stop]), np.int64).reshape(-1, 2)
-        blocks.append(offsets + start)
+        yield np.array(tokenizer.offsets(text[start:stop]), np.int64).reshape(-1, 2) + start
         start = stop
-    return np.concatenate(blocks)
 
 
 def _word_end(text: str, stop: int) -> int:

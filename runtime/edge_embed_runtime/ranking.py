@@ -24,13 +24,21 @@ def best_passages(found: Iterable[tuple[int, int, float]]) -> Ranking:
     return ranking
 
 
-def documents(find: Callable[[int], tuple[list[tuple[int, int, float]], bool]], count: int) -> Ranking:
-    """Passages as documents; `find(limit)` is asked for more of them until there are `count` documents."""
+def documents(find: Callable[[int], Iterable[tuple[int, int, float]]], count: int, times: int = 1) -> Ranking:
+    """Passages (passage, document, score) as documents; `find(limit)` is asked for more until there are `count`.
+
+    times: what scores are divided by
+    """
     limit = PASSAGES_PER_HIT * count
     while True:
-        rows, more = find(limit)
-        ranking = best_passages((doc, passage, score) for passage, doc, score in rows)
-        if len(ranking) >= count or not more:
+        ranking: Ranking = {}
+        rows = 0
+        for passage, doc, score in find(limit):
+            rows += 1
+            # words of a passage that was deleted while it was damaged lead nowhere
+            if isinstance(passage, int) and isinstance(doc, int) and doc not in ranking:
+                ranking[doc] = (score / times, passage)
+        if len(ranking) >= count or rows < limit:
             return ranking
         limit *= 4
 

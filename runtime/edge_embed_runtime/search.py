@@ -1,23 +1,28 @@
 """Search: rankings by vectors of each kind and by words, alone or fused into one, and what they hold as hits."""
 
 import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_embed_runtime.budget import Room
 from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
 from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, score_int8
 from edge_embed_runtime.documents import Hit, Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
-from edge_embed_runtime.nearest import Nearest
+from edge_embed_runtime.nearest import CANDIDATES, CANDIDATES_PER_HIT, POOL_CODES, POOL_PER_CANDIDATE, Nearest
+from edge_embed_runtime.passages import Span
+from edge_embed_runtime.pieces import parsed_bytes
 from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
+from edge_embed_runtime.room import SEARCH_BYTES, Room
 from edge_embed_runtime.store import Removed, Store
 from edge_embed_runtime.streamed import StreamedCodes
 from edge_embed_runtime.textquery import Ranked, phrases, split_query
@@ -39,10 +44,22 @@ STATIC_TEXT_SHARE = 0.75
 SPARSE_SHARE = 0.35
 # Vectors of tokens of so many passages are all compared; of more, those of the documents that the others find.
 ALL_COMPARED = 1000
-# Passages whose vectors of tokens are in memory at once: 20 MB.
+# Passages whose vectors of tokens are in memory at once: 20 MB. For a memory budget, what one takes; and how many that
+# were compared are remembered at the least.
 COMPARED = 128
+COMPARED_BYTES, KEPT_ROWS = 400_000, 8192
 # Documents more than asked for that words are to find: damaged ones give way to them.
 SPARE = 10
+# For a memory budget, bytes: of a candidate besides its codes, of a document in a ranking, of a hit besides its text
+# and metadata. And documents whose texts are asked for at a time.
+SCORED_BYTES, RANKED_BYTES, HIT_BYTES = 200, 320, 512
+# Of a hit, what its text and metadata take as a rule while they are read; larger ones ask for more.
+TEXT_BYTES = 2048
+PAGE = 64
+# Memory that is reserved for several hits at a time.
+CREDIT_BYTES = 1 << 20
+# Copies of a passage and of metadata from the file to the caller, and to what the caller makes of them.
+TEXT_COPIES = 4
 # More hits than any index has passages; keeps what is asked of SQLite in its range.
 MAX_HITS = 2**40
 
@@ -59,6 +76,10 @@ class Query:
     text_share: float = TEXT_SHARE
 
 
+Chosen = list[tuple[int, tuple[float, int]]]  # of a Ranking
+Found = tuple[str, str, dict[str, Any]] | None
+
+
 class Searcher:
     """Searches one store. Keeps the binary codes in memory and follows the commits of whoever writes."""
 
@@ -73,12 +94,16 @@ class Searcher:
         self._postings: Postings | None = None
         self.damaged: set[int] = set()
         self._nearest = Nearest(store, self.graph, self.damaged)
+        self._credit = 0  # bytes that were reserved for hits and are not used
 
     def release(self) -> None:
         self._codes = None
         self._nearest.release()
         self._postings = None
         self.graph.release()
+        if self._room is not None:
+            self._room.hold("codes", 0)
+            self._room.hold("sparse", 0)
 
     def reset(self) -> None:
         """Start anew from the file."""
@@ -88,6 +113,7 @@ class Searcher:
     def forget(self, removed: Removed) -> None:
         """Deletes of this process, so that they need no reload of everything."""
         self.damaged.difference_update(removed.passages.tolist())
+        self._nearest.forget(len(removed.passages))
         if self._postings is not None:
             self._postings.forget(removed.passages, removed.deletions)
         if isinstance(self._codes, BinaryCodes) and self._deletions == removed.deletions - 1:
@@ -99,7 +125,7 @@ class Searcher:
         """`Index.search`, its arguments checked; the query has what the mode asks for."""
         condition = None if where is None else compile_where(where, json.loads(self._store.facts.fields))
         depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
-        with self._store.snapshot():
+        with self._store.snapshot(), self._reserved(query, k, condition, mode):
             self._check_fields(where, condition)
             by_vector: Ranking = {}
             by_text: Ranking = {}
@@ -123,6 +149,47 @@ class Searcher:
                 ranking = by_vector or by_sparse or by_text
             hits = self._hits(ranking, k, condition or EVERY)
             return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
+
+    @contextmanager
+    def _reserved(self, query: Query, k: int, condition: Condition | None, mode: Mode) -> Iterator[None]:
+        """Memory for a search, where there is a budget. Runs inside a snapshot."""
+        if self._room is None:
+            yield
+            return
+        if query.vector is not None and mode in ("vector", "hybrid", "multi"):
+            self._loaded()
+        if query.sparse is not None and mode in ("sparse", "hybrid", "multi"):
+            self._followed()
+        documents, passages = self._store.counts()
+        cost, k = partial(self._cost, query, mode, condition, passages), min(k, documents)
+        if condition is not None and cost(k) > self._room.left():  # to count takes as long as to search
+            cost = partial(self._cost, query, mode, condition, self._store.count_allowed(condition))
+        with self._room.for_hits(k, cost):
+            yield
+
+    def _cost(self, query: Query, mode: Mode, condition: Condition | None, passages: int, k: int) -> int:
+        """Bytes that a search among so many passages takes for k documents, at most, besides texts and metadata."""
+        depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
+        cost = 3 << 20
+        if mode in ("text", "hybrid", "multi") and query.text is not None:
+            cost += RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
+        if mode in ("vector", "hybrid", "multi") and query.vector is not None:
+            wanted = CANDIDATES + CANDIDATES_PER_HIT * depth
+            pool = int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
+            cost += min(passages, pool) * self._pool_bytes() + 14 * passages
+        if mode in ("sparse", "hybrid", "multi") and query.sparse is not None:
+            cost += 40 * passages + RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
+        if query.multi is not None:
+            cost += (
+                24 * passages + RANKED_BYTES * min(passages, max(KEPT_ROWS, 8 * (depth + SPARE))) + 2 * COMPARED_BYTES
+            )
+        if condition is not None and mode != "text":
+            cost += 32 * passages
+        return cost + RANKED_BYTES * depth + (HIT_BYTES + TEXT_BYTES) * k
+
+    def _pool_bytes(self) -> int:
+        """Of a candidate: its binary code, twice, its int8 code, and what is known of it."""
+        return 16 * -(-self._store.dim // 64) + self._store.dim + SCORED_BYTES
 
     def _check_fields(self, where: Mapping[str, Any] | None, condition: Condition | None) -> None:
         """A field that no document has is a typing error more often than a question; so it is one here."""
@@ -148,23 +215,28 @@ class Searcher:
             self.release()  # let go of the old ones before the new ones need their memory
             count = self._store.blocks.count()
             if self._room is not None and not self._room.for_codes(count, self._store.dim):
+                self._room.hold("codes", 8 * count + SEARCH_BYTES)
                 self._codes = StreamedCodes(self._store.blocks)
                 self._generation, self._deletions = generation, deletions
                 return self._codes
             self._codes = BinaryCodes(self._store.dim, capacity=count)
+            if self._room is not None:
+                self._room.hold("codes", (8 + 8 * -(-self._store.dim // 64)) * count + SEARCH_BYTES)
         codes: BinaryCodes = self._codes
         self._generation = self._deletions = -1  # as in `forget`
         last = int(codes.ids[-1]) if len(codes) else 0
         for ids, words in self._store.blocks.load(after=last):
             codes.append(ids, words)
-        self.graph.follow(self._store, codes)
+        if self._room is None:  # a graph takes several times what codes do
+            self.graph.follow(self._store, codes)
         self._generation, self._deletions = generation, deletions
         return codes
 
     def _by_vector(self, vector: Vectors, count: int, condition: Condition | None, recall: float) -> Ranking:
         codes = self._loaded()
         allowed = None if condition is None else self._store.allowed(condition)
-        return self._nearest.documents(codes, vector, count, allowed, recall)
+        most = None if self._room is None else self._room.rows(self._pool_bytes())
+        return self._nearest.documents(codes, vector, count, allowed, recall, most)
 
     def _by_text(self, query: str, count: int, condition: Condition | None) -> Ranking:
         """Documents by the best BM25 of their passages: the first `count`, and others."""
@@ -181,8 +253,7 @@ class Searcher:
         needed = ranked.needed()
         while True:
             expression, times = ranked.expression(needed)
-            ranking = documents(partial(self._store.match, expression, condition), count)
-            ranking = {doc: (score / times, passage) for doc, (score, passage) in ranking.items()}
+            ranking = documents(partial(self._store.match, expression, condition), count, times)
             if needed == len(found):
                 return ranking
             if len(ranking) < count:
@@ -199,29 +270,34 @@ class Searcher:
         if condition is not None:
             scores = np.where(np.isin(ids, self._store.allowed(condition)), scores, 0)
         found = np.flatnonzero(scores > 0)
-        best = found[np.lexsort((ids[found], -scores[found]))]
         wanted = PASSAGES_PER_HIT * (count + SPARE)
         while True:
-            chosen = best[:wanted]
+            chosen = first_by_score(ids, scores, found, wanted)
             passages = self._store.passages(np.sort(ids[chosen]))
             self.damaged.update(passages.damaged)
             docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
             rows = zip(ids[chosen].tolist(), scores[chosen].tolist(), strict=True)
             ranking = best_passages((docs[id_], id_, score) for id_, score in rows if id_ in docs)
-            if len(ranking) >= count or wanted >= len(best):
+            if len(ranking) >= count or wanted >= len(found):
                 return ranking
             wanted *= 4
 
     def _sparse_scores(self, query: "SparseVector") -> tuple[Ids, Vectors]:
         """Ids of all passages, and their scores. Runs inside a snapshot."""
+        return self._followed().scores(query)
+
+    def _followed(self) -> "Postings":
+        """The sparse vectors of what is committed now. Runs inside a snapshot."""
         if self._postings is None:
             if self._room is not None:
-                self._room.for_postings(self._store.attached["sparse"].size())
+                size = self._store.attached["sparse"].size()
+                self._room.for_postings(size)
+                self._room.hold("sparse", 2 * size)
             from edge_embed_runtime.postings import Postings
 
             self._postings = Postings(self._store)
         self._postings.follow(self.damaged)
-        return self._postings.scores(query)
+        return self._postings
 
     def _fused(self, query: Query, by_vector: Ranking, by_text: Ranking, by_sparse: Ranking, depth: int) -> Ranking:
         """Rankings by sparse vectors, by words, and where there are any by dense vectors, as one."""
@@ -253,10 +329,11 @@ class Searcher:
         allowed = self._store.allowed(condition or EVERY)
         if not only and len(allowed) > ALL_COMPARED:
             allowed = np.array(sorted({p for found in rankings for _, p in islice(found.values(), depth)}), np.int64)
-        allowed = np.sort(allowed)
+        allowed.sort()
         rows: list[tuple[int, int, float]] = []
-        for start in range(0, len(allowed), COMPARED):
-            passages = self._store.passages(allowed[start : start + COMPARED])
+        step = COMPARED if self._room is None else min(COMPARED, self._room.rows(COMPARED_BYTES))
+        for start in range(0, len(allowed), step):
+            passages = self._store.passages(allowed[start : start + step])
             codes = table.rows(passages.ids.tolist())
             self.damaged.update(passages.damaged, set(passages.ids.tolist()) - codes.keys())
             if codes:
@@ -266,6 +343,8 @@ class Searcher:
                 scores = maxsim_all(vectors, *unpack_multi(list(codes.values()), table.dim))
                 docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
                 rows += ((docs[id_], id_, score) for id_, score in zip(codes, scores.tolist(), strict=True))
+            if len(rows) > max(KEPT_ROWS, 8 * (depth + SPARE)):
+                rows = _best_documents(rows, depth + SPARE)
         return best_passages(sorted(rows, key=lambda row: (-row[2], row[1])))
 
     def _with_cosines(self, by_vector: Ranking, by_text: Ranking, vector: Vectors, depth: int) -> Ranking:
@@ -280,19 +359,65 @@ class Searcher:
     def _hits(self, ranking: Ranking, k: int, condition: Condition) -> list[Hit]:
         """Texts and metadata for the best k whose rows are whole; a damaged look-up table lets nothing else in."""
         hits: list[Hit] = []
+        self._credit = TEXT_BYTES * min(k, len(ranking))
         pending = list(ranking.items())
         while pending and len(hits) < k:
-            chosen, pending = pending[: k - len(hits)], pending[k - len(hits) :]
-            documents = self._store.documents((doc for doc, _ in chosen), condition)
+            page = k - len(hits) if self._room is None else min(PAGE, k - len(hits))
+            chosen, pending = pending[:page], pending[page:]
             passages = self._store.spans(passage for _, (_, passage) in chosen)
-            for doc, (score, passage) in chosen:
-                document, span = documents.get(doc), passages.get(passage)
-                if document is None or span is None:
+            found = self._read if self._room is None else self._read_bounded
+            for (_, (score, passage)), row in zip(chosen, found(chosen, passages, condition, hits), strict=True):
+                if row is None:
                     self.damaged.add(passage)
-                    continue
-                start, end = span
-                hits.append(Hit(document.key, score, document.text[start:end], document.metadata, start, end))
+                else:
+                    key, text, metadata = row
+                    hits.append(Hit(key, score, text, metadata, *passages[passage]))
         return hits
+
+    def _read(self, chosen: Chosen, spans: dict[int, Span], condition: Condition, _: list[Hit]) -> Iterator[Found]:
+        """Key, passage and metadata of each; None where it is damaged."""
+        documents = self._store.documents((doc for doc, _ in chosen), condition)
+        for doc, (_, passage) in chosen:
+            document, span = documents.get(doc), spans.get(passage)
+            if document is None or span is None:
+                yield None
+            else:
+                yield document.key, document.text[slice(*span)], document.metadata
+
+    def _read_bounded(
+        self, chosen: Chosen, spans: dict[int, Span], condition: Condition, hits: list[Hit]
+    ) -> Iterator[Found]:
+        """`_read` one by one and in pieces. Raises MemoryBudgetError before there is too much of them."""
+        heads = self._store.heads((doc for doc, _ in chosen), condition)
+        for doc, (_, passage) in chosen:
+            head, span = heads.get(doc), spans.get(passage)
+            yield None if head is None or span is None else self._read_one(head, span, len(hits))
+
+    def _read_one(self, head: tuple[int, str, int], span: Span, before: int) -> Found:
+        try:
+            with closing(self._store.row(head)) as row:
+                shown = f"{head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
+                shown += f"; k={before} works" if before else "; a `where` that leaves it out works"
+                passage = min(row.text_bytes, 4 * (span[1] - span[0]))
+                self._afford(TEXT_COPIES * (passage + row.metadata_bytes), shown)
+                found = row.read(span)
+                if found is None:
+                    return None
+                text, metadata = found
+                self._afford(parsed_bytes(metadata), shown)
+                return head[1], text, json.loads(metadata)
+        except sqlite3.OperationalError:  # damaged: no text
+            return None
+
+    def _afford(self, size: int, shown: str) -> None:
+        """Reserve memory for what is read of a hit, for several at a time where there is enough."""
+        room = self._room
+        assert room is not None  # noqa: S101 - asked for where there is one
+        if size > self._credit:
+            some = CREDIT_BYTES if room.left() > 2 * (CREDIT_BYTES + size) else 0
+            room.add(size + some, lambda left: f"among the hits the document {shown}; {room.least(size, left)}")
+            self._credit += size + some
+        self._credit -= size
 
     def _shortfall(self, found: int, where: Mapping[str, Any] | None, mode: Mode) -> str:
         if not self._store.any_document():
@@ -310,6 +435,20 @@ class Searcher:
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
+
+
+def _best_documents(rows: list[tuple[int, int, float]], count: int) -> list[tuple[int, int, float]]:
+    """The best passage (document, passage, score) of each of the `count` best documents."""
+    ranking = best_passages(sorted(rows, key=lambda row: (-row[2], row[1])))
+    return [(doc, passage, score) for doc, (score, passage) in islice(ranking.items(), count)]
+
+
+def first_by_score(ids: Ids, scores: Vectors, places: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """The `count` of some places with the highest scores, of equal ones those with the lowest ids, in this order."""
+    if count < len(places):
+        limit = np.partition(scores[places], len(places) - count)[len(places) - count]
+        places = places[scores[places] >= limit]
+    return places[np.lexsort((ids[places], -scores[places]))][:count]
 
 
 def alike(one: str, other: str) -> float:

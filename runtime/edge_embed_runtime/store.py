@@ -9,9 +9,10 @@ import stat
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from heapq import nsmallest
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.mainfile import NEW, ROW, Place, Position, checkpoint, is_marked, mark, problem_with_log, unmark
 from edge_embed_runtime.passages import Span
+from edge_embed_runtime.pieces import Row, encoded
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
 from edge_embed_runtime.textquery import folded, normal
 
@@ -57,6 +59,14 @@ MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 
 # Passages that are read at once when all are: 3 MB at 384 dimensions.
 LOAD_BLOCK = 8192
+# Passages, and characters of them, whose rows are made before they are written.
+INSERTED, INSERTED_CHARACTERS = 1024, 2**20
+# Documents of fewer characters, metadata included, are read and compared whole: that is faster.
+LONG = 2**18
+# Ids that a query is asked for at a time.
+ASKED = 2048
+# What SQLite takes at most where nothing else is said.
+MAX_VALUE = 10**9
 # Ids beyond this are damage, not growth.
 MAX_ID = 2**62
 # Seconds that a commit, and closing, wait for searches of others before commits stay in the log for a while.
@@ -110,6 +120,8 @@ class Removed:
 @dataclass(frozen=True)
 class Entry:
     """A document to store with its passages: spans, and their codes [n, dim] and scales [n].
+
+    A long document may come in several entries that follow each other: all have the same record.
 
     attached: what else is stored of them, a row for each, by the name of the table
     """
@@ -166,7 +178,30 @@ def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
 
 
 def _doc_crc(id_: int, key: str, text: str, metadata: str) -> int:
-    return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode("utf-8", "surrogateescape"))
+    if len(text) + len(metadata) < LONG:
+        return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode("utf-8", "surrogateescape"))
+    crc = zlib.crc32("\x00".join((str(id_), key, "")).encode("utf-8", "surrogateescape"))
+    for piece in encoded(text):
+        crc = zlib.crc32(piece, crc)
+    crc = zlib.crc32(b"\x00", crc)
+    for piece in encoded(metadata):
+        crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def _slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries of about INSERTED passages at a time, or of so many characters."""
+    part: list[Entry] = []
+    passages = characters = 0
+    for entry in entries:
+        part.append(entry)
+        passages += len(entry.spans)
+        characters += sum(stop - start for start, stop in entry.spans)
+        if passages >= INSERTED or characters >= INSERTED_CHARACTERS:
+            yield part
+            part, passages, characters = [], 0, 0
+    if part:
+        yield part
 
 
 def _parts(entry: Entry) -> tuple[Record, Sequence[Span], list[bytes], list[bytes]]:
@@ -488,35 +523,43 @@ class Store:
                 self._open()
             self.interrupted = False
 
-    def write(self, entries: Sequence[Entry], delete: Iterable[str] = ()) -> Removed:
-        """Delete documents by key, then store new ones, in one transaction. Gives what was deleted."""
+    def write(self, entries: Iterable[Entry], delete: Iterable[str] = ()) -> Removed:
+        """Delete documents by key, then store new ones, in one transaction. Gives what was deleted.
+
+        entries: may be made while they are asked for, so that those of many passages need not be there all at a time
+        """
         keys = list(delete)
         with self.transaction(deletes=bool(keys)):
             removed = np.array([id_ for key in keys for id_ in self._delete(key)], np.int64)
             self.blocks.remove(removed)
-            if entries:
-                self._insert(entries)
+            last: Record | None = None
+            for part in _slices(entries):
+                self._insert(part, last)
+                last = part[-1].record
             _, deletions = self.counters()
         return Removed(removed, deletions)
 
-    def _insert(self, entries: Sequence[Entry]) -> None:
+    def _insert(self, entries: Sequence[Entry], begun: Record | None) -> None:
+        """begun: the document stored last, of which there may be more passages."""
         doc, last = self.last_ids()
         first = last + 1
-        documents: list[Any] = []
         passages: list[Any] = []
-        words: list[Any] = []
+        words: list[tuple[int, Record, Span]] = []
         # ids are part of what the checksums cover, so they are fixed before the rows are written
         for record, spans, codes, scales in map(_parts, entries):
-            doc += 1
-            crc = _doc_crc(doc, record.key, record.text, record.metadata)
-            documents.append((doc, record.key, record.text, record.metadata, crc))
-            for (start, stop), code, scale in zip(spans, codes, scales, strict=True):
+            if record is not begun:
+                doc += 1
+                crc = _doc_crc(doc, record.key, record.text, record.metadata)
+                row = (doc, record.key, record.text, record.metadata, crc)
+                self._db.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", row)
+                begun = record
+            for span, code, scale in zip(spans, codes, scales, strict=True):
                 last += 1
-                passages.append(passage_row(last, doc, (start, stop), scale + code))
-                words.append((last, self.normal(record.text[start:stop])))
-        self._db.executemany("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", documents)
+                passages.append(passage_row(last, doc, span, scale + code))
+                words.append((last, record, span))
         self._db.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
-        self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
+        said = ((id_, self.normal(record.text[start:stop])) for id_, record, (start, stop) in words)
+        self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", said)
         for name, table in self.attached.items():
             table.insert(first, [row for entry in entries for row in entry.attached[name]])
         all_codes = np.concatenate([entry.codes for entry in entries])
@@ -527,9 +570,9 @@ class Store:
         """A text as it goes into the table of words."""
         return normal(text, self.facts.normal)
 
-    def passage_words(self, document: StoredDocument, passages: Sequence[Any]) -> list[tuple[int, str]]:
+    def passage_words(self, document: StoredDocument, passages: Iterable[Any]) -> Iterator[tuple[int, str]]:
         """(id, text as in the table of words) of those rows of `vec` that are whole: whose words are known."""
-        return [(row[0], self.normal(document.text[row[2] : row[3]])) for row in passages if is_whole(row)]
+        return ((row[0], self.normal(document.text[row[2] : row[3]])) for row in passages if is_whole(row))
 
     def set_facts(self, facts: Facts) -> None:
         """Write other facts, and go by them. The caller holds the transaction."""
@@ -567,7 +610,7 @@ class Store:
         query = f"{PASSAGES} WHERE doc = ?"
         passages = self._db.execute(query, (doc,)).fetchall()
         # the words of a damaged passage are not known; their entries lead nowhere from now on
-        known = [] if whole is None else self.passage_words(whole, passages)
+        known = () if whole is None else self.passage_words(whole, passages)
         self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
@@ -593,10 +636,9 @@ class Store:
     def holds(self, record: Record, code: Int8Codes | None = None, scale: Any = None) -> bool:
         """Whether a document is stored with this text and metadata, every row of it whole; where one is given, with
         this code [dim] and scale."""
-        query = f"{DOCUMENTS} WHERE key = ? AND text = ? AND metadata = ?"
         with translated(self.path):
-            row = self._db.execute(query, (record.key, record.text, record.metadata)).fetchone()
-            if row is None or checked(row) is None:
+            row = self._find(record)
+            if row is None:
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
@@ -607,6 +649,36 @@ class Store:
                 and all(is_whole(row) and wanted in (None, row[4]) for row in passages)
                 and all(len(table.rows(ids)) == len(ids) for table in self.attached.values())
             )
+
+    def _find(self, record: Record) -> tuple[int] | None:
+        """The id of a whole document with this key, text and metadata."""
+        if len(record.text) + len(record.metadata) < LONG:
+            query = f"{DOCUMENTS} WHERE key = ? AND text = ? AND metadata = ?"
+            found = self._db.execute(query, (record.key, record.text, record.metadata)).fetchone()
+            return None if found is None or checked(found) is None else found[:1]
+        found = self._db.execute("SELECT id, key, crc FROM doc WHERE key = ?", (record.key,)).fetchone()
+        if found is None or found[1] != record.key:
+            return None
+        try:
+            with closing(Row(self._db, *found)) as row:
+                return found[:1] if row.holds(record.text, record.metadata) else None
+        except sqlite3.OperationalError:  # no text
+            return None
+
+    def heads(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, tuple[int, str, int]]:
+        """(id, key, crc) of documents by id that fit a condition, to read in pieces."""
+        query = f"SELECT id, key, crc FROM doc WHERE id IN (SELECT value FROM json_each(?)) AND {where[0]}"
+        rows = self._db.execute(query, (json.dumps(list(ids)), *where[1])).fetchall()
+        return {id_: (id_, key, crc) for id_, key, crc in rows if isinstance(key, str)}
+
+    def row(self, head: tuple[int, str, int]) -> Row:
+        """A document to read in pieces. Raises sqlite3.OperationalError where it holds no text."""
+        return Row(self._db, *head)
+
+    def limit_values(self, size: int) -> None:
+        """Let SQLite read and write no text longer than so many bytes: MemoryBudgetError is raised for one that is."""
+        block = 2 * BLOCK * self.dim // 8  # of binary codes, which have to be read
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max(size, block), MAX_VALUE))
 
     def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
         """Documents by id that fit a condition; damaged ones are left out."""
@@ -638,7 +710,24 @@ class Store:
     def passages(self, ids: Ids) -> StoredPassages:
         """Passages by id; ascending ids."""
         query = f"{PASSAGES} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
-        return checked_passages(self._db.execute(query, (json.dumps(ids.tolist()),)).fetchall(), self.dim)
+        found = StoredPassages(
+            np.empty(len(ids), np.int64),
+            np.empty(len(ids), np.int64),
+            np.empty((len(ids), self.dim), np.int8),
+            np.empty(len(ids), np.float32),
+            [],
+        )
+        stop = 0
+        for i in range(0, len(ids), ASKED):
+            rows = self._db.execute(query, (json.dumps(ids[i : i + ASKED].tolist()),)).fetchall()
+            part = checked_passages(rows, self.dim)
+            start, stop = stop, stop + len(part.ids)
+            for name in ("ids", "docs", "codes", "scales"):
+                getattr(found, name)[start:stop] = getattr(part, name)
+            found.damaged.extend(part.damaged)
+        return StoredPassages(
+            found.ids[:stop], found.docs[:stop], found.codes[:stop], found.scales[:stop], found.damaged
+        )
 
     def frequencies(self, phrases: Iterable[str]) -> tuple[list[tuple[int, str]], int]:
         """FTS5 phrases that some passage holds, with the number of these, and the number of all passages."""
@@ -647,48 +736,52 @@ class Store:
         (passages,) = self._db.execute("SELECT count(*) FROM fts_docsize").fetchone()
         return [entry for entry in counted if entry[0]], passages
 
-    def match(self, expression: str, where: Condition | None, count: int) -> tuple[list[tuple[int, int, float]], bool]:
-        """The first `count` passages that fit an FTS5 expression, (passage id, document id, BM25), best first, and
-        whether there are more."""
+    def match(self, expression: str, where: Condition | None, count: int) -> Iterator[tuple[int, int, float]]:
+        """The first `count` passages that fit an FTS5 expression, (passage id, document id, BM25), best first."""
         if where is None:
             query = """
                 SELECT best.id, vec.doc, -best.score FROM
                 (SELECT rowid AS id, bm25(fts) AS score FROM fts WHERE fts MATCH ? ORDER BY score, id LIMIT ?) AS best
                 LEFT JOIN vec ON vec.id = best.id ORDER BY best.score, best.id
             """
-            rows = self._db.execute(query, (expression, count)).fetchall()
+            rows = self._db.execute(query, (expression, count))
         else:
             query = f"""
                 SELECT vec.id, vec.doc, -bm25(fts) AS score FROM fts JOIN vec ON vec.id = fts.rowid
                 JOIN doc ON doc.id = vec.doc WHERE fts MATCH ? AND {where[0]} ORDER BY score DESC, vec.id LIMIT ?
             """
-            rows = self._db.execute(query, (expression, *where[1], count)).fetchall()
-        # words of a passage that was deleted while it was damaged lead nowhere
-        return [row for row in rows if isinstance(row[0], int) and isinstance(row[1], int)], len(rows) == count
+            rows = self._db.execute(query, (expression, *where[1], count))
+        return rows
 
-    def holding(
-        self, words: Sequence[str], where: Condition | None, count: int
-    ) -> tuple[list[tuple[int, int, float]], bool]:
+    def holding(self, words: Sequence[str], where: Condition | None, count: int) -> Iterator[tuple[int, int, float]]:
         """`match` for words that are too short for a table of trigrams: every text is read. The score adds n / (n + 1)
         for each word that a passage holds n times."""
-        condition, parameters = where or EVERY
+        return iter(nsmallest(count, self._holding(words, where or EVERY), key=lambda row: (-row[2], row[0])))
+
+    def _holding(self, words: Sequence[str], where: Condition) -> Iterator[tuple[int, int, float]]:
         wanted = [folded(word) for word in words]
-        found: list[tuple[int, int, float]] = []
-        for doc, text in self._db.execute(f"SELECT id, text FROM doc WHERE {condition}", parameters):
+        for doc, text in self._db.execute(f"SELECT id, text FROM doc WHERE {where[0]}", where[1]):
             if not isinstance(text, str) or not any(map(folded(text).__contains__, wanted)):
                 continue
-            for id_, start, stop in self._db.execute("SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)).fetchall():
+            for id_, start, stop in self._db.execute("SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)):
                 part = folded(text[start:stop])
                 score = sum(n / (n + 1) for n in map(part.count, wanted))
                 if score:
-                    found.append((id_, doc, score))
-        found.sort(key=lambda row: (-row[2], row[0]))
-        return found[:count], len(found) > count
+                    yield id_, doc, score
 
     def allowed(self, where: Condition) -> Ids:
         """Ids of the passages whose documents fit a condition."""
         query = f"SELECT vec.id FROM doc JOIN vec ON vec.doc = doc.id WHERE {where[0]}"
-        return np.array([id_ for (id_,) in self._db.execute(query, where[1])], np.int64)
+        rows = self._db.execute(query, where[1])
+        parts = [np.empty(0, np.int64)]
+        while part := rows.fetchmany(LOAD_BLOCK):
+            parts.append(np.fromiter(chain.from_iterable(part), np.int64, len(part)))
+        return np.concatenate(parts)
+
+    def count_allowed(self, where: Condition) -> int:
+        """Passages whose documents fit a condition."""
+        query = f"SELECT count(*) FROM doc JOIN vec ON vec.doc = doc.id WHERE {where[0]}"
+        return int(self._db.execute(query, where[1]).fetchone()[0])
 
     def spans(self, ids: Iterable[int]) -> dict[int, Span]:
         """Where passages lie in their documents; damaged ones are left out."""

@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from badfiles import one_bad_file
+from budgets_kept import keep_budgets
 from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
@@ -72,6 +73,7 @@ CHECKS = [
     Check("mutated bundle", mutate_bundles, 16, 10_000),
     Check("out of memory", starve_all, 2, 50),
     Check("one bad file among many", one_bad_file, 6, 1000),
+    Check("budgets", keep_budgets, 4, 300),
     Check("SIGINT", partial(interrupt, number=signal.SIGINT), 3, 200),
     Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 3, 200),
 ]
