@@ -34,6 +34,7 @@ def read(folder: Path, content: str | bytes, name: str = "a.csv", **reading: Any
         ("sep=;\nid;text;year\n1;hello world;2020\n", "a.csv"),
         ("\ufeffsep=^\r\nid^text^year\r\n1^hello world^2020\r\n", "a.csv"),
         ("\n\nid;text;year\n\n1;hello world;2020\n\n", "a.csv"),
+        ("id,text,year\r1,hello world,2020\r", "a.csv"),
         (" ID , Text,year\n1,hello world,2020\n", "a.csv"),
         ('"id";"text";"year"\n"1";"hello world";"2020"\n', "a.csv"),
         ("id,text,year\n1,hello world,2020\n".encode("utf-16"), "a.csv"),

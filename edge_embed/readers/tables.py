@@ -62,6 +62,9 @@ class _Table:
     def __init__(self, file: BinaryIO, source: Source, limit: int) -> None:
         csv.field_size_limit(limit)
         self._file, self._source, self._limit = file, source, limit
+        self._returns = False  # whether lines end with carriage returns alone, as on the first Macintosh
+        first = next(self._lines(), Line(1, "\n")).text
+        self._returns = "\n" not in first and "\r" in first.strip()
         sample = [line.text[:SAMPLE_CHARACTERS] for line in islice(self._lines(), SAMPLE_ROWS) if line.text.strip()]
         said = SEP.fullmatch(sample[0]) if sample else None
         self._separated = said is not None  # by a first line that says so, as Excel writes it
@@ -84,7 +87,13 @@ class _Table:
         return True, all(len(row) == len(names) for row in rows[:-1]), len(names)
 
     def _lines(self) -> Iterator[Line]:
-        return lines(self._file, self._source.reading.encoding, self._limit)
+        found = lines(self._file, self._source.reading.encoding, self._limit)
+        return self._split(found) if self._returns else found
+
+    def _split(self, found: Iterator[Line]) -> Iterator[Line]:
+        for line in found:
+            for number, part in enumerate(line.text.split("\r"), start=1):
+                yield Line(number, f"{part}\n", line.error)
 
     def rows(self, problem: Callable[[int, str], None]) -> Iterator[tuple[int, list[str]]]:
         """The line on which a row begins, and its cells; `problem` is told of what is no row."""

@@ -16,6 +16,8 @@ FLAGS = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_BINARY", 0)
 )
+# Bytes of a file of lines, which is read whole.
+MAX_LINES = 2**30
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISLNK, "a symbolic link"),
@@ -35,7 +37,7 @@ def check_regular(
     error:  what to raise for everything else, with a message that says what lies there
     """
     try:
-        status = os.stat(path, follow_symlinks=follow)
+        status = Path(path).stat(follow_symlinks=follow)
     except (OSError, ValueError) as found:
         raise error(_unreadable(path, found)) from found
     if not stat.S_ISREG(status.st_mode):
@@ -75,6 +77,14 @@ def read_regular(
     if size > limit or len(content) > limit:
         raise error(f"{path} has {max(size, len(content)):,} bytes; such a file has at most {limit:,}")
     return content
+
+
+def read_lines(path: str | os.PathLike[str], limit: int = MAX_LINES) -> list[str]:
+    """The lines of a regular file of UTF-8 text. Raises SourceError for every other."""
+    try:
+        return read_regular(path, limit).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
 def _kind(mode: int) -> str:
