@@ -77,14 +77,17 @@ class _Table:
 
     def _fitness(self, sample: list[str], delimiter: str) -> tuple[bool, bool, int]:
         """Whether there is a text among the names, whether rows have as many cells as there are names; how many."""
+        rows = csv.reader(sample, delimiter=delimiter)
         try:
-            names, *rows = (row for row in csv.reader(sample, delimiter=delimiter) if row)
+            names = next((row for row in rows if row), [])
             find_columns([name.strip() for name in names], self._source.reading)
-        except ValueError:  # InputError too
+        except (InputError, csv.Error):
             return False, False, sample[0].count(delimiter) if sample else 0
-        except csv.Error:
-            return False, False, 0
-        return True, all(len(row) == len(names) for row in rows[:-1]), len(names)
+        try:
+            counts = [len(row) for row in rows if row]
+        except csv.Error:  # of one row: the others are read later
+            counts = []
+        return True, all(count == len(names) for count in counts[:-1]), len(names)
 
     def _lines(self) -> Iterator[Line]:
         found = lines(self._file, self._source.reading.encoding, self._limit)
@@ -107,7 +110,8 @@ class _Table:
             except StopIteration:
                 return
             except csv.Error as error:
-                wrong = f"not valid CSV: {error}"
+                returned = "new-line character" in str(error)  # csv's own words would puzzle
+                wrong = f"not valid CSV: {'a carriage return in a cell without quotes' if returned else error}"
                 source.again()
             wrong = next((line.error for line in source.taken if line.error), wrong)
             if wrong is not None:

@@ -23,6 +23,7 @@ from edge_embed_runtime.documents import Record
 from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.root import read_root
 from edge_embed_runtime.schema import Facts, ddl
 from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
 
@@ -170,6 +171,7 @@ def _scan(store: Store, show_progress: bool) -> _Findings:
         try:
             facts = store.facts
             store.counters()
+            read_root(store)
         except IndexDamagedError as error:
             found.facts.append(str(error))
         db, words = store.connection, _Words(Path(folder), ddl(facts or Facts("", "", ""))[-1])
