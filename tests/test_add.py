@@ -281,6 +281,14 @@ def test_add_files_in_python() -> None:
     assert (result.stored, result.documents, result.bytes) == (1, 1, 3)
 
 
+def test_the_index_itself_is_not_counted() -> None:
+    """Nor are its log and its lock."""
+    write({"a.md": "one", "b.db": "another file"})
+    added(".")
+    with Index.open("a.db", Embedder("static")):
+        assert added(".")["passed_over"] == {"unknown type .db": 1}
+
+
 def test_find_counts_types_up_to_a_limit() -> None:
     """A folder of a million types makes no million lines."""
     write({f"n/f.x{i}": "x" for i in range(200)})
