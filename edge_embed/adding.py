@@ -144,7 +144,8 @@ class _Run:
         self._whole: dict[str, bool] = {}  # keys of the files that were read: whether all of each could be
 
     def run(self, advance: Callable[[int], None]) -> None:
-        found = find(self._order.paths, self._report, follow_links=self._order.follow_links)
+        links, index = self._order.follow_links, str(self._opening.path)
+        found = find(self._order.paths, self._report, follow_links=links, index=index)
         if not self._order.sync:
             for folder in found.empty:
                 self._report(holds_nothing(folder))

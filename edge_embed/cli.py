@@ -408,7 +408,8 @@ def info(path: str, as_json: bool) -> None:
         from edge_embed_runtime.index import read_stats
 
         stats = read_stats(path)
-        show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in stats.items()))
+        said = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}
+        show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in said.items()))
 
 
 COMMANDS = (

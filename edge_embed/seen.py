@@ -2,8 +2,12 @@
 
 import json
 import sqlite3
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from edge_embed_runtime.database import translated
 
 
 class Place(NamedTuple):
@@ -15,20 +19,23 @@ class Place(NamedTuple):
 
 class Seen:
     def __init__(self) -> None:
+        self._folder = Path(tempfile.gettempdir())  # for messages
         self._db = sqlite3.connect("", isolation_level=None)  # a file without a name
         self._db.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, file INTEGER, line INTEGER) WITHOUT ROWID")
         self._db.execute("BEGIN")
 
     def add(self, key: str, place: Place) -> Place | None:
         """Where the key was met before; None the first time."""
-        if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (key, *place)).rowcount:
-            return None
-        return Place(*self._db.execute("SELECT file, line FROM seen WHERE key = ?", (key,)).fetchone())
+        with translated(self._folder):
+            if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (key, *place)).rowcount:
+                return None
+            return Place(*self._db.execute("SELECT file, line FROM seen WHERE key = ?", (key,)).fetchone())
 
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Those of the keys that were not met."""
         query = "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT key FROM seen)"
-        return [key for (key,) in self._db.execute(query, (json.dumps(keys),))]
+        with translated(self._folder):
+            return [key for (key,) in self._db.execute(query, (json.dumps(keys),))]
 
     def close(self) -> None:
         self._db.close()

@@ -128,6 +128,9 @@ def test_what_is_passed_over_is_counted(place: Path) -> None:
         "unknown type .log": 2, "unknown type without an ending": 1}  # fmt: skip
     assert keys() == ["m/f.markdown", "m/f.text", "m/f.txt"]
     assert "passed over: 3 link, 2 hidden" in run("add", "a.db", "m").stdout
+    write({"links/.hidden": ""})
+    Path("links/a.md").symlink_to("../out.md")
+    assert "passed over: 1 hidden, 1 link" in run("add", "b.db", "links").stdout
     followed = added("m", "--follow-links")
     assert (followed["stored"], followed["passed_over"]["link to nothing"]) == (2, 1)
     assert keys() == ["m/f.markdown", "m/f.text", "m/f.txt", "out.md", "real/r.md"]
@@ -276,6 +279,14 @@ def test_add_files_in_python() -> None:
     result = Added()
     add_files(Order(("a.md",)), Opening("a.db", lambda: {"embedder": Embedder("static")}, {}), result)
     assert (result.stored, result.documents, result.bytes) == (1, 1, 3)
+
+
+def test_the_index_itself_is_not_counted() -> None:
+    """Nor are its log and its lock."""
+    write({"a.md": "one", "b.db": "another file"})
+    added(".")
+    with Index.open("a.db", Embedder("static")):
+        assert added(".")["passed_over"] == {"unknown type .db": 1}
 
 
 def test_find_counts_types_up_to_a_limit() -> None:

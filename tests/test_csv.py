@@ -34,6 +34,7 @@ def read(folder: Path, content: str | bytes, name: str = "a.csv", **reading: Any
         ("sep=;\nid;text;year\n1;hello world;2020\n", "a.csv"),
         ("\ufeffsep=^\r\nid^text^year\r\n1^hello world^2020\r\n", "a.csv"),
         ("\n\nid;text;year\n\n1;hello world;2020\n\n", "a.csv"),
+        ("id,text,year\r1,hello world,2020\r", "a.csv"),
         (" ID , Text,year\n1,hello world,2020\n", "a.csv"),
         ('"id";"text";"year"\n"1";"hello world";"2020"\n', "a.csv"),
         ("id,text,year\n1,hello world,2020\n".encode("utf-16"), "a.csv"),
@@ -138,6 +139,7 @@ def test_names_made_of_digits() -> None:
                                                    "4: expected 2 fields, as in the first line, got 3"]),
         (b"id,text\n1,caf\xe9\n2,b\n", "2", [f"2: {NOT_UTF8}"]),
         (b'id,text\n1,"a\ncaf\xe9\nb"\n2,b\n', "2", [f"2: {NOT_UTF8}"]),
+        ("id;text\n1;a\n2;b\rb\n3;c\n", "1 3", ["3: not valid CSV: a carriage return in a cell without quotes"]),
         (b"id,t\xe9xt\n1,a\n", "", [f"1: {NOT_UTF8}"]),
         ("id,text\n1,a\n".encode("utf-16-le"), "", ["1: holds NUL, as UTF-16 does; --encoding utf-16-le (or -be) reads "
                                                     "that"]),

@@ -163,6 +163,7 @@ def test_a_damaged_root_is_noticed() -> None:
         db.execute("UPDATE meta SET value = replace(value, '/', '//') WHERE key = 'root'")
         db.commit()
     assert "its root does not fit its checksum" in run("add", "a.db", "n").stderr
+    assert "its root does not fit its checksum" in run("verify", "a.db").stdout
     assert added("a.db", "n", "--root", ".")["documents"] == 1
     assert added("a.db", "n")["unchanged"] == 1
 

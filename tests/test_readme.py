@@ -44,7 +44,7 @@ def test_shell_blocks_run(code: str, tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "notes.db: 3 stored, 0 unchanged; 3 documents in all"
     assert lines[1].startswith("1. notes/ferry.md")
-    assert lines[3].startswith("1. c1")
+    assert lines[3].startswith("1. notes/cats.jsonl#c1")
     assert (tmp_path / "vectors.npy").exists()
 
 

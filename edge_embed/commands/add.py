@@ -142,7 +142,7 @@ def add(
     added = Added()
     try:
         _add(order, Opening(index, models, options), added)
-        if added.files or sync or as_json:
+        if added.files or added.passed_over or sync or as_json:
             show(_result(added), as_json, lambda: _lines(index, added))
     finally:
         _list(added)

@@ -53,21 +53,22 @@ def holds_nothing(folder: Path) -> Problem:
     return Problem(shown(folder), None, f"holds no {', '.join(SUFFIXES)} file")
 
 
-def find(paths: Iterable[str], report: Report, *, follow_links: bool = False) -> Found:
+def find(paths: Iterable[str], report: Report, *, follow_links: bool = False, index: str | None = None) -> Found:
     """The files to read. What is none is reported where it was given by its name, and counted inside folders.
 
     follow_links: also what lies behind symbolic links inside folders; one that is given itself is always followed
+    index:        the absolute path of the index, which is not counted, nor is what lies beside it under its name
     """
-    search = _Search(report, follow_links)
+    search = _Search(report, follow_links, index)
     for given in paths:
         search.look_at(Path(given))
     return search.found
 
 
 class _Search:
-    def __init__(self, report: Report, follow_links: bool) -> None:
+    def __init__(self, report: Report, follow_links: bool, index: str | None) -> None:
         self.found = Found()
-        self._report, self._follow = report, follow_links
+        self._report, self._follow, self._index = report, follow_links, index
         self._files: set[str] = set()
         self._folders: set[tuple[int, int]] = set()  # device and inode: links may lead round in a circle
 
@@ -107,7 +108,7 @@ class _Search:
                 files += 1
                 its_real = os.path.realpath(inner) if entry.is_symlink() else its_real
                 self._take(inner, its_real, entry.stat().st_size)
-            else:
+            elif self._index is None or not its_real.startswith(self._index):
                 self.found.passed_over[kind] += 1
         if not files and readable:
             self.found.empty.append(path)

@@ -62,6 +62,9 @@ class _Table:
     def __init__(self, file: BinaryIO, source: Source, limit: int) -> None:
         csv.field_size_limit(limit)
         self._file, self._source, self._limit = file, source, limit
+        self._returns = False  # whether lines end with carriage returns alone, as on the first Macintosh
+        first = next(self._lines(), Line(1, "\n")).text
+        self._returns = "\n" not in first and "\r" in first.strip()
         sample = [line.text[:SAMPLE_CHARACTERS] for line in islice(self._lines(), SAMPLE_ROWS) if line.text.strip()]
         said = SEP.fullmatch(sample[0]) if sample else None
         self._separated = said is not None  # by a first line that says so, as Excel writes it
@@ -74,17 +77,26 @@ class _Table:
 
     def _fitness(self, sample: list[str], delimiter: str) -> tuple[bool, bool, int]:
         """Whether there is a text among the names, whether rows have as many cells as there are names; how many."""
+        rows = csv.reader(sample, delimiter=delimiter)
         try:
-            names, *rows = (row for row in csv.reader(sample, delimiter=delimiter) if row)
+            names = next((row for row in rows if row), [])
             find_columns([name.strip() for name in names], self._source.reading)
-        except ValueError:  # InputError too
+        except (InputError, csv.Error):
             return False, False, sample[0].count(delimiter) if sample else 0
-        except csv.Error:
-            return False, False, 0
-        return True, all(len(row) == len(names) for row in rows[:-1]), len(names)
+        try:
+            counts = [len(row) for row in rows if row]
+        except csv.Error:  # of one row: the others are read later
+            counts = []
+        return True, all(count == len(names) for count in counts[:-1]), len(names)
 
     def _lines(self) -> Iterator[Line]:
-        return lines(self._file, self._source.reading.encoding, self._limit)
+        found = lines(self._file, self._source.reading.encoding, self._limit)
+        return self._split(found) if self._returns else found
+
+    def _split(self, found: Iterator[Line]) -> Iterator[Line]:
+        for line in found:
+            for number, part in enumerate(line.text.split("\r"), start=1):
+                yield Line(number, f"{part}\n", line.error)
 
     def rows(self, problem: Callable[[int, str], None]) -> Iterator[tuple[int, list[str]]]:
         """The line on which a row begins, and its cells; `problem` is told of what is no row."""
@@ -98,7 +110,8 @@ class _Table:
             except StopIteration:
                 return
             except csv.Error as error:
-                wrong = f"not valid CSV: {error}"
+                returned = "new-line character" in str(error)  # csv's own words would puzzle
+                wrong = f"not valid CSV: {'a carriage return in a cell without quotes' if returned else error}"
                 source.again()
             wrong = next((line.error for line in source.taken if line.error), wrong)
             if wrong is not None:

@@ -22,6 +22,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexLockedError, Stora
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.mainfile import accept_loss, checkpoint
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.root import read_root
 from edge_embed_runtime.schema import Facts, ddl
 from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
 
@@ -199,6 +200,7 @@ def _scan_with(store: Store, folder: Path | None, show_progress: bool) -> _Findi
         try:
             facts = store.facts
             store.counters()
+            read_root(store)
         except IndexDamagedError as error:
             found.facts.append(str(error))
         db, words = store.connection, _Words(folder, ddl(facts or Facts("", "", ""))[-1])
