@@ -9,6 +9,7 @@ from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
 from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
+from hostile import open_hostile
 from kills import kill_rebuild, kill_repair, kill_store
 from limits import interrupt, starve_all
 from mutate import mutate_all
@@ -69,6 +70,7 @@ CHECKS = [
     Check("mutated log (-wal)", partial(mutate_all, name="log (-wal)"), 25, 2_000),
     Check("mutated -shm", partial(mutate_all, name="-shm"), 20, 1_000),
     Check("mutated bundle", mutate_bundles, 16, 10_000),
+    Check("hostile files", open_hostile, 16, 400),
     Check("out of memory", starve_all, 2, 50),
     Check("SIGINT", partial(interrupt, number=signal.SIGINT), 3, 200),
     Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 3, 200),
