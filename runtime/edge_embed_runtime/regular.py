@@ -5,8 +5,11 @@ A pipe would wait for ever, a device may never end, a folder cannot be read, and
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import IO, cast
 
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 
@@ -59,6 +62,19 @@ def open_regular(
         os.close(descriptor)
         raise error(f"{path} is {_kind(mode)}, not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+@contextmanager
+def open_unpacked(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """`open_regular`; of a file whose name ends in .gz what it holds."""
+    with open_regular(path) as file:
+        if Path(path).suffix != ".gz":
+            yield file
+            return
+        import gzip
+
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield cast("IO[bytes]", unpacked)
 
 
 def read_regular(
