@@ -27,7 +27,7 @@ from edge_embed_export import export_model
 from edge_embed_runtime.bundle import TOKENIZER, file_records, open_bundle, write_bundle
 
 LIMIT = 30.0  # seconds
-TARGET = "untouched"
+TARGET = "untouched.npz"
 READ = ("config.json", "tokenizer.json", "model.safetensors", "modules.json", "1_Pooling/config.json", "README.md")
 
 
