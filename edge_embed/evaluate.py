@@ -1,6 +1,5 @@
 """Retrieval quality on a judged set in BEIR's layout, at every storage tier."""
 
-import gzip
 import io
 import json
 import tempfile
@@ -8,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from edge_embed_runtime.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.index import Index
 from edge_embed_runtime.models import Models
-from edge_embed_runtime.regular import open_regular, read_lines
+from edge_embed_runtime.regular import open_unpacked, read_lines
 from edge_embed_runtime.search import Mode
 
 
@@ -62,7 +61,7 @@ def _first(folder: Path, *names: str) -> Path:
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     number = 0
     try:
-        with open_regular(path) as raw, io.TextIOWrapper(_unpacked(raw, path), "utf-8") as file:
+        with open_unpacked(path) as raw, io.TextIOWrapper(cast("BinaryIO", raw), "utf-8") as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 - used in the message below
                 if line.strip():
                     row = json.loads(line)
@@ -71,10 +70,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                     yield row
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise SourceError(f"{path}, line {number}: {error}") from error
-
-
-def _unpacked(raw: BinaryIO, path: Path) -> IO[bytes]:
-    return gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:

@@ -30,7 +30,7 @@ from edge_embed_runtime.documents import Document, check_key
 from edge_embed_runtime.errors import DuplicateKeyError, InputError, SourceError
 from edge_embed_runtime.index import Index
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.replacing import replacing
+from edge_embed_runtime.replacing import check_output, replacing
 from edge_embed_runtime.schema import Facts
 from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, checked, is_whole
 
@@ -354,6 +354,7 @@ def dump_vectors(
     """
     path = locate(index_path, must_exist=True)
     target = check_path(output, "the output")
+    check_output(Path(cast(str, output)))  # a link is not what it leads to
     if target.suffix.lower() not in DUMP_SUFFIXES:
         raise InputError(f"{target} is no file of a known type; expected {', '.join(DUMP_SUFFIXES)}")
     if target == path or target.is_dir():

@@ -326,7 +326,7 @@ def test_texts_of_folders(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no query"):
         texts.read_texts([banking], 10)
     (banking / "test.tsv").unlink()
-    with pytest.raises(SourceError, match="cannot be read"):
+    with pytest.raises(SourceError, match="does not exist"):
         texts.read_texts([banking], 10)
 
 

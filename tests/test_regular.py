@@ -11,7 +11,7 @@ import pytest
 from conftest import Checkpoints
 from test_cli import run
 
-from edge_embed import Index
+from edge_embed import Document, Index
 from edge_embed.arrays import read_vector
 from edge_embed.errors import BundleDamagedError, EdgeEmbedError, InputError, SourceError, StorageError
 from edge_embed.evaluate import read_judged_set
@@ -216,6 +216,7 @@ def test_commands_read_only_regular_files(tmp_path: Path, monkeypatch: pytest.Mo
         ["search", "a.db", "--vector", "x.npy"],
         *(["load", "a.db", f"x.{suffix}"] for suffix in ("npy", "npz", "parquet", "arrow")),
         ["dump", "a.db", "x.npz", "--force"],
+        ["tokens", "a", "-o", "x"],
         ["distill", "minilm", "out", "--texts", "x"],
         ["prune", "minilm", "out", "--texts", "x"],
         ["export", "x.glove", "out"],
@@ -228,3 +229,23 @@ def test_commands_read_only_regular_files(tmp_path: Path, monkeypatch: pytest.Mo
         assert result.stderr.startswith("edge-embed: "), command
         assert result.stderr.count("\n") == 1, command
     assert not Path("out").exists()
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a link leads to stays, of each command that writes a file."""
+    monkeypatch.chdir(tmp_path)
+    with Index.create("a.db", space="s", dim=2) as index:
+        index.add_vectors([Document("a", "b")], np.ones((1, 2), np.float32))
+    (tmp_path / "lines").write_text("a")
+    for name in ("x.npz", "x.npy"):
+        (tmp_path / f"other-{name}").write_bytes(b"untouched")
+        (tmp_path / name).symlink_to(f"other-{name}")
+    for command in (
+        ["dump", "a.db", "x.npz", "--force"],
+        ["encode", "lines", "-o", "x.npy", "--bundle", "static"],
+        ["tokens", "a", "-o", "x.npz"],
+    ):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert "is a symbolic link" in result.stderr
+    assert (tmp_path / "other-x.npz").read_bytes() == (tmp_path / "other-x.npy").read_bytes() == b"untouched"

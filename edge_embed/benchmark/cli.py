@@ -161,7 +161,10 @@ def bench_encode(
         result = run_encode_benchmark(settings, bar.update, start)
         bar.update(max(0, (bar.length or 0) - bar.pos))
     if plot:
-        Path(plot).write_text(drawing.svg(result), "utf-8")
+        from edge_embed_runtime.replacing import replacing
+
+        with replacing(Path(plot), 0o666) as file:
+            file.write(drawing.svg(result).encode())
     show(result, as_json, lambda: table.lines(result))
 
 
@@ -246,13 +249,19 @@ def bench_search(
     )
     result = run_search_benchmark(settings, lambda line: say(line, err=True))
     if plot:
-        Path(plot).write_text(drawing.svg(result), "utf-8")
+        from edge_embed_runtime.replacing import replacing
+
+        with replacing(Path(plot), 0o666) as file:
+            file.write(drawing.svg(result).encode())
     show(result, as_json, lambda: table.lines(result))
 
 
 def _check_plot(plot: str | None) -> None:
     """Before anything is measured."""
     from edge_embed_runtime.errors import SourceError
+    from edge_embed_runtime.replacing import check_output
 
     if plot and not Path(plot).absolute().parent.is_dir():
         raise SourceError(f"{plot}: the folder {Path(plot).absolute().parent} does not exist")
+    if plot:
+        check_output(Path(plot))

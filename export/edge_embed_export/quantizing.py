@@ -108,7 +108,7 @@ def read_recipes(path: Path) -> dict[str, Recipe]:
     try:
         found = read_json(file)["quantization"]["recipes"]
         return {str(name): Recipe(**fields) for name, fields in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (SourceError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(f"{file} holds no recipes of an int8 bundle: {error!r}") from error
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
 from edge_embed_runtime.regular import open_regular, read_regular
 from edge_embed_runtime.vetting import MAX_BYTES, check_tokenizer
 
@@ -39,8 +39,12 @@ def optional_json(path: Path) -> dict[str, Any]:
 
 
 def read_definition(path: Path) -> dict[str, Any]:
-    """What a tokenizer.json holds. Raises BundleFormatError for one that no bundle may hold (see vetting.py)."""
-    return check_tokenizer(_read(path, MAX_BYTES))
+    """What a tokenizer.json holds. Raises ExportError for one that no bundle may hold (see vetting.py)."""
+    raw = _read(path, MAX_BYTES)
+    try:
+        return check_tokenizer(raw)
+    except BundleFormatError as error:
+        raise ExportError(f"{path}{str(error).removeprefix('tokenizer.json')}") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -4,7 +4,6 @@ GloVe     the 0.418 0.24968 ...           a line for each word
 word2vec  400000 50, then such lines      or, in binary: the word, a space, float32 numbers, and perhaps a line end
 """
 
-import gzip
 import math
 import re
 import zlib
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import SourceError
-from edge_embed_runtime.regular import open_regular
+from edge_embed_runtime.regular import open_unpacked
 
 Array = NDArray[np.float32]
 
@@ -45,7 +44,7 @@ def read_word_vectors(path: Path, limit: int | None = None) -> WordVectors:
     infinite, a word that comes twice, text that is not UTF-8, and a header that does not fit the file.
     """
     try:
-        with open_regular(path) as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+        with open_unpacked(path) as file:
             return _read(file, path, limit)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path} cannot be read: {error}") from error

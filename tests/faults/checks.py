@@ -11,6 +11,7 @@ from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
 from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
+from hostile import open_hostile
 from kills import kill_rebuild, kill_repair, kill_store
 from limits import interrupt, starve_all
 from mutate import mutate_all
@@ -71,6 +72,7 @@ CHECKS = [
     Check("mutated log (-wal)", partial(mutate_all, name="log (-wal)"), 25, 2_000),
     Check("mutated -shm", partial(mutate_all, name="-shm"), 20, 1_000),
     Check("mutated bundle", mutate_bundles, 16, 10_000),
+    Check("hostile files", open_hostile, 16, 400),
     Check("out of memory", starve_all, 2, 50),
     Check("one bad file among many", one_bad_file, 6, 1000),
     Check("budgets", keep_budgets, 4, 300),
