@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.borders import near_border
 from edge_embed_runtime.tokenizer import Tokenizer
 
 # Passages longer than this dilute what they say, even where a model would take more.
@@ -32,11 +33,11 @@ def split(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PAS
     first = 0
     while first < len(tokens):
         fitting = int(np.searchsorted(ends, starts[first] + MAX_CHARACTERS, side="right"))
-        last = max(first + 1, min(first + size, fitting))
+        last = near_border(text, tokens, max(first + 1, min(first + size, fitting)), first + 1)
         spans.append((int(starts[first]), int(ends[last - 1])))
         if last == len(tokens):
             break
-        first = max(first + 1, last - size // OVERLAP)
+        first = near_border(text, tokens, max(first + 1, last - size // OVERLAP), first + 1)
     return spans or [(0, len(text))]
 
 
