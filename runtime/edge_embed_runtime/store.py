@@ -42,6 +42,7 @@ from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
 from edge_embed_runtime.textquery import folded, normal
+from edge_embed_runtime.wordstable import reading_words
 
 if TYPE_CHECKING:
     from edge_embed_runtime.attached import Attached
@@ -365,7 +366,8 @@ class Store:
                 words.append((last, self.normal(record.text[start:stop])))
         self._db.executemany("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", documents)
         self._db.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
-        self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
+        with reading_words(self.path):
+            self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
         for name, table in self.attached.items():
             table.insert(first, [row for entry in entries for row in entry.attached[name]])
         all_codes = np.concatenate([entry.codes for entry in entries])
@@ -417,7 +419,8 @@ class Store:
         passages = self._db.execute(query, (doc,)).fetchall()
         # the words of a damaged passage are not known; their entries lead nowhere from now on
         known = [] if whole is None else self.passage_words(whole, passages)
-        self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
+        with reading_words(self.path):
+            self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
         return [row[0] for row in passages]
@@ -485,8 +488,9 @@ class Store:
     def frequencies(self, phrases: Iterable[str]) -> tuple[list[tuple[int, str]], int]:
         """FTS5 phrases that some passage holds, with the number of these, and the number of all passages."""
         query = "SELECT count(*) FROM fts WHERE fts MATCH ?"
-        counted = [(self._db.execute(query, (phrase,)).fetchone()[0], phrase) for phrase in phrases]
-        (passages,) = self._db.execute("SELECT count(*) FROM fts_docsize").fetchone()
+        with reading_words(self.path):
+            counted = [(self._db.execute(query, (phrase,)).fetchone()[0], phrase) for phrase in phrases]
+            (passages,) = self._db.execute("SELECT count(*) FROM fts_docsize").fetchone()
         return [entry for entry in counted if entry[0]], passages
 
     def match(self, expression: str, where: Condition | None, count: int) -> tuple[list[tuple[int, int, float]], bool]:
@@ -498,13 +502,17 @@ class Store:
                 (SELECT rowid AS id, bm25(fts) AS score FROM fts WHERE fts MATCH ? ORDER BY score, id LIMIT ?) AS best
                 LEFT JOIN vec ON vec.id = best.id ORDER BY best.score, best.id
             """
-            rows = self._db.execute(query, (expression, count)).fetchall()
+            values: tuple[Any, ...] = (expression, count)
         else:
             query = f"""
                 SELECT vec.id, vec.doc, -bm25(fts) AS score FROM fts JOIN vec ON vec.id = fts.rowid
                 JOIN doc ON doc.id = vec.doc WHERE fts MATCH ? AND {where[0]} ORDER BY score DESC, vec.id LIMIT ?
             """
-            rows = self._db.execute(query, (expression, *where[1], count)).fetchall()
+            values = (expression, *where[1], count)
+        with reading_words(self.path):
+            rows = self._db.execute(query, values).fetchall()
+            if not all(isinstance(row[2], float) for row in rows):
+                raise TypeError("a score is no number")
         # words of a passage that was deleted while it was damaged lead nowhere
         return [row for row in rows if isinstance(row[0], int) and isinstance(row[1], int)], len(rows) == count
 
