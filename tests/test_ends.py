@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 START = """
-import atexit, sys, threading, time
+import atexit, sys, threading
+early = []
+atexit.register(lambda: [call() for call in early])
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import EdgeEmbedError
 TEXTS = ["river bank " * (i % 7) + str(i) for i in range(64)]
@@ -52,6 +54,14 @@ atexit.register(work)
 """,
         "10 True",
     ),
+    "atexit, registered before the import": (
+        """
+embedder = Embedder({bundle!r}, threads=2)
+expected = embedder.encode(TEXTS)
+early.append(lambda: print((embedder.encode(TEXTS) == expected).all()))
+""",
+        "True",
+    ),
     "in the background after the main thread": (
         """
 embedder = Embedder({bundle!r}, background=True)
@@ -85,7 +95,7 @@ def work():
         while True:
             assert len(index.search("river")) == 10
     except EdgeEmbedError as error:
-        print(type(error).__name__)
+        sys.stdout.write(type(error).__name__ + "\\n")
 for _ in range(4):
     threading.Thread(target=work).start()
 began.wait()
