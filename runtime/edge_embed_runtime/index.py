@@ -631,6 +631,7 @@ def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _stats(store: Store) -> dict[str, Any]:
+    generation, _ = store.counters()  # and the facts of what is committed now
     documents, passages = store.counts()
     return {
         "documents": documents,
@@ -644,6 +645,6 @@ def _stats(store: Store) -> dict[str, Any]:
         **{name: model[1] for name, model in store.facts.attached.items()},
         **({"late_chunking": True} if store.facts.late else {}),
         **({} if store.facts.normal else {"advice": OLD_WORDS}),
-        "generation": store.counters()[0],
+        "generation": generation,
         "bytes": store.path.stat().st_size + wal_bytes(store.path),
     }

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
+from ctrl_c import interrupt_lines, interrupt_randomly
 from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
 from kills import kill_rebuild, kill_repair, kill_store
 from limits import interrupt, starve_all
@@ -19,7 +20,7 @@ DAY = 86_400.0
 
 
 class Check(NamedTuple):
-    """size: tries, or, for calls that fail, every how many calls one fails."""
+    """size: tries, or, for calls that fail, every how many calls one fails; 0 for every line of "interrupts"."""
 
     fault: str
     run: Callable[[Bench, Row, int], None]
@@ -71,5 +72,7 @@ CHECKS = [
     Check("mutated bundle", mutate_bundles, 16, 10_000),
     Check("out of memory", starve_all, 2, 50),
     Check("SIGINT", partial(interrupt, number=signal.SIGINT), 3, 200),
+    Check("interrupts", interrupt_lines, 40, 0),
+    Check("interrupts at any time", interrupt_randomly, 20, 893),
     Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 3, 200),
 ]
