@@ -43,7 +43,7 @@ class Lines:
             sys.settrace(before)
         return False
 
-    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+    def _trace(self, frame: FrameType, *_: object) -> Any:
         ours = Path(frame.f_code.co_filename).parent.name in OURS
         return self._line if ours else None
 
@@ -174,11 +174,11 @@ def _usable(index: Index, allowed: list[dict[str, Document]]) -> str | None:
             return f"holds {sorted(contents)}, {len(index)} in all"
         extra = Document("extra", "zinc", {})
         index.add([extra])
-        if [hit.key for hit in index.search("zinc", mode="text")] != ["extra"]:
-            return "does not find a new document by its word"
-        for mode in ("vector", "hybrid"):
-            if {hit.key for hit in index.search(QUERY, k=20, mode=mode)} != {*contents, "extra"}:
-                return f"mode {mode!r} does not find all documents"
+        finds = {"text": {"extra"}, "vector": {*contents, "extra"}, "hybrid": {*contents, "extra"}}
+        for mode, expected in finds.items():
+            query = "zinc" if mode == "text" else QUERY
+            if {hit.key for hit in index.search(query, k=20, mode=mode)} != expected:
+                return f"mode {mode!r} does not find what is there"
         if index.delete("extra") != 1 or {hit.key for hit in index.search(QUERY, k=20)} != set(contents):
             return "a document is not deleted"
     except IndexClosedError:

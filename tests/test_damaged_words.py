@@ -15,7 +15,22 @@ from edge_embed.errors import IndexDamagedError
 from edge_embed_runtime.maintenance import verify_index
 from edge_embed_runtime.wordstable import check_pages, reading_words
 
-WORDS = "harbour ferry island cat window river bank money tree lake stone bread winter summer".split()
+WORDS = [
+    "harbour",
+    "ferry",
+    "island",
+    "cat",
+    "window",
+    "river",
+    "bank",
+    "money",
+    "tree",
+    "lake",
+    "stone",
+    "bread",
+    "winter",
+    "summer",
+]
 LONG = 24  # mutations of the pages; the whole set has been run by hand in the thousands
 
 Change = Callable[[sqlite3.Connection], object]
@@ -59,7 +74,7 @@ def check_and_repair(path: Path, static: Embedder) -> list[str]:
             lambda: index.delete("k2.7"),
             lambda: index.add([Document("new", "a new ferry")]),
             lambda: index.delete("new"),
-            lambda: index.compact(),
+            index.compact,
         ]
         for call in calls:
             try:
@@ -130,14 +145,17 @@ def test_an_error_says_what_still_works(start: Path, static: Embedder, tmp_path:
     path = damaged(start, tmp_path / "x.db", CHANGES["no format"])
     with Index.open(path, static) as index:
         for call in (lambda: index.search("ferry", mode="text"), lambda: index.delete("k0.2")):
-            with pytest.raises(IndexDamagedError, match="table of words is damaged.*other searches work.*repair"):
+            with pytest.raises(IndexDamagedError, match=r"table of words is damaged.*other searches work.*repair"):
                 call()
         assert "k0.2" in index
 
 
 def test_memory_that_is_short_may_be_no_damage() -> None:
     """SQLite gives one code for both, so the message says both."""
-    with pytest.raises(IndexDamagedError, match="more memory than there is.*verify tells"), reading_words(Path("x.db")):
+    with (
+        pytest.raises(IndexDamagedError, match=r"more memory than there is.*verify tells"),
+        reading_words(Path("x.db")),
+    ):
         raise MemoryError
 
 

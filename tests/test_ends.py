@@ -131,9 +131,7 @@ def test_work_at_the_end_of_a_program(name: str, bundle: Path, tmp_path: Path) -
     assert (done.stdout.strip(), done.stderr, done.returncode) == (expected, "", 0)
 
 
-def test_where_no_thread_can_be_started_the_caller_does_the_work(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_no_thread_can_be_started_the_caller_does_the_work(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As at the end of Python 3.12 and later, and where the system has no more threads."""
     import threading
 

@@ -1,4 +1,4 @@
-"""Words: texts and queries in any Unicode form meet; older tables keep theirs until they are rebuilt; no word is cut."""
+"""Words: texts and queries in any Unicode form meet; older tables keep theirs until `rebuild`; no word is cut."""
 
 import random
 import sqlite3
@@ -74,8 +74,17 @@ def test_what_looks_alike_is_one_word(text: str, query: str, kind: str, static: 
 
 @pytest.mark.parametrize(
     ("text", "query"),
-    [("Мы и Ёж", "ё"), ("Мы И ёж", "и"), ("ΟΣ και", "ος"), ("ΌΣ", "όσ"), ("日本へ", "日本"), ("ﾆｯﾎﾟﾝ", "ニッ"), ("한국 가다", "한국"), ("Äb", "äB")],
-)  # fmt: skip
+    [
+        ("Мы и Ёж", "ё"),
+        ("Мы И ёж", "и"),
+        ("ΟΣ και", "ος"),
+        ("ΌΣ", "όσ"),
+        ("日本へ", "日本"),
+        ("ﾆｯﾎﾟﾝ", "ニッ"),
+        ("한국 가다", "한국"),
+        ("Äb", "äB"),
+    ],
+)
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_short_words_in_a_table_of_trigrams(text: str, query: str, form: str, static: Embedder, tmp_path: Path) -> None:
     """In any letter case and form: one or two characters of scripts beyond ASCII."""
@@ -217,7 +226,8 @@ def test_passages_cut_no_word(late: bool, embedder: Embedder) -> None:
     text = " ".join("".join(rng.choices(syllables, k=rng.randint(2, 5))) for _ in range(1500))
     spans = late_passages(embedder, [text])[0] if late else split(text, embedder.tokenizer)
     assert len(spans) > 5
-    assert [span for span in spans if any(0 < at < len(text) and in_word(text[at - 1]) and in_word(text[at]) for at in span)] == []  # fmt: skip
+    inside = [at for span in spans for at in span if 0 < at < len(text) and in_word(text[at - 1]) and in_word(text[at])]
+    assert inside == []
     covered = np.zeros(len(text), bool)
     for start, stop in spans:
         covered[start:stop] = True

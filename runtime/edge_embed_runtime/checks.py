@@ -8,7 +8,6 @@ from pathlib import Path
 
 from edge_embed_runtime.errors import InputError
 
-
 # What a message shows of a value, in characters, and of a list of names, so that no message grows with the data.
 SHOWN_CHARACTERS = 60
 SHOWN_NAMES = 20

@@ -1,7 +1,7 @@
 """The end of a program whose daemon threads still embed.
 
-Python ends such a thread when it comes back from native code, by an exception that C++ does not let through: onnxruntime
-then aborts the whole process (before Python 3.14). So native calls that run are waited for, and none begin any more.
+Before 3.14 Python ends such a thread when it comes back from native code, by an exception that C++ does not let
+through: onnxruntime then aborts the whole process. So native calls that run are waited for, and none begin any more.
 """
 
 import atexit
@@ -41,7 +41,7 @@ def has_begun() -> bool:
 
 
 def _end() -> None:
-    global _ender
+    global _ender  # noqa: PLW0603 - there is one program
     _ender = threading.get_ident()
     until = time.monotonic() + SECONDS
     while _running - {_ender} and time.monotonic() < until:

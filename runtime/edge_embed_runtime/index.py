@@ -591,7 +591,8 @@ def _check_new(store: Store, records: Iterable[Record]) -> None:
     existing = store.existing(record.key for record in records)
     if existing:
         raise DuplicateKeyError(
-            f"already in the index: {listed(sorted(existing), 5, quoted=True)}; nothing was stored. Use upsert to replace documents"
+            f"already in the index: {listed(sorted(existing), 5, quoted=True)}; nothing was stored. "
+            "Use upsert to replace documents"
         )
 
 

@@ -24,8 +24,8 @@ from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageErro
 from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import Facts, ddl
-from edge_embed_runtime.wordstable import NO_DAMAGE, RAISED, SHADOWS, check_pages, empty_table, reading_words
 from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
+from edge_embed_runtime.wordstable import NO_DAMAGE, RAISED, SHADOWS, check_pages, empty_table, reading_words
 
 # Documents, and about how many characters, that `repair` embeds and replaces in one transaction.
 REPAIR_BATCH = 256
@@ -405,8 +405,7 @@ def repair(
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
         # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
-        if found.words:
-            _empty_words(store)
+        _empty_words(store, found)
         rebuild_words(store, list(dropped), found.strays, store.facts.normal)
         rebuilt.append("words")
     if write is not None:
@@ -462,8 +461,10 @@ def _reindex(store: Store) -> None:
             raise IndexDamagedError(f"{store.path} is damaged (two documents have the same key); {RESTORE}") from error
 
 
-def _empty_words(store: Store) -> None:
-    """So that FTS5 reads nothing of what is damaged when its table is made again."""
+def _empty_words(store: Store, found: _Findings) -> None:
+    """Where the table of words is damaged: so that FTS5 reads nothing of that when it is made again."""
+    if not found.words:
+        return
     with store.transaction(deletes=True):
         empty_table(store.connection, ddl(store.facts)[-1])
     store.interrupted = True  # FTS5 has read it
@@ -471,7 +472,10 @@ def _empty_words(store: Store) -> None:
 
 
 def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -> None:
-    """The table of words anew from whole rows, in a form of FORMS, without the documents and passages that are to go."""
+    """Make the table of words again from whole rows, without the documents and passages that are to go.
+
+    form: one of textquery.FORMS
+    """
     db = store.connection
     with store.transaction(deletes=True):
         marks = ",".join("?" * len(lost))

@@ -152,6 +152,7 @@ class Store:
         self.read_only = read_only
         # whether a call was ended in the middle of something, see `recover`
         self.interrupted = False
+        self._facts: Facts | None = None
         check_header(path)
         try:
             with translated(path):
@@ -334,7 +335,7 @@ class Store:
             self.interrupted = False
 
     def _open(self) -> None:
-        self._db = connect_reader(self.path) if self.read_only else connect_writer(self.path)
+        self._db: sqlite3.Connection = connect_reader(self.path) if self.read_only else connect_writer(self.path)
         self._facts = self._check_schema()
         self._setup()
 
@@ -527,7 +528,9 @@ class Store:
         for doc, text in self._db.execute(f"SELECT id, text FROM doc WHERE {condition}", parameters):
             if not isinstance(text, str) or not any(map(folded(text).__contains__, wanted)):
                 continue
-            for id_, start, stop in self._db.execute("SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)).fetchall():
+            for id_, start, stop in self._db.execute(
+                "SELECT id, start, stop FROM vec WHERE doc = ?", (doc,)
+            ).fetchall():
                 part = folded(text[start:stop])
                 score = sum(n / (n + 1) for n in map(part.count, wanted))
                 if score:
@@ -553,7 +556,8 @@ class Store:
 
     def fields(self, limit: int = 1000) -> list[str]:
         """Names of metadata fields, the first that are met, and of each what a message shows."""
-        query = f"SELECT DISTINCT substr(field.key, 1, {SHOWN_CHARACTERS + 1}) FROM doc, json_each({METADATA}) AS field LIMIT ?"
+        name = f"substr(field.key, 1, {SHOWN_CHARACTERS + 1})"
+        query = f"SELECT DISTINCT {name} FROM doc, json_each({METADATA}) AS field LIMIT ?"
         return [str(name) for (name,) in self._db.execute(query, (limit,))]
 
 

@@ -47,7 +47,7 @@ def work(
             _, result, error = found.pop(number)
             if error is not None:
                 raise error
-            yield result  # type: ignore[misc] - there is one where there is no error
+            yield result  # type: ignore[misc]  # there is one where there is no error
     finally:
         try:
             left.clear()

@@ -18,7 +18,9 @@ SHORTEST, LONGEST = 1e-4, 0.06  # seconds after which a signal comes
 
 def interrupts(bench: Bench) -> Interrupts:
     """With embedders of the process that calls it."""
-    return Interrupts(bench.fresh(), Embedder("static"), Embedder("static", truncate_dim=64), Embedder(bench.bundle, threads=2))
+    return Interrupts(
+        bench.fresh(), Embedder("static"), Embedder("static", truncate_dim=64), Embedder(bench.bundle, threads=2)
+    )
 
 
 def interrupt_lines(bench: Bench, row: Row, runs: int) -> None:
