@@ -43,7 +43,7 @@ class Lines:
             sys.settrace(before)
         return False
 
-    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+    def _trace(self, frame: FrameType, *_: object) -> Any:
         ours = Path(frame.f_code.co_filename).parent.name in OURS
         return self._line if ours else None
 
@@ -84,11 +84,19 @@ OPERATIONS = {
 }
 
 
-class Interrupts:
-    """A small index that is copied for each try. `others`: embedders of vectors that are like no others'."""
+# All that `Interrupts` can interrupt.
+NAMES = (*OPERATIONS, "open", "reembed", "encode")
 
-    def __init__(self, folder: Path, embedder: Embedder, shorter: Embedder) -> None:
-        self._folder, self._embedder, self._shorter = folder, embedder, shorter
+
+class Interrupts:
+    """A small index that is copied for each try.
+
+    embedder, shorter: static ones, whose vectors are not of one space
+    network:           one of a bundle that runs a network, with two threads
+    """
+
+    def __init__(self, folder: Path, embedder: Embedder, shorter: Embedder, network: Embedder) -> None:
+        self._folder, self._embedder, self._shorter, self._network = folder, embedder, shorter, network
         self._start, self._path = folder / "start.db", folder / "index.db"
         with Index.open(self._start, embedder) as index:
             index.add(DOCUMENTS)
@@ -133,14 +141,14 @@ class Interrupts:
     def _encode(self, lines: Lines) -> str | None:
         """Twenty texts with two threads."""
         texts = [f"{'river bank ' * (i % 5)}{i}" for i in range(20)]
-        expected = self._embedder.encode(texts)
-        lines.run(lambda: self._embedder.encode(texts))
+        expected = self._network.encode(texts)
+        lines.run(lambda: self._network.encode(texts))
         alive = [thread for thread in threading.enumerate() if thread.name.startswith("edge_embed worker")]
         for thread in alive:
             thread.join(PATIENCE)
         if any(thread.is_alive() for thread in alive):
             return "threads go on"
-        return None if np.array_equal(self._embedder.encode(texts), expected) else "other vectors"
+        return None if np.array_equal(self._network.encode(texts), expected) else "other vectors"
 
     def _same_object(self, index: Index, allowed: list[dict[str, Document]]) -> str | None:
         found: list[str | None] = []
@@ -166,11 +174,11 @@ def _usable(index: Index, allowed: list[dict[str, Document]]) -> str | None:
             return f"holds {sorted(contents)}, {len(index)} in all"
         extra = Document("extra", "zinc", {})
         index.add([extra])
-        if [hit.key for hit in index.search("zinc", mode="text")] != ["extra"]:
-            return "does not find a new document by its word"
-        for mode in ("vector", "hybrid"):
-            if {hit.key for hit in index.search(QUERY, k=20, mode=mode)} != {*contents, "extra"}:
-                return f"mode {mode!r} does not find all documents"
+        finds = {"text": {"extra"}, "vector": {*contents, "extra"}, "hybrid": {*contents, "extra"}}
+        for mode, expected in finds.items():
+            query = "zinc" if mode == "text" else QUERY
+            if {hit.key for hit in index.search(query, k=20, mode=mode)} != expected:
+                return f"mode {mode!r} does not find what is there"
         if index.delete("extra") != 1 or {hit.key for hit in index.search(QUERY, k=20)} != set(contents):
             return "a document is not deleted"
     except IndexClosedError:

@@ -11,6 +11,7 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_embed_runtime.ending import native_call
 from edge_embed_runtime.errors import DeadlineError
 
 # Of loading a model, and of one batch. The default bundle takes 0.1 s and 0.03 s; a Raspberry Pi is ten times slower.
@@ -103,7 +104,7 @@ def load(source: str | bytes, options: onnxruntime.SessionOptions) -> onnxruntim
         if hasattr(options, "set_load_cancellation_flag"):
             options.set_load_cancellation_flag(True)
 
-    with WATCHDOG.limit(end, "was not loaded"):
+    with WATCHDOG.limit(end, "was not loaded"), native_call():
         # where it fails onnxruntime would print on stdout and try the same again
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
@@ -116,6 +117,6 @@ def run(session: onnxruntime.InferenceSession, feed: Mapping[str, NDArray[Any]])
         options.terminate = True
 
     tokens = max((array.size for array in feed.values()), default=0)
-    with WATCHDOG.limit(end, "gave no vectors", max(1.0, tokens / TOKENS)):
+    with WATCHDOG.limit(end, "gave no vectors", max(1.0, tokens / TOKENS)), native_call():
         outputs: list[NDArray[Any]] = session.run(None, feed, options)
     return outputs

@@ -75,7 +75,9 @@ def check_documents(documents: Iterable[Document], *, blank: bool = False, room:
             given += _check_size(document, f"document {i}", room, given)
         record = check_document(document, f"document {i}", blank=blank)
         if record.key in records:
-            raise DuplicateKeyError(f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored")
+            raise DuplicateKeyError(
+                f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored"
+            )
         records[record.key] = record
     return list(records.values())
 

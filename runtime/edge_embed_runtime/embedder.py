@@ -158,7 +158,7 @@ class Embedder:
 
     def _bundle_name(self) -> str:
         """What finds the bundle again, also in another process with another working directory."""
-        return os.path.abspath(self.path)
+        return str(self.path.absolute())
 
     @property
     def threads(self) -> int:

@@ -169,9 +169,7 @@ class _Compiler:
             if not isinstance(operand, list | tuple):
                 raise FilterError(f"where: $in or $nin of {shown(field)} is {shown(operand)}, expected a list")
             if len(operand) > MAX_VALUES:
-                raise FilterError(
-                    f"where: {shown(field)} is compared with {len(operand)} values, at most {MAX_VALUES}"
-                )
+                raise FilterError(f"where: {shown(field)} is compared with {len(operand)} values, at most {MAX_VALUES}")
             return self._one_of(operand, field)
         if operator == "$eq":
             return self._one_of([operand], field)

@@ -827,7 +827,8 @@ def _check_new(store: Store, records: Iterable[Record]) -> None:
     existing = store.existing(record.key for record in records)
     if existing:
         raise DuplicateKeyError(
-            f"already in the index: {listed(sorted(existing), 5, quoted=True)}; nothing was stored. Use upsert to replace documents"
+            f"already in the index: {listed(sorted(existing), 5, quoted=True)}; nothing was stored. "
+            "Use upsert to replace documents"
         )
 
 
@@ -875,6 +876,7 @@ def _root(store: Store) -> str | None:
 
 
 def _stats(store: Store) -> dict[str, Any]:
+    generation, _ = store.counters()  # and the facts of what is committed now
     documents, passages = store.counts()
     return {
         "documents": documents,
@@ -889,6 +891,6 @@ def _stats(store: Store) -> dict[str, Any]:
         **{name: model[1] for name, model in store.facts.attached.items()},
         **({"late_chunking": True} if store.facts.late else {}),
         **({} if store.facts.normal else {"advice": OLD_WORDS}),
-        "generation": store.counters()[0],
+        "generation": generation,
         "bytes": bytes_on_disk(store.path),
     }

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeGuard, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.borders import NEAR, is_border, near_border
 from edge_embed_runtime.codes import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import InputError
@@ -106,7 +107,7 @@ def late_vectors(
             alone.append(first)
         else:
             tokens = token_spans(texts[number], embedder.tokenizer)
-            windows += _windows(number, tokens, parts, _room(embedder), first)
+            windows += _windows(number, texts[number], tokens, parts, _room(embedder), first)
         first += len(parts)
     for part in _slices(windows, max(1, SLICE_TOKENS // _room(embedder))):
         read = [texts[window.text][window.start : window.stop] for window in part]
@@ -126,17 +127,22 @@ def late_vectors(
         yield list(passages), embedder.encode_document([texts[n][i:j] for n, i, j in map(places.__getitem__, passages)])
 
 
-def _windows(text: int, tokens: NDArray[np.int64], spans: list[Span], room: int, first: int) -> Iterator[_Window]:
+def _windows(
+    number: int, text: str, tokens: NDArray[np.int64], spans: list[Span], room: int, first: int
+) -> Iterator[_Window]:
     """The windows of a text of several passages, the first of which has the number `first`."""
     last, step = max(0, len(tokens) - room), max(1, room // 2)
     by_start: dict[int, list[int]] = {}
-    for number, (start, stop) in enumerate(spans):
+    for passage, (start, stop) in enumerate(spans, start=first):
         middle = np.searchsorted(tokens[:, 0], [start, stop]).mean()
         begin = min(last, max(0, round((middle - room / 2) / step) * step))
-        by_start.setdefault(int(begin), []).append(first + number)
+        by_start.setdefault(int(begin), []).append(passage)
     for begin, passages in by_start.items():
-        end = min(len(tokens), begin + room) - 1
-        yield _Window(text, int(tokens[begin, 0]), int(tokens[end, 1]), passages)
+        # no word is cut, and no passage: they begin and end at borders
+        near = range(begin, min(len(tokens), begin + NEAR))
+        begin = next((i for i in near if is_border(text, int(tokens[i, 0]))), begin)  # noqa: PLW2901
+        end = near_border(text, tokens, min(len(tokens), begin + room), begin + 1) - 1
+        yield _Window(number, int(tokens[begin, 0]), int(tokens[end, 1]), passages)
 
 
 def _slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -25,12 +25,11 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.root import read_root
 from edge_embed_runtime.schema import Facts, ddl
 from edge_embed_runtime.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
+from edge_embed_runtime.wordstable import NO_DAMAGE, RAISED, SHADOWS, check_pages, empty_table, reading_words
 
 # Documents, and about how many characters, that `repair` embeds and replaces in one transaction.
 REPAIR_BATCH = 256
 REPAIR_CHARACTERS = 1_000_000
-# The tables in which FTS5 keeps `fts`.
-SHADOWS = ("fts_data", "fts_idx", "fts_docsize", "fts_config")
 # Where SQLite makes temporary files, first that is there (sqlite.org/tempfiles.html); Windows has its own way.
 TEMPORARY = ("/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108 - SQLite's places, only asked for their free space
 
@@ -213,9 +212,8 @@ def _scan_with(store: Store, folder: Path | None, show_progress: bool) -> _Findi
                         _scan_attached(db, table, found)
             with _noted(found.tables, "SQLite's check"):
                 found.tables += [f"SQLite's check: {row[0]}" for row in _integrity(db)]
-            with _noted(found.words, "the table of words cannot be read"):
-                if not found.unreadable and facts is not None:
-                    found.words += words.compare(db)
+            if not found.unreadable and facts is not None:
+                found.words += words.compare(db)
             with _noted(found.unreadable, "binary codes cannot be read"):
                 if not found.unreadable and facts is not None:
                     found.blocks += [block for block in all_blocks(db) if not store.blocks.fits(block)]
@@ -359,14 +357,28 @@ class _Words:
 
     def compare(self, source: sqlite3.Connection) -> list[str]:
         """What is wrong with the table of words of an index whose passages were all given to `expect`."""
+        try:
+            return self._compare(source)
+        except (sqlite3.Error, *RAISED) as error:
+            if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in NO_DAMAGE:
+                raise
+            return [f"the table of words cannot be read: {error or 'out of memory'}"]
+
+    def _compare(self, source: sqlite3.Connection) -> list[str]:
         for table in SHADOWS:
             self._db.execute(f"DELETE FROM {table}")
             rows = source.execute(f"SELECT * FROM {table}")
             marks = ", ".join("?" * len(rows.description))
             self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         self._db.execute("COMMIT")
-        self._again()
-        self._db.execute("INSERT INTO fts (fts) VALUES ('integrity-check')")
+        if self._path is None:  # no room on the disk for a file that another process could check
+            self._again()
+            self._db.execute("INSERT INTO fts (fts) VALUES ('integrity-check')")
+        else:
+            self._db.close()
+            if problem := check_pages(self._path):
+                return [f"the table of words cannot be read: {problem}"]
+            self._db = self._open()
         stored, expected = self._sums("fts"), self._sums("expected")
         differing = sum(stored.get(passage) != words for passage, words in expected.items())
         orphans = len(stored.keys() - self.known)
@@ -439,6 +451,7 @@ def repair(
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
         # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
+        _empty_words(store, found)
         rebuild_words(store, list(dropped), found.strays, store.facts.normal)
         rebuilt.append("words")
     if write is not None:
@@ -468,8 +481,21 @@ def _reindex(store: Store) -> None:
             raise IndexDamagedError(f"{store.path} is damaged (two documents have the same key); {RESTORE}") from error
 
 
+def _empty_words(store: Store, found: _Findings) -> None:
+    """Where the table of words is damaged: so that FTS5 reads nothing of that when it is made again."""
+    if not found.words:
+        return
+    with store.transaction(deletes=True):
+        empty_table(store.connection, ddl(store.facts)[-1])
+    store.interrupted = True  # FTS5 has read it
+    store.recover()
+
+
 def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -> None:
-    """The table of words anew from whole rows, in a form of FORMS, without the documents and passages that are to go."""
+    """Make the table of words again from whole rows, without the documents and passages that are to go.
+
+    form: one of textquery.FORMS
+    """
     db = store.connection
     with store.transaction(deletes=True):
         marks = ",".join("?" * len(lost))
@@ -510,10 +536,12 @@ def compact(store: Store) -> Compaction:
         with translated(store.path, writing=True):
             _check_space(store)
             # Words of deleted passages stay in the table, marked as deleted, until its parts are merged.
-            store.connection.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+            with reading_words(store.path):
+                store.connection.execute("INSERT INTO fts (fts) VALUES ('optimize')")
         pending = _vacuum(store)
     except IndexDamagedError as error:
-        raise IndexDamagedError(f"{store.path} is damaged ({error.__cause__}): repair it, then compact it") from error
+        why = error.__cause__ or error
+        raise IndexDamagedError(f"{store.path} is damaged ({why}): repair it, then compact it") from error
     return Compaction(before, bytes_on_disk(store.path), pending)
 
 

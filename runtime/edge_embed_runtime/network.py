@@ -185,7 +185,9 @@ class Network:
             for batch in runs:
                 yield batch, run([ids[i] for i in batch])
             return
-        found = work(lambda batch: run([ids[i] for i in batch]), runs, self.threads, give_way if self._background else None)
+        found = work(
+            lambda batch: run([ids[i] for i in batch]), runs, self.threads, give_way if self._background else None
+        )
         yield from zip(runs, found, strict=True)
 
     def run(self, rows: list[TokenIds], adapter: int = 0) -> "Vectors":

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.borders import near_border
 from edge_embed_runtime.tokenizer import Tokenizer
 
 # Passages longer than this dilute what they say, even where a model would take more.
@@ -43,11 +44,11 @@ def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int =
         first = False
         starts, ends = tokens[:, 0], tokens[:, 1]
         fitting = int(np.searchsorted(ends, starts[0] + MAX_CHARACTERS, side="right"))
-        last = max(1, min(size, fitting))
+        last = near_border(text, tokens, max(1, min(size, fitting)), 1)
         yield int(starts[0]), int(ends[last - 1])
         if last == len(tokens):
             return
-        tokens = tokens[max(1, last - size // OVERLAP) :]
+        tokens = tokens[near_border(text, tokens, max(1, last - size // OVERLAP), 1) :]
 
 
 def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:

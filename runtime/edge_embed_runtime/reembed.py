@@ -250,8 +250,8 @@ def _texts(store: Store) -> Iterator[_Text]:
 
 def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
     return IndexDamagedError(
-        f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5, quoted=True)}). Repair it first: `edge-embed repair --drop` deletes "
-        "those that cannot be restored"
+        f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5, quoted=True)}). Repair it first: "
+        "`edge-embed repair --drop` deletes those that cannot be restored"
     )
 
 

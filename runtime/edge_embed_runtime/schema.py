@@ -41,7 +41,7 @@ FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
 
 @dataclass(frozen=True)
 class Facts:
-    """What never changes in an index, but by `rebuild` (frame, normal) and `reembed`; as they are stored, all of them text.
+    """What never changes in an index, but by `rebuild` (frame, normal) and `reembed`; all of it text, as it is stored.
 
     fingerprint: of the bundle that the vectors come from, or of the space where they were given
     bundle:      the name of that bundle or space
@@ -52,8 +52,8 @@ class Facts:
     frame:       how binary codes are made, see Frame
     sparse:      what makes sparse vectors beside the others: JSON [fingerprint, name, numbers]; "" for none
     multi:       what makes vectors of tokens, likewise
-    normal:      the Unicode form of the words in `fts` (textquery.py); "" in files of earlier releases: as the texts are
     late:        "yes" where passages are cut out of their document's pass through the model (latechunking.py)
+    normal:      the Unicode form of the words in `fts` (textquery.py); "" where an earlier release made it: as they are
     """
 
     fingerprint: str

@@ -51,6 +51,7 @@ from edge_embed_runtime.passages import Span
 from edge_embed_runtime.pieces import Row, encoded
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
 from edge_embed_runtime.textquery import folded, normal
+from edge_embed_runtime.wordstable import reading_words
 
 if TYPE_CHECKING:
     from edge_embed_runtime.attached import Attached
@@ -241,6 +242,7 @@ class Store:
         self.pending = False  # whether the main file lacks commits that the log has
         # whether a call was ended in the middle of something, see `recover`
         self.interrupted = False
+        self._facts: Facts | None = None
         check_header(path)
         self.place = Place(path)
         problem = None if alone else problem_with_log(path)
@@ -559,7 +561,8 @@ class Store:
                 words.append((last, record, span))
         self._db.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
         said = ((id_, self.normal(record.text[start:stop])) for id_, record, (start, stop) in words)
-        self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", said)
+        with reading_words(self.path):
+            self._db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", said)
         for name, table in self.attached.items():
             table.insert(first, [row for entry in entries for row in entry.attached[name]])
         all_codes = np.concatenate([entry.codes for entry in entries])
@@ -611,7 +614,8 @@ class Store:
         passages = self._db.execute(query, (doc,)).fetchall()
         # the words of a damaged passage are not known; their entries lead nowhere from now on
         known = () if whole is None else self.passage_words(whole, passages)
-        self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
+        with reading_words(self.path):
+            self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
         return [row[0] for row in passages]
@@ -732,8 +736,9 @@ class Store:
     def frequencies(self, phrases: Iterable[str]) -> tuple[list[tuple[int, str]], int]:
         """FTS5 phrases that some passage holds, with the number of these, and the number of all passages."""
         query = "SELECT count(*) FROM fts WHERE fts MATCH ?"
-        counted = [(self._db.execute(query, (phrase,)).fetchone()[0], phrase) for phrase in phrases]
-        (passages,) = self._db.execute("SELECT count(*) FROM fts_docsize").fetchone()
+        with reading_words(self.path):
+            counted = [(self._db.execute(query, (phrase,)).fetchone()[0], phrase) for phrase in phrases]
+            (passages,) = self._db.execute("SELECT count(*) FROM fts_docsize").fetchone()
         return [entry for entry in counted if entry[0]], passages
 
     def match(self, expression: str, where: Condition | None, count: int) -> Iterator[tuple[int, int, float]]:
@@ -744,14 +749,18 @@ class Store:
                 (SELECT rowid AS id, bm25(fts) AS score FROM fts WHERE fts MATCH ? ORDER BY score, id LIMIT ?) AS best
                 LEFT JOIN vec ON vec.id = best.id ORDER BY best.score, best.id
             """
-            rows = self._db.execute(query, (expression, count))
+            values: tuple[Any, ...] = (expression, count)
         else:
             query = f"""
                 SELECT vec.id, vec.doc, -bm25(fts) AS score FROM fts JOIN vec ON vec.id = fts.rowid
                 JOIN doc ON doc.id = vec.doc WHERE fts MATCH ? AND {where[0]} ORDER BY score DESC, vec.id LIMIT ?
             """
-            rows = self._db.execute(query, (expression, *where[1], count))
-        return rows
+            values = (expression, *where[1], count)
+        with reading_words(self.path):
+            for row in self._db.execute(query, values):
+                if not isinstance(row[2], float):
+                    raise TypeError("a score is no number")
+                yield row
 
     def holding(self, words: Sequence[str], where: Condition | None, count: int) -> Iterator[tuple[int, int, float]]:
         """`match` for words that are too short for a table of trigrams: every text is read. The score adds n / (n + 1)
@@ -796,7 +805,8 @@ class Store:
 
     def fields(self, limit: int = 1000) -> list[str]:
         """Names of metadata fields, the first that are met, and of each what a message shows."""
-        query = f"SELECT DISTINCT substr(field.key, 1, {SHOWN_CHARACTERS + 1}) FROM doc, json_each({METADATA}) AS field LIMIT ?"
+        name = f"substr(field.key, 1, {SHOWN_CHARACTERS + 1})"
+        query = f"SELECT DISTINCT {name} FROM doc, json_each({METADATA}) AS field LIMIT ?"
         return [str(name) for (name,) in self._db.execute(query, (limit,))]
 
 

@@ -33,7 +33,7 @@ REACHED = 0.4
 
 def normal(text: str, form: str = NORMAL) -> str:
     """A text as it goes into a table of words and as a query asks that table, by the fact `normal` of the index."""
-    return text if not form or text.isascii() else unicodedata.normalize(form, text)
+    return text if not form or text.isascii() else unicodedata.normalize(form, text)  # type: ignore[arg-type]  # one of FORMS
 
 
 def folded(text: str) -> str:

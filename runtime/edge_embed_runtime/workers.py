@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from typing import TypeVar
 
+from edge_embed_runtime.ending import has_begun
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # A piece of work by its number: what came of it, or the error that it raised.
@@ -27,7 +29,7 @@ def work(
     done: SimpleQueue[_Done[Result]] = SimpleQueue()
     started: list[threading.Thread] = []
     try:
-        for _ in range(min(threads, len(items))):
+        for _ in range(0 if has_begun() else min(threads, len(items))):
             thread = threading.Thread(target=_run, args=(call, left, done, prepare), name="edge_embed worker")
             started.append(thread)
             try:
@@ -45,7 +47,7 @@ def work(
             _, result, error = found.pop(number)
             if error is not None:
                 raise error
-            yield result  # type: ignore[misc] - there is one where there is no error
+            yield result  # type: ignore[misc]  # there is one where there is no error
     finally:
         try:
             left.clear()

@@ -10,6 +10,7 @@ from budgets_kept import keep_budgets
 from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
+from ctrl_c import interrupt_lines, interrupt_randomly
 from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
 from hostile import open_hostile
 from kills import kill_rebuild, kill_repair, kill_store
@@ -22,7 +23,7 @@ DAY = 86_400.0
 
 
 class Check(NamedTuple):
-    """size: tries, or, for calls that fail, every how many calls one fails."""
+    """size: tries, or, for calls that fail, every how many calls one fails; 0 for every line of "interrupts"."""
 
     fault: str
     run: Callable[[Bench, Row, int], None]
@@ -77,5 +78,7 @@ CHECKS = [
     Check("one bad file among many", one_bad_file, 6, 1000),
     Check("budgets", keep_budgets, 4, 300),
     Check("SIGINT", partial(interrupt, number=signal.SIGINT), 3, 200),
+    Check("interrupts", interrupt_lines, 40, 0),
+    Check("interrupts at any time", interrupt_randomly, 20, 893),
     Check("SIGTERM", partial(interrupt, number=signal.SIGTERM), 3, 200),
 ]
