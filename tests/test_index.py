@@ -35,7 +35,7 @@ from edge_embed.errors import (
     InputError,
     StorageError,
 )
-from edge_embed_runtime import search as search_module
+from edge_embed_runtime import nearest
 from edge_embed_runtime.schema import Facts, ddl
 
 LANGUAGES = [
@@ -296,8 +296,9 @@ def test_candidates_grow_until_there_are_enough_documents(
     path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many passages of one document near the query do not crowd out the others."""
-    monkeypatch.setattr(search_module, "CANDIDATES", 2)
-    monkeypatch.setattr(search_module, "CANDIDATES_PER_HIT", 1)
+    monkeypatch.setattr(nearest, "CANDIDATES", 2)
+    monkeypatch.setattr(nearest, "CANDIDATES_PER_HIT", 1)
+    monkeypatch.setattr(nearest, "MOST", 1.0)
     with Index.open(path, embedder) as index:
         index.add([Document("long", "The train to the airport is late again. " * 300), *LANGUAGES])
         assert len(index.search("the train to the airport is late", k=5, mode="vector")) == 5

@@ -18,6 +18,7 @@ from edge_embed import Document, Index
 from edge_embed.commands.rebuild import rebuild as command
 from edge_embed.errors import IndexReadOnlyError, StorageError
 from edge_embed_runtime import graph as graphs
+from edge_embed_runtime import learning
 from edge_embed_runtime import rebuild as rebuilding
 from edge_embed_runtime.blocks import Blocks
 from edge_embed_runtime.codes import Vectors
@@ -53,9 +54,10 @@ def short() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed index of STORED, each with a text."""
+    """A closed index of STORED, each with a text, as releases left it that learned no frame while adding."""
     path = tmp_path_factory.mktemp("made") / "many.db"
-    with Index.create(path, space="s", dim=DIM) as index:
+    with pytest.MonkeyPatch.context() as patch, Index.create(path, space="s", dim=DIM) as index:
+        patch.setattr(learning, "follow", lambda _: None)
         index.add_vectors([Document(f"d{i}", f"number{i} of the log") for i in range(MANY)], STORED)
     return path
 
@@ -123,7 +125,7 @@ def test_few_passages_keep_their_frame(tmp_path: Path) -> None:
     """A few vectors do not tell which frame is better."""
     path = tmp_path / "few.db"
     with Index.create(path, space="s", dim=DIM) as index:
-        index.add_vectors([Document(f"d{i}", "text") for i in range(900)], STORED[:900])
+        index.add_vectors([Document(f"d{i}", "text") for i in range(200)], STORED[:200])
         done = index.rebuild()
     assert (done.frame, done.frames) == ("none", {})
     assert frame_of(path) == Frame()
@@ -143,6 +145,7 @@ def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch
             patch.setattr(Blocks, "replace", fail)
             with pytest.raises(StorageError):
                 index.rebuild()
+        monkeypatch.setattr(learning, "follow", lambda _: None)
         assert index._writer is not None
         assert index._writer.frame == Frame()
         index.add_vectors([Document("new", "new")], QUERIES[:1])
@@ -222,10 +225,11 @@ def test_read_only(path: Path) -> None:
 # Ends itself with SIGKILL when a named function is called for the n-th time: before what it does, or after.
 CHILD = """
 import os, signal, sys
-from edge_embed_runtime import blocks, graph, index, rebuild
+from edge_embed_runtime import blocks, graph, index, learning, rebuild
 rebuild.ROUNDS, rebuild.QUERIES = 1, 20
 path, place, name, number, after = sys.argv[1:]
-holder = {"blocks": blocks.Blocks, "rebuild": rebuild, "graph": graph, "os": graph.os, "path": graph.Path}[place]
+holder = {"blocks": blocks.Blocks, "learning": learning,
+          "rebuild": rebuild, "graph": graph, "os": graph.os, "path": graph.Path}[place]
 original, calls = getattr(holder, name), 0
 def killing(*arguments, **options):
     global calls
@@ -242,7 +246,7 @@ opened.rebuild("always")
 """
 KILLS = [
     ("blocks", "replace", 3, "after"),
-    ("rebuild", "_recode", 1, "after"),
+    ("learning", "recode", 1, "after"),
     ("rebuild", "rebuild_words", 1, "after"),
     ("graph", "build", 1, "after"),
     ("os", "fsync", 1, "before"),

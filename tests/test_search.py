@@ -50,13 +50,14 @@ def test_recall_is_what_was_asked_for(filled: Path, vectors: Vectors, k: int) ->
     """Against exact float vectors, int8 scores lose a little of their own."""
     with Index.open(filled, read_only=True) as index:
         assert recall(index, vectors, k) >= 0.97
-        assert recall(index, vectors, k, recall=1.0) >= 0.98
+        assert recall(index, vectors, k, recall=1.0) >= 0.985
 
 
 def test_less_recall_fetches_less(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of candidates comes from the recall that is asked for."""
     fetched = {}
     with Index.open(filled, read_only=True) as index:
+        index.search(vector=clustered(1)[0])  # takes the sample
         real = index._store.passages
         for target in (0.3, 0.9, 0.999):
             counts: list[int] = []
