@@ -158,15 +158,15 @@ def _look(path: Path) -> str | None:
 
 
 def _fits(main: _State, logged: _State) -> bool:
-    """Whether a log belongs to a main file, as far as both say where they stand."""
-    if main.generation > logged.generation:
+    """Whether a log belongs to a main file, as far as both say where they stand.
+
+    A power cut may have left the main file half written, so that its row is not found; the log is right then.
+    """
+    if main.row is None and logged.row is None:  # of an older release
+        return main.generation <= logged.generation
+    if main.row is not None and logged.row is None:  # older releases leave the row alone
         return False
-    if main.row is None or logged.row is None:  # of an older release, which keeps a row that is there
-        base = None if logged.position is None else logged.position.base
-        return main.row is None and (logged.row is None or base == NEW.state)
-    if main.position is None or logged.position is None:  # damaged, which `verify` says
-        return True
-    return logged.position.lies_on(main.position)
+    return main.position is None or logged.position is None or logged.position.lies_on(main.position)
 
 
 def _state(path: Path, *, through_log: bool) -> _State:

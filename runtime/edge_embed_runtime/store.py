@@ -66,8 +66,8 @@ LOG_LIMIT = 2**22
 LEFTOVER_SECONDS = 3600.0
 MAX_ENTRIES = 4096
 _WITHOUT_LOG = (
-    "put back what belongs together. A log of another file can be removed; `edge-embed repair` takes a file without its "
-    "log as it is"
+    "put back what belongs together. A log of another file can be removed; `edge-embed repair` takes a file as it is "
+    "whose log is missing"
 )
 
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
