@@ -12,6 +12,7 @@ log beside another file is noticed.
 import os
 import re
 import sqlite3
+import struct
 import time
 import weakref
 import zlib
@@ -30,7 +31,7 @@ ROW = "log"
 LEAST_PAGE = 512
 # Of the log: its head, and the head of a frame (sqlite.org/fileformat2.html#walformat).
 LOG_HEAD, FRAME_HEAD = 32, 24
-LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+LOG_BYTE_ORDERS = {b"\x37\x7f\x06\x82": "<", b"\x37\x7f\x06\x83": ">"}  # of its checksums, by its first bytes
 # Seconds between looks at a file that a writer changes at the moment, and how often.
 LOOK, LOOKS = 0.01, 100
 
@@ -121,8 +122,15 @@ def _has_frames(path: Path) -> bool:
             head = file.read(LOG_HEAD + FRAME_HEAD)
     except FileNotFoundError:
         return False
+    if len(head) < LOG_HEAD + FRAME_HEAD or head[:4] not in LOG_BYTE_ORDERS:
+        return False
+    first = second = 0
+    numbers = struct.unpack(f"{LOG_BYTE_ORDERS[head[:4]]}6I", head[:24])
+    for i in range(0, 6, 2):
+        first = (first + numbers[i] + second) % 2**32
+        second = (second + numbers[i + 1] + first) % 2**32
     salts, of_frame = head[16:24], head[LOG_HEAD + 8 : LOG_HEAD + 16]
-    return len(head) == LOG_HEAD + FRAME_HEAD and head[:4] in LOG_MAGIC and salts == of_frame
+    return struct.unpack(">2I", head[24:32]) == (first, second) and salts == of_frame
 
 
 def problem_with_log(path: Path) -> str | None:
@@ -176,6 +184,15 @@ def _state(path: Path, *, through_log: bool) -> _State:
     return _State(rows.get(ROW), int(generation) if re.fullmatch("[0-9]{1,18}", generation) else 0)
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at a path from another one; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 # All that are open in this process, and those that were in its parent when it was forked.
 _places: "weakref.WeakSet[Place]" = weakref.WeakSet()
 
@@ -190,7 +207,7 @@ class Place:
         would be read half. So what the child inherited is closed first, by whoever set `give_up`.
         """
         self._path = path
-        self._file = self._look()
+        self._file = identity(path)
         self._process = os.getpid()
         self.give_up: Callable[[], Callable[[], bool] | None] = lambda: None
         for place in list(_places):
@@ -206,20 +223,13 @@ class Place:
     def leave(self) -> None:
         _places.discard(self)
 
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
     @property
     def same(self) -> bool:
-        return self._look() == self._file
+        return identity(self._path) == self._file
 
     @property
     def gone(self) -> bool:
-        return self._look() is None
+        return identity(self._path) is None
 
     def check(self, what: str = "nothing was stored") -> None:
         """Raises IndexFileError where the file is no longer there."""

@@ -44,7 +44,18 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
-from edge_embed_runtime.mainfile import NEW, ROW, Place, Position, checkpoint, is_marked, mark, problem_with_log, unmark
+from edge_embed_runtime.mainfile import (
+    NEW,
+    ROW,
+    Place,
+    Position,
+    checkpoint,
+    identity,
+    is_marked,
+    mark,
+    problem_with_log,
+    unmark,
+)
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
 
@@ -226,6 +237,7 @@ class Store:
 
     def _begin_writing(self) -> None:
         """Bring what a writer before this one left in the log into the main file."""
+        self._log = identity(beside(self.path)[0])
         self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it
         self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         if self.secure_delete:
@@ -354,7 +366,7 @@ class Store:
             return
         if self.pending:
             self.place.check(f"its last commits are in {beside(self.path)[0]}, not in the file")
-        if self.place.gone:  # SQLite leaves a log behind whose file was moved away
+        if identity(beside(self.path)[0]) == self._log:  # SQLite leaves a log behind whose file was moved away
             for file in beside(self.path):
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
