@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
+from copies import take_copies
 from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
 from kills import kill_rebuild, kill_repair, kill_store
 from limits import interrupt, starve_all
@@ -63,6 +64,7 @@ CHECKS = [
     Check("power cut, fsync ignored", partial(cut_store, syncs=False), 80, 1_000, control=True, shim=True),
     *(Check(str(fault), partial(fail_calls, fault=fault), 40, 1, shim=True) for fault in FAULTS),
     Check("full tmpfs", fill_disk, 4, 200),
+    Check("copies and moves", take_copies, 12, 300),
     Check("mutated index", partial(mutate_all, name="index"), 50, 10_000),
     Check("mutated graph", partial(mutate_all, name="graph"), 25, 10_000),
     Check("mutated index beside its log", partial(mutate_all, name="index beside its log"), 25, 2_000),
