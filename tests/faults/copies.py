@@ -53,7 +53,7 @@ def worker(bench: Bench, folder: Path, operations: Sequence[Operation], case: in
     return Child(work)
 
 
-class _closing(ExitStack):  # noqa: N801 - as contextlib's
+class _closing(ExitStack):
     def __init__(self, file: File) -> None:
         super().__init__()
         self._file = file
