@@ -25,8 +25,8 @@ from typing import NamedTuple
 from edge_embed_runtime.database import beside, connect_immutable, connect_reader, wal_bytes
 from edge_embed_runtime.errors import IndexFileError
 
-# The row of `meta` that holds a Position.
-ROW = "log"
+# The rows of `meta` that hold a Position and a Content.
+ROW, CONTENT = "log", "content"
 # Pages are 512 bytes or a larger power of two.
 LEAST_PAGE = 512
 # Of the log: its head, and the head of a frame (sqlite.org/fileformat2.html#walformat).
@@ -72,6 +72,34 @@ class Position:
         if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
             return None
         return Position(found[2], int(found[3]), found[4])
+
+
+@dataclass(frozen=True)
+class Content:
+    """How many documents a commit left, and the sum of their checksums: what tells a copy that was made page by page
+    while others wrote, where every page is whole but not of one time.
+
+    generation: the commit that says it; older releases leave it as it is, so that it is known to be out of date
+    """
+
+    generation: int
+    documents: int = 0
+    sum: int = 0
+
+    def changed(self, documents: int, crc: int) -> "Content":
+        return Content(self.generation, self.documents + documents, self.sum + crc)
+
+    def to_text(self) -> str:
+        text = f"{self.generation} {self.documents} {self.sum}"
+        return f"{text} {zlib.crc32(text.encode())}"
+
+    @staticmethod
+    def from_text(text: object) -> "Content | None":
+        """None where it is not one."""
+        found = re.fullmatch(r"(([0-9]{1,18}) ([0-9]{1,18}) (-?[0-9]{1,38})) ([0-9]+)", str(text))
+        if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
+            return None
+        return Content(int(found[2]), int(found[3]), int(found[4]))
 
 
 # Below the first log of a file that says nothing of its position: one of an older release.

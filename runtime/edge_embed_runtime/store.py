@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +45,10 @@ from edge_embed_runtime.errors import (
 from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
 from edge_embed_runtime.mainfile import (
+    CONTENT,
     NEW,
     ROW,
+    Content,
     Place,
     Position,
     checkpoint,
@@ -205,6 +207,7 @@ class Store:
         self.path = path
         self.read_only = read_only
         self.secure_delete = secure_delete
+        self._content: Content | None = None  # of the transaction that is open
         self.pending = False  # whether the main file lacks commits that the log has
         check_header(path)
         self.place = Place(path)
@@ -304,6 +307,7 @@ class Store:
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
                     position = NEW.following(all_copied=True).to_text()
                     rows = {**dict.fromkeys(COUNTERS, "0"), **facts.rows(), ROW: position}
+                    rows[CONTENT] = Content(0).to_text()
                     db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
                     db.execute("COMMIT")
                 finally:
@@ -420,6 +424,24 @@ class Store:
         else:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    def content(self) -> Content | None:
+        """What the last commit says of the documents; None where it does not, being of an older release."""
+        content = Content.from_text(self.note(CONTENT))
+        generation = self.note("generation")
+        return content if content is not None and str(content.generation) == generation else None
+
+    def count_document(self, number: int, crc: Any) -> None:
+        """In a transaction: one document more or less; with a checksum that is damaged, the count is lost."""
+        if self._content is not None:
+            self._content = self._content.changed(number, number * crc) if isinstance(crc, int) else None
+
+    def recount(self) -> None:
+        """In a transaction: count all documents."""
+        count, total = self._db.execute("SELECT count(*), ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+        generation = self.note("generation") or ""
+        if isinstance(total, int) and re.fullmatch("[0-9]{1,18}", generation):
+            self._content = Content(int(generation) - 1, count, total)
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Everything read inside comes from one committed state."""
@@ -439,6 +461,7 @@ class Store:
             waited = self.pending  # in vain, for a reader that is still there
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._content = self.content()
                 names = COUNTERS if deletes else COUNTERS[:1]
                 self._db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
                 position = Position.from_text(self.note(ROW)) or NEW
@@ -446,6 +469,9 @@ class Store:
                 yield
                 if deletes and self.secure_delete:  # words of what is gone stay in FTS5's table until it is merged
                     self._db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+                if self._content is not None:
+                    content = replace(self._content, generation=self._content.generation + 1)
+                    self.set_note(CONTENT, content.to_text())
                 self.place.check()
                 self.pending = True
                 self._db.execute("COMMIT")
@@ -479,6 +505,7 @@ class Store:
             doc += 1
             crc = _doc_crc(doc, record.key, record.text, record.metadata)
             documents.append((doc, record.key, record.text, record.metadata, crc))
+            self.count_document(1, crc)
             for (start, stop), code, scale in zip(spans, codes, scales, strict=True):
                 last += 1
                 passages.append(passage_row(last, doc, (start, stop), scale + code))
@@ -527,6 +554,7 @@ class Store:
         self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
+        self.count_document(-1, None if whole is None else row[4])
         return [row[0] for row in passages]
 
     def counts(self) -> tuple[int, int]:
