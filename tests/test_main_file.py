@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_embed import Document, Index
 from edge_embed.errors import IndexDamagedError, IndexFileError
 from edge_embed_runtime.database import beside
-from edge_embed_runtime.mainfile import Position, is_marked
+from edge_embed_runtime.mainfile import Content, Position, is_marked
 from edge_embed_runtime.maintenance import accept_lost_log, compact_index, verify_index
 from edge_embed_runtime.store import Store
 
@@ -290,6 +290,28 @@ def test_move_in_the_middle_of_a_write(path: Path) -> None:
         path.rename(moved)
     store.close()
     assert keys(moved) == {"a"}
+
+
+def test_documents_of_another_time_are_noticed(path: Path) -> None:
+    """A document that is gone from every table, as in a copy of pages of several times; `repair` takes what is there."""
+    with make(path, "a", "b", "c") as index:
+        index.delete("a")
+        index.upsert_vectors(documents("b", "d"), vectors(2, 5))
+        assert verify_index(path).whole
+        index.delete("b")
+    with sqlite3.connect(path) as db:
+        (text,) = db.execute("SELECT value FROM meta WHERE key = 'content'").fetchone()
+        (generation,) = db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
+        content = Content.from_text(text)
+        assert content is not None
+        assert (content.generation, content.documents) == (int(generation), 2)
+        other = content.changed(1, 12345)
+        db.execute("UPDATE meta SET value = ? WHERE key = 'content'", (other.to_text(),))
+    db.close()
+    assert "2 documents are not those of the last commit, which left 3" in verify_index(path).problems[0]
+    with Index.open(path) as index:
+        assert index.repair().rebuilt == ["count of documents"]
+    assert verify_index(path).whole
 
 
 def test_compact_tells_a_copy_without_the_log(path: Path) -> None:
