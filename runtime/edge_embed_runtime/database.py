@@ -100,6 +100,12 @@ def beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
+def check_companions(path: Path) -> None:
+    """Refuse links where SQLite may make files beside a database. Raises IndexFileError."""
+    for file in (*beside(path), path.with_name(path.name + "-journal")):
+        check_no_link(file)
+
+
 def wal_bytes(path: Path) -> int:
     try:
         return beside(path)[0].stat().st_size
@@ -126,8 +132,7 @@ def check_header(path: Path) -> None:
         raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise IndexFileError(f"{path} cannot be opened: {os.strerror(errno.EACCES)}")
-    for file in beside(path):
-        check_no_link(file)
+    check_companions(path)
     # Through SQLite: on POSIX, closing a file of our own would end all locks that SQLite has on it in this process.
     ours = False
     try:
@@ -238,7 +243,7 @@ class Glance:
     """What a main file and its log look like from outside: equal where nobody has written."""
 
     def __init__(self, path: Path) -> None:
-        self._seen = [self._status(file) for file in (path, beside(path)[0])]
+        self._seen = (self._status(path), self._status(beside(path)[0]) if wal_bytes(path) else None)
 
     @staticmethod
     def _status(file: Path) -> tuple[int, ...] | None:

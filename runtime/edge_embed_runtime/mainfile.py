@@ -12,6 +12,7 @@ log beside another file is noticed.
 import os
 import re
 import sqlite3
+import struct
 import time
 import weakref
 import zlib
@@ -24,13 +25,13 @@ from typing import NamedTuple
 from edge_embed_runtime.database import beside, connect_immutable, connect_reader, wal_bytes
 from edge_embed_runtime.errors import IndexFileError
 
-# The row of `meta` that holds a Position.
-ROW = "log"
+# The rows of `meta` that hold a Position and a Content.
+ROW, CONTENT = "log", "content"
 # Pages are 512 bytes or a larger power of two.
 LEAST_PAGE = 512
 # Of the log: its head, and the head of a frame (sqlite.org/fileformat2.html#walformat).
 LOG_HEAD, FRAME_HEAD = 32, 24
-LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+LOG_BYTE_ORDERS = {b"\x37\x7f\x06\x82": "<", b"\x37\x7f\x06\x83": ">"}  # of its checksums, by its first bytes
 # Seconds between looks at a file that a writer changes at the moment, and how often.
 LOOK, LOOKS = 0.01, 100
 
@@ -71,6 +72,34 @@ class Position:
         if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
             return None
         return Position(found[2], int(found[3]), found[4])
+
+
+@dataclass(frozen=True)
+class Content:
+    """How many documents a commit left, and the sum of their checksums: what tells a copy that was made page by page
+    while others wrote, where every page is whole but not of one time.
+
+    generation: the commit that says it; older releases leave it as it is, so that it is known to be out of date
+    """
+
+    generation: int
+    documents: int = 0
+    sum: int = 0
+
+    def changed(self, documents: int, crc: int) -> "Content":
+        return Content(self.generation, self.documents + documents, self.sum + crc)
+
+    def to_text(self) -> str:
+        text = f"{self.generation} {self.documents} {self.sum}"
+        return f"{text} {zlib.crc32(text.encode())}"
+
+    @staticmethod
+    def from_text(text: object) -> "Content | None":
+        """None where it is not one."""
+        found = re.fullmatch(r"(([0-9]{1,18}) ([0-9]{1,18}) (-?[0-9]{1,38})) ([0-9]+)", str(text))
+        if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
+            return None
+        return Content(int(found[2]), int(found[3]), int(found[4]))
 
 
 # Below the first log of a file that says nothing of its position: one of an older release.
@@ -121,8 +150,15 @@ def _has_frames(path: Path) -> bool:
             head = file.read(LOG_HEAD + FRAME_HEAD)
     except FileNotFoundError:
         return False
+    if len(head) < LOG_HEAD + FRAME_HEAD or head[:4] not in LOG_BYTE_ORDERS:
+        return False
+    first = second = 0
+    numbers = struct.unpack(f"{LOG_BYTE_ORDERS[head[:4]]}6I", head[:24])
+    for i in range(0, 6, 2):
+        first = (first + numbers[i] + second) % 2**32
+        second = (second + numbers[i + 1] + first) % 2**32
     salts, of_frame = head[16:24], head[LOG_HEAD + 8 : LOG_HEAD + 16]
-    return len(head) == LOG_HEAD + FRAME_HEAD and head[:4] in LOG_MAGIC and salts == of_frame
+    return struct.unpack(">2I", head[24:32]) == (first, second) and salts == of_frame
 
 
 def problem_with_log(path: Path) -> str | None:
@@ -158,15 +194,15 @@ def _look(path: Path) -> str | None:
 
 
 def _fits(main: _State, logged: _State) -> bool:
-    """Whether a log belongs to a main file, as far as both say where they stand."""
-    if main.generation > logged.generation:
+    """Whether a log belongs to a main file, as far as both say where they stand.
+
+    A power cut may have left the main file half written, so that its row is not found; the log is right then.
+    """
+    if main.row is None and logged.row is None:  # of an older release
+        return main.generation <= logged.generation
+    if main.row is not None and logged.row is None:  # older releases leave the row alone
         return False
-    if main.row is None or logged.row is None:  # of an older release, which keeps a row that is there
-        base = None if logged.position is None else logged.position.base
-        return main.row is None and (logged.row is None or base == NEW.state)
-    if main.position is None or logged.position is None:  # damaged, which `verify` says
-        return True
-    return logged.position.lies_on(main.position)
+    return main.position is None or logged.position is None or logged.position.lies_on(main.position)
 
 
 def _state(path: Path, *, through_log: bool) -> _State:
@@ -174,6 +210,15 @@ def _state(path: Path, *, through_log: bool) -> _State:
         rows = dict(db.execute("SELECT key, value FROM meta WHERE key IN (?, 'generation')", (ROW,)).fetchall())
     generation = str(rows.get("generation"))
     return _State(rows.get(ROW), int(generation) if re.fullmatch("[0-9]{1,18}", generation) else 0)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at a path from another one; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 # All that are open in this process, and those that were in its parent when it was forked.
@@ -190,7 +235,7 @@ class Place:
         would be read half. So what the child inherited is closed first, by whoever set `give_up`.
         """
         self._path = path
-        self._file = self._look()
+        self._file = identity(path)
         self._process = os.getpid()
         self.give_up: Callable[[], Callable[[], bool] | None] = lambda: None
         for place in list(_places):
@@ -206,20 +251,13 @@ class Place:
     def leave(self) -> None:
         _places.discard(self)
 
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
     @property
     def same(self) -> bool:
-        return self._look() == self._file
+        return identity(self._path) == self._file
 
     @property
     def gone(self) -> bool:
-        return self._look() is None
+        return identity(self._path) is None
 
     def check(self, what: str = "nothing was stored") -> None:
         """Raises IndexFileError where the file is no longer there."""

@@ -110,6 +110,7 @@ class _Findings:
     tables: list[str] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)  # of binary codes
     words: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)  # documents that are not those of the last commit
     unreadable: list[str] = field(default_factory=list)
     orphans: list[tuple[str, str]] = field(default_factory=list)  # rows beside no passage: (table, what is wrong)
 
@@ -117,7 +118,7 @@ class _Findings:
         strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
         codes = [f"{len(self.blocks)} blocks of binary codes are damaged or not up to date"] if self.blocks else []
         beside = [what for _, what in self.orphans]
-        return [*self.facts, *self.unreadable, *self.tables, *strays, *beside, *codes, *self.words]
+        return [*self.facts, *self.content, *self.unreadable, *self.tables, *strays, *beside, *codes, *self.words]
 
 
 def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -> Report:
@@ -210,6 +211,8 @@ def _scan_with(store: Store, folder: Path | None, show_progress: bool) -> _Findi
                 if not found.unreadable and facts is not None:
                     for table in store.attached.values():
                         _scan_attached(db, table, found)
+                if not (found.unreadable or found.lost or found.strays or facts is None):
+                    _check_content(store, found)
             with _noted(found.tables, "SQLite's check"):
                 found.tables += [f"SQLite's check: {row[0]}" for row in _integrity(db)]
             if not found.unreadable and facts is not None:
@@ -220,6 +223,17 @@ def _scan_with(store: Store, folder: Path | None, show_progress: bool) -> _Findi
         finally:
             words.close()
     return found
+
+
+def _check_content(store: Store, found: _Findings) -> None:
+    """Whether the documents are those that the last commit left."""
+    said = store.content()
+    (total,) = store.connection.execute("SELECT ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+    if said is not None and (said.documents, said.sum) != (found.documents, total):
+        found.content.append(
+            f"{found.documents} documents are not those of the last commit, which left {said.documents}: a copy made "
+            "while others wrote, or damage"
+        )
 
 
 def all_blocks(db: sqlite3.Connection) -> list[int]:
@@ -448,6 +462,7 @@ def repair(
             for name, _ in found.orphans:
                 store.connection.execute(f"DELETE FROM vec_{name} WHERE id NOT IN (SELECT id FROM vec)")
         rebuilt.append("rows beside passages")
+    rebuilt += _recount(store, found)
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
         # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
@@ -491,6 +506,15 @@ def _empty_words(store: Store, found: _Findings) -> None:
     store.recover()
 
 
+def _recount(store: Store, found: _Findings) -> list[str]:
+    """Take the documents that are there for those of the last commit; gives what was made again."""
+    if not found.content:
+        return []
+    with store.transaction(deletes=True):
+        store.recount()
+    return ["count of documents"]
+
+
 def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -> None:
     """Make the table of words again from whole rows, without the documents and passages that are to go.
 
@@ -504,6 +528,7 @@ def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -
         db.executemany("DELETE FROM vec WHERE doc = ?", [(id_,) for id_ in lost])
         db.executemany("DELETE FROM doc WHERE id = ?", [(id_,) for id_ in lost])
         store.blocks.remove(np.array(gone, np.int64))
+        store.recount()
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
         if form != store.facts.normal:
             store.set_facts(replace(store.facts, normal=form))

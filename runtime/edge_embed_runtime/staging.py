@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_embed_runtime.codes import Int8Codes, Vectors
-from edge_embed_runtime.database import beside, check_no_link, connect_writer, translated
+from edge_embed_runtime.database import beside, check_companions, check_no_link, connect_writer, translated
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.store import PASSAGES, TABLES, checked_passages, passage_row
@@ -42,8 +42,7 @@ def create_staging(index: Path, identity: Identity) -> None:
     """Make an empty one, where there is none."""
     path = staging_path(index)
     try:
-        for file in (path, *beside(path)):
-            check_no_link(file)
+        check_companions(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
         raise StorageError(f"{path} could not be created: {error.strerror}") from error
@@ -98,8 +97,8 @@ class Staging:
     def __init__(self, index: Path, dim: int) -> None:
         self.path = staging_path(index)
         self._dim = dim
-        for file in (self.path, *beside(self.path)):
-            check_no_link(file)
+        check_no_link(self.path)
+        check_companions(self.path)
         with translated(self.path):
             self._db = connect_writer(self.path)
             try:

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from itertools import chain, islice
 from pathlib import Path
@@ -46,7 +46,20 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.frame import Frame
-from edge_embed_runtime.mainfile import NEW, ROW, Place, Position, checkpoint, is_marked, mark, problem_with_log, unmark
+from edge_embed_runtime.mainfile import (
+    CONTENT,
+    NEW,
+    ROW,
+    Content,
+    Place,
+    Position,
+    checkpoint,
+    identity,
+    is_marked,
+    mark,
+    problem_with_log,
+    unmark,
+)
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.pieces import Row, encoded
 from edge_embed_runtime.schema import COUNTERS, SCHEMA, Facts, ddl
@@ -79,8 +92,8 @@ LOG_LIMIT = 2**22
 LEFTOVER_SECONDS = 3600.0
 MAX_ENTRIES = 4096
 _WITHOUT_LOG = (
-    "put back what belongs together. A log of another file can be removed; `edge-embed repair` takes a file without its "
-    "log as it is"
+    "put back what belongs together. A log of another file can be removed; `edge-embed repair` takes a file as it is "
+    "whose log is missing"
 )
 
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
@@ -239,6 +252,7 @@ class Store:
         self.path = path
         self.read_only = read_only
         self.secure_delete = secure_delete
+        self._content: Content | None = None  # of the transaction that is open
         self.pending = False  # whether the main file lacks commits that the log has
         # whether a call was ended in the middle of something, see `recover`
         self.interrupted = False
@@ -278,6 +292,7 @@ class Store:
 
     def _begin_writing(self) -> None:
         """Bring what a writer before this one left in the log into the main file."""
+        self._log = identity(beside(self.path)[0])
         self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it
         self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         if self.secure_delete:
@@ -342,6 +357,7 @@ class Store:
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
                     position = NEW.following(all_copied=True).to_text()
                     rows = {**dict.fromkeys(COUNTERS, "0"), **facts.rows(), ROW: position}
+                    rows[CONTENT] = Content(0).to_text()
                     db.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
                     db.execute("COMMIT")
                 finally:
@@ -406,7 +422,7 @@ class Store:
             return
         if self.pending:
             self.place.check(f"its last commits are in {beside(self.path)[0]}, not in the file")
-        if self.place.gone:  # SQLite leaves a log behind whose file was moved away
+        if identity(beside(self.path)[0]) == self._log:  # SQLite leaves a log behind whose file was moved away
             for file in beside(self.path):
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
@@ -460,6 +476,24 @@ class Store:
         else:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    def content(self) -> Content | None:
+        """What the last commit says of the documents; None where it does not, being of an older release."""
+        content = Content.from_text(self.note(CONTENT))
+        generation = self.note("generation")
+        return content if content is not None and str(content.generation) == generation else None
+
+    def count_document(self, number: int, crc: Any) -> None:
+        """In a transaction: one document more or less; with a checksum that is damaged, the count is lost."""
+        if self._content is not None:
+            self._content = self._content.changed(number, number * crc) if isinstance(crc, int) else None
+
+    def recount(self) -> None:
+        """In a transaction: count all documents."""
+        count, total = self._db.execute("SELECT count(*), ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+        generation = self.note("generation") or ""
+        if isinstance(total, int) and re.fullmatch("[0-9]{1,18}", generation):
+            self._content = Content(int(generation) - 1, count, total)
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Everything read inside comes from one committed state."""
@@ -484,6 +518,7 @@ class Store:
             waited = self.pending  # in vain, for a reader that is still there
             try:
                 self._begin("BEGIN IMMEDIATE")
+                self._content = self.content()
                 names = COUNTERS if deletes else COUNTERS[:1]
                 db.executemany("UPDATE meta SET value = value + 1 WHERE key = ?", [(name,) for name in names])
                 position = Position.from_text(self.note(ROW)) or NEW
@@ -491,6 +526,9 @@ class Store:
                 yield
                 if deletes and self.secure_delete:  # words of what is gone stay in FTS5's table until it is merged
                     db.execute("INSERT INTO fts (fts) VALUES ('optimize')")
+                if self._content is not None:
+                    content = replace(self._content, generation=self._content.generation + 1)
+                    self.set_note(CONTENT, content.to_text())
                 self.place.check()
                 self.pending = True
                 db.execute("COMMIT")
@@ -554,6 +592,7 @@ class Store:
                 crc = _doc_crc(doc, record.key, record.text, record.metadata)
                 row = (doc, record.key, record.text, record.metadata, crc)
                 self._db.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", row)
+                self.count_document(1, crc)
                 begun = record
             for span, code, scale in zip(spans, codes, scales, strict=True):
                 last += 1
@@ -618,6 +657,7 @@ class Store:
             self._db.executemany("INSERT INTO fts (fts, rowid, text) VALUES ('delete', ?, ?)", known)
         self._db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
         self._db.execute("DELETE FROM doc WHERE id = ?", (doc,))
+        self.count_document(-1, None if whole is None else row[4])
         return [row[0] for row in passages]
 
     def counts(self) -> tuple[int, int]:

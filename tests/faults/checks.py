@@ -10,6 +10,7 @@ from budgets_kept import keep_budgets
 from bundles import mutate_bundles
 from children import Clock, in_child
 from controls import InPlace, LargeInPlace, LargeWhole, Renamed, Whole
+from copies import take_copies
 from ctrl_c import interrupt_lines, interrupt_randomly
 from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
 from hostile import open_hostile
@@ -67,6 +68,7 @@ CHECKS = [
     Check("power cut, fsync ignored", partial(cut_store, syncs=False), 80, 1_000, control=True, shim=True),
     *(Check(str(fault), partial(fail_calls, fault=fault), 40, 1, shim=True) for fault in FAULTS),
     Check("full tmpfs", fill_disk, 4, 200),
+    Check("copies and moves", take_copies, 12, 300),
     Check("mutated index", partial(mutate_all, name="index"), 50, 10_000),
     Check("mutated graph", partial(mutate_all, name="graph"), 25, 10_000),
     Check("mutated index beside its log", partial(mutate_all, name="index beside its log"), 25, 2_000),

@@ -155,6 +155,27 @@ int ftruncate(int fd, off_t size) {
 }
 int ftruncate64(int fd, off64_t size) { return ftruncate(fd, size); }
 
+/* Without a descriptor: in the trace, one that nothing else has. */
+int truncate(const char *path, off_t size) {
+    if (inside(path) && fault(TRUNCATE)) return fail();
+    int result = syscall(SYS_truncate, path, size);
+    if (!result && inside(path)) {
+        record('o', sizeof watched, O_WRONLY, path, strlen(path), NULL);
+        record('t', sizeof watched, size, "", 0, NULL);
+    }
+    return result;
+}
+int truncate64(const char *path, off64_t size) { return truncate(path, size); }
+
+/* Only to make a file longer. */
+int posix_fallocate(int fd, off_t offset, off_t size) {
+    if (is_watched(fd) && fault(TRUNCATE)) return fail() ? errno : 0;
+    int result = REAL(posix_fallocate)(fd, offset, size);
+    if (!result && is_watched(fd)) record('t', fd, offset + size, "", 0, NULL);
+    return result;
+}
+int posix_fallocate64(int fd, off64_t offset, off64_t size) { return posix_fallocate(fd, offset, size); }
+
 static int sync_it(int fd, long number) {
     if (is_watched(fd) && fault(SYNC)) {
         record('f', fd, 0, "", 0, NULL);
