@@ -18,8 +18,7 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.bounded import batches, upsert
 from edge_embed.cli import main
 from edge_embed.errors import MemoryBudgetError
-from edge_embed_runtime import index as index_module
-from edge_embed_runtime import pieces, room
+from edge_embed_runtime import parts, pieces, room
 from edge_embed_runtime.documents import document_bytes
 from edge_embed_runtime.maintenance import verify_index
 from edge_embed_runtime.memory import MB, rss_bytes, trim_heap
@@ -164,8 +163,8 @@ def test_long_texts_are_stored_the_same_in_slices(
 
     expected = stored("whole.db")
     assert len(expected) > 20
-    monkeypatch.setattr(index_module, "EMBED_SLICE", 7)
-    monkeypatch.setattr(index_module, "SLICE_CHARACTERS", 20_000)
+    monkeypatch.setattr(parts, "EMBED_SLICE", 7)
+    monkeypatch.setattr(parts, "SLICE_CHARACTERS", 20_000)
     assert stored("slices.db") == expected
 
 

@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from sys import getsizeof
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_embed_runtime.budget import check_limit
@@ -37,7 +36,8 @@ from edge_embed_runtime.filelock import WriterLock
 from edge_embed_runtime.graph import describe
 from edge_embed_runtime.models import Models, is_encoder
 from edge_embed_runtime.nearest import RECALL
-from edge_embed_runtime.passages import Span, each_span
+from edge_embed_runtime.parts import embed_passages, embed_texts, entries, passage_parts
+from edge_embed_runtime.passages import Span
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.room import WORD_COPIES, Bounds, Room
 from edge_embed_runtime.schema import WORDS, Facts, check_fields
@@ -53,10 +53,6 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
     from edge_embed_runtime.rebuild import GraphChoice, Rebuilt
     from edge_embed_runtime.root import Root
 
-# Passages that are embedded before their int8 codes replace the float vectors; those under a memory budget; and about
-# how many characters of them.
-EMBED_SLICE, BOUNDED_SLICE = 1024, 256
-SLICE_CHARACTERS = 2**20
 # Bytes for each number of vectors that are checked, and become codes.
 VECTOR_COPIES = 48
 # Bytes for each character of a text whose tokens are all held.
@@ -64,8 +60,6 @@ LATE_BYTES = 24
 KEYS_AT_ONCE = 1024
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
-
-Part = tuple[Record, list[Span]]
 
 
 # Of an index whose table of words an earlier release made.
@@ -672,15 +666,14 @@ class Index:
         """Records with their passages, embedded when they are asked for, some hundred at a time."""
         first = self._models.first
         assert first is not None  # noqa: S101 - or something would be missing
-        size = EMBED_SLICE if self._room is None else BOUNDED_SLICE
         with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
-            for part in passage_parts(first, records, size, late=late):
+            for part in passage_parts(first, records, late=late, bounded=self._room is not None):
                 texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
                 if late:
                     _, codes, scales = embed_passages(first, [record.text for record, _ in part], False, late=True)
                 else:
                     codes, scales = embed_texts(first, texts)
-                yield from _entries(part, codes, scales, self._models.rows(texts))
+                yield from entries(part, codes, scales, self._models.rows(texts))
                 advance(sum(stop - start for _, spans in part for start, stop in spans))
 
     def _commit(
@@ -696,7 +689,7 @@ class Index:
         transaction."""
         more = WORD_COPIES * max((len(record.text) for record in records), default=0)
         part = list(zip(records, spans, strict=True))
-        self._write_entries(records, _entries(part, codes, scales, attached or {}), delete, more)
+        self._write_entries(records, entries(part, codes, scales, attached or {}), delete, more)
 
     def _write_entries(
         self, records: Sequence[Record], entries: Iterable[Entry], delete: Iterable[str], more: int
@@ -736,86 +729,6 @@ def _open_writer(path: Path, lock: WriterLock, *, secure_delete: bool) -> Store:
         if not lock.give_reserve():
             raise
         return Store(path, read_only=False, secure_delete=secure_delete)
-
-
-def embed_passages(
-    embedder: Encoder, texts: Sequence[str], show_progress: bool, *, late: bool = False
-) -> tuple[list[list[Span]], Int8Codes, Vectors]:
-    """The passages of documents: their spans, and int8 codes [n, dim] and scales [n] of all, one after the other.
-
-    late: see latechunking.py; `check_late` says which embedders can do it
-    """
-    if late:
-        from edge_embed_runtime.latechunking import embed_late
-
-        return embed_late(cast("Embedder", embedder), texts, show_progress)
-    spans = [list(each_span(text, embedder.tokenizer, _reserved(embedder))) for text in texts]
-    passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
-    return spans, *embed_texts(embedder, passages, show_progress)
-
-
-def embed_texts(embedder: Encoder, passages: Sequence[str], show_progress: bool = False) -> tuple[Int8Codes, Vectors]:
-    """int8 codes [n, dim] and scales [n] of passages."""
-    if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":  # it has a table of its own
-        return np.empty((len(passages), 0), np.int8), np.ones(len(passages), np.float32)
-    codes = np.empty((len(passages), embedder.dim), np.int8)
-    scales = np.empty(len(passages), np.float32)
-    with progress_bar(len(passages), show_progress) as advance:
-        for first in range(0, len(passages), EMBED_SLICE):
-            part = slice(first, first + EMBED_SLICE)
-            vectors = embedder.encode_document(passages[part])
-            codes[part], scales[part] = quantize_int8(vectors)
-            advance(len(vectors))
-    return codes, scales
-
-
-def passage_parts(embedder: Encoder, records: Iterable[Record], size: int, *, late: bool) -> Iterator[list[Part]]:
-    """Records with the spans of their passages, about `size` passages at a time; of a long record, some at a time.
-
-    late: documents stay whole
-    """
-    reserved = 0 if late else _reserved(embedder)
-    part: list[Part] = []
-    passages = characters = 0
-    for record in records:
-        if late:
-            from edge_embed_runtime.latechunking import late_passages
-
-            (spans,) = late_passages(cast("Embedder", embedder), [record.text])
-            part.append((record, spans))
-            passages, characters = passages + len(spans), characters + len(record.text)
-            if passages >= size or characters >= SLICE_CHARACTERS:
-                yield part
-                part, passages, characters = [], 0, 0
-            continue
-        part.append((record, []))
-        for span in each_span(record.text, embedder.tokenizer, reserved):
-            part[-1][1].append(span)
-            passages, characters = passages + 1, characters + span[1] - span[0]
-            if passages >= size or characters >= SLICE_CHARACTERS:
-                yield part
-                part, passages, characters = [(record, [])], 0, 0
-        if not part[-1][1]:
-            part.pop()
-    if part:
-        yield part
-
-
-def _reserved(embedder: Encoder) -> int:
-    """Tokens that a document's prompt takes."""
-    tokenizer = embedder.tokenizer
-    return len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
-
-
-def _entries(
-    part: Iterable[Part], codes: Int8Codes, scales: Vectors, attached: Mapping[str, Sequence[bytes]]
-) -> Iterator[Entry]:
-    start = 0
-    for record, spans in part:
-        stop = start + len(spans)
-        rows = {name: given[start:stop] for name, given in attached.items()}
-        yield Entry(record, spans, codes[start:stop], scales[start:stop], rows)
-        start = stop
 
 
 def _whole(records: Iterable[Record]) -> list[list[Span]]:

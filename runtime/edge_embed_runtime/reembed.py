@@ -22,11 +22,11 @@ from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.encoder import Encoder
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
 from edge_embed_runtime.filelock import WriterLock
-from edge_embed_runtime.index import embed_passages
 from edge_embed_runtime.latechunking import check_late, late_size
 from edge_embed_runtime.learning import LEARNED
 from edge_embed_runtime.mainfile import checkpoint
 from edge_embed_runtime.models import is_encoder
+from edge_embed_runtime.parts import embed_passages
 from edge_embed_runtime.passages import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.schema import Facts

@@ -1,9 +1,8 @@
 """Search: rankings by vectors of each kind and by words, alone or fused into one, and what they hold as hits."""
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,13 +13,12 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
 from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, score_int8
-from edge_embed_runtime.documents import Hit, Hits
+from edge_embed_runtime.documents import Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
+from edge_embed_runtime.hits import HIT_BYTES, Reader
 from edge_embed_runtime.nearest import CANDIDATES, CANDIDATES_PER_HIT, POOL_CODES, POOL_PER_CANDIDATE, Nearest
-from edge_embed_runtime.passages import Span
-from edge_embed_runtime.pieces import parsed_bytes
 from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
 from edge_embed_runtime.room import SEARCH_BYTES, Room
 from edge_embed_runtime.store import Removed, Store
@@ -50,16 +48,8 @@ COMPARED = 128
 COMPARED_BYTES, KEPT_ROWS = 400_000, 8192
 # Documents more than asked for that words are to find: damaged ones give way to them.
 SPARE = 10
-# For a memory budget, bytes: of a candidate besides its codes, of a document in a ranking, of a hit besides its text
-# and metadata. And documents whose texts are asked for at a time.
-SCORED_BYTES, RANKED_BYTES, HIT_BYTES = 200, 320, 512
-# Of a hit, what its text and metadata take as a rule while they are read; larger ones ask for more.
-TEXT_BYTES = 2048
-PAGE = 64
-# Memory that is reserved for several hits at a time.
-CREDIT_BYTES = 1 << 20
-# Copies of a passage and of metadata from the file to the caller, and to what the caller makes of them.
-TEXT_COPIES = 4
+# For a memory budget, bytes: of a candidate besides its codes, and of a document in a ranking.
+SCORED_BYTES, RANKED_BYTES = 200, 320
 # More hits than any index has passages; keeps what is asked of SQLite in its range.
 MAX_HITS = 2**40
 
@@ -76,10 +66,6 @@ class Query:
     text_share: float = TEXT_SHARE
 
 
-Chosen = list[tuple[int, tuple[float, int]]]  # of a Ranking
-Found = tuple[str, str, dict[str, Any]] | None
-
-
 class Searcher:
     """Searches one store. Keeps the binary codes in memory and follows the commits of whoever writes."""
 
@@ -94,7 +80,6 @@ class Searcher:
         self._postings: Postings | None = None
         self.damaged: set[int] = set()
         self._nearest = Nearest(store, self.graph, self.damaged)
-        self._credit = 0  # bytes that were reserved for hits and are not used
 
     def release(self) -> None:
         self._codes = None
@@ -147,7 +132,7 @@ class Searcher:
                     by_vector = self._with_cosines(by_vector, by_text, query.vector, depth)
                     by_vector = fuse(by_vector, by_text, depth, query.text_share)
                 ranking = by_vector or by_sparse or by_text
-            hits = self._hits(ranking, k, condition or EVERY)
+            hits = Reader(self._store, self._room, self.damaged).hits(ranking, k, condition or EVERY)
             return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
 
     @contextmanager
@@ -185,7 +170,7 @@ class Searcher:
             )
         if condition is not None and mode != "text":
             cost += 32 * passages
-        return cost + RANKED_BYTES * depth + (HIT_BYTES + TEXT_BYTES) * k
+        return cost + RANKED_BYTES * depth + HIT_BYTES * k
 
     def _pool_bytes(self) -> int:
         """Of a candidate: its binary code, twice, its int8 code, and what is known of it."""
@@ -355,69 +340,6 @@ class Searcher:
         scores = score_int8(found.codes, found.scales, vector)
         rows = zip(found.docs.tolist(), found.ids.tolist(), scores.tolist(), strict=True)
         return by_vector | best_passages((doc, passage, score) for doc, passage, score in rows)
-
-    def _hits(self, ranking: Ranking, k: int, condition: Condition) -> list[Hit]:
-        """Texts and metadata for the best k whose rows are whole; a damaged look-up table lets nothing else in."""
-        hits: list[Hit] = []
-        self._credit = TEXT_BYTES * min(k, len(ranking))
-        pending = list(ranking.items())
-        while pending and len(hits) < k:
-            page = k - len(hits) if self._room is None else min(PAGE, k - len(hits))
-            chosen, pending = pending[:page], pending[page:]
-            passages = self._store.spans(passage for _, (_, passage) in chosen)
-            found = self._read if self._room is None else self._read_bounded
-            for (_, (score, passage)), row in zip(chosen, found(chosen, passages, condition, hits), strict=True):
-                if row is None:
-                    self.damaged.add(passage)
-                else:
-                    key, text, metadata = row
-                    hits.append(Hit(key, score, text, metadata, *passages[passage]))
-        return hits
-
-    def _read(self, chosen: Chosen, spans: dict[int, Span], condition: Condition, _: list[Hit]) -> Iterator[Found]:
-        """Key, passage and metadata of each; None where it is damaged."""
-        documents = self._store.documents((doc for doc, _ in chosen), condition)
-        for doc, (_, passage) in chosen:
-            document, span = documents.get(doc), spans.get(passage)
-            if document is None or span is None:
-                yield None
-            else:
-                yield document.key, document.text[slice(*span)], document.metadata
-
-    def _read_bounded(
-        self, chosen: Chosen, spans: dict[int, Span], condition: Condition, hits: list[Hit]
-    ) -> Iterator[Found]:
-        """`_read` one by one and in pieces. Raises MemoryBudgetError before there is too much of them."""
-        heads = self._store.heads((doc for doc, _ in chosen), condition)
-        for doc, (_, passage) in chosen:
-            head, span = heads.get(doc), spans.get(passage)
-            yield None if head is None or span is None else self._read_one(head, span, len(hits))
-
-    def _read_one(self, head: tuple[int, str, int], span: Span, before: int) -> Found:
-        try:
-            with closing(self._store.row(head)) as row:
-                shown = f"{head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
-                shown += f"; k={before} works" if before else "; a `where` that leaves it out works"
-                passage = min(row.text_bytes, 4 * (span[1] - span[0]))
-                self._afford(TEXT_COPIES * (passage + row.metadata_bytes), shown)
-                found = row.read(span)
-                if found is None:
-                    return None
-                text, metadata = found
-                self._afford(parsed_bytes(metadata), shown)
-                return head[1], text, json.loads(metadata)
-        except sqlite3.OperationalError:  # damaged: no text
-            return None
-
-    def _afford(self, size: int, shown: str) -> None:
-        """Reserve memory for what is read of a hit, for several at a time where there is enough."""
-        room = self._room
-        assert room is not None  # noqa: S101 - asked for where there is one
-        if size > self._credit:
-            some = CREDIT_BYTES if room.left() > 2 * (CREDIT_BYTES + size) else 0
-            room.add(size + some, lambda left: f"among the hits the document {shown}; {room.least(size, left)}")
-            self._credit += size + some
-        self._credit -= size
 
     def _shortfall(self, found: int, where: Mapping[str, Any] | None, mode: Mode) -> str:
         if not self._store.any_document():
