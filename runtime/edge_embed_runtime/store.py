@@ -309,7 +309,9 @@ class Store:
                 db.execute("COMMIT")
             except BaseException as error:
                 self._end(db, error)
-                self.interrupted |= self._facts is not facts  # those of what was taken back
+                if self._facts is not facts:  # the others were taken back
+                    self._facts = facts
+                    self._setup()
                 raise
             self._end(db)
 
@@ -512,8 +514,8 @@ class Store:
             values = (expression, *where[1], count)
         with reading_words(self.path):
             rows = self._db.execute(query, values).fetchall()
-            if not all(isinstance(row[2], float) for row in rows):
-                raise TypeError("a score is no number")
+            if not all(isinstance(row[2], float) and row[2] >= 0 for row in rows):
+                raise TypeError("a score is no number, or negative")  # of lengths that no passage has
         # words of a passage that was deleted while it was damaged lead nowhere
         return [row for row in rows if isinstance(row[0], int) and isinstance(row[1], int)], len(rows) == count
 
