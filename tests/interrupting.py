@@ -44,7 +44,8 @@ class Lines:
         return False
 
     def _trace(self, frame: FrameType, *_: object) -> Any:
-        ours = Path(frame.f_code.co_filename).parent.name in OURS
+        # Python itself passes over what `__del__` raises
+        ours = Path(frame.f_code.co_filename).parent.name in OURS and frame.f_code.co_name != "__del__"
         return self._line if ours else None
 
     def _line(self, frame: FrameType, event: str, _: object) -> Any:

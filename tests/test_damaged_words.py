@@ -107,6 +107,7 @@ CHANGES: dict[str, Change] = {
     "a structure of a number": lambda db: db.execute("UPDATE fts_data SET block = 7 WHERE id = 10"),
     "no averages": lambda db: db.execute("DELETE FROM fts_data WHERE id = 1"),
     "averages of ones": lambda db: db.execute("UPDATE fts_data SET block = ? WHERE id = 1", (b"\xff" * 9,)),
+    "negative averages": lambda db: db.execute("UPDATE fts_data SET block = ? WHERE id = 1", (b"\xff" * 18,)),
     "lengths of ones": lambda db: db.execute("UPDATE fts_docsize SET sz = ?", (b"\xff" * 9,)),
     "no lengths": lambda db: db.execute("DELETE FROM fts_docsize"),
     "an index to nowhere": lambda db: db.execute("UPDATE fts_idx SET pgno = 99999"),

@@ -536,7 +536,9 @@ class Store:
                 if db is self._db and db.in_transaction:
                     self.pending = waited
                 self._end(db, error)
-                self.interrupted |= self._facts is not facts  # those of what was taken back
+                if self._facts is not facts:  # the others were taken back
+                    self._facts = facts
+                    self._setup()
                 raise
             self._end(db)
         self.settle(0.0 if waited else SETTLE_SECONDS)
@@ -798,8 +800,8 @@ class Store:
             values = (expression, *where[1], count)
         with reading_words(self.path):
             for row in self._db.execute(query, values):
-                if not isinstance(row[2], float):
-                    raise TypeError("a score is no number")
+                if not isinstance(row[2], float) or row[2] < 0:  # of lengths that no passage has
+                    raise TypeError("a score is no number, or negative")
                 yield row
 
     def holding(self, words: Sequence[str], where: Condition | None, count: int) -> Iterator[tuple[int, int, float]]:
