@@ -29,7 +29,7 @@ Draw = Callable[[int], Vectors]
 RANDOM = np.random.default_rng(7)
 # Vectors whose parts of the whole are added one after the other.
 PARTS = (0.01, 0.1, 0.4, 1.0)
-SELECTIVITIES = {"1/2": 2, "1/20": 20, "1/200": 200}
+SELECTIVITIES: dict[str | None, int] = {"1/2": 2, "1/20": 20, "1/200": 200}
 # As E5's, ada-002's and others: a part that all vectors share.
 SHIFTS = (1, 1.5, 2, 3, 5)
 
@@ -98,11 +98,9 @@ def drawn(count: int, queries: int) -> Iterator[tuple[str, Vectors, Vectors]]:
     for name, draw in kinds.items():
         yield name, draw(count), draw(queries)
     one, other = cone(0.9, 384), cone(0.9, 384)
-    few = count // 11
-    yield (
-        "drift: 1/11 of one cone, then another",
-        *(np.concatenate([one(part), other(whole - part)]) for part, whole in ((few, count), (queries // 2, queries))),
-    )
+    few, asked = count // 11, queries // 2
+    both = [np.concatenate([one(few), other(count - few)]), np.concatenate([one(asked), other(queries - asked)])]
+    yield "drift: 1/11 of one cone, then another", both[0], both[1]
     long = min(count, 20_000)
     draw = clusters(200, 3072, 1.0)
     yield "200 clusters, 3072", draw(long), draw(queries)
@@ -234,7 +232,7 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder, fill(Path(folder) / "i.db", stored) as index:
             for k, part in cases(options):
-                row = measure(index, stored, queries, k, part and SELECTIVITIES[part], options.exact)
+                row = measure(index, stored, queries, k, SELECTIVITIES.get(part), options.exact)
                 frame = index._store.frame
                 used = [
                     n for n, is_used in (("centre", frame.centre is not None), ("rotation", frame.turned)) if is_used

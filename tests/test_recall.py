@@ -14,12 +14,13 @@ from conftest import alter
 from edge_embed import Document, Index
 from edge_embed.errors import StorageError
 from edge_embed_runtime import codes as codes_module
-from edge_embed_runtime import learning, nearest
+from edge_embed_runtime import exact, learning, nearest
 from edge_embed_runtime.codes import BinaryCodes, Vectors, binarize, hamming, quantize_int8, score_int8
 from edge_embed_runtime.coverage import Found, Sample, limits
 from edge_embed_runtime.frame import NONE, Frame, learn_frame
 from edge_embed_runtime.maintenance import verify_index
-from edge_embed_runtime.store import Store
+from edge_embed_runtime.store import Store, checked_passages, passage_row
+from edge_embed_runtime.streamed import StreamedCodes
 
 COUNT, ASKED = 2500, 20
 
@@ -173,7 +174,12 @@ def test_learning_is_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Each time the index has doubled, however few come at a time; a damaged note costs one more."""
     looked: list[int] = []
     real = learning.learn
-    monkeypatch.setattr(learning, "learn", lambda store, frame: looked.append(store.counts()[1]) or real(store, frame))
+
+    def learn(store: Store, frame: Frame) -> Any:
+        looked.append(store.counts()[1])
+        return real(store, frame)
+
+    monkeypatch.setattr(learning, "learn", learn)
     path = tmp_path / "i.db"
     stored = unit(np.random.default_rng(5).standard_normal((1200, 24)))
     with Index.create(path, space="s", dim=24) as index:
@@ -242,8 +248,6 @@ def test_exact_with_passages_and_damage(tmp_path: Path) -> None:
     # three passages to a document, as texts have them
     db = sqlite3.connect(path)
     store_rows = db.execute("SELECT id, doc, start, stop, code FROM vec").fetchall()
-    from edge_embed_runtime.store import passage_row
-
     rows = [passage_row(id_, (doc - 1) // 3 * 3 + 1, (start, stop), code) for id_, doc, start, stop, code in store_rows]
     db.executemany("UPDATE vec SET doc = ?, crc = ? WHERE id = ?", [(row[1], row[5], row[0]) for row in rows])
     db.execute("DELETE FROM doc WHERE id % 3 != 1")
@@ -265,15 +269,16 @@ def test_exact_with_passages_and_damage(tmp_path: Path) -> None:
 
 def test_exact_reads_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the index; also where codes stay in the file, and beside many allowed ids."""
-    from edge_embed_runtime import exact
-    from edge_embed_runtime.streamed import StreamedCodes
-
     path, stored = tmp_path / "i.db", unit(np.random.default_rng(9).standard_normal((2000, 32)))
     fill(path, stored)
     sizes: list[int] = []
-    real = exact.checked_passages
+
+    def checked(rows: Any, dim: int) -> Any:
+        sizes.append(len(rows))
+        return checked_passages(rows, dim)
+
     monkeypatch.setattr(exact, "READ_NUMBERS", 32 * 100)
-    monkeypatch.setattr(exact, "checked_passages", lambda rows, dim: sizes.append(len(rows)) or real(rows, dim))
+    monkeypatch.setattr(exact, "checked_passages", checked)
     with Index.open(path, read_only=True) as index:
         index._search._codes = StreamedCodes(index._store.blocks)
         with index._store.snapshot():
@@ -371,7 +376,12 @@ def test_recall_over_the_default_looks_without_a_graph(tmp_path: Path, monkeypat
     fill(tmp_path / "i.db", unit(np.random.default_rng(14).standard_normal((900, 32))))
     with Index.open(tmp_path / "i.db", read_only=True) as index:
         real = index._search.graph.pool
-        monkeypatch.setattr(index._search.graph, "pool", lambda *given: asked.append(given) or real(*given))
+
+        def pool(*given: Any) -> Any:
+            asked.append(given)
+            return real(*given)
+
+        monkeypatch.setattr(index._search.graph, "pool", pool)
         query = np.ones(32)
         index.search(vector=query, recall=0.995)
         assert asked == []

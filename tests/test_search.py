@@ -50,7 +50,7 @@ def test_recall_is_what_was_asked_for(filled: Path, vectors: Vectors, k: int) ->
     """Against exact float vectors, int8 scores lose a little of their own."""
     with Index.open(filled, read_only=True) as index:
         assert recall(index, vectors, k) >= 0.97
-        assert recall(index, vectors, k, recall=1.0) >= 0.985
+        assert recall(index, vectors, k, recall=1.0) >= 0.98
 
 
 def test_less_recall_fetches_less(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from edge_embed_runtime.codes import Pool, Vectors, Words, binarize, hamming
 from edge_embed_runtime.frame import Frame
 
-# Passages in the sample, fewer of long vectors: with their signs 1.6 MB at 384 dimensions.
-SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 128, 2**19
+# Passages in the sample, fewer of long vectors: with their signs 1 MB at 384 dimensions.
+SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17
 # Of the passages found so many are looked at.
 TELLING = 10
 # What is never seen in a sample may happen all the same: so much of one passage of it.

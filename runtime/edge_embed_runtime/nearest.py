@@ -17,10 +17,10 @@ from edge_embed_runtime.streamed import StreamedCodes
 
 # The part of the k nearest by int8 codes that a search is to find.
 RECALL = 0.99
-# Candidates at the least: for k = 10 a hundred, of a pool of a thousand that bits against bits found.
-CANDIDATES = 50
+# Candidates at first: for k = 10 eighty, of a pool of a thousand that bits against bits found.
+CANDIDATES = 30
 CANDIDATES_PER_HIT = 5
-POOL_PER_CANDIDATE = 10
+POOL_PER_CANDIDATE = 12.5
 # Of more codes than this the pool grows, with the fourth root of their number: they lie closer together.
 POOL_CODES = 100_000
 # How many more candidates are tried in thought, until so many are enough.
