@@ -224,6 +224,8 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in UNSHARED:
             raise
+        if not path.exists():
+            raise IndexFileError(f"{path} does not exist") from error
         if not wal_bytes(path):
             return connect_immutable(path)
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
