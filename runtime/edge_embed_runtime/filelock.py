@@ -6,7 +6,6 @@ It keeps some space, too: where the disk is full, what a delete needs to be writ
 import errno
 import math
 import os
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -75,7 +74,8 @@ class WriterLock:
         if not hasattr(os, "posix_fallocate") or os.fstat(self._descriptor).st_size >= RESERVE:
             return
         try:
-            if shutil.disk_usage(folder).free >= RESERVE_PART * RESERVE:
+            room = os.statvfs(folder)
+            if room.f_bavail * room.f_frsize >= RESERVE_PART * RESERVE:
                 os.posix_fallocate(self._descriptor, 0, RESERVE)
         except OSError:
             self.give_reserve()
