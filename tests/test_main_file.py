@@ -293,7 +293,7 @@ def test_move_in_the_middle_of_a_write(path: Path) -> None:
 
 
 def test_documents_of_another_time_are_noticed(path: Path) -> None:
-    """A document that is gone from every table, as in a copy of pages of several times; `repair` takes what is there."""
+    """A document that is gone from every table, as in a copy of pages of several times; `repair` takes the rest."""
     with make(path, "a", "b", "c") as index:
         index.delete("a")
         index.upsert_vectors(documents("b", "d"), vectors(2, 5))

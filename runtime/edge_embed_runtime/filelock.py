@@ -8,7 +8,6 @@ import errno
 import io
 import math
 import os
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -90,7 +89,8 @@ class WriterLock:
         if not hasattr(os, "posix_fallocate") or os.fstat(descriptor).st_size >= RESERVE:
             return
         try:
-            if shutil.disk_usage(folder).free >= RESERVE_PART * RESERVE:
+            room = os.statvfs(folder)
+            if room.f_bavail * room.f_frsize >= RESERVE_PART * RESERVE:
                 os.posix_fallocate(descriptor, 0, RESERVE)
         except OSError:
             self.give_reserve()

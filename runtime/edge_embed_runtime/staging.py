@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_embed_runtime.codes import Int8Codes, Vectors
-from edge_embed_runtime.database import beside, check_companions, check_no_link, connect_writer, translated
+from edge_embed_runtime.database import beside, check_companions, connect_writer, translated
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
 from edge_embed_runtime.passages import Span
 from edge_embed_runtime.store import PASSAGES, TABLES, checked_passages, passage_row
@@ -97,7 +97,8 @@ class Staging:
     def __init__(self, index: Path, dim: int) -> None:
         self.path = staging_path(index)
         self._dim = dim
-        check_no_link(self.path)
+        if self.path.is_symlink():
+            raise IndexFormatError(f"{self.path} is a symbolic link")
         check_companions(self.path)
         with translated(self.path):
             self._db = connect_writer(self.path)
