@@ -3,7 +3,8 @@
 Commits go to SQLite's log (INDEX-wal) first, and are copied into the main file before the writing call returns. While
 the main file lacks some, because a reader still needs the old pages, it is one byte longer than whole pages: SQLite
 takes the number of pages from the header and cuts the byte off when all are copied. So a copy of the one file that was
-made meanwhile says that it is not whole.
+made meanwhile says that it is not whole. Where it lacked them for longer than a call, it is some more bytes longer
+afterwards, up to the next commit: their number says which commits it has, and so a copy that was begun before is told.
 
 Each commit also writes a row of `meta` that says on which state of the main file its log lies (`Position`), so that a
 log beside another file is noticed.
@@ -119,25 +120,45 @@ class _State(NamedTuple):
 
 def is_marked(path: Path) -> bool:
     """Whether the main file lacks commits that its log has."""
-    return path.stat().st_size % LEAST_PAGE == 1
+    return _odd(path) == 1
 
 
 def mark(path: Path) -> None:
     """Say so. truncate(2) opens nothing: on POSIX, closing a descriptor would end SQLite's locks in this process."""
-    size = path.stat().st_size
-    if size % LEAST_PAGE == 0:
-        os.truncate(path, size + 1)
+    _extend(path, 1)
+
+
+def seal(path: Path, position: Position) -> None:
+    """Say which commits are in the main file, after it lacked some for longer than a call: a copy that began before
+    they came and ends after that has older pages under this seal."""
+    _extend(path, _seal_of(position))
 
 
 def unmark(path: Path) -> None:
-    """Take back what SQLite did not: it had nothing to copy."""
-    if is_marked(path):
-        os.truncate(path, path.stat().st_size - 1)
+    """Take back a mark or seal: before a commit, since SQLite takes an odd end for a page, and where SQLite did not."""
+    if _odd(path):
+        _extend(path, 0)
+
+
+def _odd(path: Path) -> int:
+    """Bytes of the main file behind whole pages: 1 is the mark, more are a seal."""
+    return path.stat().st_size % LEAST_PAGE
+
+
+def _extend(path: Path, more: int) -> None:
+    size = path.stat().st_size
+    if size % LEAST_PAGE != more:
+        os.truncate(path, size - size % LEAST_PAGE + more)
+
+
+def _seal_of(position: Position) -> int:
+    return 2 + zlib.crc32(position.state.encode()) % (LEAST_PAGE - 2)
 
 
 def accept_loss(path: Path) -> bool:
-    """Take a marked file whose log is missing as it is; gives whether it was one. The caller is the only writer."""
-    if not is_marked(path) or _has_frames(path):
+    """Take a file that lacks commits, and whose log is missing, as it is; gives whether it was one. The caller is the
+    only writer."""
+    if not _odd(path) or _has_frames(path):
         return False
     unmark(path)
     return True
@@ -167,7 +188,7 @@ def problem_with_log(path: Path) -> str | None:
     A writer may go on meanwhile: what it changes while this looks is looked at again.
     """
     try:
-        if not wal_bytes(path) and not is_marked(path):
+        if not wal_bytes(path) and not _odd(path):
             return None
         for _ in range(LOOKS):
             problem = _look(path)
@@ -183,14 +204,26 @@ def _look(path: Path) -> str | None:
     """What seems to be wrong at one moment; where a writer works, it may not be at the next."""
     log = beside(path)[0].name
     if not _has_frames(path):
-        lacks = f"{path} lacks its last commits: they were in its log {log}, which is not there"
-        return lacks if is_marked(path) else None
+        if is_marked(path):
+            return f"{path} lacks its last commits: they were in its log {log}, which is not there"
+        return _broken_seal(path)
     with suppress(sqlite3.Error, IndexFileError):  # what cannot be read is damaged, which opening says
         before = _state(path, through_log=True)
         main = _state(path, through_log=False)
         if before == _state(path, through_log=True) and not _fits(main, before):
             return f"the log {log} belongs to another file than {path}"
     return None
+
+
+def _broken_seal(path: Path) -> str | None:
+    odd = _odd(path)
+    if odd < 2:
+        return None
+    with suppress(sqlite3.Error, IndexFileError):
+        position = _state(path, through_log=False).position
+        if position is not None and _seal_of(position) == odd:
+            return None
+    return f"{path} lacks commits: it was copied while they were written"
 
 
 def _fits(main: _State, logged: _State) -> bool:

@@ -58,6 +58,7 @@ from edge_embed_runtime.mainfile import (
     is_marked,
     mark,
     problem_with_log,
+    seal,
     unmark,
 )
 from edge_embed_runtime.passages import Span
@@ -254,6 +255,8 @@ class Store:
         self.secure_delete = secure_delete
         self._content: Content | None = None  # of the transaction that is open
         self.pending = False  # whether the main file lacks commits that the log has
+        self._late = False  # whether it lacked some when a call ended
+        self._sealed = False  # whether it says so since it has them, see mainfile.seal
         # whether a call was ended in the middle of something, see `recover`
         self.interrupted = False
         self._facts: Facts | None = None
@@ -298,9 +301,8 @@ class Store:
         if self.secure_delete:
             self._db.execute("PRAGMA secure_delete = ON")
         if wal_bytes(self.path) > 0 or is_marked(self.path):
-            self.pending = not checkpoint(self._db, 0.0, empty=self.secure_delete)
-            if self.pending:
-                mark(self.path)
+            self.pending = self._late = not checkpoint(self._db, 0.0, empty=self.secure_delete)
+        (mark if self.pending else unmark)(self.path)
 
     def refresh(self) -> bool:
         """Before reading: see what others wrote, where SQLite's log was not there to tell; gives whether they did."""
@@ -335,7 +337,12 @@ class Store:
                 mark(self.path)
             self.pending = not checkpoint(self._db, seconds, empty=self.secure_delete)
             if here and not self.pending:
-                unmark(self.path)
+                position = Position.from_text(self.note(ROW)) if self._late else None
+                if position is None:
+                    unmark(self.path)
+                else:
+                    seal(self.path, position)
+            self._sealed, self._late = self._late and not self.pending, self.pending
 
     @staticmethod
     def create(path: Path, facts: Facts) -> None:
@@ -514,6 +521,9 @@ class Store:
         with translated(self.path, writing=True):
             self.recover()
             self.place.check()
+            if self._sealed:
+                unmark(self.path)
+                self._sealed = False
             db, facts = self._db, self._facts
             waited = self.pending  # in vain, for a reader that is still there
             try:
