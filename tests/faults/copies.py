@@ -128,7 +128,8 @@ def watch(bench: Bench, folder: Path, operations: Sequence[Operation], case: int
             begun, data = done, data or (folder / "moved").read_bytes()
             if child.error:
                 raise RuntimeError(child.error)
-            if how == "move" and not (rest and re.search("was moved|does not exist|not a file|cannot be opened", str(rest[-1]))):
+            noticed = "was moved|does not exist|not a file|cannot be opened"
+            if how == "move" and not (rest and re.search(noticed, str(rest[-1]))):
                 raise RuntimeError(f"the worker did not notice the move: {rest[-1:]}")
         taken.append(Taken(how, data, begun, OPERATIONS if how == "slow copy" else done + COPIES))
     return taken
