@@ -67,6 +67,8 @@ def check_path(path: object, what: str) -> Path:
     try:
         checked = Path(path).resolve()
         checked.exists()
+    except PermissionError as error:
+        raise InputError(f"{what} {str(path)[:100]!r} cannot be looked at: {error.strerror}") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}") from error
     return checked
