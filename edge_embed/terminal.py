@@ -25,8 +25,8 @@ def _escape(found: re.Match[str]) -> str:
     return {9: "\\t", 10: "\\n", 13: "\\r"}.get(number, f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line to stdout or stderr. What its encoding has not becomes "?".
+def say(text: str, *, err: bool = False, end: str = "\n") -> None:
+    """Print a line, or with another end a part of one, to stdout or stderr. What its encoding has not becomes "?".
 
     Where nobody reads any more, as behind `| head`, nothing is printed from then on. Raises StorageError for any other
     failure of stdout, such as a full disk; one of stderr can be told to nobody.
@@ -35,7 +35,7 @@ def say(text: str, *, err: bool = False) -> None:
     if stream is None:
         return
     try:
-        stream.write(printable(text) + "\n")
+        stream.write(printable(text) + end)
         stream.flush()
     except BrokenPipeError:
         discard(stream)
@@ -46,14 +46,19 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def say_json(result: dict[str, Any]) -> None:
-    """Print a result as one line of JSON: the same content in every encoding."""
-    text = json.dumps(result, ensure_ascii=False)
+    """Print a result as one line of JSON."""
+    say(json_text(result))
+
+
+def json_text(value: Any) -> str:
+    """JSON for stdout, in one line: the same content in every encoding."""
+    text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(result)
+        text = json.dumps(value)
     # only strings hold such characters, where these escapes mean the same
-    say(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def prepare() -> None:

@@ -144,11 +144,10 @@ def work(case: dict[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"done": [], "refused": [], "wrong": []}
     if case["kind"] == "texts":
         limit = least(lambda: Embedder("static", max_rss_mb=1)) + case["more"]
-        embedder = Embedder("static", max_rss_mb=limit)
     else:
         limit = least(lambda: Index.open(case["index"], read_only=True, max_rss_mb=1)) + case["more"]
-        embedder = None
-    try:
+    try:  # also the embedder: what was refused before has left something behind
+        embedder = Embedder("static", max_rss_mb=limit) if case["kind"] == "texts" else None
         if "rows" in case:
             store(case, embedder, limit, said)
         else:

@@ -19,7 +19,7 @@ from edge_embed.options import (
     space_options,
     threads_option,
 )
-from edge_embed.terminal import say
+from edge_embed.terminal import json_text, say
 
 if TYPE_CHECKING:
     from edge_embed_runtime.documents import Hits
@@ -115,10 +115,10 @@ def search(
 
 def _print_json(hits: "Hits") -> None:
     """One object, hit by hit: what they hold may be large."""
-    click.echo('{"hits": [', nl=False)
+    say('{"hits": [', end="")
     for number, hit in enumerate(hits):
-        click.echo(("" if number == 0 else ", ") + json.dumps(vars(hit), ensure_ascii=False), nl=False)
-    click.echo(f'], "shortfall": {json.dumps(hits.shortfall, ensure_ascii=False)}}}')
+        say((", " if number else "") + json_text(vars(hit)), end="")
+    say(f'], "shortfall": {json_text(hits.shortfall)}}}')
 
 
 def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:

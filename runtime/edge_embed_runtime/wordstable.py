@@ -17,7 +17,7 @@ from edge_embed_runtime.errors import IndexDamagedError
 
 # The tables in which FTS5 keeps `fts`.
 SHADOWS = ("fts_data", "fts_idx", "fts_docsize", "fts_config")
-# Primary result codes that say something of the disk or of other processes, not of what is stored.
+# Primary result codes that say something of the disk, of other processes or of a memory budget, not of what is stored.
 NO_DAMAGE = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
@@ -25,6 +25,7 @@ NO_DAMAGE = (
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_TOOBIG,
 )
 # What reading damaged pages raises, besides sqlite3's own.
 RAISED = (MemoryError, TypeError, OverflowError, UnicodeDecodeError)
