@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import sqlite3
 import stat
 import time
@@ -349,7 +348,7 @@ class Store:
         """Make an empty index with its `meta`; the file appears whole or not at all."""
         if sqlite3.sqlite_version_info < MIN_SQLITE:
             raise IndexFileError(f"this Python's SQLite is {sqlite3.sqlite_version}; edge_embed needs 3.38 or later")
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
         try:
             with translated(path, writing=True):
                 _make_file(temporary, path)

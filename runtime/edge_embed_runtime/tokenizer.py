@@ -63,6 +63,7 @@ def parse_tokenizer(definition: bytes) -> tokenizers.Tokenizer:
     content = check_tokenizer(definition)
     if content.get("padding") or content.get("truncation"):
         raise BundleFormatError("tokenizer.json has padding or truncation set; the manifest must hold the limits")
+    del content  # its vocabulary is not there twice
     try:
         return _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "its parser")
     except InputError as error:

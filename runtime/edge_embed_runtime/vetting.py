@@ -5,7 +5,7 @@ over here too: a tokenizer does here what it does in its own library.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from edge_embed_runtime.errors import BundleFormatError
@@ -79,8 +79,8 @@ def check_definition(content: Any) -> None:
         if part in ("normalizer", "pre_tokenizer"):
             growth = max(growth, _check_growth(components, part))
     ids = _check_model(content["model"])
-    ids |= _check_added(content.get("added_tokens") or [], growth)
-    special = sum(_special_tokens(component, ids) for component in _flat(content.get("post_processor")))
+    added = _check_added(content.get("added_tokens") or [], growth)
+    special = sum(_special_tokens(component, added, ids) for component in _flat(content.get("post_processor")))
     if special > MAX_SPECIAL:
         raise BundleFormatError(f"tokenizer.json puts {special} special tokens around a text; at most {MAX_SPECIAL} do")
 
@@ -159,13 +159,13 @@ def _growth(component: Mapping[str, Any]) -> float:
     return max(1.0, content / len(given) if given else 1 + content if content > 1 else content)
 
 
-def _check_model(model: Mapping[str, Any]) -> set[int]:
-    """The ids of a model's tokens."""
+def _check_model(model: Mapping[str, Any]) -> Collection[int]:
+    """The ids of a model's tokens; no set of them, which would take megabytes."""
     vocab, unknown = model.get("vocab"), model.get("unk_id")
     if not isinstance(vocab, dict | list) or len(vocab) > MAX_TOKENS or len(model.get("merges") or ()) > 4 * MAX_TOKENS:
         raise BundleFormatError(f"tokenizer.json has no vocabulary, or more than {MAX_TOKENS:,} tokens")
     tokens = vocab if isinstance(vocab, dict) else [token for token, _ in vocab]
-    ids = set(vocab.values() if isinstance(vocab, dict) else range(len(vocab)))
+    ids: Collection[Any] = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
     if len(max(tokens, key=len, default="")) > MAX_TOKEN:
         raise BundleFormatError(f"tokenizer.json has a token of more than {MAX_TOKEN} characters")
     if not ids or not {type(number) for number in ids} <= {int} or min(ids) < 0 or max(ids) > MAX_ID:
@@ -213,7 +213,7 @@ def _check_added(added: list[dict[str, Any]], growth: float) -> set[int]:
     return {token["id"] for token in added}
 
 
-def _special_tokens(component: Mapping[str, Any], ids: set[int]) -> int:
+def _special_tokens(component: Mapping[str, Any], added: set[int], ids: Collection[int]) -> int:
     """How many tokens a post-processor puts around a text, all of them known."""
     kind, named = component["type"], []
     if kind == "TemplateProcessing":
@@ -233,7 +233,7 @@ def _special_tokens(component: Mapping[str, Any], ids: set[int]) -> int:
                 named += token["ids"]
     elif kind in ("BertProcessing", "RobertaProcessing"):
         named = [component["sep"][1], component["cls"][1]]
-    unknown = next((number for number in named if number not in ids), None)
+    unknown = next((n for n in named if n not in added and n not in ids), None)
     if unknown is not None:
         raise BundleFormatError(f"tokenizer.json puts the token {unknown!r:.40} around a text, which it has not")
     return len(named)

@@ -4,10 +4,7 @@ FTS5 believes its pages. A damaged size makes it ask for more memory than there 
 (integrity-check in SQLite 3.40 does). All that is in the table can be made of the texts again.
 """
 
-import os
-import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,8 +37,8 @@ try:
 except (sqlite3.Error, MemoryError) as error:
     print(error or "out of memory")
 """
-# How it ends then: signals, and on Windows statuses from this one on.
-CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, *([signal.SIGBUS] if os.name != "nt" else []))
+# How it ends then: by one of these signals, and on Windows with a status from this one on.
+CRASHES = ("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS")
 WINDOWS_CRASH = 0xC0000000
 
 
@@ -66,6 +63,9 @@ def reading_words(path: Path) -> Iterator[None]:
 def check_pages(database: Path) -> str | None:
     """What FTS5 finds wrong with the table `fts` of a file, None where nothing; in a process of its own, which may
     crash. Where none can be started, or something else ends it, it is this one."""
+    import signal
+    import subprocess
+
     if not sys.executable or getattr(sys, "frozen", False):  # a program that is not Python itself
         return _check_here(database)
     try:
@@ -77,7 +77,7 @@ def check_pages(database: Path) -> str | None:
     said = done.stdout.strip()
     if said:
         return None if said == "whole" else said
-    crashed = -done.returncode in CRASHES or done.returncode >= WINDOWS_CRASH
+    crashed = -done.returncode in [getattr(signal, name, None) for name in CRASHES] or done.returncode >= WINDOWS_CRASH
     return "SQLite crashes in its check" if crashed else _check_here(database)
 
 
