@@ -27,6 +27,7 @@ def rows() -> dict[str, dict[str, Any]]:
     return {row["fault"]: row for row in json.loads(done.stdout)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.fault)
 def test_fault(rows: dict[str, dict[str, Any]], check: Any) -> None:
     """No acknowledged document is lost, none is torn, nothing crashes or hangs; a negative control does lose."""
