@@ -175,6 +175,7 @@ def test_our_embedder_alone(no_peers: None, monkeypatch: pytest.MonkeyPatch) -> 
     assert result["model"]["operations_per_token"] == 21_233_664
 
 
+@pytest.mark.slow
 def test_peers_that_fail_are_named(
     fakes: None, checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

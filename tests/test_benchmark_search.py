@@ -153,6 +153,7 @@ def made_up() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ours_and_usearch(data: Path, tmp_path: Path) -> None:
     """One whole small run: both find nearly all, ours survives kills, everything that the table shows is measured."""
     arguments = ["--data", data, "--sizes", 2000, "--peers", "usearch-b1-exact,usearch-f32"]

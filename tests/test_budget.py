@@ -48,6 +48,7 @@ def leave(index: Index, megabytes: float) -> None:
     index._room._limit = (rss_bytes() or 0) + int(megabytes * MB)
 
 
+@pytest.mark.slow
 def test_random_work_keeps_its_budget(tmp_path: Path) -> None:
     """Searches by threads at once and files of all shapes, in processes whose peak is looked at."""
     indexes = {"vectors": tmp_path / "vectors.db", "texts": tmp_path / "texts.db"}

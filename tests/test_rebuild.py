@@ -257,6 +257,7 @@ KILLS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("again", [False, True])
 def test_kills(path: Path, *, again: bool) -> None:

@@ -730,6 +730,7 @@ def test_files_that_are_no_arrow(made: Path, suffix: str) -> None:
             load_vectors("a.db", f"bad{suffix}", space="s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet", ".arrow"])
 def test_memory_is_bounded(folder: Path, suffix: str) -> None:
     """Six times the rows, which are 80 MB more in the file, take little more memory to load and to dump."""
@@ -824,6 +825,7 @@ def test_errors_are_one_line(folder: Path, arguments: list[str], status: int, me
     assert status == 2 or result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_load_goes_on(folder: Path, signal_number: int) -> None:
