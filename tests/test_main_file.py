@@ -115,6 +115,32 @@ def test_end_of_a_search_brings_commits_into_the_file(path: Path) -> None:
         reader.close()
 
 
+def test_copy_that_outlasts_the_lack_says_so(path: Path) -> None:
+    """Begun while the file lacked commits, ended when it had them: older pages, and an end that does not fit them. The
+    file itself is whole, also when a later commit has taken that end back."""
+    copy = path.with_name("copy.db")
+    with make(path, "a") as index:
+        reader = reader_of(path)
+        add(index, "b")
+        begun = path.read_bytes()
+        reader.execute("ROLLBACK")
+        index.search("ferry", mode="text")  # brings the commit into the file
+        assert keys(path) == {"a", "b"}
+        ended = path.stat().st_size
+        pages = len(begun) // 512 * 512
+        assert pages < ended < pages + 512
+        copy.write_bytes(begun[:pages] + bytes(ended - pages))
+        add(index, "c")
+        assert path.stat().st_size % 512 == 0
+        assert keys(path) == {"a", "b", "c"}
+        reader.close()
+    with pytest.raises(IndexDamagedError, match="was copied while they were written"):
+        Index.open(copy, read_only=True)
+    assert not verify_index(copy).whole
+    assert accept_lost_log(copy)
+    assert keys(copy) == {"a"}
+
+
 def test_copy_without_its_log_says_so(path: Path) -> None:
     """Opening for reading and for writing, and verify; `accept_lost_log` takes what is there."""
     copy = path.with_name("copy.db")
