@@ -23,6 +23,8 @@ from edge_embed_runtime.frame import Frame
 
 # Passages in the sample, fewer of long vectors: with their signs 1 MB at 384 dimensions.
 SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17
+# Bytes that one number of it takes at most: the vectors and their signs, and what these are made of.
+NUMBER_BYTES = 24
 # Of the passages found so many are looked at.
 TELLING = 10
 # What is never seen in a sample may happen all the same: so much of one passage of it.
@@ -37,6 +39,11 @@ Numbers = NDArray[np.float64]
 
 def sample_size(dim: int) -> int:
     return min(SAMPLE, max(LEAST_SAMPLE, SAMPLE_NUMBERS // max(dim, 1)))
+
+
+def sample_bytes(dim: int) -> int:
+    """What a sample takes at most, and comparing a query with it."""
+    return NUMBER_BYTES * dim * sample_size(dim)
 
 
 class Sample:

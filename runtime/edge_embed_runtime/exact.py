@@ -11,8 +11,8 @@ from edge_embed_runtime.codes import Ids, Vectors, score_int8
 from edge_embed_runtime.ranking import Ranking
 from edge_embed_runtime.store import PASSAGES, Store, StoredPassages, checked_passages
 
-# Numbers of the rows that are in memory at a time: 8 MB where they are compared.
-READ_NUMBERS, MOST_ROWS, LEAST_ROWS = 2**19, 2048, 16
+# Numbers of the rows that are in memory at a time: 2 MB where they are compared.
+READ_NUMBERS, MOST_ROWS, LEAST_ROWS = 2**17, 2048, 16
 # Where more than this part of all passages is allowed, all are read, in their order.
 MANY = 0.25
 # Documents more than asked for that are kept: damaged ones give way to them.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
 from edge_embed_runtime.codes import BinaryCodes, Ids, Vectors, score_int8
+from edge_embed_runtime.coverage import sample_bytes
 from edge_embed_runtime.documents import Hits
 from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
@@ -155,13 +156,13 @@ class Searcher:
     def _cost(self, query: Query, mode: Mode, condition: Condition | None, passages: int, k: int) -> int:
         """Bytes that a search among so many passages takes for k documents, at most, besides texts and metadata."""
         depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
-        cost = 3 << 20
+        cost = 5 << 20
         if mode in ("text", "hybrid", "multi") and query.text is not None:
             cost += RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
         if mode in ("vector", "hybrid", "multi") and query.vector is not None:
             wanted = CANDIDATES + CANDIDATES_PER_HIT * depth
             pool = int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
-            cost += min(passages, pool) * self._pool_bytes() + 14 * passages
+            cost += min(passages, pool) * self._pool_bytes() + 14 * passages + sample_bytes(self._store.dim)
         if mode in ("sparse", "hybrid", "multi") and query.sparse is not None:
             cost += 40 * passages + RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
         if query.multi is not None:
