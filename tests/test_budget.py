@@ -70,7 +70,7 @@ def test_refusal_names_the_k_that_works(tmp_path: Path) -> None:
     make_vectors(path, 0, 3000, DIM, long=0)
     with Index.open(path, read_only=True, max_rss_mb=10_000) as index:
         index.search(vector=query)
-        leave(index, 5)
+        leave(index, 8)
         refusal = r"a search for k=3000 takes up to .*; k=\d+ works; the least is"
         with pytest.raises(MemoryBudgetError, match=refusal) as error:
             index.search(vector=query, k=10**6)

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -186,8 +185,8 @@ def _scan(store: Store, show_progress: bool) -> _Findings:
     What it has to remember goes into a temporary file; where there is no room for one, into memory.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="edge_embed.", ignore_cleanup_errors=True) as folder:
-            return _scan_with(store, Path(folder), show_progress)
+        with _own_folder() as folder:
+            return _scan_with(store, folder, show_progress)
     except (OSError, StorageError):
         return _scan_with(store, None, show_progress)
 
@@ -607,9 +606,22 @@ def _check_space(store: Store) -> None:
             )
 
 
+@contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A folder for temporary files. Not one of `tempfile`, which an interrupt can leave locked for ever."""
+    folder = _temporary_folder() / f"edge_embed.{os.urandom(8).hex()}"
+    folder.mkdir(0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _temporary_folder() -> Path:
     given = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), *TEMPORARY)
     for name in given if os.name != "nt" else ():
         if name and Path(name).is_dir() and os.access(name, os.W_OK | os.X_OK):
             return Path(name)
+    import tempfile
+
     return Path(tempfile.gettempdir())
