@@ -209,10 +209,7 @@ def test_verify_without_room_for_temporary_files(path: Path, monkeypatch: pytest
     expected = verify_index(path)
     assert not expected.whole
 
-    def full(**_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(maintenance.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(maintenance, "_temporary_folder", lambda: path / "none can be made here")
     assert verify_index(path) == expected
 
 
