@@ -170,7 +170,7 @@ class Searcher:
                 24 * passages + RANKED_BYTES * min(passages, max(KEPT_ROWS, 8 * (depth + SPARE))) + 2 * COMPARED_BYTES
             )
         if condition is not None and mode != "text":
-            cost += 32 * passages
+            cost += 48 * passages
         return cost + RANKED_BYTES * depth + HIT_BYTES * k
 
     def _pool_bytes(self) -> int:
