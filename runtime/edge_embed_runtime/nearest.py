@@ -38,6 +38,12 @@ WIDENED, STEPS = 4, 64
 AnyCodes = BinaryCodes | StreamedCodes
 
 
+def first_sizes(count: int, passages: int) -> tuple[int, int]:
+    """Candidates that a search for `count` documents among so many passages scores at first, and their pool."""
+    wanted = CANDIDATES + CANDIDATES_PER_HIT * count
+    return wanted, int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
+
+
 class Nearest:
     """Finds documents of one store by cosine. Keeps a sample of its vectors."""
 
@@ -136,8 +142,7 @@ class _Search:
 
     def run(self, graph: Cache | None, most: int | None) -> Ranking | None:
         """Documents, or None where it takes all passages."""
-        wanted = CANDIDATES + CANDIDATES_PER_HIT * self._count
-        size = int(POOL_PER_CANDIDATE * wanted * max(1.0, self._everything / POOL_CODES) ** 0.25)
+        wanted, size = first_sizes(self._count, self._everything)
         if graph is not None and isinstance(self._codes, BinaryCodes):
             pool = graph.pool(self._codes, self._words, size, self._allowed)
         else:

@@ -180,14 +180,6 @@ class Room:
         with self.take(cost(k), refuse):
             yield
 
-    def for_more(self, size: int) -> None:
-        """Reserve what a search that goes on takes: of long documents many passages are looked at."""
-
-        def refuse(left: int) -> str:
-            return f"a search among passages of long documents takes {size / MB:.0f} MB more; {self.least(size, left)}"
-
-        self.add(size, refuse)
-
     def rows(self, each: int) -> int:
         """How many rows of so many bytes may be held at a time: half of what is left, one at the least."""
         return max(1, self.left() // (2 * each))

@@ -19,7 +19,7 @@ from edge_embed_runtime.errors import BundleMismatchError, FilterError
 from edge_embed_runtime.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.graph import Cache
 from edge_embed_runtime.hits import HIT_BYTES, Reader
-from edge_embed_runtime.nearest import CANDIDATES, CANDIDATES_PER_HIT, POOL_CODES, POOL_PER_CANDIDATE, Nearest
+from edge_embed_runtime.nearest import Nearest, first_sizes
 from edge_embed_runtime.ranking import PASSAGES_PER_HIT, Ranking, best_passages, documents, fuse_all, standardised
 from edge_embed_runtime.room import SEARCH_BYTES, Room
 from edge_embed_runtime.store import Removed, Store
@@ -160,8 +160,7 @@ class Searcher:
         if mode in ("text", "hybrid", "multi") and query.text is not None:
             cost += RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
         if mode in ("vector", "hybrid", "multi") and query.vector is not None:
-            wanted = CANDIDATES + CANDIDATES_PER_HIT * depth
-            pool = int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
+            _, pool = first_sizes(depth, passages)
             cost += min(passages, pool) * self._pool_bytes() + 14 * passages + sample_bytes(self._store.dim)
         if mode in ("sparse", "hybrid", "multi") and query.sparse is not None:
             cost += 40 * passages + RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (depth + SPARE))
