@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_embed_export.checkpoint import Dense, _licence, _modules, _pooling, _with_end, check_size
+from edge_embed_export.checkpoint import _licence, check_size
 from edge_embed_export.formats import missing_tokenizer, other_tokenizers
 from edge_embed_export.graph import LARGEST
+from edge_embed_export.modules import Dense, _pooling, read_modules
 from edge_embed_export.prompts import read_prompts
 from edge_embed_export.reading import is_there, optional_json, read_definition, read_json
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import INDEX, WEIGHTS
+from edge_embed_export.tokenizerfiles import _with_end
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.modelcheck import OPERATORS
@@ -158,7 +160,7 @@ def read_tokenizer(definition: Path) -> dict[str, Any]:
 
 def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """What a model's folder says, as fields of Published."""
-    modules = _modules(home)
+    modules = read_modules(home)
     pooling = modules.pooling
     if pooling is None and is_there(home / "1_Pooling" / "config.json"):
         pooling = _pooling(read_json(home / "1_Pooling" / "config.json"), home / "1_Pooling")

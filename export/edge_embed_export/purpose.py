@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.checkpoint import _listed
 from edge_embed_export.heads import SETTINGS, Kind, told_kind
+from edge_embed_export.modules import listed
 from edge_embed_export.prompts import with_roles
 from edge_embed_export.reading import optional_json
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
@@ -56,7 +56,7 @@ def notes_of(
     if source.is_file() and not (folder / "config.json").is_file():
         folder = folder.parent
     config = optional_json(folder / "config.json")
-    modules = [str(module["type"]) for module in _listed(folder)]
+    modules = [str(module["type"]) for module in listed(folder)]
     names = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
     notes = _scoring(folder, config, modules, kind)
     given = kind or told_kind(folder)

@@ -34,6 +34,8 @@ ROW_COPIES = 16
 WORD_COPIES = 30
 # Of what a call took, the free heap that is not worth giving back to the system.
 KEPT_BYTES = 4 * MB
+# Of what is left, a part (1 / SPARE) that advice leaves alone: a process grows a little from one call to the next.
+SPARE = 16
 # The least that a row may have, so that an error is about the budget and not about an ordinary row.
 LEAST_ROW = 16_384
 # The least for what SQLite may read or be given at a time; a `where` of many values is a long text too.
@@ -173,7 +175,7 @@ class Room:
         """Reserve what a search for k documents takes: cost(k) bytes, which grow with k."""
 
         def refuse(left: int) -> str:
-            works = _largest(k, lambda fewer: cost(fewer) <= left)
+            works = _largest(k, lambda fewer: cost(fewer) <= left - left // SPARE)
             advice = f"k={works} works; " if works else ""
             return f"a search for k={k} takes up to {cost(k) / MB:.0f} MB; {advice}{self.least(cost(k), left)}"
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_embed_export.checkpoint import Checkpoint, Dense
+from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families.reading import Reader
+from edge_embed_export.modules import Dense
 from edge_embed_export.positions import relative
 from edge_embed_export.spec import Layer, Spec, Weights
 
