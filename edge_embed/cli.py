@@ -233,6 +233,13 @@ def _lines(file: str) -> list[str]:
     type=click.Choice(["cosine"]),
     help="Export a model that was made for dot products or distances all the same: an index ranks by cosines.",
 )
+@click.option(
+    "--ignore",
+    metavar="NAME",
+    multiple=True,
+    help="Leave a tensor or key out of account that changes no vector but is not known here; may be given several "
+    "times.",
+)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
@@ -261,6 +268,7 @@ def export(
     truncate_dims: str | None,
     kind: Any,
     similarity: str | None,
+    ignore: tuple[str, ...],
     words: int | None,
     sif: float | None,
     general: bool,
@@ -306,6 +314,7 @@ def export(
         truncate_dims=_dims(truncate_dims),
         kind=kind,
         similarity=similarity,
+        ignore=ignore,
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),

@@ -37,10 +37,10 @@ def write_bfloat16(path: Path, arrays: dict[str, Array]) -> None:
 
 
 def test_every_float_type_is_read(tmp_path: Path) -> None:
-    """float16, float32 and float64, and bfloat16 as the upper half of float32; whole numbers are left out."""
+    """float16, float32 and float64, and bfloat16 as the upper half of float32; positions are left out."""
     values = np.array([[1.5, -2.25, 0], [1e-3, 3e4, -0.5]])
     kinds = {str(kind): values.astype(kind) for kind in ("float16", "float32", "float64")}
-    save_file({**kinds, "ids": np.arange(3)}, tmp_path / "a.safetensors")
+    save_file({**kinds, "position_ids": np.arange(3)}, tmp_path / "a.safetensors")
     read = read_tensors(tmp_path / "a.safetensors")
     assert sorted(read) == ["float16", "float32", "float64"]
     assert all(array.dtype == np.float32 for array in read.values())

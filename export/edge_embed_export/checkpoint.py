@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed_export.accounting import Accounted, Keys
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.modules import Dense, read_modules
@@ -91,14 +92,15 @@ def read_checkpoint(
     model = modules.model
     if not (model / "config.json").exists():
         raise missing_weights(model / "config.json")
-    config = read_json(model / "config.json")
+    config = Keys(read_json(model / "config.json"))
     limits = next((path for path in (model, folder) if is_there(path / "sentence_bert_config.json")), folder)
     max_tokens = optional_json(limits / "sentence_bert_config.json").get("max_seq_length")
     if max_tokens is not None:
         max_tokens = check_size(max_tokens, "max_seq_length", limits / "sentence_bert_config.json")
-    tensors, sha256 = read_weights(model)
+    stored, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
-        tensors = fold_adapter(tensors, changes)
+        stored = fold_adapter(stored, changes)
+    tensors = Accounted(stored)
     tokenizer = read_tokenizer(model)
     kind = kind or modules.kind or told_kind(folder) or "dense"
     head, dense = Head(), modules.dense

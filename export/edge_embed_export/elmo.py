@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_embed_export.accounting import refuse_tensors, refuse_unknown, words
 from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.graph import FLOAT, INT64, Graph
 from edge_embed_export.reading import is_there, read_definition, read_json
@@ -46,6 +47,14 @@ MAX_TOKENS = 256
 GATES = 4  # input, new memory, forget, output: as TensorFlow has them, which adds 1 to what opens the third
 ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
 LARGEST = 2**20  # of a number in options.json
+# Keys of options.json: what is read here, and what the published files have besides, of their training.
+KNOWN = words(
+    "char_cnn lstm char_cnn.activation char_cnn.embedding char_cnn.embedding.dim char_cnn.filters char_cnn.n_highway "
+    "char_cnn.max_characters_per_token lstm.cell_clip lstm.dim lstm.n_layers lstm.proj_clip lstm.projection_dim "
+    "lstm.use_skip_connections "
+    "char_cnn.n_characters all_clip_norm_val batch_size bidirectional dropout n_epochs n_gpus n_negative_samples_batch "
+    "n_tokens_vocab n_train_tokens unroll_steps"
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,13 @@ def read_elmo(source: Path) -> Elmo:
             "skips": bool(lstm.get("use_skip_connections")),
         }
         longest = _count(cnn.get("max_characters_per_token", WIDTH))
+        for part, held in (
+            ("", options),
+            ("char_cnn.", cnn),
+            ("lstm.", lstm),
+            ("char_cnn.embedding.", cnn["embedding"]),
+        ):
+            refuse_unknown(source / OPTIONS, {f"{part}{name}": value for name, value in held.items()}, KNOWN)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise SourceError(f"{source / OPTIONS} does not describe an ELMo model: {error!r}") from error
     if longest != WIDTH or not filters:
@@ -176,6 +192,7 @@ def _check(elmo: Elmo, path: Path) -> None:
             raise ExportError(f"{path} has no tensor {name!r}")
         if elmo.weights[name].shape != shape:
             raise ExportError(f"{path}: {name} has shape {elmo.weights[name].shape}, {OPTIONS} says {shape}")
+    refuse_tensors(path, elmo.weights, sorted(elmo.weights.keys() - shapes.keys()), "an ELMo model")
 
 
 class _Body(Graph):

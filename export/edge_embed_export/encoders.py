@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge_embed_export import blockwise, kinds
+from edge_embed_export.accounting import check_ignored
 from edge_embed_export.adapters import EVERY_TASK, add_adapters, lowest_mean, read_variants, with_adapters
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.families import read_family
@@ -137,6 +138,7 @@ def export_checkpoint(
     """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
     progress(f"reading {source}")
     maker = Maker(read_checkpoint_as(source, said), said, target, name, written=precision == "fp32")
+    check_ignored()  # before what takes long
     progress("building the float32 graph")
     reference, contents = maker.make(None)
     embedder = reference

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edge_embed_export.accounting import leaving_out
 from edge_embed_export.elmo import export_elmo, is_elmo
 from edge_embed_export.encoders import Said, export_checkpoint
 from edge_embed_export.finish import FLOORS
@@ -17,11 +18,13 @@ from edge_embed_export.quantizing import read_recipes
 from edge_embed_export.static import find_kind, read_static, write_static
 from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle import Manifest
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
 
 PRECISIONS = tuple(FLOORS)
 
 
+@leaving_out
 def export_model(
     source: str | os.PathLike[str],
     bundle: str | os.PathLike[str],
@@ -41,6 +44,7 @@ def export_model(
     truncate_dims: Sequence[int] | None = None,
     kind: Kind | None = None,
     similarity: str | None = None,
+    ignore: Sequence[str] = (),
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
@@ -68,6 +72,7 @@ def export_model(
     truncate_dims: dims that the model was trained to be cut to; None means what its own files say
     kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
+    ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
@@ -77,6 +82,8 @@ def export_model(
     for a checkpoint that cannot be exported, FidelityError (an ExportError) below the floor. Nothing is written then.
     """
     _check_options(precision, table, search, recipes)
+    for ignored in ignore:
+        check_text(ignored, "a name to ignore")
     source, target = Path(source), Path(bundle)
     if source.is_file():
         check_file(source)

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export import kinds
+from edge_embed_export.accounting import check_ignored
 from edge_embed_export.adapters import adapter_receipt
 from edge_embed_export.quantizing import calibration_texts, records
 from edge_embed_export.truncation import truncation_receipt
@@ -78,9 +79,19 @@ def finish(
             f"{lowest}; nothing was written. A lower floor accepts it"
         )
     manifest = replace(embedder.manifest, golden=kinds.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
+    manifest = with_notes(manifest, check_ignored())
     progress(f"writing {target}")
     write_bundle(target, manifest, contents, overwrite=overwrite)
     return manifest
+
+
+def with_notes(manifest: Manifest, notes: Sequence[str]) -> Manifest:
+    """The manifest with more notes in its provenance, behind those that are there."""
+    if not notes:
+        return manifest
+    before = manifest.provenance.get("notes")
+    joined = "; ".join([*([str(before)] if before else []), *notes])
+    return replace(manifest, provenance={**manifest.provenance, "notes": joined})
 
 
 def _learn_codes(embedder: Embedder) -> dict[str, float]:

@@ -193,23 +193,42 @@ def read_masked(read: "Reader") -> dict[str, Any]:
         raise read.error(
             f"no head of a masked language model was found; a sparse model needs one ({', '.join(MASKED)})"
         )
+    config = read.config
     found: dict[str, Array] = {"head.dense.weight": np.ascontiguousarray(tensors[f"{names.dense}.weight"].T)}
-    for ours, theirs in {
-        "head.dense.bias": f"{names.dense}.bias",
-        "head.norm.weight": f"{names.norm}.weight",
-        "head.norm.bias": f"{names.norm}.bias",
-    }.items():
-        if theirs in tensors:
+    # ModernBERT's config says which biases it has; the others have them all
+    own = kind == "modernbert"
+    has = {
+        "head.dense.bias": (f"{names.dense}.bias", bool(config.get("classifier_bias")) if own else True),
+        "head.norm.weight": (f"{names.norm}.weight", True),
+        "head.norm.bias": (f"{names.norm}.bias", bool(config.get("norm_bias")) if own else True),
+    }
+    for ours, (theirs, expected) in has.items():
+        if expected and theirs not in tensors:
+            raise read.error(f"the weights have no tensor {theirs!r}; the checkpoint is not complete")
+        if expected:
             found[ours] = tensors[theirs]
-    if "head.norm.weight" not in found:
-        raise read.error(f"the weights have no tensor {names.norm + '.weight'!r}; the checkpoint is not complete")
     table = read.weights["embedding.word"]
-    bias = next((tensors[name] for name in names.biases if name in tensors), None)
-    found["head.bias"] = np.zeros(len(table), np.float32) if bias is None else bias
+    found["head.bias"] = _one_bias(read, names, own and config.get("decoder_bias") is False, len(table))
     # tied in nearly all models: then it is stored once
     decoder = tensors.get(names.decoder)
+    if decoder is None and config.get("tie_word_embeddings") is False:
+        raise read.error(f"the weights have no tensor {names.decoder!r}, and config.json does not tie it to the table")
     if decoder is not None and not np.array_equal(decoder, table):
         found["head.decoder"] = decoder
     read.weights |= found
     activation = read.activation(names.activation, "gelu") if names.activation else "gelu"
     return {"head_activation": activation, "dim": len(table)}
+
+
+def _one_bias(read: "Reader", names: MaskedHead, none: bool, vocab: int) -> Array:
+    """The bias [vocab] of the last product: one tensor, stored under one of its names or under both."""
+    tensors = read.checkpoint.tensors
+    stored = [name for name in names.biases if name in tensors]
+    if none and not stored:
+        return np.zeros(vocab, np.float32)
+    if not stored:
+        raise read.error(f"the weights have no tensor {names.biases[0]!r}; the checkpoint is not complete")
+    biases = [tensors[name] for name in stored]
+    if any(not np.array_equal(bias, biases[0]) for bias in biases):
+        raise read.error(f"the tensors {stored[0]!r} and {stored[1]!r} differ, though they are one and the same")
+    return biases[0]

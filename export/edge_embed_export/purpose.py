@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_embed_export.heads import SETTINGS, Kind, told_kind
 from edge_embed_export.modules import listed
+from edge_embed_export.owncode import own_classes
 from edge_embed_export.prompts import with_roles
 from edge_embed_export.reading import optional_json
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
@@ -144,11 +145,8 @@ def _instruction(folder: Path, names: tuple[str, ...], prompts: Mapping[str, str
 
 def check_own_code(folder: Path, config: Mapping[str, Any]) -> None:
     """Refuse a decoder whose own code may let tokens see those behind them, where config.json does not say."""
-    remote = config.get("auto_map")
     own = [str(name) for name in _architectures(config) if BOTH_WAYS.search(str(name))]
-    own += (
-        [str(name) for part, name in remote.items() if part.startswith("AutoModel")] if isinstance(remote, dict) else []
-    )
+    own += own_classes(config, "AutoModel")
     if own and config.get("is_causal") is None and config.get("use_bidirectional_attention") is None:
         raise UnsupportedModelError(
             f"{folder}: the model has code of its own ({own[0]}), which is never run, and config.json does not say "

@@ -17,6 +17,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from edge_embed_export.accounting import refuse_tensors
 from edge_embed_export.checkpoint import _licence
 from edge_embed_export.finish import finish
 from edge_embed_export.formats import missing_tokenizer
@@ -103,6 +104,7 @@ def read_static(source: Path, *, words: int | None = None, sif: float | None = N
     name = "embeddings" if "embeddings" in tensors else "embedding.weight"
     if name not in tensors or tensors[name].ndim != 2:
         raise ExportError(f"{weights} has no table of token vectors; it holds {sorted(tensors)}")
+    refuse_tensors(weights, tensors, sorted(tensors.keys() - {name, "mapping", "weights"}), f"a {kind} model")
     if not definition.exists():
         raise missing_tokenizer(definition)
     tokenizer = read_definition(definition)
@@ -137,7 +139,7 @@ def _files(source: Path, kind: str) -> tuple[Path, Path, Path]:
 
 def _tensors(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a safetensors file, those of whole numbers too."""
-    arrays: dict[str, NDArray[Any]] = {**read_tensors(path)}
+    arrays: dict[str, NDArray[Any]] = {**read_tensors(path, others=True)}
     with require("safetensors", "export").safe_open(str(path), framework="numpy") as file:
         for name in file.keys() - arrays.keys():
             arrays[name] = file.get_tensor(name)

@@ -1,9 +1,10 @@
 """One small module per model family: it maps a checkpoint's config and tensor names onto `spec.Spec`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from edge_embed_export.accounting import Accounted
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import (
     albert,
@@ -18,6 +19,8 @@ from edge_embed_export.families import (
     nomic,
     t5,
 )
+from edge_embed_export.leftovers import account
+from edge_embed_export.owncode import check_known_code
 from edge_embed_export.spec import Spec, Weights, check
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 
@@ -32,6 +35,7 @@ class Family:
     parts:       what of the graph it uses
     checkpoints: models that are of this family
     when:        what else a checkpoint must be, where several families share a type
+    prepare:     brings the tensors of a checkpoint under the names that `read` asks for
     """
 
     title: str
@@ -40,6 +44,7 @@ class Family:
     checkpoints: tuple[str, ...]
     read: Read
     when: Callable[[Checkpoint], bool] = lambda _: True
+    prepare: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint
 
 
 # The first that fits is taken.
@@ -59,6 +64,7 @@ FAMILIES: tuple[Family, ...] = (
         ("jina-embeddings-v3",),
         jina.read_v3,
         jina.is_v3,
+        jina.with_task,
     ),
     Family(
         "BERT",
@@ -232,6 +238,9 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
             "edge-embed export --general. An ONNX file of it is taken as well"
         )
     _check_task(checkpoint, family)
+    checkpoint = family.prepare(checkpoint)
+    if not isinstance(checkpoint.tensors, Accounted):
+        checkpoint = replace(checkpoint, tensors=Accounted(checkpoint.tensors))
     try:
         spec, weights = family.read(checkpoint)
     except (ValueError, IndexError) as error:  # numpy's, of tensors whose shapes do not fit each other
@@ -240,6 +249,8 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         check(spec, weights)
     except ExportError as error:
         raise ExportError(f"{checkpoint.folder}: {error}; the weights and config.json do not belong together") from None
+    check_known_code(checkpoint.folder, checkpoint.config)
+    account(checkpoint)
     return spec, weights
 
 

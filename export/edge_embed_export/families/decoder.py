@@ -1,6 +1,7 @@
 """Decoders as embedding models: Llama, Mistral, Qwen2, Qwen3 and Gemma 3, causal or seeing both sides."""
 
 import math
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -52,8 +53,8 @@ def read_gemma(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
 def read_nvembed(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """NV-Embed (arXiv:2405.17428): Mistral seeing both sides; its tokens attend to latents before they are pooled."""
     text = checkpoint.config.get("text_config")
-    config = dict(text) if isinstance(text, dict) else dict(checkpoint.config)
-    read = Reader(checkpoint, "embed_tokens.weight", {**config, "is_causal": False})
+    config = text if isinstance(text, dict) else checkpoint.config
+    read = Reader(checkpoint, "embed_tokens.weight", ChainMap({"is_causal": False}, config))
     latent = checkpoint.config.get("latent_attention_config")
     numbers = Reader(checkpoint, "latents", latent if isinstance(latent, dict) else {})
     heads, size = numbers.count("num_cross_heads", 8), numbers.count("cross_dim_head", 4096)

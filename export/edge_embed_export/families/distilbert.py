@@ -1,5 +1,8 @@
 """DistilBERT (arXiv:1910.01108): BERT without token types, under other names."""
 
+from collections import ChainMap
+from typing import Any
+
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families.reading import Reader
 from edge_embed_export.spec import Spec, Weights
@@ -18,7 +21,8 @@ LAYER = {
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     renamed = {"num_hidden_layers": checkpoint.config.get("n_layers")}
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight", {**checkpoint.config, **renamed})
+    config: ChainMap[str, Any] = ChainMap(renamed, checkpoint.config)
+    read = Reader(checkpoint, "embeddings.word_embeddings.weight", config)
     table = read.tensor("embeddings.position_embeddings.weight", 2)
     read.weights["embedding.word"] = read.words("embeddings.word_embeddings.weight")
     read.weights["embedding.position"] = table

@@ -62,7 +62,7 @@ def read_v2(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
 
 
 def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    read = Reader(_with_task(checkpoint), "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
     read.refuse(rotary_emb_interleaved=False, rotary_emb_fraction=1.0)
     hidden, heads = read.count("hidden_size"), read.count("num_attention_heads")
     max_tokens = read.limit(read.count("max_position_embeddings"))
@@ -102,7 +102,7 @@ def instructions(checkpoint: Checkpoint) -> dict[str, str]:
     return {str(k): v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
 
 
-def _with_task(checkpoint: Checkpoint) -> Checkpoint:
+def with_task(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint under plain names; a task's adapter, where one is chosen, is added to the weights."""
     marks = (
         ".parametrizations.weight.original",
@@ -112,6 +112,10 @@ def _with_task(checkpoint: Checkpoint) -> Checkpoint:
     read = Reader(checkpoint, "")
     known = tasks(checkpoint)
     number = known.index(checkpoint.task) if checkpoint.task in known else None
+    adapted = {name.removesuffix(mark) for mark in marks for name in checkpoint.tensors if name.endswith(mark)}
+    for module in sorted(adapted):
+        for mark in marks:
+            read.tensor(module + mark)
     plain: dict[str, Array] = {}
     for name, array in checkpoint.tensors.items():
         module = name.removesuffix(marks[0])

@@ -1,5 +1,8 @@
 """NomicBERT (arXiv:2402.01613; v2 with a mixture of experts: 2502.07972): rotary positions, gated or experts."""
 
+from collections import ChainMap
+from typing import Any
+
 import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint
@@ -13,7 +16,8 @@ ACTIVATIONS: dict[str, Activation] = {"swiglu": "silu", "geglu": "gelu", "gelu":
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     names = {"num_hidden_layers": "n_layer", "hidden_size": "n_embd", "num_attention_heads": "n_head"}
     renamed = {ours: checkpoint.config.get(theirs) for ours, theirs in names.items()}
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight", {**checkpoint.config, **renamed})
+    config: ChainMap[str, Any] = ChainMap(renamed, checkpoint.config)
+    read = Reader(checkpoint, "embeddings.word_embeddings.weight", config)
     read.refuse(prenorm=False, use_rms_norm=False, parallel_block=False, rotary_emb_interleaved=False)
     read.refuse(rotary_emb_fraction=1.0, rotary_emb_scale_base=None, expert_choice_router=False, num_shared_experts=0)
     read.refuse(moe_normalize_expert_weights=False)

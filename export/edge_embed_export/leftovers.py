@@ -1,0 +1,246 @@
+"""What may be left over when a family has read its checkpoint: which tensors and keys change no vector of a text, and
+why. Everything else is refused by its name.
+
+Sources: the configuration and model classes of transformers 4.57 and 5.24, and for models with code of their own that
+code.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_embed_export.accounting import HARMLESS, Accounted, Keys, is_ignored, refuse_tensors, words
+from edge_embed_export.checkpoint import Checkpoint
+from edge_embed_export.purpose import SCORING
+from edge_embed_runtime.errors import ExportError
+
+BERT = ("bert", "jina_bert", "nomic_bert")
+ROBERTA = ("roberta", "xlm-roberta", "camembert", "jina_embeddings_v3", "mpnet")
+DEBERTA = ("deberta", "deberta-v2")
+GTE = ("new", "gte")
+T5 = ("t5", "mt5", "umt5", "codet5p_embedding")
+DECODERS = ("mistral", "qwen2", "qwen3", "llama", "gemma", "gemma2", "gemma3_text", "nvembed", "eurobert")
+
+
+@dataclass(frozen=True)
+class Spare:
+    """Tensors that change no vector.
+
+    names:  a regular expression of the whole name
+    types:  values of `model_type`; none means all
+    same:   the name of a tensor that they must equal to be spare, as a replacement for `names`
+    kinds:  of what kind the model must be exported: a sparse model needs the head of its masked language model
+    scores: they belong to a model that scores texts, whose encoder is wanted
+    """
+
+    names: str
+    types: tuple[str, ...] = ()
+    same: str | None = None
+    kinds: tuple[str, ...] = ("dense", "multi")
+    scores: bool = False
+
+
+ALL = ("dense", "multi", "sparse")
+LINEAR = r"(weight|bias)"
+SPARE: tuple[Spare, ...] = (
+    # The pooler: a layer and tanh on the first token, for classes. No folder of sentence-transformers asks for it:
+    # where one does (module_output_name), its reader refuses.
+    Spare(rf"(\w+\.)?pooler\.dense\.{LINEAR}", (*BERT, *ROBERTA, *DEBERTA, *GTE), kinds=ALL),
+    Spare(rf"(albert\.)?pooler\.{LINEAR}", ("albert",), kinds=ALL),
+    # Angles of rotary embedding, which transformers computes from config.json whatever the file says.
+    Spare(r"(\w+\.)*rotary_emb\.(original_)?inv_freq", kinds=ALL),
+    # Heads of masked language models. What follows them in a sparse model is read before.
+    Spare(r"cls\.predictions\.(bias|decoder\.(weight|bias)|transform\.(dense|LayerNorm)\.(weight|bias))", BERT),
+    Spare(rf"cls\.seq_relationship\.{LINEAR}", BERT, kinds=ALL),
+    Spare(r"lm_head\.(bias|(dense|layer_norm|decoder)\.(weight|bias))", ROBERTA),
+    Spare(rf"vocab_(transform|layer_norm|projector)\.{LINEAR}", ("distilbert",)),
+    Spare(rf"(head\.(dense|norm)|decoder)\.{LINEAR}", ("modernbert",)),
+    Spare(rf"predictions\.(bias|(LayerNorm|dense|decoder)\.{LINEAR})", ("albert",)),
+    Spare(rf"sop_classifier\.classifier\.{LINEAR}", ("albert",)),
+    Spare(rf"generator_(predictions\.(LayerNorm|dense)|lm_head)\.{LINEAR}", ("electra",)),
+    Spare(rf"discriminator_predictions\.(dense|dense_prediction)\.{LINEAR}", ("electra",)),
+    Spare(rf"cls\.predictions\.(bias|decoder\.{LINEAR}|transform\.(dense|LayerNorm)\.{LINEAR})", DEBERTA),
+    Spare(rf"lm_predictions\.lm_head\.(bias|(dense|LayerNorm)\.{LINEAR})", DEBERTA),
+    Spare(rf"mask_predictions\.(dense|LayerNorm|classifier)\.{LINEAR}", DEBERTA),
+    Spare(rf"lm_head\.(dense|norm|decoder)\.{LINEAR}", GTE),
+    # What a decoder makes words of, often its table of tokens once more.
+    Spare(rf"(model\.|embedding_model\.)?lm_head\.{LINEAR}", DECODERS),
+    # T5: the half that writes, and the table of tokens under its other names.
+    Spare(r"decoder\.(block|final_layer_norm)\..+", T5),
+    Spare(r"lm_head\.weight", T5),
+    Spare(r"(?:encoder|decoder)\.embed_tokens\.weight", T5, same="shared.weight"),
+    # Heads of classifiers and cross-encoders.
+    Spare(rf"((pre_)?classifier(\.(dense|out_proj))?|score|qa_outputs)\.{LINEAR}", scores=True),
+)
+
+# Keys that an architecture's own code does not read, or that say how large tensors are; by `model_type`, or by
+# `position_embedding_type` where that makes another model of it (alibi: Jina v2, rotary: Jina v3).
+_BERT = "max_position_embeddings type_vocab_size "
+_T5 = "is_decoder is_encoder_decoder n_positions num_decoder_layers scale_decoder_outputs "
+OF_FAMILY: dict[str, frozenset[str]] = {
+    "alibi": words("hidden_act"),  # feed_forward_type names it
+    # prompts and adapters are read where a task is chosen
+    "rotary": words("load_trained_adapters lora_alpha lora_rank task_instructions"),
+    "bert": words(_BERT + "directionality model_max_length"),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "jina_embeddings_v3", "electra", "mpnet"), words(_BERT)),
+    # the table of positions is in the file, whatever made it
+    "distilbert": words("max_position_embeddings sinusoidal_pos_embds"),
+    "albert": words(
+        _BERT + "embedding_size down_scale_factor gap_size layers_to_keep net_structure_type num_memory_blocks"
+    ),
+    **dict.fromkeys(DEBERTA, words("legacy padding_idx")),
+    # norm_eps and rotary positions are what it reads; the published files have these as well
+    "modernbert": words("layer_norm_eps position_embedding_type"),
+    # of GPT-2's configuration, which the code does not read
+    "nomic_bert": words(
+        "dense_seq_output ffn_div moe_impl reorder_and_upcast_attn scale_attn_by_inverse_layer_idx scale_attn_weights "
+        "max_trained_positions"
+    ),
+    **dict.fromkeys(GTE, words("logn_attention_clip1 type_vocab_size")),
+    **dict.fromkeys(("t5", "mt5", "umt5"), words(_T5)),
+    "codet5p_embedding": words(_T5 + "embed_dim"),
+    # where layer_types says which layers have windows, this is not asked
+    **dict.fromkeys(("qwen2", "qwen3"), words("max_window_layers")),
+    # hidden_activation is what they read; the published files have the other as well
+    "gemma2": words("hidden_act"),
+    "gemma3_text": words("hidden_act sliding_window_pattern _sliding_window_pattern"),
+    # sizes of tensors, and what the tokenizer and the prompts are for; the vectors are normalised anyway
+    "nvembed": words(
+        "add_eos add_pad_token hidden_dim hidden_size is_mask_instruction latent_dim mask_type num_latents_value "
+        "output_normalize padding_side"
+    ),
+}
+OF_FAMILY["jina_bert"] = OF_FAMILY["bert"]
+
+# Values under which keys change nothing, where no family reads them. null is such a value of every key.
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "add_cross_attention": (False,),
+    "add_pooling_layer": (False, True),
+    "adapters": ({}, {"adapters": {}}),
+    "causal": (False,),
+    "emb_pooler": ("mean",),
+    "is_causal": (False,),
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "load_trained_adapters": (True,),
+    "parallel_block_tied_norm": (False,),
+    "position_embedding_type": ("absolute",),
+    "pruned_heads": ({},),
+    "tie_encoder_decoder": (False,),
+    "use_bidirectional_attention": (False,),
+    "use_mrope": (False,),
+}
+
+
+def _is(name: str) -> Callable[[Mapping[str, Any]], object]:
+    return lambda config: config.get(name)
+
+
+def _head_size(config: Mapping[str, Any]) -> object:
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
+
+
+def _forward(config: Mapping[str, Any]) -> list[str]:
+    """T5's feed_forward_proj in its parts: ["gated", "gelu_new"]."""
+    usual = "relu" if config.get("model_type") in ("t5", "codet5p_embedding") else "gated-gelu"
+    named = str(config.get("feed_forward_proj") or usual)
+    return ["gated", "gelu_new"] if named == "gated-gelu" else named.split("-")
+
+
+# Keys that repeat what others say, by `model_type`, where no family reads them: what their values must be then.
+_T5_REPEATED: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "hidden_size": _is("d_model"),
+    "num_attention_heads": _is("num_heads"),
+    "num_hidden_layers": _is("num_layers"),
+    "head_dim": _is("d_kv"),
+    "dense_act_fn": lambda config: _forward(config)[-1],
+    "is_gated_act": lambda config: _forward(config)[0] == "gated",
+}
+REPEATED: dict[str, dict[str, Callable[[Mapping[str, Any]], object]]] = {
+    "": {"head_dim": _head_size, "attention_head_size": _head_size},  # of all others
+    "distilbert": {
+        "hidden_size": _is("dim"),
+        "num_attention_heads": _is("n_heads"),
+        "num_hidden_layers": _is("n_layers"),
+    },
+    "nomic_bert": {
+        "hidden_size": _is("n_embd"),
+        "num_attention_heads": _is("n_head"),
+        "num_hidden_layers": _is("n_layer"),
+        "max_position_embeddings": _is("n_positions"),
+        "head_dim": _head_size,
+    },
+    **dict.fromkeys(T5, _T5_REPEATED),
+}
+
+ADVICE = {
+    "quantization_config": "the weights are quantised: take the checkpoint that they were made from",
+    "pruned_heads": "heads were taken out: save the model as it is then, with its numbers of heads",
+}
+
+
+def account(checkpoint: Checkpoint) -> None:
+    """Raise ExportError for a tensor or key of a checkpoint that its family did not read, and that is not harmless."""
+    path, kind = checkpoint.folder / "config.json", checkpoint.architecture
+    if isinstance(checkpoint.config, Keys):
+        for name, value in checkpoint.config.unread():
+            if not _is_harmless(checkpoint.config, kind, name, value) and not is_ignored(name):
+                raise _unknown_key(path, kind, name, value)
+    if isinstance(checkpoint.tensors, Accounted):
+        unread = [name for name in checkpoint.tensors.unread() if not _is_spare(checkpoint, name)]
+        refuse_tensors(checkpoint.folder, checkpoint.tensors, unread, f"a {kind} model as it is known here")
+
+
+def _unknown_key(path: Path, kind: str, name: str, value: object) -> ExportError:
+    last = name.rsplit(".", 1)[-1]
+    why = ADVICE.get(last, f"it is not known for {kind} models, and may change what they compute; if it does not")
+    how = "" if last in ADVICE else f", leave it out of account: --ignore {name}"
+    return ExportError(f"{path}: the key {name!r} is {value!r:.60}: {why}{how}")
+
+
+def _is_harmless(config: Keys, kind: str, name: str, value: object) -> bool:
+    *outer, last = name.split(".")
+    if value is None or value in NEUTRAL.get(last, ()):
+        return True
+    if any(part.startswith("rope_") for part in outer):  # of positions everything counts
+        return last == "type" and _inner(config, outer).get("rope_type") == value
+    if any(part in HARMLESS["config.json"] for part in (*outer, last)):
+        return True
+    inner = _inner(config, outer)
+    kinds = (kind, str(inner.get("model_type")).removeprefix("bidir_"), str(config.get("position_embedding_type")))
+    if any(last in OF_FAMILY.get(known, ()) for known in kinds):
+        return True
+    repeated = REPEATED.get(kind, REPEATED[""]).get(last)
+    return repeated is not None and repeated(inner) == value
+
+
+def _inner(config: Keys, path: list[str]) -> Mapping[str, Any]:
+    for name in path:
+        config = config[name]
+    return config
+
+
+def _is_spare(checkpoint: Checkpoint, name: str) -> bool:
+    held = checkpoint.tensors.held if isinstance(checkpoint.tensors, Accounted) else checkpoint.tensors
+    for spare in _rows(checkpoint):
+        found = re.fullmatch(spare.names, name)
+        if found and spare.same is None:
+            return True
+        if found and spare.same in held:
+            return np.array_equal(held[name], held[spare.same])
+    return False
+
+
+def _rows(checkpoint: Checkpoint) -> Iterator[Spare]:
+    """The rows of SPARE that are for a checkpoint."""
+    named = checkpoint.config.get("architectures")
+    scores = any(SCORING.search(str(name)) for name in (named if isinstance(named, list) else ()))
+    for spare in SPARE:
+        of_type = not spare.types or checkpoint.architecture in spare.types
+        if of_type and checkpoint.head.kind in spare.kinds and (scores or not spare.scores):
+            yield spare
