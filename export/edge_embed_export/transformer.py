@@ -98,10 +98,13 @@ class _Encoder(Blockwise, Heads):
         g, spec, weights = self.graph, self.spec.latent, self.weights
         q = self.linear(self.norm(x, f"{LATENT}.attention_norm"), f"{LATENT}.query")
         q = g.op("Reshape", q, self.joined("length", "batch", spec.heads, spec.size))
+        # one row more: products of a single one, as of a text of one token, are added up in another order
+        q = g.op("Pad", q, g.shape(0, 0, 0, 0, 1, 0, 0, 0), "", g.shape(0, 1, 2, 3))
         stored = ((name, weights[name][None]) for name in (f"{LATENT}.keys", f"{LATENT}.values"))
         keys, values = (g.constant(name, array) for name, array in stored)
         scores = g.op("FusedMatMul", q, keys, domain="com.microsoft", transB=1, transBatchA=1, alpha=1.0)
         context = g.op("MatMul", g.op("Softmax", scores, axis=-1), values)
+        context = g.op("Slice", context, g.shape(0), "length", g.shape(2))
         context = g.op("Reshape", context, self.joined(-1, "length", spec.size))
         x = g.op("Add", x, self.linear(context, f"{LATENT}.out", merge=spec.heads * spec.size))
         return g.op("Add", x, self.feed_forward(self.norm(x, f"{LATENT}.output_norm"), LATENT, spec.activation))
