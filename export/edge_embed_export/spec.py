@@ -22,20 +22,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.activations import SPLITTABLE
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh", "identity"]
+# see activations.py
+Activation = Literal[
+    "elu", "gelu", "gelu_10", "gelu_tanh", "hard_shrink", "hard_sigmoid", "hard_swish", "hard_tanh", "identity",
+    "laplace", "leaky_relu", "log_sigmoid", "mish", "quick_gelu", "relu", "relu2", "relu6", "selu", "sigmoid", "silu",
+    "soft_shrink", "softplus", "softsign", "sqrt_softplus", "tanh", "tanh_shrink",
+]  # fmt: skip
 Pooling = Literal["mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens"]
 
 LATENT = "latent"
 # Tokens of a text up to which attention computes all scores at a time (see blockwise.py).
 WHOLE = 1024
-# Activation functions that are u for large u and 0 for small u, so that a channel can be split (see Site).
-SPLITTABLE: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "silu")
 
 
 @dataclass(frozen=True)
