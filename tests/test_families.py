@@ -169,7 +169,7 @@ def test_task_adapters(folder: Folders, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("jina_v2", {"feed_forward_type": "original"}, "activation 'original'"),
+        ("jina_v2", {"feed_forward_type": "swiglu"}, "activation 'swiglu'"),
         ("gte", {"rope_scaling": {"type": "yarn", "factor": 2}}, "rope_scaling"),
         ("gte", {"rope_scaling": [1]}, "rope_scaling"),
         ("gte", {"pack_qkv": False}, "pack_qkv False is not supported"),

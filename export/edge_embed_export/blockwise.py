@@ -135,6 +135,7 @@ class Blockwise(Attention):
         scores = g.op(
             "FusedMatMul", queries, keys, domain="com.microsoft", transB=1, transBatchA=1, transBatchB=1, alpha=1.0
         )
+        scores = self.capped(scores)
         bias = ""
         if table:
             bias = cut(table, left[:2], 0, -1)

@@ -86,7 +86,10 @@ class _Encoder(Blockwise, Heads):
     def block(self, x: str, block: Layer) -> str:
         g, layer, activation = self.graph, f"layers.{block.weights}", self.spec.activation
         if self.spec.norm == "post":
-            x = self.norm(g.op("Add", x, self.attention(x, layer, block)), f"{layer}.attention_norm")
+            found = self.attention(x, layer, block)
+            if f"{layer}.attention_inner_norm.weight" in self.weights:
+                found = self.norm(g.op("Add", x, found), f"{layer}.attention_inner_norm")
+            x = self.norm(g.op("Add", x, found), f"{layer}.attention_norm")
             return self.norm(g.op("Add", x, self.feed_forward(x, layer, activation)), f"{layer}.output_norm")
         found = self.attention(self.norm(x, f"{layer}.attention_norm"), layer, block)
         x = g.op("Add", x, self.norm(found, f"{layer}.attention_post_norm"))

@@ -11,6 +11,7 @@ from edge_embed_export.families import (
     deberta,
     decoder,
     distilbert,
+    gemma2,
     gte,
     jina,
     modernbert,
@@ -48,7 +49,7 @@ FAMILIES: tuple[Family, ...] = (
         "Jina v2",
         ("bert", "jina_bert"),
         "post-norm, ALiBi, gated",
-        ("jina-embeddings-v2-small-en", "jina-embeddings-v2-base-en, -de, -es, -zh"),
+        ("jina-embeddings-v2-small-en", "jina-embeddings-v2-base-en, -de, -es, -zh, -code"),
         jina.read_v2,
         jina.is_v2,
     ),
@@ -112,6 +113,13 @@ FAMILIES: tuple[Family, ...] = (
         mpnet.read,
     ),
     Family(
+        "DeBERTa",
+        ("deberta",),
+        "post-norm, disentangled positions",
+        ("deberta-base, -large",),
+        deberta.read_v1,
+    ),
+    Family(
         "DeBERTa v2, v3",
         ("deberta-v2",),
         "post-norm, disentangled positions",
@@ -141,9 +149,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "T5 encoder",
-        ("t5",),
+        ("t5", "mt5", "umt5"),
         "pre-norm (RMS), relative positions, plain or gated",
-        ("sentence-t5-base, -large", "gtr-t5-base, -large"),
+        ("sentence-t5-base, -large", "gtr-t5-base, -large", "mt5-small, -base", "umt5-small, -base"),
         t5.read,
     ),
     Family(
@@ -166,6 +174,13 @@ FAMILIES: tuple[Family, ...] = (
         "Mistral seeing both sides, latent attention",
         ("NV-Embed-v1, -v2",),
         decoder.read_nvembed,
+    ),
+    Family(
+        "Gemma 2",
+        ("gemma2",),
+        "norms on both sides (RMS), rotary, windows, capped scores, grouped queries, gated",
+        ("bge-multilingual-gemma2",),
+        gemma2.read,
     ),
     Family(
         "Gemma 3",
