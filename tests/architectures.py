@@ -127,6 +127,47 @@ def xlm_roberta() -> Model:
     return Model(config, tensors, "cls_token", missing="embeddings.LayerNorm.weight")
 
 
+def ernie() -> Model:
+    """Every text is of task 0."""
+    config, tensors = bert_like("ernie", use_task_id=True, task_type_vocab_size=3)
+    tensors.add("embeddings.task_type_embeddings.weight", 3, HIDDEN)
+    return Model(config, tensors, missing="embeddings.task_type_embeddings.weight")
+
+
+def data2vec() -> Model:
+    model = roberta()
+    return dataclasses.replace(model, config={**model.config, "model_type": "data2vec-text"})
+
+
+def pre_norm(kind: str, attention: str, output: str, final: str, *, embedded: bool, first: int = 2) -> Model:
+    config, tensors = bert_like(
+        kind, types=1, pad_token_id=first - 1, layer_norm_eps=1e-5, max_position_embeddings=42, positions=42
+    )
+    t = Tensors()
+    for name, array in tensors.items():
+        if "LayerNorm" not in name or (embedded and name.startswith("embeddings.")):
+            t[name] = array
+    for i in range(LAYERS):
+        t.norm(f"encoder.layer.{i}.{attention}")
+        t.norm(f"encoder.layer.{i}.{output}")
+    t.norm(final)
+    return Model(config, t, missing=f"encoder.layer.1.{attention}.bias")
+
+
+def roberta_prelayernorm() -> Model:
+    places = ("attention.LayerNorm", "intermediate.LayerNorm", "LayerNorm")
+    return pre_norm("roberta-prelayernorm", *places, embedded=True)
+
+
+def xlm_roberta_xl() -> Model:
+    places = ("attention.self_attn_layer_norm", "LayerNorm", "encoder.LayerNorm")
+    return pre_norm("xlm-roberta-xl", *places, embedded=False)
+
+
+def megatron_bert() -> Model:
+    return pre_norm("megatron-bert", "attention.ln", "ln", "encoder.ln", embedded=False, first=1)
+
+
 def electra() -> Model:
     config, tensors = bert_like("electra", embedding=16, embedding_size=16)
     tensors.linear("embeddings_project", HIDDEN, 16)
@@ -664,6 +705,7 @@ MODELS: dict[str, Callable[[], Model]] = {
         bert, roberta, xlm_roberta, distilbert, albert, electra, mpnet, deberta, deberta_without_buckets, modernbert,
         nomic, nomic_moe, jina_v2, jina_v3, gte, t5, t5_plain, codet5p, qwen3, qwen2, llama, mistral, gritlm, nvembed,
         gemma2, gemma3, gemma3_causal, deberta_v1, jina_v2_code, jina_v2_original, mt5, umt5,
+        ernie, data2vec, roberta_prelayernorm, xlm_roberta_xl, megatron_bert,
     )
 }  # fmt: skip
 

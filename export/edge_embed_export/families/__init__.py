@@ -62,8 +62,8 @@ FAMILIES: tuple[Family, ...] = (
         jina.is_v3,
     ),
     Family(
-        "BERT",
-        ("bert",),
+        "BERT, ERNIE",
+        ("bert", "ernie"),
         "post-norm, absolute positions",
         (
             "all-MiniLM-L6-v2, -L12-v2",
@@ -73,12 +73,13 @@ FAMILIES: tuple[Family, ...] = (
             "snowflake-arctic-embed-xs, -s, -m, -l",
             "mxbai-embed-large-v1",
             "LaBSE",
+            "ernie-3.0-base-zh",
         ),
         bert.read,
     ),
     Family(
         "RoBERTa, XLM-R",
-        ("roberta", "xlm-roberta", "camembert"),
+        ("roberta", "xlm-roberta", "camembert", "data2vec-text"),
         "post-norm, absolute positions behind the padding index",
         (
             "all-distilroberta-v1",
@@ -89,6 +90,20 @@ FAMILIES: tuple[Family, ...] = (
             "unixcoder-base",
         ),
         bert.read_roberta,
+    ),
+    Family(
+        "RoBERTa, XLM-R, pre-norm",
+        ("roberta-prelayernorm", "xlm-roberta-xl"),
+        "pre-norm, absolute positions behind the padding index",
+        ("xlm-roberta-xl", "efficient_mlm_m0.40"),
+        bert.read_roberta,
+    ),
+    Family(
+        "Megatron-BERT",
+        ("megatron-bert",),
+        "pre-norm, absolute positions",
+        ("megatron-bert-uncased-345m",),
+        bert.read,
     ),
     Family(
         "DistilBERT",
