@@ -1,5 +1,6 @@
 """Small random checkpoints of every family: config.json and tensors under the names that the families' files have."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -126,6 +127,47 @@ def xlm_roberta() -> Model:
     return Model(config, tensors, "cls_token", missing="embeddings.LayerNorm.weight")
 
 
+def ernie() -> Model:
+    """Every text is of task 0."""
+    config, tensors = bert_like("ernie", use_task_id=True, task_type_vocab_size=3)
+    tensors.add("embeddings.task_type_embeddings.weight", 3, HIDDEN)
+    return Model(config, tensors, missing="embeddings.task_type_embeddings.weight")
+
+
+def data2vec() -> Model:
+    model = roberta()
+    return dataclasses.replace(model, config={**model.config, "model_type": "data2vec-text"})
+
+
+def pre_norm(kind: str, attention: str, output: str, final: str, *, embedded: bool, first: int = 2) -> Model:
+    config, tensors = bert_like(
+        kind, types=1, pad_token_id=first - 1, layer_norm_eps=1e-5, max_position_embeddings=42, positions=42
+    )
+    t = Tensors()
+    for name, array in tensors.items():
+        if "LayerNorm" not in name or (embedded and name.startswith("embeddings.")):
+            t[name] = array
+    for i in range(LAYERS):
+        t.norm(f"encoder.layer.{i}.{attention}")
+        t.norm(f"encoder.layer.{i}.{output}")
+    t.norm(final)
+    return Model(config, t, missing=f"encoder.layer.1.{attention}.bias")
+
+
+def roberta_prelayernorm() -> Model:
+    places = ("attention.LayerNorm", "intermediate.LayerNorm", "LayerNorm")
+    return pre_norm("roberta-prelayernorm", *places, embedded=True)
+
+
+def xlm_roberta_xl() -> Model:
+    places = ("attention.self_attn_layer_norm", "LayerNorm", "encoder.LayerNorm")
+    return pre_norm("xlm-roberta-xl", *places, embedded=False)
+
+
+def megatron_bert() -> Model:
+    return pre_norm("megatron-bert", "attention.ln", "ln", "encoder.ln", embedded=False, first=1)
+
+
 def electra() -> Model:
     config, tensors = bert_like("electra", embedding=16, embedding_size=16)
     tensors.linear("embeddings_project", HIDDEN, 16)
@@ -248,6 +290,27 @@ def deberta_without_buckets() -> Model:
     return deberta(shared=False)
 
 
+def deberta_v1() -> Model:
+    model = deberta()
+    t = Tensors()
+    for name, array in model.tensors.items():
+        if "_proj." not in name and not name.startswith("deberta.encoder.LayerNorm"):
+            t[name] = array
+    t.add("deberta.encoder.rel_embeddings.weight", 2 * 40, HIDDEN, scale=1)
+    for i in range(LAYERS):
+        layer = f"deberta.encoder.layer.{i}.attention.self"
+        t.linear(f"{layer}.in_proj", 3 * HIDDEN, HIDDEN, bias=False)
+        t.add(f"{layer}.q_bias", HIDDEN)
+        t.add(f"{layer}.v_bias", HIDDEN)
+        t.linear(f"{layer}.pos_proj", HIDDEN, HIDDEN, bias=False)
+        t.linear(f"{layer}.pos_q_proj", HIDDEN, HIDDEN)
+    unused = ("position_buckets", "share_att_key", "norm_rel_ebd")
+    config = {name: value for name, value in model.config.items() if name not in unused}
+    config |= {"model_type": "deberta", "pos_att_type": "c2p|p2c"}
+    missing = "encoder.layer.1.attention.self.pos_q_proj.bias"
+    return Model(config, t, missing=missing, wrong=("num_attention_heads", 5))
+
+
 def modernbert() -> Model:
     t = Tensors()
     t.add("model.embeddings.tok_embeddings.weight", VOCAB, HIDDEN)
@@ -361,6 +424,29 @@ def jina_v2() -> Model:
     return Model(config, t, missing="encoder.layer.0.mlp.gated_layers.weight", known=False)
 
 
+def jina_v2_code() -> Model:
+    """Norms of queries and keys over all heads, two norms behind attention."""
+    model = jina_v2()
+    t = Tensors()
+    for name, array in model.tensors.items():
+        t[name.replace("bert.", "").replace("mlp.wo", "mlp.down_layer").replace("mlp.layernorm", "layer_norm_2")] = (
+            array
+        )
+    for i in range(LAYERS):
+        layer = f"encoder.layer.{i}"
+        t[f"{layer}.mlp.up_gated_layer.weight"] = t.pop(f"{layer}.mlp.gated_layers.weight")
+        for norm in ("attention.self.layer_norm_q", "attention.self.layer_norm_k", "layer_norm_1"):
+            t.norm(f"{layer}.{norm}", 36)
+    config = {**model.config, "emb_pooler": "mean"}
+    return Model(config, t, missing="encoder.layer.1.attention.self.layer_norm_q.bias", known=False)
+
+
+def jina_v2_original() -> Model:
+    config, tensors = bert_like("bert", position_embedding_type="alibi", feed_forward_type="original")
+    del tensors["embeddings.position_embeddings.weight"]
+    return Model(config, tensors, missing="encoder.layer.0.output.dense.bias", known=False)
+
+
 TASKS = ["retrieval.query", "retrieval.passage", "text-matching"]
 
 
@@ -464,6 +550,20 @@ def t5(*, gated: bool = True) -> Model:
 
 def t5_plain() -> Model:
     return t5(gated=False)
+
+
+def mt5() -> Model:
+    model = t5()
+    return dataclasses.replace(model, config={**model.config, "model_type": "mt5"})
+
+
+def umt5() -> Model:
+    """Every layer has a table of relative positions."""
+    model = t5()
+    for i in range(1, LAYERS):
+        name = f"encoder.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight"
+        model.tensors.add(name, 8, HEADS, scale=1)
+    return dataclasses.replace(model, config={**model.config, "model_type": "umt5"}, missing=name)
 
 
 def codet5p() -> Model:
@@ -570,6 +670,21 @@ def gemma3() -> Model:
     return Model(config, tensors, missing="layers.2.post_feedforward_layernorm.weight")
 
 
+def gemma2() -> Model:
+    """Scores that their cap bends."""
+    config, tensors = decoder(
+        "gemma2",
+        gemma=True,
+        num_hidden_layers=3,
+        hidden_activation="gelu_pytorch_tanh",
+        query_pre_attn_scalar=6,
+        sliding_window=5,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=30.0,
+    )
+    return Model(config, tensors, "lasttoken", missing="layers.2.pre_feedforward_layernorm.weight")
+
+
 def gemma3_causal() -> Model:
     config, tensors = decoder(
         "gemma3_text",
@@ -589,7 +704,8 @@ MODELS: dict[str, Callable[[], Model]] = {
     for make in (
         bert, roberta, xlm_roberta, distilbert, albert, electra, mpnet, deberta, deberta_without_buckets, modernbert,
         nomic, nomic_moe, jina_v2, jina_v3, gte, t5, t5_plain, codet5p, qwen3, qwen2, llama, mistral, gritlm, nvembed,
-        gemma3, gemma3_causal,
+        gemma2, gemma3, gemma3_causal, deberta_v1, jina_v2_code, jina_v2_original, mt5, umt5,
+        ernie, data2vec, roberta_prelayernorm, xlm_roberta_xl, megatron_bert,
     )
 }  # fmt: skip
 

@@ -124,6 +124,44 @@ def jina_v2(model: Model, ids: list[int]) -> Array:
     return x
 
 
+def jina_v2_code(model: Model, ids: list[int]) -> Array:
+    """Queries and keys are normed before they are split; what attention adds is normed, added and normed again."""
+    c = model.config
+    t = Reference(model, eps=c["layer_norm_eps"])
+    x = t["embeddings.word_embeddings.weight"][ids] + t["embeddings.token_type_embeddings.weight"][0]
+    x = t.norm(x, "embeddings.LayerNorm")
+    slopes = np.array([2**-2, 2**-4, 2**-6, 2**-8, 2**-1, 2**-3])
+    distance = np.abs(np.subtract.outer(np.arange(len(ids)), np.arange(len(ids))))
+    for i in range(c["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}"
+        own = f"{layer}.attention.self"
+        q, k = (t.norm(t.linear(x, f"{own}.{part}"), f"{own}.layer_norm_{part[0]}") for part in ("query", "key"))
+        q, k, v = (split(part, 6) for part in (q, k, t.linear(x, f"{own}.value")))
+        attended = t.linear(attend(q, k, v, -slopes[:, None, None] * distance), f"{layer}.attention.output.dense")
+        inner = t.norm(x + attended, f"{layer}.attention.output.LayerNorm")
+        x = t.norm(x + inner, f"{layer}.layer_norm_1")
+        up, gate = np.split(t.linear(x, f"{layer}.mlp.up_gated_layer"), 2, axis=1)
+        x = t.norm(x + t.linear(up * gelu(gate), f"{layer}.mlp.down_layer"), f"{layer}.layer_norm_2")
+    return x
+
+
+def jina_v2_original(model: Model, ids: list[int]) -> Array:
+    """BERT's layers with ALiBi: four heads, slopes of a power of two."""
+    t = Reference(model, eps=model.config["layer_norm_eps"])
+    x = t["embeddings.word_embeddings.weight"][ids] + t["embeddings.token_type_embeddings.weight"][0]
+    x = t.norm(x, "embeddings.LayerNorm")
+    slopes = np.array([2**-2, 2**-4, 2**-6, 2**-8])
+    distance = np.abs(np.subtract.outer(np.arange(len(ids)), np.arange(len(ids))))
+    for i in range(model.config["num_hidden_layers"]):
+        layer = f"encoder.layer.{i}"
+        q, k, v = (split(t.linear(x, f"{layer}.attention.self.{part}"), 4) for part in ("query", "key", "value"))
+        attended = t.linear(attend(q, k, v, -slopes[:, None, None] * distance), f"{layer}.attention.output.dense")
+        x = t.norm(x + attended, f"{layer}.attention.output.LayerNorm")
+        inner = gelu(t.linear(x, f"{layer}.intermediate.dense"))
+        x = t.norm(x + t.linear(inner, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
+    return x
+
+
 def jina_v3(model: Model, ids: list[int]) -> Array:
     c = model.config
     t = Reference(model, "roberta.", c["layer_norm_eps"])
@@ -230,6 +268,8 @@ REFERENCES: dict[str, Callable[[Model, list[int]], Array]] = {
     "nomic": nomic,
     "nomic_moe": nomic,
     "jina_v2": jina_v2,
+    "jina_v2_code": jina_v2_code,
+    "jina_v2_original": jina_v2_original,
     "jina_v3": jina_v3,
     "gte": gte,
     "gritlm": gritlm,

@@ -169,7 +169,7 @@ def test_task_adapters(folder: Folders, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("jina_v2", {"feed_forward_type": "original"}, "activation 'original'"),
+        ("jina_v2", {"feed_forward_type": "swiglu"}, "activation 'swiglu'"),
         ("gte", {"rope_scaling": {"type": "yarn", "factor": 2}}, "rope_scaling"),
         ("gte", {"rope_scaling": [1]}, "rope_scaling"),
         ("gte", {"pack_qkv": False}, "pack_qkv False is not supported"),
@@ -187,12 +187,12 @@ def test_task_adapters(folder: Folders, tmp_path: Path) -> None:
         ("gemma3", {"attn_logit_softcapping": 30.0}, "attn_logit_softcapping"),
         ("gemma3", {"layer_types": ["full_attention"]}, "layer_types has 1 entries for 3"),
         ("t5", {"relative_attention_num_buckets": 9}, "relative attention bias"),
-        ("t5", {"feed_forward_proj": "gated-mish"}, "activation 'mish'"),
+        ("t5", {"feed_forward_proj": "gated-typo"}, "activation 'typo'"),
         ("mpnet", {"relative_attention_num_buckets": 16}, "buckets"),
         ("xlm_roberta", {"pad_token_id": -1}, "pad_token_id"),
         ("xlm_roberta", {"pad_token_id": 60}, "positions has no row 61"),
         ("albert", {"position_embedding_type": "relative_key"}, "relative_key"),
-        ("modernbert", {"hidden_activation": "mish"}, "activation 'mish'"),
+        ("modernbert", {"hidden_activation": "typo"}, "activation 'typo'"),
         ("modernbert", {"local_attention": -4}, "local_attention"),
         ("jina_v3", {"lora_alpha": "x"}, "lora_alpha"),
     ],

@@ -34,7 +34,7 @@ from edge_embed_runtime.session import make_session
 
 LENGTHS = (2, 3, 4, 5, 8, 9, 12, 13, 15, 16, 17, 20, 24)
 # not in blocks: a table of positions by query and key for each text
-WHOLE_SQUARES = ("deberta", "deberta_without_buckets")
+WHOLE_SQUARES = ("deberta", "deberta_v1", "deberta_without_buckets")
 BLOCKWISE = [name for name in MODELS if name not in WHOLE_SQUARES]
 Run = Callable[[list[NDArray[np.int64]]], NDArray[np.float32]]
 

@@ -86,9 +86,10 @@ def test_float_graph_agrees_with_torch_on_random_weights(
 def transformers_vectors(model: architectures.Model, folder: Path, embedder: Embedder, texts: list[str]) -> np.ndarray:
     """Pooled, normalised vectors of the model that transformers makes of a folder, text by text."""
     import torch
-    from transformers import AutoModel, T5EncoderModel
+    from transformers import AutoModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
 
-    kind = T5EncoderModel if model.config["model_type"] == "t5" else AutoModel
+    encoders = {"t5": T5EncoderModel, "mt5": MT5EncoderModel, "umt5": UMT5EncoderModel}
+    kind = encoders.get(model.config["model_type"], AutoModel)
     network, info = kind.from_pretrained(folder, attn_implementation="eager", output_loading_info=True)
     assert not [name for name in info["missing_keys"] if "pooler" not in name]
     pooling = {

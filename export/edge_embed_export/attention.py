@@ -37,6 +37,10 @@ class Attention(Parts):
         """Queries, keys or values [s * b, heads * size] in the form of `split`; see `attention`."""
         g, norm = self.graph, f"{layer}.{part}_norm"
         rotary = block.rotary if part != "value" else None
+        weight = self.weights.get(f"{norm}.weight")
+        if weight is not None and len(weight) != self.spec.size:  # over all heads together
+            x = self.norm(x, norm)
+            norm = ""
         if rotary or f"{norm}.weight" in self.weights:
             x = g.op("Reshape", x, self.joined("length", -1, 1, self.spec.size))
             x = self.norm(x, norm)
@@ -56,7 +60,9 @@ class Attention(Parts):
         g, spec = self.graph, self.spec
         parts = ("query", "key", "value")
         q, k, v = (self.heads(self.linear(x, f"{layer}.{part}"), layer, part, block) for part in parts)
-        scores = g.op("FusedMatMul", q, k, domain="com.microsoft", transB=1, transBatchA=1, transBatchB=1, alpha=1.0)
+        scores = self.capped(
+            g.op("FusedMatMul", q, k, domain="com.microsoft", transB=1, transBatchA=1, transBatchB=1, alpha=1.0)
+        )
         grouped = spec.sharing > 1
         if block.bias is None and spec.buckets is None and not grouped:
             weights = g.op("Softmax", g.op("Add", scores, self.hidden), axis=-1)
@@ -73,6 +79,11 @@ class Attention(Parts):
         if grouped:
             context = g.op("Reshape", context, self.joined("sequences", "length", spec.size))
         return self.linear(context, f"{layer}.out", merge=spec.heads * spec.size)
+
+    def capped(self, scores: str) -> str:
+        """Scores with the model's softcap, of scores that are divided by it already (see `prepare`)."""
+        cap = self.spec.softcap
+        return self.graph.op("Mul", self.graph.op("Tanh", scores), self.graph.scalar(cap)) if cap else scores
 
     def hide(self, padding: str) -> str:
         """[b, s] -> [b * heads, 1, s]."""

@@ -135,6 +135,7 @@ class Blockwise(Attention):
         scores = g.op(
             "FusedMatMul", queries, keys, domain="com.microsoft", transB=1, transBatchA=1, transBatchB=1, alpha=1.0
         )
+        scores = self.capped(scores)
         bias = ""
         if table:
             bias = cut(table, left[:2], 0, -1)
@@ -227,7 +228,9 @@ class Blockwise(Attention):
             # rows behind the last token, which nobody reads, would begin before the table
             wide = g.constant(f"positions.{name}", np.pad(table, ((0, 0), (self.block_size, 0)), mode="edge"))
             start = g.op("Sub", g.shape(most + self.block_size), self.whole)
-            width = g.op("Sub", g.op("Add", self.whole, "length"), g.shape(1))
+            # rows are one shorter than what they are cut from: of a single token one would have no columns
+            reach = g.op("Max", "length", g.shape(2))
+            width = g.op("Sub", g.op("Add", self.whole, reach), g.shape(1))
             near = g.op("Unsqueeze", g.op("Slice", wide, start, g.op("Add", start, width), g.shape(1)), g.shape(1))
             rows = g.op("Expand", near, g.op("Concat", g.shape(1), self.block_rows, g.shape(1), axis=0))
             rows = g.op("Reshape", rows, g.shape(0, -1))

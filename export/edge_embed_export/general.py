@@ -15,6 +15,7 @@ from edge_embed_export.quantizing import (
     CALIBRATION_BATCH_TOKENS,
     CONTEXT_SMOOTHING,
     EXTRA_CHANNELS,
+    LEAST_SPLIT,
     NORM_SMOOTHING,
     Quantized,
     Quantizer,
@@ -42,8 +43,6 @@ MEASURED_BATCHES = 12
 # layer's output, in squares, and rows lose less than half of that.
 STATIC_LOSS = 3e-4
 ROW_GAIN = 0.5
-# Channels are split where activations go beyond this: around 0, a(u) = min(a(u), c) + a(u - c) does not hold.
-LEAST_SPLIT = 4.0
 
 
 @dataclass(frozen=True)

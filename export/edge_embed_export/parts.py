@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export import activations
 from edge_embed_export.graph import FLOAT, Graph
 from edge_embed_export.spec import Activation, Array, Spec, Weights, input_name
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
@@ -131,14 +132,7 @@ class Parts:
         return self.graph.op(kind, x, *inputs, axis=-1, epsilon=self.spec.norm_eps)
 
     def activation(self, x: str, kind: Activation) -> str:
-        g = self.graph
-        if kind == "gelu":
-            return g.op("Gelu", x, domain="com.microsoft")
-        if kind == "gelu_tanh":
-            return g.op("FastGelu", x, domain="com.microsoft")
-        if kind == "silu":
-            return g.op("Mul", x, g.op("Sigmoid", x))
-        return x if kind == "identity" else g.op({"relu": "Relu", "tanh": "Tanh"}[kind], x)
+        return activations.apply(self.graph, x, kind)
 
     def stored(self, name: str, table: Array) -> str:
         """A table [..., n]; int8 models store it in int8, and onnxruntime turns it to float when it loads them."""

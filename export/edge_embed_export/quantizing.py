@@ -50,6 +50,8 @@ CONTEXT_SMOOTHING = 0.5
 LARGEST_PEAK = 8.0
 # Feed-forward channels that may be added for outliers: 1 % more work in two of six products.
 EXTRA_CHANNELS = 16
+# Channels are split where activations go beyond this: around 0, a(u) = min(a(u), c) + a(u - c) does not hold.
+LEAST_SPLIT = 4.0
 # What the search tries at every site.
 NORM_STRENGTHS = (0.65, 0.85)
 CONTEXT_STRENGTHS = (None, 0.65)
@@ -156,7 +158,8 @@ class Quantizer:
             return Recipe(smooth=None if site.producer is None else strength)
         uneven = not post and self._ranges[site.name].peak > LARGEST_PEAK
         if site.split is not None and not uneven:
-            return Recipe(extra=EXTRA_CHANNELS)
+            outliers = float(self._ranges[site.name].high.max()) > LEAST_SPLIT
+            return Recipe(extra=EXTRA_CHANNELS if outliers else 0)
         if site.producer is None:  # a pooled vector, an activation function that cannot be split, a shared layer
             return Recipe("row")
         if not site.shiftable:  # a product of two layers

@@ -4,7 +4,8 @@
     layers.I.{query,key,value,out}                    [h, heads * size], [h, kv_heads * size] twice, [heads * size, h]
     layers.I.{up,gate,down}                           [h, f], [h, f], [f, h]
     layers.I.{attention_norm,output_norm} [h]         layers.I.{attention_post_norm,output_post_norm} [h]
-    layers.I.{query_norm,key_norm} [size]             layers.I.position_{key,query} [heads, buckets, size]
+    layers.I.{query_norm,key_norm} [size], or [heads * size] and [kv_heads * size]: of each head, or of all together
+    layers.I.attention_inner_norm [h]                 layers.I.position_{key,query} [heads, buckets, size]
     layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
     final_norm [h]  projection.I [n, m]               latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
@@ -22,20 +23,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.activations import SPLITTABLE
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh", "identity"]
+# see activations.py
+Activation = Literal[
+    "elu", "gelu", "gelu_10", "gelu_tanh", "hard_shrink", "hard_sigmoid", "hard_swish", "hard_tanh", "identity",
+    "laplace", "leaky_relu", "log_sigmoid", "mish", "quick_gelu", "relu", "relu2", "relu6", "selu", "sigmoid", "silu",
+    "soft_shrink", "softplus", "softsign", "sqrt_softplus", "tanh", "tanh_shrink",
+]  # fmt: skip
 Pooling = Literal["mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens"]
 
 LATENT = "latent"
 # Tokens of a text up to which attention computes all scores at a time (see blockwise.py).
 WHOLE = 1024
-# Activation functions that are u for large u and 0 for small u, so that a channel can be split (see Site).
-SPLITTABLE: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "silu")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Spec:
     head_size:  numbers in a head; 0 means hidden / heads
     kv_heads:   heads of keys and values, shared by groups of query heads; 0 means as many as `heads`
     scale:      what scores are multiplied by; None means 1 / sqrt(head size)
+    softcap:    scores become softcap * tanh(score / softcap) before anything is added to them; 0 means that they do not
     rms:        norms without a bias divide by the root mean square (else they are layer norms)
     plan:       the layers; () means one after the other, full attention, without positions of their own
     causal:     every table of `plan` hides keys after the query, so padding needs no mask of its own
@@ -84,6 +90,7 @@ class Spec:
     head_size: int = 0
     kv_heads: int = 0
     scale: float | None = None
+    softcap: float = 0.0
     rms: bool = False
     plan: tuple[Layer, ...] = ()
     causal: bool = False
@@ -129,6 +136,7 @@ class Spec:
             heads=self.latent_heads,
             kv_heads=0,
             head_size=self.latent_size,
+            softcap=0.0,
             norm="pre",
             activation=self.latent_activation,
         )
@@ -182,6 +190,8 @@ def _layer_sites(spec: Spec, weights: Weights, layer: str, before: str | None) -
         producer, behind = (f"{layer}.{norm}", None) if alone else (before, before and f"{layer}.{residual}")
         return Site(input_name(f"{layer}.{parts[0]}"), readers(*parts), producer, scalable=alone, residual=behind)
 
+    if f"{layer}.attention_inner_norm.weight" in weights:  # what it reads is added in two places
+        before = None
     grouped = spec.sharing > 1 or f"{layer}.value.weight" not in weights
     attention = normed("attention_norm", "out", before, "query", "key", "value")
     # the weights of attention add up to 1, so an offset of the values is the same offset of the context
@@ -235,8 +245,9 @@ def check(spec: Spec, weights: Weights) -> None:
         for part in (layer, *(f"{layer}.experts.{e}" for e in range(expert_count(layer, weights)))):
             linears |= {f"{part}.{name}": (h, spec.intermediate) for name in ("up", "gate")}
             linears[f"{part}.down"] = (spec.intermediate, h)
-        norms |= dict.fromkeys((f"{layer}.query_norm", f"{layer}.key_norm"), spec.size)
-        post = ("attention_norm", "output_norm", "attention_post_norm", "output_post_norm")
+        for name, width in ((f"{layer}.query_norm", inner), (f"{layer}.key_norm", kv)):
+            norms[name] = width if weights.get(f"{name}.weight", np.empty(0)).shape == (width,) else spec.size
+        post = ("attention_norm", "output_norm", "attention_post_norm", "output_post_norm", "attention_inner_norm")
         norms |= {f"{layer}.{part}": h for part in post}
     width = h
     for i in range(len(spec.projections)):
@@ -257,7 +268,8 @@ def prepare(spec: Spec, weights: Weights) -> dict[str, Array]:
     if f"{LATENT}.query.weight" in weights:
         scaled.append((LATENT, spec.latent))
     for layer, its in scaled:
-        factor = np.float32(its.size**-0.5 if its.scale is None or layer == LATENT else its.scale)
+        scale = its.size**-0.5 if its.scale is None or layer == LATENT else its.scale
+        factor = np.float32(scale / (its.softcap or 1.0))  # the rest of a softcap is Attention.capped
         linear = "query_norm" if f"{layer}.query_norm.weight" in weights else "query"
         for part in ("weight", "bias", "lora_b.weight"):
             if (name := f"{layer}.{linear}.{part}") in weights:

@@ -86,7 +86,10 @@ class _Encoder(Blockwise, Heads):
     def block(self, x: str, block: Layer) -> str:
         g, layer, activation = self.graph, f"layers.{block.weights}", self.spec.activation
         if self.spec.norm == "post":
-            x = self.norm(g.op("Add", x, self.attention(x, layer, block)), f"{layer}.attention_norm")
+            found = self.attention(x, layer, block)
+            if f"{layer}.attention_inner_norm.weight" in self.weights:
+                found = self.norm(g.op("Add", x, found), f"{layer}.attention_inner_norm")
+            x = self.norm(g.op("Add", x, found), f"{layer}.attention_norm")
             return self.norm(g.op("Add", x, self.feed_forward(x, layer, activation)), f"{layer}.output_norm")
         found = self.attention(self.norm(x, f"{layer}.attention_norm"), layer, block)
         x = g.op("Add", x, self.norm(found, f"{layer}.attention_post_norm"))
@@ -98,10 +101,13 @@ class _Encoder(Blockwise, Heads):
         g, spec, weights = self.graph, self.spec.latent, self.weights
         q = self.linear(self.norm(x, f"{LATENT}.attention_norm"), f"{LATENT}.query")
         q = g.op("Reshape", q, self.joined("length", "batch", spec.heads, spec.size))
+        # one row more: products of a single one, as of a text of one token, are added up in another order
+        q = g.op("Pad", q, g.shape(0, 0, 0, 0, 1, 0, 0, 0), "", g.shape(0, 1, 2, 3))
         stored = ((name, weights[name][None]) for name in (f"{LATENT}.keys", f"{LATENT}.values"))
         keys, values = (g.constant(name, array) for name, array in stored)
         scores = g.op("FusedMatMul", q, keys, domain="com.microsoft", transB=1, transBatchA=1, alpha=1.0)
         context = g.op("MatMul", g.op("Softmax", scores, axis=-1), values)
+        context = g.op("Slice", context, g.shape(0), "length", g.shape(2))
         context = g.op("Reshape", context, self.joined(-1, "length", spec.size))
         x = g.op("Add", x, self.linear(context, f"{LATENT}.out", merge=spec.heads * spec.size))
         return g.op("Add", x, self.feed_forward(self.norm(x, f"{LATENT}.output_norm"), LATENT, spec.activation))

@@ -12,6 +12,7 @@ from edge_embed_export.families import (
     deberta,
     decoder,
     distilbert,
+    gemma2,
     gte,
     jina,
     modernbert,
@@ -53,7 +54,7 @@ FAMILIES: tuple[Family, ...] = (
         "Jina v2",
         ("bert", "jina_bert"),
         "post-norm, ALiBi, gated",
-        ("jina-embeddings-v2-small-en", "jina-embeddings-v2-base-en, -de, -es, -zh"),
+        ("jina-embeddings-v2-small-en", "jina-embeddings-v2-base-en, -de, -es, -zh, -code"),
         jina.read_v2,
         jina.is_v2,
     ),
@@ -67,8 +68,8 @@ FAMILIES: tuple[Family, ...] = (
         jina.with_task,
     ),
     Family(
-        "BERT",
-        ("bert",),
+        "BERT, ERNIE",
+        ("bert", "ernie"),
         "post-norm, absolute positions",
         (
             "all-MiniLM-L6-v2, -L12-v2",
@@ -78,12 +79,13 @@ FAMILIES: tuple[Family, ...] = (
             "snowflake-arctic-embed-xs, -s, -m, -l",
             "mxbai-embed-large-v1",
             "LaBSE",
+            "ernie-3.0-base-zh",
         ),
         bert.read,
     ),
     Family(
         "RoBERTa, XLM-R",
-        ("roberta", "xlm-roberta", "camembert"),
+        ("roberta", "xlm-roberta", "camembert", "data2vec-text"),
         "post-norm, absolute positions behind the padding index",
         (
             "all-distilroberta-v1",
@@ -94,6 +96,20 @@ FAMILIES: tuple[Family, ...] = (
             "unixcoder-base",
         ),
         bert.read_roberta,
+    ),
+    Family(
+        "RoBERTa, XLM-R, pre-norm",
+        ("roberta-prelayernorm", "xlm-roberta-xl"),
+        "pre-norm, absolute positions behind the padding index",
+        ("xlm-roberta-xl", "efficient_mlm_m0.40"),
+        bert.read_roberta,
+    ),
+    Family(
+        "Megatron-BERT",
+        ("megatron-bert",),
+        "pre-norm, absolute positions",
+        ("megatron-bert-uncased-345m",),
+        bert.read,
     ),
     Family(
         "DistilBERT",
@@ -116,6 +132,13 @@ FAMILIES: tuple[Family, ...] = (
         "post-norm, absolute and relative positions",
         ("all-mpnet-base-v2", "multi-qa-mpnet-base-cos-v1"),
         mpnet.read,
+    ),
+    Family(
+        "DeBERTa",
+        ("deberta",),
+        "post-norm, disentangled positions",
+        ("deberta-base, -large",),
+        deberta.read_v1,
     ),
     Family(
         "DeBERTa v2, v3",
@@ -147,9 +170,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "T5 encoder",
-        ("t5",),
+        ("t5", "mt5", "umt5"),
         "pre-norm (RMS), relative positions, plain or gated",
-        ("sentence-t5-base, -large", "gtr-t5-base, -large"),
+        ("sentence-t5-base, -large", "gtr-t5-base, -large", "mt5-small, -base", "umt5-small, -base"),
         t5.read,
     ),
     Family(
@@ -172,6 +195,13 @@ FAMILIES: tuple[Family, ...] = (
         "Mistral seeing both sides, latent attention",
         ("NV-Embed-v1, -v2",),
         decoder.read_nvembed,
+    ),
+    Family(
+        "Gemma 2",
+        ("gemma2",),
+        "norms on both sides (RMS), rotary, windows, capped scores, grouped queries, gated",
+        ("bge-multilingual-gemma2",),
+        gemma2.read,
     ),
     Family(
         "Gemma 3",

@@ -1,4 +1,8 @@
-"""BERT (arXiv:1810.04805) and what differs from it in names and numbers alone: RoBERTa, XLM-R, ELECTRA."""
+"""BERT (arXiv:1810.04805) and what differs from it in names, numbers and the places of norms alone: RoBERTa, XLM-R,
+ELECTRA, ERNIE, data2vec, and pre-norm forms of BERT and RoBERTa."""
+
+from dataclasses import dataclass, field
+from typing import Literal
 
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families.reading import Reader
@@ -13,6 +17,33 @@ LAYER = {
     "down": "output.dense",
     "attention_norm": "attention.output.LayerNorm",
     "output_norm": "output.LayerNorm",
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """Where a model's layers have their norms.
+
+    layer:    names of the parts of a layer, ours -> theirs
+    final:    the norm behind the last layer of a pre-norm model
+    embedded: whether the sum of the embeddings has a norm
+    """
+
+    layer: dict[str, str] = field(default_factory=lambda: LAYER)
+    norm: Literal["post", "pre"] = "post"
+    final: str = ""
+    embedded: bool = True
+
+
+def _pre_norm(attention: str, output: str, final: str, *, embedded: bool = False) -> Form:
+    return Form(LAYER | {"attention_norm": attention, "output_norm": output}, "pre", final, embedded)
+
+
+# by model_type; all others have LAYER
+FORMS = {
+    "roberta-prelayernorm": _pre_norm("attention.LayerNorm", "intermediate.LayerNorm", "LayerNorm", embedded=True),
+    "xlm-roberta-xl": _pre_norm("attention.self_attn_layer_norm", "LayerNorm", "encoder.LayerNorm"),
+    "megatron-bert": _pre_norm("attention.ln", "ln", "encoder.ln"),
 }
 
 
@@ -39,14 +70,22 @@ def read_encoder(checkpoint: Checkpoint, first_position: int = 0) -> tuple[Spec,
     if not len(table):
         raise read.error(f"the table of positions has no row {first_position}")
     # every token of a text has type 0, so its vector is part of the position's
+    table = read.with_type(table, "embeddings.token_type_embeddings.weight")
+    if read.config.get("use_task_id"):  # ERNIE's tasks; a text is of task 0
+        table = read.with_type(table, "embeddings.task_type_embeddings.weight")
     read.weights["embedding.word"] = read.words("embeddings.word_embeddings.weight")
-    read.weights["embedding.position"] = read.with_type(table, "embeddings.token_type_embeddings.weight")
-    read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.weights["embedding.position"] = table
+    form = FORMS.get(checkpoint.architecture, Form())
+    if form.embedded:
+        read.norm("embedding.norm", "embeddings.LayerNorm")
+    if form.final:
+        read.norm("final_norm", form.final)
     hidden = read.count("hidden_size")
     if read.count("embedding_size", hidden) != hidden:  # ELECTRA
         read.linear("embedding.project", "embeddings_project")
     return read.finish(
-        layers=read.layers(LAYER, "encoder.layer.{}"),
+        layers=read.layers(form.layer, "encoder.layer.{}"),
+        norm=form.norm,
         hidden=hidden,
         heads=read.count("num_attention_heads"),
         max_tokens=min(checkpoint.max_tokens or len(table), len(table)),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint
+from edge_embed_export.families import bert
 from edge_embed_export.families.reading import Reader
 from edge_embed_export.positions import alibi
 from edge_embed_export.prompts import ALIASES
@@ -21,6 +22,20 @@ V2_LAYER = {
     "output_norm": "mlp.layernorm",
 }
 V2_GATES: dict[str, Activation] = {"geglu": "gelu", "reglu": "relu"}
+# jina-embeddings-v2-base-code (jina-bert-v2-qk-post-norm): queries and keys have norms over all heads, and what
+# attention gives goes through a norm of its own sum before it is added once more
+V2_CODE_LAYER = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "query_norm": "attention.self.layer_norm_q",
+    "key_norm": "attention.self.layer_norm_k",
+    "out": "attention.output.dense",
+    "attention_inner_norm": "attention.output.LayerNorm",
+    "attention_norm": "layer_norm_1",
+    "down": "mlp.down_layer",
+    "output_norm": "layer_norm_2",
+}
 V3_LAYER = {
     "out": "mixer.out_proj",
     "attention_norm": "norm1",
@@ -40,14 +55,13 @@ def is_v3(checkpoint: Checkpoint) -> bool:
 
 def read_v2(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read.refuse(emb_pooler="mean")
     heads, layers = read.count("num_attention_heads"), read.depth()
     max_tokens = read.limit(read.count("max_position_embeddings"))
     words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
     read.weights["embedding.word"] = words
     read.norm("embedding.norm", "embeddings.LayerNorm")
-    read.layers(V2_LAYER, "encoder.layer.{}")
-    for i in range(layers):
-        read.split([f"layers.{i}.gate", f"layers.{i}.up"], f"encoder.layer.{i}.mlp.gated_layers", bias=False)
+    activation = _v2_layers(read, layers)
     read.weights["positions.all"] = alibi(heads, max_tokens)
     return read.finish(
         layers=layers,
@@ -56,9 +70,26 @@ def read_v2(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         max_tokens=max_tokens,
         intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-12),
-        activation=read.known(V2_GATES, str(read.config.get("feed_forward_type", "geglu"))),
+        activation=activation,
         plan=tuple(Layer(i, bias="all") for i in range(layers)),
     )
+
+
+def _v2_layers(read: Reader, layers: int) -> Activation:
+    """The weights of the layers, and their activation function."""
+    kind = str(read.config.get("feed_forward_type", "original"))
+    if kind == "original":
+        read.layers(bert.LAYER, "encoder.layer.{}")
+        return read.activation("hidden_act", "gelu")
+    of_code = read.has("encoder.layer.0.mlp.up_gated_layer.weight")
+    read.layers(V2_CODE_LAYER if of_code else V2_LAYER, "encoder.layer.{}")
+    for i in range(layers):
+        ours, theirs = f"layers.{i}", f"encoder.layer.{i}.mlp"
+        if of_code:
+            read.split([f"{ours}.up", f"{ours}.gate"], f"{theirs}.up_gated_layer", bias=False)
+        else:
+            read.split([f"{ours}.gate", f"{ours}.up"], f"{theirs}.gated_layers", bias=False)
+    return read.known(V2_GATES, kind)
 
 
 def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:

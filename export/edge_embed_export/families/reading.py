@@ -6,29 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed_export.activations import ACTIVATIONS, DENSE_ACTIVATIONS
 from edge_embed_export.checkpoint import Checkpoint, check_size
 from edge_embed_export.heads import read_masked
 from edge_embed_export.positions import frequencies, rotary
 from edge_embed_export.spec import Activation, Array, Pooling, Spec, Weights
 from edge_embed_runtime.errors import ExportError
 
-# names of activations in transformers' configs -> ours
-ACTIVATIONS: dict[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
-# torch classes of a Dense module's activation -> ours
-DENSE_ACTIVATIONS: dict[str, Activation] = {
-    "Tanh": "tanh",
-    "Identity": "identity",
-    "ReLU": "relu",
-    "GELU": "gelu",
-    "SiLU": "silu",
-}
 # Tokens of a text where neither the folder nor the caller sets a limit: more need gigabytes of attention.
 LONGEST = 8192
 # No model has more layers; a config that says so is not sound.

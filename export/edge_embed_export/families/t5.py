@@ -1,4 +1,4 @@
-"""T5's encoder (arXiv:1910.10683): relative positions alone, RMS norm, no biases. Sentence-T5, CodeT5+ embedding."""
+"""T5's encoder (arXiv:1910.10683): relative positions alone, RMS norm, no biases. mT5, umT5, CodeT5+ embedding."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families.reading import Reader
 from edge_embed_export.modules import Dense
 from edge_embed_export.positions import relative
-from edge_embed_export.spec import Layer, Spec, Weights
+from edge_embed_export.spec import Array, Layer, Spec, Weights
 
 ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
@@ -21,7 +21,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     # the table is the encoder's own or the one that it shares with a decoder
     table = next((name for name in ("shared", "encoder.embed_tokens") if read.has(f"{name}.weight")), "shared")
     read.weights["embedding.word"] = read.words(f"{table}.weight")
-    kind = str(read.config.get("feed_forward_proj", "relu"))
+    kind = str(read.config.get("feed_forward_proj", "relu" if checkpoint.architecture == "t5" else "gated-gelu"))
     gated = kind.startswith("gated-")
     # the first gated models were trained with the approximation
     activation = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
@@ -35,10 +35,10 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
             read.linear(f"{ours}.{part}", f"{theirs}.1.DenseReluDense.{name}", bias=False)
         read.norm(f"{ours}.output_norm", f"{theirs}.1.layer_norm", bias=False)
     read.norm("final_norm", "encoder.final_layer_norm", bias=False)
-    bias = read.tensor("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", 2)
-    if bias.shape != (read.count("relative_attention_num_buckets", 32), heads):
-        raise read.error(f"the relative attention bias has shape {bias.shape}, the config says otherwise")
-    read.weights["positions.all"] = relative(bias, max_tokens, read.count("relative_attention_max_distance", 128))
+    # umT5's layers have a table each (arXiv:2304.09151)
+    tables = [f"layer{i}" for i in range(layers)] if checkpoint.architecture == "umt5" else ["all"]
+    for i, name in enumerate(tables):
+        read.weights[f"positions.{name}"] = _relative(read, i, heads, max_tokens)
     return read.finish(
         layers=layers,
         hidden=hidden,
@@ -51,8 +51,15 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         rms=True,
         activation=read.activation("", activation),
         scale=1.0,
-        plan=tuple(Layer(i, bias="all") for i in range(layers)),
+        plan=tuple(Layer(i, bias=tables[i % len(tables)]) for i in range(layers)),
     )
+
+
+def _relative(read: Reader, layer: int, heads: int, max_tokens: int) -> Array:
+    bias = read.tensor(f"encoder.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight", 2)
+    if bias.shape != (read.count("relative_attention_num_buckets", 32), heads):
+        raise read.error(f"the relative attention bias has shape {bias.shape}, the config says otherwise")
+    return relative(bias, max_tokens, read.count("relative_attention_max_distance", 128))
 
 
 def read_codet5p(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
