@@ -54,7 +54,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "Jina v3",
-        ("xlm-roberta",),
+        ("xlm-roberta", "jina_embeddings_v3"),
         "post-norm, rotary, task LoRA",
         ("jina-embeddings-v3",),
         jina.read_v3,
@@ -155,10 +155,24 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "Llama, Mistral, Qwen",
-        ("mistral", "qwen2", "qwen3", "llama"),
+        ("mistral", "ministral", "qwen2", "qwen3", "llama", "llama_bidirec"),
         "pre-norm (RMS), rotary, causal or not, grouped queries, gated",
         ("Qwen3-Embedding-0.6B", "e5-mistral-7b-instruct", "GritLM-7B", "gte-Qwen2-1.5B-instruct"),
         decoder.read,
+    ),
+    Family(
+        "EuroBERT",
+        ("eurobert",),
+        "pre-norm (RMS), rotary, grouped queries, gated",
+        ("EuroBERT-210m, -610m",),
+        decoder.read_encoder,
+    ),
+    Family(
+        "UltraBERT",
+        ("ultrabert",),
+        "pre-norm (RMS), rotary, windows, grouped queries, gated",
+        (),
+        decoder.read_ultrabert,
     ),
     Family(
         "NV-Embed",
@@ -232,6 +246,8 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
             "edge-embed export --general. An ONNX file of it is taken as well"
         )
     _check_task(checkpoint, family)
+    if checkpoint.attention is not None and family.read not in (decoder.read, decoder.read_gemma):
+        raise ExportError(f"{checkpoint.folder}: --attention is for decoders; a {family.title} model sees both sides")
     try:
         spec, weights = family.read(checkpoint)
     except (ValueError, IndexError) as error:  # numpy's, of tensors whose shapes do not fit each other
