@@ -240,6 +240,11 @@ def _lines(file: str) -> list[str]:
     help="Leave a tensor or key out of account that changes no vector but is not known here; may be given several "
     "times.",
 )
+@click.option(
+    "--attention",
+    type=click.Choice(["causal", "bidirectional"]),
+    help="Whether the tokens of a decoder see those behind them.  [default: what its files say]",
+)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
@@ -269,6 +274,7 @@ def export(
     kind: Any,
     similarity: str | None,
     ignore: tuple[str, ...],
+    attention: Any,
     words: int | None,
     sif: float | None,
     general: bool,
@@ -315,6 +321,7 @@ def export(
         kind=kind,
         similarity=similarity,
         ignore=ignore,
+        attention=attention,
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),

@@ -685,6 +685,20 @@ def gemma2() -> Model:
     return Model(config, tensors, "lasttoken", missing="layers.2.pre_feedforward_layernorm.weight")
 
 
+def eurobert() -> Model:
+    own = {"AutoConfig": "configuration_eurobert.EuroBertConfig", "AutoModel": "modeling_eurobert.EuroBertModel"}
+    config, tensors = decoder("eurobert", head_dim=SIZE, prefix="model.", rope_theta=250000, auto_map=own)
+    return Model(config, tensors, missing="layers.1.mlp.up_proj.weight", known=False)
+
+
+def ultrabert() -> Model:
+    kinds = {"full_attention": 2560000.0, "sliding_attention": 10000.0}
+    config, tensors = decoder("ultrabert", head_dim=SIZE, num_hidden_layers=3, sliding_window=4)
+    del config["rope_theta"]
+    config["rope_parameters"] = {name: {"rope_type": "default", "rope_theta": theta} for name, theta in kinds.items()}
+    return Model(config, tensors, missing="layers.2.mlp.up_proj.weight", known=False)
+
+
 def gemma3_causal() -> Model:
     config, tensors = decoder(
         "gemma3_text",
@@ -705,7 +719,7 @@ MODELS: dict[str, Callable[[], Model]] = {
         bert, roberta, xlm_roberta, distilbert, albert, electra, mpnet, deberta, deberta_without_buckets, modernbert,
         nomic, nomic_moe, jina_v2, jina_v3, gte, t5, t5_plain, codet5p, qwen3, qwen2, llama, mistral, gritlm, nvembed,
         gemma2, gemma3, gemma3_causal, deberta_v1, jina_v2_code, jina_v2_original, mt5, umt5,
-        ernie, data2vec, roberta_prelayernorm, xlm_roberta_xl, megatron_bert,
+        ernie, data2vec, roberta_prelayernorm, xlm_roberta_xl, megatron_bert, eurobert, ultrabert,
     )
 }  # fmt: skip
 

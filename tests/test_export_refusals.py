@@ -326,11 +326,13 @@ def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
         UnsupportedModelError, match=r"modeling_x.MistralEncoderModel.*is never run.*\"is_causal\": false"
     ):
         export_model(decoder_folder(tmp_path, "a", auto_map=own), tmp_path / "out")
-    for name in ("MistralBiModel", "MistralEncoderModel", "MistralBiForMNTP"):
-        with pytest.raises(UnsupportedModelError, match=f"{name}.*is never run"):
-            export_model(decoder_folder(tmp_path, name, architectures=[name]), tmp_path / "out")
+    with pytest.raises(UnsupportedModelError, match=r"MistralXModel.*is never run"):
+        export_model(decoder_folder(tmp_path, "x", architectures=["MistralXModel"]), tmp_path / "out")
     made = {}
     for name, config in (
+        ("MistralBiModel", {"architectures": ["MistralBiModel"]}),
+        ("MistralBiForMNTP", {"architectures": ["MistralBiForMNTP"]}),
+        ("encoder", {"auto_map": {"AutoModel": "modeling_mistral_encoder.MistralEncoderModel"}}),
         ("both", {"auto_map": own, "is_causal": False}),
         ("causal", {"auto_map": own, "is_causal": True}),
         ("plain", {"auto_map": {"AutoConfig": "configuration_x.MistralConfig"}}),
@@ -339,6 +341,8 @@ def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
         made[name] = Embedder(tmp_path / f"{name}.out").encode(["the cat is in the house"])
     assert np.array_equal(made["causal"], made["plain"])
     assert not np.allclose(made["causal"], made["both"])
+    for name in ("MistralBiModel", "MistralBiForMNTP", "encoder"):
+        assert np.array_equal(made["both"], made[name])
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_task_adapters(folder: Folders, tmp_path: Path) -> None:
     ("name", "fields", "message"),
     [
         ("jina_v2", {"feed_forward_type": "swiglu"}, "activation 'swiglu'"),
-        ("gte", {"rope_scaling": {"type": "yarn", "factor": 2}}, "rope_scaling"),
+        ("gte", {"rope_scaling": {"type": "su", "factor": 2}}, r"rope_scaling.rope_type is 'su'"),
         ("gte", {"rope_scaling": [1]}, "rope_scaling"),
         ("gte", {"pack_qkv": False}, "pack_qkv False is not supported"),
         ("nomic", {"prenorm": True}, "prenorm True"),
@@ -181,7 +181,7 @@ def test_task_adapters(folder: Folders, tmp_path: Path) -> None:
         ("deberta", {"relative_attention": False}, "relative_attention"),
         ("deberta", {"pos_att_type": ["p2p"]}, "positions"),
         ("deberta", {"position_buckets": 64}, "rel_embeddings"),
-        ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "type 'yarn' is not supported"),
+        ("llama", {"rope_scaling": {"rope_type": "su", "factor": 2.0}}, "rope_type is 'su', which is not supported"),
         ("llama", {"rope_theta": 0}, "rope_theta is 0"),
         ("llama", {"num_key_value_heads": 3}, "3 heads of keys|config says"),
         ("gemma3", {"attn_logit_softcapping": 30.0}, "attn_logit_softcapping"),

@@ -5,12 +5,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.parts import Parts
 from edge_embed_export.positions import log_bucket
+from edge_embed_export.rotation import Rotation
 from edge_embed_export.spec import Layer
 
 
-class Attention(Parts):
+class Attention(Rotation):
     """The parts with attention; `encode` of the whole sets what all layers share.
 
     hidden, padded: what hides padding, added to scores (see `hide`) and as [b, s]
@@ -45,9 +45,7 @@ class Attention(Parts):
             x = g.op("Reshape", x, self.joined("length", -1, 1, self.spec.size))
             x = self.norm(x, norm)
         if rotary:
-            tables = (f"rotary.{rotary}.{table}" for table in ("cos", "sin"))
-            constants = (g.constant(name, self.weights[name]) for name in tables)
-            x = g.op("RotaryEmbedding", x, self.once("positions", self.positions), *constants, domain="com.microsoft")
+            x = self.turned(x, rotary)
         return g.op("Reshape", x, self.split if part == "query" else self.shared)
 
     def attention(self, x: str, layer: str, block: Layer) -> str:

@@ -27,6 +27,7 @@ class Checkpoint:
 
     pooling: None where the folder does not say
     task:    which of a model's own adapters to use
+    attention: of a decoder, "causal" or "bidirectional", where the caller says it
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Checkpoint:
     sha256: str
     licence: str | None
     task: str | None = None
+    attention: str | None = None
     head: Head = field(default_factory=Head)
 
     @property

@@ -13,6 +13,7 @@ from edge_embed_export.accounting import check_ignored
 from edge_embed_export.adapters import EVERY_TASK, add_adapters, lowest_mean, read_variants, with_adapters
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.families import read_family
+from edge_embed_export.families.directions import notes_of_attention
 from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
 from edge_embed_export.heads import Kind
@@ -44,6 +45,7 @@ class Said:
     task: str | None
     truncate_dims: Sequence[int] | None
     kind: Kind | None
+    attention: str | None = None
     notes: Sequence[str] = ()
 
 
@@ -60,7 +62,7 @@ def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
     limit = checkpoint.max_tokens
     if said.max_tokens is not None:
         limit = check_count(said.max_tokens, "max_tokens", 3, 2**20)
-    return replace(checkpoint, prompts={**own, **with_roles(given)}, max_tokens=limit)
+    return replace(checkpoint, prompts={**own, **with_roles(given)}, max_tokens=limit, attention=said.attention)
 
 
 class Maker:
@@ -194,7 +196,7 @@ def _manifest(
             "source": said.source_name or checkpoint.folder.resolve().name,
             "weights_sha256": checkpoint.sha256,
             "licence": checkpoint.licence,
-            **noted(said.notes),
+            **noted([*said.notes, *notes_of_attention(checkpoint)]),
             "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
         },
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_embed_export.accounting import leaving_out
 from edge_embed_export.elmo import export_elmo, is_elmo
 from edge_embed_export.encoders import Said, export_checkpoint
+from edge_embed_export.families.directions import ATTENTIONS, Attention
 from edge_embed_export.finish import FLOORS
 from edge_embed_export.formats import check_file
 from edge_embed_export.heads import Kind
@@ -45,6 +46,7 @@ def export_model(
     kind: Kind | None = None,
     similarity: str | None = None,
     ignore: Sequence[str] = (),
+    attention: Attention | None = None,
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
@@ -73,6 +75,8 @@ def export_model(
     kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
     ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
+    attention: of a decoder, whether its tokens see those behind them ("bidirectional") or not ("causal"); None means
+               what the folder says
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
@@ -98,6 +102,7 @@ def export_model(
         "truncate_dims": truncate_dims,
         "prompts": prompts,
         "kind": kind not in (None, "dense"),
+        "attention": attention,
     }
     if find_kind(source) is not None:
         word_file = source.is_file()
@@ -135,7 +140,9 @@ def export_model(
         )
     told = notes_of(source, names, kind, similarity, prompts) if source.exists() else []
     given = None if recipes is None else read_recipes(Path(recipes))
-    if is_graph(source, graph, of_checkpoints=(adapter, adapters, task, None if kind == "dense" else kind)):
+    if attention is not None and attention not in ATTENTIONS:
+        raise InputError(f"attention is {attention!r:.40}, expected one of {ATTENTIONS}")
+    if is_graph(source, graph, of_checkpoints=(adapter, adapters, task, attention, None if kind == "dense" else kind)):
         return export_graph(
             source,
             target,
@@ -163,6 +170,7 @@ def export_model(
         task=task,
         truncate_dims=truncate_dims,
         kind=kind,
+        attention=attention,
         notes=told,
     )
     return export_checkpoint(

@@ -28,8 +28,11 @@ OTHERWISE = (
 )
 # Heads of other kinds that are files of their own, as BGE-M3 has them.
 PICKLED_HEADS = {"sparse": "sparse_linear.pt", "multi": "colbert_linear.pt"}
-# Architectures of decoders whose tokens see both ways, by the names that LLM2Vec and others gave them.
-BOTH_WAYS = re.compile(r"(Bi|Bidirectional|Encoder)(Model|For\w+)$")
+# Architectures of decoders as the library has them: their tokens see those before them alone.
+PLAIN = re.compile(
+    r"^(Llama|Mistral|Ministral|Qwen2|Qwen3|Gemma[23])(Text)?"
+    r"(Model|For(CausalLM|SequenceClassification|TokenClassification|QuestionAnswering))$"
+)
 # Ends of `architectures` in config.json whose models give scores of texts, or of pairs of texts, and no vectors.
 SCORING = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentence\w*)$"
@@ -144,14 +147,15 @@ def _instruction(folder: Path, names: tuple[str, ...], prompts: Mapping[str, str
 
 
 def check_own_code(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a decoder whose own code may let tokens see those behind them, where config.json does not say."""
-    own = [str(name) for name in _architectures(config) if BOTH_WAYS.search(str(name))]
+    """Refuse a decoder whose own code may let tokens see those behind them, where nothing says whether it does."""
+    own = [str(name) for name in _architectures(config) if not PLAIN.search(str(name))]
     own += own_classes(config, "AutoModel")
-    if own and config.get("is_causal") is None and config.get("use_bidirectional_attention") is None:
+    if own:
         raise UnsupportedModelError(
             f"{folder}: the model has code of its own ({own[0]}), which is never run, and config.json does not say "
-            'whether tokens see those behind them: write "is_causal": false into it where they do, as in '
-            'stella_en_1.5B and LLM2Vec, else "is_causal": true'
+            "whether tokens see those behind them: export it with --attention bidirectional where they do, as in "
+            'stella_en_1.5B and LLM2Vec, else with --attention causal (or write "is_causal": false, or true, into '
+            "config.json)"
         )
 
 

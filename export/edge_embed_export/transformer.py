@@ -116,6 +116,7 @@ class _Encoder(Blockwise, Heads):
         """Hidden states of `input_ids`, [s * b, h]."""
         g, spec = self.graph, self.spec
         g.op("Mul", "batch", g.shape(spec.heads), name="sequences")
+        self.mask = mask
         self.padded = g.op("Mul", g.op("Sub", g.scalar(1.0), mask), g.scalar(MASKED))
         self.lay_out()
         x = self.embed(g.op("Transpose", "input_ids", perm=[1, 0]))

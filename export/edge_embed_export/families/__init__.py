@@ -25,6 +25,7 @@ from edge_embed_export.owncode import check_known_code
 from edge_embed_export.spec import Spec, Weights, check
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 
+DECODERS = (decoder.read, decoder.read_gemma, gemma2.read)
 Read = Callable[[Checkpoint], tuple[Spec, Weights]]
 
 
@@ -60,7 +61,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "Jina v3",
-        ("xlm-roberta",),
+        ("xlm-roberta", "jina_embeddings_v3"),
         "post-norm, rotary, task LoRA",
         ("jina-embeddings-v3",),
         jina.read_v3,
@@ -184,10 +185,24 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "Llama, Mistral, Qwen",
-        ("mistral", "qwen2", "qwen3", "llama"),
+        ("mistral", "ministral", "qwen2", "qwen3", "llama", "llama_bidirec"),
         "pre-norm (RMS), rotary, causal or not, grouped queries, gated",
         ("Qwen3-Embedding-0.6B", "e5-mistral-7b-instruct", "GritLM-7B", "gte-Qwen2-1.5B-instruct"),
         decoder.read,
+    ),
+    Family(
+        "EuroBERT",
+        ("eurobert",),
+        "pre-norm (RMS), rotary, grouped queries, gated",
+        ("EuroBERT-210m, -610m",),
+        decoder.read_encoder,
+    ),
+    Family(
+        "UltraBERT",
+        ("ultrabert",),
+        "pre-norm (RMS), rotary, windows, grouped queries, gated",
+        (),
+        decoder.read_ultrabert,
     ),
     Family(
         "NV-Embed",
@@ -271,6 +286,8 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     checkpoint = family.prepare(checkpoint)
     if not isinstance(checkpoint.tensors, Accounted):
         checkpoint = replace(checkpoint, tensors=Accounted(checkpoint.tensors))
+    if checkpoint.attention is not None and family.read not in DECODERS:
+        raise ExportError(f"{checkpoint.folder}: --attention is for decoders; a {family.title} model sees both sides")
     try:
         spec, weights = family.read(checkpoint)
     except (ValueError, IndexError) as error:  # numpy's, of tensors whose shapes do not fit each other

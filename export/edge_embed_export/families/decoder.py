@@ -1,18 +1,20 @@
-"""Decoders as embedding models: Llama, Mistral, Qwen2, Qwen3 and Gemma 3, causal or seeing both sides."""
+"""Decoders as embedding models, causal or seeing both sides, and encoders that are built like them.
+
+Llama, Mistral, Ministral, Qwen2, Qwen3, Gemma 3; EuroBERT (arXiv:2503.05500) and UltraBERT; NV-Embed.
+"""
 
 import math
-from collections import ChainMap
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint
+from edge_embed_export.families.directions import check_windows, is_causal
 from edge_embed_export.families.reading import Reader
-from edge_embed_export.positions import frequencies, rotary, visible
-from edge_embed_export.purpose import check_own_code
-from edge_embed_export.spec import LATENT, Layer, Spec, Weights
+from edge_embed_export.families.rope import FULL, SLIDING, add_tables, read_rope
+from edge_embed_export.positions import visible
+from edge_embed_export.spec import LATENT, Layer, Pooling, Spec, Weights
 
 NORMS = {"attention_norm": "input_layernorm", "output_norm": "post_attention_layernorm"}
 GEMMA_NORMS = {
@@ -23,29 +25,75 @@ GEMMA_NORMS = {
 }
 ATTENTION = {"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj"}
 FEED_FORWARD = {"up": "mlp.up_proj", "gate": "mlp.gate_proj", "down": "mlp.down_proj"}
+# Heads of keys and values where config.json does not say it, as the library has it; else as many as of queries.
+KEY_HEADS = {"mistral": 8, "ministral": 8, "qwen2": 32, "qwen3": 32}
+# Names of poolings in the config of NVIDIA's models.
+POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls", "last": "last"}
+ROTARY = {FULL: "global", SLIDING: "local"}
+
+
+@dataclass(frozen=True)
+class Window:
+    """How many tokens a layer sees before and behind each; None means any number."""
+
+    before: int | None = None
+    after: int | None = None
+
+    def within(self, tokens: int) -> "Window":
+        """None where no text is so long."""
+        return Window(*(None if side is None or side >= tokens - 1 else side for side in (self.before, self.after)))
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    """Llama, Mistral, Qwen2 and Qwen3."""
+    """Llama, Mistral, Ministral, Qwen2 and Qwen3."""
     read = Reader(checkpoint, "embed_tokens.weight")
     kind = str(read.config.get("model_type"))
-    spec, weights = _read(read, windows=_windows(read, kind), normed=kind == "qwen3", biased=kind == "qwen2")
-    return spec, weights
+    causal, widths = is_causal(read), _widths(read, kind)
+    if not causal:
+        widths = check_windows(read, widths, read.reach(read.count("max_position_embeddings")))
+    return read_layers(
+        read,
+        [sides(width, causal) for width in widths],
+        causal=causal,
+        normed=kind == "qwen3",
+        biased=kind == "qwen2",
+        size=128 if kind == "qwen3" else None,
+        key_heads=KEY_HEADS.get(kind),
+    )
+
+
+def read_encoder(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
+    """EuroBERT: like Llama, but every token sees all others. The code in its folder is what the library has."""
+    read = Reader(checkpoint, "embed_tokens.weight")
+    return read_layers(read, [Window()] * read.depth(), causal=False, eps=1e-5)
+
+
+def read_ultrabert(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
+    """UltraBERT: EuroBERT with windows in two of three layers, which have a base of their own."""
+    read = Reader(checkpoint, "embed_tokens.weight")
+    read.refuse(attention_windows=None)  # of its first releases
+    layers, width = read.depth(), read.count("sliding_window", 128)
+    kinds = read.kinds(layers, [FULL if (i + 1) % 3 == 0 else SLIDING for i in range(layers)])
+    windows = [Window(width, width) if kind == SLIDING else Window() for kind in kinds]
+    bases = {FULL: (2_560_000.0, "rope_theta"), SLIDING: (10_000.0, "rope_theta")}
+    return read_layers(read, windows, causal=False, kinds=kinds, bases=bases)
 
 
 def read_gemma(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """Gemma 3: norms around both parts of a layer, their weights stored less 1, windows in most layers."""
     read = Reader(checkpoint, "embed_tokens.weight")
     read.refuse(attn_logit_softcapping=None)
+    layers, causal = read.depth(), is_causal(read, obeyed=True)
     every = read.count("_sliding_window_pattern", read.count("sliding_window_pattern", 6))
-    kinds = read.config.get("layer_types") or [
-        "full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(read.depth())
-    ]
-    window = read.count("sliding_window", 4096)
-    if not _causal(read):  # half of it to each side
-        window = window // 2 + 1
-    windows = [window if kind == "sliding_attention" else None for kind in kinds]
-    spec, weights = _read(read, windows=windows, normed=True, biased=False, gemma=True)
+    kinds = read.kinds(layers, [FULL if (i + 1) % every == 0 else SLIDING for i in range(layers)])
+    width = read.count("sliding_window", 4096)
+    # the window of models that see both sides is given as a whole, half of it to each side
+    local = Window(width - 1, 0) if causal else Window(width // 2, width // 2)
+    windows = [local if kind == SLIDING else Window(None, 0 if causal else None) for kind in kinds]
+    bases = {FULL: (1_000_000.0, "rope_theta"), SLIDING: (10_000.0, "rope_local_base_freq")}
+    spec, weights = read_layers(
+        read, windows, causal=causal, normed=True, gemma=True, kinds=kinds, bases=bases, size=256
+    )
     factor = np.float32(math.sqrt(spec.hidden))
     return spec, {**weights, "embedding.word": weights["embedding.word"] * factor}
 
@@ -53,12 +101,11 @@ def read_gemma(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
 def read_nvembed(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """NV-Embed (arXiv:2405.17428): Mistral seeing both sides; its tokens attend to latents before they are pooled."""
     text = checkpoint.config.get("text_config")
-    config = text if isinstance(text, dict) else checkpoint.config
-    read = Reader(checkpoint, "embed_tokens.weight", ChainMap({"is_causal": False}, config))
+    read = Reader(checkpoint, "embed_tokens.weight", text if isinstance(text, dict) else checkpoint.config)
     latent = checkpoint.config.get("latent_attention_config")
     numbers = Reader(checkpoint, "latents", latent if isinstance(latent, dict) else {})
     heads, size = numbers.count("num_cross_heads", 8), numbers.count("cross_dim_head", 4096)
-    spec, weights = _read(read, windows=[None] * read.depth(), normed=False, biased=False)
+    spec, weights = read_layers(read, [Window()] * read.depth(), causal=False)
     _latent(numbers, heads, size)
     spec = replace(spec, latent_heads=heads, latent_size=size, pooling=checkpoint.pooling or "mean")
     return spec, {**weights, **numbers.weights}
@@ -85,108 +132,123 @@ def _latent(read: Reader, heads: int, size: int) -> None:
     read.linear(f"{LATENT}.down", f"{forward}.fn.net.2")
 
 
-def _causal(read: Reader) -> bool:
-    """Whether tokens see those before them alone: models made for embedding say in several ways that they do not."""
-    config = read.config
-    both = config.get("use_bidirectional_attention") or config.get("is_causal") is False
-    remote = config.get("auto_map")
-    if both or "gritlm" in str(remote).lower() or "bidirec" in str(config.get("model_type")):
-        return False
-    check_own_code(read.checkpoint.folder, config)
-    return True
+def sides(width: int | None, causal: bool) -> Window:
+    """A window of the library's decoders: of so many tokens, or so many to each side of a token."""
+    if causal:
+        return Window(None if width is None else width - 1, 0)
+    return Window(width, width)
 
 
-def _windows(read: Reader, kind: str) -> list[int | None]:
-    """How many tokens each layer sees, itself included; None for all."""
+def _widths(read: Reader, kind: str) -> list[int | None]:
+    """The window of each layer in tokens; None for none."""
     layers = read.depth()
-    window = read.count("sliding_window", 4096) if read.config.get("sliding_window") else None
+    if kind not in ("mistral", "ministral", "qwen2", "qwen3"):
+        return [None] * layers  # the library's Llama has no windows, whatever its config says
+    asked = not kind.startswith("qwen") or bool(read.config.get("use_sliding_window"))
+    # where the key is missing the library takes 4096, where it is null there are no windows
+    width = read.count("sliding_window", 4096) if asked and read.config.get("sliding_window", 4096) else None
     if kind == "mistral":
-        return [window] * layers
-    kinds = read.config.get("layer_types")
-    if isinstance(kinds, list) and len(kinds) == layers:
-        return [window if name == "sliding_attention" else None for name in kinds]
-    first = read.count("max_window_layers", 28) if read.config.get("use_sliding_window") else layers
-    return [window if i >= first else None for i in range(layers)]
+        return [width] * layers
+    first = (0 if kind == "ministral" else read.count("max_window_layers", 28)) if width else layers
+    kinds = read.kinds(layers, [SLIDING if i >= first else FULL for i in range(layers)])
+    if width is None and SLIDING in kinds:
+        raise read.error(
+            f"layer_types has {SLIDING!r}, and sliding_window or use_sliding_window says that there is none"
+        )
+    return [width if kind == SLIDING else None for kind in kinds]
 
 
-def _read(
-    read: Reader, *, windows: list[int | None], normed: bool, biased: bool, gemma: bool = False
+def read_layers(
+    read: Reader,
+    windows: list[Window],
+    *,
+    causal: bool,
+    normed: bool = False,
+    biased: bool = False,
+    gemma: bool = False,
+    kinds: Sequence[str] = (),
+    bases: Mapping[str, tuple[float, str]] | None = None,
+    size: int | None = None,
+    key_heads: int | None = None,
+    eps: float = 1e-6,
+    softcap: float = 0.0,
 ) -> tuple[Spec, Weights]:
+    """The weights, and the spec.
+
+    windows: what each layer sees
+    normed:  queries and keys have norms
+    biased:  queries, keys and values have biases whatever config.json says
+    kinds:   of layers, where each kind has a rotary embedding of its own; bases: by kind (see `read_rope`)
+    size, key_heads, eps: where config.json does not say it
+    """
     hidden, heads, layers = read.count("hidden_size"), read.count("num_attention_heads"), read.depth()
-    size = read.count("head_dim", hidden // heads)
-    max_tokens, causal = read.limit(read.count("max_position_embeddings")), _causal(read)
-    if len(windows) != layers:
-        raise read.error(f"layer_types has {len(windows)} entries for {layers} layers")
-    read.weights["embedding.word"] = read.words("embed_tokens.weight")
-    offset = 1.0 if gemma else 0.0
-    for i in range(layers):
-        for ours, theirs in {**ATTENTION, "out": "self_attn.o_proj", **FEED_FORWARD}.items():
-            bias = ours in ATTENTION and (biased or bool(read.config.get("attention_bias")))
-            bias = bias or (ours == "out" and bool(read.config.get("attention_bias")))
-            bias = bias or (ours in FEED_FORWARD and bool(read.config.get("mlp_bias")))
-            read.linear(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=bias)
-        norms: Mapping[str, str] = GEMMA_NORMS if gemma else NORMS
-        if normed:
-            norms = {**norms, "query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
-        for ours, theirs in norms.items():
-            read.norm(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=False, offset=offset)
-    read.norm("final_norm", "norm", bias=False, offset=offset)
-    plan = tuple(_layer(read, i, window, causal, gemma, size, max_tokens) for i, window in enumerate(windows))
-    fields: dict[str, Any] = {"scale": read.real("query_pre_attn_scalar", 256) ** -0.5} if gemma else {}
+    size = read.count("head_dim", size or hidden // heads)
+    max_tokens = read.reach(read.count("max_position_embeddings"))
+    _layers(read, layers, normed=normed, biased=biased, gemma=gemma)
+    if not bases:
+        add_tables(read, "global", read_rope(read, size), max_tokens)
+    for kind, (theta, key) in (bases or {}).items():
+        rope = read_rope(read, size, theta=theta, key=key, kind=kind, scaled=kind == FULL)
+        if kind in kinds:
+            add_tables(read, ROTARY[kind], rope, max_tokens)
+    plan = tuple(
+        Layer(i, bias=_table(read, window.within(max_tokens), max_tokens), rotary=ROTARY[kinds[i] if kinds else FULL])
+        for i, window in enumerate(windows)
+    )
     return read.finish(
         layers=layers,
         hidden=hidden,
         heads=heads,
         head_size=size,
-        kv_heads=read.count("num_key_value_heads", heads),
+        kv_heads=read.count("num_key_value_heads", key_heads or heads),
         max_tokens=max_tokens,
         intermediate=read.count("intermediate_size"),
         norm="pre",
-        norm_eps=read.epsilon("rms_norm_eps", 1e-6),
+        norm_eps=read.epsilon("rms_norm_eps", eps),
         rms=True,
-        activation=read.activation("hidden_activation" if gemma else "hidden_act", "silu"),
-        pooling="last" if causal else "mean",
+        activation=read.activation(
+            "hidden_activation" if gemma else "hidden_act", "gelu_pytorch_tanh" if gemma else "silu"
+        ),
+        pooling=_pooling(read, causal),
         causal=causal,
         plan=plan,
-        **fields,
+        softcap=softcap,
+        **({"scale": read.real("query_pre_attn_scalar", 256) ** -0.5} if gemma else {}),
     )
 
 
-def _layer(read: Reader, i: int, window: int | None, causal: bool, gemma: bool, size: int, max_tokens: int) -> Layer:
-    """The layer's tables, made for the first layer that needs them."""
-    local = window is not None and window <= max_tokens
-    bias = None
-    if causal or local:
-        bias = "local" if local else "causal"
-        before = window - 1 if local and window is not None else None
-        read.weights.setdefault(f"positions.{bias}", visible(max_tokens, before, 0 if causal else before))
-    name = "local" if gemma and window is not None else "global"
-    if f"rotary.{name}.cos" not in read.weights:
-        if name == "local":  # local layers have a base of their own, without scaling
-            read.rotary(name, read.real("rope_local_base_freq", 10000.0), size, max_tokens)
-        else:
-            cos, sin = rotary(_angles(read, size), max_tokens)
-            read.weights |= {f"rotary.{name}.cos": cos, f"rotary.{name}.sin": sin}
-    return Layer(i, bias=bias, rotary=name)
+def _pooling(read: Reader, causal: bool) -> Pooling:
+    """What is usual, where sentence-transformers' files do not say it; NVIDIA's config.json does."""
+    said = read.config.get("pooling") if read.config.get("model_type") == "llama_bidirec" else None
+    if said is not None and said not in POOLINGS:
+        raise read.error(f"config.json: pooling is {said!r:.40}, expected one of {tuple(POOLINGS)}")
+    return POOLINGS[said] if said is not None else "last" if causal else "mean"
 
 
-def _angles(read: Reader, size: int) -> Any:
-    """Angles per token, with the scaling of longer contexts where the config asks for it."""
-    angles = frequencies(size, read.real("rope_theta", 10000.0))
-    scaling = read.config.get("rope_scaling") or {}
-    if not isinstance(scaling, Mapping):
-        raise read.error(f"rope_scaling {scaling!r:.80} is not supported")
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind == "default":
-        return angles
-    numbers = Reader(read.checkpoint, "", scaling)
-    factor = numbers.real("factor")
-    if kind == "linear":
-        return angles / factor
-    if kind != "llama3":
-        raise read.error(f"rope_scaling of type {kind!r} is not supported (linear and llama3 are)")
-    # Llama 3: long waves are divided by the factor, short ones are kept, those between are mixed
-    turns = numbers.real("original_max_position_embeddings") * angles / (2 * math.pi)
-    low, high = numbers.real("low_freq_factor"), numbers.real("high_freq_factor")
-    kept = np.clip((turns - low) / (high - low), 0, 1)
-    return kept * angles + (1 - kept) * angles / factor
+def _layers(read: Reader, layers: int, *, normed: bool, biased: bool, gemma: bool) -> None:
+    read.weights["embedding.word"] = read.words("embed_tokens.weight")
+    offset = 1.0 if gemma else 0.0
+    everywhere, forward = bool(read.config.get("attention_bias")), bool(read.config.get("mlp_bias"))
+    biases = {
+        **dict.fromkeys(ATTENTION, biased or everywhere),
+        "out": everywhere,
+        **dict.fromkeys(FEED_FORWARD, forward),
+    }
+    norms: Mapping[str, str] = GEMMA_NORMS if gemma else NORMS
+    if normed:
+        norms = {**norms, "query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
+    for i in range(layers):
+        for ours, theirs in {**ATTENTION, "out": "self_attn.o_proj", **FEED_FORWARD}.items():
+            read.linear(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=biases[ours])
+        for ours, theirs in norms.items():
+            read.norm(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=False, offset=offset)
+    read.norm("final_norm", "norm", bias=False, offset=offset)
+
+
+def _table(read: Reader, window: Window, max_tokens: int) -> str | None:
+    """The name of the table that hides what a layer does not see, made for the first layer that needs it."""
+    if window == Window():
+        return None
+    name = "causal" if window == Window(None, 0) else "local"
+    read.weights.setdefault(f"positions.{name}", visible(max_tokens, window.before, window.after))
+    return name

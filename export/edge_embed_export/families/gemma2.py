@@ -6,56 +6,22 @@ import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import decoder
+from edge_embed_export.families.directions import is_causal
 from edge_embed_export.families.reading import Reader
+from edge_embed_export.families.rope import FULL, SLIDING
 from edge_embed_export.spec import Spec, Weights
-
-LINEARS = {**decoder.ATTENTION, "out": "self_attn.o_proj"}
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """Norms are stored less 1. Only scores of a language model's tokens have the other cap, final_logit_softcapping."""
     read = Reader(checkpoint, "embed_tokens.weight")
-    hidden, heads, layers = read.count("hidden_size"), read.count("num_attention_heads"), read.depth()
-    size = read.count("head_dim", 256)
-    max_tokens, causal = read.limit(read.count("max_position_embeddings", 8192)), decoder._causal(read)
-    read.weights["embedding.word"] = read.words("embed_tokens.weight") * np.float32(math.sqrt(hidden))
-    bias = bool(read.config.get("attention_bias"))
-    for i in range(layers):
-        for ours, theirs in LINEARS.items():
-            read.linear(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=bias)
-        for ours, theirs in decoder.FEED_FORWARD.items():
-            read.linear(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=False)
-        for ours, theirs in decoder.GEMMA_NORMS.items():
-            read.norm(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=False, offset=1.0)
-    read.norm("final_norm", "norm", bias=False, offset=1.0)
-    windows = enumerate(_windows(read, layers, causal=causal))
-    plan = tuple(decoder._layer(read, i, window, causal, False, size, max_tokens) for i, window in windows)
+    layers, causal = read.depth(), is_causal(read, obeyed=True)
+    kinds = read.kinds(layers, [SLIDING if i % 2 == 0 else FULL for i in range(layers)])
+    width = read.count("sliding_window", 4096)
+    windows = [decoder.sides(width if kind == SLIDING else None, causal) for kind in kinds]
     capped = read.config.get("attn_logit_softcapping", 50.0) is not None
-    return read.finish(
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        head_size=size,
-        kv_heads=read.count("num_key_value_heads", 4),
-        max_tokens=max_tokens,
-        intermediate=read.count("intermediate_size"),
-        norm="pre",
-        norm_eps=read.epsilon("rms_norm_eps", 1e-6),
-        rms=True,
-        activation=read.activation("hidden_activation", "gelu_pytorch_tanh"),
-        pooling="last" if causal else "mean",
-        causal=causal,
-        plan=plan,
-        scale=read.real("query_pre_attn_scalar", 256) ** -0.5,
-        softcap=read.real("attn_logit_softcapping", 50.0) if capped else 0.0,
+    softcap = read.real("attn_logit_softcapping", 50.0) if capped else 0.0
+    spec, weights = decoder.read_layers(
+        read, windows, causal=causal, gemma=True, size=256, key_heads=4, softcap=softcap
     )
-
-
-def _windows(read: Reader, layers: int, *, causal: bool) -> list[int | None]:
-    """How many tokens each layer sees, itself included; None for all."""
-    kinds = read.config.get("layer_types") or (["sliding_attention", "full_attention"] * layers)[:layers]
-    if len(kinds) != layers or not set(kinds) <= {"sliding_attention", "full_attention"}:
-        raise read.error(f"layer_types is {kinds!r:.80}, expected sliding_attention or full_attention for {layers}")
-    # to both sides the library counts the token itself besides
-    window = read.count("sliding_window", 4096) + (not causal)
-    return [window if kind == "sliding_attention" else None for kind in kinds]
+    return spec, {**weights, "embedding.word": weights["embedding.word"] * np.float32(math.sqrt(spec.hidden))}

@@ -8,6 +8,7 @@ import numpy as np
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import bert
 from edge_embed_export.families.reading import Reader
+from edge_embed_export.families.rope import add_tables, read_rope
 from edge_embed_export.positions import alibi
 from edge_embed_export.prompts import ALIASES
 from edge_embed_export.spec import Activation, Array, Layer, Spec, Weights
@@ -43,6 +44,17 @@ V3_LAYER = {
     "down": "mlp.fc2",
     "output_norm": "norm2",
 }
+# the library's names, of the type "jina_embeddings_v3"
+V3_LIBRARY_LAYER = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "attention_norm": "post_attention_layernorm",
+    "up": "mlp.fc1",
+    "down": "mlp.fc2",
+    "output_norm": "post_mlp_layernorm",
+}
 
 
 def is_v2(checkpoint: Checkpoint) -> bool:
@@ -50,7 +62,8 @@ def is_v2(checkpoint: Checkpoint) -> bool:
 
 
 def is_v3(checkpoint: Checkpoint) -> bool:
-    return checkpoint.config.get("position_embedding_type") == "rotary"
+    own = checkpoint.config.get("position_embedding_type") == "rotary"
+    return own or checkpoint.architecture == "jina_embeddings_v3"
 
 
 def read_v2(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
@@ -96,14 +109,18 @@ def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     read = Reader(checkpoint, "embeddings.word_embeddings.weight")
     read.refuse(rotary_emb_interleaved=False, rotary_emb_fraction=1.0)
     hidden, heads = read.count("hidden_size"), read.count("num_attention_heads")
-    max_tokens = read.limit(read.count("max_position_embeddings"))
+    max_tokens = read.reach(read.count("max_position_embeddings"))
     words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
     read.weights["embedding.word"] = words
-    read.norm("embedding.norm", "emb_ln")
-    layers = read.layers(V3_LAYER, "encoder.layers.{}")
-    for i in range(layers):
-        read.split([f"layers.{i}.{part}" for part in ("query", "key", "value")], f"encoder.layers.{i}.mixer.Wqkv")
-    read.rotary("all", read.real("rotary_emb_base", 10000.0), hidden // heads, max_tokens)
+    read.norm("embedding.norm", "emb_ln" if read.has("emb_ln.weight") else "embeddings.LayerNorm")
+    if read.has("layers.0.self_attn.q_proj.weight"):
+        layers = read.layers(V3_LIBRARY_LAYER, "layers.{}")
+    else:
+        layers = read.layers(V3_LAYER, "encoder.layers.{}")
+        for i in range(layers):
+            read.split([f"layers.{i}.{part}" for part in ("query", "key", "value")], f"encoder.layers.{i}.mixer.Wqkv")
+    theta = 20000.0 if checkpoint.architecture == "jina_embeddings_v3" else 10000.0
+    add_tables(read, "all", read_rope(read, hidden // heads, theta=theta, key="rotary_emb_base"), max_tokens)
     return read.finish(
         layers=layers,
         hidden=hidden,

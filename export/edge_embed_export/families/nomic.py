@@ -1,59 +1,132 @@
-"""NomicBERT (arXiv:2402.01613; v2 with a mixture of experts: 2502.07972): rotary positions, gated or experts."""
+"""NomicBERT (arXiv:2402.01613; v2 with a mixture of experts: 2502.07972): rotary positions, gated or experts.
+
+Its own code has config keys like GPT-2's and fused layers; the library, from transformers 5 on, BERT's keys and layers
+apart. A folder may have either of both, in its config and in its tensors.
+"""
 
 from collections import ChainMap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families.reading import Reader
+from edge_embed_export.families.rope import Rope, add_tables, growing, read_rope
 from edge_embed_export.spec import Activation, Layer, Spec, Weights
 
 # Those that end in "glu" are gated.
 ACTIVATIONS: dict[str, Activation] = {"swiglu": "silu", "geglu": "gelu", "gelu": "gelu", "gelu_new": "gelu_tanh"}
+# Keys of the library and of its own code for the same; where both are there they must agree.
+KEYS = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "intermediate_size": "n_inner",
+    "layer_norm_eps": "layer_norm_epsilon",
+}
+LIBRARY_LAYER = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "up": "mlp.up_proj",
+    "gate": "mlp.gate_proj",
+    "down": "mlp.down_proj",
+}
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    names = {"num_hidden_layers": "n_layer", "hidden_size": "n_embd", "num_attention_heads": "n_head"}
-    renamed = {ours: checkpoint.config.get(theirs) for ours, theirs in names.items()}
-    config: ChainMap[str, Any] = ChainMap(renamed, checkpoint.config)
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight", config)
+    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read.config = _one_spelling(read)
+    own = is_own(checkpoint.config)
     read.refuse(prenorm=False, use_rms_norm=False, parallel_block=False, rotary_emb_interleaved=False)
     read.refuse(rotary_emb_fraction=1.0, rotary_emb_scale_base=None, expert_choice_router=False, num_shared_experts=0)
-    read.refuse(moe_normalize_expert_weights=False)
-    kind = read.known(ACTIVATIONS, str(read.config.get("activation_function", "swiglu")))
+    read.refuse(moe_normalize_expert_weights=False, causal=False)
+    activation = _activation(read, own=own)
     hidden, heads, layers = read.count("hidden_size"), read.count("num_attention_heads"), read.depth()
-    max_tokens = read.limit(read.count("n_positions", 8192))
+    size = hidden // heads
+    if not own:
+        size = read.count("head_dim", size)
+    context = "max_position_embeddings" if read.config.get("max_position_embeddings") is not None else "n_positions"
+    max_tokens = read.reach(read.count(context, 8192 if own else 2048))
     types = "embeddings.token_type_embeddings.weight"
     read.weights["embedding.word"] = read.words(
-        "embeddings.word_embeddings.weight", types if read.config.get("type_vocab_size") else None
+        "embeddings.word_embeddings.weight", types if read.config.get("type_vocab_size", 2) else None
     )
-    read.norm("embedding.norm", "emb_ln")
+    read.norm("embedding.norm", "emb_ln" if read.has("emb_ln.weight") else "embeddings.LayerNorm")
     every = read.config.get("moe_every_n_layers") or 0
     for i in range(layers):
-        _layer(read, i, experts=bool(every) and i % every == 1)
-    read.rotary("all", read.real("rotary_emb_base", 10000.0), hidden // heads, max_tokens)
+        if read.has(f"layers.{i}.self_attn.q_proj.weight"):
+            _library_layer(read, i)
+        else:
+            _layer(read, i, own=own, experts=bool(every) and i % every == 1)
+    add_tables(read, "all", _rope(read, size, own=own), max_tokens)
     return read.finish(
         layers=layers,
         hidden=hidden,
         heads=heads,
+        head_size=size if size != hidden // heads else 0,
         max_tokens=max_tokens,
-        intermediate=read.count("n_inner", 4 * hidden),
-        norm_eps=read.epsilon("layer_norm_epsilon", 1e-12),
-        activation=kind,
+        intermediate=read.count("intermediate_size", 4 * hidden),
+        norm_eps=read.epsilon("layer_norm_eps", 1e-12),
+        activation=activation,
         plan=tuple(Layer(i, rotary="all") for i in range(layers)),
         active=read.count("moe_top_k", 1),
     )
 
 
-def _layer(read: Reader, i: int, experts: bool) -> None:
+def is_own(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is one of the model's own code."""
+    return "n_embd" in config
+
+
+def _one_spelling(read: Reader) -> ChainMap[str, Any]:
+    """The config under the library's keys."""
+    renamed = {}
+    for ours, theirs in KEYS.items():
+        new, old = read.config.get(ours), read.config.get(theirs)
+        if new is not None and old is not None and new != old:
+            raise read.error(f"config.json: {ours} is {new!r:.40} and {theirs} {old!r:.40}: expected the same")
+        renamed[ours] = old if new is None else new
+    return ChainMap({ours: value for ours, value in renamed.items() if value is not None}, read.checkpoint.config)
+
+
+def _activation(read: Reader, *, own: bool) -> Activation:
+    if own:
+        return read.known(ACTIVATIONS, str(read.config.get("activation_function", "swiglu")))
+    return read.activation("hidden_act", "silu")
+
+
+def _rope(read: Reader, size: int, *, own: bool) -> Rope:
+    """Its own code lets the base grow with a text that is longer than those it was trained with (dynamic NTK).
+
+    That code keeps the angles of the longest text so far; here each text is as if it were the first.
+    """
+    rope = read_rope(read, size, theta=10000.0 if own else 1000.0, key="rotary_emb_base")
+    if read.config.get("rotary_scaling_factor") is None:
+        return rope
+    if rope.stretch is not None or rope.factor != 1:
+        raise read.error("config.json has rotary_scaling_factor and another scaling: expected one of both")
+    trained = read.count("max_trained_positions", 2048)
+    return Rope(rope.angles, stretch=growing(rope.angles, trained, read.real("rotary_scaling_factor")))
+
+
+def _library_layer(read: Reader, i: int) -> None:
+    for ours, theirs in LIBRARY_LAYER.items():
+        read.linear(f"layers.{i}.{ours}", f"layers.{i}.{theirs}", bias=False)
+    read.norm(f"layers.{i}.attention_norm", f"layers.{i}.post_attention_layernorm")
+    read.norm(f"layers.{i}.output_norm", f"layers.{i}.post_mlp_layernorm")
+
+
+def _layer(read: Reader, i: int, *, own: bool, experts: bool) -> None:
     ours, theirs = f"layers.{i}", f"encoder.layers.{i}"
-    bias = bool(read.config.get("qkv_proj_bias", True))
+    bias = bool(read.config.get("qkv_proj_bias", own))
     read.split([f"{ours}.{part}" for part in ("query", "key", "value")], f"{theirs}.attn.Wqkv", bias=bias)
     read.linear(f"{ours}.out", f"{theirs}.attn.out_proj", bias=bias)
     read.norm(f"{ours}.attention_norm", f"{theirs}.norm1")
     read.norm(f"{ours}.output_norm", f"{theirs}.norm2")
-    first, second = (bool(read.config.get(f"mlp_fc{number}_bias", True)) for number in (1, 2))
+    first, second = (bool(read.config.get(f"mlp_fc{number}_bias", own)) for number in (1, 2))
     if experts:
         _experts(read, ours, f"{theirs}.mlp")
         return

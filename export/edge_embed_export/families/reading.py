@@ -9,7 +9,6 @@ import numpy as np
 from edge_embed_export.activations import ACTIVATIONS, DENSE_ACTIVATIONS
 from edge_embed_export.checkpoint import Checkpoint, check_size
 from edge_embed_export.heads import read_masked
-from edge_embed_export.positions import frequencies, rotary
 from edge_embed_export.spec import Activation, Array, Pooling, Spec, Weights
 from edge_embed_runtime.errors import ExportError
 
@@ -139,12 +138,24 @@ class Reader:
             raise self.error(f"the tensor {name!r} has shape {types.shape}, expected {table.shape[1]} columns")
         return table + types[:1]
 
-    def rotary(self, name: str, theta: float, size: int, tokens: int, *, divide: float = 1.0) -> None:
-        """Tables of rotary embedding. divide: what angles are divided by (linear scaling)."""
-        cos, sin = rotary(frequencies(size, theta) / divide, tokens)
-        self.weights |= {f"rotary.{name}.cos": cos, f"rotary.{name}.sin": sin}
+    def kinds(self, layers: int, usual: Sequence[str]) -> list[str]:
+        """The kind of each layer, "full_attention" or "sliding_attention". usual: where `layer_types` is missing"""
+        kinds = self.config.get("layer_types")
+        if kinds is None:
+            return list(usual)
+        if not isinstance(kinds, list) or len(kinds) != layers:
+            count = len(kinds) if isinstance(kinds, list) else 0
+            raise self.error(f"layer_types has {count} entries for {layers} layers")
+        for kind in kinds:
+            if kind not in ("full_attention", "sliding_attention"):
+                raise self.error(f"layer_types names {kind!r:.40}, which is not supported")
+        return kinds
 
     # the whole
+
+    def reach(self, tokens: int) -> int:
+        """As `limit`, for models whose positions have no end: what the folder says counts, whatever it is."""
+        return self.checkpoint.max_tokens or min(LONGEST, tokens)
 
     def limit(self, tokens: int) -> int:
         """Tokens of a text: what the folder says, at most `tokens`; at most LONGEST where it says nothing."""
