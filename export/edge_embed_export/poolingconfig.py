@@ -33,7 +33,7 @@ HARMLESS["a pooling"] = frozenset({"embedding_dimension", "word_embedding_dimens
 def read_pooling(folder: Path) -> tuple[Pooling, bool]:
     """The poolings, joined by "+", and whether the tokens of a prompt are pooled as well.
 
-    Where the folder has no config.json it is the class's default, the mean.
+    Where nothing is chosen, or there is no config.json, it is what the class takes then: the mean.
     """
     path = folder / "config.json"
     config = optional_json(path)
@@ -60,6 +60,4 @@ def _flagged(path: Path, config: dict[str, Any]) -> list[str]:
         raise ExportError(
             f"{path} does not say {mean}, which releases of sentence-transformers take differently: add it"
         )
-    if not modes and config.get(mean) is False:
-        raise ExportError(f"{path}: no pooling is true; expected one or more of {list(FLAGS)}")
     return modes or ["mean"]
