@@ -22,7 +22,7 @@ from edge_embed_export.rewrite import TOLERANCE, Floats, Original, to_floats, tr
 from edge_embed_export.spec import Spec
 from edge_embed_export.structure import WORDS, find_structure
 from edge_embed_export.tensors import INDEX, WEIGHTS
-from edge_embed_export.truncation import given_dims, trained_dims
+from edge_embed_export.truncation import truncation
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
@@ -136,6 +136,7 @@ def export_graph(
     max_tokens: int | None,
     prompts: Mapping[str, str] | None,
     truncate_dims: Sequence[int] | None,
+    truncate_norm: bool | None,
     told: Sequence[str],
     overwrite: bool,
     progress: Callable[[str], None],
@@ -160,7 +161,7 @@ def export_graph(
         *_tokenizer(published, model),
         prompts={**published.prompts, **with_roles(given)},
         told=told,
-        dims=trained_dims(own, dim) if truncate_dims is None else given_dims(truncate_dims, dim),
+        cut=truncation(own, dim, names[1:], truncate_dims, truncate_norm),
         notes=list(floats.done),
     )
     check_prompts(maker.tokenizer, maker.prompts, source)
@@ -202,7 +203,7 @@ class _Maker:
     tokenizer: Tokenizer
     prompts: dict[str, str]
     told: Sequence[str]
-    dims: list[int]
+    cut: dict[str, Any]
     notes: list[str]
     batches: str = "padded"
 
@@ -234,7 +235,7 @@ class _Maker:
                 "vocab": spec.vocab,
             },
             prompts=self.prompts,
-            truncate_dims=self.dims,
+            **self.cut,
             quantization=quantization,
             codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
             provenance={
