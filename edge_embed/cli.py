@@ -223,6 +223,11 @@ def _lines(file: str) -> list[str]:
     help="Dimensions that the model was trained to be cut to.  [default: what SOURCE says]",
 )
 @click.option(
+    "--truncate-norm/--no-truncate-norm",
+    default=None,
+    help="Bring a layer norm over the whole vector before it is cut.  [default: what the model's card says]",
+)
+@click.option(
     "--kind",
     type=click.Choice(["dense", "sparse", "multi"]),
     help="What SOURCE gives for a text: a vector, weights of tokens (SPLADE), or a vector for each token (ColBERT).  "
@@ -271,6 +276,7 @@ def export(
     adapters: tuple[str, ...],
     task: str | None,
     truncate_dims: str | None,
+    truncate_norm: bool | None,
     kind: Any,
     similarity: str | None,
     ignore: tuple[str, ...],
@@ -318,6 +324,7 @@ def export(
         adapters=_pairs(adapters, "--adapters law=FOLDER"),
         task=task,
         truncate_dims=_dims(truncate_dims),
+        truncate_norm=truncate_norm,
         kind=kind,
         similarity=similarity,
         ignore=ignore,

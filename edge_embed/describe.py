@@ -51,6 +51,8 @@ def _adapter_lines(manifest: Manifest) -> Iterator[str]:
 def _truncation_lines(manifest: Manifest) -> Iterator[str]:
     """What vectors of fewer numbers are worth, beside the whole."""
     measured = _table(manifest, "truncate_dims")
+    if manifest.truncation:
+        yield "  truncated     behind a layer norm over the whole vector"
     for named in (dim for dim in manifest.truncate_dims if str(dim) not in measured):
         yield f"  truncated to  {named}: trained for"
     for dim, figures in measured.items():

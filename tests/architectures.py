@@ -734,7 +734,8 @@ def write(model: Model, folder: Path) -> Path:
     save_file(dict(model.tensors), folder / "model.safetensors")
     if model.pooling is not None:
         (folder / "1_Pooling").mkdir()
-        (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{model.pooling}": True}))
+        flags = {"pooling_mode_mean_tokens": False, f"pooling_mode_{model.pooling}": True}
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(flags))
         kinds = (("Transformer", ""), ("Pooling", "1_Pooling"))
         listed = [
             {"idx": i, "path": path, "type": f"sentence_transformers.models.{k}"} for i, (k, path) in enumerate(kinds)

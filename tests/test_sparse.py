@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import Checkpoints, word_tokenizer
-from heads import mlm_tensors, rewrite, sparse_folder
+from heads import KINDS, mlm_tensors, rewrite, sparse_folder
 from safetensors.numpy import load_file, save_file
 from test_export import ACTIVATIONS, bert
 
@@ -296,9 +296,9 @@ def test_router_with_a_table_for_queries(checkpoint: Checkpoints, tmp_path: Path
     (source / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Router", "path": ""}]))
     document = ["document_0_MLM", "document_1_SpladePooling"]
     types = {
-        document[0]: "x.MLMTransformer",
-        document[1]: "x.SpladePooling",
-        "query_0_Static": "x.SparseStaticEmbedding",
+        document[0]: KINDS + "MLMTransformer",
+        document[1]: KINDS + "SpladePooling",
+        "query_0_Static": KINDS + "SparseStaticEmbedding",
     }
     router = {"structure": {"query": ["query_0_Static"], "document": document}, "types": types}
     (source / "router_config.json").write_text(json.dumps(router))

@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge_embed_export.accounting import Accounted, Keys
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
-from edge_embed_export.modules import Dense, read_modules
+from edge_embed_export.modules import Mixed, Module, linear, read_modules
 from edge_embed_export.prompts import read_prompts
 from edge_embed_export.reading import is_there, optional_json, read_json
 from edge_embed_export.spec import Pooling
@@ -25,7 +23,8 @@ from edge_embed_runtime.regular import open_regular
 class Checkpoint:
     """What a folder holds, still in the checkpoint's own names.
 
-    pooling: None where the folder does not say
+    pooling: None where the folder does not say; pool_prompt: whether it counts the tokens of a prompt
+    mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
     task:    which of a model's own adapters to use
     attention: of a decoder, "causal" or "bidirectional", where the caller says it
     """
@@ -36,13 +35,16 @@ class Checkpoint:
     tokenizer: dict[str, Any]
     max_tokens: int | None
     pooling: Pooling | None
-    dense: tuple[Dense, ...]
+    after: tuple[Module, ...]
     prompts: dict[str, str]
     sha256: str
     licence: str | None
     task: str | None = None
     attention: str | None = None
     head: Head = field(default_factory=Head)
+    of_tokens: tuple[Module, ...] = ()
+    mixed: Mixed | None = None
+    pool_prompt: bool = True
 
     @property
     def architecture(self) -> str:
@@ -105,13 +107,14 @@ def read_checkpoint(
     tensors = Accounted(stored)
     tokenizer = read_tokenizer(model)
     kind = kind or modules.kind or told_kind(folder) or "dense"
-    head, dense = Head(), modules.dense
+    head, of_tokens, after = Head(), modules.of_tokens, modules.after
     if kind == "sparse":
         head = sparse_head(folder, tokenizer, modules.splade, modules.query_table)
     elif kind == "multi":
         head, max_tokens = multi_head(folder, tokenizer)
-        if not dense and "linear.weight" in tensors:
-            dense = [Dense(np.ascontiguousarray(tensors["linear.weight"].T), None, "torch.nn.Identity")]
+        of_tokens, after = (*of_tokens, *after), ()  # all are for tokens where a dense model is taken for such a one
+        if not of_tokens and "linear.weight" in tensors:
+            of_tokens = (linear(tensors["linear.weight"]),)
     own = (folder.resolve().name, str(config.get("_name_or_path", "")))
     return Checkpoint(
         folder=folder,
@@ -120,10 +123,13 @@ def read_checkpoint(
         tokenizer=tokenizer,
         max_tokens=max_tokens,
         pooling=modules.pooling,
-        dense=tuple(dense),
+        after=after,
         prompts=read_prompts(folder, (*names, *own)),
         sha256=sha256,
         licence=_licence(folder),
         task=task,
         head=head,
+        of_tokens=of_tokens,
+        mixed=modules.mixed,
+        pool_prompt=modules.pool_prompt,
     )

@@ -24,7 +24,7 @@ from edge_embed_export.quantizing import Quantized, Quantizer
 from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
-from edge_embed_export.truncation import given_dims, trained_dims
+from edge_embed_export.truncation import truncation
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
@@ -46,6 +46,7 @@ class Said:
     truncate_dims: Sequence[int] | None
     kind: Kind | None
     attention: str | None = None
+    truncate_norm: bool | None = None
     notes: Sequence[str] = ()
 
 
@@ -82,8 +83,10 @@ class Maker:
             raise InputError(f"{source} is of kind {kind!r}; adapters are kept apart for dense vectors only")
         self.spec, raw_weights = read_family(checkpoint)
         self.weights: dict[str, Array] = prepare(self.spec, add_adapters(self.spec, raw_weights, self.variants))
-        given, dim = said.truncate_dims, self.spec.dim
-        self._dims = trained_dims(checkpoint, dim) if given is None else given_dims(given, dim)
+        names = () if said.source_name is None else (said.source_name,)
+        self._cut = truncation(checkpoint, self.spec.dim, names, said.truncate_dims, said.truncate_norm)
+        if self._cut["truncation"] and self.spec.kind != "dense":
+            raise InputError(f"{source} is of kind {self.spec.kind!r}; truncate_norm is for dense vectors")
         self._tokenizer_bytes = sanitize(checkpoint.tokenizer)
         try:
             self.tokenizer = Tokenizer(self._tokenizer_bytes, self.spec.max_tokens)
@@ -113,8 +116,8 @@ class Maker:
         manifest = replace(
             with_adapters(manifest, self.variants),
             architecture={**manifest.architecture, **blockwise.architecture(spec, parts[0])},
-            truncate_dims=self._dims,
             layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved),
+            **self._cut,
             **kinds.describe(spec, self._checkpoint.head),
         )
         embedder = Embedder(Bundle(self._target, manifest, model, self._tokenizer_bytes), threads=1)

@@ -43,6 +43,7 @@ def export_model(
     adapters: Mapping[str, str | os.PathLike[str]] | None = None,
     task: str | None = None,
     truncate_dims: Sequence[int] | None = None,
+    truncate_norm: bool | None = None,
     kind: Kind | None = None,
     similarity: str | None = None,
     ignore: Sequence[str] = (),
@@ -72,6 +73,8 @@ def export_model(
     task:      which of the model's own adapters to add to the weights (Jina v3: "retrieval.query", ...); "all" keeps
                all of them apart
     truncate_dims: dims that the model was trained to be cut to; None means what its own files say
+    truncate_norm: whether a layer norm over the whole vector comes before it is cut, as on the card of Nomic's v1.5;
+               None means what the model's card says. Older releases load no such bundle
     kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
     ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
@@ -100,6 +103,7 @@ def export_model(
         "adapters": adapters,
         "task": task,
         "truncate_dims": truncate_dims,
+        "truncate_norm": truncate_norm,
         "prompts": prompts,
         "kind": kind not in (None, "dense"),
         "attention": attention,
@@ -157,6 +161,7 @@ def export_model(
             max_tokens=max_tokens,
             prompts=prompts,
             truncate_dims=truncate_dims,
+            truncate_norm=truncate_norm,
             told=told,
             overwrite=overwrite,
             progress=progress,
@@ -171,6 +176,7 @@ def export_model(
         truncate_dims=truncate_dims,
         kind=kind,
         attention=attention,
+        truncate_norm=truncate_norm,
         notes=told,
     )
     return export_checkpoint(

@@ -134,7 +134,10 @@ def _receipt(reference: Embedder, embedder: Embedder) -> dict[str, Any]:
             "ndcg@10_fp32": float_tiers["float"],
         },
         "truncate_dims": truncation_receipt(
-            embedder.manifest.truncate_dims, *whole, lambda stored, asked: retrieval(stored, asked, Frame())
+            embedder.manifest.truncate_dims,
+            *whole,
+            lambda stored, asked: retrieval(stored, asked, Frame()),
+            embedder.manifest.truncation,
         ),
         "bytes": sum(record.size for record in embedder.manifest.files.values()),
         "speed": {

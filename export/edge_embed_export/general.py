@@ -21,7 +21,7 @@ from edge_embed_export.quantizing import (
     Quantizer,
     calibration_texts,
 )
-from edge_embed_export.spec import Spec, Weights
+from edge_embed_export.spec import Spec, Weights, step_sites
 from edge_embed_export.structure import WORDS, Linear, Norm, Place, Rows, Structure, find_places
 from edge_embed_export.transformer import OUTPUT
 from edge_embed_quantize.calibrate import Feed, Input, Range, Recipe, Rounded, Site, condition, ranges
@@ -60,8 +60,7 @@ class General:
 
     @property
     def places(self) -> list[Place]:
-        last = [f"projection.{i}" for i in range(len(self.spec.projections))]
-        return [*find_places(self.structure), *(Place(Site(f"{name}.input", (name,)), ()) for name in last)]
+        return [*find_places(self.structure), *(Place(site, ()) for site in step_sites(self.spec, self.weights))]
 
     def build(
         self,
@@ -170,11 +169,8 @@ class _Builder(Pooling):
         if not self.model.pooled:
             # tokens first, as in our own graphs: sums over them then do not depend on padding
             mask = g.op("Transpose", g.op("Cast", "attention_mask", to=FLOAT), perm=[1, 0])
-            x = self.pool(g.op("Transpose", x, perm=[1, 0, 2]), mask)
-        for i, activation in enumerate(spec.projections):
-            x = self.activation(self.linear(x, f"projection.{i}"), activation)
-        length = g.op("ReduceL2", x, g.shape(-1), keepdims=1)
-        x = g.op("Div", x, g.op("Max", length, g.scalar(1e-12)))
+            x = self.pool(g.op("Transpose", self.steps_of_tokens(x), perm=[1, 0, 2]), mask)
+        x = self.unit(self.steps_of_texts(x))
         outputs: dict[str, list[str | int] | None] = {g.op("Identity", x, name=OUTPUT): ["batch", spec.dim]}
         for site, values in (self.observed or {}).items():
             for i, value in enumerate(values):

@@ -23,18 +23,10 @@ class Heads(Pooling):
         seen = g.op("Not", g.op("Equal", "input_ids", g.scalar(self.spec.unattended, "int64")))
         return g.op("Mul", mask, g.op("Cast", seen, to=FLOAT))
 
-    def unit(self, x: str) -> str:
-        """Rows of length 1."""
-        g = self.graph
-        length = g.op("ReduceL2", x, g.shape(-1), keepdims=1)
-        return g.op("Div", x, g.op("Max", length, g.scalar(1e-12)))
-
     def multi(self, x: str) -> str:
         """[s * b, h] -> a vector of length 1 for each token [b, s, dim]; those of padding mean nothing."""
         g, spec = self.graph, self.spec
-        for i, activation in enumerate(spec.projections):
-            x = self.activation(self.linear(x, f"projection.{i}"), activation)
-        x = g.op("Reshape", self.unit(x), self.joined("length", "batch", spec.dim))
+        x = g.op("Reshape", self.unit(self.steps_of_tokens(x)), self.joined("length", "batch", spec.dim))
         return g.op("Transpose", x, perm=[1, 0, 2])
 
     def sparse(self, x: str, mask: str) -> str:

@@ -1,63 +1,79 @@
-"""What modules.json lists: the modules of a sentence-transformers folder."""
+"""What modules.json lists: the modules of a sentence-transformers folder, in their order."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_embed_export.heads import Kind
-from edge_embed_export.reading import is_there, read_json
-from edge_embed_export.spec import Pooling
+from edge_embed_export.accounting import refuse_unknown
+from edge_embed_export.activations import DENSE_ACTIVATIONS
+from edge_embed_export.heads import SETTINGS, Kind
+from edge_embed_export.moduleclasses import module_class
+from edge_embed_export.poolingconfig import read_pooling
+from edge_embed_export.reading import is_there, optional_json, read_json
+from edge_embed_export.spec import Activation, Pooling, Step
 from edge_embed_export.tensors import Array, read_tensors
+from edge_embed_export.transformersettings import read_settings, task_of
 from edge_embed_runtime.errors import ExportError
+
+# What modules call the vectors of tokens, and that of a text.
+TOKENS, TEXT = "token_embeddings", "sentence_embedding"
 
 
 @dataclass(frozen=True)
-class Dense:
-    """A sentence-transformers Dense module: x @ weight [n, m] + bias, then an activation (its torch class path)."""
+class Module:
+    """A module that is one step of the graph. tensors: by what follows `projection.I.` in our names."""
 
-    weight: Array
-    bias: Array | None
-    activation: str
+    step: Step
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+    path: Path = Path()
 
-
-def _pooling(config: dict[str, Any], path: Path) -> Pooling:
-    modes: dict[str, Pooling] = {
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
-        "pooling_mode_weightedmean_tokens": "weighted_mean",
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_max_tokens": "max",
-        "pooling_mode_lasttoken": "last",
-    }
-    chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    if len(chosen) != 1 or chosen[0] not in modes:
-        raise ExportError(f"{path}: pooling {chosen or 'none'} is not supported; expected one of {sorted(modes)}")
-    return modes[chosen[0]]
+    @property
+    def width(self) -> int | None:
+        """Numbers of its vectors; None where they are as many as it reads."""
+        return self.tensors["weight"].shape[-1] if self.step.kind == "linear" else None
 
 
-def _dense(folder: Path) -> Dense:
-    config = read_json(folder / "config.json")
-    arrays = read_tensors(folder / "model.safetensors")
-    if "linear.weight" not in arrays:
-        raise ExportError(f"{folder}: a Dense module without the tensor 'linear.weight'")
-    weight = np.ascontiguousarray(arrays["linear.weight"].T)
-    return Dense(weight, arrays.get("linear.bias"), str(config.get("activation_function", "torch.nn.Identity")))
+def linear(weight: Array, bias: Array | None = None) -> Module:
+    """A linear layer without an activation; weight [m, n] is stored as torch does."""
+    tensors = {"weight": np.ascontiguousarray(weight.T)}
+    return Module(Step("linear"), tensors if bias is None else {**tensors, "bias": bias})
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A WeightedLayerPooling: states of tokens from the `start`-th on (0 are the embeddings), by these weights."""
+
+    start: int
+    weights: Array
+    path: Path
 
 
 @dataclass
 class Modules:
-    """What modules.json lists: the folder of the transformer itself, how it is pooled, the layers after pooling, the
-    folder of a sparse head's pooling, that of a table for queries, and what kind of model they make, where they say so.
+    """What modules.json lists.
+
+    model:       the folder of the transformer itself
+    pooling:     None where there is no such module; pool_prompt: whether it counts the tokens of a prompt
+    mixed:       what tokens' vectors are made of besides the last layer
+    of_tokens:   steps between the last layer and pooling
+    after:       steps behind pooling
+    splade:      the folder of a sparse head's pooling
+    query_table: that of a table for queries
+    kind:        what they make, where they say so
     """
 
     model: Path
-    pooling: Pooling | None
-    dense: list[Dense]
-    splade: Path | None
-    kind: Kind | None
+    pooling: Pooling | None = None
+    pool_prompt: bool = True
+    mixed: Mixed | None = None
+    of_tokens: tuple[Module, ...] = ()
+    after: tuple[Module, ...] = ()
+    splade: Path | None = None
     query_table: Path | None = None
+    kind: Kind | None = None
 
 
 def listed(folder: Path) -> list[dict[str, Any]]:
@@ -67,7 +83,8 @@ def listed(folder: Path) -> list[dict[str, Any]]:
     for module in read_json(path, list) if is_there(path) else []:
         if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
             raise ExportError(f"{path}: {module!r} is not a module with type and path")
-        if str(module["type"]).rsplit(".", 1)[-1] != "Router":
+        refuse_unknown(path, module, ("idx", "name", "path", "type", "kwargs"), "key of a module")
+        if module_class(str(module["type"])) not in ("Router", "Asym"):
             listed.append(module)
             continue
         base = str(module["path"])
@@ -79,32 +96,251 @@ def listed(folder: Path) -> list[dict[str, Any]]:
             listed += [{"type": kinds[name], "path": f"{base}/{name}" if base else name} for name in names]
         except (KeyError, TypeError, AttributeError) as error:
             raise ExportError(f"{folder / base / 'router_config.json'}: not a Router's: {error!r}") from error
+    names = [str(module["name"]) for module in listed if "name" in module]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ExportError(f"{path}: two modules have the name {twice!r}, of which one takes the other's place")
     return listed
 
 
 def read_modules(folder: Path) -> Modules:
-    found = Modules(folder, None, [], None, None)
-    for module in listed(folder):
-        kind, path = str(module["type"]).rsplit(".", 1)[-1], folder / str(module["path"])
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ExportError(f"{folder / 'modules.json'}: {module['path']!r} is not in the folder")
-        if kind in ("Transformer", "MLMTransformer"):
-            found.model = path
-        elif kind == "Pooling":
-            found.pooling, found.kind = _pooling(read_json(path / "config.json"), path), "dense"
-        elif kind == "SpladePooling":
-            found.splade, found.kind = path, "sparse"
-        elif kind == "SparseStaticEmbedding":
-            found.query_table = path
-        elif kind == "Dense":
-            found.dense.append(_dense(path))
-        elif kind != "Normalize":  # vectors are always normalised
+    """The modules of a folder, of any kind of model that an export has a form for.
+
+    Raises ExportError that names file, module and place for one that is not known, or not where it can stand.
+    """
+    entries = listed(folder)
+    walk = _Walk(folder, entries)
+    for number, entry in enumerate(entries):
+        walk.add(number, str(entry["type"]), str(entry["path"]))
+    return walk.finish(bool(entries))
+
+
+class _Walk:
+    """Reads modules one after the other, and knows what the last one gives: None, TOKENS or TEXT."""
+
+    def __init__(self, folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+        self.file = folder / "modules.json"
+        self.folder = folder
+        self.found = Modules(folder)
+        self.gives: str | None = None
+        self.task = ""
+        self.path, self.what = folder, ""
+        pylate = any(str(entry["type"]).startswith("pylate.") for entry in entries)
+        told = optional_json(folder / SETTINGS).get("model_type") == "ColBERT"
+        if pylate or told or is_there(folder / "artifact.metadata"):
+            self.found.kind = "multi"
+        self.readers: dict[str, Callable[[], None]] = {
+            "Transformer": self.transformer,
+            "MLMTransformer": self.masked,
+            "JinaTransformer": self.jina,
+            "WeightedLayerPooling": self.layers,
+            "Pooling": self.pooling,
+            "SpladePooling": self.splade,
+            "SparseStaticEmbedding": self.table,
+            "Dense": self.dense,
+            "Normalize": self.normalize,
+            "LayerNorm": self.norm,
+            "Dropout": self.dropout,
+            "Identity": lambda: None,
+        }
+
+    def error(self, message: str) -> ExportError:
+        return ExportError(f"{self.file}: {self.what} {message}")
+
+    def add(self, number: int, kind: str, path: str) -> None:
+        name = module_class(kind)
+        self.what, self.path = f"module {number}, {kind!r},", self.folder / path
+        if not self.path.resolve().is_relative_to(self.folder.resolve()):
+            raise self.error(f"has the path {path!r}, which is not in the folder")
+        if name is None:
+            raise self.error("is no module of sentence-transformers that is known; code of others is never run")
+        if name not in self.readers:
+            raise self.error(f"is not supported ({', '.join(sorted(self.readers.keys() - {'JinaTransformer'}))} are)")
+        self.readers[name]()
+
+    def expect(self, given: str | None) -> None:
+        """Refuse a module that does not stand behind one that gives what it reads."""
+        if self.gives != given:
+            words = {None: "first", TOKENS: "between the transformer and the pooling", TEXT: "behind the pooling"}
+            raise self.error(f"can only stand {words[given]}")
+
+    def config(self, *known: str, needed: bool = True) -> dict[str, Any]:
+        """What the module's config.json says; `known` are the keys that it may have."""
+        path = self.path / "config.json"
+        config: dict[str, Any] = read_json(path) if needed else optional_json(path)
+        refuse_unknown(path, config, known)
+        return config
+
+    def tensors(self, *names: str) -> dict[str, Array]:
+        """The module's weights, which must be these."""
+        path = self.path / "model.safetensors"
+        found = read_tensors(path)
+        if found.keys() != set(names):
+            raise ExportError(f"{path} holds {sorted(found)}, a module of its config has {sorted(names)}")
+        return found
+
+    # the modules
+
+    def transformer(self, usual: str = "feature-extraction") -> None:
+        self.expect(None)
+        self.found.model, self.gives = self.path, TOKENS
+        self.task = task_of(*read_settings(self.path), usual)
+
+    def masked(self) -> None:
+        self.transformer("fill-mask")
+
+    def jina(self) -> None:
+        if "lora_adaptations" not in optional_json(self.path / "config.json"):
+            raise self.error("is known as the code of jina-embeddings-v3, which this folder does not hold")
+        self.transformer()
+
+    def layers(self) -> None:
+        self.expect(TOKENS)
+        config = self.config("embedding_dimension", "word_embedding_dimension", "layer_start", "num_hidden_layers")
+        weights = self.tensors("layer_weights")["layer_weights"]
+        start = config.get("layer_start", 4)
+        if self.found.mixed is not None or self.found.of_tokens:
+            raise self.error("can only stand right behind the transformer")
+        if type(start) is not int or start < 0 or weights.ndim != 1 or not abs(weights.sum()) > 0:
+            raise self.error(f"has {weights.size} weights from layer {start!r:.40} on, which do not add up to a mean")
+        self.found.mixed = Mixed(start, weights, self.path)
+
+    def pooling(self) -> None:
+        self.expect(TOKENS)
+        if self.found.kind == "multi":
+            raise self.error("is none of a model that gives a vector for each token")
+        self.found.pooling, self.found.pool_prompt = read_pooling(self.path)
+        self.found.kind, self.gives = "dense", TEXT
+
+    def splade(self) -> None:
+        self.expect(TOKENS)
+        if self.found.of_tokens or self.found.mixed:
+            raise self.error("can only stand right behind the transformer")
+        refuse_unknown(
+            self.path / "config.json",
+            optional_json(self.path / "config.json"),
+            ("pooling_strategy", "activation_function", *("embedding_dimension", "word_embedding_dimension")),
+        )
+        self.found.splade, self.found.kind, self.gives = self.path, "sparse", TEXT
+
+    def table(self) -> None:
+        self.found.query_table = self.path
+
+    def dense(self) -> None:
+        config = self.config(
+            *("in_features", "out_features", "bias", "activation_function"),
+            *("module_input_name", "module_output_name", "use_residual"),
+        )
+        n, m, residual = config.get("in_features"), config.get("out_features"), bool(config.get("use_residual"))
+        bias, projected = bool(config.get("bias", True)), residual and n != m
+        stored = self.tensors("linear.weight", *["linear.bias"] * bias, *["residual.weight"] * projected)
+        expected = {"linear.weight": (m, n), "linear.bias": (m,), "residual.weight": (m, n)}
+        for name, array in stored.items():
+            if array.shape != expected[name]:
+                raise self.error(f"has {name} of shape {array.shape}, its config.json says {expected[name]}")
+        tensors = {"weight": np.ascontiguousarray(stored["linear.weight"].T)}
+        if bias:
+            tensors["bias"] = stored["linear.bias"]
+        if projected:
+            tensors["residual.weight"] = np.ascontiguousarray(stored["residual.weight"].T)
+        self.step(config, Module(Step("linear", self.activation(config), residual), tensors, self.path))
+
+    def activation(self, config: Mapping[str, Any]) -> Activation:
+        path = str(config.get("activation_function", "torch.nn.Tanh"))
+        name = path.rsplit(".", 1)[-1]
+        if not path.startswith("torch.nn.") or name not in DENSE_ACTIVATIONS:
             raise ExportError(
-                f"{folder}: the module {kind!r} is not supported (Transformer, Pooling, Dense, Normalize, "
-                "MLMTransformer, SpladePooling are)"
+                f"{self.path / 'config.json'}: activation_function {path!r:.80} is not supported "
+                f"({', '.join(f'torch.nn.{known}' for known in DENSE_ACTIVATIONS)} are)"
             )
-        if str(module["type"]).startswith("pylate."):
-            found.kind = "multi"
-    if found.kind is None and is_there(folder / "artifact.metadata"):
-        found.kind = "multi"
-    return found
+        return DENSE_ACTIVATIONS[name]
+
+    def normalize(self) -> None:
+        config = self.config("module_input_name", "module_output_name", needed=False)
+        self.step(config, Module(Step("unit"), path=self.path))
+
+    def norm(self) -> None:
+        self.expect(TEXT)
+        dimension = self.config("dimension").get("dimension")
+        stored = self.tensors("norm.weight", "norm.bias")
+        if any(array.shape != (dimension,) for array in stored.values()):
+            raise self.error(f"has weights of other shapes than its dimension {dimension!r:.40}")
+        tensors = {name.removeprefix("norm."): array for name, array in stored.items()}
+        self.step({}, Module(Step("norm"), tensors, self.path))
+
+    def dropout(self) -> None:
+        self.expect(TEXT)
+        self.config("dropout", needed=False)
+
+    def step(self, config: Mapping[str, Any], module: Module) -> None:
+        """Put a step where it stands. Raises ExportError for one that reads or gives something else than is there."""
+        usual = TOKENS if self.found.kind == "multi" else TEXT
+        read = config.get("module_input_name") or usual
+        if read != self.gives or (config.get("module_output_name") or read) != read:
+            raise self.error(
+                f"reads {read!r:.40} and gives {config.get('module_output_name') or read!r:.40}; here it could only "
+                f"read and give {self.gives!r}"
+            )
+        if self.found.splade is not None:
+            raise self.error("stands behind a SpladePooling: the weights of a sparse model are what that gives")
+        if read == TOKENS:
+            self.found.of_tokens = (*self.found.of_tokens, module)
+        else:
+            self.found.after = (*self.found.after, module)
+
+    def finish(self, any_listed: bool) -> Modules:
+        found = self.found
+        wanted = "fill-mask" if found.kind == "sparse" else "feature-extraction"
+        if self.gives is not None and self.task != wanted and (found.splade or found.pooling or found.mixed):
+            raise ExportError(
+                f"{self.file}: the model is loaded for {self.task!r}; the modules behind it need vectors of {wanted!r}"
+            )
+        if any_listed and self.gives is None:
+            raise ExportError(f"{self.file} lists no Transformer")
+        if self.gives == TOKENS and found.kind is None:
+            raise ExportError(f"{self.file} lists no module that pools: a text would have no vector")
+        width = optional_json(self.folder / SETTINGS).get("truncate_dim")
+        if found.kind == "dense" and width is not None:
+            if type(width) is not int or width < 1:
+                raise ExportError(f"{self.folder / SETTINGS}: truncate_dim is {width!r:.40}, expected a whole number")
+            found.after = (*found.after, Module(Step("cut", width=width), path=self.folder / SETTINGS))
+        return found
+
+
+def as_steps(
+    of_tokens: Sequence[Module], after: Sequence[Module], hidden: int, pooling: Pooling
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Modules as fields of `Spec` (projections, of_tokens, pooled, dim), and their weights by our names.
+
+    hidden: numbers of a token's vector behind the last layer
+
+    What changes no direction is left out: a Normalize behind another, before a cut, and at the end (vectors are
+    normalised in any case); a cut that cuts nothing. Raises ExportError for a module that reads other vectors than it
+    gets.
+    """
+    tokens, width = _steps(of_tokens, hidden, 0)
+    pooled = width
+    rest, width = _steps(after, width * len(pooling.split("+")), len(tokens))
+    last = rest if pooling != "tokens" else tokens
+    while last and last[-1][0].kind == "unit":
+        last.pop()
+    weights = {name: array for _, named in tokens + rest for name, array in named.items()}
+    steps = tuple(step for step, _ in tokens + rest)
+    fields = {"of_tokens": len(tokens), "pooled": 0 if pooled == hidden else pooled, "dim": width}
+    return {"projections": steps, **fields}, weights
+
+
+def _steps(modules: Sequence[Module], width: int, first: int) -> tuple[list[tuple[Step, dict[str, Array]]], int]:
+    """Steps numbered from `first` on with their weights, and the numbers that the last one gives."""
+    found: list[tuple[Step, dict[str, Array]]] = []
+    for module in modules:
+        step, tensors = module.step, module.tensors
+        if tensors and tensors["weight"].shape[0] != width:
+            raise ExportError(f"{module.path} takes {tensors['weight'].shape[0]} numbers, a vector has {width} there")
+        if step.kind == "cut" and step.width >= width:
+            continue
+        if step.kind in ("unit", "cut") and found and found[-1][0].kind == "unit":
+            found.pop()
+        name = f"projection.{first + len(found)}"
+        found.append((step, {f"{name}.{part}": array for part, array in tensors.items()}))
+        width = step.width or module.width or width
+    return found, width

@@ -10,9 +10,10 @@ import numpy as np
 from edge_embed_export.checkpoint import _licence, check_size
 from edge_embed_export.formats import missing_tokenizer, other_tokenizers
 from edge_embed_export.graph import LARGEST
-from edge_embed_export.modules import Dense, _pooling, read_modules
+from edge_embed_export.modules import Module, read_modules
+from edge_embed_export.poolingconfig import read_pooling
 from edge_embed_export.prompts import read_prompts
-from edge_embed_export.reading import is_there, optional_json, read_definition, read_json
+from edge_embed_export.reading import is_there, optional_json, read_definition
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import INDEX, WEIGHTS
 from edge_embed_export.tokenizerfiles import _with_end
@@ -69,7 +70,8 @@ class Published:
     config: dict[str, Any] = field(default_factory=dict)
     max_tokens: int | None = None
     pooling: Pooling | None = None
-    dense: tuple[Dense, ...] = ()
+    of_tokens: tuple[Module, ...] = ()
+    after: tuple[Module, ...] = ()
     prompts: dict[str, str] = field(default_factory=dict)
     licence: str | None = None
 
@@ -161,9 +163,11 @@ def read_tokenizer(definition: Path) -> dict[str, Any]:
 def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """What a model's folder says, as fields of Published."""
     modules = read_modules(home)
+    if modules.mixed is not None:
+        raise ExportError(f"{modules.mixed.path} weights the states of all layers, which a graph does not give")
     pooling = modules.pooling
     if pooling is None and is_there(home / "1_Pooling" / "config.json"):
-        pooling = _pooling(read_json(home / "1_Pooling" / "config.json"), home / "1_Pooling")
+        pooling, modules.pool_prompt = read_pooling(home / "1_Pooling")
     config = optional_json(home / "config.json")
     limits = home / "sentence_bert_config.json"
     max_tokens = optional_json(limits).get("max_seq_length")
@@ -177,7 +181,8 @@ def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
         "config": config,
         "max_tokens": max_tokens,
         "pooling": pooling,
-        "dense": tuple(modules.dense),
+        "of_tokens": modules.of_tokens,
+        "after": modules.after,
         "prompts": read_prompts(home, (*names, *own)),
         "licence": _licence(home),
     }

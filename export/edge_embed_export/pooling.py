@@ -1,16 +1,55 @@
-"""From a vector for each token to one for the text."""
+"""From a vector for each token to one for the text, and the steps before and behind that."""
 
 from edge_embed_export.graph import FLOAT, INT64
 from edge_embed_export.parts import Parts
 from edge_embed_export.positions import MASKED
+from edge_embed_export.spec import NORM_EPS, Step
 
 
 class Pooling(Parts):
     """The parts with pooling."""
 
+    def unit(self, x: str) -> str:
+        """Rows of length 1."""
+        g = self.graph
+        length = g.op("ReduceL2", x, g.shape(-1), keepdims=1)
+        return g.op("Div", x, g.op("Max", length, g.scalar(1e-12)))
+
+    def steps_of_tokens(self, x: str) -> str:
+        """[..., h] through the steps before pooling."""
+        for i, step in enumerate(self.spec.projections[: self.spec.of_tokens]):
+            x = self.projected(x, f"projection.{i}", step)
+        return x
+
+    def steps_of_texts(self, x: str) -> str:
+        """[b, n] through the steps behind pooling -> [b, dim]."""
+        for i, step in enumerate(self.spec.projections[self.spec.of_tokens :], start=self.spec.of_tokens):
+            x = self.projected(x, f"projection.{i}", step)
+        return x
+
+    def projected(self, x: str, name: str, step: Step) -> str:
+        g = self.graph
+        if step.kind == "unit":
+            return self.unit(x)
+        if step.kind == "cut":
+            return g.op("Slice", x, g.shape(0), g.shape(step.width), g.shape(-1))
+        if step.kind == "norm":
+            parts = [g.constant(f"{name}.{part}", self.weights[f"{name}.{part}"]) for part in ("weight", "bias")]
+            return g.op("LayerNormalization", x, *parts, axis=-1, epsilon=NORM_EPS)
+        y = self.activation(self.linear(x, name), step.activation)
+        if not step.residual:
+            return y
+        own = f"{name}.residual"
+        return g.op("Add", y, self.linear(x, own) if f"{own}.weight" in self.weights else x)
+
     def pool(self, x: str, mask: str) -> str:
-        """[s, b, h] and the float mask [s, b] -> [b, h]."""
-        g, kind = self.graph, self.spec.pooling
+        """[s, b, h] and the float mask [s, b] -> [b, h], or [b, k * h] where there are k poolings."""
+        found = [self.pool_by(kind, x, mask) for kind in self.spec.pooling.split("+")]
+        return found[0] if len(found) == 1 else self.graph.op("Concat", *found, axis=1)
+
+    def pool_by(self, kind: str, x: str, mask: str) -> str:
+        """`pool` by one of the poolings."""
+        g = self.graph
         if kind == "cls":
             return g.op("Squeeze", g.op("Gather", x, g.shape(0), axis=0), g.shape(0))
         if kind == "last":

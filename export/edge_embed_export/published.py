@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.activations import DENSE_ACTIVATIONS
 from edge_embed_export.converting import convert
 from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.general import General, GeneralQuantizer
+from edge_embed_export.modules import as_steps
 from edge_embed_export.onnxfile import USUAL_TOKENS, GraphOptions, Published, find_onnx, read_published
 from edge_embed_export.prompts import check_prompts, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, calibration_texts
 from edge_embed_export.reading import is_there
 from edge_embed_export.rewrite import TOLERANCE, Floats, Original, to_floats, trial
-from edge_embed_export.spec import Activation, Spec
+from edge_embed_export.spec import Spec
 from edge_embed_export.structure import WORDS, find_structure
 from edge_embed_export.tensors import INDEX, WEIGHTS
-from edge_embed_export.truncation import given_dims, trained_dims
+from edge_embed_export.truncation import truncation
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
@@ -56,19 +56,10 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
     max_tokens: of a text; None means what its files say, at most what its position table has rows for
     """
     floats = to_floats(published, pooling=options.pooling, output=options.output)
-    if floats.pooling is None:  # a graph that gives vectors of texts has the layers after pooling in it
-        published = replace(published, dense=())
+    if floats.pooling is None:  # a graph that gives vectors of texts has the modules in it, and no cut
+        published = replace(published, of_tokens=(), after=tuple(m for m in published.after if m.step.kind == "cut"))
     structure = find_structure(floats.net)
     weights = dict(structure.weights)
-    activations: list[Activation] = []
-    for i, dense in enumerate(published.dense):
-        weights[f"projection.{i}.weight"] = dense.weight
-        if dense.bias is not None:
-            weights[f"projection.{i}.bias"] = dense.bias
-        kind = dense.activation.rsplit(".", 1)[-1]
-        if kind not in DENSE_ACTIVATIONS:
-            raise ExportError(f"{published.path}: a Dense module with {kind!r}; known: {sorted(DENSE_ACTIVATIONS)}")
-        activations.append(DENSE_ACTIVATIONS[kind])
     config, table = published.config, weights.get(WORDS)
     widths = [w.shape[1] for name, w in weights.items() if name.startswith("linear.") and w.ndim == 2]
     heads = config.get("num_attention_heads")
@@ -81,7 +72,6 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
         max_tokens=max_tokens or published.max_tokens or USUAL_TOKENS,
         dim=0,
         pooling=floats.pooling or "mean",
-        projections=tuple(activations),
     )
     model = General(structure, spec, weights, pooled=floats.pooling is None)
     return _fitted(model, published, longest=max_tokens), floats
@@ -90,7 +80,7 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
 def _fitted(model: General, published: Published, *, longest: int | None) -> General:
     """The model with its dimensions and the number of tokens that it can take, found by running it."""
     spec, path = model.spec, published.path
-    draft = replace(model, spec=replace(spec, dim=1, projections=()))
+    draft = replace(model, spec=replace(spec, dim=1, pooling=spec.pooling.partition("+")[0]))
     session = make_session(draft.build().SerializeToString(), threads=1)
 
     def run(tokens: int) -> NDArray[Any]:
@@ -112,14 +102,10 @@ def _fitted(model: General, published: Published, *, longest: int | None) -> Gen
         if longest is not None:
             raise ExportError(f"{path}: the model fails for {longest} tokens; it takes at most {low}") from error
         most = low
-    width = hidden
-    for i, dense in enumerate(published.dense):
-        if dense.weight.shape[0] != width:
-            raise ExportError(
-                f"{path}: Dense module {i} takes {dense.weight.shape[0]} numbers, the model gives {width}"
-            )
-        width = dense.weight.shape[1]
-    return replace(model, spec=replace(spec, hidden=hidden, dim=width, max_tokens=most))
+    how = "" if model.pooled else spec.pooling
+    steps, weights = as_steps(published.of_tokens, published.after, hidden, how)
+    fitted = replace(spec, hidden=hidden, max_tokens=most, **steps)
+    return replace(model, spec=fitted, weights={**model.weights, **weights})
 
 
 def read_graph(source: Path, options: GraphOptions, source_name: str | None) -> Published:
@@ -150,6 +136,7 @@ def export_graph(
     max_tokens: int | None,
     prompts: Mapping[str, str] | None,
     truncate_dims: Sequence[int] | None,
+    truncate_norm: bool | None,
     told: Sequence[str],
     overwrite: bool,
     progress: Callable[[str], None],
@@ -174,7 +161,7 @@ def export_graph(
         *_tokenizer(published, model),
         prompts={**published.prompts, **with_roles(given)},
         told=told,
-        dims=trained_dims(own, dim) if truncate_dims is None else given_dims(truncate_dims, dim),
+        cut=truncation(own, dim, names[1:], truncate_dims, truncate_norm),
         notes=list(floats.done),
     )
     check_prompts(maker.tokenizer, maker.prompts, source)
@@ -216,7 +203,7 @@ class _Maker:
     tokenizer: Tokenizer
     prompts: dict[str, str]
     told: Sequence[str]
-    dims: list[int]
+    cut: dict[str, Any]
     notes: list[str]
     batches: str = "padded"
 
@@ -248,7 +235,7 @@ class _Maker:
                 "vocab": spec.vocab,
             },
             prompts=self.prompts,
-            truncate_dims=self.dims,
+            **self.cut,
             quantization=quantization,
             codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
             provenance={
@@ -303,7 +290,7 @@ def _compare(published: Published, floats: Floats, reference: Embedder, tokenize
     feed = [pad([row]) for row in rows]
     ours = np.vstack([reference.network.session.run(None, one)[0] for one in feed])
     notes = []
-    if not published.dense:
+    if not published.of_tokens and not published.after and reference.dim == alone.shape[1]:
         cosine = float((ours * alone).sum(axis=1).min())
         # infinitely far apart counts as differing too
         if not floats.done and not cosine > 1 - TOLERANCE:

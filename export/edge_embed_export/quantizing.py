@@ -18,6 +18,7 @@ from onnxruntime import InferenceSession
 from edge_embed_export.large import float_session
 from edge_embed_export.reading import read_json
 from edge_embed_export.spec import Spec, Weights, sites
+from edge_embed_export.states import mix_offset
 from edge_embed_export.transformer import build
 from edge_embed_quantize.calibrate import (
     Feed,
@@ -220,6 +221,7 @@ class Quantizer:
 
         layers = quantize_layers(weights, self._sites, inputs, round_weight)
         moved = {site.producer: inputs[site.name].offset for site in self._sites if site.producer is not None}
+        weights = {**weights, **mix_offset(self._spec, weights, moved)}
         return Quantized(weights, layers, self._compact_table(TABLE_BITS[table]), dict(recipes), moved)
 
     def _compact_table(self, bits: int) -> CompactTable | None:

@@ -170,7 +170,8 @@ def _choose(
     each, whole = _usual(tokens, OF_TOKENS), _usual(texts, OF_TEXTS)
     if each and whole:
         # a graph that pools itself: our own pooling adds in an order that does not depend on padding
-        same = [how for how in POOLED if _is_pooled(found[each], found[whole], how)]
+        ways = (*POOLED, pooling) if pooling and pooling not in POOLED else POOLED
+        same = [how for how in ways if _is_pooled(found[each], found[whole], how)]
         if same and (not asked or pooling in same):
             return each, pooling if pooling in same else same[0]
     if whole and not asked and (whole in OF_TEXTS or not tokens):
@@ -207,9 +208,9 @@ POOLED: tuple[Pooling, ...] = ("mean", "cls", "max", "last", "mean_sqrt_len")
 def _is_pooled(tokens: list[NDArray[Any]], texts: list[NDArray[Any]], how: Pooling) -> bool:
     """Whether vectors of texts are those of tokens, pooled so, L2-normalised or not."""
     for (batch, length), whole, given in zip(SHAPES, tokens, texts, strict=True):
-        if whole.shape[-1] != given.shape[-1]:
-            return False
         vectors = unit(pool(whole, trial(batch, length)["attention_mask"], how))
+        if vectors.shape != given.shape:
+            return False
         if np.abs(vectors - unit(given)).max() > TOLERANCE:
             return False
     return True
@@ -217,6 +218,8 @@ def _is_pooled(tokens: list[NDArray[Any]], texts: list[NDArray[Any]], how: Pooli
 
 def pool(x: NDArray[Any], mask: NDArray[np.int64], how: Pooling) -> Array:
     """[b, s, n] -> [b, n], as sentence-transformers does it; the graph's own form is in pooling.py."""
+    if "+" in how:
+        return np.concatenate([pool(x, mask, one) for one in how.split("+")], axis=1)
     real = mask[..., None].astype(np.float32)
     if how == "cls":
         return np.asarray(x[:, 0], np.float32)

@@ -7,10 +7,12 @@
     layers.I.{query_norm,key_norm} [size], or [heads * size] and [kv_heads * size]: of each head, or of all together
     layers.I.attention_inner_norm [h]                 layers.I.position_{key,query} [heads, buckets, size]
     layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
-    final_norm [h]  projection.I [n, m]               latent.{keys,values} [heads, latents, size], else as layers.I
+    final_norm [h]  projection.I (see `Step`)         latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
     rotary.NAME.{angles,long,powers} [size / 2], rotary.NAME.numbers [3] (see rope.Stretch; then there are no tables)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
+    projection.I [n, m]  projection.I.residual [n, m]  of a norm projection.I [n]
+    mix.offset [h]     what int8 models took from the states that `Spec.mix` adds up
 
 Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
 a family says which parts its models have by the weights that it gives.
@@ -37,11 +39,15 @@ Activation = Literal[
     "laplace", "leaky_relu", "log_sigmoid", "mish", "quick_gelu", "relu", "relu2", "relu6", "selu", "sigmoid", "silu",
     "soft_shrink", "softplus", "softsign", "sqrt_softplus", "tanh", "tanh_shrink",
 ]  # fmt: skip
-Pooling = Literal["mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens"]
+# One of "mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens", or several whose vectors stand
+# one behind the other, as "cls+mean".
+Pooling = str
 
 LATENT = "latent"
 # Tokens of a text up to which attention computes all scores at a time (see blockwise.py).
 WHOLE = 1024
+# What torch's LayerNorm adds to a variance.
+NORM_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,21 @@ class Layer:
     weights: int
     bias: str | None = None
     rotary: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a module does to a vector of a token before pooling, or of a text behind it; its weights are `projection.I`.
+
+    kind:     "linear": a linear layer, then the activation; "norm": a layer norm; "unit": brings it to length 1; "cut":
+              keeps the first `width` numbers
+    residual: of "linear": adds what was read, through `projection.I.residual` where there is such a layer
+    """
+
+    kind: Literal["linear", "norm", "unit", "cut"]
+    activation: Activation = "identity"
+    residual: bool = False
+    width: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +95,10 @@ class Spec:
     kind:       what the graph gives: see headgraph.py
     saturations, head_activation: of a sparse head, whose weights are `head.*` (see heads.py)
     unattended: a token that no other sees
+    projections: the steps from the last layer on; of_tokens: how many of them are done to tokens, before pooling
+    pooled:     numbers in a token's vector that is pooled; 0 means hidden
+    mix:        what the states of tokens count, of the embeddings and behind each layer, where what is pooled is their
+                sum; () means the last alone
     """
 
     layers: int
@@ -87,7 +112,10 @@ class Spec:
     norm: Literal["post", "pre"] = "post"
     activation: Activation = "gelu"
     pooling: Pooling = "mean"
-    projections: tuple[Activation, ...] = ()
+    projections: tuple[Step, ...] = ()
+    of_tokens: int = 0
+    pooled: int = 0
+    mix: tuple[float, ...] = ()
     head_size: int = 0
     kv_heads: int = 0
     scale: float | None = None
@@ -148,7 +176,7 @@ def input_name(linear: str) -> str:
 
     Layers that read the same value are quantized from one set of codes.
     """
-    for part, first in ((".key", ".query"), (".value", ".query"), (".gate", ".up")):
+    for part, first in ((".key", ".query"), (".value", ".query"), (".gate", ".up"), (".residual", "")):
         linear = linear.replace(part, first)
     return re.sub(r"experts\.\d+\.up", "experts.0.up", linear) + ".input"
 
@@ -175,10 +203,18 @@ def sites(spec: Spec, weights: Weights) -> list[Site]:
         before = f"{layer}.output_norm" if uses.count(i) == 1 else None
     if f"{LATENT}.query.weight" in weights:
         found += _layer_sites(spec.latent, weights, LATENT, None)
-    projections = [f"projection.{i}" for i in range(len(spec.projections))]
     if spec.kind == "sparse":
-        projections.append("head.dense")
-    return found + [Site(input_name(name), (name,)) for name in projections]
+        found.append(Site(input_name("head.dense"), ("head.dense",)))
+    return found + step_sites(spec, weights)
+
+
+def step_sites(spec: Spec, weights: Weights) -> list[Site]:
+    """What the linear layers of `projections` read."""
+    names = [f"projection.{i}" for i, step in enumerate(spec.projections) if step.kind == "linear"]
+    return [
+        Site(input_name(name), tuple(n for n in (name, f"{name}.residual") if f"{n}.weight" in weights))
+        for name in names
+    ]
 
 
 def _layer_sites(spec: Spec, weights: Weights, layer: str, before: str | None) -> list[Site]:
@@ -250,10 +286,6 @@ def check(spec: Spec, weights: Weights) -> None:
             norms[name] = width if weights.get(f"{name}.weight", np.empty(0)).shape == (width,) else spec.size
         post = ("attention_norm", "output_norm", "attention_post_norm", "output_post_norm", "attention_inner_norm")
         norms |= {f"{layer}.{part}": h for part in post}
-    width = h
-    for i in range(len(spec.projections)):
-        linears[f"projection.{i}"] = (width, *weights[f"projection.{i}.weight"].shape[1:])
-        width = linears[f"projection.{i}"][-1]
     expected |= {f"{name}.weight": shape for name, shape in linears.items()}
     expected |= {f"{name}.bias": shape[-1:] for name, shape in linears.items()}
     expected |= {f"{name}.{part}": (n,) for name, n in norms.items() for part in ("weight", "bias")}

@@ -121,27 +121,37 @@ class _Encoder(Blockwise, Heads):
         self.lay_out()
         x = self.embed(g.op("Transpose", "input_ids", perm=[1, 0]))
         self.states = [x]
-        for block in spec.blocks:
+        mixed = self.mixed("", x, 0)
+        for i, block in enumerate(spec.blocks, start=1):
             x = self.block(x, block)
             self.states.append(x)
+            mixed = self.mixed(mixed, x, i)
         x = self.norm(x, "final_norm")
         x = self.latent(x) if f"{LATENT}.query.weight" in self.weights else x
         self.states[-1] = x
-        return x
+        return mixed or x
+
+    def mixed(self, total: str, x: str, state: int) -> str:
+        """The sum of states so far, [s * b, h], with one more: see `Spec.mix`; "" where there is none."""
+        g, share = self.graph, self.spec.mix[state] if self.spec.mix else 0.0
+        if share:
+            part = g.op("Mul", x, g.scalar(share))
+            total = g.op("Add", total, part) if total else part
+        if total and state == len(self.spec.blocks) and "mix.offset" in self.weights:
+            total = g.op("Add", total, g.constant("mix.offset", self.weights["mix.offset"]))
+        return total
 
     def finish(self, x: str, mask: str) -> str:
         """From hidden states [s * b, h] to what the model gives."""
         g, spec = self.graph, self.spec
         if spec.kind == "multi":
             return self.multi(x)
-        x = g.op("Reshape", x, g.op("Concat", "length", "batch", g.shape(spec.hidden), axis=0))
+        x = self.steps_of_tokens(x)
+        x = g.op("Reshape", x, g.op("Concat", "length", "batch", g.shape(spec.pooled or spec.hidden), axis=0))
         mask = g.op("Transpose", mask, perm=[1, 0])
         if spec.kind == "sparse":
             return self.sparse(x, mask)
-        x = self.pool(x, mask)
-        for i, activation in enumerate(spec.projections):
-            x = self.activation(self.linear(x, f"projection.{i}"), activation)
-        return self.unit(x)
+        return self.unit(self.steps_of_texts(self.pool(x, mask)))
 
     def build(self, producer: str, apart: dict[str, NDArray[Any]] | None) -> "onnx.ModelProto":
         g, spec = self.graph, self.spec

@@ -1,6 +1,7 @@
 """Vectors cut to their first numbers (Matryoshka, arXiv:2205.13147): which dims a model was trained for, and what
 they are worth, also for models that were trained for none."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,13 @@ from edge_embed_export.reading import optional_json
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.codes import Vectors
 from edge_embed_runtime.errors import ExportError
-from edge_embed_runtime.vectors import normalize
+from edge_embed_runtime.vectors import cut
 
 # What config.json and config_sentence_transformers.json call the dims that a model was trained for.
 FIELDS = ("matryoshka_dimensions", "matryoshka_dims")
+# Models whose cards bring a layer norm over the whole vector before it is cut, by a part of their names, and the dims
+# that the card names: https://huggingface.co/nomic-ai/nomic-embed-text-v1.5
+CARDS = ((re.compile(r"nomic-embed-text-v1\.5$", re.IGNORECASE), (512, 256, 128, 64)),)
 # Where a model was trained for none: parts of its dim that are measured, down to so few numbers.
 PARTS, LEAST = (2, 4, 8), 8
 
@@ -30,19 +34,43 @@ def trained_dims(checkpoint: Checkpoint, dim: int) -> list[int]:
     return sorted({n for n in given if n < dim}, reverse=True)
 
 
+def truncation(
+    checkpoint: Checkpoint, dim: int, names: Sequence[str], dims: Sequence[int] | None, norm: bool | None
+) -> dict[str, Any]:
+    """Fields of the manifest: the dims under `dim` that the model was trained for, and how its vectors are cut.
+
+    names: what the model is known by (see CARDS)
+    dims:  what the caller says that it was trained for; norm: whether a layer norm comes before a cut. None means what
+           the model's files and its card say
+    """
+    names = (*names, checkpoint.folder.resolve().name, str(checkpoint.config.get("_name_or_path", "")))
+    card = next((dims for known, dims in CARDS if any(map(known.search, names))), ())
+    own = trained_dims(checkpoint, dim) or [n for n in card if n < dim]
+    normed = bool(card) if norm is None else norm
+    return {
+        "truncate_dims": own if dims is None else given_dims(dims, dim),
+        "truncation": "layer_norm" if normed else "",
+    }
+
+
 def given_dims(given: Sequence[int], dim: int) -> list[int]:
     """Dims that a caller says the model was trained for, largest first. Raises InputError."""
     return sorted({check_count(n, "each of truncate_dims", 1, dim) for n in given} - {dim}, reverse=True)
 
 
 def truncation_receipt(
-    dims: Sequence[int], documents: Vectors, queries: Vectors, tiers: Callable[[Vectors, Vectors], dict[str, float]]
+    dims: Sequence[int],
+    documents: Vectors,
+    queries: Vectors,
+    tiers: Callable[[Vectors, Vectors], dict[str, float]],
+    how: str = "",
 ) -> dict[str, Any]:
     """Retrieval with vectors that were cut, by dim: nDCG@10 by tier, and whether the model was trained for it.
 
     dims:               what the model was trained for
     documents, queries: whole vectors, [n, dim] and [q, dim]
     tiers:              measures documents and queries
+    how:                what comes before a cut, see `Manifest.truncation`
 
     spearman: rank correlation of a query's cosines to all documents with those of whole vectors, mean over the queries
     """
@@ -51,11 +79,11 @@ def truncation_receipt(
     found = {}
     whole = _ranks(queries @ documents.T)
     for size in dims or untrained:
-        cut, asked = normalize(documents[:, :size]), normalize(queries[:, :size])
-        agreement = (whole * _ranks(asked @ cut.T)).sum(axis=1).mean()
+        stored, asked = cut(documents, size, how), cut(queries, size, how)
+        agreement = (whole * _ranks(asked @ stored.T)).sum(axis=1).mean()
         found[str(size)] = {
             "trained": bool(dims),
-            "ndcg@10": tiers(cut, asked),
+            "ndcg@10": tiers(stored, asked),
             "spearman": round(float(agreement), 4),
         }
     return found

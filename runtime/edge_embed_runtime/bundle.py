@@ -13,7 +13,8 @@ from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 from edge_embed_runtime.regular import open_regular, read_regular
 
-SCHEMA = 1
+# What a bundle is written in: the second where it has something that releases that read the first alone take wrongly.
+SCHEMA, NEWER_SCHEMA = 1, 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TABLE = "table.safetensors"
@@ -59,8 +60,9 @@ class Layer:
 
 
 # Fields that came later: they are left out where they say nothing, so that older manifests are still what is written.
-LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": []}
+LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], "truncation": ""}
 KINDS = ("dense", "sparse", "multi")
+TRUNCATIONS = ("", "layer_norm")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Manifest:
                    vector for each token of the text
     head:          what the other kinds need: see sparse.py and multivector.py
     adapters:      what the model has besides its base, in the order of their numbers: see adapters.py
+    truncation:    what is done to a whole vector before it is cut: "" or "layer_norm" (see vectors.cut)
     """
 
     name: str
@@ -95,6 +98,7 @@ class Manifest:
     kind: str = "dense"
     head: dict[str, Any] = field(default_factory=dict)
     adapters: list[Adapter] = field(default_factory=list)
+    truncation: str = ""
 
     @property
     def model_file(self) -> str:
@@ -112,12 +116,13 @@ class Manifest:
         hashes = {name: record.sha256 for name, record in self.files.items()}
         parts = [hashes, self.dim, self.max_tokens, self.prompts, *([self.head] if self.head else [])]
         parts += [asdict(adapter) for adapter in self.adapters]
+        parts += [self.truncation] if self.truncation else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
         """The bytes of manifest.json: the same for the same content, with a hash over themselves at the end."""
         said = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
-        content = {"schema": SCHEMA, "fingerprint": self.fingerprint, **said}
+        content = {"schema": NEWER_SCHEMA if self.truncation else SCHEMA, "fingerprint": self.fingerprint, **said}
         content["manifest_sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -213,8 +218,8 @@ def _parse_manifest(path: Path) -> Manifest:
         schema = content["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
-    if schema != SCHEMA:
-        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads {SCHEMA}")
+    if schema not in (SCHEMA, NEWER_SCHEMA):
+        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {NEWER_SCHEMA}")
     try:
         manifest = _manifest(content)
         unchanged = raw == manifest.to_json()
@@ -237,6 +242,11 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         raise ValueError(f"kind is {kind!r:.40}, expected one of {KINDS}")
     if not (0 < dim <= (2**20 if kind == "sparse" else 2**16) and 2 < max_tokens <= 2**20):
         raise ValueError(f"dim {dim} or max_tokens {max_tokens} is out of range")
+    truncation = str(content.get("truncation", ""))
+    if truncation not in TRUNCATIONS or (truncation and (kind != "dense" or TABLE in files)):
+        raise ValueError(
+            f"truncation is {truncation!r:.40}, expected one of {TRUNCATIONS}, of a network's dense vectors"
+        )
     golden = [Golden(str(g["text"]), [float(x) for x in g["vector"]]) for g in content["golden"]]
     if not all(_has_length(len(g.vector), kind, dim) for g in golden):
         raise ValueError(f"a golden vector has not the numbers that one of kind {kind!r} and dim {dim} has")
@@ -262,6 +272,7 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         kind=kind,
         head=dict(content.get("head", {})),
         adapters=parse_adapters(content.get("adapters", [])),
+        truncation=truncation,
     )
 
 

@@ -19,7 +19,7 @@ from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.passages import PASSAGE_TOKENS, Span, split, token_spans
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.vectors import normalize
+from edge_embed_runtime.vectors import cut
 
 T = TypeVar("T")
 
@@ -54,9 +54,9 @@ def check_late(embedder: object) -> TypeGuard[Embedder]:
     if pooling != "mean":
         raise InputError(f"{what}, by their mean: the bundle {name!r} has the pooling {pooling!r}")
     (tokens,) = embedder.encode_tokens([PROBE], role="document")
-    mean = tokens.vectors.mean(axis=0, keepdims=True)[:, : embedder.dim]
+    mean = cut(tokens.vectors.mean(axis=0, keepdims=True), embedder.dim, embedder.manifest.truncation)
     (vector,) = embedder.encode_document([PROBE])
-    if mean.shape[1] != embedder.dim or (normalize(mean)[0] * vector).sum() < LEAST_COSINE:
+    if mean.shape[1] != embedder.dim or (mean[0] * vector).sum() < LEAST_COSINE:
         raise InputError(f"{what}, by their mean: the bundle {name!r} has layers that follow its pooling")
     return True
 
@@ -118,11 +118,12 @@ def late_vectors(
                 _, start, stop = places[passage]
                 inside = (begins >= start) & (begins < stop)
                 if inside.any():
-                    means[passage] = found.vectors[inside].mean(axis=0, dtype=np.float64)[: embedder.dim]
+                    means[passage] = found.vectors[inside].mean(axis=0, dtype=np.float64)
                 else:  # cut off where the window starts, the text has other tokens, and these were too many
                     alone.append(passage)
             if means:
-                yield list(means), normalize(np.array(list(means.values()))).astype(np.float32)
+                vectors = cut(np.array(list(means.values())), embedder.dim, embedder.manifest.truncation)
+                yield list(means), vectors.astype(np.float32)
     for passages in _slices(alone, SLICE_PASSAGES):
         yield list(passages), embedder.encode_document([texts[n][i:j] for n, i, j in map(places.__getitem__, passages)])
 

@@ -19,7 +19,7 @@ from edge_embed_runtime.mapped import weights_of
 from edge_embed_runtime.memory import give_back, trim_heap
 from edge_embed_runtime.modelcheck import check_model
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.vectors import normalize
+from edge_embed_runtime.vectors import cut
 from edge_embed_runtime.verdict import recall
 from edge_embed_runtime.workers import work
 
@@ -164,8 +164,7 @@ class Network:
         """Positions of texts and their vectors [n, dim] of length 1, batch by batch; adapters are counted from 1."""
         ids = [self.tokenizer.encode(text) for text in texts]
         for batch, vectors in self.run_all(ids, batch_tokens, partial(self.run, adapter=adapter)):
-            cut = vectors[:, :dim]
-            yield batch, normalize(cut) if dim < vectors.shape[1] else cut
+            yield batch, cut(vectors, dim, self._bundle.manifest.truncation) if dim < vectors.shape[1] else vectors
 
     def run_all(
         self, ids: list[TokenIds], batch_tokens: int, run: Callable[[list[TokenIds]], Result]

@@ -12,6 +12,17 @@ def normalize(vectors: Vectors) -> Vectors:
     return normalized
 
 
+def cut(vectors: Vectors, dim: int, how: str = "") -> Vectors:
+    """The first `dim` numbers of rows [n, d], brought to length 1; `how` is `Manifest.truncation`.
+
+    A layer norm over all numbers before the cut takes the row's mean from each and divides by what the row has in
+    common: of that only the mean changes a direction.
+    """
+    if how == "layer_norm" and dim < vectors.shape[1]:
+        vectors = vectors - vectors.mean(axis=1, keepdims=True)
+    return normalize(vectors[:, :dim])
+
+
 def check_vectors(given: object, dim: int, what: str) -> Vectors:
     """float32 [n, dim] of length 1 each. Raises InputError for another shape, for what are no real numbers, and for
     rows with NaN, infinity, or nothing but zeros."""

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from edge_embed_export.activations import ACTIVATIONS, DENSE_ACTIVATIONS
+from edge_embed_export.activations import ACTIVATIONS
 from edge_embed_export.checkpoint import Checkpoint, check_size
 from edge_embed_export.heads import read_masked
+from edge_embed_export.modules import Mixed, as_steps
 from edge_embed_export.spec import Activation, Array, Pooling, Spec, Weights
 from edge_embed_runtime.errors import ExportError
 
@@ -166,20 +168,32 @@ class Reader:
 
         pooling: where the folder does not say
         """
-        projections = []
-        for i, dense in enumerate(self.checkpoint.dense):
-            self.weights[f"projection.{i}.weight"] = dense.weight
-            if dense.bias is not None:
-                self.weights[f"projection.{i}.bias"] = dense.bias
-            projections.append(self.known(DENSE_ACTIVATIONS, dense.activation.rsplit(".", 1)[-1]))
-        dim = self.checkpoint.dense[-1].weight.shape[1] if self.checkpoint.dense else fields["hidden"]
-        own = {"projections": tuple(projections), "dim": dim, "pooling": self.checkpoint.pooling or pooling}
-        head = self.checkpoint.head
+        head, given = self.checkpoint.head, self.checkpoint
+        how = "tokens" if head.kind == "multi" else given.pooling or pooling
+        steps, weights = as_steps(given.of_tokens, given.after, fields["hidden"], how)
+        self.weights |= weights
+        own: dict[str, Any] = {"pooling": how, **steps}
         if head.kind == "sparse":
-            if projections:
+            if steps["projections"]:
                 raise self.error("a sparse model has no Dense layers")
             own |= {"kind": "sparse", "pooling": head.pooling, "saturations": head.saturations, **read_masked(self)}
         elif head.kind == "multi":
-            own |= {"kind": "multi", "pooling": "tokens", "unattended": head.unattended}
+            own |= {"kind": "multi", "unattended": head.unattended}
         spec = Spec(vocab=len(self.weights["embedding.word"]), **{**own, **fields})
-        return spec, self.weights
+        return (spec if given.mixed is None else replace(spec, mix=self.mix(spec, given.mixed))), self.weights
+
+    def mix(self, spec: Spec, mixed: Mixed) -> tuple[float, ...]:
+        """`Spec.mix` of a WeightedLayerPooling."""
+        if self.config.get("output_hidden_states") is not True:
+            raise self.error(
+                f"{mixed.path} weights the states of all layers, and config.json has no output_hidden_states: true, "
+                "without which sentence-transformers has none: set it, or take the module out of modules.json"
+            )
+        if spec.norm != "post" or spec.kind != "dense":
+            raise self.error(f"{mixed.path} weights states of layers: there is no form for that here")
+        states, weights = len(spec.blocks) + 1, mixed.weights
+        if mixed.start + len(weights) != states:
+            raise self.error(
+                f"{mixed.path} has {len(weights)} weights from state {mixed.start} on; the model has {states} states"
+            )
+        return (*[0.0] * mixed.start, *(float(share) for share in weights / weights.sum()))

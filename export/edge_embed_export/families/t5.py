@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families.reading import Reader
-from edge_embed_export.modules import Dense
+from edge_embed_export.modules import linear
 from edge_embed_export.positions import relative
 from edge_embed_export.spec import Array, Layer, Spec, Weights
 
@@ -65,5 +63,5 @@ def _relative(read: Reader, layer: int, heads: int, max_tokens: int) -> Array:
 def read_codet5p(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """CodeT5+ embedding: its first token goes through a layer of its own."""
     own = Reader(checkpoint, "proj.weight")
-    dense = Dense(np.ascontiguousarray(own.tensor("proj.weight", 2).T), own.tensor("proj.bias", 1), "Identity")
-    return read(replace(checkpoint, dense=(dense, *checkpoint.dense), pooling=checkpoint.pooling or "cls"))
+    own_layer = linear(own.tensor("proj.weight", 2), own.tensor("proj.bias", 1))
+    return read(replace(checkpoint, after=(own_layer, *checkpoint.after), pooling=checkpoint.pooling or "cls"))
