@@ -12,10 +12,10 @@ from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.modules import Dense, read_modules
 from edge_embed_export.prompts import read_prompts
-from edge_embed_export.reading import is_there, optional_json, read_json
+from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_weights
-from edge_embed_export.tokenizerfiles import read_tokenizer
+from edge_embed_export.tokenizerfiles import read_text
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.regular import open_regular
 
@@ -26,6 +26,7 @@ class Checkpoint:
 
     pooling: None where the folder does not say
     task:    which of a model's own adapters to use
+    notes:   what the manifest says of how the folder was read
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Checkpoint:
     licence: str | None
     task: str | None = None
     head: Head = field(default_factory=Head)
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -92,14 +94,11 @@ def read_checkpoint(
     if not (model / "config.json").exists():
         raise missing_weights(model / "config.json")
     config = read_json(model / "config.json")
-    limits = next((path for path in (model, folder) if is_there(path / "sentence_bert_config.json")), folder)
-    max_tokens = optional_json(limits / "sentence_bert_config.json").get("max_seq_length")
-    if max_tokens is not None:
-        max_tokens = check_size(max_tokens, "max_seq_length", limits / "sentence_bert_config.json")
     tensors, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         tensors = fold_adapter(tensors, changes)
-    tokenizer = read_tokenizer(model)
+    text = read_text(model, folder, config)
+    tokenizer, max_tokens = text.tokenizer, text.limit
     kind = kind or modules.kind or told_kind(folder) or "dense"
     head, dense = Head(), modules.dense
     if kind == "sparse":
@@ -122,4 +121,5 @@ def read_checkpoint(
         licence=_licence(folder),
         task=task,
         head=head,
+        notes=text.notes,
     )

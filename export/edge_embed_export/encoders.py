@@ -192,7 +192,7 @@ def _manifest(
             "source": said.source_name or checkpoint.folder.resolve().name,
             "weights_sha256": checkpoint.sha256,
             "licence": checkpoint.licence,
-            **noted(said.notes),
+            **noted([*said.notes, *checkpoint.notes]),
             "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
         },
     )
