@@ -11,10 +11,10 @@ from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.modules import Mixed, Module, linear, read_modules
 from edge_embed_export.prompts import read_prompts
-from edge_embed_export.reading import is_there, optional_json, read_json
+from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_weights
-from edge_embed_export.tokenizerfiles import read_tokenizer
+from edge_embed_export.tokenizerfiles import read_text
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.regular import open_regular
 
@@ -27,6 +27,7 @@ class Checkpoint:
     mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
     task:    which of a model's own adapters to use
     attention: of a decoder, "causal" or "bidirectional", where the caller says it
+    notes:   what the manifest says of how the folder was read
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Checkpoint:
     of_tokens: tuple[Module, ...] = ()
     mixed: Mixed | None = None
     pool_prompt: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -97,15 +99,12 @@ def read_checkpoint(
     if not (model / "config.json").exists():
         raise missing_weights(model / "config.json")
     config = Keys(read_json(model / "config.json"))
-    limits = next((path for path in (model, folder) if is_there(path / "sentence_bert_config.json")), folder)
-    max_tokens = optional_json(limits / "sentence_bert_config.json").get("max_seq_length")
-    if max_tokens is not None:
-        max_tokens = check_size(max_tokens, "max_seq_length", limits / "sentence_bert_config.json")
     stored, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         stored = fold_adapter(stored, changes)
     tensors = Accounted(stored)
-    tokenizer = read_tokenizer(model)
+    text = read_text(model, folder, config)
+    tokenizer, max_tokens = text.tokenizer, text.limit
     kind = kind or modules.kind or told_kind(folder) or "dense"
     head, of_tokens, after = Head(), modules.of_tokens, modules.after
     if kind == "sparse":
@@ -132,4 +131,5 @@ def read_checkpoint(
         of_tokens=of_tokens,
         mixed=modules.mixed,
         pool_prompt=modules.pool_prompt,
+        notes=text.notes,
     )

@@ -23,7 +23,6 @@ from edge_embed_export.onnxfile import (
     _check_numbers,
     beside,
     check_operators,
-    read_tokenizer,
 )
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.tensors import INDEX, WEIGHTS, read_weights
@@ -68,11 +67,11 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     _check_numbers(graph, source)
     definition = source if tokenizer is None else tokenizer
     definition = definition / "tokenizer.json" if definition.is_dir() else definition
-    fields = beside(source, names)
-    if fields["max_tokens"] is None:
-        rows = config.get("max_position_embeddings")
-        fields["max_tokens"] = rows if isinstance(rows, int) and 2 < rows < NO_LIMIT else None
-    return Published(source, source, graph, read_tokenizer(definition), sha256, **fields)
+    fields = beside(source, names, None if tokenizer is None else definition)
+    rows = config.get("max_position_embeddings")
+    if isinstance(rows, int) and 2 < rows < NO_LIMIT:
+        fields["max_tokens"] = min(fields["max_tokens"] or rows, rows)
+    return Published(source, source, graph, sha256=sha256, **fields)
 
 
 def _known_types() -> set[str]:

@@ -199,7 +199,7 @@ def _manifest(
             "source": said.source_name or checkpoint.folder.resolve().name,
             "weights_sha256": checkpoint.sha256,
             "licence": checkpoint.licence,
-            **noted([*said.notes, *notes_of_attention(checkpoint)]),
+            **noted([*said.notes, *checkpoint.notes, *notes_of_attention(checkpoint)]),
             "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
         },
     )

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_embed_export.checkpoint import _licence, check_size
-from edge_embed_export.formats import missing_tokenizer, other_tokenizers
+from edge_embed_export.checkpoint import _licence
+from edge_embed_export.formats import other_tokenizers
 from edge_embed_export.graph import LARGEST
 from edge_embed_export.modules import Module, read_modules
 from edge_embed_export.poolingconfig import read_pooling
 from edge_embed_export.prompts import read_prompts
-from edge_embed_export.reading import is_there, optional_json, read_definition
+from edge_embed_export.reading import is_there, optional_json
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import INDEX, WEIGHTS
-from edge_embed_export.tokenizerfiles import _with_end
+from edge_embed_export.tokenizerfiles import read_text
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.modelcheck import OPERATORS
@@ -74,6 +74,7 @@ class Published:
     after: tuple[Module, ...] = ()
     prompts: dict[str, str] = field(default_factory=dict)
     licence: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -142,26 +143,20 @@ def read_published(
     if tokenizer is not None:
         definition = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     else:
-        definition = next((h / "tokenizer.json" for h in homes if is_there(h / "tokenizer.json")), homes[0])
-        if definition == homes[0]:
-            if other := next((home for home in homes if other_tokenizers(home)), None):
-                raise missing_tokenizer(other / "tokenizer.json")
+        found = next((home for home in homes if is_there(home / "tokenizer.json")), None)
+        found = found or next((home for home in homes if other_tokenizers(home)), None)
+        if found is None:
             raise SourceError(
                 f"{file}: no tokenizer.json beside it or one folder up; say where it is with --tokenizer FILE"
             )
+        definition = found / "tokenizer.json"
     home = definition.parent
     model, sha256 = load_onnx(file)
-    return Published(file, home, model, read_tokenizer(definition), sha256, **beside(home, names))
+    return Published(file, home, model, sha256=sha256, **beside(home, names, definition))
 
 
-def read_tokenizer(definition: Path) -> dict[str, Any]:
-    if not definition.exists():
-        raise missing_tokenizer(definition)
-    return _with_end(read_definition(definition), optional_json(definition.parent / "tokenizer_config.json"))
-
-
-def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """What a model's folder says, as fields of Published."""
+def beside(home: Path, names: tuple[str, ...], definition: Path | None = None) -> dict[str, Any]:
+    """What a model's folder says, as fields of Published. definition: a tokenizer.json that is not in the folder."""
     modules = read_modules(home)
     if modules.mixed is not None:
         raise ExportError(f"{modules.mixed.path} weights the states of all layers, which a graph does not give")
@@ -169,17 +164,13 @@ def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
     if pooling is None and is_there(home / "1_Pooling" / "config.json"):
         pooling, modules.pool_prompt = read_pooling(home / "1_Pooling")
     config = optional_json(home / "config.json")
-    limits = home / "sentence_bert_config.json"
-    max_tokens = optional_json(limits).get("max_seq_length")
-    if max_tokens is not None:
-        max_tokens = check_size(max_tokens, "max_seq_length", limits)
-    else:
-        said = optional_json(home / "tokenizer_config.json").get("model_max_length")
-        max_tokens = said if isinstance(said, int) and 2 < said < NO_LIMIT else None
+    text = read_text(modules.model, home, config, definition)
     own = (home.resolve().name, str(config.get("_name_or_path", "")))
     return {
         "config": config,
-        "max_tokens": max_tokens,
+        "tokenizer": text.tokenizer,
+        "max_tokens": text.limit,
+        "notes": text.notes,
         "pooling": pooling,
         "of_tokens": modules.of_tokens,
         "after": modules.after,

@@ -243,7 +243,7 @@ class _Maker:
                 "weights_sha256": self.published.sha256,
                 "licence": self.published.licence,
                 "conversion": "; ".join(self.notes),
-                **noted(self.told),
+                **noted([*self.told, *self.published.notes]),
                 "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
             },
         )

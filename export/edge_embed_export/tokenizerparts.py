@@ -1,0 +1,133 @@
+"""Parts of a tokenizer.json: made, found, and compared by what they do to the ids of one text."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Part = dict[str, Any]
+
+# Fields that change offsets or decoding alone; what a field is where a file leaves it out.
+NO_IDS = frozenset({"trim_offsets", "str_rep"})
+DEFAULTS: dict[str, Part] = {
+    "ByteLevel": {"add_prefix_space": True, "use_regex": True},
+    "Metaspace": {"replacement": "▁", "prepend_scheme": "always", "split": True},
+    "Split": {"invert": False},
+    "BertNormalizer": {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+}
+# What Qwen2's tokenizers cut a text into.
+QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+MODELS: dict[str, Part] = {
+    "BPE": {
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+    },
+    "WordPiece": {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+    "Unigram": {"unk_id": None, "byte_fallback": False},
+}
+
+
+def sequence(key: str, parts: list[Part]) -> Part | None:
+    """Steps in a row. key: "normalizers" or "pretokenizers"."""
+    return None if not parts else parts[0] if len(parts) == 1 else {"type": "Sequence", key: parts}
+
+
+def steps(part: Mapping[str, Any] | None) -> Iterator[Part]:
+    """The steps of a normalizer or pre_tokenizer, one after the other."""
+    if part is None:
+        return
+    if part.get("type") != "Sequence":
+        yield dict(part)
+    for child in [*(part.get("normalizers") or ()), *(part.get("pretokenizers") or ())]:
+        yield from steps(child)
+
+
+def same_steps(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    """Whether two normalizers or pre_tokenizers do the same, as far as their fields show."""
+    return [_filled(step) for step in steps(one)] == [_filled(step) for step in steps(other)]
+
+
+def _filled(step: Part) -> Part:
+    kind = str(step.get("type"))
+    if kind == "Metaspace" and "prepend_scheme" not in step:  # files older than tokenizers 0.15
+        step = {**step, "prepend_scheme": "never" if step.get("add_prefix_space") is False else "always"}
+    if kind == "Metaspace":
+        step.pop("add_prefix_space", None)
+    return {**DEFAULTS.get(kind, {}), **{key: value for key, value in step.items() if key not in NO_IDS}}
+
+
+def same_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two models of one vocabulary do the same. An empty prefix or suffix is none."""
+    names = MODELS.get(str(other.get("type")), {})
+    return all((one.get(name, rest) or None) == (other.get(name, rest) or None) for name, rest in names.items())
+
+
+def around(post_processor: Mapping[str, Any] | None) -> tuple[list[int], list[int]] | None:
+    """Ids before and after one text: [CLS] $A [SEP] -> ([101], [102]). None where that is not known."""
+    if post_processor is None or post_processor.get("type") == "ByteLevel":
+        return [], []
+    if post_processor.get("type") in ("BertProcessing", "RobertaProcessing"):
+        return [int(post_processor["cls"][1])], [int(post_processor["sep"][1])]
+    if post_processor.get("type") == "Sequence":
+        sides = [around(part) for part in post_processor.get("processors") or ()]
+        known = [side for side in sides if side is not None and side != ([], [])]
+        return None if None in sides or len(known) > 1 else known[0] if known else ([], [])
+    if post_processor.get("type") != "TemplateProcessing":
+        return None
+    before: list[int] = []
+    after: list[int] = []
+    side = before
+    for piece in post_processor.get("single") or ():
+        if not isinstance(piece, dict):  # "[CLS] $A [SEP]"
+            return None
+        if "Sequence" in piece:
+            side = after
+        else:
+            side += post_processor["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+    return before, after
+
+
+def template(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> Part:
+    """A post-processor that puts tokens (name, id) around a text."""
+
+    def special(token: tuple[str, int], side: int = 0) -> Part:
+        return {"SpecialToken": {"id": token[0], "type_id": side}}
+
+    def text(name: str, side: int) -> Part:
+        return {"Sequence": {"id": name, "type_id": side}}
+
+    one = [*map(special, before), text("A", 0), *map(special, after)]
+    second = [*(special(token, 1) for token in before), text("B", 1), *(special(token, 1) for token in after)]
+    return {
+        "type": "TemplateProcessing",
+        "single": one,
+        "pair": [*one, *second],
+        "special_tokens": {
+            name: {"id": name, "ids": [number], "tokens": [name]} for name, number in sorted({*before, *after})
+        },
+    }
+
+
+def framed(cls: tuple[str, int], sep: tuple[str, int]) -> Part:
+    """BERT's template: [CLS] $A [SEP], and for two texts [CLS] $A [SEP] $B [SEP]."""
+    made = template([cls], [sep])
+    return {
+        **made,
+        "pair": [piece for piece in made["pair"] if piece != {"SpecialToken": {"id": cls[0], "type_id": 1}}],
+    }
+
+
+def find_id(definition: Mapping[str, Any], token: str) -> int | None:
+    """The id of a token, of the added ones first."""
+    for added in definition.get("added_tokens") or ():
+        if added["content"] == token:
+            return int(added["id"])
+    vocab = definition["model"]["vocab"]
+    if isinstance(vocab, dict):
+        return vocab.get(token)
+    return next((i for i, entry in enumerate(vocab) if entry[0] == token), None)
