@@ -102,6 +102,8 @@ def _windows(read: Reader, kind: str) -> list[int | None]:
     window = read.count("sliding_window", 4096) if read.config.get("sliding_window") else None
     if kind == "mistral":
         return [window] * layers
+    if not read.config.get("use_sliding_window"):  # without it none has a window, whatever layer_types says
+        window = None
     kinds = read.config.get("layer_types")
     if isinstance(kinds, list) and len(kinds) == layers:
         return [window if name == "sliding_attention" else None for name in kinds]

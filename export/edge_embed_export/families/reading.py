@@ -47,6 +47,8 @@ class Reader:
         self.config: Mapping[str, Any] = checkpoint.config if config is None else config
         found = [name for name in checkpoint.tensors if f".{name}".endswith(f".{anchor}")]
         self.prefix: str = min(found, key=len).removesuffix(anchor) if found else ""
+        if anchor and not found:
+            raise self.error(f"the weights have no tensor {anchor!r}; the checkpoint is not complete")
         self.weights: dict[str, Array] = {}
 
     # numbers of the config
