@@ -232,7 +232,7 @@ def _is_spare(checkpoint: Checkpoint, name: str) -> bool:
         if found and spare.same is None:
             return True
         if found and spare.same in held:
-            return np.array_equal(held[name], held[spare.same])
+            return np.array_equal(np.asarray(held[name]), np.asarray(held[spare.same]))
     return False
 
 
