@@ -23,7 +23,7 @@ from edge_embed_runtime.regular import open_regular
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds, still in the checkpoint's own names.
+    """What a folder holds, still in the checkpoint's own names. Config and tensors remember what is asked of them.
 
     pooling: None where the folder does not say
     task:    which of a model's own adapters to use
@@ -41,6 +41,12 @@ class Checkpoint:
     licence: str | None
     task: str | None = None
     head: Head = field(default_factory=Head)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, Keys):
+            object.__setattr__(self, "config", Keys(self.config))
+        if not isinstance(self.tensors, Accounted):
+            object.__setattr__(self, "tensors", Accounted(self.tensors))
 
     @property
     def architecture(self) -> str:
@@ -92,15 +98,14 @@ def read_checkpoint(
     model = modules.model
     if not (model / "config.json").exists():
         raise missing_weights(model / "config.json")
-    config = Keys(read_json(model / "config.json"))
+    config = read_json(model / "config.json")
     limits = next((path for path in (model, folder) if is_there(path / "sentence_bert_config.json")), folder)
     max_tokens = optional_json(limits / "sentence_bert_config.json").get("max_seq_length")
     if max_tokens is not None:
         max_tokens = check_size(max_tokens, "max_seq_length", limits / "sentence_bert_config.json")
-    stored, sha256 = read_weights(model)
+    tensors, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
-        stored = fold_adapter(stored, changes)
-    tensors = Accounted(stored)
+        tensors = fold_adapter(tensors, changes)
     tokenizer = read_tokenizer(model)
     kind = kind or modules.kind or told_kind(folder) or "dense"
     head, dense = Head(), modules.dense
@@ -109,7 +114,7 @@ def read_checkpoint(
     elif kind == "multi":
         head, max_tokens = multi_head(folder, tokenizer)
         if not dense and "linear.weight" in tensors:
-            dense = [Dense(np.ascontiguousarray(tensors["linear.weight"].T), None, "torch.nn.Identity")]
+            dense = [Dense(np.ascontiguousarray(tensors.pop("linear.weight").T), None, "torch.nn.Identity")]
     own = (folder.resolve().name, str(config.get("_name_or_path", "")))
     return Checkpoint(
         folder=folder,
