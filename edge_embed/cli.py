@@ -180,6 +180,13 @@ def _lines(file: str) -> list[str]:
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
 @click.option("--source-name", help="Where the checkpoint comes from, for the manifest.  [default: the folder's name]")
 @click.option(
+    "--ignore",
+    metavar="NAME",
+    multiple=True,
+    help="Leave a tensor or key out of account that changes no vector but is not known here; may be given several "
+    "times.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["int8", "int4", "fp32"]),
     default="int8",
@@ -233,13 +240,6 @@ def _lines(file: str) -> list[str]:
     type=click.Choice(["cosine"]),
     help="Export a model that was made for dot products or distances all the same: an index ranks by cosines.",
 )
-@click.option(
-    "--ignore",
-    metavar="NAME",
-    multiple=True,
-    help="Leave a tensor or key out of account that changes no vector but is not known here; may be given several "
-    "times.",
-)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
@@ -255,6 +255,7 @@ def export(
     listed: bool,
     name: str | None,
     source_name: str | None,
+    ignore: tuple[str, ...],
     precision: str,
     table: str,
     search: bool,
@@ -268,7 +269,6 @@ def export(
     truncate_dims: str | None,
     kind: Any,
     similarity: str | None,
-    ignore: tuple[str, ...],
     words: int | None,
     sif: float | None,
     general: bool,
@@ -301,6 +301,7 @@ def export(
         target,
         name=name,
         source_name=source_name,
+        ignore=ignore,
         precision=precision,
         table=table,
         search=search,
@@ -314,7 +315,6 @@ def export(
         truncate_dims=_dims(truncate_dims),
         kind=kind,
         similarity=similarity,
-        ignore=ignore,
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),

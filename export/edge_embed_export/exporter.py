@@ -31,6 +31,7 @@ def export_model(
     *,
     name: str | None = None,
     source_name: str | None = None,
+    ignore: Sequence[str] = (),
     precision: str = "int8",
     table: str = "int8",
     search: bool = False,
@@ -44,7 +45,6 @@ def export_model(
     truncate_dims: Sequence[int] | None = None,
     kind: Kind | None = None,
     similarity: str | None = None,
-    ignore: Sequence[str] = (),
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
@@ -57,6 +57,7 @@ def export_model(
                the folders of its pooling and dense modules
     name:      the bundle's name; None means the name of the folder `bundle`
     source_name: where the checkpoint comes from, for the manifest; None means the folder's name
+    ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
     precision: "int8"; "int4" stores weights in four bits and computes in int8; "fp32" is a reference to compare with
     table:     the embedding table's rows: "int8", or "int4" or "int3" for tokens that are not frequent
     search:    try several ways to quantize at every place and keep the best (two minutes for MiniLM)
@@ -72,7 +73,6 @@ def export_model(
     truncate_dims: dims that the model was trained to be cut to; None means what its own files say
     kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
-    ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
