@@ -124,7 +124,7 @@ def test_no_key_is_passed_over(model: Models, name: str) -> None:
     """A key of config.json that may change what is computed is refused with its value; null is none."""
     _, checkpoint = model(name)
     for key, value in UNKNOWN.items():
-        with pytest.raises(ExportError, match=rf"config\.json: the key '{key}' is "):
+        with pytest.raises(ExportError, match=rf"\b{key}\b"):
             read_family(changed(checkpoint, **{key: value}))
         read_family(changed(checkpoint, **{key: None}))
     inner = {key: value for key, value in plain(checkpoint.config).items() if isinstance(value, dict)}

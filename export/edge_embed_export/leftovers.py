@@ -18,12 +18,18 @@ from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.purpose import SCORING
 from edge_embed_runtime.errors import ExportError
 
-BERT = ("bert", "jina_bert", "nomic_bert")
-ROBERTA = ("roberta", "xlm-roberta", "camembert", "jina_embeddings_v3", "mpnet")
+BERT = ("bert", "jina_bert", "nomic_bert", "ernie", "megatron-bert")
+ROBERTA = (
+    *("roberta", "xlm-roberta", "camembert", "jina_embeddings_v3", "mpnet"),
+    *("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl"),
+)
 DEBERTA = ("deberta", "deberta-v2")
 GTE = ("new", "gte")
 T5 = ("t5", "mt5", "umt5", "codet5p_embedding")
-DECODERS = ("mistral", "qwen2", "qwen3", "llama", "gemma", "gemma2", "gemma3_text", "nvembed", "eurobert")
+DECODERS = (
+    *("mistral", "ministral", "qwen2", "qwen3", "llama", "llama_bidirec", "gemma", "gemma2", "gemma3_text"),
+    *("nvembed", "eurobert", "ultrabert"),
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ OF_FAMILY: dict[str, frozenset[str]] = {
     # prompts and adapters are read where a task is chosen
     "rotary": words("load_trained_adapters lora_alpha lora_rank task_instructions"),
     "bert": words(_BERT + "directionality model_max_length"),
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "jina_embeddings_v3", "electra", "mpnet"), words(_BERT)),
+    **dict.fromkeys((*ROBERTA, "electra", "megatron-bert"), words(_BERT)),
+    "ernie": words(_BERT + "task_type_vocab_size"),
     # the table of positions is in the file, whatever made it
     "distilbert": words("max_position_embeddings sinusoidal_pos_embds"),
     "albert": words(
