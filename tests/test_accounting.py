@@ -131,13 +131,12 @@ def test_no_key_is_passed_over(model: Models, name: str) -> None:
     for key, value in inner.items():
         if key in ("task_instructions", "auto_map"):
             continue
-        with pytest.raises(ExportError, match=f"'{key}.unknown' is 3"):
+        with pytest.raises(ExportError, match=rf"{key}\.unknown'? is 3"):
             read_family(changed(checkpoint, **{key: {**value, "unknown": 3}}))
 
 
 # Keys and tensors that models of all kinds have and that change nothing.
 IDLE_KEYS = {
-    "architectures": ["SomeModel"],
     "id2label": {"0": "LABEL_0"},
     "initializer_range": 0.02,
     "torch_dtype": "float32",
@@ -170,7 +169,7 @@ HEADS: dict[str, list[str]] = {
 def test_harmless_keys_and_heads_change_nothing(model: Models, name: str) -> None:
     """What a table lists leaves the weights as they are; of another family it is refused."""
     made, checkpoint = model(name)
-    spec, weights = read_family(checkpoint)
+    spec, weights = read_family(changed(checkpoint, made.tensors))
     heads = dict.fromkeys(HEADS.get(name, []), np.ones(3, np.float32))
     same, others = read_family(changed(checkpoint, {**made.tensors, **heads}, **IDLE_KEYS))
     assert same == spec
