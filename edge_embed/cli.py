@@ -180,6 +180,13 @@ def _lines(file: str) -> list[str]:
 @click.option("--name", help="The bundle's name.  [default: the folder's]")
 @click.option("--source-name", help="Where the checkpoint comes from, for the manifest.  [default: the folder's name]")
 @click.option(
+    "--ignore",
+    metavar="NAME",
+    multiple=True,
+    help="Leave a tensor or key out of account that changes no vector but is not known here; may be given several "
+    "times.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["int8", "int4", "fp32"]),
     default="int8",
@@ -239,13 +246,6 @@ def _lines(file: str) -> list[str]:
     help="Export a model that was made for dot products or distances all the same: an index ranks by cosines.",
 )
 @click.option(
-    "--ignore",
-    metavar="NAME",
-    multiple=True,
-    help="Leave a tensor or key out of account that changes no vector but is not known here; may be given several "
-    "times.",
-)
-@click.option(
     "--attention",
     type=click.Choice(["causal", "bidirectional"]),
     help="Whether the tokens of a decoder see those behind them.  [default: what its files say]",
@@ -265,6 +265,7 @@ def export(
     listed: bool,
     name: str | None,
     source_name: str | None,
+    ignore: tuple[str, ...],
     precision: str,
     table: str,
     search: bool,
@@ -279,7 +280,6 @@ def export(
     truncate_norm: bool | None,
     kind: Any,
     similarity: str | None,
-    ignore: tuple[str, ...],
     attention: Any,
     words: int | None,
     sif: float | None,
@@ -313,6 +313,7 @@ def export(
         target,
         name=name,
         source_name=source_name,
+        ignore=ignore,
         precision=precision,
         table=table,
         search=search,
@@ -327,7 +328,6 @@ def export(
         truncate_norm=truncate_norm,
         kind=kind,
         similarity=similarity,
-        ignore=ignore,
         attention=attention,
         words=words,
         sif=sif,

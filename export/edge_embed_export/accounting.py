@@ -3,6 +3,7 @@
 Whoever knows better says so by name: `ignoring` holds those names while a model is exported (`--ignore NAME`).
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -65,6 +66,10 @@ HARMLESS: dict[str, frozenset[str]] = {
         "runtime_config target_modules task_type"
     ),
 }
+
+# Tensors of whole numbers that nothing is computed from: positions and types of tokens (0, 1, 2, ... and 0, 0, 0, ...),
+# which older releases of transformers stored; causal masks.
+WHOLE = r"(.+\.)?(position_ids|token_type_ids|attn\.bias)"
 
 Value = TypeVar("Value")
 Options = ParamSpec("Options")
@@ -166,6 +171,36 @@ def refuse_tensors(path: Path, tensors: Mapping[str, Any], names: Iterable[str],
                 "something that the bundle would not. If its vectors do not depend on it, leave it out of account: "
                 f"--ignore {name}"
             )
+
+
+def check_whole(path: Path, name: str, kind: str) -> None:
+    """Raise ExportError for a tensor of other numbers than floats, unless it is known what it is for."""
+    if not re.fullmatch(WHOLE, name) and not is_ignored(name):
+        raise ExportError(
+            f"{path}: the tensor {name!r} holds numbers of type {kind}: weights are floats of 16, 32 or 64 bits. "
+            "If these are quantised weights, take the checkpoint that they were made from; if nothing depends on the "
+            f"tensor, leave it out of account: --ignore {name}"
+        )
+
+
+def check_shard(index: Path, listed: Mapping[str, str], file: Path, found: Collection[str]) -> None:
+    """Raise ExportError where a shard holds other tensors than the index says."""
+    here = {name for name, shard in listed.items() if shard == file.name}
+    for name in sorted(here - set(found)):
+        if not re.fullmatch(WHOLE, name) and not is_ignored(name):
+            raise ExportError(f"{file} has no tensor {name!r}, which {index.name} says is there")
+    for name in sorted(set(found) - here):
+        if not is_ignored(name):
+            where = f"says is in {listed[name]}, so it is there twice" if name in listed else "does not name"
+            raise ExportError(f"{file}: the tensor {name!r} is one that {index.name} {where}")
+
+
+def harmless_of_adapter(name: str, value: object) -> bool:
+    """Whether a key of adapter_config.json is read here, says how it was trained, or is switched off."""
+    if name == "init_lora_weights":  # these take a part out of the model's own weights first
+        return not str(value).startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
+    known = name in HARMLESS["adapter_config.json"] or not value or (name == "bias" and value == "none")
+    return known or is_ignored(name)
 
 
 # What the caller of an export says is not to be accounted for, and which of it was in the way. In a context, because

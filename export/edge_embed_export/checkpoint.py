@@ -21,7 +21,7 @@ from edge_embed_runtime.regular import open_regular
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds, still in the checkpoint's own names.
+    """What a folder holds, still in the checkpoint's own names. Config and tensors remember what is asked of them.
 
     pooling: None where the folder does not say; pool_prompt: whether it counts the tokens of a prompt
     mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
@@ -47,6 +47,12 @@ class Checkpoint:
     mixed: Mixed | None = None
     pool_prompt: bool = True
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, Keys):
+            object.__setattr__(self, "config", Keys(self.config))
+        if not isinstance(self.tensors, Accounted):
+            object.__setattr__(self, "tensors", Accounted(self.tensors))
 
     @property
     def architecture(self) -> str:
@@ -99,10 +105,9 @@ def read_checkpoint(
     if not (model / "config.json").exists():
         raise missing_weights(model / "config.json")
     config = Keys(read_json(model / "config.json"))
-    stored, sha256 = read_weights(model)
+    tensors, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
-        stored = fold_adapter(stored, changes)
-    tensors = Accounted(stored)
+        tensors = fold_adapter(tensors, changes)
     text = read_text(model, folder, config)
     tokenizer, max_tokens = text.tokenizer, text.limit
     kind = kind or modules.kind or told_kind(folder) or "dense"
@@ -113,7 +118,7 @@ def read_checkpoint(
         head, max_tokens = multi_head(folder, tokenizer)
         of_tokens, after = (*of_tokens, *after), ()  # all are for tokens where a dense model is taken for such a one
         if not of_tokens and "linear.weight" in tensors:
-            of_tokens = (linear(tensors["linear.weight"]),)
+            of_tokens = (linear(tensors.pop("linear.weight")),)
     own = (folder.resolve().name, str(config.get("_name_or_path", "")))
     return Checkpoint(
         folder=folder,

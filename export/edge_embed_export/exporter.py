@@ -32,6 +32,7 @@ def export_model(
     *,
     name: str | None = None,
     source_name: str | None = None,
+    ignore: Sequence[str] = (),
     precision: str = "int8",
     table: str = "int8",
     search: bool = False,
@@ -46,7 +47,6 @@ def export_model(
     truncate_norm: bool | None = None,
     kind: Kind | None = None,
     similarity: str | None = None,
-    ignore: Sequence[str] = (),
     attention: Attention | None = None,
     words: int | None = None,
     sif: float | None = None,
@@ -60,6 +60,7 @@ def export_model(
                the folders of its pooling and dense modules
     name:      the bundle's name; None means the name of the folder `bundle`
     source_name: where the checkpoint comes from, for the manifest; None means the folder's name
+    ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
     precision: "int8"; "int4" stores weights in four bits and computes in int8; "fp32" is a reference to compare with
     table:     the embedding table's rows: "int8", or "int4" or "int3" for tokens that are not frequent
     search:    try several ways to quantize at every place and keep the best (two minutes for MiniLM)
@@ -77,7 +78,6 @@ def export_model(
                None means what the model's card says. Older releases load no such bundle
     kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
-    ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
     attention: of a decoder, whether its tokens see those behind them ("bidirectional") or not ("causal"); None means
                what the folder says
     words:     of a file of word vectors, only so many from its beginning

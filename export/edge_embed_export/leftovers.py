@@ -20,16 +20,16 @@ from edge_embed_runtime.errors import ExportError
 
 BERT = ("bert", "jina_bert", "nomic_bert", "ernie", "megatron-bert")
 ROBERTA = (
-    "roberta", "xlm-roberta", "camembert", "jina_embeddings_v3", "mpnet", "data2vec-text", "roberta-prelayernorm",
-    "xlm-roberta-xl",
-)  # fmt: skip
+    *("roberta", "xlm-roberta", "camembert", "jina_embeddings_v3", "mpnet"),
+    *("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl"),
+)
 DEBERTA = ("deberta", "deberta-v2")
 GTE = ("new", "gte")
 T5 = ("t5", "mt5", "umt5", "codet5p_embedding")
 DECODERS = (
-    "mistral", "ministral", "qwen2", "qwen3", "llama", "llama_bidirec", "gemma2", "gemma3_text", "nvembed", "eurobert",
-    "ultrabert",
-)  # fmt: skip
+    *("mistral", "ministral", "qwen2", "qwen3", "llama", "llama_bidirec", "gemma", "gemma2", "gemma3_text"),
+    *("nvembed", "eurobert", "ultrabert"),
+)
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def _is_spare(checkpoint: Checkpoint, name: str) -> bool:
         if found and spare.same is None:
             return True
         if found and spare.same is not None and spare.same in held:
-            return np.array_equal(held[name], held[spare.same])
+            return np.array_equal(np.asarray(held[name]), np.asarray(held[spare.same]))
     return False
 
 

@@ -22,6 +22,8 @@ KNOWN: dict[str, str] = {
     "gte": r"(Gte|New)\w+",
     "codet5p_embedding": r"CodeT5pEmbedding\w+",
     "eurobert": r"EuroBert\w+",
+    "ultrabert": r"UltraBert\w+",
+    "llama_bidirec": r"LlamaBidirectional\w+",
     "nvembed": r"(NVEmbed|LatentAttention|BidirectionalMistral)\w+",
     **{
         kind: rf"{name}(Bi|Encoder|Bidirectional)?(Model|Config|For(CausalLM|SequenceClassification))"
@@ -30,6 +32,7 @@ KNOWN: dict[str, str] = {
             "gemma2": "Gemma2",
             "gemma3_text": "Gemma3(Text)?",
             "llama": "Llama",
+            "ministral": "Ministral",
             "mistral": "Mistral",
             "qwen2": "Qwen2",
             "qwen3": "Qwen3",

@@ -4,13 +4,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.accounting import HARMLESS, is_ignored
+from edge_embed_export.accounting import check_shard, check_whole, harmless_of_adapter
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.reading import is_there, read_json, sha256_of
 from edge_embed_runtime.errors import ExportError
@@ -21,9 +20,6 @@ Array = NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# Tensors of whole numbers that nothing is computed from: positions and types of tokens (0, 1, 2, ... and 0, 0, 0, ...),
-# which older releases of transformers stored; causal masks.
-WHOLE = r"(.+\.)?(position_ids|token_type_ids|attn\.bias)"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -43,23 +39,13 @@ def read_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
                 elif re.fullmatch(r"F\d+", kind):
                     arrays[name] = file.get_tensor(name).astype(np.float32)
                 elif not others:
-                    _check_whole(path, name, kind)
+                    check_whole(path, name, kind)
     except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ExportError(f"{path}: tensor {name!r} holds NaN or infinity")
     return arrays
-
-
-def _check_whole(path: Path, name: str, kind: str) -> None:
-    """Raise ExportError for a tensor of other numbers than floats, unless it is known what it is for."""
-    if not re.fullmatch(WHOLE, name) and not is_ignored(name):
-        raise ExportError(
-            f"{path}: the tensor {name!r} holds numbers of type {kind}: weights are floats of 16, 32 or 64 bits. "
-            "If these are quantised weights, take the checkpoint that they were made from; if nothing depends on the "
-            f"tensor, leave it out of account: --ignore {name}"
-        )
 
 
 def _bfloat16(path: Path, name: str) -> Array:
@@ -85,7 +71,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
         tensors = {}
         for file in files:
             found = read_tensors(file)
-            _check_shard(folder / INDEX, shards, file, found)
+            check_shard(folder / INDEX, shards, file, found)
             tensors |= found
     renamed = {name: re.sub(r"LayerNorm\.(gamma|beta)$", _modern, name) for name in tensors}
     twice = next((new for old, new in renamed.items() if old != new and new in tensors), None)
@@ -97,18 +83,6 @@ def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
     return tensors, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _check_shard(index: Path, listed: Mapping[str, str], file: Path, found: Collection[str]) -> None:
-    """Raise ExportError where a shard holds other tensors than the index says."""
-    here = {name for name, shard in listed.items() if shard == file.name}
-    for name in sorted(here - set(found)):
-        if not re.fullmatch(WHOLE, name) and not is_ignored(name):
-            raise ExportError(f"{file} has no tensor {name!r}, which {index.name} says is there")
-    for name in sorted(set(found) - here):
-        if not is_ignored(name):
-            where = f"says is in {listed[name]}, so it is there twice" if name in listed else "does not name"
-            raise ExportError(f"{file}: the tensor {name!r} is one that {index.name} {where}")
-
-
 def _modern(name: re.Match[str]) -> str:
     return f"LayerNorm.{'weight' if name[1] == 'gamma' else 'bias'}"
 
@@ -117,21 +91,13 @@ def _is_file_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
 
 
-def _harmless_of_adapter(name: str, value: object) -> bool:
-    """Whether a key of adapter_config.json is read here, says how it was trained, or is switched off."""
-    if name == "init_lora_weights":  # these take a part out of the model's own weights first
-        return not str(value).startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
-    known = name in HARMLESS[ADAPTER[0]] or not value or (name == "bias" and value == "none")
-    return known or is_ignored(name)
-
-
 def fold_adapter(tensors: dict[str, Array], folder: Path) -> dict[str, Array]:
     """The weights with a LoRA adapter (arXiv:2106.09685) of peft's format added: W + B A alpha / rank.
 
     folder: holds adapter_config.json and adapter_model.safetensors
     """
     config, changes = read_json(folder / ADAPTER[0]), read_tensors(folder / ADAPTER[1])
-    odd = [name for name, value in config.items() if not _harmless_of_adapter(name, value)]
+    odd = [name for name, value in config.items() if not harmless_of_adapter(name, value)]
     if config.get("peft_type") != "LORA" or odd:
         raise ExportError(
             f"{folder}: only plain LoRA adapters can be folded, this one has {odd or 'no peft_type LORA'}"

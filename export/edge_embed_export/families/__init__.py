@@ -1,10 +1,9 @@
 """One small module per model family: it maps a checkpoint's config and tensor names onto `spec.Spec`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from edge_embed_export.accounting import Accounted
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import (
     albert,
@@ -284,8 +283,6 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         )
     _check_task(checkpoint, family)
     checkpoint = family.prepare(checkpoint)
-    if not isinstance(checkpoint.tensors, Accounted):
-        checkpoint = replace(checkpoint, tensors=Accounted(checkpoint.tensors))
     if checkpoint.attention is not None and family.read not in DECODERS:
         raise ExportError(f"{checkpoint.folder}: --attention is for decoders; a {family.title} model sees both sides")
     try:

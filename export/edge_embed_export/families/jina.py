@@ -94,7 +94,7 @@ def _v2_layers(read: Reader, layers: int) -> Activation:
     if kind == "original":
         read.layers(bert.LAYER, "encoder.layer.{}")
         return read.activation("hidden_act", "gelu")
-    of_code = read.has("encoder.layer.0.mlp.up_gated_layer.weight")
+    of_code = read.either("encoder.layer.0.mlp.wo", "encoder.layer.0.mlp.down_layer").endswith("down_layer")
     read.layers(V2_CODE_LAYER if of_code else V2_LAYER, "encoder.layer.{}")
     for i in range(layers):
         ours, theirs = f"layers.{i}", f"encoder.layer.{i}.mlp"
@@ -112,7 +112,7 @@ def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     max_tokens = read.reach(read.count("max_position_embeddings"))
     words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
     read.weights["embedding.word"] = words
-    read.norm("embedding.norm", "emb_ln" if read.has("emb_ln.weight") else "embeddings.LayerNorm")
+    read.norm("embedding.norm", read.either("emb_ln", "embeddings.LayerNorm"))
     if read.has("layers.0.self_attn.q_proj.weight"):
         layers = read.layers(V3_LIBRARY_LAYER, "layers.{}")
     else:

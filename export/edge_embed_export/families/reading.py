@@ -32,6 +32,8 @@ class Reader:
         self.config: Mapping[str, Any] = checkpoint.config if config is None else config
         found = [name for name in checkpoint.tensors if f".{name}".endswith(f".{anchor}")]
         self.prefix: str = min(found, key=len).removesuffix(anchor) if found else ""
+        if anchor and not found:
+            raise self.error(f"the weights have no tensor {anchor!r}; the checkpoint is not complete")
         self.weights: dict[str, Array] = {}
 
     # numbers of the config
@@ -86,6 +88,11 @@ class Reader:
 
     def has(self, name: str) -> bool:
         return self.prefix + name in self.checkpoint.tensors
+
+    def either(self, *names: str) -> str:
+        """Of several names for one layer, or for the beginning of names, that which the file has."""
+        held = self.checkpoint.tensors
+        return next((name for name in names if any(key.startswith(f"{self.prefix}{name}.") for key in held)), names[0])
 
     def tensor(self, name: str, dims: int | None = None) -> Array:
         """A tensor by its name without the prefix. dims: how many it must have."""
