@@ -4,6 +4,7 @@ Its own code has config keys like GPT-2's and fused layers; the library, from tr
 apart. A folder may have either of both, in its config and in its tensors.
 """
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,8 +48,8 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     size = hidden // heads
     if not own:
         size = read.count("head_dim", size)
-    context = "max_position_embeddings" if read.config.get("max_position_embeddings") is not None else "n_positions"
-    max_tokens = read.reach(read.count(context, 8192 if own else 2048))
+    context = read.count("max_position_embeddings", read.count("n_positions", 8192 if own else 2048))
+    max_tokens = read.reach(context)
     types = "embeddings.token_type_embeddings.weight"
     read.weights["embedding.word"] = read.words(
         "embeddings.word_embeddings.weight", types if read.config.get("type_vocab_size", 2) else None
@@ -88,7 +89,7 @@ def _one_spelling(read: Reader) -> Mapping[str, Any]:
         if new is not None and old is not None and new != old:
             raise read.error(f"config.json: {ours} is {new!r:.40} and {theirs} {old!r:.40}: expected the same")
         renamed[ours] = old if new is None else new
-    return {**read.config, **{ours: value for ours, value in renamed.items() if value is not None}}
+    return ChainMap({ours: value for ours, value in renamed.items() if value is not None}, read.config)  # type: ignore[arg-type]
 
 
 def _activation(read: Reader, *, own: bool) -> Activation:
