@@ -75,7 +75,9 @@ def check_windows(read: Reader, widths: list[int | None], max_tokens: int) -> li
 
 
 def notes_of_attention(checkpoint: Checkpoint) -> list[str]:
-    """What the manifest says where the caller chose."""
-    if checkpoint.attention is None:
-        return []
-    return [f"attention is {checkpoint.attention}, as was asked for"]
+    """What the manifest says where the caller chose, or where transformers 4 and 5 differ."""
+    if checkpoint.attention is not None:
+        return [f"attention is {checkpoint.attention}, as was asked for"]
+    if checkpoint.config.get("is_causal") is False and not checkpoint.config.get("auto_map"):
+        return ["is_causal is false in config.json: tokens see both sides, as in transformers 5 (4 does not read it)"]
+    return []

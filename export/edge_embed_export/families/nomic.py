@@ -48,8 +48,8 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     size = hidden // heads
     if not own:
         size = read.count("head_dim", size)
-    context = "max_position_embeddings" if read.config.get("max_position_embeddings") is not None else "n_positions"
-    max_tokens = read.reach(read.count(context, 8192 if own else 2048))
+    context = read.count("max_position_embeddings", read.count("n_positions", 8192 if own else 2048))
+    max_tokens = read.reach(context)
     types = "embeddings.token_type_embeddings.weight"
     read.weights["embedding.word"] = read.words(
         "embeddings.word_embeddings.weight", types if read.config.get("type_vocab_size", 2) else None
