@@ -27,6 +27,7 @@ from edge_embed_export.onnxfile import (
 )
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.tensors import INDEX, WEIGHTS, read_weights
+from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
 from edge_embed_runtime.errors import UnsupportedModelError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.regular import check_regular
@@ -72,7 +73,10 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     if fields["max_tokens"] is None:
         rows = config.get("max_position_embeddings")
         fields["max_tokens"] = rows if isinstance(rows, int) and 2 < rows < NO_LIMIT else None
-    return Published(source, source, graph, read_tokenizer(definition), sha256, **fields)
+    tokens = read_tokenizer(definition)
+    if is_unixcoder(source, config, tokens):
+        tokens, fields["max_tokens"] = with_mode(tokens), min(fields["max_tokens"] or MAX_TOKENS, MAX_TOKENS)
+    return Published(source, source, graph, tokens, sha256, **fields)
 
 
 def _known_types() -> set[str]:
