@@ -1,4 +1,4 @@
-"""UniXcoder (arXiv:2203.03850): its folder is a plain RoBERTa, and its own code puts a token for the mode before a text.
+"""UniXcoder (arXiv:2203.03850): a folder like any RoBERTa, whose own code puts a token for the mode before a text.
 
 microsoft/CodeBERT, UniXcoder/unixcoder.py: for embeddings <s> <encoder-only> </s> text </s>, at most 512 tokens, which
 see each other all; then the mean of all tokens. A folder of sentence-transformers is taken as that library takes it,
