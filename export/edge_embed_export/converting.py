@@ -26,6 +26,7 @@ from edge_embed_export.onnxfile import (
 )
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.tensors import INDEX, WEIGHTS, read_weights
+from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
 from edge_embed_runtime.errors import UnsupportedModelError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.regular import check_regular
@@ -71,6 +72,9 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     rows = config.get("max_position_embeddings")
     if isinstance(rows, int) and 2 < rows < NO_LIMIT:
         fields["max_tokens"] = min(fields["max_tokens"] or rows, rows)
+    if is_unixcoder(source, config, fields["tokenizer"]):
+        limit = min(fields["max_tokens"] or MAX_TOKENS, MAX_TOKENS)
+        fields |= {"tokenizer": with_mode(fields["tokenizer"]), "max_tokens": limit}
     return Published(source, source, graph, sha256=sha256, **fields)
 
 

@@ -25,6 +25,7 @@ from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
 from edge_embed_export.truncation import truncation
+from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
@@ -57,6 +58,9 @@ def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
     checkpoint = read_checkpoint(
         source, adapter=said.adapter, task=None if every else said.task, names=names, kind=said.kind
     )
+    if checkpoint.head.kind == "dense" and is_unixcoder(source, checkpoint.config, checkpoint.tokenizer):
+        limit = min(checkpoint.max_tokens or MAX_TOKENS, MAX_TOKENS)
+        checkpoint = replace(checkpoint, tokenizer=with_mode(checkpoint.tokenizer), max_tokens=limit)
     given = {role: check_text(text, f"the prompt of {role!r}") for role, text in (said.prompts or {}).items()}
     of_tasks = with_roles(instructions(checkpoint)) if every else task_prompts(checkpoint)
     own = {**checkpoint.prompts, **of_tasks}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_embed_export import kinds
 from edge_embed_export.accounting import check_ignored
 from edge_embed_export.adapters import adapter_receipt
+from edge_embed_export.lengths import check_lengths
 from edge_embed_export.quantizing import calibration_texts, records
 from edge_embed_export.truncation import truncation_receipt
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers, score
@@ -64,6 +65,8 @@ def finish(
     embedders: the float form, and the one whose contents are to be written
     """
     reference, embedder = embedders
+    if not embedder.manifest.is_static:
+        check_lengths(embedder, source, GOLDEN_TEXTS[0])
     progress("measuring fidelity, retrieval and speed")
     dense = embedder.manifest.kind == "dense"
     if dense:

@@ -22,10 +22,9 @@ DOT_NAMES = re.compile(r"-dot-(v\d|prod)|-tas-b$|(^|/)(facebook-)?dpr-|contrieve
 # Models whose cards have an instruction put before queries that none of their files has, by a part of their names.
 INSTRUCTED = re.compile(r"e5-(large|mistral-7b)-instruct|nv-embed|gritlm", re.IGNORECASE)
 # Models whose own code does something that a bundle does not, by a part of their names.
-OTHERWISE = (
-    (re.compile(r"unixcoder", re.IGNORECASE), "puts a token for the mode <encoder-only> before a text"),
-    (re.compile(r"nv-embed|gritlm", re.IGNORECASE), "leaves the tokens of an instruction out when it pools"),
-)
+OTHERWISE = ((re.compile(r"nv-embed|gritlm", re.IGNORECASE), "leaves the tokens of an instruction out when it pools"),)
+# As its authors publish it, it is exported as its own code uses it (see unixcoder.py).
+UNIXCODER = re.compile(r"unixcoder", re.IGNORECASE)
 # Heads of other kinds that are files of their own, as BGE-M3 has them.
 PICKLED_HEADS = {"sparse": "sparse_linear.pt", "multi": "colbert_linear.pt"}
 # Architectures of decoders as the library has them: their tokens see those before them alone.
@@ -75,6 +74,9 @@ def notes_of(
     if given == "dense" or (given is None and not token_kinds):
         notes += _not_trained(config, modules) + _similarity(folder, modules, names, similarity)
         notes += _instruction(folder, names, prompts or {})
+        if modules and any(map(UNIXCODER.search, names)):
+            said = "puts a token for the mode <encoder-only> before a text, the bundle does not"
+            notes.append(f"the model's own code {said}")
         others = [said for known, said in OTHERWISE if any(map(known.search, names))]
         notes += [f"the model's own code {said}, the bundle does not" for said in others]
     elif similarity is not None:
