@@ -6,8 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from edge_embed_export import blockwise, kinds
 from edge_embed_export.adapters import EVERY_TASK, add_adapters, lowest_mean, read_variants, with_adapters
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
@@ -15,7 +13,7 @@ from edge_embed_export.families import read_family
 from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
 from edge_embed_export.heads import Kind
-from edge_embed_export.large import float_session, placeholder
+from edge_embed_export.large import Given, placeholder
 from edge_embed_export.prompts import check_prompts, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
@@ -101,10 +99,11 @@ class Maker:
         """An embedder of the bundle, and the bundle's files."""
         spec = self.spec
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
-        apart: dict[str, NDArray[Any]] | None = None if quantized or self._written else {}
+        compared = quantized is None and not self._written
+        given = Given() if compared else None
         states: list[str] = []
-        graph = build(spec, *parts, apart=apart, states=states)
-        model = placeholder(spec) if apart else graph.SerializeToString()
+        graph = build(spec, *parts, apart=given, states=states).SerializeToString()
+        model = placeholder(spec) if given else graph
         contents = {MODEL: model, TOKENIZER: self._tokenizer_bytes}
         manifest = _manifest(self._name, self._said, self._checkpoint, spec, quantized, contents)
         manifest = replace(
@@ -115,8 +114,8 @@ class Maker:
             **kinds.describe(spec, self._checkpoint.head),
         )
         embedder = Embedder(Bundle(self._target, manifest, model, self._tokenizer_bytes), threads=1)
-        if apart:
-            embedder.network.session = float_session(spec, self.weights)
+        if given:
+            embedder.network.session = given.session(graph)
         return embedder, contents
 
 
