@@ -21,8 +21,19 @@ from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
 from edge_embed_export.truncation import given_dims, trained_dims
+from edge_embed_export.workshop import WeightsFile, Workshop, workshop
 from edge_embed_quantize.calibrate import Recipe
-from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.bundle import (
+    MODEL,
+    TOKENIZER,
+    WEIGHTS,
+    Bundle,
+    Content,
+    Manifest,
+    check_replaceable,
+    file_records,
+    stamp_of,
+)
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
@@ -67,8 +78,11 @@ class Maker:
     written: whether the float form is what is to be written; one that is only compared with may be larger than a file
     """
 
-    def __init__(self, checkpoint: Checkpoint, said: Said, target: Path, name: str | None, *, written: bool) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, said: Said, target: Path, name: str | None, shop: Workshop, *, written: bool
+    ) -> None:
         self._checkpoint, self._said, self._target, self._written = checkpoint, said, target, written
+        self._shop = shop
         self._name = name or target.absolute().name
         source = checkpoint.folder
         self.variants = read_variants(checkpoint, said.adapters or {}, every_task=said.task == EVERY_TASK)
@@ -95,28 +109,42 @@ class Maker:
         asked = checkpoint.head.facts.get("query_length")
         check_prompts(self.tokenizer, {**of_adapters, **checkpoint.prompts}, source, asked)
 
-    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
+    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, Content]]:
         """An embedder of the bundle, and the bundle's files."""
         spec = self.spec
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
-        compared = quantized is None and not self._written
-        given = Given() if compared else None
         states: list[str] = []
-        graph = build(spec, *parts, apart=given, states=states).SerializeToString()
-        model = placeholder(spec) if given else graph
-        contents = {MODEL: model, TOKENIZER: self._tokenizer_bytes}
+        if quantized is None and not self._written:
+            given = Given()
+            graph = build(spec, *parts, apart=given, states=states).SerializeToString()
+            contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
+            embedder = Embedder(self._bundle(contents, None, states), threads=1)
+            embedder.network.session = given.session(graph)
+            return embedder, contents
+        weights = WeightsFile(self._shop.folder())
+        graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
+        contents = {MODEL: graph, TOKENIZER: self._tokenizer_bytes}
+        if weights:  # onnxruntime finds them beside the model's file
+            model = weights.path.with_name(MODEL)
+            model.write_bytes(graph)
+            contents = {MODEL: model, WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
+        return Embedder(self._bundle(contents, quantized, states), threads=1), contents
+
+    def _bundle(self, contents: Mapping[str, Content], quantized: Quantized | None, states: list[str]) -> Bundle:
+        spec, model = self.spec, contents[MODEL]
         manifest = _manifest(self._name, self._said, self._checkpoint, spec, quantized, contents)
+        weights = self.weights if quantized is None else quantized.weights
         manifest = replace(
             with_adapters(manifest, self.variants),
-            architecture={**manifest.architecture, **blockwise.architecture(spec, parts[0])},
+            architecture={**manifest.architecture, **blockwise.architecture(spec, weights)},
             truncate_dims=self._dims,
             layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved),
             **kinds.describe(spec, self._checkpoint.head),
         )
-        embedder = Embedder(Bundle(self._target, manifest, model, self._tokenizer_bytes), threads=1)
-        if given:
-            embedder.network.session = given.session(graph)
-        return embedder, contents
+        if isinstance(model, bytes):
+            return Bundle(self._target, manifest, model, self._tokenizer_bytes)
+        stamp = stamp_of(model.parent, manifest)
+        return Bundle(model.parent, manifest, model, self._tokenizer_bytes, stamp)
 
 
 def export_checkpoint(
@@ -134,30 +162,33 @@ def export_checkpoint(
     progress: Callable[[str], None],
 ) -> Manifest:
     """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
+    check_replaceable(target, overwrite)
     progress(f"reading {source}")
-    maker = Maker(read_checkpoint_as(source, said), said, target, name, written=precision == "fp32")
-    progress("building the float32 graph")
-    reference, contents = maker.make(None)
-    embedder = reference
-    check_usable(reference, source)
+    checkpoint = read_checkpoint_as(source, said)
+    with workshop(target) as shop:
+        maker = Maker(checkpoint, said, target, name, shop, written=precision == "fp32")
+        progress("building the float32 graph")
+        reference, contents = maker.make(None)
+        embedder = reference
+        check_usable(reference, source)
 
-    def in_int8(adapters: int) -> tuple[Embedder, dict[str, bytes]]:
-        progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
-        quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
-        chosen = recipes
-        if chosen is None:
-            chosen = quantizer.search(progress) if search else quantizer.default_recipes()
-        progress("rounding weights")
-        return maker.make(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
+        def in_int8(adapters: int) -> tuple[Embedder, dict[str, Content]]:
+            progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
+            quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
+            chosen = recipes
+            if chosen is None:
+                chosen = quantizer.search(progress) if search else quantizer.default_recipes()
+            progress("rounding weights")
+            return maker.make(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
 
-    if precision != "fp32":
-        # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit for
-        # bit, unless they take values out of the range that it has itself
-        every = said.task == EVERY_TASK
-        embedder, contents = in_int8(len(maker.variants) if every else 0)
-        if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
-            embedder, contents = in_int8(len(maker.variants))
-    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+        if precision != "fp32":
+            # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit
+            # for bit, unless they take values out of the range that it has itself
+            every = said.task == EVERY_TASK
+            embedder, contents = in_int8(len(maker.variants) if every else 0)
+            if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
+                embedder, contents = in_int8(len(maker.variants))
+        return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
 
 
 def _manifest(
@@ -166,7 +197,7 @@ def _manifest(
     checkpoint: Checkpoint,
     spec: Spec,
     quantized: Quantized | None,
-    contents: dict[str, bytes],
+    contents: Mapping[str, Content],
 ) -> Manifest:
     float32: dict[str, Any] = dict.fromkeys(("weights", "activations", "embedding_table"), "float32")
     return Manifest(

@@ -1,7 +1,7 @@
 """Writing an ONNX graph from arrays: a thin layer over onnx.helper that keeps names short and initializers in order."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,17 @@ FLOAT, INT8, INT32, INT64 = 1, 3, 6, 7
 
 
 Planes = Sequence[tuple[int, NDArray[np.uint8]]]
-# Takes a weight by its name, and says where it is: the entries of ONNX's TensorProto.external_data.
-Apart = Callable[[str, NDArray[Any]], dict[str, str]]
+
+
+class Apart(Protocol):
+    """Takes the large weights of a model whose weights have more than `least` bytes.
+
+    Called with a weight and its name, it says where that is: the entries of ONNX's TensorProto.external_data.
+    """
+
+    least: int
+
+    def __call__(self, name: str, array: NDArray[Any], /) -> dict[str, str]: ...
 
 
 class Graph:
@@ -231,8 +240,7 @@ class Graph:
         """The finished model: int64 inputs `input_ids` and `attention_mask` [batch, sequence] and those of `optional`,
         float outputs.
 
-        apart: takes the large weights, which are then not in the model. Without it a model that no file could hold is
-               refused
+        apart: without it a model that no file could hold is refused
         """
         onnx = self._onnx
         if self.bytes > LARGEST and apart is None:
@@ -255,6 +263,7 @@ class Graph:
         model = onnx.helper.make_model(
             graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name=producer, producer_version=""
         )
+        used = apart if apart is not None and self.bytes > apart.least else None
         for name, array in self._initializers.items():
-            self._fill(model.graph.initializer.add(), name, array, apart)
+            self._fill(model.graph.initializer.add(), name, array, used)
         return model

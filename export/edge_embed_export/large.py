@@ -15,6 +15,8 @@ from edge_embed_runtime import deadline
 class Given:
     """Takes the large weights of a model, for a session: see `graph.Apart`. Those that lie in a file are not copied."""
 
+    least = 0
+
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
 
