@@ -13,7 +13,8 @@ from edge_embed_export.modules import Mixed, Module, linear, read_modules
 from edge_embed_export.prompts import read_prompts
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.spec import Pooling
-from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_weights
+from edge_embed_export.stored import Array
+from edge_embed_export.tensors import ADAPTER, fold_adapter, read_weights
 from edge_embed_export.tokenizerfiles import read_text
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.regular import open_regular

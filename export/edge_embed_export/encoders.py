@@ -6,8 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from edge_embed_export import blockwise, kinds
 from edge_embed_export.accounting import check_ignored
 from edge_embed_export.adapters import EVERY_TASK, add_adapters, lowest_mean, read_variants, with_adapters
@@ -17,7 +15,7 @@ from edge_embed_export.families.directions import notes_of_attention
 from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
 from edge_embed_export.heads import Kind
-from edge_embed_export.large import float_session, placeholder
+from edge_embed_export.large import Given, placeholder
 from edge_embed_export.prompts import check_prompts, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
@@ -26,8 +24,19 @@ from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
 from edge_embed_export.truncation import truncation
 from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
+from edge_embed_export.workshop import WeightsFile, Workshop, workshop
 from edge_embed_quantize.calibrate import Recipe
-from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.bundle import (
+    MODEL,
+    TOKENIZER,
+    WEIGHTS,
+    Bundle,
+    Content,
+    Manifest,
+    check_replaceable,
+    file_records,
+    stamp_of,
+)
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
@@ -77,8 +86,11 @@ class Maker:
     written: whether the float form is what is to be written; one that is only compared with may be larger than a file
     """
 
-    def __init__(self, checkpoint: Checkpoint, said: Said, target: Path, name: str | None, *, written: bool) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, said: Said, target: Path, name: str | None, shop: Workshop, *, written: bool
+    ) -> None:
         self._checkpoint, self._said, self._target, self._written = checkpoint, said, target, written
+        self._shop = shop
         self._name = name or target.absolute().name
         source = checkpoint.folder
         self.variants = read_variants(checkpoint, said.adapters or {}, every_task=said.task == EVERY_TASK)
@@ -107,27 +119,42 @@ class Maker:
         asked = checkpoint.head.facts.get("query_length")
         check_prompts(self.tokenizer, {**of_adapters, **checkpoint.prompts}, source, asked)
 
-    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
+    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, Content]]:
         """An embedder of the bundle, and the bundle's files."""
         spec = self.spec
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
-        apart: dict[str, NDArray[Any]] | None = None if quantized or self._written else {}
         states: list[str] = []
-        graph = build(spec, *parts, apart=apart, states=states)
-        model = placeholder(spec) if apart else graph.SerializeToString()
-        contents = {MODEL: model, TOKENIZER: self._tokenizer_bytes}
+        if quantized is None and not self._written:
+            given = Given()
+            graph = build(spec, *parts, apart=given, states=states).SerializeToString()
+            contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
+            embedder = Embedder(self._bundle(contents, None, states), threads=1)
+            embedder.network.session = given.session(graph)
+            return embedder, contents
+        weights = WeightsFile(self._shop.folder())
+        graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
+        contents = {MODEL: graph, TOKENIZER: self._tokenizer_bytes}
+        if weights:  # onnxruntime finds them beside the model's file
+            model = weights.path.with_name(MODEL)
+            model.write_bytes(graph)
+            contents = {MODEL: model, WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
+        return Embedder(self._bundle(contents, quantized, states), threads=1), contents
+
+    def _bundle(self, contents: Mapping[str, Content], quantized: Quantized | None, states: list[str]) -> Bundle:
+        spec, model = self.spec, contents[MODEL]
         manifest = _manifest(self._name, self._said, self._checkpoint, spec, quantized, contents)
+        weights = self.weights if quantized is None else quantized.weights
         manifest = replace(
             with_adapters(manifest, self.variants),
-            architecture={**manifest.architecture, **blockwise.architecture(spec, parts[0])},
+            architecture={**manifest.architecture, **blockwise.architecture(spec, weights)},
             layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved),
             **self._cut,
             **kinds.describe(spec, self._checkpoint.head),
         )
-        embedder = Embedder(Bundle(self._target, manifest, model, self._tokenizer_bytes), threads=1)
-        if apart:
-            embedder.network.session = float_session(spec, self.weights)
-        return embedder, contents
+        if isinstance(model, bytes):
+            return Bundle(self._target, manifest, model, self._tokenizer_bytes)
+        stamp = stamp_of(model.parent, manifest)
+        return Bundle(model.parent, manifest, model, self._tokenizer_bytes, stamp)
 
 
 def export_checkpoint(
@@ -145,31 +172,34 @@ def export_checkpoint(
     progress: Callable[[str], None],
 ) -> Manifest:
     """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
+    check_replaceable(target, overwrite)
     progress(f"reading {source}")
-    maker = Maker(read_checkpoint_as(source, said), said, target, name, written=precision == "fp32")
-    check_ignored()  # before what takes long
-    progress("building the float32 graph")
-    reference, contents = maker.make(None)
-    embedder = reference
-    check_usable(reference, source)
+    checkpoint = read_checkpoint_as(source, said)
+    with workshop(target) as shop:
+        maker = Maker(checkpoint, said, target, name, shop, written=precision == "fp32")
+        check_ignored()  # before what takes long
+        progress("building the float32 graph")
+        reference, contents = maker.make(None)
+        embedder = reference
+        check_usable(reference, source)
 
-    def in_int8(adapters: int) -> tuple[Embedder, dict[str, bytes]]:
-        progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
-        quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
-        chosen = recipes
-        if chosen is None:
-            chosen = quantizer.search(progress) if search else quantizer.default_recipes()
-        progress("rounding weights")
-        return maker.make(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
+        def in_int8(adapters: int) -> tuple[Embedder, dict[str, Content]]:
+            progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
+            quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
+            chosen = recipes
+            if chosen is None:
+                chosen = quantizer.search(progress) if search else quantizer.default_recipes()
+            progress("rounding weights")
+            return maker.make(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
 
-    if precision != "fp32":
-        # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit for
-        # bit, unless they take values out of the range that it has itself
-        every = said.task == EVERY_TASK
-        embedder, contents = in_int8(len(maker.variants) if every else 0)
-        if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
-            embedder, contents = in_int8(len(maker.variants))
-    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+        if precision != "fp32":
+            # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit
+            # for bit, unless they take values out of the range that it has itself
+            every = said.task == EVERY_TASK
+            embedder, contents = in_int8(len(maker.variants) if every else 0)
+            if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
+                embedder, contents = in_int8(len(maker.variants))
+        return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
 
 
 def _manifest(
@@ -178,7 +208,7 @@ def _manifest(
     checkpoint: Checkpoint,
     spec: Spec,
     quantized: Quantized | None,
-    contents: dict[str, bytes],
+    contents: Mapping[str, Content],
 ) -> Manifest:
     float32: dict[str, Any] = dict.fromkeys(("weights", "activations", "embedding_table"), "float32")
     return Manifest(

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from edge_embed_export.lengths import check_lengths
 from edge_embed_export.quantizing import calibration_texts, records
 from edge_embed_export.truncation import truncation_receipt
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers, score
-from edge_embed_runtime.bundle import Manifest, write_bundle
+from edge_embed_runtime.bundle import Content, Manifest, write_bundle
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, FidelityError
 from edge_embed_runtime.frame import Frame, learn_frame
@@ -53,7 +53,7 @@ def check_usable(embedder: Embedder, source: Path) -> None:
 def finish(
     source: Path,
     target: Path,
-    contents: dict[str, bytes],
+    contents: Mapping[str, Content],
     embedders: tuple[Embedder, Embedder],
     precision: str,
     floor: float | None,

@@ -1,11 +1,12 @@
 """Writing an ONNX graph from arrays: a thin layer over onnx.helper that keeps names short and initializers in order."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.stored import Stored
 from edge_embed_quantize.linear import Int8Linear, RowActivation
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.bundle import MAX_FILE_BYTES
@@ -32,6 +33,17 @@ FLOAT, INT8, INT32, INT64, DOUBLE = 1, 3, 6, 7, 11
 Planes = Sequence[tuple[int, NDArray[np.uint8]]]
 
 
+class Apart(Protocol):
+    """Takes the large weights of a model whose weights have more than `least` bytes.
+
+    Called with a weight and its name, it says where that is: the entries of ONNX's TensorProto.external_data.
+    """
+
+    least: int
+
+    def __call__(self, name: str, array: NDArray[Any], /) -> dict[str, str]: ...
+
+
 class Graph:
     """Nodes and initializers of one graph. A value is known by its name (str)."""
 
@@ -45,7 +57,8 @@ class Graph:
     def constant(self, name: str, array: NDArray[Any]) -> str:
         """Store an initializer once under its name."""
         if name not in self._initializers:
-            self._initializers[name] = np.ascontiguousarray(array)
+            # what lies in a file is read when the model is put together
+            self._initializers[name] = array if isinstance(array, Stored) else np.ascontiguousarray(array)
         return name
 
     def keep(self, name: str, array: NDArray[Any]) -> None:
@@ -204,34 +217,36 @@ class Graph:
         scale = self.op("Gather", self.constant("embedding.scale", table.scale), place)
         return self.op("Mul", rows, self.op("Cast", scale, to=FLOAT))
 
-    def _tensor(self, name: str, array: NDArray[Any], apart: dict[str, NDArray[Any]]) -> Any:
-        if name not in apart:
-            return self._onnx.numpy_helper.from_array(array, name)
-        # a reference to a file that is never opened, because sessions are given the weight by its name
-        kind = self._onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        tensor = self._onnx.TensorProto(name=name, dims=array.shape, data_type=kind, data_location=1)
-        entry = tensor.external_data.add()
-        entry.key, entry.value = "location", "given"
-        return tensor
+    @property
+    def bytes(self) -> int:
+        """Of all weights."""
+        return sum(array.nbytes for array in self._initializers.values())
+
+    def _fill(self, tensor: Any, name: str, array: NDArray[Any], apart: Apart | None) -> None:
+        """Make an empty TensorProto this weight: in its place, for a copy of it would be as large."""
+        tensor.name, tensor.data_type = name, self._onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.dims.extend(array.shape)
+        if apart is None or array.nbytes < APART_BYTES:
+            tensor.raw_data = np.asarray(array).tobytes()
+            return
+        tensor.data_location = tensor.EXTERNAL
+        for key, value in apart(name, array).items():
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, value
 
     def model(
-        self,
-        outputs: dict[str, list[str | int] | None],
-        producer: str,
-        apart: dict[str, NDArray[Any]] | None = None,
+        self, outputs: dict[str, list[str | int] | None], producer: str, apart: Apart | None = None
     ) -> "onnx.ModelProto":
         """The finished model: int64 inputs `input_ids` and `attention_mask` [batch, sequence] and those of `optional`,
         float outputs.
 
-        apart: where a file could not hold the model, takes its large weights by their names (see large.py)
+        apart: without it a model that no file could hold is refused
         """
         onnx = self._onnx
-        size = sum(array.nbytes for array in self._initializers.values())
-        if size > LARGEST and apart is None:
-            raise ExportError(f"the model has {size / 2**30:.1f} GiB of weights; a bundle holds at most 2")
-        for name, array in self._initializers.items():
-            if apart is not None and size > LARGEST and array.nbytes >= APART_BYTES:
-                apart[name] = array
+        if self.bytes > LARGEST and apart is None:
+            raise ExportError(
+                f"the model has {self.bytes / 2**30:.1f} GiB of weights; without a second file a bundle holds at most 2"
+            )
         tensor = onnx.helper.make_tensor_value_info
         inputs: dict[str, Any] = {name: ["batch", "sequence"] for name in ("input_ids", "attention_mask")}
         inputs |= {name: self._initializers[name].shape for name in self._optional}
@@ -240,12 +255,15 @@ class Graph:
             "edge_embed",
             [tensor(name, onnx.TensorProto.INT64, shape) for name, shape in inputs.items()],
             [tensor(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-            [self._tensor(name, array, apart or {}) for name, array in self._initializers.items()],
         )
         opsets = [
             onnx.helper.make_opsetid("", OPSET),
             onnx.helper.make_opsetid("com.microsoft", MICROSOFT_OPSET),
         ]
-        return onnx.helper.make_model(
+        model = onnx.helper.make_model(
             graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name=producer, producer_version=""
         )
+        used = apart if apart is not None and self.bytes > apart.least else None
+        for name, array in self._initializers.items():
+            self._fill(model.graph.initializer.add(), name, array, used)
+        return model

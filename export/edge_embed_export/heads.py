@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edge_embed_export.reading import is_there, optional_json, read_json
-from edge_embed_export.tensors import Array, read_tensors
+from edge_embed_export.stored import Array
+from edge_embed_export.tensors import read_tensors
 from edge_embed_runtime.errors import ExportError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Float models of more than 2 GiB, where protobuf ends: onnxruntime gets their weights beside the graph."""
+"""Float models of any size: onnxruntime gets their weights beside the graph, and no file ever holds them."""
 
 from typing import Any
 
@@ -9,23 +9,37 @@ from numpy.typing import NDArray
 from edge_embed_export.graph import FLOAT, Graph
 from edge_embed_export.spec import Spec, Weights
 from edge_embed_export.transformer import OUTPUT, build
-from edge_embed_runtime.session import make_session
+from edge_embed_runtime import deadline
+
+
+class Given:
+    """Takes the large weights of a model, for a session: see `graph.Apart`. Those that lie in a file are not copied."""
+
+    least = 0
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def __call__(self, name: str, array: NDArray[Any]) -> dict[str, str]:
+        self._arrays[name] = np.ascontiguousarray(array)
+        return {"location": "given"}  # a file that is never opened
+
+    def session(self, model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4
+        options.enable_mem_pattern = False
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._arrays.values()]
+        options.add_external_initializers(list(self._arrays), values)
+        return deadline.load(model, options)
 
 
 def float_session(spec: Spec, weights: Weights, *, observe: bool = False) -> onnxruntime.InferenceSession:
-    """A session of a float model of any size. Options are those of `transformer.build`."""
-    apart: dict[str, NDArray[Any]] = {}
-    model = build(spec, weights, observe=observe, apart=apart).SerializeToString()
-    if not apart:
-        return make_session(model, threads=1)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.enable_mem_pattern = False
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in apart.values()]
-    options.add_external_initializers(list(apart), values)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    """A session of a float model. Options are those of `transformer.build`."""
+    given = Given()
+    return given.session(build(spec, weights, observe=observe, apart=given).SerializeToString())
 
 
 def placeholder(spec: Spec) -> bytes:

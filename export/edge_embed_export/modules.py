@@ -14,7 +14,8 @@ from edge_embed_export.moduleclasses import module_class
 from edge_embed_export.poolingconfig import read_pooling
 from edge_embed_export.reading import is_there, optional_json, read_json
 from edge_embed_export.spec import Activation, Pooling, Step
-from edge_embed_export.tensors import Array, read_tensors
+from edge_embed_export.stored import Array
+from edge_embed_export.tensors import read_tensors
 from edge_embed_export.transformersettings import read_settings, task_of
 from edge_embed_runtime.errors import ExportError
 

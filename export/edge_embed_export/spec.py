@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.activations import SPLITTABLE
+from edge_embed_export.stored import Stored
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
 
@@ -295,8 +296,11 @@ def check(spec: Spec, weights: Weights) -> None:
 
 
 def prepare(spec: Spec, weights: Weights) -> dict[str, Array]:
-    """Fold what scores are multiplied by into the query weights, or into the norm behind them."""
-    folded = dict(weights)
+    """Fold what scores are multiplied by into the query weights, or into the norm behind them.
+
+    Weights that lie in a file stay there; all others are contiguous.
+    """
+    folded = {name: w if isinstance(w, Stored) else np.ascontiguousarray(w, np.float32) for name, w in weights.items()}
     scaled = [(f"layers.{i}", spec) for i in spec.stored]
     if f"{LATENT}.query.weight" in weights:
         scaled.append((LATENT, spec.latent))

@@ -4,19 +4,19 @@ import hashlib
 import json
 import math
 import re
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_embed_export.accounting import check_shard, check_whole, harmless_of_adapter
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.reading import is_there, read_json, sha256_of
+from edge_embed_export.stored import KINDS, Array, MappedFile, Stored
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.regular import check_regular, open_regular
-
-Array = NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -24,45 +24,47 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def read_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
-    """The float tensors of one safetensors file, as float32. others: the caller reads what else there is."""
+    """The float tensors of one small safetensors file, as float32 in memory. others: see `map_tensors`."""
+    return {name: np.array(array) for name, array in map_tensors(path, others=others).items()}
+
+
+def map_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
+    """The float tensors of one safetensors file, which are read when they are asked for (see stored.py).
+
+    others: the caller reads what else there is
+
+    Raises ExportError where the file is not whole; numbers that are not finite are found when they are read.
+    """
     if not is_there(path):
         raise missing_weights(path)
     check_regular(path)  # safetensors opens it by its name
     safetensors = require("safetensors", "export")
-    arrays: dict[str, Array] = {}
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                kind = str(file.get_slice(name).get_dtype())
-                if kind == "BF16":
-                    arrays[name] = _bfloat16(path, name)
-                elif re.fullmatch(r"F\d+", kind):
-                    arrays[name] = file.get_tensor(name).astype(np.float32)
-                elif not others:
-                    check_whole(path, name, kind)
+            names = list(file.keys())
+        with open_regular(path) as source:
+            size = int.from_bytes(source.read(8), "little")
+            header = json.loads(source.read(size))
     except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ExportError(f"{path}: tensor {name!r} holds NaN or infinity")
-    return arrays
-
-
-def _bfloat16(path: Path, name: str) -> Array:
-    """A tensor of a type that numpy has not: the upper half of float32. The file was found to be sound before."""
-    with open_regular(path) as file:
-        size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(size))[name]
-        start, end = entry["data_offsets"]
-        file.seek(8 + size + start)
-        half = np.frombuffer(file.read(end - start), "<u2")
-    return (half.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
+    if not names:
+        return {}
+    mapped = MappedFile(path)
+    found = {}
+    for name in names:
+        kind, shape, (start, _) = (header[name][part] for part in ("dtype", "shape", "data_offsets"))
+        if kind in KINDS:
+            stored = Stored(mapped, name, kind, mapped.raw(kind, 8 + size + start, tuple(shape)))
+            found[name] = cast("Array", stored)
+        elif not others:
+            check_whole(path, name, kind)
+    return found
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
     """All tensors of a model folder, and the sha256 of the file that holds them (of several: of their sha256)."""
     if is_there(folder / WEIGHTS) or not is_there(folder / INDEX):
-        tensors, files = read_tensors(folder / WEIGHTS), [folder / WEIGHTS]
+        tensors, files = map_tensors(folder / WEIGHTS), [folder / WEIGHTS]
     else:
         shards = read_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not all(_is_file_name(shard) for shard in shards.values()):
@@ -70,7 +72,7 @@ def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
         files = [folder / name for name in sorted(set(shards.values()))]
         tensors = {}
         for file in files:
-            found = read_tensors(file)
+            found = map_tensors(file)
             check_shard(folder / INDEX, shards, file, found)
             tensors |= found
     renamed = {name: re.sub(r"LayerNorm\.(gamma|beta)$", _modern, name) for name in tensors}
@@ -120,5 +122,11 @@ def fold_adapter(tensors: dict[str, Array], folder: Path) -> dict[str, Array]:
             or up.shape[1:] != down.shape[:1]
         ):
             raise ExportError(f"{folder}: the adapter of {own} fits no tensor of the model")
-        folded[found[0]] = tensors[found[0]] + np.float32(scale) * (up @ down)
+        changed, add = tensors[found[0]], partial(_add, np.float32(scale), up, down)
+        folded[found[0]] = changed.then(add) if isinstance(changed, Stored) else add(changed)
     return folded
+
+
+def _add(scale: np.float32, up: Array, down: Array, weight: Array) -> Array:
+    """A weight with its change, when it is asked for: all of them together are as large as the model."""
+    return np.asarray(weight + scale * (up @ down))

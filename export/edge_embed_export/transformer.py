@@ -8,12 +8,10 @@ else was tried, and what each form costs.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge_embed_export.blockwise import Blockwise
-from edge_embed_export.graph import FLOAT
+from edge_embed_export.graph import FLOAT, Apart
 from edge_embed_export.headgraph import Heads
 from edge_embed_export.positions import MASKED
 from edge_embed_export.spec import LATENT, Activation, Layer, Spec, Weights, expert_count
@@ -153,7 +151,7 @@ class _Encoder(Blockwise, Heads):
             return self.sparse(x, mask)
         return self.unit(self.steps_of_texts(self.pool(x, mask)))
 
-    def build(self, producer: str, apart: dict[str, NDArray[Any]] | None) -> "onnx.ModelProto":
+    def build(self, producer: str, apart: Apart | None) -> "onnx.ModelProto":
         g, spec = self.graph, self.spec
         g.op("Shape", "input_ids", name="batch", start=0, end=1)
         g.op("Shape", "input_ids", name="length", start=1, end=2)
@@ -174,7 +172,7 @@ def build(
     table: CompactTable | None = None,
     *,
     observe: bool = False,
-    apart: dict[str, NDArray[Any]] | None = None,
+    apart: Apart | None = None,
     states: list[str] | None = None,
 ) -> "onnx.ModelProto":
     """The encoder's graph: (`input_ids`, `attention_mask`) int64 [batch, sequence] -> `embedding` [batch, dim], or
@@ -185,7 +183,7 @@ def build(
     table:   the embedding table in few bits; None takes int8 in an int8 graph
     observe: also output what linear layers read (see `input_name`), for calibration; where layers share weights, the
              rows of one use after those of the other
-    apart:   takes the large weights of a model that no file could hold (see large.py)
+    apart:   takes the large weights (see large.py)
     states:  takes the names of the states of tokens: of the embeddings, behind each layer, and last what is pooled
     """
     encoder = _Encoder(spec, weights, int8 or {}, table, observe)

@@ -15,6 +15,8 @@ Codes = NDArray[np.int8]
 # Scales found by calibration are rounded up to a multiple of 2^(1/16), so that the last bits of a float, which differ
 # from CPU to CPU, do not change them.
 STEPS_PER_OCTAVE = 16
+# Rows of a table that are looked at together: tables are the largest part of multilingual models.
+ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,14 @@ def quantize_weight(weight: Array) -> tuple[Codes, Array]:
 
 
 def quantize_rows(table: Array) -> tuple[Codes, Array]:
-    """Quantize an embedding table [n, m] to int8 with one scale per row [n, 1]."""
-    codes, scale = quantize_weight(np.ascontiguousarray(table.T))
-    return np.ascontiguousarray(codes.T), scale[:, None]
+    """Quantize an embedding table [n, m] to int8 with one scale per row [n, 1]; only some rows are float at a time."""
+    codes, scales = np.empty(table.shape, np.int8), np.empty((len(table), 1), np.float32)
+    for start in range(0, len(table), ROWS):
+        rows = np.asarray(table[start : start + ROWS])
+        scale = weight_scale(rows.T)[:, None]
+        codes[start : start + ROWS] = np.rint(rows / scale)
+        scales[start : start + ROWS] = scale
+    return codes, scales
 
 
 def smoothing(activation_max: Array, weight: Array, strength: float) -> Array:

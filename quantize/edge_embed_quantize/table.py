@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_quantize.linear import Array, Codes, quantize_rows
+from edge_embed_quantize.linear import ROWS, Array, Codes, quantize_rows
 
 TABLE_BITS = {"int8": 8, "int4": 4, "int3": 3}
 
@@ -66,7 +66,9 @@ def compact_table(table: Array, bits: int, frequent: Sequence[int], unused: Sequ
     place = np.zeros(vocab, np.int32)
     place[order] = np.arange(len(order))
     codes, scale = quantize_rows(table[first])
-    low, low_scale = _few_bits(table[rest], bits)
+    # only some rows are float at a time
+    parts = [_few_bits(np.asarray(table[rest[i : i + ROWS]]), bits) for i in range(0, len(rest), ROWS)]
+    low, low_scale = (np.concatenate(found) for found in zip(*parts, strict=True))
     small = place.astype(np.uint16) if vocab <= 2**16 else place
     return CompactTable(small, codes, pack(low, bits), np.vstack([scale, low_scale]).astype(np.float16), bits)
 

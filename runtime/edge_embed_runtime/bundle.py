@@ -1,4 +1,8 @@
-"""The bundle: a folder with three files of fixed names, written atomically and verified before any parser sees it."""
+"""The bundle: a folder with files of fixed names, written atomically and verified before any parser sees it.
+
+Weights for which the model's file is too small lie in a second one, WEIGHTS. Such a bundle has a schema of its own, so
+that releases which know nothing of the second file say so; all others have the first.
+"""
 
 import hashlib
 import json
@@ -17,17 +21,22 @@ from edge_embed_runtime.regular import open_regular, read_regular
 SCHEMA, NEWER_SCHEMA = 1, 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+WEIGHTS = "model.weights"
 TABLE = "table.safetensors"
 TOKENIZER = "tokenizer.json"
 # What a bundle holds besides its manifest: a model for onnxruntime, or a static model's table of token vectors.
 PAYLOAD = (MODEL, TOKENIZER)
+LARGE_PAYLOAD = (MODEL, WEIGHTS, TOKENIZER)
 STATIC_PAYLOAD = (TABLE, TOKENIZER)
-PAYLOADS = (PAYLOAD, STATIC_PAYLOAD)
+PAYLOADS = (PAYLOAD, LARGE_PAYLOAD, STATIC_PAYLOAD)
 ROLES = ("query", "document")
 
 # A manifest is a few kilobytes; protobuf, and so ONNX, ends at 2 GiB.
 MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 2**31 - 1
+MAX_WEIGHTS_BYTES = 2**42
+# What a file of a bundle not yet written holds: bytes, or a file of a temporary folder, which is moved.
+Content = bytes | Path
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,17 @@ class Manifest:
 
     @property
     def model_file(self) -> str:
-        """The name of the file with the weights: MODEL, or TABLE of a static bundle."""
-        return next(name for name in self.files if name != TOKENIZER)
+        """The name of the file that says how vectors are made: MODEL, or TABLE of a static bundle."""
+        return TABLE if TABLE in self.files else MODEL
+
+    @property
+    def large_files(self) -> tuple[str, ...]:
+        """The names of the files with weights."""
+        return tuple(name for name in self.files if name != TOKENIZER)
+
+    @property
+    def schema(self) -> int:
+        return NEWER_SCHEMA if self.truncation or WEIGHTS in self.files else SCHEMA
 
     @property
     def is_static(self) -> bool:
@@ -122,7 +140,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """The bytes of manifest.json: the same for the same content, with a hash over themselves at the end."""
         said = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
-        content = {"schema": NEWER_SCHEMA if self.truncation else SCHEMA, "fingerprint": self.fingerprint, **said}
+        content = {"schema": self.schema, "fingerprint": self.fingerprint, **said}
         content["manifest_sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -141,19 +159,25 @@ class Bundle:
     stamp: tuple[int, ...] = ()
 
     def verify(self) -> None:
-        """Raise BundleDamagedError where the model is not what the manifest says."""
+        """Raise BundleDamagedError where the model, or its weights, is not what the manifest says."""
         if isinstance(self.model, Path):
-            _verify(self.path, self.model.name, self.manifest.files[self.model.name])
+            for name in self.manifest.large_files:
+                _verify(self.path, name, self.manifest.files[name])
 
     def check_unchanged(self) -> None:
-        """Raise BundleDamagedError when the model file was replaced or written to since it was verified."""
-        if isinstance(self.model, Path) and _stamp(self.model) != self.stamp:
-            raise BundleDamagedError(f"bundle {self.path}: {self.model.name} was changed while it was being loaded")
+        """Raise BundleDamagedError when such a file was replaced or written to since it was verified."""
+        if isinstance(self.model, Path) and stamp_of(self.model.parent, self.manifest) != self.stamp:
+            names = listed(self.manifest.large_files)
+            raise BundleDamagedError(f"bundle {self.path}: {names} was changed while it was being loaded")
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    status = path.lstat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def stamp_of(folder: Path, manifest: Manifest) -> tuple[int, ...]:
+    """What changes where a file with weights is replaced or written to."""
+    try:
+        found = [(folder / name).lstat() for name in manifest.large_files]
+    except OSError as error:
+        raise BundleDamagedError(f"bundle {folder}: {error.strerror}: {error.filename}") from error
+    return tuple(x for s in found for x in (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -184,7 +208,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     if extra:
         raise BundleDamagedError(f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it")
     model = folder / manifest.model_file
-    stamp = _stamp(model)
+    stamp = stamp_of(folder, manifest)
     with open_regular(folder / TOKENIZER, follow=False, error=BundleDamagedError) as file:
         tokenizer = file.read(manifest.files[TOKENIZER].size + 1)
     _verify(folder, TOKENIZER, manifest.files[TOKENIZER], tokenizer)
@@ -234,7 +258,8 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
     files = {name: FileRecord(str(entry["sha256"]), int(entry["size"])) for name, entry in content["files"].items()}
     if sorted(files) not in (sorted(payload) for payload in PAYLOADS):
         raise ValueError(f"files must be {' or '.join(map(str, PAYLOADS))}, got {listed(sorted(files))}")
-    if any(not 0 < record.size <= MAX_FILE_BYTES for record in files.values()):
+    largest = {WEIGHTS: MAX_WEIGHTS_BYTES}
+    if any(not 0 < record.size <= largest.get(name, MAX_FILE_BYTES) for name, record in files.items()):
         raise ValueError("a file size is out of range")
     dim, max_tokens = int(content["dim"]), int(content["max_tokens"])
     kind = str(content.get("kind", "dense"))
@@ -281,19 +306,27 @@ def _has_length(numbers: int, kind: str, dim: int) -> bool:
     return {"dense": numbers == dim, "sparse": numbers % 2 == 0, "multi": numbers % dim == 0}[kind]
 
 
-def file_records(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:
-    return {name: FileRecord(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}
+def file_records(contents: Mapping[str, Content]) -> dict[str, FileRecord]:
+    return {name: _record(data) for name, data in contents.items()}
+
+
+def _record(data: Content) -> FileRecord:
+    if isinstance(data, bytes):
+        return FileRecord(hashlib.sha256(data).hexdigest(), len(data))
+    with open_regular(data, follow=False) as file:
+        return FileRecord(hashlib.file_digest(file, "sha256").hexdigest(), file.seek(0, 2))
 
 
 def write_bundle(
     path: str | os.PathLike[str],
     manifest: Manifest,
-    contents: Mapping[str, bytes],
+    contents: Mapping[str, Content],
     *,
     overwrite: bool = False,
 ) -> None:
     """Write a bundle that appears at `path` whole or not at all.
 
+    contents:  files that are given as a path are moved into the bundle
     overwrite: replace a bundle that is there. A hard kill in the moment between the two renames leaves the old bundle
                in a hidden folder beside `path`; any other failure leaves it where it was.
 
@@ -303,8 +336,7 @@ def write_bundle(
     import tempfile
 
     target = Path(path).absolute()
-    if target.exists() or target.is_symlink():
-        _check_replaceable(target, overwrite)
+    check_replaceable(target, overwrite)
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -312,8 +344,10 @@ def write_bundle(
         new, old = temporary / "new", temporary / "old"
         new.mkdir()
         for name, data in {**contents, MANIFEST: manifest.to_json()}.items():
-            with (new / name).open("wb") as file:
-                file.write(data)
+            if isinstance(data, Path):
+                shutil.move(data, new / name)  # where it lies on another disk it is copied
+            with (new / name).open("r+b" if isinstance(data, Path) else "wb") as file:
+                file.write(data if isinstance(data, bytes) else b"")
                 file.flush()
                 os.fsync(file.fileno())
         sync_folder(new)
@@ -332,8 +366,10 @@ def write_bundle(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_replaceable(target: Path, overwrite: bool) -> None:
-    """Only a folder that holds a bundle and nothing else is ever replaced."""
+def check_replaceable(target: Path, overwrite: bool) -> None:
+    """Only a folder that holds a bundle and nothing else is ever replaced. Raises InputError for everything else."""
+    if not target.exists() and not target.is_symlink():
+        return
     is_bundle = (
         not target.is_symlink()
         and target.is_dir()

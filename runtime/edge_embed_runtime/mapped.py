@@ -2,7 +2,7 @@
 
 onnxruntime copies weights that lie inside a model, and holds the model it parsed beside them: 22 MB of weights took
 57 MB. Weights in another file it maps. So it is given a model without its large weights, which says that they lie in
-another file; that file is the one the model came from.
+another file; that file is the one the model came from. Weights for which that is too small do lie in another.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -13,8 +13,11 @@ import numpy as np
 
 from edge_embed_runtime.modelcheck import (
     BYTES,
+    DATA_LOCATION,
     DATA_TYPE,
     DIMS,
+    EXTERNAL,
+    EXTERNAL_DATA,
     GRAPH,
     GRAPH_FIELDS,
     INITIALIZER,
@@ -22,15 +25,17 @@ from edge_embed_runtime.modelcheck import (
     TENSOR_FIELDS,
     Fields,
     Read,
+    all_fields,
     bytes_reader,
     fields_of,
     numbers_of,
+    place_of,
     reader,
 )
 
 # Weights of fewer bytes are copied: they would not fill a page of memory.
 LEAST_BYTES = 4096
-NAME, RAW_DATA, EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 8, 9, 13, 14, 1
+NAME, RAW_DATA = 8, 9
 UINT8, INT8 = 2, 3  # of TensorProto.DataType
 # Bytes of a number, by TensorProto.DataType; kernels may want float32 numbers at addresses that are multiples of 4.
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2, 21: 1, 22: 1}
@@ -80,15 +85,19 @@ def _weights(read: Read, size: int) -> list[Weight]:
         graph = _from(read, start)
         for number, _, _, first, last in fields_of(graph, end - start, GRAPH_FIELDS):
             if number == INITIALIZER:
-                tensor = _from(graph, first)
-                dims = [
-                    dim
-                    for field in fields_of(tensor, last - first, TENSOR_FIELDS)
-                    if field[0] == DIMS
-                    for dim in numbers_of(tensor, field)
-                ]
-                found.append(Weight(tuple(dims), last - first))
+                found.append(_weight(_from(graph, first), last - first))
     return found
+
+
+def _weight(read: Read, size: int) -> Weight:
+    dims = []
+    for field in fields_of(read, size, all_fields(TENSOR_FIELDS)):
+        if field[0] == EXTERNAL_DATA:
+            place = place_of(read, size)
+            return Weight(tuple(place.dims), place.number("length"))
+        if field[0] == DIMS:
+            dims += numbers_of(read, field)
+    return Weight(tuple(dims), size)
 
 
 def model_parts(
@@ -153,7 +162,7 @@ def _tensor(read: Read, start: int, end: int, name: str) -> bytes:
         if number == DATA_TYPE:
             size = ITEM_BYTES.get(value, 0)
         parts.append(whole_field(number, wire, value, read(start + first, last - first)))
-    if raw is None or size == 0 or raw[0] % size:
+    if raw is None or size == 0 or raw[0] % size:  # also where they lie in another file already
         return read(start, end - start)
     offset, length = raw
     for key, entry in (("location", name), ("offset", str(offset)), ("length", str(length))):
@@ -171,11 +180,6 @@ def every_field(read: Read, start: int, end: int, fields: Fields) -> Iterator[tu
 
 def _from(read: Read, start: int) -> Read:
     return lambda position, size: read(start + position, size)
-
-
-def all_fields(fields: Fields) -> Fields:
-    """The same fields, all of them looked at."""
-    return Fields(fields.wanted | fields.skipped, frozenset(), fields.refused)
 
 
 def whole_field(number: int, wire: int, value: int, content: bytes) -> bytes:

@@ -3,8 +3,8 @@
 A bundle's hashes prove that it is what its maker wrote, not that the maker meant well. The rule: a model computes its
 outputs from its inputs and its own weights. So an operator is allowed when it has no control flow, reads and writes no
 file, draws no random numbers, makes no strings, sequences or maps, and is onnxruntime's own; weights lie in the file
-itself. The numbers are bounded too. What is left is a straight line of operators: it ends, and a deadline (see
-deadline.py) ends it between any two of them.
+itself, or within the one other file that a bundle may have for them. The numbers are bounded too. What is left is a
+straight line of operators: it ends, and a deadline (see deadline.py) ends it between any two of them.
 
 Scan is the one exception, which attention to long texts needs: it runs a straight line of operators, held to the same
 rules and without another Scan in it, once for each row of its inputs. The deadline ends it between any two operators of
@@ -14,8 +14,9 @@ The reader knows the messages of onnx.proto3 (https://github.com/onnx/onnx/blob/
 wire format (https://protobuf.dev/programming-guides/encoding/). Weights are stepped over, not read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import RawIOBase
+from math import prod
 from mmap import mmap
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -106,22 +107,36 @@ ATTRIBUTE_FIELDS = Fields(
         23: "sparse weights",
     },
 )
-DIMS, DATA_TYPE, DATA_LOCATION = 1, 2, 14
+DIMS, DATA_TYPE, EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 1, 2, 13, 14, 1
 TENSOR_FIELDS = Fields(
     frozenset([DIMS, DATA_TYPE, DATA_LOCATION]),
     frozenset([4, 5, 7, 8, 9, 10, 11, 12, 16]),
     {3: "weights in segments", 6: "strings as weights", 13: "weights in another file"},
 )
+# Those of a tensor whose numbers lie in another file: it has none itself.
+BESIDE_FIELDS = Fields(frozenset([DIMS, DATA_TYPE, EXTERNAL_DATA, DATA_LOCATION]), frozenset([8, 12, 16]), {})
+ENTRY_FIELDS = Fields(frozenset([1, 2]), frozenset(), {})
+# Bytes of a number, by TensorProto.DataType, of types that another file may hold.
+ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
+DIGITS = 15  # of a place in that file
 
 
 class _MalformedError(Exception):
     """What is wrong with the file, as the end of a sentence that begins with "it"."""
 
 
-def check_model(model: Path | bytes, what: str) -> None:
+class Beside(NamedTuple):
+    """The file of a bundle that has the weights for which the model's own file is too small: name and bytes."""
+
+    name: str
+    size: int
+
+
+def check_model(model: Path | bytes, what: str, beside: Beside | None = None) -> None:
     """Refuse a model with anything that an encoder does not need, in about 2 ms and without reading its weights.
 
-    what: names the model in the error
+    what:   names the model in the error
+    beside: where its weights may lie besides
 
     Raises BundleFormatError that names the operator, or what else is not allowed.
     """
@@ -134,10 +149,10 @@ def check_model(model: Path | bytes, what: str) -> None:
 
     try:
         if isinstance(model, bytes):
-            _check(bytes_reader(model), len(model))
+            _check(bytes_reader(model), len(model), beside)
             return
         with model.open("rb", buffering=0) as file:
-            _check(reader(file), file.seek(0, 2))
+            _check(reader(file), file.seek(0, 2), beside)
     except _MalformedError as error:
         refuse(str(error))
 
@@ -154,18 +169,20 @@ def bytes_reader(data: bytes | mmap) -> Read:
     return lambda position, size: data[position : position + size]
 
 
-def _check(read: Read, size: int) -> None:
+def _check(read: Read, size: int, beside: Beside | None) -> None:
     if read(0, 8)[4:] == b"ORTM":
         raise _MalformedError("is in onnxruntime's own format, not ONNX")
     graphs, counts = 0, {NODE: 0, INITIALIZER: 0}
     for field in fields_of(read, size, MODEL_FIELDS):
         graphs += 1
-        _check_graph(*_part(read, field), counts)
+        _check_graph(*_part(read, field), counts, beside=beside)
     if graphs != 1:
         raise _MalformedError(f"is not an ONNX model: it has {graphs} graphs")
 
 
-def _check_graph(read: Read, size: int, counts: dict[int, int], *, inner: bool = False) -> None:
+def _check_graph(
+    read: Read, size: int, counts: dict[int, int], *, inner: bool = False, beside: Beside | None = None
+) -> None:
     """counts: of operators and weights so far, in all graphs; inner: whether this is what a Scan repeats"""
     before = counts[NODE]
     for field in fields_of(read, size, GRAPH_FIELDS):
@@ -175,7 +192,9 @@ def _check_graph(read: Read, size: int, counts: dict[int, int], *, inner: bool =
         if field[0] == NODE:
             _check_node(*_part(read, field), counts, inner=inner)
         else:
-            _check_tensor(*_part(read, field))
+            part = _part(read, field)
+            if beside is None or not _check_beside(*part, beside):
+                _check_tensor(*part)
     if inner and counts[NODE] == before:
         raise _MalformedError(f"has a {REPEATING} that repeats no operator, so that no deadline would end it")
 
@@ -209,20 +228,88 @@ def _check_node(read: Read, size: int, counts: dict[int, int], *, inner: bool) -
         raise _MalformedError(f"holds {bodies} graphs inside the operator {kind!r} (control flow)")
 
 
+def _check_elements(dims: Iterable[int]) -> None:
+    elements = 1
+    for rank, dim in enumerate(dims, start=1):
+        elements *= dim
+        # a negative number reads as 2**63 or more
+        if max(elements, dim) > MAX_ELEMENTS or rank > MAX_RANK:
+            raise _MalformedError(f"has weights of more than {MAX_ELEMENTS} numbers or {MAX_RANK} dimensions")
+
+
 def _check_tensor(read: Read, size: int) -> None:
-    elements, rank = 1, 0
+    dims: list[int] = []
     for field in fields_of(read, size, TENSOR_FIELDS):
         if field[0] == DIMS:
-            for dim in numbers_of(read, field):
-                rank += 1
-                elements *= dim
-                # a negative number reads as 2**63 or more
-                if max(elements, dim) > MAX_ELEMENTS or rank > MAX_RANK:
-                    raise _MalformedError(f"has weights of more than {MAX_ELEMENTS} numbers or {MAX_RANK} dimensions")
+            dims += numbers_of(read, field)
+            _check_elements(dims)
         elif field[0] == DATA_TYPE and field[2] not in DATA_TYPES:
             raise _MalformedError(f"has weights of data type {field[2]}, which are no numbers")
         elif field[0] == DATA_LOCATION and field[2]:
             raise _MalformedError("has weights in another file")
+
+
+def _check_beside(read: Read, size: int, beside: Beside) -> bool:
+    """Whether the numbers of a tensor lie in the other file; then they must lie within it."""
+    if size > SMALL or not any(tag[0] == EXTERNAL_DATA for tag in fields_of(read, size, all_fields(TENSOR_FIELDS))):
+        return False
+    place = place_of(read, size)
+    name, start, length = place.entries.get("location"), place.number("offset"), place.number("length")
+    if place.entries.keys() != {"location", "offset", "length"} or name != beside.name:
+        raise _MalformedError(f"has weights in another file than {beside.name}")
+    item = ITEM_BYTES.get(place.kind, 0)
+    if item == 0 or start % item or length != item * place.elements or start + length > beside.size:
+        raise _MalformedError(f"has weights that do not lie in {beside.name} as it says")
+    _check_elements(place.dims)
+    return True
+
+
+class Place(NamedTuple):
+    """What a tensor says of its numbers in another file."""
+
+    dims: list[int]
+    kind: int
+    entries: dict[str, str]
+
+    @property
+    def elements(self) -> int:
+        return prod(self.dims)
+
+    def number(self, key: str) -> int:
+        digits = self.entries.get(key, "")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) <= DIGITS):
+            raise _MalformedError(f"has weights in another file with the {key} {digits!r:.40}")
+        return int(digits)
+
+
+def place_of(read: Read, size: int) -> Place:
+    """Of a tensor with external data."""
+    dims: list[int] = []
+    kind = location = 0
+    entries: dict[str, str] = {}
+    for field in fields_of(read, size, BESIDE_FIELDS):
+        number, _, value, _, _ = field
+        if number == DIMS:
+            dims += numbers_of(read, field)
+        elif number == DATA_TYPE:
+            kind = value
+        elif number == DATA_LOCATION:
+            location = value
+        else:
+            part, length = _part(read, field)
+            key, entry = ([_name(part, f) for f in fields_of(part, length, ENTRY_FIELDS) if f[0] == n] for n in (1, 2))
+            if len(key) != 1 or len(entry) != 1 or key[0] in entries:
+                raise _MalformedError("has weights in another file and says twice where")
+            entries[key[0]] = entry[0]
+    if location != EXTERNAL:
+        raise _MalformedError("has weights of which it does not say where they are")
+    return Place(dims, kind, entries)
+
+
+def all_fields(fields: Fields) -> Fields:
+    """The same fields, all of them looked at, and those of another file."""
+    more = {EXTERNAL_DATA} if fields is TENSOR_FIELDS else set[int]()
+    return Fields(fields.wanted | fields.skipped | more, frozenset(), fields.refused)
 
 
 def _part(read: Read, field: Field) -> tuple[Read, int]:

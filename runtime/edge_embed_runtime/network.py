@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from edge_embed_runtime import deadline, session
 from edge_embed_runtime.adapters import INPUT
 from edge_embed_runtime.budget import Profile, choose_profile
-from edge_embed_runtime.bundle import Bundle
+from edge_embed_runtime.bundle import WEIGHTS, Bundle
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError
 from edge_embed_runtime.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.machine import give_way
 from edge_embed_runtime.mapped import weights_of
 from edge_embed_runtime.memory import give_back, trim_heap
-from edge_embed_runtime.modelcheck import check_model
+from edge_embed_runtime.modelcheck import Beside, check_model
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.vectors import cut
 from edge_embed_runtime.verdict import recall
@@ -115,7 +115,8 @@ class Network:
         if tuned is not None and tuned.threads is not None and threads is None:
             self.threads = min(self.threads, tuned.threads)
         first = exact if exact is not None else session.products_saturate() if tuned is None else tuned.exact
-        check_model(bundle.model, f"{what}: the model")
+        weights = manifest.files.get(WEIGHTS)
+        check_model(bundle.model, f"{what}: the model", None if weights is None else Beside(WEIGHTS, weights.size))
         self.tokenizer: Tokenizer = _tokenizer(bundle)
         if not any(self.tokenizer.around):
             raise BundleFormatError(

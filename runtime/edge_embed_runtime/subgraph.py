@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from edge_embed_runtime.errors import BundleFormatError
-from edge_embed_runtime.mapped import all_fields, message, whole_field
+from edge_embed_runtime.mapped import message, whole_field
 from edge_embed_runtime.modelcheck import (
     ATTRIBUTE,
     ATTRIBUTE_FIELDS,
@@ -21,6 +21,7 @@ from edge_embed_runtime.modelcheck import (
     OP_TYPE,
     TENSOR_FIELDS,
     Fields,
+    all_fields,
     bytes_reader,
     fields_of,
 )

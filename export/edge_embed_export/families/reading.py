@@ -105,7 +105,7 @@ class Reader:
 
     def linear(self, ours: str, theirs: str, *, bias: bool = True) -> None:
         """A linear layer, stored [out, in] there."""
-        self.weights[f"{ours}.weight"] = np.ascontiguousarray(self.tensor(f"{theirs}.weight", 2).T)
+        self.weights[f"{ours}.weight"] = self.tensor(f"{theirs}.weight", 2).T
         if bias:
             self.weights[f"{ours}.bias"] = self.tensor(f"{theirs}.bias", 1)
 
@@ -117,7 +117,7 @@ class Reader:
             if len(whole) % len(ours):
                 raise self.error(f"{theirs}.{part} has {len(whole)} rows, which are no {len(ours)} layers of one width")
             for name, rows in zip(ours, np.split(whole, len(ours)), strict=True):
-                self.weights[f"{name}.{part}"] = np.ascontiguousarray(rows.T)
+                self.weights[f"{name}.{part}"] = rows.T
 
     def norm(self, ours: str, theirs: str, *, bias: bool = True, offset: float = 0.0) -> None:
         """A norm; with an offset the file holds its weight less that."""

@@ -1,0 +1,88 @@
+"""Where a bundle too large for memory is put together: a hidden folder beside its target, removed in the end."""
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_export import graph
+from edge_embed_runtime.bundle import WEIGHTS
+from edge_embed_runtime.errors import StorageError
+
+# Where weights begin in their file: pages of memory are the smallest part that can be mapped.
+ALIGNMENT = 4096
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Workshop:
+    """Folders in the file system of `target`, so that what is made in them is only renamed."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target.absolute()
+        self._folder: Path | None = None
+
+    def folder(self) -> Path:
+        """A new one, empty."""
+        if self._folder is None:
+            parent = next(path for path in self._target.parents if path.is_dir())
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{self._target.name}.", dir=parent))
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
+    def remove(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def workshop(target: Path) -> Iterator[Workshop]:
+    """A Workshop, gone at the end of the block whatever happens. Raises StorageError where the disk is full."""
+    made = Workshop(target)
+    try:
+        yield made
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StorageError(f"{target} could not be written: {error.strerror}; nothing was changed") from error
+    finally:
+        made.remove()
+
+
+class WeightsFile:
+    """Takes the large weights of a model that its own file could not hold (see `graph.Apart`): WEIGHTS of a folder.
+
+    A weight is stored once, under its name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / WEIGHTS
+        self.least: int = graph.LARGEST
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether it has anything."""
+        return bool(self._places)
+
+    def __call__(self, name: str, array: NDArray[Any]) -> dict[str, str]:
+        if name not in self._places:
+            self._places[name] = self._write(array)
+        offset, length = self._places[name]
+        return {"location": WEIGHTS, "offset": str(offset), "length": str(length)}
+
+    def keep(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Store a weight now, and give it as it lies in the file: mapped."""
+        self(name, array)
+        return np.memmap(self.path, array.dtype, "r", self._places[name][0], array.shape)
+
+    def _write(self, array: NDArray[Any]) -> tuple[int, int]:
+        numbers = np.ascontiguousarray(array)
+        with self.path.open("ab") as file:
+            file.write(bytes(-file.tell() % ALIGNMENT))
+            offset = file.tell()
+            file.write(numbers.data)
+        return offset, numbers.nbytes
