@@ -135,7 +135,7 @@ def test_the_schema_belongs_to_the_files(large: Path) -> None:
     with pytest.raises(BundleDamagedError, match="was changed after the export"):
         read_bundle(large)
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 3'))
-    with pytest.raises(BundleFormatError, match="schema version 3; this release reads 1 and 2"):
+    with pytest.raises(BundleFormatError, match="schema version 3; this release reads up to 2"):
         read_bundle(large)
 
 
