@@ -103,6 +103,8 @@ def saved(tmp_path: Path) -> Callable[[str], Path]:
                 tensor.copy_(torch.randn_like(tensor) * 0.2 + centre)
         model.save_pretrained(tmp_path / kind)
         (tmp_path / kind / "tokenizer.json").write_text(json.dumps(word_tokenizer()))
+        general = {"tokenizer_class": "PreTrainedTokenizerFast"}  # no special tokens of the architecture's own
+        (tmp_path / kind / "tokenizer_config.json").write_text(json.dumps(general))
         return tmp_path / kind
 
     return make

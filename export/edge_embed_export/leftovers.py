@@ -238,7 +238,7 @@ def _is_spare(checkpoint: Checkpoint, name: str) -> bool:
         found = re.fullmatch(spare.names, name)
         if found and spare.same is None:
             return True
-        if found and spare.same in held:
+        if found and spare.same is not None and spare.same in held:
             return np.array_equal(np.asarray(held[name]), np.asarray(held[spare.same]))
     return False
 
