@@ -191,8 +191,9 @@ ADVICE = {
 
 def account(checkpoint: Checkpoint) -> None:
     """Raise ExportError for a tensor or key of a checkpoint that its family did not read, and that is not harmless."""
-    config, kind = checkpoint.config, checkpoint.architecture
-    for path, value in config.unread() if isinstance(config, Keys) else ():
+    kind = checkpoint.architecture
+    config = checkpoint.config if isinstance(checkpoint.config, Keys) else Keys(checkpoint.config)
+    for path, value in config.unread():
         if not _is_harmless(config, kind, path, value) and not is_ignored(".".join(path)):
             raise _unknown_key(checkpoint.folder / "config.json", kind, path, value)
     if isinstance(checkpoint.tensors, Accounted):
