@@ -38,6 +38,10 @@ def few_texts(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
         monkeypatch.setattr(module, "calibration_texts", lambda _: TEXTS)
 
 
+def _longer(config: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    return {**config, **{key: limit for key in ("max_position_embeddings", "n_positions") if key in config}}
+
+
 def checkpoint(name: str, folder: Path, limit: int) -> Checkpoint:
     """A small random model for texts of `limit` tokens."""
     model = MODELS[name]()
@@ -47,10 +51,9 @@ def checkpoint(name: str, folder: Path, limit: int) -> Checkpoint:
         for key, array in model.tensors.items()
         if key.endswith(POSITIONS) and name != "deberta"  # whose table is of buckets
     }
-    longest = dict.fromkeys(("max_position_embeddings", "n_positions"), limit)
-    config = {**found.config, **longest}
+    config = _longer(found.config, limit)
     if "text_config" in config:
-        config["text_config"] = {**config["text_config"], **longest}
+        config["text_config"] = _longer(config["text_config"], limit)
     return replace(found, config=config, tensors={**found.tensors, **wider}, max_tokens=limit)
 
 

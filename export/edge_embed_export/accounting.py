@@ -127,6 +127,13 @@ class Keys(dict[str, Any]):
     def get(self, name: str, default: Any = None) -> Any:
         return self[name] if name in self else default  # noqa: SIM401 - this is get itself
 
+    def peek(self, *path: str) -> Any:
+        """A value by the names on the way to it, None where there is none; this does not ask for it."""
+        found: Any = self
+        for name in path:
+            found = dict.get(found, name) if isinstance(found, dict) else None
+        return found
+
     def items(self) -> Any:
         self._read.update(self)
         return super().items()
@@ -135,13 +142,13 @@ class Keys(dict[str, Any]):
         self._read.update(self)
         return super().values()
 
-    def unread(self) -> Iterator[tuple[str, Any]]:
-        """Keys that nothing asked for and their values; those of an object that was asked for as "object.key"."""
+    def unread(self) -> Iterator[tuple[tuple[str, ...], Any]]:
+        """Keys that nothing asked for, each with the names on the way to it, and their values."""
         for name, value in super().items():
             if name not in self._read:
-                yield name, value
+                yield (name,), value
             elif isinstance(value, Keys):
-                yield from ((f"{name}.{inner}", found) for inner, found in value.unread())
+                yield from (((name, *inner), found) for inner, found in value.unread())
 
 
 def refuse_unknown(path: Path, held: Mapping[str, Any], known: Collection[str], what: str = "key") -> None:

@@ -11,10 +11,11 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_embed_export.accounting import is_ignored
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.onnxfile import (
     FOLDED_AWAY,
@@ -27,7 +28,7 @@ from edge_embed_export.onnxfile import (
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.tensors import INDEX, WEIGHTS, read_weights
 from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
-from edge_embed_runtime.errors import UnsupportedModelError
+from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.regular import check_regular
 
@@ -60,9 +61,9 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
             f"{source}: the architecture {kind!r} is code in the folder itself, which is never run, and none that "
             "transformers has"
         )
-    _, sha256 = read_weights(source)  # whole, and free of NaN
+    stored, sha256 = read_weights(source)  # whole, and free of NaN
     with _quiet():
-        model, needed = _load(source, kind)
+        model, needed = _load(source, kind, stored)
         graph = _trace(source, kind, model, needed)
     check_operators(graph, source, FOLDED_AWAY)
     _check_numbers(graph, source)
@@ -107,18 +108,22 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _load(source: Path, kind: str) -> tuple[Any, Collection[str]]:
+def _load(source: Path, kind: str, stored: Collection[str]) -> tuple[Any, Collection[str]]:
     """The encoder, and those of our inputs that it takes."""
     require("torch", "general")
     transformers = require("transformers", "general")
-    options = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    options = {
+        **{"use_safetensors": True, "trust_remote_code": False, "local_files_only": True},
+        "output_loading_info": True,
+    }
     try:
         try:
-            model = transformers.AutoModel.from_pretrained(source, attn_implementation="eager", **options)
+            model, info = transformers.AutoModel.from_pretrained(source, attn_implementation="eager", **options)
         except (ValueError, TypeError):  # of a model without a choice of attention
-            model = transformers.AutoModel.from_pretrained(source, **options)
+            model, info = transformers.AutoModel.from_pretrained(source, **options)
     except (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError, AttributeError) as error:
         raise UnsupportedModelError(f"{source}: transformers cannot load the architecture {kind!r}: {error}") from error
+    _check_loaded(source, stored, info, str(model.base_model_prefix))
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     model = model.float().eval()
@@ -126,6 +131,25 @@ def _load(source: Path, kind: str) -> tuple[Any, Collection[str]]:
     if "input_ids" not in takes:
         raise UnsupportedModelError(f"{source}: the architecture {kind!r} takes no texts (no input_ids)")
     return model, takes
+
+
+def _check_loaded(source: Path, stored: Collection[str], info: Mapping[str, Collection[str]], prefix: str) -> None:
+    """Raise ExportError where transformers made up a tensor, or left one of the encoder's unread; it does both quietly.
+
+    prefix: what stands before the encoder's tensors where the file holds a model with a head
+    """
+    for name in sorted(info["missing_keys"]):
+        if "pooler" not in name.split("."):  # vectors of tokens do not depend on it
+            raise ExportError(f"{source}: the weights have no tensor {name!r}; the checkpoint is not complete")
+    inside = f"{prefix}." if any(name.startswith(f"{prefix}.") for name in stored) else ""
+    for name in sorted(info["unexpected_keys"]):
+        whole = name if name in stored else inside + name
+        spare = "pooler" in name.split(".") or name.endswith(("inv_freq", "position_ids", "token_type_ids"))
+        if whole.startswith(inside) and not spare and not is_ignored(whole):
+            raise ExportError(
+                f"{source}: the tensor {whole!r} has no place in the model that transformers makes of the folder. If "
+                f"its vectors do not depend on it, leave it out of account: --ignore {whole}"
+            )
 
 
 def _trace(source: Path, kind: str, model: Any, takes: Collection[str]) -> "onnx.ModelProto":

@@ -6,10 +6,9 @@ code.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -60,16 +59,15 @@ SPARE: tuple[Spare, ...] = (
     # Angles of rotary embedding, which transformers computes from config.json whatever the file says.
     Spare(r"(\w+\.)*rotary_emb\.(original_)?inv_freq", kinds=ALL),
     # Heads of masked language models. What follows them in a sparse model is read before.
-    Spare(r"cls\.predictions\.(bias|decoder\.(weight|bias)|transform\.(dense|LayerNorm)\.(weight|bias))", BERT),
+    Spare(rf"cls\.predictions\.(bias|decoder\.{LINEAR}|transform\.(dense|LayerNorm)\.{LINEAR})", (*BERT, *DEBERTA)),
     Spare(rf"cls\.seq_relationship\.{LINEAR}", BERT, kinds=ALL),
-    Spare(r"lm_head\.(bias|(dense|layer_norm|decoder)\.(weight|bias))", ROBERTA),
+    Spare(rf"lm_head\.(bias|(dense|layer_norm|decoder)\.{LINEAR})", ROBERTA),
     Spare(rf"vocab_(transform|layer_norm|projector)\.{LINEAR}", ("distilbert",)),
     Spare(rf"(head\.(dense|norm)|decoder)\.{LINEAR}", ("modernbert",)),
     Spare(rf"predictions\.(bias|(LayerNorm|dense|decoder)\.{LINEAR})", ("albert",)),
     Spare(rf"sop_classifier\.classifier\.{LINEAR}", ("albert",)),
     Spare(rf"generator_(predictions\.(LayerNorm|dense)|lm_head)\.{LINEAR}", ("electra",)),
     Spare(rf"discriminator_predictions\.(dense|dense_prediction)\.{LINEAR}", ("electra",)),
-    Spare(rf"cls\.predictions\.(bias|decoder\.{LINEAR}|transform\.(dense|LayerNorm)\.{LINEAR})", DEBERTA),
     Spare(rf"lm_predictions\.lm_head\.(bias|(dense|LayerNorm)\.{LINEAR})", DEBERTA),
     Spare(rf"mask_predictions\.(dense|LayerNorm|classifier)\.{LINEAR}", DEBERTA),
     Spare(rf"lm_head\.(dense|norm|decoder)\.{LINEAR}", GTE),
@@ -90,7 +88,7 @@ _T5 = "is_decoder is_encoder_decoder n_positions num_decoder_layers scale_decode
 OF_FAMILY: dict[str, frozenset[str]] = {
     "alibi": words("hidden_act"),  # feed_forward_type names it
     # prompts and adapters are read where a task is chosen
-    "rotary": words("load_trained_adapters lora_alpha lora_rank task_instructions"),
+    "rotary": words("lora_alpha lora_rank task_instructions"),
     "bert": words(_BERT + "directionality model_max_length"),
     **dict.fromkeys((*ROBERTA, "electra", "megatron-bert"), words(_BERT)),
     "ernie": words(_BERT + "task_type_vocab_size"),
@@ -143,24 +141,24 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 
 
-def _is(name: str) -> Callable[[Mapping[str, Any]], object]:
-    return lambda config: config.get(name)
+def _is(name: str) -> Callable[[Keys], object]:
+    return lambda config: config.peek(name)
 
 
-def _head_size(config: Mapping[str, Any]) -> object:
-    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+def _head_size(config: Keys) -> object:
+    hidden, heads = config.peek("hidden_size"), config.peek("num_attention_heads")
     return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
 
 
-def _forward(config: Mapping[str, Any]) -> list[str]:
+def _forward(config: Keys) -> list[str]:
     """T5's feed_forward_proj in its parts: ["gated", "gelu_new"]."""
-    usual = "relu" if config.get("model_type") in ("t5", "codet5p_embedding") else "gated-gelu"
-    named = str(config.get("feed_forward_proj") or usual)
+    usual = "relu" if config.peek("model_type") in ("t5", "codet5p_embedding") else "gated-gelu"
+    named = str(config.peek("feed_forward_proj") or usual)
     return ["gated", "gelu_new"] if named == "gated-gelu" else named.split("-")
 
 
 # Keys that repeat what others say, by `model_type`, where no family reads them: what their values must be then.
-_T5_REPEATED: dict[str, Callable[[Mapping[str, Any]], object]] = {
+_T5_REPEATED: dict[str, Callable[[Keys], object]] = {
     "hidden_size": _is("d_model"),
     "num_attention_heads": _is("num_heads"),
     "num_hidden_layers": _is("num_layers"),
@@ -168,7 +166,7 @@ _T5_REPEATED: dict[str, Callable[[Mapping[str, Any]], object]] = {
     "dense_act_fn": lambda config: _forward(config)[-1],
     "is_gated_act": lambda config: _forward(config)[0] == "gated",
 }
-REPEATED: dict[str, dict[str, Callable[[Mapping[str, Any]], object]]] = {
+REPEATED: dict[str, dict[str, Callable[[Keys], object]]] = {
     "": {"head_dim": _head_size, "attention_head_size": _head_size},  # of all others
     "distilbert": {
         "hidden_size": _is("dim"),
@@ -193,43 +191,39 @@ ADVICE = {
 
 def account(checkpoint: Checkpoint) -> None:
     """Raise ExportError for a tensor or key of a checkpoint that its family did not read, and that is not harmless."""
-    path, kind = checkpoint.folder / "config.json", checkpoint.architecture
-    if isinstance(checkpoint.config, Keys):
-        for name, value in checkpoint.config.unread():
-            if not _is_harmless(checkpoint.config, kind, name, value) and not is_ignored(name):
-                raise _unknown_key(path, kind, name, value)
+    kind = checkpoint.architecture
+    config = checkpoint.config if isinstance(checkpoint.config, Keys) else Keys(checkpoint.config)
+    for path, value in config.unread():
+        if not _is_harmless(config, kind, path, value) and not is_ignored(".".join(path)):
+            raise _unknown_key(checkpoint.folder / "config.json", kind, path, value)
     if isinstance(checkpoint.tensors, Accounted):
         unread = [name for name in checkpoint.tensors.unread() if not _is_spare(checkpoint, name)]
         refuse_tensors(checkpoint.folder, checkpoint.tensors, unread, f"a {kind} model as it is known here")
 
 
-def _unknown_key(path: Path, kind: str, name: str, value: object) -> ExportError:
-    last = name.rsplit(".", 1)[-1]
-    why = ADVICE.get(last, f"it is not known for {kind} models, and may change what they compute; if it does not")
-    how = "" if last in ADVICE else f", leave it out of account: --ignore {name}"
-    return ExportError(f"{path}: the key {name!r} is {value!r:.60}: {why}{how}")
+def _unknown_key(file: Path, kind: str, path: tuple[str, ...], value: object) -> ExportError:
+    name = ".".join(path)
+    why = (
+        f"it is not known for {kind} models, and may change what they compute; if it does not, leave it out of account"
+    )
+    advice = ADVICE.get(path[-1], f"{why}: --ignore {name}")
+    return ExportError(f"{file}: the key {name!r} is {value!r:.60}: {advice}")
 
 
-def _is_harmless(config: Keys, kind: str, name: str, value: object) -> bool:
-    *outer, last = name.split(".")
+def _is_harmless(config: Keys, kind: str, path: tuple[str, ...], value: object) -> bool:
+    *outer, last = path
     if value is None or value in NEUTRAL.get(last, ()):
         return True
     if any(part.startswith("rope_") for part in outer):  # of positions everything counts
-        return last == "type" and _inner(config, outer).get("rope_type") == value
-    if any(part in HARMLESS["config.json"] for part in (*outer, last)):
+        return last == "type" and config.peek(*outer, "rope_type") == value
+    if any(part in HARMLESS["config.json"] for part in path):
         return True
-    inner = _inner(config, outer)
-    kinds = (kind, str(inner.get("model_type")).removeprefix("bidir_"), str(config.get("position_embedding_type")))
+    inner = config.peek(*outer)
+    kinds = kind, str(inner.peek("model_type")).removeprefix("bidir_"), str(config.peek("position_embedding_type"))
     if any(last in OF_FAMILY.get(known, ()) for known in kinds):
         return True
     repeated = REPEATED.get(kind, REPEATED[""]).get(last)
     return repeated is not None and repeated(inner) == value
-
-
-def _inner(config: Keys, path: list[str]) -> Mapping[str, Any]:
-    for name in path:
-        config = config[name]
-    return config
 
 
 def _is_spare(checkpoint: Checkpoint, name: str) -> bool:
@@ -245,7 +239,7 @@ def _is_spare(checkpoint: Checkpoint, name: str) -> bool:
 
 def _rows(checkpoint: Checkpoint) -> Iterator[Spare]:
     """The rows of SPARE that are for a checkpoint."""
-    named = checkpoint.config.get("architectures")
+    named = checkpoint.config.get("architectures")  # harmless, whoever asks
     scores = any(SCORING.search(str(name)) for name in (named if isinstance(named, list) else ()))
     for spare in SPARE:
         of_type = not spare.types or checkpoint.architecture in spare.types

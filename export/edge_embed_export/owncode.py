@@ -49,12 +49,12 @@ def own_classes(config: Mapping[str, Any], *parts: str) -> Iterator[str]:
             yield str(name)
 
 
-def check_known_code(folder: Path, config: Mapping[str, Any]) -> None:
+def check_known_code(folder: Path, config: dict[str, Any]) -> None:
     """Raise UnsupportedModelError for code that may make another model of one whose `model_type` is known.
 
     Code of tokenizers is not asked for here.
     """
-    kinds = str(config.get("position_embedding_type")), str(config.get("model_type"))
+    kinds = tuple(str(dict.get(config, name)) for name in ("position_embedding_type", "model_type"))  # not asked for
     known = next((KNOWN[kind] for kind in kinds if kind in KNOWN), r"(?!)")
     for name in own_classes(config, "AutoModel", "AutoConfig"):
         if not re.fullmatch(known, name.rsplit(".", 1)[-1]) and not is_ignored("auto_map"):
