@@ -22,7 +22,7 @@ from edge_embed_runtime.regular import open_regular
 class Checkpoint:
     """What a folder holds, still in the checkpoint's own names.
 
-    pooling: None where the folder does not say; pool_prompt: whether it counts the tokens of a prompt
+    pooling: None where the folder does not say
     mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
     task:    which of a model's own adapters to use
     """
@@ -41,7 +41,6 @@ class Checkpoint:
     head: Head = field(default_factory=Head)
     of_tokens: tuple[Module, ...] = ()
     mixed: Mixed | None = None
-    pool_prompt: bool = True
 
     @property
     def architecture(self) -> str:
@@ -127,5 +126,4 @@ def read_checkpoint(
         head=head,
         of_tokens=of_tokens,
         mixed=modules.mixed,
-        pool_prompt=modules.pool_prompt,
     )

@@ -167,7 +167,7 @@ def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
         raise ExportError(f"{modules.mixed.path} weights the states of all layers, which a graph does not give")
     pooling = modules.pooling
     if pooling is None and is_there(home / "1_Pooling" / "config.json"):
-        pooling, modules.pool_prompt = read_pooling(home / "1_Pooling")
+        pooling = read_pooling(home / "1_Pooling")
     config = optional_json(home / "config.json")
     limits = home / "sentence_bert_config.json"
     max_tokens = optional_json(limits).get("max_seq_length")

@@ -13,7 +13,7 @@ from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 from edge_embed_runtime.regular import open_regular, read_regular
 
-# What a bundle is written in: the second where it has something that releases that read the first alone take wrongly.
+# Every release reads the first; the second says something that an older one would pass over, and give other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -60,7 +60,9 @@ class Layer:
 
 
 # Fields that came later: they are left out where they say nothing, so that older manifests are still what is written.
-LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], "truncation": ""}
+# Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
+NEWER: dict[str, Any] = {"truncation": ""}
+LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], **NEWER}
 KINDS = ("dense", "sparse", "multi")
 TRUNCATIONS = ("", "layer_norm")
 
@@ -101,6 +103,11 @@ class Manifest:
     truncation: str = ""
 
     @property
+    def newer(self) -> dict[str, Any]:
+        """What it says that releases which read the first schema alone do not know."""
+        return {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}
+
+    @property
     def model_file(self) -> str:
         """The name of the file with the weights: MODEL, or TABLE of a static bundle."""
         return next(name for name in self.files if name != TOKENIZER)
@@ -116,13 +123,13 @@ class Manifest:
         hashes = {name: record.sha256 for name, record in self.files.items()}
         parts = [hashes, self.dim, self.max_tokens, self.prompts, *([self.head] if self.head else [])]
         parts += [asdict(adapter) for adapter in self.adapters]
-        parts += [self.truncation] if self.truncation else []
+        parts += [self.newer] if self.newer else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
         """The bytes of manifest.json: the same for the same content, with a hash over themselves at the end."""
         said = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
-        content = {"schema": NEWER_SCHEMA if self.truncation else SCHEMA, "fingerprint": self.fingerprint, **said}
+        content = {"schema": NEWER_SCHEMA if self.newer else SCHEMA, "fingerprint": self.fingerprint, **said}
         content["manifest_sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
