@@ -1,9 +1,10 @@
 """Texts of 1, 2, 3, limit - 1, limit and limit + 1 tokens: one vector each, alone and in a batch, in every family."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY, Checkpoints
 
 from edge_embed import Embedder
-from edge_embed_export import export_model
+from edge_embed_export import GraphOptions, export_model
 from edge_embed_export.moduleclasses import module_class
 
 pytestmark = [
@@ -198,3 +198,34 @@ def test_every_module_of_the_release_is_known() -> None:
         old = kind.__module__.rpartition(".")[2] in (kind.__name__, "Router")
         path = kind.__module__ if old else f"{kind.__module__}.{kind.__name__}"
         assert module_class(path) in (kind.__name__, "Router")
+
+
+def test_general_path(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    """The same of a graph that torch makes: poolings in a row, Normalize, LayerNorm and Dense behind them."""
+    m = modules()
+    pooling = m.Pooling(32, pooling_mode_cls_token=True, pooling_mode_mean_tokens=True)
+    behind = [m.Normalize(), m.LayerNorm(64), m.Dropout(0.1), m.Dense(64, 20)]
+    expected = save([transformer(checkpoint()), pooling, *behind], tmp_path / "saved")
+    options = {"graph": GraphOptions(convert=True)}
+    assert np.abs(exported(tmp_path / "saved", tmp_path / "fp32", **options) - expected).max() < 1e-5
+    found = exported(tmp_path / "saved", tmp_path / "int8", precision="int8", **options)
+    assert (found * expected).sum(axis=1).mean() > 0.95
+    assert np.array_equal(found[:1], Embedder(tmp_path / "int8").encode(TEXTS[:1]))
+
+
+def test_layer_norm_before_the_cut(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    """The lines of Nomic's card: F.layer_norm(x, (n,))[:, :dim], brought to length 1."""
+    import torch
+    import torch.nn.functional as F
+    from sentence_transformers import SentenceTransformer
+
+    m = modules()
+    save([transformer(checkpoint()), m.Pooling(32)], tmp_path / "saved")
+    export_model(tmp_path / "saved", tmp_path / "fp32", precision="fp32", truncate_norm=True)
+    whole = SentenceTransformer(str(tmp_path / "saved"), device="cpu").encode(TEXTS, convert_to_tensor=True)
+    for dim in (24, 8):
+        cut = F.layer_norm(whole, normalized_shape=(whole.shape[1],))[:, :dim]
+        expected = F.normalize(cut, p=2, dim=1).numpy()
+        found = Embedder(tmp_path / "fp32", truncate_dim=dim).encode(TEXTS)
+        assert np.abs(found - expected).max() < 1e-5
+        assert np.abs(found - torch.nn.functional.normalize(whole[:, :dim]).numpy()).max() > 1e-3

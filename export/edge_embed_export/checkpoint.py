@@ -24,7 +24,7 @@ from edge_embed_runtime.regular import open_regular
 class Checkpoint:
     """What a folder holds, still in the checkpoint's own names. Config and tensors remember what is asked of them.
 
-    pooling: None where the folder does not say; pool_prompt: whether it counts the tokens of a prompt
+    pooling: None where the folder does not say
     mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
     task:    which of a model's own adapters to use
     attention: of a decoder, "causal" or "bidirectional", where the caller says it
@@ -46,7 +46,6 @@ class Checkpoint:
     head: Head = field(default_factory=Head)
     of_tokens: tuple[Module, ...] = ()
     mixed: Mixed | None = None
-    pool_prompt: bool = True
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -136,6 +135,5 @@ def read_checkpoint(
         head=head,
         of_tokens=of_tokens,
         mixed=modules.mixed,
-        pool_prompt=modules.pool_prompt,
         notes=text.notes,
     )

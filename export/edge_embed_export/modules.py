@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.accounting import refuse_unknown
+from edge_embed_export.accounting import HARMLESS, refuse_unknown
 from edge_embed_export.activations import DENSE_ACTIVATIONS
 from edge_embed_export.heads import SETTINGS, Kind
 from edge_embed_export.moduleclasses import module_class
@@ -16,7 +16,7 @@ from edge_embed_export.reading import is_there, optional_json, read_json
 from edge_embed_export.spec import Activation, Pooling, Step
 from edge_embed_export.stored import Array
 from edge_embed_export.tensors import read_tensors
-from edge_embed_export.transformersettings import read_settings, task_of
+from edge_embed_export.transformertask import read_task
 from edge_embed_runtime.errors import ExportError
 
 # What modules call the vectors of tokens, and that of a text.
@@ -57,7 +57,7 @@ class Modules:
     """What modules.json lists.
 
     model:       the folder of the transformer itself
-    pooling:     None where there is no such module; pool_prompt: whether it counts the tokens of a prompt
+    pooling:     None where there is no such module
     mixed:       what tokens' vectors are made of besides the last layer
     of_tokens:   steps between the last layer and pooling
     after:       steps behind pooling
@@ -68,7 +68,6 @@ class Modules:
 
     model: Path
     pooling: Pooling | None = None
-    pool_prompt: bool = True
     mixed: Mixed | None = None
     of_tokens: tuple[Module, ...] = ()
     after: tuple[Module, ...] = ()
@@ -113,6 +112,52 @@ def read_modules(folder: Path) -> Modules:
     for number, entry in enumerate(entries):
         walk.add(number, str(entry["type"]), str(entry["path"]))
     return walk.finish(bool(entries))
+
+
+def read_dense(folder: Path) -> tuple[dict[str, Any], Module]:
+    """A Dense module, and its config, which says what it reads and gives."""
+    config = _config(
+        folder,
+        *("in_features", "out_features", "bias", "activation_function"),
+        *("module_input_name", "module_output_name", "use_residual"),
+    )
+    n, m, residual = config.get("in_features"), config.get("out_features"), bool(config.get("use_residual"))
+    bias, projected = bool(config.get("bias", True)), residual and n != m
+    stored = _tensors(folder, "linear.weight", *["linear.bias"] * bias, *["residual.weight"] * projected)
+    expected = {"linear.weight": (m, n), "linear.bias": (m,), "residual.weight": (m, n)}
+    for name, array in stored.items():
+        if array.shape != expected[name]:
+            raise ExportError(f"{folder}: {name} has the shape {array.shape}, config.json says {expected[name]}")
+    tensors = {"weight": np.ascontiguousarray(stored["linear.weight"].T)}
+    if bias:
+        tensors["bias"] = stored["linear.bias"]
+    if projected:
+        tensors["residual.weight"] = np.ascontiguousarray(stored["residual.weight"].T)
+    path = str(config.get("activation_function", "torch.nn.Tanh"))
+    name = path.rsplit(".", 1)[-1]
+    if not path.startswith("torch.nn.") or name not in DENSE_ACTIVATIONS:
+        raise ExportError(
+            f"{folder / 'config.json'}: activation_function {path!r:.80} is not supported "
+            f"({', '.join(f'torch.nn.{known}' for known in DENSE_ACTIVATIONS)} are)"
+        )
+    return config, Module(Step("linear", DENSE_ACTIVATIONS[name], residual), tensors, folder)
+
+
+def _config(folder: Path, *known: str, needed: bool = True) -> dict[str, Any]:
+    """What a module's config.json says; `known` are the keys that it may have."""
+    path = folder / "config.json"
+    config: dict[str, Any] = read_json(path) if needed else optional_json(path)
+    refuse_unknown(path, config, known)
+    return config
+
+
+def _tensors(folder: Path, *names: str) -> dict[str, Array]:
+    """A module's weights, which must be these."""
+    path = folder / "model.safetensors"
+    found = read_tensors(path)
+    if found.keys() != set(names):
+        raise ExportError(f"{path} holds {sorted(found)}, a module of its config has {sorted(names)}")
+    return found
 
 
 class _Walk:
@@ -164,27 +209,12 @@ class _Walk:
             words = {None: "first", TOKENS: "between the transformer and the pooling", TEXT: "behind the pooling"}
             raise self.error(f"can only stand {words[given]}")
 
-    def config(self, *known: str, needed: bool = True) -> dict[str, Any]:
-        """What the module's config.json says; `known` are the keys that it may have."""
-        path = self.path / "config.json"
-        config: dict[str, Any] = read_json(path) if needed else optional_json(path)
-        refuse_unknown(path, config, known)
-        return config
-
-    def tensors(self, *names: str) -> dict[str, Array]:
-        """The module's weights, which must be these."""
-        path = self.path / "model.safetensors"
-        found = read_tensors(path)
-        if found.keys() != set(names):
-            raise ExportError(f"{path} holds {sorted(found)}, a module of its config has {sorted(names)}")
-        return found
-
     # the modules
 
     def transformer(self, usual: str = "feature-extraction") -> None:
         self.expect(None)
         self.found.model, self.gives = self.path, TOKENS
-        self.task = task_of(*read_settings(self.path), usual)
+        self.task = read_task(self.path, usual)
 
     def masked(self) -> None:
         self.transformer("fill-mask")
@@ -196,8 +226,8 @@ class _Walk:
 
     def layers(self) -> None:
         self.expect(TOKENS)
-        config = self.config("embedding_dimension", "word_embedding_dimension", "layer_start", "num_hidden_layers")
-        weights = self.tensors("layer_weights")["layer_weights"]
+        config = _config(self.path, *HARMLESS["a pooling"], "layer_start", "num_hidden_layers")
+        weights = _tensors(self.path, "layer_weights")["layer_weights"]
         start = config.get("layer_start", 4)
         if self.found.mixed is not None or self.found.of_tokens:
             raise self.error("can only stand right behind the transformer")
@@ -209,60 +239,31 @@ class _Walk:
         self.expect(TOKENS)
         if self.found.kind == "multi":
             raise self.error("is none of a model that gives a vector for each token")
-        self.found.pooling, self.found.pool_prompt = read_pooling(self.path)
+        self.found.pooling = read_pooling(self.path)
         self.found.kind, self.gives = "dense", TEXT
 
     def splade(self) -> None:
         self.expect(TOKENS)
         if self.found.of_tokens or self.found.mixed:
             raise self.error("can only stand right behind the transformer")
-        refuse_unknown(
-            self.path / "config.json",
-            optional_json(self.path / "config.json"),
-            ("pooling_strategy", "activation_function", *("embedding_dimension", "word_embedding_dimension")),
-        )
+        _config(self.path, "pooling_strategy", "activation_function", "chunk_size", *HARMLESS["a pooling"])
         self.found.splade, self.found.kind, self.gives = self.path, "sparse", TEXT
 
     def table(self) -> None:
         self.found.query_table = self.path
 
     def dense(self) -> None:
-        config = self.config(
-            *("in_features", "out_features", "bias", "activation_function"),
-            *("module_input_name", "module_output_name", "use_residual"),
-        )
-        n, m, residual = config.get("in_features"), config.get("out_features"), bool(config.get("use_residual"))
-        bias, projected = bool(config.get("bias", True)), residual and n != m
-        stored = self.tensors("linear.weight", *["linear.bias"] * bias, *["residual.weight"] * projected)
-        expected = {"linear.weight": (m, n), "linear.bias": (m,), "residual.weight": (m, n)}
-        for name, array in stored.items():
-            if array.shape != expected[name]:
-                raise self.error(f"has {name} of shape {array.shape}, its config.json says {expected[name]}")
-        tensors = {"weight": np.ascontiguousarray(stored["linear.weight"].T)}
-        if bias:
-            tensors["bias"] = stored["linear.bias"]
-        if projected:
-            tensors["residual.weight"] = np.ascontiguousarray(stored["residual.weight"].T)
-        self.step(config, Module(Step("linear", self.activation(config), residual), tensors, self.path))
-
-    def activation(self, config: Mapping[str, Any]) -> Activation:
-        path = str(config.get("activation_function", "torch.nn.Tanh"))
-        name = path.rsplit(".", 1)[-1]
-        if not path.startswith("torch.nn.") or name not in DENSE_ACTIVATIONS:
-            raise ExportError(
-                f"{self.path / 'config.json'}: activation_function {path!r:.80} is not supported "
-                f"({', '.join(f'torch.nn.{known}' for known in DENSE_ACTIVATIONS)} are)"
-            )
-        return DENSE_ACTIVATIONS[name]
+        config, module = read_dense(self.path)
+        self.step(config, module)
 
     def normalize(self) -> None:
-        config = self.config("module_input_name", "module_output_name", needed=False)
+        config = _config(self.path, "module_input_name", "module_output_name", needed=False)
         self.step(config, Module(Step("unit"), path=self.path))
 
     def norm(self) -> None:
         self.expect(TEXT)
-        dimension = self.config("dimension").get("dimension")
-        stored = self.tensors("norm.weight", "norm.bias")
+        dimension = _config(self.path, "dimension").get("dimension")
+        stored = _tensors(self.path, "norm.weight", "norm.bias")
         if any(array.shape != (dimension,) for array in stored.values()):
             raise self.error(f"has weights of other shapes than its dimension {dimension!r:.40}")
         tensors = {name.removeprefix("norm."): array for name, array in stored.items()}
@@ -270,7 +271,7 @@ class _Walk:
 
     def dropout(self) -> None:
         self.expect(TEXT)
-        self.config("dropout", needed=False)
+        _config(self.path, "dropout", needed=False)
 
     def step(self, config: Mapping[str, Any], module: Module) -> None:
         """Put a step where it stands. Raises ExportError for one that reads or gives something else than is there."""

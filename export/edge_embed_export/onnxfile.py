@@ -162,7 +162,7 @@ def beside(home: Path, names: tuple[str, ...], definition: Path | None = None) -
         raise ExportError(f"{modules.mixed.path} weights the states of all layers, which a graph does not give")
     pooling = modules.pooling
     if pooling is None and is_there(home / "1_Pooling" / "config.json"):
-        pooling, modules.pool_prompt = read_pooling(home / "1_Pooling")
+        pooling = read_pooling(home / "1_Pooling")
     config = optional_json(home / "config.json")
     text = read_text(modules.model, home, config, definition)
     own = (home.resolve().name, str(config.get("_name_or_path", "")))

@@ -30,8 +30,8 @@ FLAGS = {
 HARMLESS["a pooling"] = frozenset({"embedding_dimension", "word_embedding_dimension"})
 
 
-def read_pooling(folder: Path) -> tuple[Pooling, bool]:
-    """The poolings, joined by "+", and whether the tokens of a prompt are pooled as well.
+def read_pooling(folder: Path) -> Pooling:
+    """The poolings, joined by "+". Whether they count the tokens of a prompt is not read here.
 
     Where nothing is chosen, or there is no config.json, it is what the class takes then: the mean.
     """
@@ -43,10 +43,7 @@ def read_pooling(folder: Path) -> tuple[Pooling, bool]:
     modes = [modes] if isinstance(modes, str) else modes
     if not isinstance(modes, list) or not modes or not all(isinstance(m, str) and m in MODES for m in modes):
         raise ExportError(f"{path}: pooling_mode {given!r:.80} is not supported; expected one or more of {list(MODES)}")
-    with_prompt = config.get("include_prompt", True)
-    if not isinstance(with_prompt, bool):
-        raise ExportError(f"{path}: include_prompt is {with_prompt!r:.40}, expected true or false")
-    return "+".join(MODES[mode] for mode in modes), with_prompt
+    return "+".join(MODES[mode] for mode in modes)
 
 
 def _flagged(path: Path, config: dict[str, Any]) -> list[str]:

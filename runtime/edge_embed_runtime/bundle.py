@@ -17,7 +17,7 @@ from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 from edge_embed_runtime.regular import open_regular, read_regular
 
-# What a bundle is written in: the second where it has something that releases that read the first alone take wrongly.
+# Every release reads the first; the second says something that an older one would pass over, and give other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -69,7 +69,9 @@ class Layer:
 
 
 # Fields that came later: they are left out where they say nothing, so that older manifests are still what is written.
-LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], "truncation": ""}
+# Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
+NEWER: dict[str, Any] = {"truncation": ""}
+LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], **NEWER}
 KINDS = ("dense", "sparse", "multi")
 TRUNCATIONS = ("", "layer_norm")
 
@@ -110,6 +112,11 @@ class Manifest:
     truncation: str = ""
 
     @property
+    def newer(self) -> dict[str, Any]:
+        """What it says that releases which read the first schema alone do not know."""
+        return {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}
+
+    @property
     def model_file(self) -> str:
         """The name of the file that says how vectors are made: MODEL, or TABLE of a static bundle."""
         return TABLE if TABLE in self.files else MODEL
@@ -121,7 +128,7 @@ class Manifest:
 
     @property
     def schema(self) -> int:
-        return NEWER_SCHEMA if self.truncation or WEIGHTS in self.files else SCHEMA
+        return NEWER_SCHEMA if self.newer or WEIGHTS in self.files else SCHEMA
 
     @property
     def is_static(self) -> bool:
@@ -134,7 +141,7 @@ class Manifest:
         hashes = {name: record.sha256 for name, record in self.files.items()}
         parts = [hashes, self.dim, self.max_tokens, self.prompts, *([self.head] if self.head else [])]
         parts += [asdict(adapter) for adapter in self.adapters]
-        parts += [self.truncation] if self.truncation else []
+        parts += [self.newer] if self.newer else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
