@@ -30,6 +30,8 @@ DENSE_ACTIVATIONS: dict[str, Activation] = {
 }
 # Tokens of a text where neither the folder nor the caller sets a limit: more need gigabytes of attention.
 LONGEST = 8192
+# Tokens of a text where the folder sets a higher limit than the model's context: it means that there is none.
+FURTHEST = 2**17
 # No model has more layers; a config that says so is not sound.
 DEEPEST = 1000
 
@@ -170,8 +172,9 @@ class Reader:
     # the whole
 
     def reach(self, tokens: int) -> int:
-        """As `limit`, for models whose positions have no end: what the folder says counts, whatever it is."""
-        return self.checkpoint.max_tokens or min(LONGEST, tokens)
+        """As `limit`, for models whose positions have no end: what the folder says counts, up to FURTHEST."""
+        said = self.checkpoint.max_tokens
+        return min(LONGEST, tokens) if said is None else min(said, max(tokens, FURTHEST))
 
     def limit(self, tokens: int) -> int:
         """Tokens of a text: what the folder says, at most `tokens`; at most LONGEST where it says nothing."""
