@@ -321,8 +321,8 @@ def decoder_folder(tmp_path: Path, name: str, **config: Any) -> Path:
 
 def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
     """Their code may let tokens see both ways: refused, unless config.json says which."""
-    own = {"AutoConfig": "configuration_x.XConfig", "AutoModel": "modeling_x.XEncoderModel"}
-    with pytest.raises(UnsupportedModelError, match=r"modeling_x.XEncoderModel.*is never run.*\"is_causal\": false"):
+    own = {"AutoConfig": "configuration_x.MistralConfig", "AutoModel": "modeling_x.MistralModel"}
+    with pytest.raises(UnsupportedModelError, match=r"modeling_x.MistralModel.*is never run.*\"is_causal\": false"):
         export_model(decoder_folder(tmp_path, "a", auto_map=own), tmp_path / "out")
     with pytest.raises(UnsupportedModelError, match=r"MistralXModel.*is never run"):
         export_model(decoder_folder(tmp_path, "x", architectures=["MistralXModel"]), tmp_path / "out")
@@ -333,7 +333,7 @@ def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
         ("encoder", {"auto_map": {"AutoModel": "modeling_mistral_encoder.MistralEncoderModel"}}),
         ("both", {"auto_map": own, "is_causal": False}),
         ("causal", {"auto_map": own, "is_causal": True}),
-        ("plain", {"auto_map": {"AutoConfig": "configuration_x.XConfig"}}),
+        ("plain", {"auto_map": {"AutoConfig": "configuration_x.MistralConfig"}}),
     ):
         export_model(decoder_folder(tmp_path, name, **config), tmp_path / f"{name}.out", precision="fp32")
         made[name] = Embedder(tmp_path / f"{name}.out").encode(["the cat is in the house"])

@@ -103,6 +103,11 @@ class Reader:
     def has(self, name: str) -> bool:
         return self.prefix + name in self.checkpoint.tensors
 
+    @property
+    def of_library(self) -> bool:
+        """Whether the tensors of a model that moved into the library have the library's names, not its own code's."""
+        return any(".self_attn." in name for name in self.checkpoint.tensors)
+
     def tensor(self, name: str, dims: int | None = None) -> Array:
         """A tensor by its name without the prefix. dims: how many it must have."""
         array = self.checkpoint.tensors.get(self.prefix + name)
