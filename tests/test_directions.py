@@ -23,6 +23,8 @@ STELLA = {
     "auto_map": {"AutoModel": "modeling_qwen.Qwen2Model", "AutoModelForCausalLM": "modeling_qwen.Qwen2ForCausalLM"}
 }
 
+OWN = {"auto_map": {"AutoModel": "modeling_x.MistralModel"}}
+
 
 def folder(tmp_path: Path, name: str, kind: str = "mistral", **config: Any) -> Path:
     merged, tensors = decoder(kind, prefix="model.", **{"sliding_window": None, **config})
@@ -48,7 +50,7 @@ def bidirectional(source: Path) -> bool:
             "mistral",
             {"auto_map": {"AutoModelForCausalLM": "modeling_gritlm7b.MistralForCausalLM"}, "sliding_window": 4},
         ),
-        ("mistral", {**STELLA, "use_bidirectional_attention": True}),
+        ("mistral", {**OWN, "use_bidirectional_attention": True}),
     ],
 )
 def test_both_sides_where_the_folder_says_so(tmp_path: Path, kind: str, config: dict[str, Any]) -> None:
@@ -97,8 +99,8 @@ def test_unknown_code_is_refused_until_somebody_says(tmp_path: Path) -> None:
     [
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention is true, which the library does not read"),
         ({"is_causal": "no"}, "is_causal is 'no', expected true or false"),
-        ({**STELLA, "use_bidirectional_attention": True, "is_causal": True}, "remove one of them"),
-        ({**STELLA, "is_causal": False, "sliding_window": 5}, "sliding_window is 5, and whether the model's own code"),
+        ({**OWN, "use_bidirectional_attention": True, "is_causal": True}, "remove one of them"),
+        ({**OWN, "is_causal": False, "sliding_window": 5}, "sliding_window is 5, and whether the model's own code"),
     ],
 )
 def test_what_contradicts_is_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:

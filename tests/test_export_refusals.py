@@ -321,7 +321,7 @@ def decoder_folder(tmp_path: Path, name: str, **config: Any) -> Path:
 
 def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
     """Their code may let tokens see both ways: refused, unless config.json says which."""
-    own = {"AutoConfig": "configuration_x.MistralConfig"} | {"AutoModel": "modeling_x.MistralModel"}
+    own = {"AutoConfig": "configuration_x.MistralConfig", "AutoModel": "modeling_x.MistralModel"}
     with pytest.raises(UnsupportedModelError, match=r"modeling_x.MistralModel.*is never run.*\"is_causal\": false"):
         export_model(decoder_folder(tmp_path, "a", auto_map=own), tmp_path / "out")
     with pytest.raises(UnsupportedModelError, match=r"MistralXModel.*is never run"):

@@ -314,6 +314,8 @@ def test_angles_by_the_length_of_a_text(
         (new({"factor": 4.0}), r"rope_parameters.factor is 4.0, which is not known for .* 'default'"),
         (new({**SCALINGS["linear"], "extra": 1}), r"rope_parameters.extra is 1, which is not known"),
         (old({**SCALINGS["yarn"], "finetuned": True}), r"rope_scaling.finetuned is True, which is not known"),
+        (new({"rope_type": ["yarn"]}), r"rope_parameters.rope_type is \['yarn'\], which is not supported"),
+        (new({**SCALINGS["yarn"], "rope_theta": 1}), r"rope_parameters.rope_theta is 1.0, expected more than 1"),
         (new({"rope_type": "linear"}), r"rope_parameters.factor is None, expected a positive number"),
         (new({"rope_type": "linear", "factor": "4"}), r"rope_parameters.factor is '4'"),
         (

@@ -54,7 +54,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
 
 
 def _layers(read: Reader) -> int:
-    if read.has("layers.0.self_attn.q_proj.weight"):
+    if read.of_library:
         layers = read.layers(LIBRARY_LAYER, "layers.{}")
         for i in range(layers):
             for part in ("up", "gate"):

@@ -112,8 +112,8 @@ def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     max_tokens = read.reach(read.count("max_position_embeddings"))
     words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
     read.weights["embedding.word"] = words
-    read.norm("embedding.norm", read.either("emb_ln", "embeddings.LayerNorm"))
-    if read.has("layers.0.self_attn.q_proj.weight"):
+    read.norm("embedding.norm", "embeddings.LayerNorm" if read.of_library else "emb_ln")
+    if read.of_library:
         layers = read.layers(V3_LIBRARY_LAYER, "layers.{}")
     else:
         layers = read.layers(V3_LAYER, "encoder.layers.{}")

@@ -54,10 +54,10 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     read.weights["embedding.word"] = read.words(
         "embeddings.word_embeddings.weight", types if read.config.get("type_vocab_size", 2) else None
     )
-    read.norm("embedding.norm", read.either("emb_ln", "embeddings.LayerNorm"))
+    read.norm("embedding.norm", "embeddings.LayerNorm" if read.of_library else "emb_ln")
     every = read.config.get("moe_every_n_layers") or 0
     for i in range(layers):
-        if read.has(f"layers.{i}.self_attn.q_proj.weight"):
+        if read.of_library:
             _library_layer(read, i)
         else:
             _layer(read, i, own=own, experts=bool(every) and i % every == 1)

@@ -16,6 +16,8 @@ from edge_embed_runtime.errors import ExportError
 
 # Tokens of a text where neither the folder nor the caller sets a limit: more need gigabytes of attention.
 LONGEST = 8192
+# Tokens of a text where the folder sets a higher limit than the model's context: it means that there is none.
+FURTHEST = 2**17
 # No model has more layers; a config that says so is not sound.
 DEEPEST = 1000
 
@@ -94,6 +96,11 @@ class Reader:
         held = self.checkpoint.tensors
         return next((name for name in names if any(key.startswith(f"{self.prefix}{name}.") for key in held)), names[0])
 
+    @property
+    def of_library(self) -> bool:
+        """Whether the tensors of a model that moved into the library have the library's names, not its own code's."""
+        return any(".self_attn." in name for name in self.checkpoint.tensors)
+
     def tensor(self, name: str, dims: int | None = None) -> Array:
         """A tensor by its name without the prefix. dims: how many it must have."""
         array = self.checkpoint.tensors.get(self.prefix + name)
@@ -163,8 +170,9 @@ class Reader:
     # the whole
 
     def reach(self, tokens: int) -> int:
-        """As `limit`, for models whose positions have no end: what the folder says counts, whatever it is."""
-        return self.checkpoint.max_tokens or min(LONGEST, tokens)
+        """As `limit`, for models whose positions have no end: what the folder says counts, up to FURTHEST."""
+        said = self.checkpoint.max_tokens
+        return min(LONGEST, tokens) if said is None else min(said, max(tokens, FURTHEST))
 
     def limit(self, tokens: int) -> int:
         """Tokens of a text: what the folder says, at most `tokens`; at most LONGEST where it says nothing."""

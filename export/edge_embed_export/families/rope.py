@@ -8,7 +8,7 @@ its key. The formulas are those of transformers' modeling_rope_utils.py, which n
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from edge_embed_runtime.errors import ExportError
 Angles = NDArray[np.float64]
 # Kinds of layers, as `layer_types` and the keys of a nested `rope_parameters` name them.
 FULL, SLIDING = "full_attention", "sliding_attention"
+# No number of a config is larger: an int of JSON may be larger than any float.
+LARGEST = 1e30
 # Where transformers 4 has a scaling.
 OLD = "rope_scaling."
 
@@ -60,8 +62,7 @@ class Asked:
     def number(self, name: str, default: float | None = None) -> float:
         """A number above 0."""
         value = self.held.get(name, default)
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-        if not fits:
+        if not _above_0(value):
             raise self.error(name, value, "expected a positive number")
         return float(value)
 
@@ -81,8 +82,8 @@ class Asked:
             raise self.error(name, self.held[name], f"which is not known for a rotary embedding of type {kind!r}")
 
 
-def _above_0(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def _above_0(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST
 
 
 def read_rope(
@@ -107,8 +108,8 @@ def read_rope(
     name = asked.held.get("rope_type", asked.held.get("type", "default"))
     if asked.held.get("type", name) != name:
         raise asked.error("type", asked.held["type"], f"and rope_type {name!r:.40}: expected one of both")
-    if name not in SCALINGS:
-        raise asked.error("rope_type", name, f"which is not supported ({', '.join(map(str, SCALINGS))} are)")
+    if not isinstance(name, str) or name not in SCALINGS:
+        raise asked.error("rope_type", name, f"which is not supported ({', '.join(SCALINGS)} are)")
     for where, value in (
         (asked, asked.held.get("partial_rotary_factor")),
         (Asked(read, "", {}), read.config.get("partial_rotary_factor")),
@@ -116,7 +117,7 @@ def read_rope(
         if value not in (None, 1):
             raise where.error("partial_rotary_factor", value, "which is not supported (1.0 is)")
     rope = SCALINGS[name](asked, frequencies(size, asked.base))
-    asked.refuse_unread(str(name))
+    asked.refuse_unread(name)
     return rope
 
 
@@ -216,6 +217,9 @@ def _yarn(asked: Asked, angles: Angles) -> Rope:
     if truncate is not True and (truncate is not False or asked.where.count(".") > 1):
         raise asked.error("truncate", truncate, "which the library does not read there (true is what it takes)")
 
+    if asked.base <= 1:
+        raise asked.error("rope_theta", asked.base, "expected more than 1")
+
     def dimension(turns: float) -> float:
         return size * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(asked.base))
 
@@ -238,6 +242,8 @@ def _longrope(asked: Asked, angles: Angles) -> Rope:
     factor = asked.number("factor", ratio)
     if asked.where == OLD and asked.read.config.get("original_max_position_embeddings") and factor != ratio:
         raise asked.error("factor", factor, f"which transformers 4 takes for {ratio:g}, as the lengths say")
+    if trained < 2:
+        raise asked.error("original_max_position_embeddings", trained, "expected more than 1")
     grown = math.sqrt(1 + math.log(factor) / math.log(trained)) if factor > 1 else 1.0
     attention = asked.number("attention_factor", grown)
     short, long = (angles / asked.numbers(name, len(angles)) for name in ("short_factor", "long_factor"))
@@ -254,7 +260,7 @@ def _llama3(asked: Asked, angles: Angles) -> Rope:
     return Rope(kept * angles + (1 - kept) * angles / factor)
 
 
-SCALINGS: dict[object, Callable[[Asked, Angles], Rope]] = {
+SCALINGS: dict[str, Callable[[Asked, Angles], Rope]] = {
     "default": _default,
     "linear": _linear,
     "dynamic": _dynamic,
