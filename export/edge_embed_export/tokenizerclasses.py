@@ -15,7 +15,7 @@ from edge_embed_export.tokenizerparts import (
     steps,
     template,
 )
-from edge_embed_export.tokenizersettings import GENERIC, GENERIC_NAMES, Settings
+from edge_embed_export.tokenizersettings import GENERIC, GENERIC_NAMES, Settings, is_token
 from edge_embed_runtime.errors import ExportError
 
 # Classes whose BertNormalizer obeys tokenizer_config.json.
@@ -239,7 +239,8 @@ def with_declared(definition: Part, settings: Settings, *, alone: bool = False) 
     by_content = {token["content"]: token for token in given}
     vocab = definition["model"]["vocab"]
     size, numbers = len(vocab), None
-    special = {settings.token(name) for name in settings.values if name.endswith("_token")}
+    named = [name for name, value in settings.values.items() if name.endswith("_token") and is_token(name, value)]
+    special = {settings.token(name) for name in named}
     changed = alone
     for number, declared in settings.declared.items():
         token = dict(declared)
