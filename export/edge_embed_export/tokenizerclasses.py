@@ -242,7 +242,7 @@ def with_declared(definition: Part, settings: Settings, *, alone: bool = False) 
     named = [name for name, value in settings.values.items() if name.endswith("_token") and is_token(name, value)]
     special = {settings.token(name) for name in named}
     changed = alone
-    for number, declared in settings.declared.items():
+    for declared in settings.declared.values():
         token = dict(declared)
         token["special"] = token["special"] or token["content"] in special
         held = by_content.get(token["content"])
@@ -257,11 +257,6 @@ def with_declared(definition: Part, settings: Settings, *, alone: bool = False) 
             known = numbers.get(token["content"])
             last = max((t["id"] for t in given), default=-1)
             new = known if known is not None else max(size, last + 1)
-            if new != number and not token["special"]:
-                raise ExportError(
-                    f"{settings.path}: the added token {token['content']!r:.40} has the number {number} there and "
-                    f"{new} by tokenizer.json"
-                )
             held = {"id": new, **token}
             by_content[token["content"]] = held
             given.append(held)
