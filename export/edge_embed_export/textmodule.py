@@ -3,6 +3,7 @@
 Source: models/Transformer.py of sentence-transformers 5.1 and base/modules/transformer.py of 6.2.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +42,7 @@ class TextModule:
     limit:     tokens of a text
     lower:     whether texts are lowered
     tokenizer: settings that replace those of tokenizer_config.json
-    release:   (major, minor) of the sentence-transformers that wrote the folder; (0, 0) where it is older than that
-               it would say; None where transformers alone did
+    release:   (major, minor) of the sentence-transformers that wrote the folder; None where it does not say
     """
 
     path: Path
@@ -53,7 +53,7 @@ class TextModule:
 
     @property
     def old(self) -> bool:
-        """Whether the release strips texts, and lowers them itself."""
+        """Whether the release strips texts, and lowers them itself; the current one counts where none is named."""
         return self.release is not None and self.release < (5, 4)
 
 
@@ -80,7 +80,7 @@ def read_text_module(folder: Path, root: Path) -> TextModule:
         limit=asked if asked is not None else None if limit is None else _count(path, "max_seq_length", limit),
         lower=bool(lower),
         tokenizer={name: value for name, value in arguments.items() if name not in LOADING},
-        release=_release(root) if is_there(root / "modules.json") else None,
+        release=_release(root),
     )
 
 
@@ -153,8 +153,8 @@ def _processing(path: Path, values: Mapping[str, Any]) -> int | None:
     return None if limit is None else _count(path, "max_length", limit)
 
 
-def _release(root: Path) -> tuple[int, int]:
+def _release(root: Path) -> tuple[int, int] | None:
     versions = optional_json(root / "config_sentence_transformers.json").get("__version__")
     said = versions.get("sentence_transformers") if isinstance(versions, dict) else None
-    numbers = [int(part) if part.isdigit() else 0 for part in str(said or "0.0").split(".")]
-    return numbers[0], numbers[1] if len(numbers) > 1 else 0
+    found = re.match(r"(\d+)\.(\d+)", str(said))
+    return (int(found[1]), int(found[2])) if found else None

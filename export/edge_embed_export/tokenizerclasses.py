@@ -15,7 +15,7 @@ from edge_embed_export.tokenizerparts import (
     steps,
     template,
 )
-from edge_embed_export.tokenizersettings import GENERIC, GENERIC_NAMES, Settings
+from edge_embed_export.tokenizersettings import GENERIC, GENERIC_NAMES, Settings, is_token
 from edge_embed_runtime.errors import ExportError
 
 # Classes whose BertNormalizer obeys tokenizer_config.json.
@@ -239,9 +239,10 @@ def with_declared(definition: Part, settings: Settings, *, alone: bool = False) 
     by_content = {token["content"]: token for token in given}
     vocab = definition["model"]["vocab"]
     size, numbers = len(vocab), None
-    special = {settings.token(name) for name in settings.values if name.endswith("_token")}
+    named = [name for name, value in settings.values.items() if name.endswith("_token") and is_token(name, value)]
+    special = {settings.token(name) for name in named}
     changed = alone
-    for number, declared in settings.declared.items():
+    for declared in settings.declared.values():
         token = dict(declared)
         token["special"] = token["special"] or token["content"] in special
         held = by_content.get(token["content"])
@@ -256,11 +257,6 @@ def with_declared(definition: Part, settings: Settings, *, alone: bool = False) 
             known = numbers.get(token["content"])
             last = max((t["id"] for t in given), default=-1)
             new = known if known is not None else max(size, last + 1)
-            if new != number and not token["special"]:
-                raise ExportError(
-                    f"{settings.path}: the added token {token['content']!r:.40} has the number {number} there and "
-                    f"{new} by tokenizer.json"
-                )
             held = {"id": new, **token}
             by_content[token["content"]] = held
             given.append(held)

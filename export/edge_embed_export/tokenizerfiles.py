@@ -9,7 +9,7 @@ from edge_embed_export import tokenizerclasses, tokenizerrebuild
 from edge_embed_export.formats import missing_tokenizer
 from edge_embed_export.reading import is_there, read_definition
 from edge_embed_export.sentencepieces import NAMES, convert
-from edge_embed_export.textmodule import limit_of, read_text_module
+from edge_embed_export.textmodule import TextModule, limit_of, read_text_module
 from edge_embed_export.tokenizerclasses import TYPES
 from edge_embed_export.tokenizerparts import Part
 from edge_embed_export.tokenizersettings import GENERIC_NAMES, Settings, read_settings
@@ -57,14 +57,18 @@ def read_text(folder: Path, root: Path, config: Mapping[str, Any], definition: P
     if module.lower and not lowers(tokenizer):
         tokenizer = lowered(tokenizer, as_python=module.old)
         notes.append(f"texts are lowered, as {module.path.name} says")
-    if module.release is not None and not strips(tokenizer):
+    if is_there(root / "modules.json") and not strips(tokenizer):
         # lower case was put first above: what is taken off has none
         tokenizer = stripped(tokenizer) if module.old else tokenizer
-        by = "before" if module.old else "from"
-        notes.append(
-            f"white space around a text is {'taken off' if module.old else 'kept'}, as sentence-transformers does {by} 5.4"
-        )
+        notes.append(_white_space(module))
     return Text(tokenizer, limit, tuple(notes))
+
+
+def _white_space(module: TextModule) -> str:
+    if module.old:
+        return "white space around a text is taken off, as sentence-transformers does before 5.4"
+    named = "" if module.release else "; the folder names no release, and those before take it off"
+    return f"white space around a text is kept, as sentence-transformers does from 5.4{named}"
 
 
 def _loaded(path: Path, settings: Settings) -> tuple[Part, list[str]]:

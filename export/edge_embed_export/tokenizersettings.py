@@ -101,7 +101,7 @@ def read_settings(folder: Path, config: Mapping[str, Any], given: Mapping[str, A
     if not own:
         values |= optional_json(folder / "special_tokens_map.json")
     known = READ | HARMLESS[TOKENIZER_CONFIG]
-    unknown = {name: value for name, value in values.items() if not _is_token(name, value)}
+    unknown = {name: value for name, value in values.items() if not is_token(name, value)}
     refuse_unknown(path, unknown, known)
     if values.get("tokenizer_class") is None:
         values["tokenizer_class"] = config.get("tokenizer_class")
@@ -115,7 +115,7 @@ def read_settings(folder: Path, config: Mapping[str, Any], given: Mapping[str, A
     )
 
 
-def _is_token(name: str, value: object) -> bool:
+def is_token(name: str, value: object) -> bool:
     """Whether a key names a special token or its id: eos_token, image_token, pad_token_id."""
     held = value is None or (isinstance(value, str | dict | int) and not isinstance(value, bool))
     return held and name.endswith(("_token", "_token_id"))
@@ -136,7 +136,7 @@ def _declared(path: Path, values: Mapping[str, Any], added: Mapping[str, Any]) -
             return {
                 int(i): {"content": str(t["content"]), **_flags(t)} for i, t in sorted(listed, key=lambda e: int(e[0]))
             }
-        named = [value for name, value in values.items() if name.endswith("_token")]
+        named = [value for name, value in values.items() if name.endswith("_token") and is_token(name, value)]
         named += values.get("additional_special_tokens") or []
         special = {value.get("content") if isinstance(value, dict) else value for value in named}
         return {
