@@ -23,6 +23,7 @@ from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
 from edge_embed_export.truncation import given_dims, trained_dims
+from edge_embed_export.verifying import Verifier
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
@@ -133,6 +134,7 @@ def export_checkpoint(
     floor: float | None,
     overwrite: bool,
     progress: Callable[[str], None],
+    verifier: Verifier | None = None,
 ) -> Manifest:
     """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
     progress(f"reading {source}")
@@ -158,7 +160,7 @@ def export_checkpoint(
         embedder, contents = in_int8(len(maker.variants) if every else 0)
         if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
             embedder, contents = in_int8(len(maker.variants))
-    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier)
 
 
 def _manifest(
