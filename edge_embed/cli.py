@@ -257,6 +257,14 @@ def _lines(file: str) -> list[str]:
     help="Weight word vectors by A / (A + frequency), the frequency from a word's place in the file; try 0.0001.",
 )
 @graph_options
+@click.option(
+    "--verify",
+    type=click.Choice(["auto", "require", "skip"]),
+    default="auto",
+    show_default=True,
+    help="Compare the float32 vectors of 64 texts with those of sentence-transformers or transformers, where they are "
+    "installed (extra `verify`); `require` fails where they cannot be compared.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @json_option
 def export(
@@ -288,6 +296,7 @@ def export(
     tokenizer: str | None,
     pooling: str | None,
     output: str | None,
+    verify: Any,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -332,6 +341,7 @@ def export(
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),
+        verify=verify,
         overwrite=force,
         progress=lambda step: say(step, err=True) if sys.stderr.isatty() else None,
     )

@@ -35,6 +35,8 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
         for key, value in getattr(manifest, section).items():
             if key != LONG and not (section == "receipt" and key in TABLES):
                 yield f"  {section:<13} {key}: {shorten(_plain(value), 240)}"  # the frame's centre is long
+    if "verified" not in manifest.provenance:  # as in releases before it was there
+        yield "  provenance    verified: not verified against the reference"
     yield from _truncation_lines(manifest)
 
 

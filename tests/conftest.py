@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
-from edge_embed_export import export_model, finish, quantizing
+from edge_embed_export import export_model, finish, quantizing, verifying
 from edge_embed_quantize.table import CompactTable
 
 # a shell's background job ignores SIGINT, and so would the commands that tests interrupt
@@ -178,6 +178,18 @@ def short_receipt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(finish, "calibration_texts", lambda part: texts(part)[::32])
         monkeypatch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
         monkeypatch.setattr(finish, "SPEED_ROUNDS", 1)
+
+
+@pytest.fixture
+def with_reference() -> None:
+    """Exports of this test are compared with the reference where it is installed."""
+
+
+@pytest.fixture(autouse=True)
+def no_reference(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports are compared with no reference, which takes seconds each time, unless a test wants it."""
+    if "with_reference" not in request.fixturenames:
+        monkeypatch.setattr(verifying, "installed", lambda: False)
 
 
 @pytest.fixture(scope="session", autouse=True)

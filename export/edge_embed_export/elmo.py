@@ -30,6 +30,7 @@ from edge_embed_export.graph import FLOAT, INT64, Graph
 from edge_embed_export.reading import is_there, read_definition, read_json
 from edge_embed_export.spec import Array
 from edge_embed_export.tensors import WEIGHTS, read_weights
+from edge_embed_export.verifying import Verifier
 from edge_embed_quantize.linear import quantize_weight
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Layer, Manifest, file_records
 from edge_embed_runtime.characters import CHARACTERS, KINDS, WIDTH
@@ -355,6 +356,7 @@ def export_elmo(
     max_tokens: int | None,
     overwrite: bool,
     progress: Callable[[str], None],
+    verifier: Verifier | None = None,
 ) -> Manifest:
     """Write a bundle of an ELMo model. Options and errors are those of `export_model`."""
     progress(f"reading {source}")
@@ -390,4 +392,4 @@ def export_elmo(
     embedder = reference
     if precision != "fp32":
         embedder, contents = in_memory(True)
-    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier)

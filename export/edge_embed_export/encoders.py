@@ -24,6 +24,7 @@ from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
 from edge_embed_export.truncation import truncation
 from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
+from edge_embed_export.verifying import Verifier
 from edge_embed_export.workshop import WeightsFile, Workshop, workshop
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import (
@@ -170,6 +171,7 @@ def export_checkpoint(
     floor: float | None,
     overwrite: bool,
     progress: Callable[[str], None],
+    verifier: Verifier | None = None,
 ) -> Manifest:
     """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
     check_replaceable(target, overwrite)
@@ -199,7 +201,7 @@ def export_checkpoint(
             embedder, contents = in_int8(len(maker.variants) if every else 0)
             if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
                 embedder, contents = in_int8(len(maker.variants))
-        return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+        return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier)
 
 
 def _manifest(

@@ -13,10 +13,13 @@ from edge_embed_export.finish import FLOORS
 from edge_embed_export.formats import check_file
 from edge_embed_export.heads import Kind
 from edge_embed_export.onnxfile import GraphOptions, is_graph
+from edge_embed_export.prompts import with_roles
 from edge_embed_export.published import export_graph
 from edge_embed_export.purpose import noted, notes_of
 from edge_embed_export.quantizing import read_recipes
+from edge_embed_export.reading import is_there
 from edge_embed_export.static import find_kind, read_static, write_static
+from edge_embed_export.verifying import Verifier, Verify
 from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle import Manifest
 from edge_embed_runtime.checks import check_text
@@ -51,6 +54,7 @@ def export_model(
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
+    verify: Verify = "auto",
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
@@ -83,10 +87,13 @@ def export_model(
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
+    verify:    compare the float32 form with sentence-transformers or transformers, which give the same texts other
+               vectors by LARGEST at most: "auto" where they are installed (extra `verify`), "require", or "skip"
     progress:  called with a line of text before each step
 
     Raises SourceError for a missing or malformed file, UnsupportedModelError for an unknown architecture, ExportError
-    for a checkpoint that cannot be exported, FidelityError (an ExportError) below the floor. Nothing is written then.
+    for a checkpoint that cannot be exported, FidelityError (an ExportError) below the floor or for other vectors than
+    the reference's. Nothing is written then.
     """
     _check_options(precision, table, search, recipes)
     for ignored in ignore:
@@ -94,6 +101,15 @@ def export_model(
     source, target = Path(source), Path(bundle)
     if source.is_file():
         check_file(source)
+    verifier = Verifier(
+        source,
+        verify,
+        said=frozenset(with_roles(prompts or {})),
+        limited=max_tokens is not None,
+        pooling=graph.pooling,
+        adapter=None if adapter is None else Path(adapter),
+        without=_without_reference(source, task),
+    )
     names = () if source_name is None else (source_name,)
     others: dict[str, object] = {
         "table": table != "int8",
@@ -125,6 +141,7 @@ def export_model(
             floor=floor,
             overwrite=overwrite,
             progress=progress,
+            verifier=verifier,
         )
     if words is not None or sif is not None:
         raise InputError("words and sif are for files of word vectors")
@@ -141,6 +158,7 @@ def export_model(
             max_tokens=max_tokens,
             overwrite=overwrite,
             progress=progress,
+            verifier=verifier,
         )
     told = notes_of(source, names, kind, similarity, prompts) if source.exists() else []
     given = None if recipes is None else read_recipes(Path(recipes))
@@ -165,6 +183,7 @@ def export_model(
             told=told,
             overwrite=overwrite,
             progress=progress,
+            verifier=verifier,
         )
     said = Said(
         source_name=source_name,
@@ -191,6 +210,7 @@ def export_model(
         floor=floor,
         overwrite=overwrite,
         progress=progress,
+        verifier=verifier,
     )
 
 
@@ -210,3 +230,14 @@ def _check_options(precision: str, table: str, search: bool, recipes: str | os.P
         raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
     if search and recipes is not None:
         raise InputError("search finds recipes and recipes gives them: choose one")
+
+
+def _without_reference(source: Path, task: str | None) -> str:
+    """Why no reference gives vectors of a source; "" where one does."""
+    if source.is_file():
+        return "the source is a file, and no folder that it loads"
+    if is_elmo(source):
+        return "it has no ELMo models"
+    if not any(is_there(source / name) for name in ("config.json", "modules.json")):
+        return "the folder has neither config.json nor modules.json"
+    return "" if task is None else "tasks are code of the model's own, which is never run"

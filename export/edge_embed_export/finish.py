@@ -16,6 +16,7 @@ from edge_embed_export.adapters import adapter_receipt
 from edge_embed_export.lengths import check_lengths
 from edge_embed_export.quantizing import calibration_texts, records
 from edge_embed_export.truncation import truncation_receipt
+from edge_embed_export.verifying import Verifier
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers, score
 from edge_embed_runtime.bundle import Content, Manifest, write_bundle
 from edge_embed_runtime.embedder import Embedder
@@ -59,14 +60,20 @@ def finish(
     floor: float | None,
     overwrite: bool,
     progress: Callable[[str], None],
+    verifier: Verifier | None = None,
 ) -> Manifest:
     """Measure a bundle beside its float form, and write it where it is faithful enough.
 
     embedders: the float form, and the one whose contents are to be written
+    verifier:  compares the float form with the reference, and says what the manifest does (see verifying.py)
     """
     reference, embedder = embedders
     if not embedder.manifest.is_static:
         check_lengths(embedder, source, GOLDEN_TEXTS[0])
+    if verifier is not None:
+        progress("comparing with the reference")
+        provenance = {**embedder.manifest.provenance, "verified": verifier(reference)}
+        embedder.manifest = replace(embedder.manifest, provenance=provenance)
     progress("measuring fidelity, retrieval and speed")
     dense = embedder.manifest.kind == "dense"
     if dense:

@@ -13,7 +13,7 @@ from edge_embed_export.heads import SETTINGS, Kind
 from edge_embed_export.moduleclasses import module_class
 from edge_embed_export.poolingconfig import read_pooling
 from edge_embed_export.reading import is_there, optional_json, read_json
-from edge_embed_export.spec import Activation, Pooling, Step
+from edge_embed_export.spec import Pooling, Step
 from edge_embed_export.stored import Array
 from edge_embed_export.tensors import read_tensors
 from edge_embed_export.transformertask import read_task

@@ -23,6 +23,7 @@ from edge_embed_export.spec import Spec
 from edge_embed_export.structure import WORDS, find_structure
 from edge_embed_export.tensors import INDEX, WEIGHTS
 from edge_embed_export.truncation import truncation
+from edge_embed_export.verifying import Verifier
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
@@ -140,6 +141,7 @@ def export_graph(
     told: Sequence[str],
     overwrite: bool,
     progress: Callable[[str], None],
+    verifier: Verifier | None = None,
 ) -> Manifest:
     """Write a bundle of a model that comes as a graph. Options and errors are those of `exporter.export_model`;
     told: what is to be noted of it, see `purpose`.
@@ -183,7 +185,9 @@ def export_graph(
         raise ExportError(f"{source}: a text's vector depends on those that it is batched with; no bundle may do that")
     for note in maker.notes:
         progress(note)
-    return finish(published.path, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+    return finish(
+        published.path, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier
+    )
 
 
 @dataclass

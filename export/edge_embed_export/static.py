@@ -23,6 +23,7 @@ from edge_embed_export.finish import finish
 from edge_embed_export.formats import missing_tokenizer
 from edge_embed_export.reading import is_there, read_definition, read_json, sha256_of
 from edge_embed_export.tensors import read_tensors
+from edge_embed_export.verifying import Verifier
 from edge_embed_export.wordvectors import WordVectors, read_word_vectors
 from edge_embed_runtime.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.embedder import Embedder
@@ -293,6 +294,7 @@ def write_static(
     truncate_dims: Sequence[int] = (),
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
+    verifier: Verifier | None = None,
 ) -> Manifest:
     """Write a bundle of a static model. Options and errors are those of `export_model`."""
     tokenizer_bytes = sanitize({**static.tokenizer, "post_processor": None})  # special tokens would say nothing
@@ -328,4 +330,4 @@ def write_static(
     reference, _ = in_memory("fp32")
     embedder, contents = in_memory(precision)
     source = Path(source_name)
-    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
+    return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier)
