@@ -40,7 +40,8 @@ def few_texts(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
 
 
 def _longer(config: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    return {**config, **{key: limit for key in ("max_position_embeddings", "n_positions") if key in config}}
+    key = "n_positions" if "d_kv" in config or "n_positions" in config else "max_position_embeddings"
+    return {**config, key: limit}
 
 
 def checkpoint(name: str, folder: Path, limit: int) -> Checkpoint:
@@ -52,9 +53,11 @@ def checkpoint(name: str, folder: Path, limit: int) -> Checkpoint:
         for key, array in model.tensors.items()
         if key.endswith(POSITIONS) and name != "deberta"  # whose table is of buckets
     }
-    config = _longer(found.config, limit)
+    config = dict(found.config)
     if "text_config" in config:
         config["text_config"] = _longer(config["text_config"], limit)
+    else:
+        config = _longer(config, limit)
     return replace(found, config=config, tensors={**found.tensors, **wider}, max_tokens=limit)
 
 

@@ -146,7 +146,8 @@ def _widths(read: Reader, kind: str) -> list[int | None]:
         return [None] * layers  # the library's Llama has no windows, whatever its config says
     asked = not kind.startswith("qwen") or bool(read.config.get("use_sliding_window"))
     # where the key is missing the library takes 4096, where it is null there are no windows
-    width = read.count("sliding_window", 4096) if asked and read.config.get("sliding_window", 4096) else None
+    said = read.config.get("sliding_window", 4096)
+    width = read.count("sliding_window", 4096) if asked and said else None
     if kind == "mistral":
         return [width] * layers
     first = (0 if kind == "ministral" else read.count("max_window_layers", 28)) if width else layers
