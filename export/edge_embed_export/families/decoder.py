@@ -53,7 +53,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         widths = check_windows(read, widths, read.reach(read.count("max_position_embeddings")))
     return _read(
         read,
-        [_sides(width, causal) for width in widths],
+        [sides(width, causal) for width in widths],
         causal=causal,
         normed=kind == "qwen3",
         biased=kind == "qwen2",
@@ -130,7 +130,7 @@ def _latent(read: Reader, heads: int, size: int) -> None:
     read.linear(f"{LATENT}.down", f"{forward}.fn.net.2")
 
 
-def _sides(width: int | None, causal: bool) -> Window:
+def sides(width: int | None, causal: bool) -> Window:
     """A window of the library's decoders: of so many tokens, or so many to each side of a token."""
     if causal:
         return Window(None if width is None else width - 1, 0)
@@ -189,7 +189,7 @@ def _read(
         if kind in kinds:
             add_tables(read, ROTARY[kind], rope, max_tokens)
     plan = tuple(
-        Layer(i, bias=_table(read, window.within(max_tokens), max_tokens), rotary=ROTARY[kinds[i] if kinds else FULL])
+        Layer(i, bias=table(read, window.within(max_tokens), max_tokens), rotary=ROTARY[kinds[i] if kinds else FULL])
         for i, window in enumerate(windows)
     )
     return read.finish(
@@ -241,7 +241,7 @@ def _layers(read: Reader, layers: int, *, normed: bool, biased: bool, gemma: boo
     read.norm("final_norm", "norm", bias=False, offset=offset)
 
 
-def _table(read: Reader, window: Window, max_tokens: int) -> str | None:
+def table(read: Reader, window: Window, max_tokens: int) -> str | None:
     """The name of the table that hides what a layer does not see, made for the first layer that needs it."""
     if window == Window():
         return None
