@@ -90,7 +90,9 @@ def is_graph(source: Path, options: GraphOptions, of_checkpoints: tuple[object, 
         raise InputError("--general converts a checkpoint and --onnx names an ONNX file: choose one")
     found = options.convert or options.file is not None or _holds_graph(source)
     if found and any(of_checkpoints):
-        raise InputError(f"{source} is taken as a graph; adapters, tasks and other kinds of vectors need a checkpoint")
+        raise InputError(
+            f"{source} is taken as a graph; adapters, tasks, --attention and other kinds of vectors need a checkpoint"
+        )
     if not found and options != GraphOptions():
         raise InputError(f"{source} holds no graph: tokenizer, pooling and output say how to take an ONNX model")
     return found

@@ -193,7 +193,7 @@ def read_layers(
         if kind in kinds:
             add_tables(read, ROTARY[kind], rope, max_tokens)
     plan = tuple(
-        Layer(i, bias=_table(read, window.within(max_tokens), max_tokens), rotary=ROTARY[kinds[i] if kinds else FULL])
+        Layer(i, bias=table(read, window.within(max_tokens), max_tokens), rotary=ROTARY[kinds[i] if kinds else FULL])
         for i, window in enumerate(windows)
     )
     return read.finish(
@@ -246,7 +246,7 @@ def _layers(read: Reader, layers: int, *, normed: bool, biased: bool, gemma: boo
     read.norm("final_norm", "norm", bias=False, offset=offset)
 
 
-def _table(read: Reader, window: Window, max_tokens: int) -> str | None:
+def table(read: Reader, window: Window, max_tokens: int) -> str | None:
     """The name of the table that hides what a layer does not see, made for the first layer that needs it."""
     if window == Window():
         return None
