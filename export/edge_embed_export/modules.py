@@ -310,8 +310,8 @@ class _Walk:
         most = settings.get("max_active_dims")
         if found.kind == "sparse" and most is not None:
             raise ExportError(
-                f"{self.folder / SETTINGS}: max_active_dims is {most!r:.40}: how many weights are kept is said when a text "
-                "is embedded (encode_sparse's max_active_dims); take it out"
+                f"{self.folder / SETTINGS}: max_active_dims is {most!r:.40}: how many weights are kept is said when "
+                "a text is embedded (encode_sparse's max_active_dims); take it out"
             )
         width = settings.get("truncate_dim")
         if found.kind == "dense" and width is not None:
