@@ -495,6 +495,10 @@ def test_sparse_and_multi_in_both_forms(checkpoint: Checkpoints, tmp_path: Path)
     pooling.write_text(json.dumps({**said, "temperature": 2}))
     with pytest.raises(ExportError, match="'temperature'"):
         export_model(source, tmp_path / "b")
+    pooling.write_text(json.dumps(said))
+    (source / "config_sentence_transformers.json").write_text(json.dumps({"max_active_dims": 8}))
+    with pytest.raises(ExportError, match="max_active_dims is 8"):
+        export_model(source, tmp_path / "b")
     multi = multi_folder(checkpoint("m"))
     assert len(read_checkpoint(multi).of_tokens) == 1
     assert export_model(multi, tmp_path / "multi", precision="fp32").kind == "multi"

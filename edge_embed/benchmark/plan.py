@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -139,5 +140,6 @@ def find_source(settings: Settings, bundle: Bundle) -> tuple[Source, list[str]]:
             raise InputError(f"{message}: export them with `edge-embed export` and pass --bundle")
         return source, [f"peers are left out, {message}: pass its CHECKPOINT"]
     modules = folder / "modules.json"
-    dense = modules.is_file() and "models.Dense" in modules.read_text("utf-8")
+    further = r"\.(Dense|LayerNorm|WeightedLayerPooling)\""
+    dense = modules.is_file() and re.search(further, modules.read_text("utf-8")) is not None
     return replace(source, checkpoint=str(folder), checkpoint_sha256=sha256, dense=dense), []

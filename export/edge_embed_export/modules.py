@@ -300,7 +300,14 @@ class _Walk:
             raise ExportError(f"{self.file} lists no Transformer")
         if self.gives == TOKENS and found.kind is None:
             raise ExportError(f"{self.file} lists no module that pools: a text would have no vector")
-        width = optional_json(self.folder / SETTINGS).get("truncate_dim")
+        settings = optional_json(self.folder / SETTINGS)
+        most = settings.get("max_active_dims")
+        if found.kind == "sparse" and most is not None:
+            raise ExportError(
+                f"{self.folder / SETTINGS}: max_active_dims is {most!r:.40}: how many weights are kept is said when "
+                "a text is embedded (encode_sparse's max_active_dims); take it out"
+            )
+        width = settings.get("truncate_dim")
         if found.kind == "dense" and width is not None:
             if type(width) is not int or width < 1:
                 raise ExportError(f"{self.folder / SETTINGS}: truncate_dim is {width!r:.40}, expected a whole number")
