@@ -173,9 +173,9 @@ def refuse_tensors(path: Path, tensors: Mapping[str, Any], names: Iterable[str],
     for name in names:
         if not is_ignored(name):
             raise ExportError(
-                f"{path}: the tensor {name!r} {list(held(tensors)[name].shape)} has no place in {what}: the model computes "
-                "something that the bundle would not. If its vectors do not depend on it, leave it out of account: "
-                f"--ignore {name}"
+                f"{path}: the tensor {name!r} {list(held(tensors)[name].shape)} has no place in {what}: the model may "
+                "compute something that the bundle would not. If its vectors do not depend on it, leave it out of "
+                f"account: --ignore {name}"
             )
 
 
