@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from edge_embed.cli import main
 from edge_embed.errors import EdgeEmbedError, ExportError, InputError, SourceError, UnsupportedModelError
 from edge_embed_export import export_model
-from edge_embed_export.accounting import Accounted, Keys, check_ignored, ignoring, refuse_unknown
+from edge_embed_export.accounting import Accounted, Keys, check_ignored, held, ignoring, refuse_unknown
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.elmo import read_elmo
 from edge_embed_export.families import read_family
@@ -44,7 +44,7 @@ def changed(checkpoint: Checkpoint, tensors: Mapping[str, Array] | None = None, 
     """The same with other tensors, and more keys in config.json."""
     return replace(
         checkpoint,
-        tensors=Accounted(dict(checkpoint.tensors.held if tensors is None else tensors)),  # type: ignore[attr-defined]
+        tensors=Accounted(dict(held(checkpoint.tensors) if tensors is None else tensors)),
         config=Keys({**plain(checkpoint.config), **config}),
     )
 
@@ -496,6 +496,21 @@ def test_ignored_names(checkpoint: Checkpoints, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.onnx").read_bytes() == (tmp_path / "plain" / "model.onnx").read_bytes()
     with pytest.raises(ExportError, match="novel_key"):  # it holds for one export alone
         export_model(source, tmp_path / "again")
+
+
+def test_adapters_hide_nothing(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    """Of a model with adapters kept apart an unknown tensor is refused as well."""
+    source, adapter = checkpoint(), tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 1}))
+    name = "base_model.model.encoder.layer.0.output.dense.lora_{}.weight"
+    inner = load_file(source / "model.safetensors")["encoder.layer.0.output.dense.weight"].shape[1]
+    pair = {name.format("A"): np.ones((1, inner), np.float32), name.format("B"): np.ones((HIDDEN, 1), np.float32)}
+    save_file(pair, adapter / "adapter_model.safetensors")
+    rewrite(source, {"encoder.layer.0.output.gate": np.ones(3, np.float32)})
+    for options in ({"adapter": adapter}, {"adapters": {"law": adapter}}):
+        with pytest.raises(ExportError, match=r"'encoder\.layer\.0\.output\.gate' \[3\] has no place"):
+            export_model(source, tmp_path / "out", **options)
 
 
 def test_names_that_are_not_in_the_way(checkpoint: Checkpoints, tmp_path: Path) -> None:

@@ -188,6 +188,7 @@ def test_no_key_of_a_config_class_is_passed_over(kind: str, saved: Callable[[str
     from transformers import AutoConfig
 
     folder = saved(kind)
+    assert np.abs(ours(folder) - theirs(folder)).max() < 1e-5
     path = folder / "config.json"
     written = json.loads(path.read_text())
     attributes = json.loads(json.dumps(AutoConfig.from_pretrained(folder).to_dict(), default=str))

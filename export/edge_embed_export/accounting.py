@@ -96,14 +96,14 @@ class Accounted(Mapping[str, Value]):
     def __len__(self) -> int:
         return len(self._held)
 
-    @property
-    def held(self) -> Mapping[str, Value]:
-        """The mapping itself, to look at values without asking for them."""
-        return self._held
-
     def unread(self) -> list[str]:
         """Names that nothing asked for, in the order of the file."""
         return [name for name in self._held if name not in self._read]
+
+
+def held(mapping: Mapping[str, Value]) -> Mapping[str, Value]:
+    """A mapping to look at, or to copy, without asking for what is in it."""
+    return mapping._held if isinstance(mapping, Accounted) else mapping
 
 
 class Keys(dict[str, Any]):
@@ -151,12 +151,12 @@ class Keys(dict[str, Any]):
                 yield from (((name, *inner), found) for inner, found in value.unread())
 
 
-def refuse_unknown(path: Path, held: Mapping[str, Any], known: Collection[str], what: str = "key") -> None:
+def refuse_unknown(path: Path, content: Mapping[str, Any], known: Collection[str], what: str = "key") -> None:
     """Raise ExportError for the first key of a small JSON file that is not known.
 
     known: what the caller reads, and what HARMLESS says of such a file
     """
-    for name, value in held.items():
+    for name, value in content.items():
         if name not in known and not is_ignored(name):
             raise ExportError(
                 f"{path}: the {what} {name!r} ({value!r:.60}) is not known, and it may change the vectors; if it does "
@@ -172,11 +172,10 @@ def refuse_tensors(path: Path, tensors: Mapping[str, Any], names: Iterable[str],
     """
     for name in names:
         if not is_ignored(name):
-            held = tensors.held if isinstance(tensors, Accounted) else tensors
             raise ExportError(
-                f"{path}: the tensor {name!r} {list(held[name].shape)} has no place in {what}: the model computes "
-                "something that the bundle would not. If its vectors do not depend on it, leave it out of account: "
-                f"--ignore {name}"
+                f"{path}: the tensor {name!r} {list(held(tensors)[name].shape)} has no place in {what}: the model may "
+                "compute something that the bundle would not. If its vectors do not depend on it, leave it out of "
+                f"account: --ignore {name}"
             )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed_export.accounting import held
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import jina, read_family
 from edge_embed_export.prompts import ALIASES
@@ -70,7 +71,7 @@ def read_variants(
     own = [Adapter(task, roles[task], instructions.get(task, "")) for task in tasks]
     variants = [Variant(adapter, replace(checkpoint, task=adapter.name)) for adapter in own]
     for name, folder in ((name, Path(folder)) for name, folder in given.items()):
-        changed = replace(checkpoint, tensors=fold_adapter(dict(checkpoint.tensors), folder))
+        changed = replace(checkpoint, tensors=fold_adapter(dict(held(checkpoint.tensors)), folder))
         digest = sha256_of(folder / ADAPTER[1])
         variants.append(Variant(Adapter(name, roles[name]), changed, digest))
     return variants

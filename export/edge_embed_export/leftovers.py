@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_embed_export.accounting import HARMLESS, Accounted, Keys, is_ignored, refuse_tensors, words
+from edge_embed_export.accounting import HARMLESS, Accounted, Keys, held, is_ignored, refuse_tensors, words
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.purpose import SCORING
 from edge_embed_runtime.errors import ExportError
@@ -227,13 +227,13 @@ def _is_harmless(config: Keys, kind: str, path: tuple[str, ...], value: object) 
 
 
 def _is_spare(checkpoint: Checkpoint, name: str) -> bool:
-    held = checkpoint.tensors.held if isinstance(checkpoint.tensors, Accounted) else checkpoint.tensors
+    tensors = held(checkpoint.tensors)
     for spare in _rows(checkpoint):
         found = re.fullmatch(spare.names, name)
         if found and spare.same is None:
             return True
-        if found and spare.same is not None and spare.same in held:
-            return np.array_equal(np.asarray(held[name]), np.asarray(held[spare.same]))
+        if found and spare.same is not None and spare.same in tensors:
+            return np.array_equal(np.asarray(tensors[name]), np.asarray(tensors[spare.same]))
     return False
 
 
