@@ -55,8 +55,8 @@ def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
         source, adapter=said.adapter, task=None if every else said.task, names=names, kind=said.kind
     )
     if checkpoint.head.kind == "dense" and is_unixcoder(source, checkpoint.config, checkpoint.tokenizer):
-        limit = min(checkpoint.max_tokens or MAX_TOKENS, MAX_TOKENS)
-        checkpoint = replace(checkpoint, tokenizer=with_mode(checkpoint.tokenizer), max_tokens=limit)
+        most = min(checkpoint.max_tokens or MAX_TOKENS, MAX_TOKENS)
+        checkpoint = replace(checkpoint, tokenizer=with_mode(checkpoint.tokenizer), max_tokens=most)
     given = {role: check_text(text, f"the prompt of {role!r}") for role, text in (said.prompts or {}).items()}
     of_tasks = with_roles(instructions(checkpoint)) if every else task_prompts(checkpoint)
     own = {**checkpoint.prompts, **of_tasks}

@@ -15,6 +15,7 @@ LINEARS = {**decoder.ATTENTION, "out": "self_attn.o_proj"}
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """Norms are stored less 1. Only scores of a language model's tokens have the other cap, final_logit_softcapping."""
     read = Reader(checkpoint, "embed_tokens.weight")
+    read.refuse(use_bidirectional_attention=False)  # the library does not read it for this family
     hidden, heads, layers = read.count("hidden_size"), read.count("num_attention_heads"), read.depth()
     size = read.count("head_dim", 256)
     max_tokens, causal = read.limit(read.count("max_position_embeddings", 8192)), decoder._causal(read)
