@@ -12,8 +12,8 @@ from edge_embed_runtime.errors import EdgeEmbedError, ExportError
 from edge_embed_runtime.tokenizer import TokenIds
 
 # Tokens of the longest text that is run. Attention to more than 1,024 tokens has another form (see blockwise.APART), of
-# which this is a block beyond. So 6,000 tokens are run at most, where an export runs some 200,000 besides; five texts of
-# 8,192 tokens would be a fifth of that, or half as much again for what attention to so many takes.
+# which this is a block beyond. So 6,000 tokens are run at most, where an export runs some 200,000 besides; at 8,192
+# tokens it would be 41,000, and attention to each of them to all.
 LONGEST = 1152
 
 

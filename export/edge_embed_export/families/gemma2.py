@@ -15,7 +15,7 @@ from edge_embed_export.spec import Spec, Weights
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """Norms are stored less 1. Only scores of a language model's tokens have the other cap, final_logit_softcapping."""
     read = Reader(checkpoint, "embed_tokens.weight")
-    layers, causal = read.depth(), is_causal(read, obeyed=True)
+    layers, causal = read.depth(), is_causal(read)
     kinds = read.kinds(layers, [SLIDING if i % 2 == 0 else FULL for i in range(layers)])
     width = read.count("sliding_window", 4096)
     windows = [decoder.sides(width if kind == SLIDING else None, causal) for kind in kinds]
