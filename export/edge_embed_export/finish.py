@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_embed_export import kinds
 from edge_embed_export.adapters import adapter_receipt
+from edge_embed_export.prompts import without_empty
 from edge_embed_export.quantizing import calibration_texts, records
 from edge_embed_export.truncation import truncation_receipt
 from edge_embed_export.verifying import Verifier
@@ -66,6 +67,7 @@ def finish(
     verifier:  compares the float form with the reference, and says what the manifest does (see verifying.py)
     """
     reference, embedder = embedders
+    embedder.manifest = replace(embedder.manifest, prompts=without_empty(embedder.manifest.prompts))
     if verifier is not None:
         progress("comparing with the reference")
         provenance = {**embedder.manifest.provenance, "verified": verifier(reference)}
