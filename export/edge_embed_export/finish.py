@@ -14,6 +14,7 @@ from edge_embed_export import kinds
 from edge_embed_export.accounting import check_ignored
 from edge_embed_export.adapters import adapter_receipt
 from edge_embed_export.lengths import check_lengths
+from edge_embed_export.prompts import without_empty
 from edge_embed_export.quantizing import calibration_texts, records
 from edge_embed_export.truncation import truncation_receipt
 from edge_embed_export.verifying import Verifier
@@ -70,6 +71,7 @@ def finish(
     reference, embedder = embedders
     if not embedder.manifest.is_static:
         check_lengths(embedder, source, GOLDEN_TEXTS[0])
+    embedder.manifest = replace(embedder.manifest, prompts=without_empty(embedder.manifest.prompts))
     if verifier is not None:
         progress("comparing with the reference")
         provenance = {**embedder.manifest.provenance, "verified": verifier(reference)}

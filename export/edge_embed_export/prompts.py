@@ -68,3 +68,9 @@ def with_roles(prompts: Mapping[str, str]) -> dict[str, str]:
         if given:
             named[role] = prompts[given[0]]
     return named
+
+
+def without_empty(prompts: Mapping[str, str]) -> dict[str, str]:
+    """Prompts without those of our two roles that are empty, which is what a bundle without them has: releases of
+    sentence-transformers since 5.0 write them into every folder, so that a fingerprint would tell who saved a model."""
+    return {role: prompt for role, prompt in prompts.items() if prompt or role not in ALIASES}

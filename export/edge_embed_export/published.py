@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.activations import DENSE_ACTIVATIONS
 from edge_embed_export.converting import convert
 from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.general import General, GeneralQuantizer

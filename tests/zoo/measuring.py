@@ -24,6 +24,13 @@ from zoo.vocabularies import VOCABULARIES
 
 # Tokens of the longest texts: those of 8,192 take a minute each.
 LONGEST = 600
+# Models' own code, in tests/reference.py and here.
+BY_HAND = {
+    **reference.REFERENCES,
+    "qwen2_both": lambda model, ids: reference.both_sided_mistral(
+        reference.Reference(model, eps=model.config["rms_norm_eps"]), model.config, ids
+    ),
+}
 TEXTS = ["the river bank", "", "a", "Where is the bank?\n", "数据 保留", "money at the bank and in the house 🚲 " * 9]
 
 
@@ -58,7 +65,7 @@ def facts(row: Row, manifest: Manifest) -> Facts:
 
 def export(row: Row, folder: Path, target: Path, precision: str = "fp32") -> Manifest:
     """The bundle of a row's folder, which no reference was asked about."""
-    options = {"floor": -1.0, "verify": "skip", **row.options}
+    options = {"floor": -1.0, "verify": "skip", "source_name": row.name, **row.options}
     return export_model(folder, target, precision=precision, **options)
 
 
@@ -112,14 +119,18 @@ def in_this_process() -> Iterator[None]:
 def by_hand(row: Row, embedder: Embedder) -> float:
     """Against tests/reference.py, for the tokens that the bundle itself makes."""
     settings = config(row, VOCABULARIES[row.vocabulary](**row.tokenizer))
-    model = Model(settings, arrays(row, settings), options=row.options)  # type: ignore[arg-type]
+    stored = arrays(row, settings)
+    if not settings.get("type_vocab_size", 1):  # without types there is nothing to add
+        stored["new.embeddings.token_type_embeddings.weight"] = np.zeros((1, settings["hidden_size"]), np.float32)
+    settings.setdefault("head_dim", settings.get("hidden_size", 0) // settings.get("num_attention_heads", 1))
+    model = Model(settings, stored, options=row.options)  # type: ignore[arg-type]
     worst = 0.0
     asked = verifytexts.asked_texts(embedder.tokenizer, (None, "query", "document"), min(embedder.max_tokens, 60))
     for text in {one.text for one in asked}:
         tokens = embedder.tokenizer.encode(text).tolist()
         if len(tokens) > LONGEST // 4:
             continue
-        states = reference.REFERENCES[row.reference](model, tokens)
+        states = BY_HAND[row.reference](model, tokens)
         pooled = {"cls": states[0], "last": states[-1], "mean": states.mean(0)}[embedder.manifest.pooling]
         for kind, said in row.modules or ():
             if kind == "Dense":
@@ -141,6 +152,11 @@ def saved_again(folder: Path, target: Path, kind: str) -> Path:
         model = getattr(library, name)(str(folder), device="cpu", local_files_only=True)
         model.save_pretrained(str(target))
     return target
+
+
+def environment() -> int:
+    """The major release of transformers that is installed."""
+    return int(version("transformers").partition(".")[0])
 
 
 def measure(row: Row, work: Path) -> dict[str, Any]:

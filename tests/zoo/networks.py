@@ -282,6 +282,8 @@ def tensors(network: str, config: Mapping[str, Any], seed: int) -> Arrays:
     arrays: Arrays = {}
     for name, kind, dims in lines(NETWORKS[network], layers(config)):
         shape = [_size(dim, sizes) for dim in dims.split(",")]
+        if 0 in shape:  # a table of nothing is not stored
+            continue
         centre = 1.0 if kind in ("norm", "rms") else 0.0
         key = name if kind == "raw" else f"{name}.weight"
         arrays[key] = (centre + 0.2 * random.standard_normal(shape)).astype(np.float32)

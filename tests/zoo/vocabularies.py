@@ -10,8 +10,19 @@ from conftest import WORDS
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CHARACTERS = [*LETTERS, *LETTERS.upper(), *"0123456789.,!?'-:()@/=", "é", "ü", "的", "数", "据", "に", "🚲"]
-# A precompiled map of characters would be a megabyte: its main work is this.
-NFKC = {"type": "NFKC"}
+# What the classes of the libraries have before the model, too.
+ALBERT_STEPS = [
+    {"type": "Replace", "pattern": {"String": "``"}, "content": '"'},
+    {"type": "Replace", "pattern": {"String": "''"}, "content": '"'},
+    {"type": "NFKD"},
+    {"type": "StripAccents"},
+    {"type": "Lowercase"},
+]
+DEBERTA_STEPS = [
+    {"type": "Replace", "pattern": {"Regex": r"\s{2,}|[\n\r\t]"}, "content": " "},
+    {"type": "NFC"},
+    {"type": "Strip", "strip_left": False, "strip_right": True},
+]
 
 
 @dataclass(frozen=True)
@@ -45,10 +56,10 @@ def _made(
     template: what surrounds a text: "[CLS] $ [SEP]"
     """
     vocab = model["vocab"]
-    ids = {t: i for i, (t, _) in enumerate(vocab)} if isinstance(vocab, list) else vocab
+    ids = {pair[0]: i for i, pair in enumerate(vocab)} if isinstance(vocab, list) else vocab
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     names = sorted(set(special.values()), key=ids.__getitem__)
-    mask = {token: {**plain, "lstrip": token == "<mask>"} for token in names}
+    mask = {name: {**plain, "lstrip": name == "<mask>"} for name in names}
     parts = template.split()
     one = [
         {"Sequence": {"id": "A", "type_id": 0}} if p == "$" else {"SpecialToken": {"id": p, "type_id": 0}}
@@ -172,28 +183,24 @@ def unigram(
     template: str,
     *,
     first: Sequence[str],
-    lower: bool = False,
-    post: Any = None,
+    normalizer: Any = None,
+    whole: bool = False,
     **settings: Any,
 ) -> Vocabulary:
-    """SentencePiece's, of XLM-R, T5, ALBERT and DeBERTa v3."""
+    """SentencePiece's, of XLM-R, T5, ALBERT and DeBERTa v3, but for the map of characters, which is a megabyte.
+
+    whole: white space is not what parts a text first
+    """
     tokens = dict.fromkeys([*first, "▁", *(f"▁{word}" for word in WORDS), *CHARACTERS, "ing", "▁where"])
     scores = [0.0 if token in first else -2.0 - 0.01 * i for i, token in enumerate(tokens)]
     scores = [-9.0 if len(token) == 1 else score for token, score in zip(tokens, scores, strict=True)]
-    model = {
-        "type": "Unigram",
-        "unk_id": list(tokens).index(special["unk_token"]),
-        "vocab": list(zip(tokens, scores, strict=True)),
-        "byte_fallback": False,
-    }
-    steps = [
-        NFKC,
-        *([{"type": "Lowercase"}] if lower else []),
-        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
-    ]
+    unknown = list(tokens).index(special["unk_token"])
+    pairs = [list(pair) for pair in zip(tokens, scores, strict=True)]
+    model = {"type": "Unigram", "unk_id": unknown, "vocab": pairs, "byte_fallback": False}
     space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-    normalizer = {"type": "Sequence", "normalizers": steps}
-    return _made(kind, model, special, template, normalizer=normalizer, pre=space, decoder=space, post=post, **settings)
+    steps = [space] if whole else [{"type": "WhitespaceSplit"}, space]
+    pre = {"type": "Sequence", "pretokenizers": steps}
+    return _made(kind, model, special, template, normalizer=normalizer, pre=pre, decoder=space, **settings)
 
 
 def xlm_roberta(**settings: Any) -> Vocabulary:
@@ -236,6 +243,8 @@ def deberta_v2(**settings: Any) -> Vocabulary:
         special,
         "[CLS] $ [SEP]",
         first=first,
+        normalizer={"type": "Sequence", "normalizers": DEBERTA_STEPS},
+        whole=True,
         **{"do_lower_case": False, "model_max_length": 512, **settings},
     )
 
@@ -256,7 +265,7 @@ def albert(**settings: Any) -> Vocabulary:
         special,
         "[CLS] $ [SEP]",
         first=first,
-        lower=True,
+        normalizer={"type": "Sequence", "normalizers": ALBERT_STEPS},
         **{"do_lower_case": True, "keep_accents": False, "model_max_length": 512, **settings},
     )
 
@@ -296,9 +305,17 @@ def byte_level(
         ("i", "n"),
     ]
     model = {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": merges,
-    }  # fmt: skip
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": vocab,
+        "merges": merges,
+    }
     levels = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": split is None}
     parted = {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False}
     pre = levels if split is None else {"type": "Sequence", "pretokenizers": [parted, levels]}
@@ -397,11 +414,17 @@ def byte_fallback(
         [*first, *(f"<0x{i:02X}>" for i in range(256)), "▁", *known, "▁t", "▁th", "▁the", "▁a", "in"]
     )
     model = {
-        "type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": True,
+        "ignore_merges": False,
         "vocab": {token: i for i, token in enumerate(tokens)},
         "merges": [("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "a"), ("i", "n")],
-    }  # fmt: skip
+    }
     space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     steps = [{"type": "Prepend", "prepend": "▁"}, space] if prepend else [space]
     normalizer = {"type": "Sequence", "normalizers": steps} if prepend else space
