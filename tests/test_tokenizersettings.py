@@ -34,7 +34,7 @@ def byte_tokenizer(**parts: Any) -> dict[str, Any]:
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
         "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": True,
                            "add_prefix_space": False},
-        "decoder": {"type": "ByteLevel"},
+        "decoder": None,
         "model": {"type": "BPE", "vocab": vocab, "merges": [merge.split(" ") for merge in merges]},
         **parts,
     }  # fmt: skip
@@ -81,29 +81,24 @@ def ends(text: Text) -> list[str]:
 
 
 def test_begin_and_end_tokens(tmp_path: Path) -> None:
-    """Llama's class of transformers 4 writes its own template; 5 keeps that of tokenizer.json, as it does for Mistral."""
-    byte_fallback = byte_tokenizer(pre_tokenizer=None)
-    for begin, end, expected in (
-        (True, True, ["<s>", "$A", "</s>"]),
-        (False, True, ["$A", "</s>"]),
-        (True, False, ["<s>", "$A"]),
-    ):
+    """Llama's class of transformers 4 writes its own template; 5 keeps that of tokenizer.json."""
+    definition = byte_tokenizer(post_processor=None)
+    cases = [(True, True, ["<s>", "$A", "</s>"]), (False, True, ["$A", "</s>"]), (True, False, ["<s>", "$A"])]
+    for begin, end, expected in cases:
         settings = {"tokenizer_class": "LlamaTokenizerFast", "add_bos_token": begin, "add_eos_token": end}
-        made = read(folder(tmp_path / f"4{begin}{end}", "mistral", **settings), byte_fallback)
+        made = read(folder(tmp_path / f"4{begin}{end}", "mistral", **settings), definition)
         assert ends(made) == expected
-        kept = read(folder(tmp_path / f"5{begin}{end}", "mistral", "5.24.0", **settings), byte_fallback)
-        assert kept.tokenizer["post_processor"] == byte_fallback["post_processor"]
-    qwen = read(folder(tmp_path / "q", "qwen3", tokenizer_class="Qwen2Tokenizer", add_eos_token=True), byte_fallback)
-    assert qwen.tokenizer["post_processor"] == byte_fallback["post_processor"]
-    with pytest.raises(ExportError, match="eos_token is '<gone>', which is no token of tokenizer.json"):
-        read(
-            folder(tmp_path / "x", "llama", add_eos_token=True, eos_token="<gone>", tokenizer_class="LlamaTokenizer"),
-            byte_fallback,
-        )
+        kept = read(folder(tmp_path / f"5{begin}{end}", "mistral", "5.24.0", **settings), definition)
+        assert kept.tokenizer["post_processor"] is None
+    qwen = read(folder(tmp_path / "q", "qwen3", tokenizer_class="Qwen2Tokenizer", add_eos_token=True), definition)
+    assert qwen.tokenizer["post_processor"] is None
+    gone = {"tokenizer_class": "LlamaTokenizer", "add_eos_token": True, "eos_token": "<gone>"}
+    with pytest.raises(ExportError, match="eos_token is '<gone>', which is no token of"):
+        read(folder(tmp_path / "x", "llama", **gone), definition)
 
 
 def test_class_that_builds_the_tokenizer_anew(tmp_path: Path) -> None:
-    """DebertaV2's of transformers 5 normalises in its own way, whatever tokenizer.json says; 4 takes it as it stands."""
+    """DebertaV2's of transformers 5 normalises in its own way; 4 takes tokenizer.json as it stands."""
     vocab = [["[PAD]", 0.0], ["[CLS]", 0.0], ["[SEP]", 0.0], ["[UNK]", 0.0], ["▁the", -1.0], ["▁", -2.0], ["a", -3.0]]
     definition = byte_tokenizer(
         normalizer={"type": "NFKC"},

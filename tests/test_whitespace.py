@@ -35,10 +35,8 @@ def test_tokenizers_that_strip_anyway() -> None:
     """Nothing is to be changed where white space around a text makes no difference."""
     assert strips(word_tokenizer())
     assert not strips(byte_tokenizer())
-    words = {
-        "type": "Sequence",
-        "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁"}],
-    }
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    words = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
     assert strips(byte_tokenizer(pre_tokenizer=words))
     added = byte_tokenizer(pre_tokenizer=words, added_tokens=[{"id": 300, "content": "  ", **PLAIN}])
     assert not strips(added)
@@ -69,10 +67,10 @@ def test_lowered() -> None:
 @pytest.mark.parametrize(
     ("release", "modules", "expected", "note"),
     [
-        ("5.3.1", True, False, "white space around a text is taken off, as sentence-transformers does before 5.4"),
-        ("2.2.2", True, False, "white space around a text is taken off, as sentence-transformers does before 5.4"),
-        ("6.2.0", True, True, "white space around a text is kept, as sentence-transformers does from 5.4"),
-        (None, True, True, "white space around a text is kept, as sentence-transformers does from 5.4; the folder names "
+        ("5.3.1", True, False, "taken off, as sentence-transformers does before 5.4"),
+        ("2.2.2", True, False, "taken off, as sentence-transformers does before 5.4"),
+        ("6.2.0", True, True, "kept, as sentence-transformers does from 5.4"),
+        (None, True, True, "kept, as sentence-transformers does from 5.4; the folder names "
                            "no release, and those before take it off"),
         (None, False, True, None),
     ],
@@ -88,11 +86,11 @@ def test_release_decides(tmp_path: Path, release: str | None, modules: bool, exp
     text = read_text(tmp_path, tmp_path, {"model_type": "roberta", "transformers_version": "4.57.6"})
     encode = encoder(text.tokenizer)
     assert (encode("the\n") != encode("the")) is expected
-    assert text.notes == (() if note is None else (note,))
+    assert text.notes == (() if note is None else (f"white space around a text is {note}",))
 
 
 def test_lower_case_of_the_text_module(tmp_path: Path) -> None:
-    """do_lower_case of sentence_bert_config.json lowers before a tokenizer that does not; white space is judged after."""
+    """do_lower_case of sentence_bert_config.json lowers before a tokenizer that does not."""
     cased = word_tokenizer()
     cased["normalizer"]["lowercase"] = False
     (tmp_path / "tokenizer.json").write_text(json.dumps(cased))
