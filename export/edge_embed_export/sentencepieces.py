@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.reading import read_definition
-from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.errors import ExportError, MissingExtraError
 from edge_embed_runtime.extras import is_installed, require
 from edge_embed_runtime.regular import check_regular
 
@@ -30,8 +30,10 @@ def convert(folder: Path, file: str) -> tuple[dict[str, Any], str]:
     Raises MissingExtraError without transformers or sentencepiece, ExportError for a file that they cannot read.
     """
     for package in NEEDED:
-        if not is_installed(package):
-            require(package, "general")
+        try:
+            require(package, "general") if not is_installed(package) else None
+        except MissingExtraError as error:
+            raise MissingExtraError(f"{folder / file} is converted by transformers, so {error}") from error
     for path in folder.iterdir():
         if path.exists() and not path.is_dir():
             check_regular(path)  # transformers opens what it finds
@@ -88,7 +90,7 @@ def _main(folder: str, output: str) -> int:
                 Path(output).write_text(json.dumps(json.loads(backend.to_str()), ensure_ascii=False), encoding="utf-8")
         except Exception as error:  # what it raises has no common type  # noqa: BLE001
             failure = f"{type(error).__name__}: {error}"
-    print(" ".join(failure.split()) or transformers.__version__)
+    sys.stdout.write(" ".join(failure.split()) or transformers.__version__)
     return FAILED if failure else 0
 
 

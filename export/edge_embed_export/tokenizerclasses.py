@@ -90,7 +90,7 @@ def own_code(settings: Settings) -> str | None:
 
 
 def class_of(settings: Settings, model: Part | None) -> str:
-    """The class by which transformers 4 loads a tokenizer, without "Fast". model: of tokenizer.json, where there is one.
+    """The class by which transformers 4 loads a tokenizer, without "Fast". model: of tokenizer.json, where it is.
 
     Raises ExportError for a class that is not known, or that is written in Python.
     """

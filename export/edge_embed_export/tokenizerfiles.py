@@ -104,9 +104,9 @@ def _made(path: Path, settings: Settings) -> tuple[Part, list[str]]:
     converted, release = convert(folder, file)
     if release.split(".")[0] != str(settings.major) and settings.version:
         raise ExportError(
-            f"{folder / file}: the folder was written with transformers {settings.version}, and {release} is installed, "
-            f"which may make another tokenizer of it: install transformers {settings.major}, or save the tokenizer with "
-            "it (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER))"
+            f"{folder / file}: written with transformers {settings.version}, while {release} is installed, "
+            f"which may make another tokenizer of it: install transformers {settings.major}, or save the tokenizer "
+            "with it (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER))"
         )
     return converted, [f"tokenizer.json was made of {file} by transformers {release}"]
 
@@ -117,8 +117,8 @@ def _check(tokenizer: Part, settings: Settings) -> None:
     side = side or str((tokenizer.get("truncation") or {}).get("direction") or "right")
     if str(side).lower() != "right":
         raise ExportError(
-            f"{settings.path}: truncation_side {side!r:.20} keeps the end of a long text; a bundle keeps its beginning. "
-            "Remove it to have that"
+            f"{settings.path}: truncation_side {side!r:.20} keeps the end of a long text; a bundle keeps its "
+            "beginning. Remove it to have that"
         )
     if settings.flag("fix_mistral_regex", False):
         raise ExportError(
@@ -129,6 +129,6 @@ def _check(tokenizer: Part, settings: Settings) -> None:
         for part in piece.values() if isinstance(piece, dict) else ():
             if part.get("type_id"):
                 raise ExportError(
-                    f"{settings.path.parent / 'tokenizer.json'}: the template gives a token the type {part['type_id']}; "
-                    "only type 0 is supported"
+                    f"{settings.path.parent / 'tokenizer.json'}: the template gives a token the type "
+                    f"{part['type_id']}; only type 0 is supported"
                 )

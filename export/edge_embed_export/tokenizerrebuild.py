@@ -1,4 +1,4 @@
-"""What transformers 5 makes of a tokenizer: the class builds it anew, and takes only its vocabulary from tokenizer.json.
+"""What transformers 5 makes of a tokenizer: its class builds it anew, with the vocabulary of tokenizer.json alone.
 
 Source: tokenization_auto.py, tokenization_utils_tokenizers.py and models/*/tokenization_*.py of transformers 5.24. A
 class that is not built anew takes tokenizer.json as it stands; there `add_prefix_space`, `add_bos_token` and
@@ -37,8 +37,9 @@ from edge_embed_runtime.errors import ExportError
 
 # The class of a model type, where it is another than in transformers 4, or where that knows no such type.
 TYPES = {
-    "distilbert": "BertTokenizer", "electra": "BertTokenizer", "convbert": "BertTokenizer", "nomic_bert": "BertTokenizer",
-    "squeezebert": "BertTokenizer", "longformer": "RobertaTokenizer", "bart": "RobertaTokenizer",
+    "distilbert": "BertTokenizer", "electra": "BertTokenizer", "convbert": "BertTokenizer",
+    "nomic_bert": "BertTokenizer", "squeezebert": "BertTokenizer", "longformer": "RobertaTokenizer",
+    "bart": "RobertaTokenizer",
     "gte": "XLMRobertaTokenizer", "jina_embeddings_v3": "XLMRobertaTokenizer", "mt5": "T5Tokenizer",
     "xlm-roberta-xl": GENERIC, "umt5": GENERIC, "modernbert": GENERIC, "modernbert-decoder": GENERIC, "llama": None,
     "mistral": GENERIC, "phi3": GENERIC, "granite": GENERIC,
@@ -70,8 +71,8 @@ def class_of(settings: Settings, model: Part | None, pre_tokenizer: Part | None)
         return GENERIC
     if name not in BUILT and not (settings.values.get("backend") and name in PLAIN | frozenset(ENDS)):
         raise ExportError(
-            f"{settings.path}: tokenizer_class {name!r} of transformers 5 is not known here; where tokenizer.json alone "
-            'says what it does, write "TokenizersBackend" there'
+            f"{settings.path}: tokenizer_class {name!r} of transformers 5 is not known here; where tokenizer.json "
+            'alone says what it does, write "TokenizersBackend" there'
         )
     return name
 
@@ -278,7 +279,7 @@ def _deberta_v2(definition: Part, settings: Settings) -> Part:
                 {"type": "NFC"},
                 {"type": "Strip", "strip_left": False, "strip_right": True},
             ],
-        ),  # fmt: skip
+        ),
         pre_tokenizer=sequence("pretokenizers", [*words, _metaspace(settings, "first")]),
         model={"type": "Unigram", "unk_id": number, "byte_fallback": False},
         post=framed(cls, sep),

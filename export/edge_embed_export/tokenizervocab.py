@@ -16,25 +16,24 @@ from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.regular import read_regular
 from edge_embed_runtime.vetting import MAX_BYTES
 
-# The class's special tokens, as far as they count for the ids of a text.
 BYTES = frozenset({"GPT2Tokenizer", "Qwen2Tokenizer", "DebertaTokenizer", *ROBERTA})
-# What vocab.txt and vocab.json are read for.
 WORDS, PAIRS = "vocab.txt", ("vocab.json", "merges.txt")
-SPECIAL = {
-    **dict.fromkeys(BERT, {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}),
-    MPNET: {
-        "bos": "<s>", "eos": "</s>", "unk": "[UNK]", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>",
-    },
-    **dict.fromkeys(ROBERTA, {
-        "bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>",
-    }),
-    "DebertaTokenizer": {
-        "bos": "[CLS]", "eos": "[SEP]", "unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]",
-    },
-    **dict.fromkeys(("GPT2Tokenizer", "Qwen2Tokenizer"), {
-        "bos": None, "eos": "<|endoftext|>", "unk": "<|endoftext|>", "pad": None,
-    }),
+_BERT: dict[str, str | None] = {
+    "unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]",
 }  # fmt: skip
+_ROBERTA: dict[str, str | None] = {
+    "bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>",
+}  # fmt: skip
+_GPT2: dict[str, str | None] = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
+# A class's special tokens, where tokenizer_config.json does not say.
+SPECIAL: dict[str, dict[str, str | None]] = {
+    **dict.fromkeys(BERT, _BERT),
+    **dict.fromkeys(ROBERTA, _ROBERTA),
+    MPNET: {**_ROBERTA, "unk": "[UNK]"},
+    "DebertaTokenizer": {**_BERT, "bos": "[CLS]", "eos": "[SEP]"},
+    "GPT2Tokenizer": _GPT2,
+    "Qwen2Tokenizer": {**_GPT2, "bos": None},
+}
 
 
 def from_vocabulary(folder: Path, settings: Settings, name: str) -> Part | None:
@@ -114,7 +113,7 @@ def _word_pieces(path: Path, settings: Settings, name: str) -> Part:
 
 
 def _merges(path: Path, settings: Settings, name: str) -> list[list[str]]:
-    """Pairs in their order. GPT-2's class of transformers 4 passes over the first and the last line, whatever they hold."""
+    """Pairs in their order. GPT-2's class of transformers 4 passes over the first line, whatever it holds."""
     raw = _lines(path)
     if settings.major == 4 and name != "Qwen2Tokenizer":
         ends = read_regular(path, MAX_BYTES).endswith((b"\n", b"\r"))
