@@ -11,9 +11,10 @@ from edge_embed_export.adapters import EVERY_TASK, add_adapters, lowest_mean, re
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.families import read_family
 from edge_embed_export.families.jina import instructions, task_prompts
-from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
+from edge_embed_export.finish import FLOORS, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.heads import Kind
-from edge_embed_export.large import Given, placeholder
+from edge_embed_export.large import Given, check_loads, placeholder
+from edge_embed_export.layerwise import LayerQuantizer, Remembered, Stages, too_large
 from edge_embed_export.prompts import check_prompts, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
@@ -109,26 +110,41 @@ class Maker:
         asked = checkpoint.head.facts.get("query_length")
         check_prompts(self.tokenizer, {**of_adapters, **checkpoint.prompts}, source, asked)
 
-    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, Content]]:
-        """An embedder of the bundle, and the bundle's files."""
-        spec = self.spec
+    @property
+    def by_layer(self) -> bool:
+        """Whether the float model is only ever run layer by layer."""
+        return not self.variants and too_large(self.spec, self.weights)
+
+    def make(self, quantized: Quantized | None, kept: WeightsFile | None = None) -> tuple[Embedder, dict[str, Content]]:
+        """An embedder of the bundle, and the bundle's files. kept: what weights lie in already"""
+        spec, written = self.spec, quantized is not None or self._written
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
         states: list[str] = []
-        if quantized is None and not self._written:
+        contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
+        if not written and not self.by_layer:
             given = Given()
             graph = build(spec, *parts, apart=given, states=states).SerializeToString()
-            contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
             embedder = Embedder(self._bundle(contents, None, states), threads=1)
             embedder.network.session = given.session(graph)
             return embedder, contents
-        weights = WeightsFile(self._shop.folder())
-        graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
-        contents = {MODEL: graph, TOKENIZER: self._tokenizer_bytes}
-        if weights:  # onnxruntime finds them beside the model's file
-            model = weights.path.with_name(MODEL)
-            model.write_bytes(graph)
-            contents = {MODEL: model, WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
-        return Embedder(self._bundle(contents, quantized, states), threads=1), contents
+        if written:
+            weights = kept or WeightsFile(self._shop.folder())
+            graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
+            contents[MODEL] = graph
+            if weights.used:  # onnxruntime finds them beside the model's file
+                model = weights.path.with_name(MODEL)
+                model.write_bytes(graph)
+                contents = {MODEL: model, WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
+        bundle = self._bundle(contents, quantized, states)
+        if not self.by_layer or isinstance(bundle.model, bytes) == written:
+            return Embedder(bundle, threads=1), contents
+        if isinstance(bundle.model, Path):
+            check_loads(bundle)
+        embedder = Embedder(replace(bundle, path=self._target, model=placeholder(spec)), threads=1)
+        remembered = Remembered(Stages(spec, *parts), spec, self._shop)
+        embedder.network.session = remembered
+        remembered.foresee(lambda: embed_all(embedder, written=written))
+        return embedder, contents
 
     def _bundle(self, contents: Mapping[str, Content], quantized: Quantized | None, states: list[str]) -> Bundle:
         spec, model = self.spec, contents[MODEL]
@@ -138,7 +154,9 @@ class Maker:
             with_adapters(manifest, self.variants),
             architecture={**manifest.architecture, **blockwise.architecture(spec, weights)},
             truncate_dims=self._dims,
-            layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved),
+            layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved)
+            if states
+            else [],
             **kinds.describe(spec, self._checkpoint.head),
         )
         if isinstance(model, bytes):
@@ -167,12 +185,19 @@ def export_checkpoint(
     checkpoint = read_checkpoint_as(source, said)
     with workshop(target) as shop:
         maker = Maker(checkpoint, said, target, name, shop, written=precision == "fp32")
+        if maker.by_layer and search:
+            raise InputError(f"{source} is run layer by layer, and a search runs the whole model: leave search out")
         progress("building the float32 graph")
         reference, contents = maker.make(None)
         embedder = reference
         check_usable(reference, source)
 
         def in_int8(adapters: int) -> tuple[Embedder, dict[str, Content]]:
+            if maker.by_layer:
+                progress("calibrating and rounding weights, layer by layer")
+                kept = WeightsFile(shop.folder())
+                layered = LayerQuantizer(maker.spec, maker.weights, maker.tokenizer, shop, kept)
+                return maker.make(layered.by_layer(recipes, table, precision == "int4", progress), kept)
             progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
             quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
             chosen = recipes
