@@ -70,7 +70,7 @@ def test_recipes_of_another_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """They are taken layer by layer as well, and refused where they are another model's."""
     source = write(MODELS["mistral"](), tmp_path / "mistral")
     export_model(source, tmp_path / "a", floor=0.0)
-    export_model(write(MODELS["bert"](), tmp_path / "bert"), tmp_path / "b", floor=0.0)
+    export_model(write(MODELS["nvembed"](), tmp_path / "other"), tmp_path / "b", floor=0.0)
     compare(source, tmp_path, monkeypatch, recipes=tmp_path / "a")
     with pytest.raises(ExportError, match="the recipes are for another model"):
         export_model(source, tmp_path / "c", recipes=tmp_path / "b")
@@ -81,15 +81,15 @@ def test_the_float_model_is_never_whole(
 ) -> None:
     """No session has more than one layer's weights; of the table it has the rows of the texts."""
     largest: list[int] = []
-    build = layerwise.Given.session
+    build = layerwise.Scratch.session
 
     def session(given: Any, *arguments: Any) -> Any:
-        largest.append(sum(array.nbytes for array in given._arrays.values()))
+        largest.append(given.bytes)
         return build(given, *arguments)
 
     monkeypatch.setattr(graph, "APART_BYTES", LEAST)
     monkeypatch.setattr(graph, "LARGEST", LARGEST)
-    monkeypatch.setattr(layerwise.Given, "session", session)
+    monkeypatch.setattr(layerwise.Scratch, "session", session)
     export_model(checkpoint("deep", num_hidden_layers=8, vocab_size=400), tmp_path / "b", floor=0.0)
     assert len(largest) > 8
     assert max(largest) < 4 * (12 * 32 * 32 + 40 * 32 + 26 * 32 + 1000)

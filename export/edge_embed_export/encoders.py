@@ -13,7 +13,7 @@ from edge_embed_export.families import read_family
 from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.finish import FLOORS, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.heads import Kind
-from edge_embed_export.large import Given, check_loads, placeholder
+from edge_embed_export.large import Scratch, check_loads, placeholder
 from edge_embed_export.layerwise import LayerQuantizer, Remembered, Stages, too_large
 from edge_embed_export.prompts import check_prompts, with_roles
 from edge_embed_export.purpose import noted
@@ -39,6 +39,9 @@ from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
+
+# Bytes of a model that is written to a file before it is loaded.
+MAPPED_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -122,26 +125,28 @@ class Maker:
         states: list[str] = []
         contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
         if not written and not self.by_layer:
-            given = Given()
-            graph = build(spec, *parts, apart=given, states=states).SerializeToString()
+            scratch = Scratch(self._shop.folder())
+            graph = build(spec, *parts, apart=scratch, states=states).SerializeToString()
             embedder = Embedder(self._bundle(contents, None, states), threads=1)
-            embedder.network.session = given.session(graph)
+            embedder.network.session = scratch.session(graph)
             return embedder, contents
         if written:
             weights = kept or WeightsFile(self._shop.folder())
             graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
             contents[MODEL] = graph
-            if weights.used:  # onnxruntime finds them beside the model's file
-                model = weights.path.with_name(MODEL)
-                model.write_bytes(graph)
-                contents = {MODEL: model, WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
+            if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
+                contents[MODEL] = weights.path.with_name(MODEL)
+                contents[MODEL].write_bytes(graph)
+            if weights.used:
+                contents = {MODEL: contents[MODEL], WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
+            del graph
         bundle = self._bundle(contents, quantized, states)
-        if not self.by_layer or isinstance(bundle.model, bytes) == written:
+        if not self.by_layer or (written and WEIGHTS not in contents):
             return Embedder(bundle, threads=1), contents
-        if isinstance(bundle.model, Path):
+        if written:
             check_loads(bundle)
         embedder = Embedder(replace(bundle, path=self._target, model=placeholder(spec)), threads=1)
-        remembered = Remembered(Stages(spec, *parts), spec, self._shop)
+        remembered = Remembered(Stages(spec, parts[0], self._shop, *parts[1:]), spec)
         embedder.network.session = remembered
         remembered.foresee(lambda: embed_all(embedder, written=written))
         return embedder, contents
@@ -159,10 +164,8 @@ class Maker:
             else [],
             **kinds.describe(spec, self._checkpoint.head),
         )
-        if isinstance(model, bytes):
-            return Bundle(self._target, manifest, model, self._tokenizer_bytes)
-        stamp = stamp_of(model.parent, manifest)
-        return Bundle(model.parent, manifest, model, self._tokenizer_bytes, stamp)
+        where = (self._target, ()) if isinstance(model, bytes) else (model.parent, stamp_of(model.parent, manifest))
+        return Bundle(where[0], manifest, model, self._tokenizer_bytes, where[1], parsed=self.tokenizer)
 
 
 def export_checkpoint(
@@ -199,12 +202,14 @@ def export_checkpoint(
                 layered = LayerQuantizer(maker.spec, maker.weights, maker.tokenizer, shop, kept)
                 return maker.make(layered.by_layer(recipes, table, precision == "int4", progress), kept)
             progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
-            quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
+            quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, shop, adapters=adapters)
             chosen = recipes
             if chosen is None:
                 chosen = quantizer.search(progress) if search else quantizer.default_recipes()
             progress("rounding weights")
-            return maker.make(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
+            quantized = quantizer.quantize(chosen, table=table, int4=precision == "int4")
+            del quantizer
+            return maker.make(quantized)
 
         if precision != "fp32":
             # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit

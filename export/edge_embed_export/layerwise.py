@@ -14,7 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_embed_export import graph
-from edge_embed_export.large import Given
+from edge_embed_export.large import Scratch
 from edge_embed_export.quantizing import CALIBRATION_BATCH_TOKENS, Quantized, Quantizer, calibration_rows, round_weight
 from edge_embed_export.spec import Array, Spec, Weights, sites
 from edge_embed_export.transformer import NEXT, STATE, build_stage
@@ -65,8 +65,8 @@ class Stages:
     parts: of `build_stage`: int8 layers and table, or nothing
     """
 
-    def __init__(self, spec: Spec, weights: Weights, *parts: Any) -> None:
-        self._spec, self._weights, self._parts = spec, weights, parts
+    def __init__(self, spec: Spec, weights: Weights, shop: Workshop, *parts: Any) -> None:
+        self._spec, self._weights, self._shop, self._parts = spec, weights, shop, parts
         self.count = len(spec.blocks) + 1
 
     def session(self, number: int, texts: Texts, *, observe: bool = False) -> "Stage":
@@ -76,13 +76,13 @@ class Stages:
             # of the table, which may be a third of the model, the rows of these texts alone
             ids = np.unique(np.concatenate([np.zeros(1, np.int64), *texts.rows]))
             weights = {**weights, WORD: np.asarray(weights[WORD][ids])}
-        given = Given()
-        model = build_stage(self._spec, weights, number, *self._parts, observe=observe, apart=given)
-        return Stage(given.session(model.SerializeToString(), default_threads()), number, texts, ids)
+        scratch = Scratch(self._shop.folder())
+        model = build_stage(self._spec, weights, number, *self._parts, observe=observe, apart=scratch)
+        return Stage(scratch.session(model.SerializeToString(), default_threads()), number, texts, ids)
 
-    def vectors(self, rows: Sequence[TokenIds], folder: Path) -> list[Array]:
+    def vectors(self, rows: Sequence[TokenIds]) -> list[Array]:
         """What the model gives for each text: [dim], or [tokens, dim]."""
-        texts = Texts(rows, self._spec.hidden, folder)
+        texts = Texts(rows, self._spec.hidden, self._shop.folder())
         for number in range(self.count - 1):
             stage = self.session(number, texts)
             for batch in range(len(texts.feeds)):
@@ -133,8 +133,8 @@ class Remembered:
     A text that was not foreseen is run alone, which takes as long.
     """
 
-    def __init__(self, stages: Stages, spec: Spec, shop: Workshop) -> None:
-        self._stages, self._spec, self._shop = stages, spec, shop
+    def __init__(self, stages: Stages, spec: Spec) -> None:
+        self._stages, self._spec = stages, spec
         self._known: dict[bytes, Array] = {}
         self._asked: dict[bytes, TokenIds] | None = None
 
@@ -150,7 +150,7 @@ class Remembered:
     def _learn(self, asked: Mapping[bytes, TokenIds]) -> None:
         missing = {key: row for key, row in asked.items() if key not in self._known}
         if missing:
-            found = self._stages.vectors(list(missing.values()), self._shop.folder())
+            found = self._stages.vectors(list(missing.values()))
             self._known |= dict(zip(missing, found, strict=True))
 
     def run(self, _: object, feed: Mapping[str, NDArray[Any]], __: object = None) -> list[Array]:
@@ -187,7 +187,7 @@ class LayerQuantizer(Quantizer):
         """The int8 model. recipes: None means those that are taken without a search."""
         if recipes is not None and sorted(recipes) != sorted(site.name for site in self._sites):
             raise ExportError(f"the recipes are for another model: this one has {len(self._sites)} values to quantize")
-        stages = Stages(self._spec, self._weights)
+        stages = Stages(self._spec, self._weights, self._shop)
         texts = Texts(self._rows, self._spec.hidden, self._shop.folder())
         small: dict[str, Array] = {}
         layers: dict[str, Int8Linear] = {}

@@ -19,6 +19,7 @@ from edge_embed_export.large import float_session
 from edge_embed_export.reading import read_json
 from edge_embed_export.spec import Spec, Weights, sites
 from edge_embed_export.transformer import build
+from edge_embed_export.workshop import Workshop
 from edge_embed_quantize.calibrate import (
     Feed,
     Range,
@@ -123,11 +124,14 @@ class Quantizer:
     adapters: how many of the model's adapters (see adapters.py) count beside its base
     """
 
-    def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, *, adapters: int = 0) -> None:
+    def __init__(
+        self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, *, adapters: int = 0
+    ) -> None:
         self._spec, self._weights, self._tokenizer, self._adapters = spec, weights, tokenizer, adapters
+        self._shop = shop
         self._sites: list[Site] = sites(spec, weights)
         self._rows = calibration_rows(tokenizer)
-        self._session = float_session(spec, weights, observe=True)
+        self._session = float_session(spec, weights, shop.folder(), observe=True)
         self._ranges: dict[str, Range] = ranges(self._observe([site.name for site in self._sites]))
         # what the search has computed before, by site and recipe
         self._products: dict[tuple[str, Recipe], Grams] = {}
@@ -184,7 +188,7 @@ class Quantizer:
         return search(start, choices, cosine, progress)
 
     def _float_session(self) -> InferenceSession:
-        return float_session(self._spec, self._weights)
+        return float_session(self._spec, self._weights, self._shop.folder())
 
     def _int8_session(self, tried: Quantized) -> InferenceSession:
         model = build(self._spec, tried.weights, tried.layers).SerializeToString()

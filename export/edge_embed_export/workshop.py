@@ -66,6 +66,11 @@ class WeightsFile:
         self.used = False
         self._places: dict[str, tuple[int, int]] = {}
 
+    @property
+    def bytes(self) -> int:
+        """Of all weights."""
+        return sum(length for _, length in self._places.values())
+
     def __call__(self, name: str, array: NDArray[Any]) -> dict[str, str]:
         self.used = True
         if name not in self._places:
