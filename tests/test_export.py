@@ -31,6 +31,7 @@ from edge_embed_export.graph import FLOAT, Graph
 from edge_embed_export.quantizing import Quantized, Quantizer, calibration_texts, read_recipes
 from edge_embed_export.spec import Spec, prepare
 from edge_embed_export.transformer import build
+from edge_embed_export.workshop import Workshop
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivation, quantize_weight
 from edge_embed_quantize.table import compact_table
@@ -231,7 +232,8 @@ def quantizer_of(source: Path, **changes: Any) -> tuple[Spec, dict[str, Any], Qu
     spec, raw = read_family(read)
     spec = dataclasses.replace(spec, **changes)
     weights = prepare(spec, raw)
-    return spec, weights, Quantizer(spec, weights, Tokenizer(sanitize(read.tokenizer), spec.max_tokens))
+    shop = Workshop(source.with_name("made"))
+    return spec, weights, Quantizer(spec, weights, Tokenizer(sanitize(read.tokenizer), spec.max_tokens), shop)
 
 
 def embed(model: Any, rows: Sequence[Sequence[int]]) -> np.ndarray[Any, Any]:

@@ -149,7 +149,7 @@ def output_error(x: Array, weight: Array, rounded: NDArray[Any]) -> float:
 
 
 def eight_bits(weight: Array, product: NDArray[np.float64]) -> Array:
-    codes, scale = round_int8(weight, product)
+    codes, scale = round_int8(weight, [product])
     assert codes.dtype == np.int8
     assert codes.min() >= -127
     return codes * scale
@@ -157,7 +157,7 @@ def eight_bits(weight: Array, product: NDArray[np.float64]) -> Array:
 
 def four_bits(weight: Array, product: NDArray[np.float64], group: int = 16) -> Array:
     """The weight that four bits stand for; codes and multipliers keep their bounds."""
-    codes, multipliers, scale = round_int4(weight, product, group)
+    codes, multipliers, scale = round_int4(weight, [product], group)
     assert codes.dtype == multipliers.dtype == np.int8
     assert multipliers.shape == (len(weight) // group, weight.shape[1])
     assert (codes.min() >= -8, codes.max() <= 7) == (True, True)
@@ -182,7 +182,7 @@ def test_int8_rounding_takes_the_nearest_code_for_unrelated_inputs(random: np.ra
     weight = normal(random, 100, 7)
     codes, scale = quantize_weight(weight)
     for product in (np.diag(np.arange(1.0, 101)), np.zeros((100, 100))):
-        found, found_scale = round_int8(weight, product)
+        found, found_scale = round_int8(weight, [product])
         assert np.array_equal(found, codes)
         assert np.array_equal(found_scale, scale)
 
@@ -331,7 +331,7 @@ def test_grams_are_of_what_the_products_see(random: np.random.Generator) -> None
     offset, factor = normal(random, 6), np.exp2(normal(random, 6))
     read = Input(StaticActivation(0.02, 120), np.arange(6), offset, factor)
     seen = np.clip(np.rint((x - offset) / factor / np.float32(0.02)), -120, 135) * np.float32(0.02)
-    found = grams([{"a": x[:10]}, {"a": x[10:]}], {"a": read})["a"]
+    (found,) = grams([{"a": x[:10]}, {"a": x[10:]}], {"a": read})["a"]
     assert found.dtype == np.float64
     assert np.allclose(found, seen.T @ seen / 30, rtol=1e-5, atol=1e-5)
     assert np.abs(found - x.T @ x / 30).max() > 0.1

@@ -13,9 +13,10 @@ from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.families import read_family
 from edge_embed_export.families.directions import notes_of_attention
 from edge_embed_export.families.jina import instructions, task_prompts
-from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
+from edge_embed_export.finish import FLOORS, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.heads import Kind
-from edge_embed_export.large import Given, placeholder
+from edge_embed_export.large import Scratch, check_loads, placeholder
+from edge_embed_export.layerwise import LayerQuantizer, Remembered, Stages, too_large
 from edge_embed_export.prompts import check_prompts, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
@@ -42,6 +43,9 @@ from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
+
+# Bytes of a model that is written to a file before it is loaded.
+MAPPED_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -120,26 +124,43 @@ class Maker:
         asked = checkpoint.head.facts.get("query_length")
         check_prompts(self.tokenizer, {**of_adapters, **checkpoint.prompts}, source, asked)
 
-    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, Content]]:
-        """An embedder of the bundle, and the bundle's files."""
-        spec = self.spec
+    @property
+    def by_layer(self) -> bool:
+        """Whether the float model is only ever run layer by layer."""
+        return not self.variants and too_large(self.spec, self.weights)
+
+    def make(self, quantized: Quantized | None, kept: WeightsFile | None = None) -> tuple[Embedder, dict[str, Content]]:
+        """An embedder of the bundle, and the bundle's files. kept: what weights lie in already"""
+        spec, written = self.spec, quantized is not None or self._written
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
         states: list[str] = []
-        if quantized is None and not self._written:
-            given = Given()
-            graph = build(spec, *parts, apart=given, states=states).SerializeToString()
-            contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
+        contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
+        if not written and not self.by_layer:
+            scratch = Scratch(self._shop.folder())
+            graph = build(spec, *parts, apart=scratch, states=states).SerializeToString()
             embedder = Embedder(self._bundle(contents, None, states), threads=1)
-            embedder.network.session = given.session(graph)
+            embedder.network.session = scratch.session(graph)
             return embedder, contents
-        weights = WeightsFile(self._shop.folder())
-        graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
-        contents = {MODEL: graph, TOKENIZER: self._tokenizer_bytes}
-        if weights:  # onnxruntime finds them beside the model's file
-            model = weights.path.with_name(MODEL)
-            model.write_bytes(graph)
-            contents = {MODEL: model, WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
-        return Embedder(self._bundle(contents, quantized, states), threads=1), contents
+        if written:
+            weights = kept or WeightsFile(self._shop.folder())
+            graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
+            contents[MODEL] = graph
+            if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
+                contents[MODEL] = weights.path.with_name(MODEL)
+                contents[MODEL].write_bytes(graph)
+            if weights.used:
+                contents = {MODEL: contents[MODEL], WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
+            del graph
+        bundle = self._bundle(contents, quantized, states)
+        if not self.by_layer or (written and WEIGHTS not in contents):
+            return Embedder(bundle, threads=1), contents
+        if written:
+            check_loads(bundle)
+        embedder = Embedder(replace(bundle, path=self._target, model=placeholder(spec)), threads=1)
+        remembered = Remembered(Stages(spec, parts[0], self._shop, *parts[1:]), spec)
+        embedder.network.session = remembered
+        remembered.foresee(lambda: embed_all(embedder, written=written))
+        return embedder, contents
 
     def _bundle(self, contents: Mapping[str, Content], quantized: Quantized | None, states: list[str]) -> Bundle:
         spec, model = self.spec, contents[MODEL]
@@ -148,14 +169,14 @@ class Maker:
         manifest = replace(
             with_adapters(manifest, self.variants),
             architecture={**manifest.architecture, **blockwise.architecture(spec, weights)},
-            layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved),
+            layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved)
+            if states
+            else [],
             **self._cut,
             **kinds.describe(spec, self._checkpoint.head),
         )
-        if isinstance(model, bytes):
-            return Bundle(self._target, manifest, model, self._tokenizer_bytes)
-        stamp = stamp_of(model.parent, manifest)
-        return Bundle(model.parent, manifest, model, self._tokenizer_bytes, stamp)
+        where = (self._target, ()) if isinstance(model, bytes) else (model.parent, stamp_of(model.parent, manifest))
+        return Bundle(where[0], manifest, model, self._tokenizer_bytes, where[1], parsed=self.tokenizer)
 
 
 def export_checkpoint(
@@ -180,19 +201,28 @@ def export_checkpoint(
     with workshop(target) as shop:
         maker = Maker(checkpoint, said, target, name, shop, written=precision == "fp32")
         check_ignored()  # before what takes long
+        if maker.by_layer and search:
+            raise InputError(f"{source} is run layer by layer, and a search runs the whole model: leave search out")
         progress("building the float32 graph")
         reference, contents = maker.make(None)
         embedder = reference
         check_usable(reference, source)
 
         def in_int8(adapters: int) -> tuple[Embedder, dict[str, Content]]:
+            if maker.by_layer:
+                progress("calibrating and rounding weights, layer by layer")
+                kept = WeightsFile(shop.folder())
+                layered = LayerQuantizer(maker.spec, maker.weights, maker.tokenizer, shop, kept)
+                return maker.make(layered.by_layer(recipes, table, precision == "int4", progress), kept)
             progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
-            quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, adapters=adapters)
+            quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, shop, adapters=adapters)
             chosen = recipes
             if chosen is None:
                 chosen = quantizer.search(progress) if search else quantizer.default_recipes()
             progress("rounding weights")
-            return maker.make(quantizer.quantize(chosen, table=table, int4=precision == "int4"))
+            quantized = quantizer.quantize(chosen, table=table, int4=precision == "int4")
+            del quantizer
+            return maker.make(quantized)
 
         if precision != "fp32":
             # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_embed_export import kinds
 from edge_embed_export.accounting import check_ignored
 from edge_embed_export.adapters import adapter_receipt
+from edge_embed_export.layerwise import Remembered
 from edge_embed_export.lengths import check_lengths
 from edge_embed_export.prompts import without_empty
 from edge_embed_export.quantizing import calibration_texts, records
@@ -20,7 +21,7 @@ from edge_embed_export.truncation import truncation_receipt
 from edge_embed_export.verifying import Verifier
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers, score
 from edge_embed_runtime.bundle import Content, Manifest, write_bundle
-from edge_embed_runtime.embedder import Embedder
+from edge_embed_runtime.embedder import METHODS, Embedder
 from edge_embed_runtime.errors import ExportError, FidelityError
 from edge_embed_runtime.frame import Frame, learn_frame
 from edge_embed_runtime.machine import cpu_model
@@ -50,6 +51,18 @@ def check_usable(embedder: Embedder, source: Path) -> None:
     lengths = np.linalg.norm(embedder.encode(GOLDEN_TEXTS), axis=1)
     if not np.abs(lengths - 1).max() < 1e-3:
         raise ExportError(f"{source}: the model gives vectors that cannot be normalised; its weights are not usable")
+
+
+def embed_all(embedder: Embedder, *, written: bool) -> None:
+    """Embed every text that `finish` asks an embedder for. written: whether it is the one that is written"""
+    encode = getattr(embedder, METHODS[embedder.kind])
+    rows = records("judged")
+    texts = [*GOLDEN_TEXTS, *measured_texts()]
+    if written and embedder.kind == "dense":  # for the frame
+        texts += [*calibration_texts("calibration"), *(row["text"] for row in rows)]
+    encode(texts)
+    encode([row["text"] for row in rows if "relevant" not in row], role="document")
+    encode([row["text"] for row in rows if "relevant" in row], role="query")
 
 
 def finish(
@@ -152,17 +165,22 @@ def _receipt(reference: Embedder, embedder: Embedder) -> dict[str, Any]:
             embedder.manifest.truncation,
         ),
         "bytes": sum(record.size for record in embedder.manifest.files.values()),
-        "speed": {
-            "tokens_per_cpu_second": fast,
-            "tokens_per_cpu_second_fp32": slow,
-            "threads": 1,
-            "cpu": cpu_model(),
-        },
+        **_speed(fast, slow),
     }
 
 
+def _speed(fast: int, slow: int) -> dict[str, Any]:
+    """Of what could be measured: a model that was run layer by layer has no speed."""
+    found = {"tokens_per_cpu_second": fast, "tokens_per_cpu_second_fp32": slow}
+    measured = {name: number for name, number in found.items() if number}
+    return {"speed": {**measured, "threads": 1, "cpu": cpu_model()}} if measured else {}
+
+
 def _timed(embedder: Embedder, measured: list[str]) -> tuple[NDArray[np.float32], int]:
-    """Vectors, and tokens per CPU second: the median of some rounds, to three digits."""
+    """Vectors, and tokens per CPU second: the median of some rounds, to three digits; 0 of a model that was run before
+    (see layerwise.py)."""
+    if not embedder.is_static and isinstance(embedder.network.session, Remembered):
+        return embedder.encode(measured), 0
     tokens = sum(len(embedder.tokenizer.encode(text)) for text in measured)
     seconds = []
     for _ in range(SPEED_ROUNDS):

@@ -26,7 +26,7 @@ from edge_embed_export.structure import WORDS, Linear, Norm, Place, Rows, Struct
 from edge_embed_export.transformer import OUTPUT
 from edge_embed_quantize.calibrate import Feed, Input, Range, Recipe, Rounded, Site, condition, ranges
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
-from edge_embed_quantize.rounding import Wide
+from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.network import pad
 from edge_embed_runtime.session import make_session
@@ -191,7 +191,7 @@ class GeneralQuantizer(Quantizer):
         self._rows = [tokenizer.encode(text) for text in calibration_texts("calibration")]
         self._session = make_session(model.build(observe=True).SerializeToString(), threads=1)
         self._given = [value.name for value in self._session.get_outputs()]
-        self._products: dict[tuple[str, Recipe], Wide] = {}
+        self._products: dict[tuple[str, Recipe], Grams] = {}
         self._rounded: dict[tuple[str, Recipe, bool, str], Rounded] = {}
         self._ranges: dict[str, Range] = ranges(self._observe(list(self._places)))
         self._defaults: dict[str, Recipe] = {}

@@ -52,6 +52,7 @@ class Graph:
         self._nodes: list[Any] = []
         self._initializers: dict[str, NDArray[Any]] = {}
         self._optional: list[str] = []
+        self._states: dict[str, list[str | int]] = {}
         self._scope = ""
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
@@ -77,6 +78,11 @@ class Graph:
         if name not in self._initializers:
             self._optional.append(name)
         return self.constant(name, default)
+
+    def state(self, name: str, width: int) -> str:
+        """A float input [tokens, width]."""
+        self._states[name] = ["tokens", width]
+        return name
 
     def scalar(self, value: float, dtype: str = "float32") -> str:
         return self.constant(f"{dtype}:{value!r}", np.array(value, dtype))
@@ -253,7 +259,8 @@ class Graph:
         graph = onnx.helper.make_graph(
             self._nodes,
             "edge_embed",
-            [tensor(name, onnx.TensorProto.INT64, shape) for name, shape in inputs.items()],
+            [tensor(name, onnx.TensorProto.INT64, shape) for name, shape in inputs.items()]
+            + [tensor(name, onnx.TensorProto.FLOAT, shape) for name, shape in self._states.items()],
             [tensor(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
         )
         opsets = [

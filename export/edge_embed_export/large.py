@@ -1,45 +1,66 @@
-"""Float models of any size: onnxruntime gets their weights beside the graph, and no file ever holds them."""
+"""Float models of any size: onnxruntime finds their weights in a file beside the graph, which is gone afterwards."""
 
-from typing import Any
+import os
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from edge_embed_export.graph import FLOAT, Graph
 from edge_embed_export.spec import Spec, Weights
 from edge_embed_export.transformer import OUTPUT, build
+from edge_embed_export.workshop import WeightsFile
 from edge_embed_runtime import deadline
+from edge_embed_runtime.bundle import Bundle
+from edge_embed_runtime.errors import ExportError
+
+# Weights of so many bytes are not kept once more in the order that kernels like.
+MANY_BYTES = 2**29
 
 
-class Given:
-    """Takes the large weights of a model, for a session: see `graph.Apart`. Those that lie in a file are not copied."""
+class Scratch(WeightsFile):
+    """Takes the weights of a float model, for a session that has them mapped: memory holds what it touches."""
 
-    least = 0
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, NDArray[Any]] = {}
-
-    def __call__(self, name: str, array: NDArray[Any]) -> dict[str, str]:
-        self._arrays[name] = np.ascontiguousarray(array)
-        return {"location": "given"}  # a file that is never opened
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.least = 0
 
     def session(self, model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+        """The session; then the file has no name any more (on Windows it has until its folder is removed)."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4
         options.enable_mem_pattern = False
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._arrays.values()]
-        options.add_external_initializers(list(self._arrays), values)
-        return deadline.load(model, options)
+        folder = os.path.realpath(self.path.parent)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        if self.bytes > MANY_BYTES:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        loaded = deadline.load(model, options)
+        with suppress(OSError):
+            self.path.unlink()
+        return loaded
 
 
-def float_session(spec: Spec, weights: Weights, *, observe: bool = False) -> onnxruntime.InferenceSession:
-    """A session of a float model. Options are those of `transformer.build`."""
-    given = Given()
-    return given.session(build(spec, weights, observe=observe, apart=given).SerializeToString())
+def float_session(spec: Spec, weights: Weights, folder: Path, *, observe: bool = False) -> onnxruntime.InferenceSession:
+    """A session of a float model. folder: an empty one; options are those of `transformer.build`"""
+    scratch = Scratch(folder)
+    return scratch.session(build(spec, weights, observe=observe, apart=scratch).SerializeToString())
+
+
+def check_loads(bundle: Bundle) -> None:
+    """Raise ExportError where onnxruntime does not take the model of a bundle, without reading its weights: run as a
+    whole it may need more memory than there is here."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        deadline.load(str(bundle.model), options)
+    except Exception as error:
+        raise ExportError(f"onnxruntime {onnxruntime.__version__} cannot load the model: {error}") from error
 
 
 def placeholder(spec: Spec) -> bytes:

@@ -20,6 +20,7 @@ from edge_embed_export.reading import read_json
 from edge_embed_export.spec import Spec, Weights, sites
 from edge_embed_export.states import mix_offset
 from edge_embed_export.transformer import build
+from edge_embed_export.workshop import Workshop
 from edge_embed_quantize.calibrate import (
     Feed,
     Range,
@@ -34,13 +35,13 @@ from edge_embed_quantize.calibrate import (
     search,
 )
 from edge_embed_quantize.linear import Int4Storage, Int8Linear
-from edge_embed_quantize.rounding import Wide, round_int4, round_int8
+from edge_embed_quantize.rounding import Grams, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
 from edge_embed_runtime.adapters import INPUT
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.network import batches, pad
 from edge_embed_runtime.session import make_session
-from edge_embed_runtime.tokenizer import Tokenizer
+from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.vectors import normalize
 
 # SmoothQuant strengths without a search: values after a norm have outlier channels, the context of attention has few.
@@ -67,6 +68,10 @@ CALIBRATION_BATCH_TOKENS = 1024
 def calibration_texts(part: str) -> list[str]:
     """Texts that ship with the exporter; `part` is "calibration" or "receipt" (no text is in both)."""
     return [record["text"] for record in records("texts") if record["part"] == part]
+
+
+def calibration_rows(tokenizer: Tokenizer) -> list[TokenIds]:
+    return [tokenizer.encode(text) for text in calibration_texts("calibration")]
 
 
 def records(name: str) -> list[dict[str, Any]]:
@@ -122,14 +127,17 @@ class Quantizer:
     adapters: how many of the model's adapters (see adapters.py) count beside its base
     """
 
-    def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, *, adapters: int = 0) -> None:
+    def __init__(
+        self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, *, adapters: int = 0
+    ) -> None:
         self._spec, self._weights, self._tokenizer, self._adapters = spec, weights, tokenizer, adapters
+        self._shop = shop
         self._sites: list[Site] = sites(spec, weights)
-        self._rows = [tokenizer.encode(text) for text in calibration_texts("calibration")]
-        self._session = float_session(spec, weights, observe=True)
+        self._rows = calibration_rows(tokenizer)
+        self._session = float_session(spec, weights, shop.folder(), observe=True)
         self._ranges: dict[str, Range] = ranges(self._observe([site.name for site in self._sites]))
         # what the search has computed before, by site and recipe
-        self._products: dict[tuple[str, Recipe], Wide] = {}
+        self._products: dict[tuple[str, Recipe], Grams] = {}
         self._rounded: dict[tuple[str, Recipe, bool, str], Rounded] = {}
 
     def _feeds(self) -> Iterable[Feed]:
@@ -184,7 +192,7 @@ class Quantizer:
         return search(start, choices, cosine, progress)
 
     def _float_session(self) -> InferenceSession:
-        return float_session(self._spec, self._weights)
+        return float_session(self._spec, self._weights, self._shop.folder())
 
     def _int8_session(self, tried: Quantized) -> InferenceSession:
         model = build(self._spec, tried.weights, tried.layers).SerializeToString()
@@ -213,13 +221,13 @@ class Quantizer:
         for name, product in grams(self._observe(list(missing)), missing).items():
             self._products[name, recipes[name]] = product
 
-        def round_weight(site: Site, weight: NDArray[np.float32]) -> Rounded:
+        def rounded(site: Site, weight: NDArray[np.float32]) -> Rounded:
             key = (site.name, recipes[site.name], int4, hashlib.sha256(weight.tobytes()).hexdigest())
             if key not in self._rounded:
-                self._rounded[key] = _round(weight, self._products[site.name, recipes[site.name]], int4)
+                self._rounded[key] = round_weight(weight, self._products[site.name, recipes[site.name]], int4)
             return self._rounded[key]
 
-        layers = quantize_layers(weights, self._sites, inputs, round_weight)
+        layers = quantize_layers(weights, self._sites, inputs, rounded)
         moved = {site.producer: inputs[site.name].offset for site in self._sites if site.producer is not None}
         weights = {**weights, **mix_offset(self._spec, weights, moved)}
         return Quantized(weights, layers, self._compact_table(TABLE_BITS[table]), dict(recipes), moved)
@@ -247,7 +255,8 @@ class Quantizer:
         return [vocabulary[t] for t in placeholders if vocabulary[t] not in self._tokenizer.encode(t)]
 
 
-def _round(weight: NDArray[np.float32], product: Wide, int4: bool) -> Rounded:
+def round_weight(weight: NDArray[np.float32], product: Grams, int4: bool) -> Rounded:
+    """A weight [n, m] as int8 codes, their scales, and how four bits store them where that was asked for."""
     n, m = weight.shape
     group = next((size for size in INT4_GROUPS if n % size == 0), None)
     if not int4 or group is None or m % 2:

@@ -140,15 +140,14 @@ class Stored(NDArrayOperatorsMixin):
         return np.array(found, dtype) if copy or (dtype is not None and dtype != found.dtype) else found
 
     def _read(self) -> Array:
-        """Contiguous numbers; of a file of float32 they may be those of the file itself."""
+        """Contiguous numbers, none of them those of the file, which is let go of."""
         if self._kind == "BF16":
             wide = self._raw.astype(np.uint32, order="C")
             wide <<= 16
             found: Array = wide.view(np.float32)
         else:
-            found = np.ascontiguousarray(self._raw, np.float32).reshape(self._raw.shape)
-        if not np.may_share_memory(found, self._raw):
-            self._file.let_go(self._raw)
+            found = np.array(self._raw, np.float32, order="C")
+        self._file.let_go(self._raw)
         # NaN would come out of both; an array of truth values would take a quarter of the numbers more
         if found.size and not (np.isfinite(found.min()) and np.isfinite(found.max())):
             raise ExportError(f"{self._file.path}: tensor {self._name!r} holds NaN or infinity")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import onnx
 
 OUTPUT = "embedding"
+# What one stage gives to the next (see `build_stage`).
+STATE, NEXT = "state", "next_state"
+Outputs = dict[str, list[str | int] | None]
 OUTPUTS = {"dense": OUTPUT, "sparse": "token_weights", "multi": "token_vectors"}
 
 
@@ -110,23 +113,25 @@ class _Encoder(Blockwise, Heads):
         x = g.op("Add", x, self.linear(context, f"{LATENT}.out", merge=spec.heads * spec.size))
         return g.op("Add", x, self.feed_forward(self.norm(x, f"{LATENT}.output_norm"), LATENT, spec.activation))
 
-    def encode(self, mask: str) -> str:
-        """Hidden states of `input_ids`, [s * b, h]."""
+    def prepare(self, mask: str) -> None:
+        """What all layers share."""
         g, spec = self.graph, self.spec
         g.op("Mul", "batch", g.shape(spec.heads), name="sequences")
         self.mask = mask
         self.padded = g.op("Mul", g.op("Sub", g.scalar(1.0), mask), g.scalar(MASKED))
         self.lay_out()
-        x = self.embed(g.op("Transpose", "input_ids", perm=[1, 0]))
+
+    def encode(self, mask: str) -> str:
+        """Hidden states of `input_ids`, [s * b, h]."""
+        self.prepare(mask)
+        x = self.embed(self.graph.op("Transpose", "input_ids", perm=[1, 0]))
         self.states = [x]
         mixed = self.mixed("", x, 0)
-        for i, block in enumerate(spec.blocks, start=1):
+        for i, block in enumerate(self.spec.blocks, start=1):
             x = self.block(x, block)
             self.states.append(x)
             mixed = self.mixed(mixed, x, i)
-        x = self.norm(x, "final_norm")
-        x = self.latent(x) if f"{LATENT}.query.weight" in self.weights else x
-        self.states[-1] = x
+        self.states[-1] = x = self.end(x)
         return mixed or x
 
     def mixed(self, total: str, x: str, state: int) -> str:
@@ -138,6 +143,11 @@ class _Encoder(Blockwise, Heads):
         if total and state == len(self.spec.blocks) and "mix.offset" in self.weights:
             total = g.op("Add", total, g.constant("mix.offset", self.weights["mix.offset"]))
         return total
+
+    def end(self, x: str) -> str:
+        """What is behind the last layer, [s * b, h]."""
+        x = self.norm(x, "final_norm")
+        return self.latent(x) if f"{LATENT}.query.weight" in self.weights else x
 
     def finish(self, x: str, mask: str) -> str:
         """From hidden states [s * b, h] to what the model gives."""
@@ -151,18 +161,40 @@ class _Encoder(Blockwise, Heads):
             return self.sparse(x, mask)
         return self.unit(self.steps_of_texts(self.pool(x, mask)))
 
-    def build(self, producer: str, apart: Apart | None) -> "onnx.ModelProto":
-        g, spec = self.graph, self.spec
+    def begin(self) -> str:
+        """The float mask [b, s]."""
+        g = self.graph
         g.op("Shape", "input_ids", name="batch", start=0, end=1)
         g.op("Shape", "input_ids", name="length", start=1, end=2)
-        mask = g.op("Cast", "attention_mask", to=FLOAT)
-        x = self.finish(self.encode(self.attended(mask)), mask)
+        return g.op("Cast", "attention_mask", to=FLOAT)
+
+    def build(self, producer: str, apart: Apart | None) -> "onnx.ModelProto":
+        mask = self.begin()
+        return self.model(self.finish(self.encode(self.attended(mask)), mask), producer, apart)
+
+    def stage(self, number: int, apart: Apart | None) -> "onnx.ModelProto":
+        """One layer; the first with the embeddings, and behind the last, as one more stage, what makes a vector."""
+        mask, blocks, g = self.begin(), self.spec.blocks, self.graph
+        self.prepare(self.attended(mask))
+        if number == len(blocks):
+            return self.model(self.finish(self.end(g.state(STATE, self.spec.hidden)), mask), "edge_embed", apart)
+        x = self.embed(g.op("Transpose", "input_ids", perm=[1, 0])) if number == 0 else g.state(STATE, self.spec.hidden)
+        outputs: Outputs = {g.op("Identity", self.block(x, blocks[number]), name=NEXT): ["tokens", self.spec.hidden]}
+        return g.model(outputs | self.observations(), "edge_embed", apart)
+
+    def model(self, x: str, producer: str, apart: Apart | None) -> "onnx.ModelProto":
+        g, spec = self.graph, self.spec
         shape: list[str | int] = ["batch", *(["sequence"] if spec.kind == "multi" else []), spec.dim]
-        outputs: dict[str, list[str | int] | None] = {g.op("Identity", x, name=OUTPUTS[spec.kind]): shape}
+        outputs: Outputs = {g.op("Identity", x, name=OUTPUTS[spec.kind]): shape}
+        return g.model(outputs | self.observations(), producer, apart)
+
+    def observations(self) -> "Outputs":
+        """What linear layers read, as outputs."""
+        g, outputs = self.graph, Outputs()
         for source, values in (self.observed or {}).items():
             whole = values[0] if len(values) == 1 else g.op("Concat", *values, axis=0)
             outputs[g.op("Identity", whole, name=source)] = None
-        return g.model(outputs, producer, apart)
+        return outputs
 
 
 def build(
@@ -191,3 +223,21 @@ def build(
     if states is not None:
         states += encoder.states
     return model
+
+
+def build_stage(
+    spec: Spec,
+    weights: Weights,
+    number: int,
+    int8: Mapping[str, Int8Linear] | None = None,
+    table: CompactTable | None = None,
+    *,
+    observe: bool = False,
+    apart: Apart | None = None,
+) -> "onnx.ModelProto":
+    """One of len(spec.blocks) + 1 parts of what `build` gives, which run one after the other.
+
+    All read `input_ids` and `attention_mask`; each but the first reads STATE [tokens, hidden], which the one before
+    gives as NEXT. The last gives what `build` gives.
+    """
+    return _Encoder(spec, weights, int8 or {}, table, observe).stage(number, apart)

@@ -17,6 +17,7 @@ from edge_embed_runtime.errors import StorageError
 
 # Where weights begin in their file: pages of memory are the smallest part that can be mapped.
 ALIGNMENT = 4096
+PART_BYTES = 2**28
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -56,19 +57,22 @@ def workshop(target: Path) -> Iterator[Workshop]:
 class WeightsFile:
     """Takes the large weights of a model that its own file could not hold (see `graph.Apart`): WEIGHTS of a folder.
 
-    A weight is stored once, under its name.
+    A weight is stored once, under its name; `used` says whether a model took any from here.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / WEIGHTS
         self.least: int = graph.LARGEST
+        self.used = False
         self._places: dict[str, tuple[int, int]] = {}
 
-    def __bool__(self) -> bool:
-        """Whether it has anything."""
-        return bool(self._places)
+    @property
+    def bytes(self) -> int:
+        """Of all weights."""
+        return sum(length for _, length in self._places.values())
 
     def __call__(self, name: str, array: NDArray[Any]) -> dict[str, str]:
+        self.used = True
         if name not in self._places:
             self._places[name] = self._write(array)
         offset, length = self._places[name]
@@ -76,13 +80,14 @@ class WeightsFile:
 
     def keep(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Store a weight now, and give it as it lies in the file: mapped."""
-        self(name, array)
+        self._places[name] = self._write(array)
         return np.memmap(self.path, array.dtype, "r", self._places[name][0], array.shape)
 
     def _write(self, array: NDArray[Any]) -> tuple[int, int]:
-        numbers = np.ascontiguousarray(array)
+        rows = max(1, PART_BYTES // max(1, array.nbytes // len(array)))
         with self.path.open("ab") as file:
             file.write(bytes(-file.tell() % ALIGNMENT))
             offset = file.tell()
-            file.write(numbers.data)
-        return offset, numbers.nbytes
+            for start in range(0, len(array), rows):  # what lies in a checkpoint becomes float part by part
+                file.write(np.ascontiguousarray(array[start : start + rows]).data)
+            return offset, file.tell() - offset

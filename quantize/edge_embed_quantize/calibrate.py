@@ -30,7 +30,7 @@ from edge_embed_quantize.linear import (
     snap,
 )
 from edge_embed_quantize.lowrank import follow_input, follow_output, follow_split
-from edge_embed_quantize.rounding import Wide
+from edge_embed_quantize.rounding import Grams, parts_of
 
 # More channels than this are no longer a few for outliers.
 LARGEST_EXTRA = 1024
@@ -146,16 +146,22 @@ def ranges(values: Iterable[Mapping[str, Array]]) -> dict[str, Range]:
     }
 
 
-def grams(values: Iterable[Mapping[str, Array]], inputs: Mapping[str, Input]) -> dict[str, Wide]:
-    """x^T x [n, n] per token of what the integer products will see."""
-    totals: dict[str, Wide] = {}
+def grams(values: Iterable[Mapping[str, Array]], inputs: Mapping[str, Input]) -> dict[str, Grams]:
+    """x^T x [n, n] per token of what the integer products will see, of each part of the channels (see `parts_of`)."""
+    totals: dict[str, Grams] = {}
     tokens = dict.fromkeys(inputs, 0)
     for batch in values:
         for name, rows in batch.items():
             seen = inputs[name].simulate(rows)
-            totals[name] = totals.get(name, 0) + (seen.T @ seen).astype(np.float64)
+            parts = parts_of(seen.shape[1])
+            sums = totals.setdefault(name, [np.zeros((part.stop - part.start,) * 2) for part in parts])
+            for i, part in enumerate(parts):
+                sums[i] += seen[:, part].T @ seen[:, part]
             tokens[name] += len(rows)
-    return {name: total / tokens[name] for name, total in totals.items()}
+    for name, sums in totals.items():
+        for i in range(len(sums)):
+            sums[i] /= tokens[name]
+    return totals
 
 
 def condition(
@@ -175,7 +181,7 @@ def condition(
             inputs[site.name] = _split(changed, site, recipe, low, high)
         else:
             inputs[site.name] = _shift_and_smooth(changed, site, recipe, low, high)
-    return {**weights, **{name: array.astype(np.float32) for name, array in changed.items()}}, inputs
+    return {**weights, **{name: changed.pop(name).astype(np.float32) for name in list(changed)}}, inputs
 
 
 def _is_layer(name: str) -> bool:

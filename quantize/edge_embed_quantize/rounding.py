@@ -8,11 +8,18 @@ from numpy.typing import NDArray
 from edge_embed_quantize.linear import Array, Codes, weight_scale
 
 Wide = NDArray[np.float64]
+# x^T x of a layer's inputs, part by part (see `parts_of`); for most layers there is one part.
+Grams = list[Wide]
 
 # Share of the mean diagonal added to the diagonal, so that channels which calibration hardly saw are not trusted.
 DAMPING = 0.02
 # Rows that are rounded before the rest is corrected for all of them at once.
 BLOCK = 64
+# More inputs than this are rounded in parts, which do not stand in for each other: what a part takes grows with the
+# square of its inputs, to 2.5 GB.
+WIDEST = 8192
+# Inputs of a part are a multiple of this.
+STEP = 64
 # int4: the multipliers of a group are whole numbers up to this.
 LARGEST_MULTIPLIER = 17
 
@@ -24,9 +31,15 @@ def _round(weight: Array, gram: Wide, code: Callable[[int, Wide], Wide], block: 
     code: the rounded form of row i, in the weight's own units, given what is left of the weight [n, m]
     """
     rest = weight.astype(np.float64)
-    gram = gram + np.eye(len(gram)) * max(DAMPING * float(np.diag(gram).mean()), 1e-12)
+    damping = max(DAMPING * float(np.diag(gram).mean()), 1e-12)
+    gram = gram.copy()
+    gram[np.diag_indices(len(gram))] += damping
     inverse = np.linalg.inv(gram)
-    spread = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    del gram
+    inverse = inverse + inverse.T
+    inverse /= 2
+    spread = np.linalg.cholesky(inverse).T
+    del inverse
     rounded = np.empty_like(rest)
     for start in range(0, len(rest), block):
         end = min(start + block, len(rest))
@@ -39,9 +52,26 @@ def _round(weight: Array, gram: Wide, code: Callable[[int, Wide], Wide], block: 
     return rounded
 
 
-def round_int8(weight: Array, gram: Wide) -> tuple[Codes, Array]:
-    """Weight [n, m] to int8 codes in -127..127 and one scale per output channel [m]; gram [n, n] of its inputs."""
+def parts_of(inputs: int) -> list[slice]:
+    """Inputs that are rounded together: 3 -> [0:3], 14336 -> [0:7168, 7168:14336]."""
+    count = -(-inputs // WIDEST)
+    size = -(-inputs // (count * STEP)) * STEP
+    return (
+        [slice(start, min(start + size, inputs)) for start in range(0, inputs, size)]
+        if count > 1
+        else [slice(0, inputs)]
+    )
+
+
+def round_int8(weight: Array, grams: Grams) -> tuple[Codes, Array]:
+    """Weight [n, m] to int8 codes in -127..127 and one scale per output channel [m]; grams [k, k] of its inputs, part
+    by part."""
     scale = weight_scale(weight)
+    parts = zip(parts_of(len(weight)), grams, strict=True)
+    return np.concatenate([_round_int8(weight[part], gram, scale) for part, gram in parts]), scale
+
+
+def _round_int8(weight: Array, gram: Wide, scale: Array) -> Codes:
     order = np.argsort(
         -np.diag(gram), kind="stable"
     )  # what matters most is rounded while most can still make up for it
@@ -54,16 +84,23 @@ def round_int8(weight: Array, gram: Wide) -> tuple[Codes, Array]:
     )
     codes = np.empty(weight.shape, np.int8)
     codes[order] = np.rint(rounded / inner).astype(np.int8)
-    return codes, scale
+    return codes
 
 
-def round_int4(weight: Array, gram: Wide, group: int) -> tuple[Codes, Codes, Array]:
+def round_int4(weight: Array, grams: Grams, group: int) -> tuple[Codes, Codes, Array]:
     """Weight [n, m] to codes in -8..7 [n, m], multipliers [n / group, m] and one scale per output channel [m].
 
     code * multiplier is an int8 code (down to -128 here): four bits are how the weight is stored, eight how it is
     computed with. A group is `group` inputs of one output channel; n must be a multiple of it.
     """
     scale = weight_scale(weight)
+    parts = zip(parts_of(len(weight)), grams, strict=True)
+    found = [_round_int4(weight[part], gram, scale, group) for part, gram in parts]
+    four, multipliers = (np.concatenate(pieces) for pieces in zip(*found, strict=True))
+    return four, multipliers, scale
+
+
+def _round_int4(weight: Array, gram: Wide, scale: Array, group: int) -> tuple[Codes, Codes]:
     inner = scale.astype(np.float64)
     multipliers = np.empty((len(weight) // group, weight.shape[1]))
 
@@ -77,7 +114,7 @@ def round_int4(weight: Array, gram: Wide, group: int) -> tuple[Codes, Codes, Arr
     rounded = _round(weight, gram, code, group)
     eight = np.rint(rounded / inner)
     four = np.rint(eight / np.repeat(multipliers, group, axis=0))
-    return four.astype(np.int8), multipliers.astype(np.int8), scale
+    return four.astype(np.int8), multipliers.astype(np.int8)
 
 
 def _multipliers(codes: Wide) -> Wide:

@@ -10,12 +10,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 from edge_embed_runtime.regular import open_regular, read_regular
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.tokenizer import Tokenizer
 
 # Every release reads the first; the second says something that an older one would pass over, and give other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
@@ -157,6 +160,8 @@ class Bundle:
     """A bundle. `model` is the file whose hash `verify` checks, or the bytes of a bundle not yet written.
 
     onnxruntime needs less memory at its peak for a file than for bytes: 27 MB less for MiniLM-L6.
+
+    parsed: the Tokenizer of `tokenizer`, where there is one already: of 250,000 tokens it takes 300 MB
     """
 
     path: Path
@@ -164,6 +169,7 @@ class Bundle:
     model: Path | bytes
     tokenizer: bytes
     stamp: tuple[int, ...] = ()
+    parsed: "Tokenizer | None" = None
 
     def verify(self) -> None:
         """Raise BundleDamagedError where the model, or its weights, is not what the manifest says."""

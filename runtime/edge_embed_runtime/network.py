@@ -86,7 +86,7 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
         from edge_embed_runtime.characters import tokenizer_of  # few models read characters
 
         return tokenizer_of(bundle)
-    return Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
+    return bundle.parsed or Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
 
 
 class Network:
