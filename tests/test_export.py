@@ -254,7 +254,8 @@ def test_four_bit_weights_unpack_in_the_graph(checkpoint: Checkpoints) -> None:
         group = len(codes) // len(layer.stored.multipliers)
         assert np.array_equal(codes * np.repeat(layer.stored.multipliers, group, axis=0), layer.weight)
         groups.add((len(codes), group))
-    assert groups == {(32, 32), (64 + 16, 16)}
+    # of two layers one has activations so large that channels are added for them
+    assert groups == {(32, 32), (64, 64), (64 + 16, 16)}
     whole = {name: dataclasses.replace(layer, stored=None) for name, layer in made.layers.items()}
     found, expected = (embed(build(spec, made.weights, layers), ROWS) for layers in (made.layers, whole))
     assert np.array_equal(found.view(np.uint32), expected.view(np.uint32))
@@ -563,7 +564,7 @@ def test_unknown_architecture_is_named(checkpoint: Checkpoints, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hidden_act": "mish"}, "activation 'mish'"),
+        ({"hidden_act": "typo"}, "activation 'typo'"),
         ({"position_embedding_type": "relative_key"}, "'relative_key' positions"),
         ({"is_decoder": True}, "decoder"),
         ({"num_attention_heads": 5}, "heads"),
