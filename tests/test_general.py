@@ -611,7 +611,7 @@ def test_options_that_do_not_fit(publish: Publish, checkpoint: Checkpoints, tmp_
 def test_an_unknown_architecture_is_told_the_general_path(checkpoint: Checkpoints, tmp_path: Path) -> None:
     """The error names the option."""
     with pytest.raises(UnsupportedModelError, match="--general"):
-        export_model(checkpoint(model_type="megatron-bert"), tmp_path / "b")
+        export_model(checkpoint(model_type="squeezebert"), tmp_path / "b")
 
 
 def test_torch_is_asked_for_where_it_is_needed(
@@ -620,7 +620,7 @@ def test_torch_is_asked_for_where_it_is_needed(
     """Converting without torch says which extra brings it."""
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"edge-embed\[general\]"):
-        export_model(checkpoint(model_type="megatron-bert"), tmp_path / "b", graph=GraphOptions(convert=True))
+        export_model(checkpoint(model_type="squeezebert"), tmp_path / "b", graph=GraphOptions(convert=True))
 
 
 # with torch

@@ -21,6 +21,7 @@ from edge_embed_export.lengths import check_lengths
 from edge_embed_export.quantizing import Quantizer
 from edge_embed_export.spec import prepare
 from edge_embed_export.transformer import build
+from edge_embed_export.workshop import Workshop
 from edge_embed_runtime.network import pad
 from edge_embed_runtime.session import make_session
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
@@ -71,7 +72,7 @@ def test_every_length(name: str, limit: int, tmp_path: Path) -> None:
     assert shape.max_tokens == (1024 if "deberta" in name and limit == LONG else limit)
     assert shape.blockwise == (limit == LONG and "deberta" not in name)
     tokenizer = Tokenizer(sanitize(read.tokenizer), shape.max_tokens)
-    quantizer = Quantizer(shape, weights, tokenizer)
+    quantizer = Quantizer(shape, weights, tokenizer, Workshop(tmp_path / "made"))
     int8 = quantizer.quantize(quantizer.default_recipes())
     random = np.random.default_rng(0)
     sizes = (1, 2, 3, shape.max_tokens - 1, shape.max_tokens)
