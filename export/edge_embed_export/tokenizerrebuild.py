@@ -113,12 +113,18 @@ def _sorted(token: Part) -> list[tuple[str, Any]]:
 
 def _asked_ends(definition: Part, settings: Settings, name: str) -> Part:
     """TokenizersBackend.__init__: without tokenizer.json a template is made where a setting asks for one."""
-    if name in (*BERT, MPNET, *ROBERTA) or not {"add_bos_token", "add_eos_token"} & settings.values.keys():
+    # other classes write their own template
+    if (
+        name not in ("GPT2Tokenizer", "Qwen2Tokenizer")
+        or not {"add_bos_token", "add_eos_token"} & settings.values.keys()
+    ):
         return definition
-    _, _, bos, eos = ENDS.get(name, (False, False, "<|endoftext|>", "<|endoftext|>"))
-    before = [("bos_token", bos)] if settings.flag("add_bos_token", False) else []
-    after = [("eos_token", eos)] if settings.flag("add_eos_token", False) else []
-    return with_ends(definition, settings, before, after)
+    usual = {"bos": None if name == "Qwen2Tokenizer" else "<|endoftext|>", "eos": "<|endoftext|>"}
+    sides: list[list[tuple[str, str]]] = []
+    for kind, token in usual.items():
+        held = settings.token(f"{kind}_token", token)  # a token that there is none of is not put anywhere
+        sides.append([(f"{kind}_token", held)] if held and settings.flag(f"add_{kind}_token", False) else [])
+    return with_ends(definition, settings, *sides)
 
 
 def _built(
