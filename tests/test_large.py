@@ -21,6 +21,7 @@ from edge_embed.errors import (
     StorageError,
 )
 from edge_embed_export import export_model, graph, workshop
+from edge_embed_export.prune import prune_bundle
 from edge_embed_runtime.bundle import LARGE_PAYLOAD, MANIFEST, MODEL, SCHEMA, WEIGHTS, read_bundle
 from edge_embed_runtime.mapped import weights_of
 from edge_embed_runtime.modelcheck import Beside, check_model
@@ -233,3 +234,21 @@ def test_what_is_there_is_refused_before_work(checkpoint: Checkpoints, tmp_path:
     with pytest.raises(InputError, match="is not a bundle"):
         export_model(checkpoint("source"), tmp_path / "b", progress=said.append)
     assert not said
+
+
+def test_a_pruned_bundle_needs_no_second_file(
+    checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what is left fits into one; its vectors are those of the pruned bundle that never had two."""
+    source = checkpoint("source")
+    export_model(source, tmp_path / "one")
+    monkeypatch.setattr(graph, "APART_BYTES", LEAST)
+    monkeypatch.setattr(graph, "LARGEST", LARGEST)
+    export_model(source, tmp_path / "two")
+    texts = ["the river bank", "a cat in the garden"]
+    pruned = [
+        prune_bundle(tmp_path / name, tmp_path / f"{name}-pruned", texts=texts, floor=-1) for name in ("one", "two")
+    ]
+    assert [WEIGHTS in manifest.files for manifest in pruned] == [False, False]
+    first, second = (Embedder(tmp_path / f"{name}-pruned", threads=1).encode(texts) for name in ("one", "two"))
+    assert np.array_equal(first, second)
