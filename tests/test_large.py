@@ -16,11 +16,13 @@ from edge_embed import Embedder
 from edge_embed.errors import (
     BundleDamagedError,
     BundleFormatError,
+    ExportError,
     FidelityError,
     InputError,
     StorageError,
 )
-from edge_embed_export import export_model, graph, workshop
+from edge_embed_export import cut, export_model, graph, workshop
+from edge_embed_export.cut import cut_model
 from edge_embed_runtime.bundle import LARGE_PAYLOAD, MANIFEST, MODEL, SCHEMA, WEIGHTS, read_bundle
 from edge_embed_runtime.mapped import weights_of
 from edge_embed_runtime.modelcheck import Beside, check_model
@@ -233,3 +235,23 @@ def test_what_is_there_is_refused_before_work(checkpoint: Checkpoints, tmp_path:
     with pytest.raises(InputError, match="is not a bundle"):
         export_model(checkpoint("source"), tmp_path / "b", progress=said.append)
     assert not said
+
+
+def test_a_pruned_model_needs_no_second_file(
+    checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what is left fits into one, it is the pruned model that never had two; else it is refused."""
+    source = checkpoint("source")
+    export_model(source, tmp_path / "one")
+    monkeypatch.setattr(graph, "APART_BYTES", LEAST)
+    monkeypatch.setattr(graph, "LARGEST", LARGEST)
+    export_model(source, tmp_path / "two")
+    kept = np.array([0, 1, 2, 3, 4, 9, 11])
+    models = [onnx.load_model_from_string(cut_model(tmp_path / name / MODEL, kept)) for name in ("one", "two")]
+    arrays = [{t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer} for model in models]
+    assert arrays[0].keys() == arrays[1].keys()
+    assert all(np.array_equal(array, arrays[1][name]) for name, array in arrays[0].items())
+    assert arrays[1]["embedding.word"].shape == (7, 32)
+    monkeypatch.setattr(cut, "LARGEST", 1000)
+    with pytest.raises(ExportError, match="more than a file can hold"):
+        cut_model(tmp_path / "two" / MODEL, kept)

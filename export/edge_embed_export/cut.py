@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.graph import LARGEST
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.static import read_table, write_table
@@ -58,6 +59,9 @@ def cut_model(model: Path | bytes, kept: Ids) -> bytes:
     if PLACE in stored:
         _cut_compact(graph, stored)
     del graph.value_info[:]  # shapes that are no longer true
+    size = sum(len(tensor.raw_data) for tensor in graph.initializer)
+    if size > LARGEST:
+        raise ExportError(f"with these tokens the model still has {size / 2**30:.1f} GiB, more than a file can hold")
     return bytes(loaded.SerializeToString())
 
 

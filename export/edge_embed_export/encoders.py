@@ -146,8 +146,8 @@ class Maker:
             graph = build(spec, *parts, apart=weights, states=states).SerializeToString()
             contents[MODEL] = graph
             if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
-                contents[MODEL] = weights.path.with_name(MODEL)
-                contents[MODEL].write_bytes(graph)
+                contents[MODEL] = file = weights.path.with_name(MODEL)
+                file.write_bytes(graph)
             if weights.used:
                 contents = {MODEL: contents[MODEL], WEIGHTS: weights.path, TOKENIZER: self._tokenizer_bytes}
             del graph

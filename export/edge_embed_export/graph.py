@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.stored import Stored
+from edge_embed_export.stored import as_stored
 from edge_embed_quantize.linear import Int8Linear, RowActivation
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.bundle import MAX_FILE_BYTES
@@ -59,7 +59,7 @@ class Graph:
         """Store an initializer once under its name."""
         if name not in self._initializers:
             # what lies in a file is read when the model is put together
-            self._initializers[name] = array if isinstance(array, Stored) else np.ascontiguousarray(array)
+            self._initializers[name] = array if as_stored(array) is not None else np.ascontiguousarray(array)
         return name
 
     def keep(self, name: str, array: NDArray[Any]) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
         name = "" if isinstance(error, NotComparable) else f"{type(error).__name__}: "
         facts = {"reason": name + " ".join(str(error).split())[:400]}
     with answer.with_suffix(".npz").open("wb") as file:
-        np.savez(file, **{str(i): row for i, row in enumerate(rows)})
+        np.savez(file, **dict[str, Any]({str(i): row for i, row in enumerate(rows)}))
     answer.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
 
 

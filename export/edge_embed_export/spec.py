@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.activations import SPLITTABLE
-from edge_embed_export.stored import Stored
+from edge_embed_export.stored import as_stored
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
 
@@ -300,7 +300,9 @@ def prepare(spec: Spec, weights: Weights) -> dict[str, Array]:
 
     Weights that lie in a file stay there; all others are contiguous.
     """
-    folded = {name: w if isinstance(w, Stored) else np.ascontiguousarray(w, np.float32) for name, w in weights.items()}
+    folded = {
+        name: w if as_stored(w) is not None else np.ascontiguousarray(w, np.float32) for name, w in weights.items()
+    }
     scaled = [(f"layers.{i}", spec) for i in spec.stored]
     if f"{LATENT}.query.weight" in weights:
         scaled.append((LATENT, spec.latent))

@@ -171,3 +171,8 @@ class Stored(NDArrayOperatorsMixin):
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(np.asarray(self), name)
+
+
+def as_stored(array: object) -> Stored | None:
+    """An array that lies in a file; None for any other. To a type checker all arrays are numpy's."""
+    return array if isinstance(array, Stored) else None

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_export.accounting import check_shard, check_whole, harmless_of_adapter
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.reading import is_there, read_json, sha256_of
-from edge_embed_export.stored import KINDS, Array, MappedFile, Stored
+from edge_embed_export.stored import KINDS, MappedFile, Stored, as_stored
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.regular import check_regular, open_regular
+
+Array = NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -122,8 +125,8 @@ def fold_adapter(tensors: dict[str, Array], folder: Path) -> dict[str, Array]:
             or up.shape[1:] != down.shape[:1]
         ):
             raise ExportError(f"{folder}: the adapter of {own} fits no tensor of the model")
-        changed, add = tensors[found[0]], partial(_add, np.float32(scale), up, down)
-        folded[found[0]] = changed.then(add) if isinstance(changed, Stored) else add(changed)
+        add, lying = partial(_add, np.float32(scale), up, down), as_stored(tensors[found[0]])
+        folded[found[0]] = add(tensors[found[0]]) if lying is None else lying.then(add)
     return folded
 
 

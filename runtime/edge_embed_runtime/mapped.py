@@ -90,7 +90,7 @@ def _weights(read: Read, size: int) -> list[Weight]:
 
 
 def _weight(read: Read, size: int) -> Weight:
-    dims = []
+    dims: list[int] = []
     for field in fields_of(read, size, all_fields(TENSOR_FIELDS)):
         if field[0] == EXTERNAL_DATA:
             place = place_of(read, size)
