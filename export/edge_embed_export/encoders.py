@@ -21,7 +21,6 @@ from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
 from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
-from edge_embed_export.tokenizerform import one_form
 from edge_embed_export.transformer import build
 from edge_embed_export.truncation import given_dims, trained_dims
 from edge_embed_export.verifying import Verifier
@@ -83,7 +82,7 @@ class Maker:
         self.weights: dict[str, Array] = prepare(self.spec, add_adapters(self.spec, raw_weights, self.variants))
         given, dim = said.truncate_dims, self.spec.dim
         self._dims = trained_dims(checkpoint, dim) if given is None else given_dims(given, dim)
-        self._tokenizer_bytes = sanitize(one_form(checkpoint.tokenizer))
+        self._tokenizer_bytes = sanitize(checkpoint.tokenizer)
         try:
             self.tokenizer = Tokenizer(self._tokenizer_bytes, self.spec.max_tokens)
         except BundleFormatError as error:

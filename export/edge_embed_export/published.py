@@ -22,7 +22,6 @@ from edge_embed_export.rewrite import TOLERANCE, Floats, Original, to_floats, tr
 from edge_embed_export.spec import Activation, Spec
 from edge_embed_export.structure import WORDS, find_structure
 from edge_embed_export.tensors import INDEX, WEIGHTS
-from edge_embed_export.tokenizerform import one_form
 from edge_embed_export.truncation import given_dims, trained_dims
 from edge_embed_export.verifying import Verifier
 from edge_embed_quantize.calibrate import Recipe
@@ -269,7 +268,7 @@ class _Maker:
 
 def _tokenizer(published: Published, model: General) -> tuple[bytes, Tokenizer]:
     path, vocab = published.path, model.spec.vocab
-    content = sanitize(one_form(published.tokenizer))
+    content = sanitize(published.tokenizer)
     try:
         tokenizer = Tokenizer(content, model.spec.max_tokens)
     except BundleFormatError as error:

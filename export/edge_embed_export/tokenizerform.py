@@ -1,4 +1,4 @@
-"""One form of a tokenizer for all that write it: what releases of the libraries write otherwise, and no token depends on."""
+"""One form of a tokenizer for all that write it: where releases of the libraries differ, and no token depends on it."""
 
 from typing import Any
 
