@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from edge_embed_export.tokenizerform import one_form
 from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
 from edge_embed_runtime.regular import open_regular, read_regular
 from edge_embed_runtime.vetting import MAX_BYTES, check_tokenizer
@@ -42,7 +43,7 @@ def read_definition(path: Path) -> dict[str, Any]:
     """What a tokenizer.json holds. Raises ExportError for one that no bundle may hold (see vetting.py)."""
     raw = _read(path, MAX_BYTES)
     try:
-        return check_tokenizer(raw)
+        return one_form(check_tokenizer(raw))
     except BundleFormatError as error:
         raise ExportError(f"{path}{str(error).removeprefix('tokenizer.json')}") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from zoo.models import SMALL, Row
 from zoo.networks import Arrays, tensors
@@ -47,13 +47,39 @@ def arrays(row: Row, settings: dict[str, Any]) -> Arrays:
     made = tensors(row.network, settings, zlib.crc32(row.name.encode()))
     if row.network.startswith("modernbert"):  # the embeddings' own norm is the first layer's
         del made["layers.0.attn_norm.weight"]
-    return made
+    kind = str(settings.get("torch_dtype", "float32"))
+    return {
+        name: array.astype(np.float16).astype(np.float32)
+        if kind == "float16"
+        else short(array)
+        if kind == "bfloat16"
+        else array
+        for name, array in made.items()
+    }
+
+
+def short(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Numbers of the next bfloat16 towards 0: the first half of each."""
+    return (array.view(np.uint32) & 0xFFFF0000).view(np.float32)
+
+
+def _store(made: Arrays, kind: str, path: Path) -> None:
+    """Weights in the type that config.json names: numpy has no bfloat16, so its halves of numbers are put there."""
+    if kind == "bfloat16":
+        halves = {name: (array.view(np.uint32) >> 16).astype(np.uint16) for name, array in made.items()}
+        content = save(halves, metadata={"format": "pt"})
+        size = int.from_bytes(content[:8], "little")
+        header = content[8 : 8 + size].replace(b'"U16"', b'"BF16"')
+        path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+        return
+    stored = np.float16 if kind == "float16" else np.float32
+    save_file({name: array.astype(stored) for name, array in made.items()}, path, metadata={"format": "pt"})
 
 
 def _network(row: Row, folder: Path, vocabulary: Vocabulary) -> None:
     settings = config(row, vocabulary)
     _write(folder / "config.json", settings)
-    save_file(arrays(row, settings), folder / "model.safetensors", metadata={"format": "pt"})
+    _store(arrays(row, settings), str(settings.get("torch_dtype")), folder / "model.safetensors")
     _tokenizer(folder, vocabulary)
     _write(folder / "tokenizer_config.json", vocabulary.settings)
     roles = {

@@ -145,12 +145,18 @@ def _dense(x: np.ndarray[Any, Any], said: dict[str, Any]) -> np.ndarray[Any, Any
 
 
 def saved_again(folder: Path, target: Path, kind: str) -> Path:
-    """The folder as the installed sentence-transformers saves it."""
+    """The folder as the installed sentence-transformers saves it, but for the name of the release: by that the white
+    space around texts is taken off or not."""
     library: Any = importlib.import_module("sentence_transformers")
     name = referencing.CLASSES[kind]
     with contextlib.redirect_stderr(io.StringIO()):
         model = getattr(library, name)(str(folder), device="cpu", local_files_only=True)
         model.save_pretrained(str(target))
+    path, own = target / "config_sentence_transformers.json", folder / "config_sentence_transformers.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    before = json.loads(own.read_text(encoding="utf-8")) if own.exists() else {}
+    settings.pop("__version__", None)
+    path.write_text(json.dumps(settings | ({"__version__": before["__version__"]} if before else {})))
     return target
 
 

@@ -3,7 +3,10 @@
 Keys of config.json, modules, poolings, prompts, limits and classes of tokenizers are the models' own.
 """
 
-from zoo import decoders, encoders, own
+# isort: off
+from zoo import encoders, own, decoders  # in the order of the page
+
+# isort: on
 from zoo.rows import ROWS, SMALL, Row
 
 __all__ = ["ROWS", "SMALL", "Row", "decoders", "encoders", "own"]

@@ -65,13 +65,9 @@ def _made(
         {"Sequence": {"id": "A", "type_id": 0}} if p == "$" else {"SpecialToken": {"id": p, "type_id": 0}}
         for p in parts
     ]
-    two = [
-        *one,
-        *(
-            {"Sequence": {"id": "B", "type_id": 0}} if p == "$" else {"SpecialToken": {"id": p, "type_id": 0}}
-            for p in parts
-        ),
-    ]
+    around_b = [part for part in parts if part != "$"][-1:]
+    second = [{"Sequence": {"id": "B", "type_id": 1}}, *({"SpecialToken": {"id": p, "type_id": 1}} for p in around_b)]
+    two = [*one, *second]
     around = {p: {"id": p, "ids": [ids[p]], "tokens": [p]} for p in parts if p != "$"}
     processor = post or {"type": "TemplateProcessing", "single": one, "pair": two, "special_tokens": around}
     definition = {
@@ -480,7 +476,7 @@ def gemma(**settings: Any) -> Vocabulary:
         "GemmaTokenizer",
         special,
         "<bos> $ <eos>",
-        first=["<pad>", "<eos>", "<bos>", "<unk>"],
+        first=["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"],
         prepend=False,
         **{**said, **settings},
     )
