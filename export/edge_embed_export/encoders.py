@@ -147,7 +147,7 @@ class Maker:
         if written:
             check_loads(bundle)
         embedder = Embedder(replace(bundle, path=self._target, model=stand_in), threads=1)
-        remembered = Remembered(Stages(spec, parts[0], self._shop, *parts[1:]), spec)
+        remembered = Remembered(Stages(spec, parts[0], self._shop, *parts[1:], kept=kept), spec)
         embedder.network.session = remembered
         remembered.foresee(lambda: embed_all(embedder, written=written))
         return embedder, contents
