@@ -255,3 +255,20 @@ def test_a_pruned_model_needs_no_second_file(
     monkeypatch.setattr(cut, "LARGEST", 1000)
     with pytest.raises(ExportError, match="more than a file can hold"):
         cut_model(tmp_path / "two" / MODEL, kept)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell what is in memory")
+def test_weights_that_are_kept_take_no_memory(tmp_path: Path) -> None:
+    """They lie in the file, are the same numbers, and go from memory when they are let go of."""
+    kept = workshop.WeightsFile(tmp_path)
+    arrays = [np.random.default_rng(i).integers(-127, 127, (300, 4099), np.int8) for i in range(4)]
+    lying = [kept.keep(f"w{i}", array) for i, array in enumerate(arrays)]
+    assert all(np.array_equal(a, b) for a, b in zip(lying, arrays, strict=True))
+    assert not kept.used
+    kept.let_go()
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    starts = [i for i, line in enumerate(lines) if line.endswith(str(kept.path))]
+    assert sum(int(line.split()[1]) for i in starts for line in lines[i + 1 : i + 6] if line.startswith("Rss:")) < 1000
+    place = kept("w2", arrays[2])
+    assert kept.path.read_bytes()[int(place["offset"]) :][: int(place["length"])] == arrays[2].tobytes()
+    assert int(place["offset"]) % workshop.ALIGNMENT == 0

@@ -134,7 +134,8 @@ class Maker:
         spec, written = self.spec, quantized is not None or self._written
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
         states: list[str] = []
-        contents: dict[str, Content] = {MODEL: placeholder(spec), TOKENIZER: self._tokenizer_bytes}
+        stand_in = placeholder(spec, adapters=bool(self.variants))
+        contents: dict[str, Content] = {MODEL: stand_in, TOKENIZER: self._tokenizer_bytes}
         if not written and not self.by_layer:
             scratch = Scratch(self._shop.folder())
             graph = build(spec, *parts, apart=scratch, states=states).SerializeToString()
@@ -156,8 +157,8 @@ class Maker:
             return Embedder(bundle, threads=1), contents
         if written:
             check_loads(bundle)
-        embedder = Embedder(replace(bundle, path=self._target, model=placeholder(spec)), threads=1)
-        remembered = Remembered(Stages(spec, parts[0], self._shop, *parts[1:]), spec)
+        embedder = Embedder(replace(bundle, path=self._target, model=stand_in), threads=1)
+        remembered = Remembered(Stages(spec, parts[0], self._shop, *parts[1:], kept=kept), spec)
         embedder.network.session = remembered
         remembered.foresee(lambda: embed_all(embedder, written=written))
         return embedder, contents

@@ -64,10 +64,13 @@ class Stages:
     """A model as the parts that run one after the other (see `build_stage`).
 
     parts: of `build_stage`: int8 layers and table, or nothing
+    kept:  where the weights of the layers lie, if they do
     """
 
-    def __init__(self, spec: Spec, weights: Weights, shop: Workshop, *parts: Any) -> None:
-        self._spec, self._weights, self._shop, self._parts = spec, weights, shop, parts
+    def __init__(
+        self, spec: Spec, weights: Weights, shop: Workshop, *parts: Any, kept: WeightsFile | None = None
+    ) -> None:
+        self._spec, self._weights, self._shop, self._parts, self._kept = spec, weights, shop, parts, kept
         self.count = len(spec.blocks) + 1
 
     def session(self, number: int, texts: Texts, *, observe: bool = False) -> "Stage":
@@ -79,6 +82,8 @@ class Stages:
             weights = {**weights, WORD: np.asarray(weights[WORD][ids])}
         scratch = Scratch(self._shop.folder())
         model = build_stage(self._spec, weights, number, *self._parts, observe=observe, apart=scratch)
+        if self._kept is not None:
+            self._kept.let_go()
         return Stage(scratch.session(model.SerializeToString(), default_threads()), number, texts, ids)
 
     def vectors(self, rows: Sequence[TokenIds]) -> list[Array]:

@@ -1,6 +1,7 @@
 """Where a bundle too large for memory is put together: a hidden folder beside its target, removed in the end."""
 
 import errno
+import mmap
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ class WeightsFile:
         self.least: int = graph.LARGEST
         self.used = False
         self._places: dict[str, tuple[int, int]] = {}
+        self._maps: list[mmap.mmap] = []
 
     @property
     def bytes(self) -> int:
@@ -80,8 +82,17 @@ class WeightsFile:
 
     def keep(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Store a weight now, and give it as it lies in the file: mapped."""
-        self._places[name] = self._write(array)
-        return np.memmap(self.path, array.dtype, "r", self._places[name][0], array.shape)
+        self._places[name] = offset, length = self._write(array)
+        before = offset % mmap.ALLOCATIONGRANULARITY
+        with self.path.open("rb") as file:
+            lying = mmap.mmap(file.fileno(), before + length, access=mmap.ACCESS_READ, offset=offset - before)
+        self._maps.append(lying)
+        return np.frombuffer(lying, array.dtype, array.size, before).reshape(array.shape)
+
+    def let_go(self) -> None:
+        """Let the system have the pages of what `keep` gave: where they are needed again it reads them again."""
+        for lying in self._maps if hasattr(mmap, "MADV_DONTNEED") else ():
+            lying.madvise(mmap.MADV_DONTNEED)
 
     def _write(self, array: NDArray[Any]) -> tuple[int, int]:
         rows = max(1, PART_BYTES // max(1, array.nbytes // len(array)))

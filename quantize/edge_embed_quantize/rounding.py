@@ -27,15 +27,13 @@ LARGEST_MULTIPLIER = 17
 def _round(weight: Array, gram: Wide, code: Callable[[int, Wide], Wide], block: int) -> Wide:
     """Round row by row of [n, m]; what a row is off by is made up for in the rows not yet rounded.
 
-    gram: x^T x [n, n] of the layer's inputs, which says how rows stand in for each other
+    gram: x^T x [n, n] of the layer's inputs, which says how rows stand in for each other; it is changed
     code: the rounded form of row i, in the weight's own units, given what is left of the weight [n, m]
     """
     rest = weight.astype(np.float64)
     damping = max(DAMPING * float(np.diag(gram).mean()), 1e-12)
-    gram = gram.copy()
     gram[np.diag_indices(len(gram))] += damping
     inverse = np.linalg.inv(gram)
-    del gram
     inverse = inverse + inverse.T
     inverse /= 2
     spread = np.linalg.cholesky(inverse).T
@@ -111,7 +109,7 @@ def _round_int4(weight: Array, gram: Wide, scale: Array, group: int) -> tuple[Co
         four = np.clip(np.rint(rest[i] / inner / multiplier), -8, 7)
         return np.asarray(np.clip(four * multiplier, -127, 127) * inner)
 
-    rounded = _round(weight, gram, code, group)
+    rounded = _round(weight, gram.copy(), code, group)
     eight = np.rint(rounded / inner)
     four = np.rint(eight / np.repeat(multipliers, group, axis=0))
     return four.astype(np.int8), multipliers.astype(np.int8)
