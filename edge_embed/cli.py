@@ -233,6 +233,11 @@ def _lines(file: str) -> list[str]:
     type=click.Choice(["cosine"]),
     help="Export a model that was made for dot products or distances all the same: an index ranks by cosines.",
 )
+@click.option(
+    "--side",
+    type=click.Choice(["query", "document"]),
+    help="Of a model whose queries and documents go through different networks (a Router), export that of this role.",
+)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
@@ -261,6 +266,7 @@ def export(
     truncate_dims: str | None,
     kind: Any,
     similarity: str | None,
+    side: Any,
     words: int | None,
     sif: float | None,
     general: bool,
@@ -306,6 +312,7 @@ def export(
         truncate_dims=_dims(truncate_dims),
         kind=kind,
         similarity=similarity,
+        side=side,
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),

@@ -11,8 +11,9 @@ import numpy as np
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.modules import Dense, read_modules
-from edge_embed_export.prompts import read_prompts
+from edge_embed_export.prompts import default_role, left_out, read_prompts
 from edge_embed_export.reading import is_there, optional_json, read_json
+from edge_embed_export.routers import Side
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import ADAPTER, Array, fold_adapter, read_weights
 from edge_embed_export.tokenizerfiles import read_tokenizer
@@ -26,6 +27,7 @@ class Checkpoint:
 
     pooling: None where the folder does not say
     task:    which of a model's own adapters to use
+    default_role, left_out, side: as in the manifest
     """
 
     folder: Path
@@ -40,6 +42,9 @@ class Checkpoint:
     licence: str | None
     task: str | None = None
     head: Head = field(default_factory=Head)
+    default_role: str = ""
+    left_out: str = ""
+    side: str = ""
 
     @property
     def architecture(self) -> str:
@@ -76,6 +81,7 @@ def read_checkpoint(
     task: str | None = None,
     names: tuple[str, ...] = (),
     kind: Kind | None = None,
+    side: Side | None = None,
 ) -> Checkpoint:
     """Read a folder as sentence-transformers or transformers writes it.
 
@@ -83,11 +89,12 @@ def read_checkpoint(
     task:    which of a model's own adapters to use
     names:   what else the model is known by (see prompts.CARDS)
     kind:    what the model gives; None means what the folder says
+    side:    of a Router whose sides differ, which one
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
-    modules = read_modules(folder)
+    modules = read_modules(folder, side)
     model = modules.model
     if not (model / "config.json").exists():
         raise missing_weights(model / "config.json")
@@ -108,7 +115,8 @@ def read_checkpoint(
         head, max_tokens = multi_head(folder, tokenizer)
         if not dense and "linear.weight" in tensors:
             dense = [Dense(np.ascontiguousarray(tensors["linear.weight"].T), None, "torch.nn.Identity")]
-    own = (folder.resolve().name, str(config.get("_name_or_path", "")))
+    known = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
+    prompts = read_prompts(folder, known)
     return Checkpoint(
         folder=folder,
         config=config,
@@ -117,9 +125,12 @@ def read_checkpoint(
         max_tokens=max_tokens,
         pooling=modules.pooling,
         dense=tuple(dense),
-        prompts=read_prompts(folder, (*names, *own)),
+        prompts=prompts,
         sha256=sha256,
         licence=_licence(folder),
         task=task,
         head=head,
+        default_role=default_role(folder, prompts),
+        left_out=left_out(folder, config, known, side) if head.kind == "dense" else "",
+        side=side or "",
     )

@@ -16,14 +16,16 @@ from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.finish import FLOORS, check_usable, finish, measured_texts
 from edge_embed_export.heads import Kind
 from edge_embed_export.large import float_session, placeholder
-from edge_embed_export.prompts import check_prompts, with_roles
+from edge_embed_export.prompts import check_prompts, completed, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
+from edge_embed_export.routers import Side
 from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
 from edge_embed_export.truncation import given_dims, trained_dims
 from edge_embed_quantize.calibrate import Recipe
+from edge_embed_runtime.adapters import Adapter
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
@@ -44,6 +46,7 @@ class Said:
     truncate_dims: Sequence[int] | None
     kind: Kind | None
     notes: Sequence[str] = ()
+    side: Side | None = None
 
 
 def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
@@ -51,7 +54,12 @@ def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
     names = () if said.source_name is None else (said.source_name,)
     every = said.task == EVERY_TASK
     checkpoint = read_checkpoint(
-        source, adapter=said.adapter, task=None if every else said.task, names=names, kind=said.kind
+        source,
+        adapter=said.adapter,
+        task=None if every else said.task,
+        names=names,
+        kind=said.kind,
+        side=said.side,
     )
     given = {role: check_text(text, f"the prompt of {role!r}") for role, text in (said.prompts or {}).items()}
     of_tasks = with_roles(instructions(checkpoint)) if every else task_prompts(checkpoint)
@@ -59,7 +67,8 @@ def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
     limit = checkpoint.max_tokens
     if said.max_tokens is not None:
         limit = check_count(said.max_tokens, "max_tokens", 3, 2**20)
-    return replace(checkpoint, prompts={**own, **with_roles(given)}, max_tokens=limit)
+    prompts = completed({**own, **with_roles(given)}, checkpoint.default_role)
+    return replace(checkpoint, prompts=prompts, max_tokens=limit)
 
 
 class Maker:
@@ -78,6 +87,9 @@ class Maker:
             kind = checkpoint.head.kind
             raise InputError(f"{source} is of kind {kind!r}; adapters are kept apart for dense vectors only")
         self.spec, raw_weights = read_family(checkpoint)
+        self.sides: tuple[str, ...] = next((dense.sides for dense in checkpoint.dense if dense.sides), ())
+        if self.sides and self.variants:
+            raise InputError(f"{source} has a layer for each side, which its roles choose: adapters cannot be added")
         self.weights: dict[str, Array] = prepare(self.spec, add_adapters(self.spec, raw_weights, self.variants))
         given, dim = said.truncate_dims, self.spec.dim
         self._dims = trained_dims(checkpoint, dim) if given is None else given_dims(given, dim)
@@ -114,6 +126,8 @@ class Maker:
             layers=layer_states(states, spec, self.weights, {} if quantized is None else quantized.moved),
             **kinds.describe(spec, self._checkpoint.head),
         )
+        if self.sides:  # chosen as adapters are
+            manifest = replace(manifest, adapters=[Adapter(side, [side]) for side in self.sides])
         embedder = Embedder(Bundle(self._target, manifest, model, self._tokenizer_bytes), threads=1)
         if apart:
             embedder.network.session = float_session(spec, self.weights)
@@ -154,8 +168,8 @@ def export_checkpoint(
     if precision != "fp32":
         # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit for
         # bit, unless they take values out of the range that it has itself
-        every = said.task == EVERY_TASK
-        embedder, contents = in_int8(len(maker.variants) if every else 0)
+        every = said.task == EVERY_TASK or bool(maker.sides)
+        embedder, contents = in_int8(len(maker.variants or maker.sides) if every else 0)
         if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
             embedder, contents = in_int8(len(maker.variants))
     return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress)
@@ -186,6 +200,9 @@ def _manifest(
             **kinds.architecture(spec),
         },
         prompts=checkpoint.prompts,
+        default_role=checkpoint.default_role,
+        left_out=spec.left_out,
+        side=checkpoint.side,
         quantization=float32 if quantized is None else quantized.describe(),
         codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
         provenance={

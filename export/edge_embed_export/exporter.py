@@ -14,6 +14,7 @@ from edge_embed_export.onnxfile import GraphOptions, is_graph
 from edge_embed_export.published import export_graph
 from edge_embed_export.purpose import noted, notes_of
 from edge_embed_export.quantizing import read_recipes
+from edge_embed_export.routers import SIDES, Side
 from edge_embed_export.static import find_kind, read_static, write_static
 from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle import Manifest
@@ -41,6 +42,7 @@ def export_model(
     truncate_dims: Sequence[int] | None = None,
     kind: Kind | None = None,
     similarity: str | None = None,
+    side: Side | None = None,
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
@@ -68,6 +70,7 @@ def export_model(
     truncate_dims: dims that the model was trained to be cut to; None means what its own files say
     kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
+    side:      of a model whose queries and documents go through different networks, the one for this role
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
@@ -76,7 +79,9 @@ def export_model(
     Raises SourceError for a missing or malformed file, UnsupportedModelError for an unknown architecture, ExportError
     for a checkpoint that cannot be exported, FidelityError (an ExportError) below the floor. Nothing is written then.
     """
-    _check_options(precision, table, search, recipes)
+    _check_options(precision, table, search, recipes, floor)
+    if side not in (None, *SIDES):
+        raise InputError(f"side is {side!r:.40}, expected one of {SIDES}")
     source, target = Path(source), Path(bundle)
     if source.is_file():
         check_file(source)
@@ -89,19 +94,21 @@ def export_model(
         "adapters": adapters,
         "task": task,
         "truncate_dims": truncate_dims,
-        "prompts": prompts,
+        "max_tokens": max_tokens,
         "kind": kind not in (None, "dense"),
+        "int4": precision == "int4",
+        "graph": graph != GraphOptions(),
     }
-    if find_kind(source) is not None:
+    if find_kind(source, side) is not None:
         word_file = source.is_file()
-        others |= {"max_tokens": max_tokens, "graph": graph != GraphOptions(), "similarity": word_file and similarity}
-        _refuse(source, "a static model, whose table is int8 or fp32", {"int4": precision == "int4", **others})
-        told = [] if word_file else notes_of(source, names, kind, similarity)
+        others |= {"kind": kind, "similarity": word_file and similarity, "side": word_file and side}
+        _refuse(source, "a static model, whose table is int8 or fp32", others)
+        told = [] if word_file else notes_of(source, names, kind, similarity, prompts, side)
         progress(f"reading {source}")
-        static = read_static(source, words=words, sif=sif)
+        static = read_static(source, words=words, sif=sif, side=side, names=names)
         static = replace(static, notes={**(static.notes or {}), **noted(told)})
         return write_static(
-            static,
+            static.with_prompts(prompts),
             target,
             name=name,
             source_name=source_name or source.resolve().name,
@@ -113,8 +120,8 @@ def export_model(
     if words is not None or sif is not None:
         raise InputError("words and sif are for files of word vectors")
     if is_elmo(source):
-        others |= {"graph": graph != GraphOptions(), "similarity": similarity}
-        _refuse(source, "an ELMo model, whose weights are int8 or fp32", {"int4": precision == "int4", **others})
+        others |= {"similarity": similarity, "side": side, "prompts": prompts, "max_tokens": None}
+        _refuse(source, "an ELMo model, whose weights are int8 or fp32", others)
         return export_elmo(
             source,
             target,
@@ -126,9 +133,9 @@ def export_model(
             overwrite=overwrite,
             progress=progress,
         )
-    told = notes_of(source, names, kind, similarity, prompts) if source.exists() else []
+    told = notes_of(source, names, kind, similarity, prompts, side) if source.exists() else []
     given = None if recipes is None else read_recipes(Path(recipes))
-    if is_graph(source, graph, of_checkpoints=(adapter, adapters, task, None if kind == "dense" else kind)):
+    if is_graph(source, graph, of_checkpoints=(adapter, adapters, task, None if kind == "dense" else kind, side)):
         return export_graph(
             source,
             target,
@@ -157,6 +164,7 @@ def export_model(
         truncate_dims=truncate_dims,
         kind=kind,
         notes=told,
+        side=side,
     )
     return export_checkpoint(
         source,
@@ -180,12 +188,16 @@ def _refuse(source: Path, what: str, options: Mapping[str, object]) -> None:
         raise InputError(f"{source} is {what}: there is no use for {', '.join(given)}")
 
 
-def _check_options(precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None) -> None:
+def _check_options(
+    precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None, floor: float | None
+) -> None:
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}, expected one of {PRECISIONS}")
     if table not in TABLE_BITS:
         raise InputError(f"table is {table!r}, expected one of {tuple(TABLE_BITS)}")
     if precision == "fp32" and (table != "int8" or search or recipes is not None):
         raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
+    if precision == "fp32" and floor is not None and floor > 0:
+        raise InputError("precision fp32 loses nothing: floor has no use with it")
     if search and recipes is not None:
         raise InputError("search finds recipes and recipes gives them: choose one")

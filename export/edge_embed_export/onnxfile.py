@@ -11,7 +11,7 @@ from edge_embed_export.checkpoint import _licence, check_size
 from edge_embed_export.formats import missing_tokenizer, other_tokenizers
 from edge_embed_export.graph import LARGEST
 from edge_embed_export.modules import Dense, _pooling, read_modules
-from edge_embed_export.prompts import read_prompts
+from edge_embed_export.prompts import default_role, left_out, read_prompts
 from edge_embed_export.reading import is_there, optional_json, read_definition, read_json
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import INDEX, WEIGHTS
@@ -72,6 +72,8 @@ class Published:
     dense: tuple[Dense, ...] = ()
     prompts: dict[str, str] = field(default_factory=dict)
     licence: str | None = None
+    default_role: str = ""
+    left_out: str = ""
 
     @property
     def architecture(self) -> str:
@@ -172,13 +174,16 @@ def beside(home: Path, names: tuple[str, ...]) -> dict[str, Any]:
     else:
         said = optional_json(home / "tokenizer_config.json").get("model_max_length")
         max_tokens = said if isinstance(said, int) and 2 < said < NO_LIMIT else None
-    own = (home.resolve().name, str(config.get("_name_or_path", "")))
+    known = (*names, home.resolve().name, str(config.get("_name_or_path", "")))
+    prompts = read_prompts(home, known)
     return {
         "config": config,
         "max_tokens": max_tokens,
         "pooling": pooling,
         "dense": tuple(modules.dense),
-        "prompts": read_prompts(home, (*names, *own)),
+        "prompts": prompts,
+        "default_role": default_role(home, prompts),
+        "left_out": left_out(home, config, known),
         "licence": _licence(home),
     }
 

@@ -14,12 +14,12 @@ from edge_embed_export.families.reading import DENSE_ACTIVATIONS
 from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.general import General, GeneralQuantizer
 from edge_embed_export.onnxfile import USUAL_TOKENS, GraphOptions, Published, find_onnx, read_published
-from edge_embed_export.prompts import check_prompts, with_roles
+from edge_embed_export.prompts import check_prompts, completed, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, calibration_texts
 from edge_embed_export.reading import is_there
 from edge_embed_export.rewrite import TOLERANCE, Floats, Original, to_floats, trial
-from edge_embed_export.spec import Activation, Spec
+from edge_embed_export.spec import Activation, Pooling, Spec
 from edge_embed_export.structure import WORDS, find_structure
 from edge_embed_export.tensors import INDEX, WEIGHTS
 from edge_embed_export.truncation import given_dims, trained_dims
@@ -62,6 +62,8 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
     weights = dict(structure.weights)
     activations: list[Activation] = []
     for i, dense in enumerate(published.dense):
+        if dense.sides:
+            raise ExportError(f"{published.path}: a Router with a Dense for each side needs a checkpoint, not a graph")
         weights[f"projection.{i}.weight"] = dense.weight
         if dense.bias is not None:
             weights[f"projection.{i}.bias"] = dense.bias
@@ -81,10 +83,21 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
         max_tokens=max_tokens or published.max_tokens or USUAL_TOKENS,
         dim=0,
         pooling=floats.pooling or "mean",
+        left_out=_left_out(published, floats.pooling),
         projections=tuple(activations),
     )
     model = General(structure, spec, weights, pooled=floats.pooling is None)
     return _fitted(model, published, longest=max_tokens), floats
+
+
+def _left_out(published: Published, pooling: Pooling | None) -> str:
+    """Which tokens are not pooled. Raises ExportError where pooling is in the graph, or takes the first token."""
+    if published.left_out and pooling in (None, "cls"):
+        raise ExportError(
+            f"{published.path}: tokens of a prompt are left out of the model's pooling (include_prompt false), which "
+            f"{'is in the graph already' if pooling is None else 'takes the first token'}: no bundle can do that"
+        )
+    return "" if pooling == "last" else published.left_out
 
 
 def _fitted(model: General, published: Published, *, longest: int | None) -> General:
@@ -172,7 +185,7 @@ def export_graph(
         published,
         model,
         *_tokenizer(published, model),
-        prompts={**published.prompts, **with_roles(given)},
+        prompts=completed({**published.prompts, **with_roles(given)}, published.default_role),
         told=told,
         dims=trained_dims(own, dim) if truncate_dims is None else given_dims(truncate_dims, dim),
         notes=list(floats.done),
@@ -249,6 +262,8 @@ class _Maker:
             },
             prompts=self.prompts,
             truncate_dims=self.dims,
+            default_role=self.published.default_role,
+            left_out=spec.left_out,
             quantization=quantization,
             codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
             provenance={

@@ -8,6 +8,7 @@
     layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
     final_norm [h]  projection.I [n, m]               latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
+    projection.I.sides [numbers]: the side that each number of an adapter chooses (see sides.py)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
 
 Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
@@ -67,6 +68,7 @@ class Spec:
     kind:       what the graph gives: see headgraph.py
     saturations, head_activation: of a sparse head, whose weights are `head.*` (see heads.py)
     unattended: a token that no other sees
+    left_out:   which tokens at the beginning pooling leaves out (see bundle.Manifest)
     """
 
     layers: int
@@ -96,6 +98,7 @@ class Spec:
     saturations: int = 1
     head_activation: Activation = "gelu"
     unattended: int | None = None
+    left_out: str = ""
 
     @property
     def size(self) -> int:
@@ -142,6 +145,12 @@ def input_name(linear: str) -> str:
     for part, first in ((".key", ".query"), (".value", ".query"), (".gate", ".up")):
         linear = linear.replace(part, first)
     return re.sub(r"experts\.\d+\.up", "experts.0.up", linear) + ".input"
+
+
+def side_count(linear: str, weights: Weights) -> int:
+    """How many sides a layer has: the columns of its weight are those of one side after the other's, of one width."""
+    chosen = weights.get(f"{linear}.sides")
+    return 1 if chosen is None else int(chosen.max()) + 1
 
 
 def expert_count(layer: str, weights: Weights) -> int:
@@ -241,7 +250,7 @@ def check(spec: Spec, weights: Weights) -> None:
     width = h
     for i in range(len(spec.projections)):
         linears[f"projection.{i}"] = (width, *weights[f"projection.{i}.weight"].shape[1:])
-        width = linears[f"projection.{i}"][-1]
+        width = linears[f"projection.{i}"][-1] // side_count(f"projection.{i}", weights)
     expected |= {f"{name}.weight": shape for name, shape in linears.items()}
     expected |= {f"{name}.bias": shape[-1:] for name, shape in linears.items()}
     expected |= {f"{name}.{part}": (n,) for name, n in norms.items() for part in ("weight", "bias")}

@@ -133,7 +133,7 @@ class _Encoder(Blockwise, Heads):
             return self.sparse(x, mask)
         x = self.pool(x, mask)
         for i, activation in enumerate(spec.projections):
-            x = self.activation(self.linear(x, f"projection.{i}"), activation)
+            x = self.side(self.activation(self.linear(x, f"projection.{i}"), activation), f"projection.{i}")
         return self.unit(x)
 
     def build(self, producer: str, apart: dict[str, NDArray[Any]] | None) -> "onnx.ModelProto":

@@ -13,7 +13,8 @@ from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
 from edge_embed_runtime.regular import open_regular, read_regular
 
-SCHEMA = 1
+# Every release reads the first; the second says something that an older one would pass over, and give other vectors.
+SCHEMA, NEWER_SCHEMA = 1, 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TABLE = "table.safetensors"
@@ -59,7 +60,13 @@ class Layer:
 
 
 # Fields that came later: they are left out where they say nothing, so that older manifests are still what is written.
-LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": []}
+# Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
+NEWER: dict[str, Any] = {"default_role": "", "left_out": "", "side": ""}
+LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], **NEWER}
+LEFT_OUT = ("", "prompt", "instruction")
+# The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
+# out. Where nothing would be left of a text, none of its tokens is.
+LEFT_OUT_INPUT = "left_out"
 KINDS = ("dense", "sparse", "multi")
 
 
@@ -70,11 +77,16 @@ class Manifest:
     prompts:       text put before the input, by role ("query", "document", ...)
     truncate_dims: dimensions the model was trained to be cut to (Matryoshka), besides `dim`
     layers:        the states of tokens, of the embeddings first, then behind each layer; empty where none can be read
-    inputs:        what `input_ids` are: "" for token ids, "characters" (see characters.py)
+    inputs:        what a text becomes: "" for token ids, "characters" (see characters.py), "words" (see whitespace.py)
     kind:          "dense": a vector for each text; "sparse": a weight for each token of the vocabulary; "multi": a
                    vector for each token of the text
     head:          what the other kinds need: see sparse.py and multivector.py
     adapters:      what the model has besides its base, in the order of their numbers: see adapters.py
+    default_role:  whose prompt is put before a text where the caller names no role; "" for none
+    left_out:      which tokens at a text's beginning its vector is not made of, where there is a prompt: "prompt" or
+                   "instruction" (see `prompts.left_out`); "" for none
+    side:          the one role that the model is for, "query" or "document", where the other has another network; ""
+                   for a model that is for all
     """
 
     name: str
@@ -95,6 +107,16 @@ class Manifest:
     kind: str = "dense"
     head: dict[str, Any] = field(default_factory=dict)
     adapters: list[Adapter] = field(default_factory=list)
+    default_role: str = ""
+    left_out: str = ""
+    side: str = ""
+
+    @property
+    def newer(self) -> dict[str, Any]:
+        """What it says that releases which read the first schema alone do not know."""
+        found = {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}
+        # static bundles of the first schema all read texts alike
+        return {**found, "inputs": self.inputs} if self.is_static and self.inputs else found
 
     @property
     def model_file(self) -> str:
@@ -112,12 +134,14 @@ class Manifest:
         hashes = {name: record.sha256 for name, record in self.files.items()}
         parts = [hashes, self.dim, self.max_tokens, self.prompts, *([self.head] if self.head else [])]
         parts += [asdict(adapter) for adapter in self.adapters]
+        parts += [self.newer] if self.newer else []
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
         """The bytes of manifest.json: the same for the same content, with a hash over themselves at the end."""
         said = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
-        content = {"schema": SCHEMA, "fingerprint": self.fingerprint, **said}
+        schema = NEWER_SCHEMA if self.newer else SCHEMA
+        content = {"schema": schema, "fingerprint": self.fingerprint, **said}
         content["manifest_sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
@@ -213,8 +237,10 @@ def _parse_manifest(path: Path) -> Manifest:
         schema = content["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
-    if schema != SCHEMA:
-        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads {SCHEMA}")
+    if schema not in (SCHEMA, NEWER_SCHEMA):
+        raise BundleFormatError(
+            f"{path} has schema version {shown(schema)}; this release reads {SCHEMA} to {NEWER_SCHEMA}"
+        )
     try:
         manifest = _manifest(content)
         unchanged = raw == manifest.to_json()
@@ -243,6 +269,11 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
     prompts = content["prompts"]
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()):
         raise TypeError("prompts must map a role to a text")
+    newer = {name: str(content.get(name, nothing)) for name, nothing in NEWER.items()}
+    if newer["default_role"] and newer["default_role"] not in prompts:
+        raise ValueError(f"default_role is {newer['default_role']!r:.40}, which is none of the prompts")
+    if newer["left_out"] not in LEFT_OUT or newer["side"] not in ("", *ROLES):
+        raise ValueError(f"left_out is {newer['left_out']!r:.40} and side is {newer['side']!r:.40}")
     return Manifest(
         name=str(content["name"]),
         files=files,
@@ -262,6 +293,7 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         kind=kind,
         head=dict(content.get("head", {})),
         adapters=parse_adapters(content.get("adapters", [])),
+        **newer,
     )
 
 

@@ -166,6 +166,16 @@ class Reader:
         """Tokens of a text: what the folder says, at most `tokens`; at most LONGEST where it says nothing."""
         return min(self.checkpoint.max_tokens or LONGEST, tokens)
 
+    def _left_out(self, pooling: Pooling) -> str:
+        """Which tokens are not pooled; where the last token alone is, none of a prompt's is."""
+        how = self.checkpoint.left_out if pooling != "last" else ""
+        if how and pooling == "cls":
+            raise self.error(
+                "the pooling has include_prompt false and takes the first token, which sentence-transformers understands "
+                "in two ways: in releases before 5.4 the first of all, then the first behind the prompt"
+            )
+        return how
+
     def finish(self, *, pooling: Pooling = "mean", **fields: Any) -> tuple[Spec, Weights]:
         """The model, with what is the same in all families: pooling and the layers after it.
 
@@ -176,9 +186,13 @@ class Reader:
             self.weights[f"projection.{i}.weight"] = dense.weight
             if dense.bias is not None:
                 self.weights[f"projection.{i}.bias"] = dense.bias
+            if dense.sides:  # the first number is for texts without a role
+                chosen = [dense.sides.index(side) for side in (dense.default, *dense.sides)]
+                self.weights[f"projection.{i}.sides"] = np.array(chosen, np.float32)
             projections.append(self.known(DENSE_ACTIVATIONS, dense.activation.rsplit(".", 1)[-1]))
-        dim = self.checkpoint.dense[-1].weight.shape[1] if self.checkpoint.dense else fields["hidden"]
-        own = {"projections": tuple(projections), "dim": dim, "pooling": self.checkpoint.pooling or pooling}
+        dim = self.checkpoint.dense[-1].width if self.checkpoint.dense else fields["hidden"]
+        pooling = self.checkpoint.pooling or pooling
+        own = {"projections": tuple(projections), "dim": dim, "pooling": pooling, "left_out": self._left_out(pooling)}
         head = self.checkpoint.head
         if head.kind == "sparse":
             if projections:
