@@ -293,6 +293,8 @@ def export(
         return
     if source is None or bundle is None:
         raise click.UsageError(f"Missing argument '{'SOURCE' if source is None else 'BUNDLE'}'.")
+    if precision == "fp32" and floor is not None:
+        raise click.UsageError("--precision fp32 loses nothing: there is no use for --floor.")
     target = Path(bundle)
     manifest = export_model(
         source,

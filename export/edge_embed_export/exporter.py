@@ -79,7 +79,7 @@ def export_model(
     Raises SourceError for a missing or malformed file, UnsupportedModelError for an unknown architecture, ExportError
     for a checkpoint that cannot be exported, FidelityError (an ExportError) below the floor. Nothing is written then.
     """
-    _check_options(precision, table, search, recipes, floor)
+    _check_options(precision, table, search, recipes)
     if side not in (None, *SIDES):
         raise InputError(f"side is {side!r:.40}, expected one of {SIDES}")
     source, target = Path(source), Path(bundle)
@@ -188,16 +188,12 @@ def _refuse(source: Path, what: str, options: Mapping[str, object]) -> None:
         raise InputError(f"{source} is {what}: there is no use for {', '.join(given)}")
 
 
-def _check_options(
-    precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None, floor: float | None
-) -> None:
+def _check_options(precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None) -> None:
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}, expected one of {PRECISIONS}")
     if table not in TABLE_BITS:
         raise InputError(f"table is {table!r}, expected one of {tuple(TABLE_BITS)}")
     if precision == "fp32" and (table != "int8" or search or recipes is not None):
         raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
-    if precision == "fp32" and floor is not None and floor > 0:
-        raise InputError("precision fp32 loses nothing: floor has no use with it")
     if search and recipes is not None:
         raise InputError("search finds recipes and recipes gives them: choose one")

@@ -27,7 +27,7 @@ from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
-from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
+from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
 from edge_embed_runtime.network import pad
 from edge_embed_runtime.session import make_session
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
@@ -141,6 +141,8 @@ def read_graph(source: Path, options: GraphOptions, source_name: str | None) -> 
     tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
     stored = any(is_there(source / name) for name in (WEIGHTS, INDEX))
     file = None if options.convert and stored and options.file is None else find_onnx(source, options.file)
+    if file is not None and options.convert:
+        raise InputError(f"{source} holds an ONNX model and no checkpoint: there is no use for --general")
     if file is None and options.convert:
         return convert(source, tokenizer=tokenizer, names=names)
     if file is None:

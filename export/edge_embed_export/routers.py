@@ -135,8 +135,8 @@ def _together(folder: Path, router: Router) -> list[Entry]:
     lists = [", ".join(map(kind_of, entries)) or "none" for entries in (router.query, router.document)]
     raise ExportError(
         f"{router.path}: structure sends queries through modules of their own ({lists[0]}) and documents through "
-        f"others ({lists[1]}), which one bundle cannot hold: export each side to a bundle of its own, with --side query and "
-        "--side document"
+        f"others ({lists[1]}), which one bundle cannot hold: export each side to a bundle of its own, with "
+        "--side query and --side document"
     )
 
 

@@ -136,7 +136,7 @@ def read_static(
     if words is not None or sif is not None:
         raise InputError(f"{source} is a {kind} model with weights of its own: words and sif are for word vectors")
     prompts = read_prompts(source, (*names, source.resolve().name))
-    said = {"prompts": prompts, "default_role": default_role(source, prompts), "side": side or ""}
+    said: dict[str, Any] = {"prompts": prompts, "default_role": default_role(source, prompts), "side": side or ""}
     entries = listed(source, side)
     if kind == WORDS:
         return replace(_from_modules(source, entries), **said)

@@ -59,11 +59,8 @@ def read_words(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Words:
     refuse_unknown(path / "whitespacetokenizer_config.json", settings, {"vocab", "stop_words", "do_lower_case"})
     words, stop = settings.get("vocab"), settings.get("stop_words") or []
     table = read_tensors(path / "model.safetensors").get("emb_layer.weight")
-    if (
-        not isinstance(words, list)
-        or not isinstance(stop, list)
-        or not all(isinstance(w, str) for w in [*words, *stop])
-    ):
+    lists = isinstance(words, list) and isinstance(stop, list)
+    if not lists or not all(isinstance(word, str) for word in [*words, *stop]):
         raise ExportError(f"{path / 'whitespacetokenizer_config.json'}: vocab and stop_words must be lists of words")
     if table is None or table.ndim != 2 or len(table) != len(words):
         raise ExportError(f"{path}: emb_layer.weight has not a row for each of the {len(words)} words of vocab")

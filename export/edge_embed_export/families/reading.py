@@ -171,8 +171,8 @@ class Reader:
         how = self.checkpoint.left_out if pooling != "last" else ""
         if how and pooling == "cls":
             raise self.error(
-                "the pooling has include_prompt false and takes the first token, which sentence-transformers understands "
-                "in two ways: in releases before 5.4 the first of all, then the first behind the prompt"
+                "the pooling has include_prompt false and takes the first token, which sentence-transformers "
+                "understands in two ways: in releases before 5.4 the first of all, then the first behind the prompt"
             )
         return how
 
