@@ -171,12 +171,12 @@ def _from_modules(source: Path, entries: Sequence[Mapping[str, Any]]) -> StaticS
     found = read_words(source, entries)
     behind = read_behind(source, entries[found.used :])
     rows, empty = fold(found.rows, behind, source)
-    counted = found.rows.any(axis=1)
-    if any(linear.bias is not None for linear in behind) and not counted.all():
-        rows[~counted] = 0  # a word that counts for nothing has no part in the mean
+    if found.squared and empty is not None:
+        raise ExportError(f"{source}: a Dense module with a bias behind mean_sqrt_len_tokens cannot be folded in")
     return StaticSource(
         kind=WORDS,
         vectors=rows,
+        weights=found.weights,
         tokenizer=definition(found),
         unknown=len(rows) - 1,
         sha256=sha256_of(source / str(entries[0]["path"]) / "model.safetensors"),

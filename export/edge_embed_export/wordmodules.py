@@ -34,16 +34,19 @@ HARMLESS["Pooling of words"] = frozenset({"word_embedding_dimension", "embedding
 
 @dataclass(frozen=True)
 class Words:
-    """A table of words: rows [n, dim] with their weights in them, of `vocabulary` in its order.
+    """A table of words: rows [n, dim] and weights [n] of `vocabulary`, in its order.
 
-    used: how many of the modules' entries it took
+    used:    how many of the modules' entries it took
+    squared: the sum of rows is divided by the square root of their count, else by that
     """
 
     vocabulary: list[str]
     rows: Array
+    weights: Array
     max_tokens: int
     lowercase: bool
     used: int
+    squared: bool
 
 
 def read_words(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Words:
@@ -64,34 +67,40 @@ def read_words(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Words:
         raise ExportError(f"{path / 'whitespacetokenizer_config.json'}: vocab and stop_words must be lists of words")
     if table is None or table.ndim != 2 or len(table) != len(words):
         raise ExportError(f"{path}: emb_layer.weight has not a row for each of the {len(words)} words of vocab")
-    used, table = 1, table.astype(np.float32)
-    while used < len(entries) and kind_of(entries[used]) == "WordWeights":
-        table = table * _weights(folder / str(entries[used]["path"]), words)[:, None]
-        used += 1
-    _check_pooling(folder, entries[used:])
+    used, weights = 1, np.ones(len(words), np.float32)
+    if len(entries) > 1 and kind_of(entries[1]) == "WordWeights":
+        used, weights = 2, _weights(folder / str(entries[1]["path"]), words)
+    squared = _pooling(folder, entries[used:])
     places = {word: i for i, word in enumerate(words) if word not in set(stop)}  # of a word twice the last, as there
     kept = [*places.values()]
-    zero = np.zeros((1, table.shape[1]), np.float32)
+    nothing = len(set(stop)) + 1
     return Words(
         vocabulary=[*places, *dict.fromkeys(stop), UNKNOWN],
-        rows=np.concatenate([table[kept], np.repeat(zero, len(set(stop)) + 1, axis=0)]),
+        rows=np.concatenate([table[kept], np.zeros((nothing, table.shape[1]), np.float32)]).astype(np.float32),
+        weights=np.concatenate([weights[kept], np.zeros(nothing, np.float32)]),
         max_tokens=int(config.get("max_seq_length", 10**6)),
         lowercase=settings.get("do_lower_case") is True,
         used=used + 1,
+        squared=squared,
     )
 
 
 def _weights(path: Path, words: list[str]) -> Array:
-    """What each word counts [n]."""
-    found = read_tensors(path / "model.safetensors").get("emb_layer.weight")
-    if read_json(path / "config.json").get("vocab") != words or found is None or found.shape != (len(words), 1):
-        raise ExportError(f"{path}: WordWeights has not a weight for each word of the table")
-    if not (found >= 0).all():
-        raise ExportError(f"{path}: WordWeights has weights below 0")
-    return np.asarray(found[:, 0], np.float32)
+    """What each word counts [n]: of the config alone, which the library's older releases have saved without a file."""
+    config = read_json(path / "config.json")
+    refuse_unknown(path / "config.json", config, {"vocab", "word_weights", "unknown_word_weight"})
+    given, other = config.get("word_weights"), config.get("unknown_word_weight", 1)
+    if config.get("vocab") != words or not isinstance(given, dict):
+        raise ExportError(f"{path / 'config.json'}: vocab is not that of the table, or word_weights has no words")
+    numbers = [given.get(word, given.get(word.lower(), other)) for word in words]
+    found = [float(n) if isinstance(n, int | float) and not isinstance(n, bool) else -1.0 for n in numbers]
+    if not all(0 <= number < np.inf for number in found):
+        raise ExportError(f"{path / 'config.json'}: a word's weight is no number of 0 or more")
+    return np.array(found, np.float32)
 
 
-def _check_pooling(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+def _pooling(folder: Path, entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the sum of rows is divided by the square root of their count; anything but that and means is refused."""
     if not entries or kind_of(entries[0]) != "Pooling":
         found = kind_of(entries[0]) if entries else "nothing"
         raise ExportError(f"{folder / 'modules.json'}: {found!r} follows {KIND}, expected Pooling")
@@ -106,6 +115,7 @@ def _check_pooling(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
         )
     told = {name for name in config if name.startswith("pooling_mode")} | {"include_prompt"}
     refuse_unknown(path, config, told | HARMLESS["Pooling of words"])
+    return "sqrt_len" in str(named or modes[0])
 
 
 def definition(words: Words) -> dict[str, Any]:
