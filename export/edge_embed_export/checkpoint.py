@@ -11,6 +11,7 @@ import numpy as np
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.modules import Dense, read_modules
+from edge_embed_export.owncode import with_own_end
 from edge_embed_export.prompts import default_role, left_out, read_prompts
 from edge_embed_export.reading import is_there, optional_json, read_json
 from edge_embed_export.routers import Side
@@ -106,7 +107,7 @@ def read_checkpoint(
     tensors, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         tensors = fold_adapter(tensors, changes)
-    tokenizer = read_tokenizer(model)
+    tokenizer = with_own_end(read_tokenizer(model), config, model)
     kind = kind or modules.kind or told_kind(folder) or "dense"
     head, dense = Head(), modules.dense
     if kind == "sparse":
