@@ -14,7 +14,7 @@ from conftest import Checkpoints, word_tokenizer
 from reference import REFERENCES
 from safetensors.numpy import load_file, save_file
 
-from edge_embed import Embedder, Index
+from edge_embed import Document, Embedder, Index
 from edge_embed.cli import main
 from edge_embed.errors import BundleFormatError, ExportError, InputError
 from edge_embed_export import export_model
@@ -175,10 +175,10 @@ def test_a_side_is_for_its_role_alone(checkpoint: Checkpoints, tmp_path: Path) -
     export(source, tmp_path / "q", side="query")
     query = Embedder(tmp_path / "q", threads=1).encode_query(["the river"])[0]
     with Index.open(tmp_path / "x.db", embedder) as index:
-        index.add(["the river bank", "a cat"])
+        index.add([Document("1", "the river bank"), Document("2", "a cat")])
         with pytest.raises(InputError, match="need the bundle of the other side"):
             index.search("the river")
-        assert len(index.search(query, k=2)) == 2
+        assert len(index.search(vector=query, k=2)) == 2
 
 
 # --- default prompts
@@ -273,7 +273,7 @@ def test_late_chunking_without_the_prompt(checkpoint: Checkpoints, tmp_path: Pat
     change(source / "1_Pooling" / "config.json", include_prompt=False)
     export(source, tmp_path / "b")
     with Index.open(tmp_path / "x.db", Embedder(tmp_path / "b", threads=1), late_chunking=True) as index:
-        index.add(["the river bank at night. " * 12])
+        index.add([Document("1", "the river bank at night. " * 12)])
         assert index.search("the river", k=1)
 
 
@@ -519,8 +519,8 @@ def test_words_between_white_space(tmp_path: Path) -> None:
     assert abs(np.linalg.norm(embedder.encode(["", "zzz"]), axis=1) - 1).max() < 1e-6
     assert json.loads((tmp_path / "b" / MANIFEST).read_text())["schema"] == 2
     with Index.open(tmp_path / "x.db", embedder) as index:
-        index.add(["a cat at the bank " * 300, "u.s."])
-        assert index.search("cat", k=1)[0].text.startswith("a cat")
+        index.add([Document("1", "a cat at the bank " * 300), Document("2", "u.s.")])
+        assert "cat at the bank" in index.search("cat", k=1)[0].text
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from edge_embed_export.checkpoint import _licence
+from edge_embed_export.checkpoint import _licence, check_size
 from edge_embed_export.finish import finish
 from edge_embed_export.formats import missing_tokenizer
 from edge_embed_export.modules import listed
-from edge_embed_export.prompts import check_prompts, completed, default_role, read_prompts, with_roles
-from edge_embed_export.reading import is_there, read_definition, read_json, sha256_of
+from edge_embed_export.prompts import SETTINGS, check_prompts, completed, default_role, read_prompts, with_roles
+from edge_embed_export.reading import is_there, optional_json, read_definition, read_json, sha256_of
 from edge_embed_export.routers import Side, kind_of
 from edge_embed_export.staticmodules import fold, read_behind
 from edge_embed_export.tensors import read_tensors
@@ -163,6 +163,10 @@ def read_static(
     if kind != "StaticEmbedding":
         return found
     vectors, empty = fold(found.vectors, read_behind(source, entries[1:]), source)
+    width = optional_json(source / SETTINGS).get("truncate_dim")
+    if width is not None:  # the library cuts what the modules give
+        width = check_size(width, "truncate_dim", source / SETTINGS)
+        vectors, empty = vectors[:, :width], None if empty is None else empty[:width]
     return replace(found, vectors=vectors, empty=empty, max_tokens=LONGEST)
 
 

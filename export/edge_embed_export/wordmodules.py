@@ -110,9 +110,7 @@ def _pooling(folder: Path, entries: Sequence[Mapping[str, Any]]) -> bool:
     named = config.get("pooling_mode", "mean" if not modes else None)
     fits = named in NAMED_POOLINGS if named is not None else len(modes) == 1 and modes[0] in POOLINGS
     if not fits or config.get("include_prompt", True) is not True:
-        raise ExportError(
-            f"{path}: rows of words are pooled by their mean, without leaving a prompt out; it says {config}"
-        )
+        raise ExportError(f"{path}: rows of words are pooled by their mean, prompts included; it says {config}")
     told = {name for name in config if name.startswith("pooling_mode")} | {"include_prompt"}
     refuse_unknown(path, config, told | HARMLESS["Pooling of words"])
     return "sqrt_len" in str(named or modes[0])
