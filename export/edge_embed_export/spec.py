@@ -8,7 +8,7 @@
     layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
     final_norm [h]  projection.I [n, m]               latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
-    projection.I.sides [numbers]: the side that each number of an adapter chooses (see sides.py)
+    projection.I.sides [numbers]: the side that each number of an adapter chooses (see Parts.side)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
 
 Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
