@@ -250,6 +250,11 @@ def _lines(file: str) -> list[str]:
     type=click.Choice(["causal", "bidirectional"]),
     help="Whether the tokens of a decoder see those behind them.  [default: what its files say]",
 )
+@click.option(
+    "--side",
+    type=click.Choice(["query", "document"]),
+    help="Of a model whose queries and documents go through different networks (a Router), export that of this role.",
+)
 @click.option("--words", type=click.IntRange(1), help="Of a file of word vectors, only so many from its beginning.")
 @click.option(
     "--sif",
@@ -289,6 +294,7 @@ def export(
     kind: Any,
     similarity: str | None,
     attention: Any,
+    side: Any,
     words: int | None,
     sif: float | None,
     general: bool,
@@ -316,6 +322,8 @@ def export(
         return
     if source is None or bundle is None:
         raise click.UsageError(f"Missing argument '{'SOURCE' if source is None else 'BUNDLE'}'.")
+    if precision == "fp32" and floor is not None:
+        raise click.UsageError("--precision fp32 loses nothing: there is no use for --floor.")
     target = Path(bundle)
     manifest = export_model(
         source,
@@ -338,6 +346,7 @@ def export(
         kind=kind,
         similarity=similarity,
         attention=attention,
+        side=side,
         words=words,
         sif=sif,
         graph=GraphOptions(general, onnx_file, tokenizer, cast("Any", pooling), output),

@@ -31,6 +31,12 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
     yield f"  {WHAT[manifest.kind]:<13} {limits}"
     yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
     yield from _adapter_lines(manifest)
+    if manifest.side:
+        yield f"  side          {manifest.side}: the other role has another network, in a bundle of its own"
+    if manifest.default_role:
+        yield f"  default role  {manifest.default_role}: its prompt is put before texts of no role"
+    if manifest.left_out:
+        yield "  left out      the tokens of a prompt have no part in a text's vector"
     for section in ("prompts", "quantization", "codes", "receipt", "provenance"):
         for key, value in getattr(manifest, section).items():
             if key != LONG and not (section == "receipt" and key in TABLES):

@@ -349,7 +349,7 @@ def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
         ({"table": "int4"}, "table"),
         ({"precision": "int4"}, "int4"),
         ({"max_tokens": 9}, "max_tokens"),
-        ({"prompts": {"query": "a"}, "task": "x"}, "task, prompts"),
+        ({"max_tokens": 9, "task": "x"}, "task, max_tokens"),
         ({"adapter": "x"}, "adapter"),
         ({"adapters": {"a": "x"}}, "adapters"),
         ({"truncate_dims": [1]}, "truncate_dims"),

@@ -53,7 +53,10 @@ def test_roles_have_the_models_prompts(own: dict[str, str], query: str | None, d
         ("BAAI/bge-small-zh-v1.5", "为这个句子生成表示以用于检索相关文章："),
         ("nomic-ai/nomic-embed-text-v1.5", "search_query: "),
         ("Snowflake/snowflake-arctic-embed-xs", "Represent this sentence for searching relevant passages: "),
-        ("intfloat/multilingual-e5-large-instruct", None),
+        (
+            "intfloat/multilingual-e5-large-instruct",
+            "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
+        ),
         ("BAAI/bge-m3", None),
         ("sentence-transformers/all-MiniLM-L6-v2", None),
     ],

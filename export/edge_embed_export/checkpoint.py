@@ -10,8 +10,10 @@ from edge_embed_export.accounting import Accounted, Keys
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
 from edge_embed_export.modules import Mixed, Module, linear, read_modules
-from edge_embed_export.prompts import read_prompts
+from edge_embed_export.ownend import with_own_end
+from edge_embed_export.prompts import default_role, left_out, read_prompts
 from edge_embed_export.reading import is_there, read_json
+from edge_embed_export.routers import Side
 from edge_embed_export.spec import Pooling
 from edge_embed_export.stored import Array
 from edge_embed_export.tensors import ADAPTER, fold_adapter, read_weights
@@ -29,6 +31,7 @@ class Checkpoint:
     task:    which of a model's own adapters to use
     attention: of a decoder, "causal" or "bidirectional", where the caller says it
     notes:   what the manifest says of how the folder was read
+    default_role, left_out, side: as in the manifest
     """
 
     folder: Path
@@ -47,6 +50,9 @@ class Checkpoint:
     of_tokens: tuple[Module, ...] = ()
     mixed: Mixed | None = None
     notes: tuple[str, ...] = ()
+    default_role: str = ""
+    left_out: str = ""
+    side: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.config, Keys):
@@ -89,6 +95,7 @@ def read_checkpoint(
     task: str | None = None,
     names: tuple[str, ...] = (),
     kind: Kind | None = None,
+    side: Side | None = None,
 ) -> Checkpoint:
     """Read a folder as sentence-transformers or transformers writes it.
 
@@ -96,11 +103,12 @@ def read_checkpoint(
     task:    which of a model's own adapters to use
     names:   what else the model is known by (see prompts.CARDS)
     kind:    what the model gives; None means what the folder says
+    side:    of a Router whose sides differ, which one
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
-    modules = read_modules(folder)
+    modules = read_modules(folder, side)
     model = modules.model
     if not (model / "config.json").exists():
         raise missing_weights(model / "config.json")
@@ -109,7 +117,7 @@ def read_checkpoint(
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         tensors = fold_adapter(tensors, changes)
     text = read_text(model, folder, config)
-    tokenizer, max_tokens = text.tokenizer, text.limit
+    tokenizer, max_tokens = with_own_end(text.tokenizer, config, model), text.limit
     kind = kind or modules.kind or told_kind(folder) or "dense"
     head, of_tokens, after = Head(), modules.of_tokens, modules.after
     if kind == "sparse":
@@ -119,7 +127,8 @@ def read_checkpoint(
         of_tokens, after = (*of_tokens, *after), ()  # all are for tokens where a dense model is taken for such a one
         if not of_tokens and "linear.weight" in tensors:
             of_tokens = (linear(tensors.pop("linear.weight")),)
-    own = (folder.resolve().name, str(config.get("_name_or_path", "")))
+    known = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
+    prompts = read_prompts(folder, known)
     return Checkpoint(
         folder=folder,
         config=config,
@@ -128,7 +137,7 @@ def read_checkpoint(
         max_tokens=max_tokens,
         pooling=modules.pooling,
         after=after,
-        prompts=read_prompts(folder, (*names, *own)),
+        prompts=prompts,
         sha256=sha256,
         licence=_licence(folder),
         task=task,
@@ -136,4 +145,7 @@ def read_checkpoint(
         of_tokens=of_tokens,
         mixed=modules.mixed,
         notes=text.notes,
+        default_role=default_role(folder, prompts),
+        left_out=left_out(folder, config, known, side) if head.kind == "dense" else "",
+        side=side or "",
     )

@@ -138,7 +138,6 @@ def distill_model(
         Path(out),
         name=name,
         source_name=str(teacher.manifest.provenance.get("source", teacher.manifest.name)),
-        prompts={},
         truncate_dims=[n for n in (dim // 2, dim // 4) if n],
         overwrite=overwrite,
         progress=progress,

@@ -17,9 +17,10 @@ from edge_embed_export.finish import FLOORS, check_usable, embed_all, finish, me
 from edge_embed_export.heads import Kind
 from edge_embed_export.large import Scratch, check_loads, placeholder
 from edge_embed_export.layerwise import LayerQuantizer, Remembered, Stages, too_large
-from edge_embed_export.prompts import check_prompts, with_roles
+from edge_embed_export.prompts import check_prompts, completed, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, Quantizer
+from edge_embed_export.routers import SIDES, Side
 from edge_embed_export.spec import Array, Spec, prepare
 from edge_embed_export.states import layer_states
 from edge_embed_export.transformer import build
@@ -28,6 +29,7 @@ from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
 from edge_embed_export.verifying import Verifier
 from edge_embed_export.workshop import WeightsFile, Workshop, workshop
 from edge_embed_quantize.calibrate import Recipe
+from edge_embed_runtime.adapters import Adapter
 from edge_embed_runtime.bundle import (
     MODEL,
     TOKENIZER,
@@ -63,6 +65,7 @@ class Said:
     attention: str | None = None
     truncate_norm: bool | None = None
     notes: Sequence[str] = ()
+    side: Side | None = None
 
 
 def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
@@ -70,7 +73,12 @@ def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
     names = () if said.source_name is None else (said.source_name,)
     every = said.task == EVERY_TASK
     checkpoint = read_checkpoint(
-        source, adapter=said.adapter, task=None if every else said.task, names=names, kind=said.kind
+        source,
+        adapter=said.adapter,
+        task=None if every else said.task,
+        names=names,
+        kind=said.kind,
+        side=said.side,
     )
     if checkpoint.head.kind == "dense" and is_unixcoder(source, checkpoint.config, checkpoint.tokenizer):
         most = min(checkpoint.max_tokens or MAX_TOKENS, MAX_TOKENS)
@@ -81,7 +89,8 @@ def read_checkpoint_as(source: Path, said: Said) -> Checkpoint:
     limit = checkpoint.max_tokens
     if said.max_tokens is not None:
         limit = check_count(said.max_tokens, "max_tokens", 3, 2**20)
-    return replace(checkpoint, prompts={**own, **with_roles(given)}, max_tokens=limit, attention=said.attention)
+    prompts = completed({**own, **with_roles(given)}, checkpoint.default_role)
+    return replace(checkpoint, prompts=prompts, max_tokens=limit, attention=said.attention)
 
 
 class Maker:
@@ -103,6 +112,9 @@ class Maker:
             kind = checkpoint.head.kind
             raise InputError(f"{source} is of kind {kind!r}; adapters are kept apart for dense vectors only")
         self.spec, raw_weights = read_family(checkpoint)
+        self.sides: tuple[str, ...] = SIDES if any(module.sides > 1 for module in checkpoint.after) else ()
+        if self.sides and self.variants:
+            raise InputError(f"{source} has a layer for each side, which its roles choose: adapters cannot be added")
         self.weights: dict[str, Array] = prepare(self.spec, add_adapters(self.spec, raw_weights, self.variants))
         names = () if said.source_name is None else (said.source_name,)
         self._cut = truncation(checkpoint, self.spec.dim, names, said.truncate_dims, said.truncate_norm)
@@ -127,14 +139,14 @@ class Maker:
     @property
     def by_layer(self) -> bool:
         """Whether the float model is only ever run layer by layer."""
-        return not self.variants and too_large(self.spec, self.weights)
+        return not self.variants and not self.sides and too_large(self.spec, self.weights)
 
     def make(self, quantized: Quantized | None, kept: WeightsFile | None = None) -> tuple[Embedder, dict[str, Content]]:
         """An embedder of the bundle, and the bundle's files. kept: what weights lie in already"""
         spec, written = self.spec, quantized is not None or self._written
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
         states: list[str] = []
-        stand_in = placeholder(spec, adapters=bool(self.variants))
+        stand_in = placeholder(spec))
         contents: dict[str, Content] = {MODEL: stand_in, TOKENIZER: self._tokenizer_bytes}
         if not written and not self.by_layer:
             scratch = Scratch(self._shop.folder())
@@ -176,6 +188,8 @@ class Maker:
             **self._cut,
             **kinds.describe(spec, self._checkpoint.head),
         )
+        if self.sides:  # chosen as adapters are
+            manifest = replace(manifest, adapters=[Adapter(side, [side]) for side in self.sides])
         where = (self._target, ()) if isinstance(model, bytes) else (model.parent, stamp_of(model.parent, manifest))
         return Bundle(where[0], manifest, model, self._tokenizer_bytes, where[1], parsed=self.tokenizer)
 
@@ -228,8 +242,8 @@ def export_checkpoint(
         if precision != "fp32":
             # a model of tasks is never used without one; one that was given adapters stays what it is without them, bit
             # for bit, unless they take values out of the range that it has itself
-            every = said.task == EVERY_TASK
-            embedder, contents = in_int8(len(maker.variants) if every else 0)
+            every = said.task == EVERY_TASK or bool(maker.sides)
+            embedder, contents = in_int8(len(maker.variants or maker.sides) if every else 0)
             if not every and lowest_mean(reference, embedder, measured_texts()) < FLOORS[precision]:
                 embedder, contents = in_int8(len(maker.variants))
         return finish(source, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier)
@@ -260,6 +274,9 @@ def _manifest(
             **kinds.architecture(spec),
         },
         prompts=checkpoint.prompts,
+        default_role=checkpoint.default_role,
+        left_out=spec.left_out,
+        side=checkpoint.side,
         quantization=float32 if quantized is None else quantized.describe(),
         codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
         provenance={

@@ -18,6 +18,7 @@ from edge_embed_export.published import export_graph
 from edge_embed_export.purpose import noted, notes_of
 from edge_embed_export.quantizing import read_recipes
 from edge_embed_export.reading import is_there
+from edge_embed_export.routers import SIDES, Side
 from edge_embed_export.static import find_kind, read_static, write_static
 from edge_embed_export.verifying import Verifier, Verify
 from edge_embed_quantize.table import TABLE_BITS
@@ -51,6 +52,7 @@ def export_model(
     kind: Kind | None = None,
     similarity: str | None = None,
     attention: Attention | None = None,
+    side: Side | None = None,
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
@@ -84,6 +86,7 @@ def export_model(
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
     attention: of a decoder, whether its tokens see those behind them ("bidirectional") or not ("causal"); None means
                what the folder says
+    side:      of a model whose queries and documents go through different networks, the one for this role
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
@@ -98,6 +101,8 @@ def export_model(
     _check_options(precision, table, search, recipes)
     for ignored in ignore:
         check_text(ignored, "a name to ignore")
+    if side not in (None, *SIDES):
+        raise InputError(f"side is {side!r:.40}, expected one of {SIDES}")
     source, target = Path(source), Path(bundle)
     if source.is_file():
         check_file(source)
@@ -120,20 +125,22 @@ def export_model(
         "task": task,
         "truncate_dims": truncate_dims,
         "truncate_norm": truncate_norm,
-        "prompts": prompts,
-        "kind": kind not in (None, "dense"),
         "attention": attention,
+        "max_tokens": max_tokens,
+        "kind": kind not in (None, "dense"),
+        "int4": precision == "int4",
+        "graph": graph != GraphOptions(),
     }
-    if find_kind(source) is not None:
+    if find_kind(source, side) is not None:
         word_file = source.is_file()
-        others |= {"max_tokens": max_tokens, "graph": graph != GraphOptions(), "similarity": word_file and similarity}
-        _refuse(source, "a static model, whose table is int8 or fp32", {"int4": precision == "int4", **others})
-        told = [] if word_file else notes_of(source, names, kind, similarity)
+        others |= {"kind": kind, "similarity": word_file and similarity, "side": word_file and side}
+        _refuse(source, "a static model, whose table is int8 or fp32", others)
+        told = [] if word_file else notes_of(source, names, kind, similarity, prompts, side)
         progress(f"reading {source}")
-        static = read_static(source, words=words, sif=sif)
+        static = read_static(source, words=words, sif=sif, side=side, names=names)
         static = replace(static, notes={**(static.notes or {}), **noted(told)})
         return write_static(
-            static,
+            static.with_prompts(prompts),
             target,
             name=name,
             source_name=source_name or source.resolve().name,
@@ -146,8 +153,8 @@ def export_model(
     if words is not None or sif is not None:
         raise InputError("words and sif are for files of word vectors")
     if is_elmo(source):
-        others |= {"graph": graph != GraphOptions(), "similarity": similarity}
-        _refuse(source, "an ELMo model, whose weights are int8 or fp32", {"int4": precision == "int4", **others})
+        others |= {"similarity": similarity, "side": side, "prompts": prompts, "max_tokens": None}
+        _refuse(source, "an ELMo model, whose weights are int8 or fp32", others)
         return export_elmo(
             source,
             target,
@@ -160,11 +167,12 @@ def export_model(
             progress=progress,
             verifier=verifier,
         )
-    told = notes_of(source, names, kind, similarity, prompts) if source.exists() else []
+    told = notes_of(source, names, kind, similarity, prompts, side) if source.exists() else []
     given = None if recipes is None else read_recipes(Path(recipes))
     if attention is not None and attention not in ATTENTIONS:
         raise InputError(f"attention is {attention!r:.40}, expected one of {ATTENTIONS}")
-    if is_graph(source, graph, of_checkpoints=(adapter, adapters, task, attention, None if kind == "dense" else kind)):
+    of_checkpoints = (adapter, adapters, task, attention, None if kind == "dense" else kind, side)
+    if is_graph(source, graph, of_checkpoints=of_checkpoints):
         return export_graph(
             source,
             target,
@@ -197,6 +205,7 @@ def export_model(
         attention=attention,
         truncate_norm=truncate_norm,
         notes=told,
+        side=side,
     )
     return export_checkpoint(
         source,

@@ -61,8 +61,9 @@ def embed_all(embedder: Embedder, *, written: bool) -> None:
     if written and embedder.kind == "dense":  # for the frame
         texts += [*calibration_texts("calibration"), *(row["text"] for row in rows)]
     encode(texts)
-    encode([row["text"] for row in rows if "relevant" not in row], role="document")
-    encode([row["text"] for row in rows if "relevant" in row], role="query")
+    side = embedder.manifest.side  # of a model for one role alone
+    encode([row["text"] for row in rows if "relevant" not in row], role=side or "document")
+    encode([row["text"] for row in rows if "relevant" in row], role=side or "query")
 
 
 def finish(
@@ -123,7 +124,7 @@ def _learn_codes(embedder: Embedder) -> dict[str, float]:
     """Choose the frame of binary codes, put it into the manifest, and say what each frame finds (`learn_frame`)."""
     texts = [*calibration_texts("calibration"), *calibration_texts("receipt"), *(r["text"] for r in records("judged"))]
     of_role = any("document" in adapter.roles for adapter in embedder.manifest.adapters)
-    frame, found = learn_frame(embedder.encode_document(texts) if of_role else embedder.encode(texts))
+    frame, found = learn_frame(embedder.encode(texts, role="document" if of_role else None))
     embedder.manifest = replace(embedder.manifest, codes={**embedder.manifest.codes, "frame": frame.to_json()})
     return found
 
@@ -140,7 +141,8 @@ def _receipt(reference: Embedder, embedder: Embedder) -> dict[str, Any]:
 
     def both(model: Embedder) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         texts = [row["text"] for row in documents], [row["text"] for row in queries]
-        return model.encode_document(texts[0]), model.encode_query(texts[1])
+        side = model.manifest.side  # of a model for one role alone
+        return model.encode(texts[0], role=side or "document"), model.encode(texts[1], role=side or "query")
 
     def retrieval(stored: NDArray[np.float32], asked: NDArray[np.float32], frame: Frame) -> dict[str, float]:
         keys, names = ([row["id"] for row in rows] for rows in (documents, queries))

@@ -39,7 +39,7 @@ def golden(embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
     """What the model gives for texts as they stand: of a sparse one pairs of tokens and weights, before log(1 + x); of
     one with a vector for each token all of them, one after the other."""
     if embedder.kind == "dense":
-        rows = zip(texts, embedder.encode(texts), strict=True)
+        rows = zip(texts, embedder.encode(texts, prompt=""), strict=True)
         return [Golden(text, [round(float(x), 6) for x in row]) for text, row in rows]
     found = []
     for text in texts:

@@ -13,7 +13,7 @@ from edge_embed_export.transformer import OUTPUT, build
 from edge_embed_export.workshop import WeightsFile
 from edge_embed_runtime import deadline
 from edge_embed_runtime.adapters import INPUT
-from edge_embed_runtime.bundle import Bundle
+from edge_embed_runtime.bundle import LEFT_OUT_INPUT, Bundle
 from edge_embed_runtime.errors import ExportError
 
 # Weights of so many bytes are not kept once more in the order that kernels like.
@@ -64,12 +64,12 @@ def check_loads(bundle: Bundle) -> None:
         raise ExportError(f"onnxruntime {onnxruntime.__version__} cannot load the model: {error}") from error
 
 
-def placeholder(spec: Spec, *, adapters: bool = False) -> bytes:
-    """A model with the inputs and the output of `spec`, which gives zeros. adapters: whether one can be chosen"""
+def placeholder(spec: Spec) -> bytes:
+    """A model with the inputs and the output of `spec`, which gives zeros."""
     g = Graph()
     sums = g.op("ReduceSum", g.op("Cast", "input_ids", to=FLOAT), g.shape(1), keepdims=1)
+    numbers = [g.optional(name, np.zeros(1, np.int64)) for name in (INPUT, LEFT_OUT_INPUT)]  # of the models that ask
+    sums = g.op("Add", sums, g.op("Cast", g.op("Add", *numbers), to=FLOAT))
     zeros = g.op("Mul", sums, g.constant("zeros", np.zeros((1, spec.dim), np.float32)))
-    if adapters:
-        zeros = g.op("Mul", zeros, g.op("Cast", g.optional(INPUT, np.zeros(1, np.int64)), to=FLOAT))
     model = g.model({g.op("Identity", zeros, name=OUTPUT): ["batch", spec.dim]}, "edge_embed")
     return bytes(model.SerializeToString())

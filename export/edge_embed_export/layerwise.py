@@ -23,12 +23,15 @@ from edge_embed_quantize.calibrate import Feed, Input, Recipe, Site, condition, 
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import TABLE_BITS
+from edge_embed_runtime.bundle import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.network import batches, pad
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
 
 WORD = "embedding.word"
+# A text: how many tokens at its beginning are left out, and its token ids.
+Key = tuple[int, bytes]
 
 
 def too_large(spec: Spec, weights: Weights) -> bool:
@@ -86,8 +89,8 @@ class Stages:
             self._kept.let_go()
         return Stage(scratch.session(model.SerializeToString(), default_threads()), number, texts, ids)
 
-    def vectors(self, rows: Sequence[TokenIds]) -> list[Array]:
-        """What the model gives for each text: [dim], or [tokens, dim]."""
+    def vectors(self, rows: Sequence[TokenIds], left_out: int = 0) -> list[Array]:
+        """What the model gives for each text: [dim], or [tokens, dim]. left_out: as in `Network.encode`"""
         texts = Texts(rows, self._spec.hidden, self._shop.folder())
         for number in range(self.count - 1):
             stage = self.session(number, texts)
@@ -96,8 +99,9 @@ class Stages:
             del stage
         stage = self.session(self.count - 1, texts)
         found: list[Array] = [np.empty(0, np.float32)] * len(rows)
+        more = {LEFT_OUT_INPUT: np.array([left_out], np.int64)} if left_out else {}
         for batch, positions in enumerate(texts.batches):
-            for i, vector in zip(positions, stage.run(None, batch)[0], strict=True):
+            for i, vector in zip(positions, stage.run(None, batch, more)[0], strict=True):
                 found[i] = vector[: len(rows[i])] if self._spec.kind == "multi" else vector
         return found
 
@@ -110,8 +114,9 @@ class Stage:
     ) -> None:
         self._session, self._number, self._texts, self._ids = session, number, texts, ids
 
-    def run(self, outputs: Sequence[str] | None, batch: int) -> list[Array]:
-        feed = dict(self._texts.feeds[batch])
+    def run(self, outputs: Sequence[str] | None, batch: int, more: Mapping[str, NDArray[Any]] = {}) -> list[Array]:
+        """Values for a batch. more: what is fed besides texts and states"""
+        feed = {**self._texts.feeds[batch], **more}
         if self._ids is not None:
             feed["input_ids"] = np.searchsorted(self._ids, feed["input_ids"])
         if self._number:
@@ -141,8 +146,8 @@ class Remembered:
 
     def __init__(self, stages: Stages, spec: Spec) -> None:
         self._stages, self._spec = stages, spec
-        self._known: dict[bytes, Array] = {}
-        self._asked: dict[bytes, TokenIds] | None = None
+        self._known: dict[Key, Array] = {}
+        self._asked: dict[Key, TokenIds] | None = None
 
     def foresee(self, embed: Callable[[], object]) -> None:
         """Run the texts that `embed` embeds, which gets vectors without meaning."""
@@ -153,17 +158,19 @@ class Remembered:
             asked, self._asked = self._asked, None
         self._learn(asked)
 
-    def _learn(self, asked: Mapping[bytes, TokenIds]) -> None:
+    def _learn(self, asked: Mapping[Key, TokenIds]) -> None:
         missing = {key: row for key, row in asked.items() if key not in self._known}
-        if missing:
-            found = self._stages.vectors(list(missing.values()))
-            self._known |= dict(zip(missing, found, strict=True))
+        for left_out in {number for number, _ in missing}:
+            rows = {key: row for key, row in missing.items() if key[0] == left_out}
+            found = self._stages.vectors(list(rows.values()), left_out)
+            self._known |= dict(zip(rows, found, strict=True))
 
     def run(self, _: object, feed: Mapping[str, NDArray[Any]], __: object = None) -> list[Array]:
         """The model's output for a batch, as onnxruntime gives it."""
         ids, lengths = feed["input_ids"], feed["attention_mask"].sum(axis=1)
-        rows = {ids[i, :n].tobytes(): ids[i, :n] for i, n in enumerate(lengths)}
-        keys = [ids[i, :n].tobytes() for i, n in enumerate(lengths)]
+        left_out = int(feed.get(LEFT_OUT_INPUT, [0])[0])
+        keys = [(left_out, ids[i, :n].tobytes()) for i, n in enumerate(lengths)]
+        rows = {key: ids[i, :n] for i, (key, n) in enumerate(zip(keys, lengths, strict=True))}
         tokens, dim = (ids.shape[1:] if self._spec.kind == "multi" else ()), self._spec.dim
         if self._asked is not None:
             self._asked |= rows

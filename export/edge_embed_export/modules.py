@@ -13,6 +13,7 @@ from edge_embed_export.heads import SETTINGS, Kind
 from edge_embed_export.moduleclasses import module_class
 from edge_embed_export.poolingconfig import read_pooling
 from edge_embed_export.reading import is_there, optional_json, read_json
+from edge_embed_export.routers import Side, expanded
 from edge_embed_export.spec import Pooling, Step
 from edge_embed_export.stored import Array
 from edge_embed_export.tensors import read_tensors
@@ -25,7 +26,11 @@ TOKENS, TEXT = "token_embeddings", "sentence_embedding"
 
 @dataclass(frozen=True)
 class Module:
-    """A module that is one step of the graph. tensors: by what follows `projection.I.` in our names."""
+    """A module that is one step of the graph.
+
+    tensors: by what follows `projection.I.` in our names; `sides` where it is a Dense for each side of a Router, whose
+             weights then have the columns of one side behind those of the other
+    """
 
     step: Step
     tensors: Mapping[str, Array] = field(default_factory=dict)
@@ -34,13 +39,34 @@ class Module:
     @property
     def width(self) -> int | None:
         """Numbers of its vectors; None where they are as many as it reads."""
-        return self.tensors["weight"].shape[-1] if self.step.kind == "linear" else None
+        return self.tensors["weight"].shape[-1] // self.sides if self.step.kind == "linear" else None
+
+    @property
+    def sides(self) -> int:
+        """How many sides have a layer of their own in it."""
+        return int(self.tensors["sides"].max()) + 1 if "sides" in self.tensors else 1
 
 
 def linear(weight: Array, bias: Array | None = None) -> Module:
     """A linear layer without an activation; weight [m, n] is stored as torch does."""
     tensors = {"weight": np.ascontiguousarray(weight.T)}
     return Module(Step("linear"), tensors if bias is None else {**tensors, "bias": bias})
+
+
+def sided(parts: Mapping[str, Module], default: str) -> Module:
+    """The Dense modules of a Router's routes as one layer. default: the role whose layer texts without a role take"""
+    modules = list(parts.values())
+    shapes = {(m.step, *((name, array.shape) for name, array in m.tensors.items())) for m in modules}
+    if len(shapes) > 1 or modules[0].step.residual:
+        raise ExportError(
+            f"{' and '.join(str(m.path) for m in modules)} have other shapes or activation functions, or residuals, so "
+            "that one bundle cannot hold both: export each side to a bundle of its own, with --side query and --side "
+            "document"
+        )
+    tensors = {name: np.concatenate([m.tensors[name] for m in modules], axis=-1) for name in modules[0].tensors}
+    names = list(parts)  # the first number is for texts without a role
+    chosen = np.array([names.index(side) for side in (default, *names)], np.float32)
+    return Module(modules[0].step, {**tensors, "sides": chosen}, modules[0].path)
 
 
 @dataclass(frozen=True)
@@ -76,40 +102,31 @@ class Modules:
     kind: Kind | None = None
 
 
-def listed(folder: Path) -> list[dict[str, Any]]:
-    """The entries of modules.json; of a Router those of both its ways, where queries go through a table alone."""
+def listed(folder: Path, side: Side | None = None) -> list[dict[str, Any]]:
+    """The entries of modules.json; of a Router those of its routes (see `routers.expanded`)."""
     path = folder / "modules.json"
-    listed: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for module in read_json(path, list) if is_there(path) else []:
         if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
             raise ExportError(f"{path}: {module!r} is not a module with type and path")
         refuse_unknown(path, module, ("idx", "name", "path", "type", "kwargs"), "key of a module")
-        if module_class(str(module["type"])) not in ("Router", "Asym"):
-            listed.append(module)
-            continue
-        base = str(module["path"])
-        router = read_json(folder / base / "router_config.json")
-        try:
-            ways = {way: [str(name) for name in names] for way, names in router["structure"].items()}
-            kinds = {name: str(kind) for name, kind in router["types"].items()}
-            names = [*ways["document"], *(name for name in ways["query"] if name not in ways["document"])]
-            listed += [{"type": kinds[name], "path": f"{base}/{name}" if base else name} for name in names]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ExportError(f"{folder / base / 'router_config.json'}: not a Router's: {error!r}") from error
-    names = [str(module["name"]) for module in listed if "name" in module]
+        entries.append(module)
+    names = [str(module["name"]) for module in entries if "name" in module]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ExportError(f"{path}: two modules have the name {twice!r}, of which one takes the other's place")
-    return listed
+    return expanded(folder, entries, side)
 
 
-def read_modules(folder: Path) -> Modules:
-    """The modules of a folder, of any kind of model that an export has a form for.
+def read_modules(folder: Path, side: Side | None = None) -> Modules:
+    """The modules of a folder, of any kind of model that an export has a form for. side: of a Router, whose route
 
     Raises ExportError that names file, module and place for one that is not known, or not where it can stand.
     """
-    entries = listed(folder)
+    entries = listed(folder, side)
     walk = _Walk(folder, entries)
     for number, entry in enumerate(entries):
+        walk.sides = entry.get("sides", {})
+        walk.default = str(entry.get("default"))
         walk.add(number, str(entry["type"]), str(entry["path"]))
     return walk.finish(bool(entries))
 
@@ -169,6 +186,8 @@ class _Walk:
         self.found = Modules(folder)
         self.gives: str | None = None
         self.task = ""
+        self.sides: Mapping[str, str] = {}
+        self.default = ""
         self.path, self.what = folder, ""
         pylate = any(str(entry["type"]).startswith("pylate.") for entry in entries)
         told = optional_json(folder / SETTINGS).get("model_type") == "ColBERT"
@@ -254,6 +273,11 @@ class _Walk:
 
     def dense(self) -> None:
         config, module = read_dense(self.path)
+        if self.sides:
+            parts = {side: read_dense(self.folder / path) for side, path in self.sides.items()}
+            module = sided({side: part for side, (_, part) in parts.items()}, self.default)
+            if any({**other, "bias": None} != {**config, "bias": None} for other, _ in parts.values()):
+                raise self.error("has another config for each side: export each with --side query and --side document")
         self.step(config, module)
 
     def normalize(self) -> None:

@@ -12,7 +12,7 @@ from edge_embed_export.formats import other_tokenizers
 from edge_embed_export.graph import LARGEST
 from edge_embed_export.modules import Module, read_modules
 from edge_embed_export.poolingconfig import read_pooling
-from edge_embed_export.prompts import read_prompts
+from edge_embed_export.prompts import default_role, left_out, read_prompts
 from edge_embed_export.reading import is_there, optional_json
 from edge_embed_export.spec import Pooling
 from edge_embed_export.tensors import INDEX, WEIGHTS
@@ -75,6 +75,8 @@ class Published:
     prompts: dict[str, str] = field(default_factory=dict)
     licence: str | None = None
     notes: tuple[str, ...] = ()
+    default_role: str = ""
+    left_out: str = ""
 
     @property
     def architecture(self) -> str:
@@ -167,7 +169,8 @@ def beside(home: Path, names: tuple[str, ...], definition: Path | None = None) -
         pooling = read_pooling(home / "1_Pooling")
     config = optional_json(home / "config.json")
     text = read_text(modules.model, home, config, definition)
-    own = (home.resolve().name, str(config.get("_name_or_path", "")))
+    known = (*names, home.resolve().name, str(config.get("_name_or_path", "")))
+    prompts = read_prompts(home, known)
     return {
         "config": config,
         "tokenizer": text.tokenizer,
@@ -176,7 +179,9 @@ def beside(home: Path, names: tuple[str, ...], definition: Path | None = None) -
         "pooling": pooling,
         "of_tokens": modules.of_tokens,
         "after": modules.after,
-        "prompts": read_prompts(home, (*names, *own)),
+        "prompts": prompts,
+        "default_role": default_role(home, prompts),
+        "left_out": left_out(home, config, known),
         "licence": _licence(home),
     }
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_embed_export import activations
 from edge_embed_export.graph import FLOAT, Graph
-from edge_embed_export.spec import Activation, Array, Spec, Weights, input_name
+from edge_embed_export.spec import Activation, Array, Spec, Weights, input_name, side_count
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.adapters import INPUT
@@ -95,6 +95,17 @@ class Parts:
             constant = g.constant(stored, np.append(0, table))
             places.append(self.once(stored, partial(g.op, "Gather", constant, number)))
         return g.op("Slice", x, *places, g.shape(axis))
+
+    def side(self, x: str, name: str) -> str:
+        """Of x [b, sides * m], behind a layer with a part for each side, that which the model's input names."""
+        count = side_count(name, self.weights)
+        if count == 1:
+            return x
+        g, numbers = self.graph, self.weights[f"{name}.sides"].astype(np.int64)
+        number = g.optional(INPUT, np.zeros(1, np.int64))
+        chosen = g.op("Gather", g.constant(f"{name}.sides", numbers), number)
+        parts = g.op("Reshape", x, g.shape(0, count, self.weights[f"{name}.weight"].shape[1] // count))
+        return g.op("Squeeze", g.op("Gather", parts, chosen, axis=1), g.shape(1))
 
     def product(self, x: str, name: str, merge: int) -> str:
         """A linear layer without its adapters."""

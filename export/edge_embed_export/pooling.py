@@ -1,9 +1,12 @@
 """From a vector for each token to one for the text, and the steps before and behind that."""
 
+import numpy as np
+
 from edge_embed_export.graph import FLOAT, INT64
 from edge_embed_export.parts import Parts
 from edge_embed_export.positions import MASKED
 from edge_embed_export.spec import NORM_EPS, Step
+from edge_embed_runtime.bundle import LEFT_OUT_INPUT
 
 
 class Pooling(Parts):
@@ -36,7 +39,7 @@ class Pooling(Parts):
         if step.kind == "norm":
             parts = [g.constant(f"{name}.{part}", self.weights[f"{name}.{part}"]) for part in ("weight", "bias")]
             return g.op("LayerNormalization", x, *parts, axis=-1, epsilon=NORM_EPS)
-        y = self.activation(self.linear(x, name), step.activation)
+        y = self.side(self.activation(self.linear(x, name), step.activation), name)
         if not step.residual:
             return y
         own = f"{name}.residual"
@@ -57,6 +60,7 @@ class Pooling(Parts):
             numbers = g.op("Range", g.scalar(0, "int64"), g.op("Squeeze", "batch"), g.scalar(1, "int64"))
             places = [g.op("Unsqueeze", value, g.shape(1)) for value in (g.op("Cast", last, to=INT64), numbers)]
             return g.op("GatherND", x, g.op("Concat", *places, axis=1))
+        mask = self.behind_prompt(mask) if self.spec.left_out else mask
         column = g.op("Unsqueeze", mask, g.shape(2))
         if kind == "max":
             hidden = g.op("Mul", g.op("Sub", column, g.scalar(1.0)), g.scalar(-MASKED))
@@ -68,3 +72,12 @@ class Pooling(Parts):
         total = g.op("ReduceSum", g.op("Mul", x, column), g.shape(0), keepdims=0)
         count = g.op("ReduceSum", column, g.shape(0), keepdims=0)
         return g.op("Div", total, g.op("Sqrt", count) if kind == "mean_sqrt_len" else count)
+
+    def behind_prompt(self, mask: str) -> str:
+        """The mask [s, b] without the tokens that the model's input says are left out, or whole where nothing stays."""
+        g = self.graph
+        count = g.optional(LEFT_OUT_INPUT, np.zeros(1, np.int64))
+        behind = g.op("GreaterOrEqual", self.once("positions", self.positions), count)
+        kept = g.op("Mul", mask, g.op("Cast", behind, to=FLOAT))
+        empty = g.op("Sub", g.scalar(1.0), g.op("ReduceMax", kept, g.shape(0), keepdims=1))
+        return g.op("Add", kept, g.op("Mul", mask, empty))

@@ -1,10 +1,15 @@
-"""Prompts by role: from the model's own files, or as its authors' model card gives them."""
+"""Prompts by role: from the model's own files, or as its authors' model card gives them; and how they are pooled."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from edge_embed_export.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.modules import listed
 from edge_embed_export.reading import optional_json
+from edge_embed_export.routers import Side, kind_of
+from edge_embed_runtime.bundle import ROLES
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.prompts import check_room
@@ -12,7 +17,7 @@ from edge_embed_runtime.tokenizer import Tokenizer
 
 # What models call the two sides of a search. The first name that a model has gives our role its prompt.
 ALIASES = {
-    "query": ("query", "search_query", "retrieval.query", "Retrieval-query", "s2p_query"),
+    "query": ("query", "search_query", "retrieval.query", "Retrieval-query", "s2p_query", "web_search_query"),
     "document": ("document", "passage", "corpus", "search_document", "retrieval.passage", "Retrieval-document"),
 }
 # Models whose cards ask for prompts that none of their files has, by a part of the model's name.
@@ -28,7 +33,37 @@ CARDS: tuple[tuple[str, dict[str, str]], ...] = (
         {"query": "Represent this sentence for searching relevant passages: ", "document": ""},
     ),
     (r"(nomic-embed-text-v\d|modernbert-embed-base)", {"query": "search_query: ", "document": "search_document: "}),
+    # instructions of searches; the cards have others for other tasks
+    (
+        r"(multilingual-e5-large|e5-mistral-7b)-instruct",
+        {
+            "query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
+            "document": "",
+        },
+    ),
+    (
+        r"nv-embed",
+        {
+            "query": "Instruct: Given a question, retrieve passages that answer the question\nQuery: ",
+            "document": "",
+        },
+    ),
+    (r"gritlm", {"query": "<|embed|>\n", "document": "<|embed|>\n"}),
 )
+SETTINGS = "config_sentence_transformers.json"
+# What is read of it: prompts here, similarity_fn_name and model_type in purpose.py and heads.py, dims in truncation.py,
+# and what PyLate's models say of queries and documents in heads.py.
+READ = frozenset({
+    "prompts", "default_prompt_name", "similarity_fn_name", "model_type", "matryoshka_dimensions", "matryoshka_dims",
+    "query_prefix", "document_prefix", "query_length", "document_length", "attend_to_expansion_tokens",
+    "skiplist_words", "do_query_expansion", "truncate_dim",
+})  # fmt: skip
+# __version__ are the releases that wrote the folder; max_active_dims is an option of encode_sparse here, and is refused
+# where it is not null.
+HARMLESS[SETTINGS] = frozenset({"__version__"})
+# Models whose prompts are never pooled, where no file says so: sentence-transformers knows them by their names, and so
+# does the code of their authors.
+UNPOOLED = re.compile(r"(^|/)instructor-(base|large|xl)$|gritlm", re.IGNORECASE)
 
 
 def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
@@ -36,8 +71,11 @@ def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
 
     names: what the model may be known by, where its files hold no prompts (see CARDS)
     """
-    path = folder / "config_sentence_transformers.json"
-    found = optional_json(path).get("prompts") or {}
+    path = folder / SETTINGS
+    settings = optional_json(path)
+    nothing = {name for name, value in settings.items() if value is None}
+    refuse_unknown(path, settings, READ | HARMLESS[SETTINGS] | nothing)
+    found = settings.get("prompts") or {}
     try:
         prompts = {role: check_text(text, f"{path}: the prompt of {role!r}") for role, text in dict(found).items()}
     except (InputError, TypeError, ValueError) as error:
@@ -46,6 +84,49 @@ def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
         known = (card for pattern, card in CARDS for name in names if re.search(pattern, name, re.IGNORECASE))
         prompts |= next(known, {})
     return with_roles(prompts)
+
+
+def default_role(folder: Path, prompts: Mapping[str, str]) -> str:
+    """The role whose prompt is put before a text where no role is named, "" for none.
+
+    prompts: by role, those of the folder among them
+    """
+    path = folder / SETTINGS
+    name = optional_json(path).get("default_prompt_name")
+    if name is None:
+        return ""
+    if not isinstance(name, str) or name not in {*prompts, *ROLES}:
+        raise ExportError(
+            f"{path}: default_prompt_name is {name!r:.60}, which is none of its prompts ({', '.join(prompts)})"
+        )
+    return name if prompts.get(name) else ""
+
+
+def completed(prompts: Mapping[str, str], default: str) -> dict[str, str]:
+    """Prompts of all roles: the default stands for query and document where the folder does not name them."""
+    return {**dict.fromkeys(ROLES, prompts[default]), **prompts} if default else dict(prompts)
+
+
+def left_out(folder: Path, config: Mapping[str, Any], names: tuple[str, ...], side: Side | None = None) -> str:
+    """Which tokens at a text's beginning are not pooled (see `Manifest.left_out`).
+
+    config: of the model; names: what else it is known by; side: of a Router, whose route
+    """
+    if config.get("model_type") == "nvembed":  # its code does so on these conditions
+        masked = config.get("is_mask_instruction", True) and config.get("padding_side", "right") == "right"
+        return "instruction" if masked else ""
+    remote = str(config.get("auto_map"))
+    if any(UNPOOLED.search(name) for name in (*names, remote)):
+        return "prompt"
+    for module in listed(folder, side):
+        if kind_of(module) == "Pooling":
+            path = folder / str(module["path"]) / "config.json"
+            included = optional_json(path).get("include_prompt", True)
+            if not isinstance(included, bool):
+                raise ExportError(f"{path}: include_prompt is {included!r:.40}, expected true or false")
+            if not included:
+                return "prompt"
+    return ""
 
 
 def check_prompts(

@@ -165,7 +165,7 @@ def _described(before: Embedder, after: Embedder, receipt: dict[str, Any], notes
     old, new = before.manifest, after.manifest
     golden = [
         Golden(text, [round(float(x), 6) for x in row])
-        for text, row in zip(GOLDEN_TEXTS, after.encode(GOLDEN_TEXTS), strict=True)
+        for text, row in zip(GOLDEN_TEXTS, after.encode(GOLDEN_TEXTS, prompt=""), strict=True)
     ]
     sizes = {"before": _bytes(old), "after": _bytes(new)}
     made_of = {

@@ -14,12 +14,12 @@ from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.general import General, GeneralQuantizer
 from edge_embed_export.modules import as_steps
 from edge_embed_export.onnxfile import USUAL_TOKENS, GraphOptions, Published, find_onnx, read_published
-from edge_embed_export.prompts import check_prompts, with_roles
+from edge_embed_export.prompts import check_prompts, completed, with_roles
 from edge_embed_export.purpose import noted
 from edge_embed_export.quantizing import Quantized, calibration_texts
 from edge_embed_export.reading import is_there
 from edge_embed_export.rewrite import TOLERANCE, Floats, Original, to_floats, trial
-from edge_embed_export.spec import Spec
+from edge_embed_export.spec import Pooling, Spec
 from edge_embed_export.structure import WORDS, find_structure
 from edge_embed_export.tensors import INDEX, WEIGHTS
 from edge_embed_export.truncation import truncation
@@ -28,7 +28,7 @@ from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embedder import Embedder
-from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
+from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
 from edge_embed_runtime.network import pad
 from edge_embed_runtime.session import make_session
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
@@ -61,6 +61,8 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
         published = replace(published, of_tokens=(), after=tuple(m for m in published.after if m.step.kind == "cut"))
     structure = find_structure(floats.net)
     weights = dict(structure.weights)
+    if any(module.sides > 1 for module in published.after):
+        raise ExportError(f"{published.path}: a Router with a Dense for each side needs a checkpoint, not a graph")
     config, table = published.config, weights.get(WORDS)
     widths = [w.shape[1] for name, w in weights.items() if name.startswith("linear.") and w.ndim == 2]
     heads = config.get("num_attention_heads")
@@ -73,9 +75,20 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
         max_tokens=max_tokens or published.max_tokens or USUAL_TOKENS,
         dim=0,
         pooling=floats.pooling or "mean",
+        left_out=_left_out(published, floats.pooling),
     )
     model = General(structure, spec, weights, pooled=floats.pooling is None)
     return _fitted(model, published, longest=max_tokens), floats
+
+
+def _left_out(published: Published, pooling: Pooling | None) -> str:
+    """Which tokens are not pooled. Raises ExportError where pooling is in the graph, or takes the first token."""
+    if published.left_out and (pooling is None or "cls" in pooling.split("+")):
+        raise ExportError(
+            f"{published.path}: tokens of a prompt are left out of the model's pooling (include_prompt false), which "
+            f"{'is in the graph already' if pooling is None else 'takes the first token'}: no bundle can do that"
+        )
+    return "" if pooling == "last" else published.left_out
 
 
 def _fitted(model: General, published: Published, *, longest: int | None) -> General:
@@ -115,6 +128,8 @@ def read_graph(source: Path, options: GraphOptions, source_name: str | None) -> 
     tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
     stored = any(is_there(source / name) for name in (WEIGHTS, INDEX))
     file = None if options.convert and stored and options.file is None else find_onnx(source, options.file)
+    if file is not None and options.convert:
+        raise InputError(f"{source} holds an ONNX model and no checkpoint: there is no use for --general")
     if file is None and options.convert:
         return convert(source, tokenizer=tokenizer, names=names)
     if file is None:
@@ -161,7 +176,7 @@ def export_graph(
         published,
         model,
         *_tokenizer(published, model),
-        prompts={**published.prompts, **with_roles(given)},
+        prompts=completed({**published.prompts, **with_roles(given)}, published.default_role),
         told=told,
         cut=truncation(own, dim, names[1:], truncate_dims, truncate_norm),
         notes=list(floats.done),
@@ -240,6 +255,8 @@ class _Maker:
             },
             prompts=self.prompts,
             **self.cut,
+            default_role=self.published.default_role,
+            left_out=spec.left_out,
             quantization=quantization,
             codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
             provenance={

@@ -11,18 +11,19 @@ from typing import Any
 from edge_embed_export.heads import SETTINGS, Kind, told_kind
 from edge_embed_export.modules import listed
 from edge_embed_export.owncode import own_classes
-from edge_embed_export.prompts import with_roles
+from edge_embed_export.prompts import ALIASES, default_role, read_prompts
 from edge_embed_export.reading import optional_json
+from edge_embed_export.routers import Side
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
 
 # What an index compares by. Of vectors of length 1 (a Normalize module at the end) these have the same order.
 SAME_ORDER = ("cosine", "dot", "dot_product", "euclidean")
 # Models that were trained for dot products, where their files do not say it, by a part of their names.
 DOT_NAMES = re.compile(r"-dot-(v\d|prod)|-tas-b$|(^|/)(facebook-)?dpr-|contriever", re.IGNORECASE)
-# Models whose cards have an instruction put before queries that none of their files has, by a part of their names.
-INSTRUCTED = re.compile(r"e5-(large|mistral-7b)-instruct|nv-embed|gritlm", re.IGNORECASE)
-# Models whose own code does something that a bundle does not, by a part of their names.
-OTHERWISE = ((re.compile(r"nv-embed|gritlm", re.IGNORECASE), "leaves the tokens of an instruction out when it pools"),)
+# Models whose cards have an instruction put before queries, another for each task, by a part of their names.
+INSTRUCTED = re.compile(
+    r"e5-(large|mistral-7b)-instruct|nv-embed|gritlm|(^|/)instructor-(base|large|xl)$", re.IGNORECASE
+)
 # As its authors publish it, it is exported as its own code uses it (see unixcoder.py).
 UNIXCODER = re.compile(r"unixcoder", re.IGNORECASE)
 # Heads of other kinds that are files of their own, as BGE-M3 has them.
@@ -45,6 +46,7 @@ def notes_of(
     kind: Kind | None,
     similarity: str | None,
     prompts: Mapping[str, str] | None = None,
+    side: Side | None = None,
 ) -> list[str]:
     """What is to be noted of the model of a folder, or of an ONNX file in one.
 
@@ -52,6 +54,7 @@ def notes_of(
     kind:       what the caller says that it gives
     similarity: "cosine" where the caller has it exported for cosines, whatever it was made for
     prompts:    by role, of the caller
+    side:       of a Router, whose route
 
     Raises ExportError for a model that gives no vectors, or vectors that are not for cosines, InputError for options.
     """
@@ -59,9 +62,11 @@ def notes_of(
     if source.is_file() and not (folder / "config.json").is_file():
         folder = folder.parent
     config = optional_json(folder / "config.json")
-    modules = [str(module["type"]) for module in listed(folder)]
+    modules = [str(module["type"]) for module in listed(folder, side)]
     names = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
-    notes = _scoring(folder, config, modules, kind)
+    notes = _scoring(folder, config, modules, kind) + _default(folder)
+    if side is not None:
+        notes.append(f"the side of the model for the role {side}; the other is a bundle of its own")
     given = kind or told_kind(folder)
     if given is not None and (folder / PICKLED_HEADS.get(given, "")).is_file():
         raise ExportError(
@@ -77,8 +82,6 @@ def notes_of(
         if modules and any(map(UNIXCODER.search, names)):
             said = "puts a token for the mode <encoder-only> before a text, the bundle does not"
             notes.append(f"the model's own code {said}")
-        others = [said for known, said in OTHERWISE if any(map(known.search, names))]
-        notes += [f"the model's own code {said}, the bundle does not" for said in others]
     elif similarity is not None:
         raise InputError(f"similarity is for models that give one vector for a text; {folder} gives others")
     return notes
@@ -138,14 +141,30 @@ def _similarity(folder: Path, modules: list[str], names: tuple[str, ...], simila
 
 
 def _instruction(folder: Path, names: tuple[str, ...], prompts: Mapping[str, str]) -> list[str]:
+    """What is to be known of models whose queries have an instruction that depends on the task."""
     own = _settings(folder).get("prompts")
-    roles = with_roles({**(own if isinstance(own, dict) else {}), **prompts})
-    if roles.get("query") or not any(INSTRUCTED.search(name) for name in names):
+    given = {**(own if isinstance(own, dict) else {}), **prompts}
+    said = any(given.get(alias) for alias in ALIASES["query"])
+    if said or not any(INSTRUCTED.search(name) for name in names):
         return []
+    usual = read_prompts(folder, names).get("query", "")
+    if "Instruct" in usual:
+        return [f"queries have the instruction of the model's card for searches, {usual!r}: --prompt gives another"]
     return [
         "the model's card has an instruction put before queries, and its files have none for that role: give it with "
-        "--prompt 'query=Instruct: ...', or in each search"
+        "--prompt 'query=...', or in each search"
     ]
+
+
+def _default(folder: Path) -> list[str]:
+    """Where a folder's default prompt stands for roles that sentence-transformers' encode_query puts none for."""
+    own = _settings(folder).get("prompts")
+    prompts = own if isinstance(own, dict) else {}
+    name = default_role(folder, prompts)
+    roles = [role for role, aliases in ALIASES.items() if name and not any(alias in prompts for alias in aliases)]
+    if not roles:
+        return []
+    return [f"the default prompt, {name!r:.60}, stands for {' and '.join(roles)}, which the folder has no prompts for"]
 
 
 def check_own_code(folder: Path, config: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@
     final_norm [h]  projection.I (see `Step`)         latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
     rotary.NAME.{angles,long,powers} [size / 2], rotary.NAME.numbers [3] (see rope.Stretch; then there are no tables)
+    projection.I.sides [numbers]: the side that each number of an adapter chooses (see Parts.side)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
     projection.I [n, m]  projection.I.residual [n, m]  of a norm projection.I [n]
     mix.offset [h]     what int8 models took from the states that `Spec.mix` adds up
@@ -100,6 +101,7 @@ class Spec:
     pooled:     numbers in a token's vector that is pooled; 0 means hidden
     mix:        what the states of tokens count, of the embeddings and behind each layer, where what is pooled is their
                 sum; () means the last alone
+    left_out:   which tokens at the beginning pooling leaves out (see bundle.Manifest)
     """
 
     layers: int
@@ -133,6 +135,7 @@ class Spec:
     saturations: int = 1
     head_activation: Activation = "gelu"
     unattended: int | None = None
+    left_out: str = ""
 
     @property
     def size(self) -> int:
@@ -180,6 +183,12 @@ def input_name(linear: str) -> str:
     for part, first in ((".key", ".query"), (".value", ".query"), (".gate", ".up"), (".residual", "")):
         linear = linear.replace(part, first)
     return re.sub(r"experts\.\d+\.up", "experts.0.up", linear) + ".input"
+
+
+def side_count(linear: str, weights: Weights) -> int:
+    """How many sides a layer has: the columns of its weight are those of one side after the other's, of one width."""
+    chosen = weights.get(f"{linear}.sides")
+    return 1 if chosen is None else int(chosen.max()) + 1
 
 
 def expert_count(layer: str, weights: Weights) -> int:

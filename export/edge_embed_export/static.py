@@ -1,14 +1,16 @@
 """Static models of several kinds become one: rows for tokens, and a tokenizer (see edge_embed_runtime.static).
 
 model2vec         model.safetensors with `embeddings`, may have `weights` and `mapping`; tokenizer.json
-StaticEmbedding   sentence-transformers: modules.json names the folder with `embedding.weight` and tokenizer.json
+StaticEmbedding   sentence-transformers: modules.json names the folder with `embedding.weight` and tokenizer.json, and
+                  what follows (see staticmodules.py)
+WordEmbeddings    sentence-transformers: words of GloVe, ... as modules (see wordmodules.py)
 WordLlama         the folder of its package: weights/*.safetensors, tokenizers/*.json
 word vectors      a file of GloVe or word2vec; the tokenizer is made here
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,25 +20,36 @@ import tokenizers
 from numpy.typing import NDArray
 
 from edge_embed_export.accounting import refuse_tensors
-from edge_embed_export.checkpoint import _licence
+from edge_embed_export.checkpoint import _licence, check_size
 from edge_embed_export.finish import finish
 from edge_embed_export.formats import missing_tokenizer
-from edge_embed_export.reading import is_there, read_definition, read_json, sha256_of
+from edge_embed_export.modules import listed
+from edge_embed_export.prompts import SETTINGS, check_prompts, completed, default_role, read_prompts, with_roles
+from edge_embed_export.reading import is_there, optional_json, read_definition, read_json, sha256_of
+from edge_embed_export.routers import Side, kind_of
+from edge_embed_export.staticmodules import fold, read_behind
 from edge_embed_export.tensors import read_tensors
 from edge_embed_export.verifying import Verifier
+from edge_embed_export.wordmodules import KIND as WORDS
+from edge_embed_export.wordmodules import definition, read_words
 from edge_embed_export.wordvectors import WordVectors, read_word_vectors
 from edge_embed_runtime.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.regular import check_regular
 from edge_embed_runtime.static import write_table
 from edge_embed_runtime.tokenizer import Tokenizer, sanitize
+from edge_embed_runtime.whitespace import INPUTS
 
 Array = NDArray[np.float32]
 
 WORD_FILES = (".txt", ".vec", ".bin", ".gz", ".glove", ".w2v")
 # Tokens of a text that count: more change its mean vector little. model2vec has the same limit.
 MAX_TOKENS = 512
+# Of models of sentence-transformers, which read a text whole: what a device has the memory for, fifty pages.
+LONGEST = 32_768
 # No word: text gives a bracket, a word and a bracket.
 UNKNOWN = "[UNK]"
 CODES = 127
@@ -51,6 +64,8 @@ class StaticSource:
     weights:   what each token counts [vocab]; None means 1
     tokenizer: a tokenizer.json definition
     unknown:   the token that stands for unknown ones where these are to be left out
+    empty:     the vector [dim] of a text without tokens; None means that of all tokens
+    inputs, prompts, default_role, side: as in the manifest
     """
 
     kind: str
@@ -62,53 +77,80 @@ class StaticSource:
     sha256: str = ""
     licence: str | None = None
     notes: dict[str, Any] | None = None
+    empty: Array | None = None
+    max_tokens: int = MAX_TOKENS
+    inputs: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_role: str = ""
+    side: str = ""
+
+    def with_prompts(self, given: Mapping[str, str] | None) -> "StaticSource":
+        """With prompts of the caller, by role, beside and instead of its own."""
+        checked = {role: check_text(text, f"the prompt of {role!r}") for role, text in (given or {}).items()}
+        return replace(self, prompts=completed({**self.prompts, **with_roles(checked)}, self.default_role))
 
     @property
     def dim(self) -> int:
         return int(self.vectors.shape[1])
 
 
-def find_kind(source: Path) -> str | None:
-    """What kind of static model lies at a path, or None for anything else."""
+def find_kind(source: Path, side: Side | None = None) -> str | None:
+    """What kind of static model lies at a path, or None for anything else. side: of a Router, whose route"""
     if source.is_file():
         return "word vectors" if source.suffix.lower() in WORD_FILES else None
     if is_there(source / "modules.json"):
-        modules = read_json(source / "modules.json", list)
-        first = modules[0] if modules and isinstance(modules[0], dict) else {}
-        if str(first.get("type", "")).rsplit(".", 1)[-1] == "StaticEmbedding":
-            return "StaticEmbedding"
+        first = next(iter(listed(source, side)), None)
+        if first is not None and kind_of(first) in ("StaticEmbedding", WORDS):
+            return kind_of(first)
     config = source / "config.json"
-    if is_there(config) and read_json(config).get("model_type") == "model2vec":
-        return "model2vec"
+    if is_there(config):
+        said = read_json(config).get("model_type")
+        # older releases of model2vec wrote no type
+        if said == "model2vec" or (said is None and "embeddings" in _names(source / "model.safetensors")):
+            return "model2vec"
     if list(source.glob("weights/*.safetensors")) and list(source.glob("tokenizers/*.json")):
         return "WordLlama"
     return None
 
 
-def read_static(source: Path, *, words: int | None = None, sif: float | None = None) -> StaticSource:
+def read_static(
+    source: Path,
+    *,
+    words: int | None = None,
+    sif: float | None = None,
+    side: Side | None = None,
+    names: tuple[str, ...] = (),
+) -> StaticSource:
     """Read a static model of any kind.
 
     words: the vocabulary's size for word vectors: so many from the file's beginning
     sif:   weight words by a / (a + p), for this a and p from their place in the file (see `zipf_weights`)
+    side:  of a Router whose sides differ, which one
+    names: what else the model is known by (see prompts.CARDS)
 
     Raises SourceError for what is missing or malformed, ExportError for parts that do not belong together.
     """
-    kind = find_kind(source)
+    kind = find_kind(source, side)
     if kind == "word vectors":
         return _from_words(source, read_word_vectors(source, words), sif)
     if kind is None:
         raise SourceError(f"{source} is no static model (model2vec, StaticEmbedding, WordLlama, word vectors)")
     if words is not None or sif is not None:
         raise InputError(f"{source} is a {kind} model with weights of its own: words and sif are for word vectors")
-    weights, definition, card = _files(source, kind)
+    prompts = read_prompts(source, (*names, source.resolve().name))
+    said: dict[str, Any] = {"prompts": prompts, "default_role": default_role(source, prompts), "side": side or ""}
+    entries = listed(source, side)
+    if kind == WORDS:
+        return replace(_from_modules(source, entries), **said)
+    weights, path, card = _files(source, kind, entries)
     tensors = _tensors(weights)
     name = "embeddings" if "embeddings" in tensors else "embedding.weight"
     if name not in tensors or tensors[name].ndim != 2:
         raise ExportError(f"{weights} has no table of token vectors; it holds {sorted(tensors)}")
     refuse_tensors(weights, tensors, sorted(tensors.keys() - {name, "mapping", "weights"}), f"a {kind} model")
-    if not definition.exists():
-        raise missing_tokenizer(definition)
-    tokenizer = read_definition(definition)
+    if not path.exists():
+        raise missing_tokenizer(path)
+    tokenizer = read_definition(path)
     found = StaticSource(
         kind=kind,
         vectors=tensors[name].astype(np.float32),
@@ -118,11 +160,53 @@ def read_static(source: Path, *, words: int | None = None, sif: float | None = N
         unknown=_unknown(tokenizer) if kind == "model2vec" else None,  # model2vec leaves unknown tokens out
         sha256=sha256_of(weights),
         licence=_licence(card),
+        **said,
     )
-    return replace(found, place=_checked_place(found, weights))
+    found = replace(found, place=_checked_place(found, weights))
+    if kind != "StaticEmbedding":
+        return found
+    vectors, empty = fold(found.vectors, read_behind(source, entries[1:]), source)
+    width = optional_json(source / SETTINGS).get("truncate_dim")
+    if width is not None:  # the library cuts what the modules give
+        width = check_size(width, "truncate_dim", source / SETTINGS)
+        vectors, empty = vectors[:, :width], None if empty is None else empty[:width]
+    return replace(found, vectors=vectors, empty=empty, max_tokens=LONGEST)
 
 
-def _files(source: Path, kind: str) -> tuple[Path, Path, Path]:
+def _from_modules(source: Path, entries: Sequence[Mapping[str, Any]]) -> StaticSource:
+    """A table of words, with what follows it."""
+    found = read_words(source, entries)
+    behind = read_behind(source, entries[found.used :])
+    rows, empty = fold(found.rows, behind, source)
+    if found.squared and empty is not None:
+        raise ExportError(f"{source}: a Dense module with a bias behind mean_sqrt_len_tokens cannot be folded in")
+    return StaticSource(
+        kind=WORDS,
+        vectors=rows,
+        weights=found.weights,
+        tokenizer=definition(found),
+        unknown=len(rows) - 1,
+        sha256=sha256_of(source / str(entries[0]["path"]) / "model.safetensors"),
+        licence=_licence(source),
+        empty=empty,
+        max_tokens=min(found.max_tokens, LONGEST),
+        inputs=INPUTS,
+    )
+
+
+def _names(path: Path) -> list[str]:
+    """The names of the tensors in a file, where there is one."""
+    if not is_there(path):
+        return []
+    check_regular(path)
+    try:
+        with require("safetensors", "export").safe_open(str(path), framework="numpy") as file:
+            return list(file.keys())
+    except Exception:  # what is wrong with it is said where it is read  # noqa: BLE001
+        return []
+
+
+def _files(source: Path, kind: str, entries: Sequence[Mapping[str, Any]]) -> tuple[Path, Path, Path]:
     """The weights, the tokenizer and the folder of the model card."""
     if kind == "WordLlama":
         tables, definitions = (sorted(source.glob(p)) for p in ("weights/*.safetensors", "tokenizers/*.json"))
@@ -134,7 +218,7 @@ def _files(source: Path, kind: str) -> tuple[Path, Path, Path]:
         return tables[0], definitions[0], source
     inner = source
     if kind == "StaticEmbedding":
-        inner = source / str(read_json(source / "modules.json", list)[0].get("path", ""))
+        inner = source / str(entries[0]["path"])
     return inner / "model.safetensors", inner / "tokenizer.json", source
 
 
@@ -255,6 +339,7 @@ def weighted_rows(source: StaticSource, vocab: int) -> tuple[Array, NDArray[np.i
             vectors, place = vectors[place], None  # tokens that share a row count differently
         vectors = vectors * source.weights[:, None]
     whole = vectors[unknown] if unknown is not None and place is None else vectors.mean(axis=0)
+    whole = whole if source.empty is None else source.empty
     if not whole.any():
         whole = vectors.mean(axis=0)
     if unknown is not None and place is None:
@@ -290,7 +375,6 @@ def write_static(
     source_name: str = "",
     precision: str = "int8",
     floor: float | None = None,
-    prompts: dict[str, str] | None = None,
     truncate_dims: Sequence[int] = (),
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
@@ -299,9 +383,11 @@ def write_static(
     """Write a bundle of a static model. Options and errors are those of `export_model`."""
     tokenizer_bytes = sanitize({**static.tokenizer, "post_processor": None})  # special tokens would say nothing
     try:
-        vocab = Tokenizer(tokenizer_bytes, MAX_TOKENS).largest_id + 1
+        tokenizer = Tokenizer(tokenizer_bytes, static.max_tokens)
     except BundleFormatError as error:
         raise ExportError(f"{source_name}: {error}") from error
+    check_prompts(tokenizer, static.prompts, Path(source_name))
+    vocab = tokenizer.largest_id + 1
     rows, place = weighted_rows(static, vocab)
 
     def in_memory(precision: str) -> tuple[Embedder, dict[str, bytes]]:
@@ -310,10 +396,13 @@ def write_static(
             name=name or target.absolute().name,
             files=file_records(contents),
             dim=static.dim,
-            max_tokens=MAX_TOKENS,
+            max_tokens=static.max_tokens,
             pooling="weighted sum of token vectors",
             architecture={"family": "static", "kind": static.kind, "vocab": vocab, "rows": len(rows) - 1},
-            prompts=prompts or {},
+            prompts=dict(static.prompts),
+            default_role=static.default_role,
+            side=static.side,
+            inputs=static.inputs,
             truncate_dims=list(truncate_dims),
             quantization={"embedding_table": "int8, one scale per column" if precision == "int8" else "float32"},
             codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},

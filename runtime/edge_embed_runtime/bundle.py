@@ -73,8 +73,12 @@ class Layer:
 
 # Fields that came later: they are left out where they say nothing, so that older manifests are still what is written.
 # Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
-NEWER: dict[str, Any] = {"truncation": ""}
+NEWER: dict[str, Any] = {"truncation": "", "default_role": "", "left_out": "", "side": ""}
 LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], **NEWER}
+LEFT_OUT = ("", "prompt", "instruction")
+# The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
+# out. Where nothing would be left of a text, none of its tokens is.
+LEFT_OUT_INPUT = "left_out"
 KINDS = ("dense", "sparse", "multi")
 TRUNCATIONS = ("", "layer_norm")
 
@@ -86,12 +90,17 @@ class Manifest:
     prompts:       text put before the input, by role ("query", "document", ...)
     truncate_dims: dimensions the model was trained to be cut to (Matryoshka), besides `dim`
     layers:        the states of tokens, of the embeddings first, then behind each layer; empty where none can be read
-    inputs:        what `input_ids` are: "" for token ids, "characters" (see characters.py)
+    inputs:        what a text becomes: "" for token ids, "characters" (see characters.py), "words" (see whitespace.py)
     kind:          "dense": a vector for each text; "sparse": a weight for each token of the vocabulary; "multi": a
                    vector for each token of the text
     head:          what the other kinds need: see sparse.py and multivector.py
     adapters:      what the model has besides its base, in the order of their numbers: see adapters.py
     truncation:    what is done to a whole vector before it is cut: "" or "layer_norm" (see vectors.cut)
+    default_role:  whose prompt is put before a text where the caller names no role; "" for none
+    left_out:      which tokens at a text's beginning its vector is not made of, where there is a prompt: "prompt" or
+                   "instruction" (see `prompts.left_out`); "" for none
+    side:          the one role that the model is for, "query" or "document", where the other has another network; ""
+                   for a model that is for all
     """
 
     name: str
@@ -113,11 +122,16 @@ class Manifest:
     head: dict[str, Any] = field(default_factory=dict)
     adapters: list[Adapter] = field(default_factory=list)
     truncation: str = ""
+    default_role: str = ""
+    left_out: str = ""
+    side: str = ""
 
     @property
     def newer(self) -> dict[str, Any]:
         """What it says that releases which read the first schema alone do not know."""
-        return {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}
+        found = {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}
+        # static bundles of the first schema all read texts alike
+        return {**found, "inputs": self.inputs} if self.is_static and self.inputs else found
 
     @property
     def model_file(self) -> str:
@@ -280,7 +294,8 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         raise ValueError(f"kind is {kind!r:.40}, expected one of {KINDS}")
     if not (0 < dim <= (2**20 if kind == "sparse" else 2**16) and 2 < max_tokens <= 2**20):
         raise ValueError(f"dim {dim} or max_tokens {max_tokens} is out of range")
-    truncation = str(content.get("truncation", ""))
+    newer = {name: str(content.get(name, nothing)) for name, nothing in NEWER.items()}
+    truncation = newer["truncation"]
     if truncation not in TRUNCATIONS or (truncation and (kind != "dense" or TABLE in files)):
         raise ValueError(
             f"truncation is {truncation!r:.40}, expected one of {TRUNCATIONS}, of a network's dense vectors"
@@ -291,6 +306,10 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
     prompts = content["prompts"]
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()):
         raise TypeError("prompts must map a role to a text")
+    if newer["default_role"] and newer["default_role"] not in prompts:
+        raise ValueError(f"default_role is {newer['default_role']!r:.40}, which is none of the prompts")
+    if newer["left_out"] not in LEFT_OUT or newer["side"] not in ("", *ROLES):
+        raise ValueError(f"left_out is {newer['left_out']!r:.40} and side is {newer['side']!r:.40}")
     return Manifest(
         name=str(content["name"]),
         files=files,
@@ -310,7 +329,7 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         kind=kind,
         head=dict(content.get("head", {})),
         adapters=parse_adapters(content.get("adapters", [])),
-        truncation=truncation,
+        **newer,
     )
 
 

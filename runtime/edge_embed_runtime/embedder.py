@@ -256,8 +256,10 @@ class Embedder:
     ) -> "Vectors":
         """Embed n texts: float32 [n, dim], each row of length 1, in the order of the texts.
 
-        role:          whose prompt is put before each text ("query", "document", ...); None means no prompt
-        prompt:        put this before each text, as it stands, in place of the role's: an instruction of your own
+        role:          whose prompt is put before each text ("query", "document", ...); None means no prompt, or that of
+                       `Manifest.default_role` where the model has one
+        prompt:        put this before each text, as it stands, in place of the role's: an instruction of your own; ""
+                       means none
         adapter:       which of `adapters` to embed with, or "base"; its own prompt, where it has one, comes before the
                        role's. None means what the Embedder was made with, else what the role has
         truncate_dim:  keep only so many of the Embedder's `dim` numbers, L2-normalised again
@@ -273,11 +275,12 @@ class Embedder:
         texts, before, batch_tokens = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
         dim = self.dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, self.dim)
         vectors = np.empty((len(texts), dim), np.float32)
+        left = self.left_out(before)
         with progress_bar(len(texts), show_progress) as advance:
             for start in range(0, len(texts), WINDOW):
                 window = [before + text for text in texts[start : start + WINDOW]]
                 with embedding(self._limit, self._model.peak):
-                    for batch, found in self._model.encode(window, dim, batch_tokens, number):
+                    for batch, found in self._model.encode(window, dim, batch_tokens, number, left):
                         vectors[[start + i for i in batch]] = found
                         advance(len(batch))
         return vectors
@@ -378,6 +381,16 @@ class Embedder:
 
         return TokenModel(network, self._bundle, self._limit)
 
+    def left_out(self, prompt: str) -> int:
+        """Tokens at the beginning of texts behind this prompt that their vectors are not made of: see
+        `Manifest.left_out`."""
+        how = self.manifest.left_out
+        if not how:
+            return 0
+        from edge_embed_runtime.prompts import left_out  # few models do
+
+        return left_out(self.tokenizer, prompt, how)
+
     def _check_prompt(self, before: str, role: str | None, own: bool) -> None:
         """Refuse a prompt that leaves no room for texts. own: it is the bundle's"""
         from edge_embed_runtime.prompts import check_room  # most bundles have none
@@ -427,9 +440,15 @@ class Embedder:
             raise InputError(f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process")
-        before = (self.prompts[role] if role else "") if prompt is None else check_text(prompt, "the prompt")
-        if before and (before, role) != self._fitting:
-            self._check_prompt(before, role, prompt is None)
+        if self.manifest.side and role not in (None, self.manifest.side):
+            raise InputError(
+                f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "
+                f"the role {role!r} need the bundle of the other side"
+            )
+        named = role or self.manifest.default_role
+        before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
+        if before and (before, named) != self._fitting:
+            self._check_prompt(before, named, prompt is None)
         try:
             return [check_text(text, f"text {i}") for i, text in enumerate(texts)], before, batch_tokens
         except TypeError as error:  # an array without dimensions says that it can be iterated over

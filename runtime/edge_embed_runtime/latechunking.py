@@ -54,7 +54,8 @@ def check_late(embedder: object) -> TypeGuard[Embedder]:
     if pooling != "mean":
         raise InputError(f"{what}, by their mean: the bundle {name!r} has the pooling {pooling!r}")
     (tokens,) = embedder.encode_tokens([PROBE], role="document")
-    mean = cut(tokens.vectors.mean(axis=0, keepdims=True), embedder.dim, embedder.manifest.truncation)
+    left = embedder.left_out(embedder.prompts["document"])
+    mean = cut(tokens.vectors[left:].mean(axis=0, keepdims=True), embedder.dim, embedder.manifest.truncation)
     (vector,) = embedder.encode_document([PROBE])
     if mean.shape[1] != embedder.dim or (mean[0] * vector).sum() < LEAST_COSINE:
         raise InputError(f"{what}, by their mean: the bundle {name!r} has layers that follow its pooling")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_embed_runtime import deadline, session
 from edge_embed_runtime.adapters import INPUT
 from edge_embed_runtime.budget import Profile, choose_profile
-from edge_embed_runtime.bundle import WEIGHTS, Bundle
+from edge_embed_runtime.bundle import LEFT_OUT_INPUT, WEIGHTS, Bundle
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError
 from edge_embed_runtime.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.machine import give_way
@@ -160,11 +160,16 @@ class Network:
         return self.run([self.tokenizer.encode(text)])
 
     def encode(
-        self, texts: Sequence[str], dim: int, batch_tokens: int, adapter: int = 0
+        self, texts: Sequence[str], dim: int, batch_tokens: int, adapter: int = 0, left_out: int = 0
     ) -> "Iterator[tuple[list[int], Vectors]]":
-        """Positions of texts and their vectors [n, dim] of length 1, batch by batch; adapters are counted from 1."""
+        """Positions of texts and their vectors [n, dim] of length 1, batch by batch.
+
+        adapter:  counted from 1
+        left_out: tokens at the beginning of each text that pooling leaves out
+        """
         ids = [self.tokenizer.encode(text) for text in texts]
-        for batch, vectors in self.run_all(ids, batch_tokens, partial(self.run, adapter=adapter)):
+        run = partial(self.run, adapter=adapter, left_out=left_out)
+        for batch, vectors in self.run_all(ids, batch_tokens, run):
             yield batch, cut(vectors, dim, self._bundle.manifest.truncation) if dim < vectors.shape[1] else vectors
 
     def run_all(
@@ -190,9 +195,9 @@ class Network:
         )
         yield from zip(runs, found, strict=True)
 
-    def run(self, rows: list[TokenIds], adapter: int = 0) -> "Vectors":
+    def run(self, rows: list[TokenIds], adapter: int = 0, left_out: int = 0) -> "Vectors":
         """Vectors [n, dim] of all the bundle's dimensions; where it is of kind "multi", [n, longest row, dim]."""
-        (vectors,) = self.outputs(self.session, rows, adapter)
+        (vectors,) = self.outputs(self.session, rows, adapter, left_out)
         # a model that is damaged or was made to harm may give anything
         each = (max(map(len, rows)),) if self._bundle.manifest.kind == "multi" else ()
         expected = np.dtype(np.float32), (len(rows), *each, self._bundle.manifest.dim)
@@ -205,12 +210,14 @@ class Network:
         return vectors
 
     def outputs(
-        self, model: onnxruntime.InferenceSession, rows: list[TokenIds], adapter: int = 0
+        self, model: onnxruntime.InferenceSession, rows: list[TokenIds], adapter: int = 0, left_out: int = 0
     ) -> list[NDArray[Any]]:
         """What a session of the bundle's model, or of one that was made of it, gives for a batch."""
         feed = pad(rows)
         if adapter:
             feed[INPUT] = np.array([adapter], np.int64)
+        if left_out:
+            feed[LEFT_OUT_INPUT] = np.array([left_out], np.int64)
         try:
             return deadline.run(model, feed)
         except Exception as error:

@@ -1,4 +1,5 @@
-"""Whether a prompt leaves room for the text behind it. Without room all texts would have the vector of the prompt."""
+"""Prompts in tokens: whether one leaves room for the text behind it (without, all texts would have the vector of the
+prompt), and which tokens are left out where a text's vector is not made of its prompt."""
 
 from typing import TYPE_CHECKING
 
@@ -27,3 +28,17 @@ def check_room(tokenizer: "Tokenizer", prompt: str, what: str, limit: int | None
             f"{what} takes {size} tokens that count, and leaves {most - used} for the text behind it, where at least "
             f"{LEAST_ROOM} are needed: give a shorter prompt ({prompt[:40]!r}...)"
         )
+
+
+def left_out(tokenizer: "Tokenizer", prompt: str, how: str) -> int:
+    """Tokens at the beginning of a text behind this prompt that its vector is not made of.
+
+    how: of the manifest: "prompt" counts what the tokenizer makes of the prompt alone, but for one special token at its
+         end (sentence-transformers' include_prompt, also GritLM and Instructor); "instruction" counts no special tokens
+         (NV-Embed's own code, so that the prompt's last token stays where one stands before it); "" is none
+    """
+    if not how or not prompt:
+        return 0
+    before, after = tokenizer.around
+    whole = len(tokenizer.encode(prompt))
+    return whole - len(before) - len(after) if how == "instruction" else whole - bool(after)

@@ -10,7 +10,7 @@ import onnxruntime
 
 from edge_embed_runtime import deadline
 from edge_embed_runtime.adapters import INPUT
-from edge_embed_runtime.bundle import Bundle
+from edge_embed_runtime.bundle import LEFT_OUT_INPUT, Bundle
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.mapped import without_weights
 from edge_embed_runtime.unsigned import unsigned_model
@@ -101,8 +101,11 @@ def load_session(
         ) from error
     if values:
         return session
-    if bundle.manifest.adapters and INPUT not in [value.name for value in session.get_overridable_initializers()]:
+    taken = [value.name for value in session.get_overridable_initializers()]
+    if bundle.manifest.adapters and INPUT not in taken:
         raise BundleFormatError(f"bundle {bundle.path}: the manifest names adapters, which the model does not have")
+    if bundle.manifest.left_out and LEFT_OUT_INPUT not in taken:
+        raise BundleFormatError(f"bundle {bundle.path}: the manifest leaves prompts out, which the model cannot do")
     inputs = sorted(value.name for value in session.get_inputs())
     shapes = [value.shape for value in session.get_outputs()]
     if inputs != ["attention_mask", "input_ids"] or [s[-1:] for s in shapes] != [[bundle.manifest.dim]]:

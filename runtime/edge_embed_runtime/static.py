@@ -24,6 +24,7 @@ from edge_embed_runtime.bundle import Bundle
 from edge_embed_runtime.errors import BundleFormatError, GoldenError
 from edge_embed_runtime.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.tokenizer import Tokenizer
+from edge_embed_runtime.whitespace import INPUTS, WhitespaceWords
 from edge_embed_runtime.words import Words, has_words
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 TYPES: dict[str, np.dtype[Any]] = {"I8": np.dtype(np.int8), "F32": np.dtype("<f4"), "I32": np.dtype("<i4")}
 TENSORS = {"scale": ("F32",), "place": ("I32",), "rows": ("I8", "F32")}
 MAX_HEADER_BYTES = 4096
+# Rows that are summed, and characters of texts that are read, at a time.
+BLOCK, TOGETHER = 4096, 2**20
 ALIGNMENT = 8
 
 
@@ -109,8 +112,11 @@ class StaticModel:
         self._scale: NDArray[np.float64] = tensors["scale"].astype(np.float64)
         self._place: NDArray[np.int32] | None = tensors.get("place")
         self.tokenizer = tokenizer
-        self._words = None
-        if has_words(bundle.tokenizer):
+        self._words: Words | WhitespaceWords | None = None
+        if manifest.inputs == INPUTS:
+            lowercase = (json.loads(bundle.tokenizer).get("normalizer") or {}).get("type") == "Lowercase"
+            self._words = WhitespaceWords(tokenizer, lowercase=lowercase)
+        elif has_words(bundle.tokenizer):
             lowercase = json.loads(bundle.tokenizer)["normalizer"].get("lowercase") is True
             self._words = Words(tokenizer, lowercase=lowercase)
         self._check(what, bundle.manifest.dim)
@@ -139,7 +145,14 @@ class StaticModel:
 
     def encode(self, texts: "Sequence[str]", dim: int, *_: int) -> "Iterator[tuple[Sequence[int], Vectors]]":
         """All positions of texts and their vectors (see `vectors`), as networks give them batch by batch."""
-        yield range(len(texts)), self.vectors(texts, dim)
+        start = 0
+        while start < len(texts):
+            stop, characters = start + 1, len(texts[start])
+            while stop < len(texts) and characters + len(texts[stop]) <= TOGETHER:
+                characters += len(texts[stop])
+                stop += 1
+            yield range(start, stop), self.vectors(texts[start:stop], dim)
+            start = stop
 
     def vectors(self, texts: "Sequence[str]", dim: int) -> "Vectors":
         """Vectors [n, dim] of length 1; fewer dimensions than the table has are its first."""
@@ -147,7 +160,11 @@ class StaticModel:
         for i, ids in enumerate(self._ids(texts)):
             placed = ids if self._place is None else self._place[ids]
             # `take` and a sum of numbers this small are the fastest of what numpy has
-            np.add.reduce(self._rows.take(placed, axis=0), axis=0, dtype=self._sum, out=sums[i])
+            np.add.reduce(self._rows.take(placed[:BLOCK], axis=0), axis=0, dtype=self._sum, out=sums[i])
+            for first in range(BLOCK, len(placed), BLOCK):
+                sums[i] += np.add.reduce(
+                    self._rows.take(placed[first : first + BLOCK], axis=0), axis=0, dtype=self._sum
+                )
         sums = np.ascontiguousarray(sums[:, :dim])
         sums[~sums.any(axis=1)] = self._rows[-1, :dim]
         vectors = sums * self._scale[:dim]

@@ -178,6 +178,16 @@ class Reader:
         """Tokens of a text: what the folder says, at most `tokens`; at most LONGEST where it says nothing."""
         return min(self.checkpoint.max_tokens or LONGEST, tokens)
 
+    def _left_out(self, pooling: Pooling) -> str:
+        """Which tokens are not pooled; where the last token alone is, none of a prompt's is."""
+        how = self.checkpoint.left_out if pooling != "last" else ""
+        if how and "cls" in pooling.split("+"):
+            raise self.error(
+                "the pooling has include_prompt false and takes the first token, which sentence-transformers "
+                "understands in two ways: in releases before 5.4 the first of all, then the first behind the prompt"
+            )
+        return how
+
     def finish(self, *, pooling: Pooling = "mean", **fields: Any) -> tuple[Spec, Weights]:
         """The model, with what is the same in all families: pooling and the layers after it.
 
@@ -187,7 +197,7 @@ class Reader:
         how = "tokens" if head.kind == "multi" else given.pooling or pooling
         steps, weights = as_steps(given.of_tokens, given.after, fields["hidden"], how)
         self.weights |= weights
-        own: dict[str, Any] = {"pooling": how, **steps}
+        own: dict[str, Any] = {"pooling": how, "left_out": self._left_out(how), **steps}
         if head.kind == "sparse":
             if steps["projections"]:
                 raise self.error("a sparse model has no Dense layers")
