@@ -146,7 +146,7 @@ class Maker:
         spec, written = self.spec, quantized is not None or self._written
         parts = (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
         states: list[str] = []
-        stand_in = placeholder(spec))
+        stand_in = placeholder(spec)
         contents: dict[str, Content] = {MODEL: stand_in, TOKENIZER: self._tokenizer_bytes}
         if not written and not self.by_layer:
             scratch = Scratch(self._shop.folder())
