@@ -11,6 +11,7 @@ import pytest
 from conftest import Checkpoints
 
 from edge_embed_export import export_model, verifying
+from edge_embed_export.prompts import left_out
 from edge_embed_export.referencing import leave_out, needs_role
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
@@ -46,6 +47,20 @@ def test_request(checkpoint: Checkpoints, tmp_path: Path, asked: Callable[..., M
     request = asked(source, tmp_path / "b", prompts={"retrieval": "the "}, source_name="hkunlp/instructor-base")
     assert request["prompts"]["retrieval"] == {"text": "the ", "said": True}
     assert request["left_out"] == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("said", "which"),
+    [
+        ({}, "instruction"),
+        ({"is_mask_instruction": True, "padding_side": "right"}, "instruction"),
+        ({"is_mask_instruction": False}, ""),
+        ({"padding_side": "left"}, ""),
+    ],
+)
+def test_instructions_of_nv_embed(tmp_path: Path, said: dict[str, Any], which: str) -> None:
+    """Its code leaves an instruction out of pooling where both keys say so, which is also where they are missing."""
+    assert left_out(tmp_path, {"model_type": "nvembed", **said}, ()) == which
 
 
 def test_reference_is_told() -> None:

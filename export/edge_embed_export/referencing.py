@@ -130,7 +130,7 @@ def routers(model: Any) -> list[Any]:
 
 def networks(model: Any) -> list[Any]:
     """What has a limit of tokens: the model, or the networks of a Router, which may have a table beside them."""
-    first = next(iter(model.children()), None)
+    first = next(iter(model.children()))
     if first not in routers(model):
         return [model]
     return [module for module in first.modules() if type(module).__name__.endswith("Transformer")]
