@@ -66,6 +66,17 @@ def test_other_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
     compare(write(MODELS[name](), tmp_path / name), tmp_path, monkeypatch, **options)
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_prompts_that_are_not_pooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    """A text behind a prompt that is left out has another vector than the same text without one."""
+    source = write(MODELS["nvembed"](), tmp_path / "nvembed")
+    compare(source, tmp_path, monkeypatch, precision=precision, prompts={"query": "the river bank: "})
+    whole, layers = (Embedder(tmp_path / name, threads=1) for name in ("whole", "layers"))
+    assert layers.manifest.left_out == "instruction"
+    assert layers.left_out("the river bank: ") > 0
+    assert np.array_equal(whole.encode(TEXTS, role="query"), layers.encode(TEXTS, role="query"))
+
+
 def test_recipes_of_another_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are taken layer by layer as well, and refused where they are another model's."""
     source = write(MODELS["mistral"](), tmp_path / "mistral")

@@ -305,3 +305,33 @@ def test_word_embeddings(tmp_path: Path, lower: bool) -> None:
             manifest = export(folder, tmp_path / "b")
             assert manifest.is_static
             assert difference(folder, made, tmp_path / "b", texts) < 1e-5
+
+
+# --- the exporter's own comparison
+
+
+def test_verified(transformer: Callable[..., Any], tmp_path: Path, with_reference: None) -> None:
+    """Sides in one bundle, with a default prompt and prompts that are not pooled; each side in a bundle of its own."""
+    own = modules()
+    parts = {side: [random_(own.Dense(32, 12), seed)] for side, seed in (("query", 3), ("document", 7))}
+    chain = [transformer(0), own.Pooling(32, include_prompt=False), own.Router(parts, default_route="query")]
+    folder = saved(model(chain, prompts=PROMPTS, default_prompt_name="other"), tmp_path / "dense")
+    manifest = export(folder, tmp_path / "b", verify="require")
+    assert (manifest.default_role, manifest.left_out, len(manifest.adapters)) == ("other", "prompt", 2)
+    assert manifest.provenance["verified"]["largest_difference"] < 1e-5
+
+    ways = {"query": [static(32), own.Normalize()], "document": [transformer(1), own.Pooling(32)]}
+    folder = saved(model([own.Router(ways), own.Normalize()], prompts=PROMPTS), tmp_path / "ways")
+    for side in ("query", "document"):
+        verified = export(folder, tmp_path / side, side=side, verify="require").provenance["verified"]
+        assert verified["largest_difference"] < 1e-5
+        assert Embedder(tmp_path / side).manifest.side == side
+
+
+def test_verified_where_the_name_says_it(transformer: Callable[..., Any], tmp_path: Path, with_reference: None) -> None:
+    """Instructor's prompts are not pooled, and the reference knows that by the hub's name alone."""
+    own = modules()
+    folder = saved(model([transformer(0), own.Pooling(32)], prompts=PROMPTS), tmp_path / "instructor-base")
+    manifest = export(folder, tmp_path / "b", verify="require")
+    assert manifest.left_out == "prompt"
+    assert manifest.provenance["verified"]["largest_difference"] < 1e-5

@@ -113,10 +113,11 @@ OF_FAMILY: dict[str, frozenset[str]] = {
     # hidden_activation is what they read; the published files have the other as well
     "gemma2": words("hidden_act"),
     "gemma3_text": words("hidden_act sliding_window_pattern _sliding_window_pattern"),
-    # sizes of tensors; the vectors are normalised anyway. The code asks for neither add_eos nor mask_type: an end token
-    # is put behind every text, and every token sees all
+    # Sizes of tensors; vectors are normalised anyway. The code asks for neither add_eos nor mask_type: an end token is
+    # put behind every text, and every token sees all. is_mask_instruction and padding_side: see prompts.left_out
     "nvembed": words(
-        "add_eos add_pad_token hidden_dim hidden_size latent_dim mask_type num_latents_value output_normalize"
+        "add_eos add_pad_token hidden_dim hidden_size is_mask_instruction latent_dim mask_type num_latents_value "
+        "output_normalize padding_side"
     ),
 }
 OF_FAMILY["jina_bert"] = OF_FAMILY["bert"]

@@ -113,8 +113,8 @@ def left_out(folder: Path, config: Mapping[str, Any], names: tuple[str, ...], si
     config: of the model; names: what else it is known by; side: of a Router, whose route
     """
     if config.get("model_type") == "nvembed":  # its code does so on these conditions
-        masked = config.get("is_mask_instruction", True) and config.get("padding_side", "right") == "right"
-        return "instruction" if masked else ""
+        masked = config.get("is_mask_instruction", True) is True, config.get("padding_side", "right") == "right"
+        return "instruction" if all(masked) else ""
     remote = str(config.get("auto_map"))
     if any(UNPOOLED.search(name) for name in (*names, remote)):
         return "prompt"

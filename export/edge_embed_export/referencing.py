@@ -81,23 +81,26 @@ def load(request: dict[str, Any], torch: Any) -> Encode:
         model.load_adapter(request["adapter"])
     if request["pooling"]:
         set_pooling(model, request["pooling"])
-    own, limit = getattr(model, "max_seq_length", None), request["max_tokens"]
-    # what the caller asked for, or the most that this exporter takes where nothing gives a limit
-    if limit is not None and (request["limited"] or own is None or own > NO_LIMIT):
-        model.max_seq_length = limit
+    leave_out(model, request["left_out"])
+    for limited in networks(model):
+        own, limit = getattr(limited, "max_seq_length", None), request["max_tokens"]
+        # what the caller asked for, or the most that this exporter takes where nothing gives a limit
+        if limit is not None and (request["limited"] or own is None or own > NO_LIMIT):
+            limited.max_seq_length = limit
     keeps = tuple(int(part) for part in library.__version__.split(".")[:2]) >= KEEPS_SPACE
     if request["strip"] and keeps:
         strip_texts(model)
-    given = request["prompts"]
+    given, lost = request["prompts"], needs_role(model)
 
     def encode(role: str | None, text: str) -> Any:
-        if not request["strip"] and not keeps and text != text.strip():
+        if (role is None and lost) or (not request["strip"] and not keeps and text != text.strip()):
             return np.full(1, np.nan)
         options: dict[str, Any] = {"batch_size": 1, "show_progress_bar": False, "convert_to_numpy": True}
         if request["kind"] == "sparse":
             options = {"batch_size": 1, "show_progress_bar": False, "convert_to_sparse_tensor": False}
         if role is None:
-            return model.encode([text], **options)[0]
+            usual = given.get(request["default"])  # the reference knows it, but for what the caller said
+            return model.encode([text], **options, **({"prompt": usual["text"]} if usual and usual["said"] else {}))[0]
         options |= prompt_of(model, role, given.get(role))
         return getattr(model, f"encode_{role}")([text], **options)[0]
 
@@ -111,6 +114,31 @@ def prompt_of(model: Any, role: str, given: dict[str, Any] | None) -> dict[str, 
     if given is None or (own and not given["said"]):
         return {}
     return {"prompt": given["text"]}
+
+
+def leave_out(model: Any, which: str) -> None:
+    """Leave prompts out of pooling as the bundle does, also where the folder's name says so and not its files."""
+    if which not in ("", "prompt"):
+        raise NotComparable("the model's own code leaves the tokens of an instruction out, and it is never run")
+    if which:
+        model.set_pooling_include_prompt(False)
+
+
+def routers(model: Any) -> list[Any]:
+    return [module for module in model.children() if type(module).__name__ in ("Router", "Asym")]
+
+
+def networks(model: Any) -> list[Any]:
+    """What has a limit of tokens: the model, or the networks of a Router, which may have a table beside them."""
+    first = next(iter(model.children()))
+    if first not in routers(model):
+        return [model]
+    return [module for module in first.modules() if type(module).__name__.endswith("Transformer")]
+
+
+def needs_role(model: Any) -> bool:
+    """Whether it has a Router without a route for texts that have no role."""
+    return any(getattr(router, "default_route", None) is None for router in routers(model))
 
 
 def set_pooling(model: Any, pooling: str) -> None:
@@ -142,14 +170,14 @@ def load_plain(request: dict[str, Any], torch: Any) -> Encode:
     transformers: Any = importlib.import_module("transformers")
     folder, pooling = Path(request["folder"]), request["pooled"]
     others = [kind for kind, _ in modules(folder) if kind not in ("Transformer", "Pooling", "Normalize")]
-    if others or request["kind"] != "dense" or pooling not in POOLINGS or request["adapter"]:
+    if others or request["kind"] != "dense" or pooling not in POOLINGS or request["adapter"] or request["left_out"]:
         raise NotComparable("sentence-transformers is not installed, and transformers alone has no such modules")
     network = network_folder(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(network, trust_remote_code=False, local_files_only=True)
     model = load_network(network, transformers, torch)[0].eval()
 
     def encode(role: str | None, text: str) -> Any:
-        prompt = (request["prompts"].get(role) or {"text": ""})["text"]
+        prompt = (request["prompts"].get(role or request["default"]) or {"text": ""})["text"]
         whole = (prompt + text).strip() if request["strip"] else prompt + text
         tokens = tokenizer([whole], truncation=True, max_length=request["max_tokens"], return_tensors="pt")
         fed = {key: tokens[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in tokens}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edge_embed_export.accounting import refuse_unknown
 from edge_embed_export.moduleclasses import module_class
 from edge_embed_export.reading import is_there, read_json, sha256_of
 from edge_embed_runtime.errors import ExportError, InputError
@@ -77,6 +78,7 @@ def read_router(folder: Path, base: str) -> Router:
     if not is_there(path):
         path = folder / base / "config.json"  # as Asym wrote it
     config = read_json(path)
+    refuse_unknown(path, config, ("types", "structure", "parameters"))
     try:
         ways = {str(way): [str(name) for name in names] for way, names in config["structure"].items()}
         types = {str(name): str(kind) for name, kind in config["types"].items()}

@@ -101,7 +101,8 @@ class Verifier:
 
     def _compare(self, embedder: "Embedder") -> dict[str, Any]:
         _check_memory(self.source)
-        roles = (None, "query", "document") if embedder.kind == "dense" else ("document", "query")
+        side, dense = embedder.manifest.side, embedder.kind == "dense"
+        roles = (side,) if side else (None, "query", "document") if dense else ("document", "query")
         longest = _longest(embedder)
         asked = asked_texts(embedder.tokenizer, roles, longest)
         request = self._request(embedder, asked)
@@ -127,13 +128,16 @@ class Verifier:
         manifest = embedder.manifest
         bare = not is_there(self.source / "modules.json") and manifest.kind == "dense"
         prompts = {
-            role: {"text": embedder.prompts.get(role, ""), "said": role in self.said} for role in ("query", "document")
+            role: {"text": embedder.prompts.get(role, ""), "said": role in self.said}
+            for role in dict.fromkeys(("query", "document", *filter(None, [manifest.default_role])))
         }
         return {
             "folder": str(self.source.resolve()),
             "kind": manifest.kind,
             "texts": asked,
             "prompts": {role: one for role, one in prompts.items() if one["text"] or one["said"]},
+            "default": manifest.default_role,
+            "left_out": manifest.left_out,
             "max_tokens": None if embedder.is_static else embedder.max_tokens,
             "limited": self.limited,
             "pooling": manifest.pooling if bare or self.pooling else None,
@@ -242,10 +246,15 @@ def _ours(embedder: "Embedder", one: Asked) -> NDArray[Any]:
 
 
 def _longest(embedder: "Embedder") -> int:
-    """Tokens of the longest texts that are compared: the limit, or of large models fewer."""
+    """Tokens of the longest texts that are compared: the limit, or of large models fewer.
+
+    A sum over many thousand rows of a table is not exact in the reference.
+    """
     parts = embedder.manifest.architecture
     size = max(1, int(parts.get("layers", 0) or 1) * int(parts.get("hidden", 0) or 256) ** 2 * 12)
     least = 512
+    if embedder.is_static:
+        return min(embedder.max_tokens, least)
     return int(max(min(embedder.max_tokens, least), min(embedder.max_tokens, PATIENCE // size)))
 
 
