@@ -48,12 +48,15 @@ def _made(
     pre: Any = None,
     decoder: Any = None,
     post: Any = None,
+    pair: int = 1,
+    double: bool = False,
     **settings: Any,
 ) -> Vocabulary:
     """A tokenizer in the form in which the library itself writes it.
 
     special:  roles of special tokens, as {"cls_token": "[CLS]"}
     template: what surrounds a text: "[CLS] $ [SEP]"
+    pair:     the type of the second of two texts, which `double` puts another end before
     """
     vocab = model["vocab"]
     ids = {pair[0]: i for i, pair in enumerate(vocab)} if isinstance(vocab, list) else vocab
@@ -65,9 +68,9 @@ def _made(
         {"Sequence": {"id": "A", "type_id": 0}} if p == "$" else {"SpecialToken": {"id": p, "type_id": 0}}
         for p in parts
     ]
-    around_b = [part for part in parts if part != "$"][-1:]
-    second = [{"Sequence": {"id": "B", "type_id": 1}}, *({"SpecialToken": {"id": p, "type_id": 1}} for p in around_b)]
-    two = [*one, *second]
+    marks = [part for part in parts if part != "$"]
+    second = [{"Sequence": {"id": "B", "type_id": pair}}, {"SpecialToken": {"id": marks[-1], "type_id": pair}}]
+    two = [*one, *([one[-1]] if double else []), *second]
     around = {p: {"id": p, "ids": [ids[p]], "tokens": [p]} for p in parts if p != "$"}
     processor = post or {"type": "TemplateProcessing", "single": one, "pair": two, "special_tokens": around}
     definition = {
@@ -209,7 +212,15 @@ def xlm_roberta(**settings: Any) -> Vocabulary:
     }
     special |= {"cls_token": "<s>", "sep_token": "</s>"}
     first = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    return unigram("XLMRobertaTokenizer", special, "<s> $ </s>", first=first, **{"model_max_length": 512, **settings})
+    return unigram(
+        "XLMRobertaTokenizer",
+        special,
+        "<s> $ </s>",
+        first=first,
+        pair=0,
+        double=True,
+        **{"model_max_length": 512, **settings},
+    )
 
 
 def t5(**settings: Any) -> Vocabulary:
@@ -219,6 +230,7 @@ def t5(**settings: Any) -> Vocabulary:
         special,
         "$ </s>",
         first=["<pad>", "</s>", "<unk>"],
+        pair=0,
         **{"extra_ids": 0, "model_max_length": 512, **settings},
     )
 
@@ -422,6 +434,7 @@ def byte_fallback(
         "merges": [("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "a"), ("i", "n")],
     }
     space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    parted = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
     steps = [{"type": "Prepend", "prepend": "▁"}, space] if prepend else [space]
     normalizer = {"type": "Sequence", "normalizers": steps} if prepend else space
     back = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
@@ -431,6 +444,7 @@ def byte_fallback(
         special,
         template,
         normalizer=normalizer,
+        pre=None if prepend else parted,
         decoder={"type": "Sequence", "decoders": back},
         **settings,
     )
