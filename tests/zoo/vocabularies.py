@@ -479,7 +479,13 @@ def mistral_without_end(**settings: Any) -> Vocabulary:
 
 
 def gemma(**settings: Any) -> Vocabulary:
-    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+    special = {
+        "pad_token": "<pad>",
+        "eos_token": "<eos>",
+        "bos_token": "<bos>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    }
     said = {
         "add_bos_token": True,
         "add_eos_token": True,
