@@ -49,14 +49,14 @@ def _made(
     decoder: Any = None,
     post: Any = None,
     pair: int = 1,
-    double: bool = False,
+    second: str = "",
     **settings: Any,
 ) -> Vocabulary:
     """A tokenizer in the form in which the library itself writes it.
 
     special:  roles of special tokens, as {"cls_token": "[CLS]"}
     template: what surrounds a text: "[CLS] $ [SEP]"
-    pair:     the type of the second of two texts, which `double` puts another end before
+    second:   what surrounds the second of two texts, whose type is `pair`
     """
     vocab = model["vocab"]
     ids = {pair[0]: i for i, pair in enumerate(vocab)} if isinstance(vocab, list) else vocab
@@ -64,13 +64,9 @@ def _made(
     names = sorted(set(special.values()), key=ids.__getitem__)
     mask = {name: {**plain, "lstrip": name == "<mask>"} for name in names}
     parts = template.split()
-    one = [
-        {"Sequence": {"id": "A", "type_id": 0}} if p == "$" else {"SpecialToken": {"id": p, "type_id": 0}}
-        for p in parts
-    ]
-    marks = [part for part in parts if part != "$"]
-    second = [{"Sequence": {"id": "B", "type_id": pair}}, {"SpecialToken": {"id": marks[-1], "type_id": pair}}]
-    two = [*one, *([one[-1]] if double else []), *second]
+    one = [_part(part, 0) for part in parts]
+    again = [part.replace("$", "$B") for part in (second or f"$ {parts[-1]}").split()]
+    two = [*one, *(_part(part, pair) for part in again)]
     around = {p: {"id": p, "ids": [ids[p]], "tokens": [p]} for p in parts if p != "$"}
     processor = post or {"type": "TemplateProcessing", "single": one, "pair": two, "special_tokens": around}
     definition = {
@@ -89,6 +85,13 @@ def _made(
     said = {"added_tokens_decoder": added, "clean_up_tokenization_spaces": False, "tokenizer_class": kind}
     roles = {f"{role}_id": ids[token] for role, token in special.items()}
     return Vocabulary(canonical, {**said, **special, **settings}, roles)
+
+
+def _part(name: str, kind: int) -> dict[str, Any]:
+    """A part of a template: "$" is the text, "$B" the second one."""
+    if name.startswith("$"):
+        return {"Sequence": {"id": name[1:] or "A", "type_id": kind}}
+    return {"SpecialToken": {"id": name, "type_id": kind}}
 
 
 def wordpiece(*, lower: bool = True, kind: str = "BertTokenizer", **settings: Any) -> Vocabulary:
@@ -460,7 +463,13 @@ def mistral(**settings: Any) -> Vocabulary:
         "model_max_length": 4096,
     }
     return byte_fallback(
-        "LlamaTokenizer", special, "<s> $ </s>", first=["<unk>", "<s>", "</s>"], prepend=True, **{**said, **settings}
+        "LlamaTokenizer",
+        special,
+        "<s> $ </s>",
+        second="<s> $ </s>",
+        first=["<unk>", "<s>", "</s>"],
+        prepend=True,
+        **{**said, **settings},
     )
 
 
