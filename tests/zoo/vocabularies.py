@@ -483,7 +483,13 @@ def mistral_without_end(**settings: Any) -> Vocabulary:
         "model_max_length": 4096,
     }
     return byte_fallback(
-        "LlamaTokenizer", special, "<s> $", first=["<unk>", "<s>", "</s>"], prepend=True, **{**said, **settings}
+        "LlamaTokenizer",
+        special,
+        "<s> $",
+        second="<s> $",
+        first=["<unk>", "<s>", "</s>"],
+        prepend=True,
+        **{**said, **settings},
     )
 
 
