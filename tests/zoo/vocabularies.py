@@ -221,7 +221,7 @@ def xlm_roberta(**settings: Any) -> Vocabulary:
         "<s> $ </s>",
         first=first,
         pair=0,
-        double=True,
+        second="</s> $ </s>",
         **{"model_max_length": 512, **settings},
     )
 
