@@ -147,6 +147,7 @@ for _size in ("0.6B", "4B"):
             similarity_fn_name="cosine",
         ),
         tokenizer={"model_max_length": 131072},
+        options={"max_tokens": 8192},  # what is taken without it; current releases write 32,768 into the folder
     )
 add(
     "Alibaba-NLP/gte-Qwen2-1.5B-instruct",

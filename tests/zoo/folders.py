@@ -126,12 +126,13 @@ def _modules(row: Row, folder: Path) -> None:
 
 
 def dense_arrays(said: dict[str, Any]) -> Arrays:
-    """The weights of a Dense module."""
+    """The weights of a Dense module: numbers that every type holds, as libraries bring it to that of the model."""
     random = np.random.default_rng(said["out_features"])
     linear = {"linear.weight": random.standard_normal((said["out_features"], said["in_features"])) * 0.3}
     if said["bias"]:
         linear["linear.bias"] = random.standard_normal(said["out_features"]) * 0.3
-    return {name: array.astype(np.float32) for name, array in linear.items()}
+    whole = {name: short(array.astype(np.float32)) for name, array in linear.items()}
+    return {name: np.where(np.abs(array) < 1e-3, np.float32(0), array) for name, array in whole.items()}
 
 
 def _write(path: Path, content: Any) -> None:

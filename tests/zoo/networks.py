@@ -187,6 +187,7 @@ NETWORKS = {
     encoder.layer.#.attention.self.{query,key,value}  linear  h,h
     encoder.layer.#.attention.self.{layer_norm_q,layer_norm_k}  norm  h
     encoder.layer.#.attention.output.dense      linear  h,h
+    encoder.layer.#.attention.output.LayerNorm  norm    h
     encoder.layer.#.{layer_norm_1,layer_norm_2} norm    h
     encoder.layer.#.mlp.up_gated_layer          matrix  2f,h
     encoder.layer.#.mlp.down_layer              linear  h,f

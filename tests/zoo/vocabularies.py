@@ -48,12 +48,15 @@ def _made(
     pre: Any = None,
     decoder: Any = None,
     post: Any = None,
+    pair: int = 1,
+    second: str = "",
     **settings: Any,
 ) -> Vocabulary:
     """A tokenizer in the form in which the library itself writes it.
 
     special:  roles of special tokens, as {"cls_token": "[CLS]"}
     template: what surrounds a text: "[CLS] $ [SEP]"
+    second:   what surrounds the second of two texts, whose type is `pair`
     """
     vocab = model["vocab"]
     ids = {pair[0]: i for i, pair in enumerate(vocab)} if isinstance(vocab, list) else vocab
@@ -61,13 +64,9 @@ def _made(
     names = sorted(set(special.values()), key=ids.__getitem__)
     mask = {name: {**plain, "lstrip": name == "<mask>"} for name in names}
     parts = template.split()
-    one = [
-        {"Sequence": {"id": "A", "type_id": 0}} if p == "$" else {"SpecialToken": {"id": p, "type_id": 0}}
-        for p in parts
-    ]
-    around_b = [part for part in parts if part != "$"][-1:]
-    second = [{"Sequence": {"id": "B", "type_id": 1}}, *({"SpecialToken": {"id": p, "type_id": 1}} for p in around_b)]
-    two = [*one, *second]
+    one = [_part(part, 0) for part in parts]
+    again = [part.replace("$", "$B") for part in (second or f"$ {parts[-1]}").split()]
+    two = [*one, *(_part(part, pair) for part in again)]
     around = {p: {"id": p, "ids": [ids[p]], "tokens": [p]} for p in parts if p != "$"}
     processor = post or {"type": "TemplateProcessing", "single": one, "pair": two, "special_tokens": around}
     definition = {
@@ -86,6 +85,13 @@ def _made(
     said = {"added_tokens_decoder": added, "clean_up_tokenization_spaces": False, "tokenizer_class": kind}
     roles = {f"{role}_id": ids[token] for role, token in special.items()}
     return Vocabulary(canonical, {**said, **special, **settings}, roles)
+
+
+def _part(name: str, kind: int) -> dict[str, Any]:
+    """A part of a template: "$" is the text, "$B" the second one."""
+    if name.startswith("$"):
+        return {"Sequence": {"id": name[1:] or "A", "type_id": kind}}
+    return {"SpecialToken": {"id": name, "type_id": kind}}
 
 
 def wordpiece(*, lower: bool = True, kind: str = "BertTokenizer", **settings: Any) -> Vocabulary:
@@ -209,7 +215,15 @@ def xlm_roberta(**settings: Any) -> Vocabulary:
     }
     special |= {"cls_token": "<s>", "sep_token": "</s>"}
     first = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    return unigram("XLMRobertaTokenizer", special, "<s> $ </s>", first=first, **{"model_max_length": 512, **settings})
+    return unigram(
+        "XLMRobertaTokenizer",
+        special,
+        "<s> $ </s>",
+        first=first,
+        pair=0,
+        second="</s> $ </s>",
+        **{"model_max_length": 512, **settings},
+    )
 
 
 def t5(**settings: Any) -> Vocabulary:
@@ -219,6 +233,7 @@ def t5(**settings: Any) -> Vocabulary:
         special,
         "$ </s>",
         first=["<pad>", "</s>", "<unk>"],
+        pair=0,
         **{"extra_ids": 0, "model_max_length": 512, **settings},
     )
 
@@ -422,6 +437,7 @@ def byte_fallback(
         "merges": [("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "a"), ("i", "n")],
     }
     space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    parted = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
     steps = [{"type": "Prepend", "prepend": "▁"}, space] if prepend else [space]
     normalizer = {"type": "Sequence", "normalizers": steps} if prepend else space
     back = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
@@ -431,6 +447,7 @@ def byte_fallback(
         special,
         template,
         normalizer=normalizer,
+        pre=None if prepend else parted,
         decoder={"type": "Sequence", "decoders": back},
         **settings,
     )
@@ -446,7 +463,13 @@ def mistral(**settings: Any) -> Vocabulary:
         "model_max_length": 4096,
     }
     return byte_fallback(
-        "LlamaTokenizer", special, "<s> $ </s>", first=["<unk>", "<s>", "</s>"], prepend=True, **{**said, **settings}
+        "LlamaTokenizer",
+        special,
+        "<s> $ </s>",
+        second="<s> $ </s>",
+        first=["<unk>", "<s>", "</s>"],
+        prepend=True,
+        **{**said, **settings},
     )
 
 
@@ -460,12 +483,24 @@ def mistral_without_end(**settings: Any) -> Vocabulary:
         "model_max_length": 4096,
     }
     return byte_fallback(
-        "LlamaTokenizer", special, "<s> $", first=["<unk>", "<s>", "</s>"], prepend=True, **{**said, **settings}
+        "LlamaTokenizer",
+        special,
+        "<s> $",
+        second="<s> $",
+        first=["<unk>", "<s>", "</s>"],
+        prepend=True,
+        **{**said, **settings},
     )
 
 
 def gemma(**settings: Any) -> Vocabulary:
-    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+    special = {
+        "pad_token": "<pad>",
+        "eos_token": "<eos>",
+        "bos_token": "<bos>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    }
     said = {
         "add_bos_token": True,
         "add_eos_token": True,
