@@ -45,13 +45,11 @@ def map_tensors(path: Path) -> dict[str, Array]:
         with open_regular(path) as source:
             size = int.from_bytes(source.read(8), "little")
             header = json.loads(source.read(size))
+        mapped = MappedFile(path) if names else None
     except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
-    if not names:
-        return {}
-    mapped = MappedFile(path)
     found = {}
-    for name in names:
+    for name in names if mapped is not None else ():
         kind, shape, (start, _) = (header[name][part] for part in ("dtype", "shape", "data_offsets"))
         if kind in KINDS:
             stored = Stored(mapped, name, kind, mapped.raw(kind, 8 + size + start, tuple(shape)))
