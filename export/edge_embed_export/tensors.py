@@ -45,11 +45,11 @@ def map_tensors(path: Path) -> dict[str, Array]:
         with open_regular(path) as source:
             size = int.from_bytes(source.read(8), "little")
             header = json.loads(source.read(size))
-        mapped = MappedFile(path) if names else None
+        mapped = MappedFile(path)
     except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
     found = {}
-    for name in names if mapped is not None else ():
+    for name in names:
         kind, shape, (start, _) = (header[name][part] for part in ("dtype", "shape", "data_offsets"))
         if kind in KINDS:
             stored = Stored(mapped, name, kind, mapped.raw(kind, 8 + size + start, tuple(shape)))
