@@ -202,7 +202,7 @@ def test_a_bundle_is_replaced_whole(large: Path, checkpoint: Checkpoints, monkey
     assert not (large / WEIGHTS).exists()
 
 
-@pytest.mark.parametrize("kind", ["floor", "full", "interrupt"])
+@pytest.mark.parametrize("kind", ["floor", "full", "interrupt", "forbidden"])
 def test_nothing_is_left_of_an_export_that_fails(
     checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second_file: None, kind: str
 ) -> None:
@@ -213,16 +213,21 @@ def test_nothing_is_left_of_an_export_that_fails(
         "floor": (FidelityError, "nothing was written"),
         "full": (StorageError, "No space left on device; nothing was changed"),
         "interrupt": (KeyboardInterrupt, ""),
+        "forbidden": (StorageError, "Permission denied; nothing was changed"),
     }
     error, said = expected[kind]
     if kind != "floor":
         full = OSError(errno.ENOSPC, "No space left on device")
-        raised: BaseException = KeyboardInterrupt() if kind == "interrupt" else full
+        forbidden = OSError(errno.EACCES, "Permission denied")
+        raised: BaseException = {"interrupt": KeyboardInterrupt(), "full": full, "forbidden": forbidden}[kind]
 
         def fail(*_: object) -> None:
             raise raised
 
-        monkeypatch.setattr(workshop.WeightsFile, "_write", fail)
+        if kind == "forbidden":
+            monkeypatch.setattr(workshop.tempfile, "mkdtemp", lambda **_: fail())
+        else:
+            monkeypatch.setattr(workshop.WeightsFile, "_write", fail)
     with pytest.raises(error, match=said or None):
         export_model(source, tmp_path / "deep" / "b", floor=1.0 if kind == "floor" else None)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == before

@@ -214,6 +214,7 @@ class LayerQuantizer(Quantizer):
             names = [site.name for site in here]
             self._ranges |= ranges(stage.values(names)) if names else {}
             chosen |= {site.name: self._recipe(site, recipes) for site in here}
+            own: dict[str, Array] = {}
             changed: dict[str, Array] = {}
             inputs: dict[str, Input] = {}
             for group in self._groups(here):
@@ -225,6 +226,7 @@ class LayerQuantizer(Quantizer):
             layers |= self._rounded_layers(here, changed, inputs, products, int4)
             small |= {name: array for name, array in changed.items() if not self._is_matrix(name)}
             moved |= {site.producer: inputs[site.name].offset for site in here if site.producer is not None}
+            own = changed = {}  # they are as large as the next layer
         return Quantized({**self._weights, **small}, layers, self._compact_table(TABLE_BITS[table]), chosen, moved)
 
     def _stage_of(self, site: Site) -> int:

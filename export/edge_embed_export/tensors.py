@@ -48,11 +48,9 @@ def map_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
         with open_regular(path) as source:
             size = int.from_bytes(source.read(8), "little")
             header = json.loads(source.read(size))
+        mapped = MappedFile(path)
     except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
-    if not names:
-        return {}
-    mapped = MappedFile(path)
     found = {}
     for name in names:
         kind, shape, (start, _) = (header[name][part] for part in ("dtype", "shape", "data_offsets"))

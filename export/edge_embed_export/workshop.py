@@ -30,11 +30,17 @@ class Workshop:
         self._folder: Path | None = None
 
     def folder(self) -> Path:
-        """A new one, empty."""
-        if self._folder is None:
-            parent = next(path for path in self._target.parents if path.is_dir())
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self._target.name}.", dir=parent))
-        return Path(tempfile.mkdtemp(dir=self._folder))
+        """A new one, empty. Raises StorageError where there can be none."""
+        try:
+            if self._folder is None:
+                parent = next(path for path in self._target.parents if path.is_dir())
+                self._folder = Path(tempfile.mkdtemp(prefix=f".{self._target.name}.", dir=parent))
+            return Path(tempfile.mkdtemp(dir=self._folder))
+        except OSError as error:
+            raise self.error(error) from error
+
+    def error(self, error: OSError) -> StorageError:
+        return StorageError(f"{self._target} could not be written: {error.strerror}; nothing was changed")
 
     def remove(self) -> None:
         if self._folder is not None:
@@ -50,7 +56,7 @@ def workshop(target: Path) -> Iterator[Workshop]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise StorageError(f"{target} could not be written: {error.strerror}; nothing was changed") from error
+        raise made.error(error) from error
     finally:
         made.remove()
 
