@@ -8,8 +8,9 @@ from typing import Any
 
 from edge_embed_export.accounting import Accounted, Keys
 from edge_embed_export.formats import missing_weights
-from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
+from edge_embed_export.heads import Head, Kind, sparse_head, told_kind
 from edge_embed_export.modules import Mixed, Module, linear, read_modules
+from edge_embed_export.multihead import LONGEST, multi_head, with_markers
 from edge_embed_export.prompts import read_prompts
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.spec import Pooling
@@ -108,18 +109,21 @@ def read_checkpoint(
     tensors, sha256 = read_weights(model)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         tensors = fold_adapter(tensors, changes)
-    text = read_text(model, folder, config)
-    tokenizer, max_tokens = text.tokenizer, text.limit
     kind = kind or modules.kind or told_kind(folder) or "dense"
+    text = read_text(model, folder, config, multi=kind == "multi")
+    tokenizer, max_tokens = text.tokenizer, text.limit
     head, of_tokens, after = Head(), modules.of_tokens, modules.after
     if kind == "sparse":
         head = sparse_head(folder, tokenizer, modules.splade, modules.query_table)
     elif kind == "multi":
-        head, max_tokens = multi_head(folder, tokenizer)
+        head, max_tokens = multi_head(folder, tokenizer, modules.mask, text.module, max_tokens or LONGEST)
         of_tokens, after = (*of_tokens, *after), ()  # all are for tokens where a dense model is taken for such a one
         if not of_tokens and "linear.weight" in tensors:
             of_tokens = (linear(tensors.pop("linear.weight")),)
     own = (folder.resolve().name, str(config.get("_name_or_path", "")))
+    prompts = read_prompts(folder, (*names, *own))
+    if kind == "multi":
+        head, prompts = with_markers(head, prompts, tokenizer, folder)
     return Checkpoint(
         folder=folder,
         config=config,
@@ -128,7 +132,7 @@ def read_checkpoint(
         max_tokens=max_tokens,
         pooling=modules.pooling,
         after=after,
-        prompts=read_prompts(folder, (*names, *own)),
+        prompts=prompts,
         sha256=sha256,
         licence=_licence(folder),
         task=task,

@@ -76,6 +76,11 @@ class Layer:
 NEWER: dict[str, Any] = {"truncation": ""}
 LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": "dense", "head": {}, "adapters": [], **NEWER}
 KINDS = ("dense", "sparse", "multi")
+# What `head` may say; the first releases with other kinds do not know the second part, by which vectors are others.
+HEAD = frozenset(
+    {"saturations", "query_weights", "query_marker", "document_marker", "query_length", "expansion", "skip"}
+)
+NEWER_HEAD = frozenset({"filled", "query_skip", "first", "most", "query_tokens"})
 TRUNCATIONS = ("", "layer_norm")
 
 
@@ -131,7 +136,7 @@ class Manifest:
 
     @property
     def schema(self) -> int:
-        return NEWER_SCHEMA if self.newer or WEIGHTS in self.files else SCHEMA
+        return NEWER_SCHEMA if self.newer or WEIGHTS in self.files or self.head.keys() & NEWER_HEAD else SCHEMA
 
     @property
     def is_static(self) -> bool:
@@ -285,6 +290,9 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         raise ValueError(
             f"truncation is {truncation!r:.40}, expected one of {TRUNCATIONS}, of a network's dense vectors"
         )
+    head = dict(content.get("head", {}))
+    if odd := head.keys() - HEAD - NEWER_HEAD:
+        raise ValueError(f"head says {min(odd)!r:.40}, which this release does not know")
     golden = [Golden(str(g["text"]), [float(x) for x in g["vector"]]) for g in content["golden"]]
     if not all(_has_length(len(g.vector), kind, dim) for g in golden):
         raise ValueError(f"a golden vector has not the numbers that one of kind {kind!r} and dim {dim} has")
@@ -308,7 +316,7 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         layers=[Layer(str(layer["value"]), str(layer["offset"])) for layer in content.get("layers", [])],
         inputs=str(content.get("inputs", "")),
         kind=kind,
-        head=dict(content.get("head", {})),
+        head=head,
         adapters=parse_adapters(content.get("adapters", [])),
         truncation=truncation,
     )
