@@ -20,10 +20,10 @@ import numpy as np
 from edge_embed_export.accounting import held
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import jina, read_family
+from edge_embed_export.folding import ADAPTER, fold_adapter
 from edge_embed_export.prompts import ALIASES
 from edge_embed_export.reading import sha256_of
 from edge_embed_export.spec import Array, Spec, Weights
-from edge_embed_export.tensors import ADAPTER, fold_adapter
 from edge_embed_quantize.receipt import cosine_receipt
 from edge_embed_runtime.adapters import BASE, MAX_ADAPTERS, Adapter
 from edge_embed_runtime.bundle import Manifest

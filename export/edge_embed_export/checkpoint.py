@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.accounting import Accounted, Keys
+from edge_embed_export.folding import ADAPTER, base_folder, fold_adapter
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, sparse_head, told_kind
 from edge_embed_export.modules import Mixed, Module, linear, read_modules
@@ -15,7 +16,7 @@ from edge_embed_export.prompts import read_prompts
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.spec import Pooling
 from edge_embed_export.stored import Array
-from edge_embed_export.tensors import ADAPTER, fold_adapter, read_weights
+from edge_embed_export.tensors import read_weights
 from edge_embed_export.tokenizerfiles import read_text
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.regular import open_regular
@@ -103,10 +104,11 @@ def read_checkpoint(
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
     modules = read_modules(folder)
     model = modules.model
-    if not (model / "config.json").exists():
-        raise missing_weights(model / "config.json")
-    config = Keys(read_json(model / "config.json"))
-    tensors, sha256 = read_weights(model)
+    base = base_folder(model)
+    if not (base / "config.json").exists():
+        raise missing_weights(base / "config.json")
+    config = Keys(read_json(base / "config.json"))
+    tensors, sha256 = read_weights(base)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         tensors = fold_adapter(tensors, changes)
     kind = kind or modules.kind or told_kind(folder) or "dense"

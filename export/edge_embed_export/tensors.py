@@ -1,16 +1,14 @@
-"""Tensors from safetensors files: one or several shards, any float type, adapters folded in."""
+"""Tensors from safetensors files: one or several shards, any float type."""
 
 import hashlib
 import json
-import math
 import re
-from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from edge_embed_export.accounting import check_shard, check_whole, harmless_of_adapter
+from edge_embed_export.accounting import check_shard, check_whole
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.reading import is_there, read_json, sha256_of
 from edge_embed_export.stored import KINDS, Array, MappedFile, Stored
@@ -20,7 +18,6 @@ from edge_embed_runtime.regular import check_regular, open_regular
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def read_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
@@ -91,42 +88,3 @@ def _modern(name: re.Match[str]) -> str:
 
 def _is_file_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
-
-
-def fold_adapter(tensors: dict[str, Array], folder: Path) -> dict[str, Array]:
-    """The weights with a LoRA adapter (arXiv:2106.09685) of peft's format added: W + B A alpha / rank.
-
-    folder: holds adapter_config.json and adapter_model.safetensors
-    """
-    config, changes = read_json(folder / ADAPTER[0]), read_tensors(folder / ADAPTER[1])
-    odd = [name for name, value in config.items() if not harmless_of_adapter(name, value)]
-    if config.get("peft_type") != "LORA" or odd:
-        raise ExportError(
-            f"{folder}: only plain LoRA adapters can be folded, this one has {odd or 'no peft_type LORA'}"
-        )
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not (isinstance(rank, int) and isinstance(alpha, int | float) and rank > 0):
-        raise ExportError(f"{folder}: r {rank!r:.40} and lora_alpha {alpha!r:.40} must be positive numbers")
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    folded, suffix = dict(tensors), ".lora_A.weight"
-    modules = [name.removesuffix(suffix) for name in changes if name.endswith(suffix)]
-    if not modules or {f"{m}.lora_{part}.weight" for m in modules for part in "AB"} != set(changes):
-        raise ExportError(f"{folder}: the adapter holds other tensors than pairs of lora_A and lora_B")
-    for module in modules:
-        own = f"{module.removeprefix('base_model.model.')}.weight"
-        found = [name for name in tensors if f".{name}".endswith(f".{own}") or f".{own}".endswith(f".{name}")]
-        down, up = changes[f"{module}.lora_A.weight"], changes[f"{module}.lora_B.weight"]
-        if (
-            len(found) != 1
-            or (up.shape[0], down.shape[-1]) != tensors[found[0]].shape
-            or up.shape[1:] != down.shape[:1]
-        ):
-            raise ExportError(f"{folder}: the adapter of {own} fits no tensor of the model")
-        changed, add = tensors[found[0]], partial(_add, np.float32(scale), up, down)
-        folded[found[0]] = changed.then(add) if isinstance(changed, Stored) else add(changed)
-    return folded
-
-
-def _add(scale: np.float32, up: Array, down: Array, weight: Array) -> Array:
-    """A weight with its change, when it is asked for: all of them together are as large as the model."""
-    return np.asarray(weight + scale * (up @ down))

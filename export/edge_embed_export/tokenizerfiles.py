@@ -1,7 +1,7 @@
 """The tokenizer of a model folder, with the settings beside tokenizer.json that the reference obeys."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Text:
     tokenizer: dict[str, Any]
     limit: int | None
     notes: tuple[str, ...]
-    module: TextModule
+    module: TextModule = field(default=TextModule(Path()), compare=False)
 
 
 def read_text(
