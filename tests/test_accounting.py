@@ -26,8 +26,9 @@ from edge_embed_export.accounting import Accounted, Keys, check_ignored, held, i
 from edge_embed_export.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.elmo import read_elmo
 from edge_embed_export.families import read_family
+from edge_embed_export.folding import fold_adapter
 from edge_embed_export.static import read_static
-from edge_embed_export.tensors import fold_adapter, read_tensors, read_weights
+from edge_embed_export.tensors import read_tensors, read_weights
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 Array = np.ndarray[Any, Any]

@@ -163,9 +163,13 @@ def test_head_that_cannot_be(fp32: Embedder, change: dict[str, Any]) -> None:
     ("settings", "message"),
     [
         ({"query_prefix": "[Q] "}, "marker"),
-        ({"query_length": 0}, "tokens"),
+        ({"query_length": 0}, "expected a whole number of 4 or more"),
         ({"query_length": 1000}, "tokens"),
-        ({"document_length": "long"}, "tokens"),
+        ({"document_length": "long"}, "document_length is 'long'"),
+        ({"document_length": None}, "document_length is missing: PyLate takes 180"),
+        ({"attend_to_expansion_tokens": "yes"}, "attend_to_expansion_tokens is 'yes'"),
+        ({"skiplist_words": "."}, "expected a list of tokens"),
+        ({"query_expansion": {"strategy": "min"}}, "query_expansion is known in sentence_bert_config"),
     ],
 )
 def test_settings_that_cannot_be(

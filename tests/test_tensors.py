@@ -14,7 +14,8 @@ from edge_embed import Embedder
 from edge_embed.errors import ExportError, SourceError
 from edge_embed_export import export_model
 from edge_embed_export.checkpoint import read_checkpoint
-from edge_embed_export.tensors import fold_adapter, read_tensors, read_weights
+from edge_embed_export.folding import fold_adapter
+from edge_embed_export.tensors import read_tensors, read_weights
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -155,14 +156,19 @@ def test_adapter_changes_the_bundle(checkpoint: Checkpoints, tmp_path: Path) -> 
     [
         ({"peft_type": "IA3"}, "no peft_type LORA"),
         ({"use_dora": True}, "use_dora"),
-        ({"rank_pattern": {"query": 4}}, "rank_pattern"),
+        ({"rank_pattern": {"query": 4}}, "has rank 2, adapter_config.json says 4"),
+        ({"rank_pattern": {"(": 4}}, "rank_pattern has"),
+        ({"modules_to_save": ["pooler"]}, "modules_to_save names 'pooler'"),
+        ({"bias": "some"}, "bias is 'some'"),
+        ({"trainable_token_indices": [3]}, "trainable_token_indices, of which"),
+        ({"target_parameters": ["x"]}, "target_parameters"),
         ({"r": 0}, "must be positive"),
         ({"r": "2"}, "must be positive"),
         ({"lora_alpha": None}, "must be positive"),
     ],
 )
 def test_other_adapters_are_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
-    """Whatever is not W + B A alpha / rank."""
+    """What is not understood, and what the tensors do not agree with."""
     with pytest.raises(ExportError, match=message):
         fold_adapter(bert_tensors(TINY), adapter(tmp_path / "adapter", **config))
 
@@ -170,10 +176,13 @@ def test_other_adapters_are_refused(tmp_path: Path, config: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((f"{MODULE}.lora_A.weight",), "other tensors than pairs"),
+        ((f"{MODULE}.lora_A.weight",), "no pair of lora_A and lora_B"),
         (("x.lora_A.weight", "x.lora_B.weight"), r"adapter of x\.weight fits no tensor"),
-        (("pooler.lora_A.weight", "pooler.lora_B.weight", "modules_to_save.weight"), "other tensors than pairs"),
-        ((), "other tensors than pairs"),
+        (
+            ("pooler.lora_A.weight", "pooler.lora_B.weight", "modules_to_save.weight"),
+            "of modules_to_save.weight fits no",
+        ),
+        ((), "holds no pairs"),
     ],
 )
 def test_adapter_of_another_model(tmp_path: Path, names: tuple[str, ...], message: str) -> None:

@@ -60,8 +60,9 @@ HARMLESS: dict[str, frozenset[str]] = {
     ),
     # of peft: what is read, and what says how it was trained or which layers it was put beside, as its tensors show
     "adapter_config.json": words(
-        "lora_alpha peft_type r use_rslora "
-        "auto_mapping base_model_name_or_path corda_config eva_config exclude_modules inference_mode layers_pattern "
+        "alpha_pattern bias lora_alpha lora_bias peft_type r rank_pattern trainable_token_indices use_dora use_rslora "
+        "auto_mapping base_model_name_or_path corda_config eva_config exclude_modules fan_in_fan_out inference_mode "
+        "layers_pattern modules_to_save "
         "layers_to_transform loftq_config lora_dropout megatron_core peft_version qalora_group_size revision "
         "runtime_config target_modules task_type"
     ),
@@ -205,7 +206,7 @@ def harmless_of_adapter(name: str, value: object) -> bool:
     """Whether a key of adapter_config.json is read here, says how it was trained, or is switched off."""
     if name == "init_lora_weights":  # these take a part out of the model's own weights first
         return not str(value).startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
-    known = name in HARMLESS["adapter_config.json"] or not value or (name == "bias" and value == "none")
+    known = name in HARMLESS["adapter_config.json"] or not value
     return known or is_ignored(name)
 
 

@@ -20,10 +20,11 @@ import numpy as np
 from edge_embed_export.accounting import held
 from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import jina, read_family
+from edge_embed_export.folding import ADAPTER, fold_adapter
+from edge_embed_export.pickled import in_place_of
 from edge_embed_export.prompts import ALIASES
 from edge_embed_export.reading import sha256_of
 from edge_embed_export.spec import Array, Spec, Weights
-from edge_embed_export.tensors import ADAPTER, fold_adapter
 from edge_embed_quantize.receipt import cosine_receipt
 from edge_embed_runtime.adapters import BASE, MAX_ADAPTERS, Adapter
 from edge_embed_runtime.bundle import Manifest
@@ -72,7 +73,7 @@ def read_variants(
     variants = [Variant(adapter, replace(checkpoint, task=adapter.name)) for adapter in own]
     for name, folder in ((name, Path(folder)) for name, folder in given.items()):
         changed = replace(checkpoint, tensors=fold_adapter(dict(held(checkpoint.tensors)), folder))
-        digest = sha256_of(folder / ADAPTER[1])
+        digest = sha256_of(in_place_of(folder / ADAPTER[1]) or folder / ADAPTER[1])
         variants.append(Variant(Adapter(name, roles[name]), changed, digest))
     return variants
 

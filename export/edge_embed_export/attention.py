@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.positions import log_bucket
+from edge_embed_export.graph import FLOAT
+from edge_embed_export.positions import MASKED, log_bucket
 from edge_embed_export.rotation import Rotation
 from edge_embed_export.spec import Layer
 
@@ -71,12 +72,21 @@ class Attention(Rotation):
                 scores = g.op("Add", scores, self.disentangled(q, k, layer, rows))
             bias = self.padding() if block.bias is None else self.table(block.bias)
             weights = g.op("Softmax", g.op("Add", scores, bias), axis=-1)
+            if spec.unattended is not None and block.bias is not None:
+                weights = g.op("Mul", weights, self.once(f"alive:{block.bias}", partial(self.alive, bias)))
             groups = (-1, spec.sharing) if grouped else (-1,)
             weights = g.op("Reshape", weights, self.joined(*groups, "length", "length"))
         context = g.op("FusedMatMul", weights, v, domain="com.microsoft", transBatchB=1)
         if grouped:
             context = g.op("Reshape", context, self.joined("sequences", "length", spec.size))
         return self.linear(context, f"{layer}.out", merge=spec.heads * spec.size)
+
+    def alive(self, bias: str) -> str:
+        """1 for queries that see any key, else 0, [..., s, 1]: what a query sees that has no key in its window but such
+        that none sees. torch's scaled_dot_product_attention gives zeros there."""
+        g = self.graph
+        highest = g.op("ReduceMax", bias, g.shape(-1), keepdims=1)
+        return g.op("Cast", g.op("Greater", highest, g.scalar(MASKED / 2)), to=FLOAT)
 
     def capped(self, scores: str) -> str:
         """Scores with the model's softcap, of scores that are divided by it already (see `prepare`)."""

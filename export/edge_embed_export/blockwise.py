@@ -144,6 +144,8 @@ class Blockwise(Attention):
             padding = cut(hidden, left, 0, -1)
             bias = g.op("Add", bias, padding) if bias else padding
         weights = g.op("Softmax", g.op("Add", scores, bias), axis=-1)
+        if self.spec.unattended is not None and table:
+            weights = g.op("Mul", weights, self.alive(bias))
         return g.op("FusedMatMul", weights, values, domain="com.microsoft", transBatchB=1)
 
     def merge_heads(self, x: str, width: int) -> str:

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.accounting import Accounted, Keys
+from edge_embed_export.folding import ADAPTER, base_folder, fold_adapter
 from edge_embed_export.formats import missing_weights
-from edge_embed_export.heads import Head, Kind, multi_head, sparse_head, told_kind
+from edge_embed_export.heads import Head, Kind, sparse_head, told_kind
 from edge_embed_export.modules import Mixed, Module, linear, read_modules
+from edge_embed_export.multihead import LONGEST, multi_head, with_markers
 from edge_embed_export.ownend import with_own_end
 from edge_embed_export.prompts import default_role, left_out, read_prompts
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.routers import Side
 from edge_embed_export.spec import Pooling
 from edge_embed_export.stored import Array
-from edge_embed_export.tensors import ADAPTER, fold_adapter, read_weights
+from edge_embed_export.tensors import read_weights
 from edge_embed_export.tokenizerfiles import read_text
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.regular import open_regular
@@ -110,25 +112,28 @@ def read_checkpoint(
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
     modules = read_modules(folder, side)
     model = modules.model
-    if not (model / "config.json").exists():
-        raise missing_weights(model / "config.json")
-    config = Keys(read_json(model / "config.json"))
-    tensors, sha256 = read_weights(model)
+    base = base_folder(model)
+    if not (base / "config.json").exists():
+        raise missing_weights(base / "config.json")
+    config = Keys(read_json(base / "config.json"))
+    tensors, sha256 = read_weights(base)
     for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
         tensors = fold_adapter(tensors, changes)
-    text = read_text(model, folder, config)
-    tokenizer, max_tokens = with_own_end(text.tokenizer, config, model), text.limit
     kind = kind or modules.kind or told_kind(folder) or "dense"
+    text = read_text(model, folder, config, multi=kind == "multi")
+    tokenizer, max_tokens = with_own_end(text.tokenizer, config, model), text.limit
     head, of_tokens, after = Head(), modules.of_tokens, modules.after
     if kind == "sparse":
         head = sparse_head(folder, tokenizer, modules.splade, modules.query_table)
     elif kind == "multi":
-        head, max_tokens = multi_head(folder, tokenizer)
+        head, max_tokens = multi_head(folder, tokenizer, modules.mask, text.module, max_tokens or LONGEST)
         of_tokens, after = (*of_tokens, *after), ()  # all are for tokens where a dense model is taken for such a one
         if not of_tokens and "linear.weight" in tensors:
             of_tokens = (linear(tensors.pop("linear.weight")),)
     known = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
     prompts = read_prompts(folder, known)
+    if kind == "multi":
+        head, prompts = with_markers(head, prompts, tokenizer, folder)
     return Checkpoint(
         folder=folder,
         config=config,

@@ -25,6 +25,7 @@ from edge_embed_export.onnxfile import (
     beside,
     check_operators,
 )
+from edge_embed_export.pickled import in_place_of
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.tensors import INDEX, WEIGHTS, read_weights
 from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
@@ -53,7 +54,7 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
         if file.exists() and not file.is_dir():
             check_regular(file)  # transformers opens what it finds
     config = read_json(source / "config.json")
-    if not any(is_there(source / name) for name in (WEIGHTS, INDEX)):
+    if not any(is_there(source / name) or in_place_of(source / name) for name in (WEIGHTS, INDEX)):
         raise missing_weights(source / WEIGHTS)
     kind = config.get("model_type", "unknown")
     if config.get("auto_map") and kind not in _known_types():

@@ -8,10 +8,13 @@ _ORIGINAL = "take the folder that it was made from"
 # Patterns of names, what such a file is, what to do. FOLDER stands for where it is.
 FORMATS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
+        ("pytorch_model.bin", "pytorch_model*.bin", "pytorch_model.bin.index.json", "adapter_model.bin"),
+        "a pickle, which can run code when it is read",
+        "with torch it is read without running any (pip install 'edge-embed[general]'); or, if you trust it, make "
+        "model.safetensors of it with transformers: AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+    ),
+    (
         (
-            "pytorch_model.bin",
-            "pytorch_model*.bin",
-            "pytorch_model.bin.index.json",
             "model.bin",
             "*.pt",
             "*.pth",
@@ -54,6 +57,14 @@ def missing_weights(path: Path) -> EdgeEmbedError:
             held, do = found[0].relative_to(folder).as_posix(), advice.replace("FOLDER", repr(str(folder)))
             return ExportError(f"{folder} holds {held}, {what}, and no {path.name}: {do}")
     return SourceError(f"{path} is missing")
+
+
+def pickled_weights(path: Path, reason: str) -> ExportError:
+    """The error for a pickle that torch does not read without running what it says."""
+    return ExportError(
+        f"{path}, a pickle, holds other things than tensors by name, or is damaged ({reason}). If you trust it, make "
+        f"model.safetensors of it: AutoModel.from_pretrained({str(path.parent)!r}).save_pretrained(...)"
+    )
 
 
 def other_tokenizers(folder: Path) -> list[str]:

@@ -1,8 +1,7 @@
 """What a model gives for a text besides one vector: a weight for each token of the vocabulary (SPLADE), or a vector for
-each token of the text (ColBERT). Read from the folder's own files."""
+each token of the text (ColBERT, see multihead.py). Read from the folder's own files."""
 
 import base64
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from edge_embed_export.accounting import refuse_unknown
 from edge_embed_export.reading import is_there, optional_json, read_json
 from edge_embed_export.stored import Array
 from edge_embed_export.tensors import read_tensors
+from edge_embed_export.tokenizerfiles import read_text
 from edge_embed_runtime.errors import ExportError
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["dense", "sparse", "multi"]
 
-# Where a folder says nothing: of ColBERT's queries and documents, markers included (arXiv:2004.12832).
-QUERY_LENGTH, DOCUMENT_LENGTH = 32, 180
-LONGEST_QUERY = 512
-MARKERS = ("[unused0]", "[unused1]")
 # What sentence-transformers says of a model as a whole.
 SETTINGS = "config_sentence_transformers.json"
 # Files with a weight for each token of a query, of models that run no network on queries.
@@ -91,6 +88,8 @@ def told_kind(folder: Path) -> Kind | None:
 def sparse_head(folder: Path, tokenizer: Mapping[str, Any], pooling: Path | None, table: Path | None) -> Head:
     """pooling, table: the folders of the modules SpladePooling and SparseStaticEmbedding, where there are such."""
     head = Head("sparse")
+    settings = optional_json(folder / SETTINGS)
+    _check_similarity(folder / SETTINGS, settings)
     config = read_json(pooling / "config.json") if pooling is not None else {}
     activation, strategy = config.get("activation_function", "relu"), config.get("pooling_strategy", "max")
     if activation not in ("relu", "log1p_relu") or strategy not in ("max", "sum"):
@@ -102,11 +101,46 @@ def sparse_head(folder: Path, tokenizer: Mapping[str, Any], pooling: Path | None
     weights = _query_weights(folder, tokenizer) if table is None else _static_weights(table)
     if weights is not None:
         facts["query_weights"] = base64.b64encode(weights.astype("<f4").tobytes()).decode()
+    if table is not None and (most := _query_tokens(folder, tokenizer, table)) is not None:
+        facts["query_tokens"] = most
+    most = settings.get("max_active_dims")
+    if most is not None:
+        if type(most) is not int or most < 1:
+            raise ExportError(f"{folder / SETTINGS}: max_active_dims is {most!r:.40}, expected a positive whole number")
+        facts["most"] = most
     return replace(head, facts=facts)
+
+
+def _check_similarity(path: Path, settings: Mapping[str, Any]) -> None:
+    said = settings.get("similarity_fn_name")
+    if settings.get("model_type") == "SparseEncoder" and said not in (None, "dot", "dot_product"):
+        raise ExportError(
+            f"{path}: similarity_fn_name is {said!r:.40}: weights of tokens are compared by dot products here, so that "
+            "other documents would be found. Take it out to have that"
+        )
+
+
+def _query_tokens(folder: Path, tokenizer: Mapping[str, Any], table: Path) -> int | None:
+    """Tokens of a query, none of them special, that the table of a Router's side counts.
+
+    Raises ExportError where its tokenizer is another than that of documents.
+    """
+    if not is_there(table / "tokenizer.json"):
+        return None
+    text = read_text(table, folder, {})
+    around = ("post_processor", "truncation", "padding", "version")
+    odd = [name for name in tokenizer if name not in around and text.tokenizer.get(name) != tokenizer[name]]
+    if odd:
+        raise ExportError(
+            f"{table / 'tokenizer.json'}: {odd[0]} is another than of documents: a bundle has one for both"
+        )
+    return text.limit
 
 
 def _static_weights(folder: Path) -> Array:
     """The weights [vocab] of a SparseStaticEmbedding."""
+    config = optional_json(folder / "config.json")
+    refuse_unknown(folder / "config.json", config, {"frozen", "path"} if config.get("path") is None else {"frozen"})
     weights = read_tensors(folder / "model.safetensors").get("weight")
     if weights is None or weights.ndim != 1 or not (weights >= 0).all():
         raise ExportError(f"{folder}: a SparseStaticEmbedding without the tensor 'weight' of numbers of 0 or more")
@@ -128,51 +162,6 @@ def _query_weights(folder: Path, tokenizer: Mapping[str, Any]) -> Array | None:
     if not weights.any():
         raise ExportError(f"{path} has a weight for no token of the tokenizer")
     return weights
-
-
-def multi_head(folder: Path, tokenizer: Mapping[str, Any]) -> tuple[Head, int]:
-    """The head of a ColBERT model, and the length of its documents, from PyLate's or ColBERT's own settings."""
-    path = folder / "artifact.metadata"
-    if is_there(path):
-        known = {
-            "query_length": "query_maxlen",
-            "document_length": "doc_maxlen",
-            "query_prefix": "query_token_id",
-            "document_prefix": "doc_token_id",
-            "attend_to_expansion_tokens": "attend_to_mask_tokens",
-        }
-        given = read_json(path)
-        settings = {ours: given[theirs] for ours, theirs in known.items() if given.get(theirs) is not None}
-        settings["skiplist_words"] = None if given.get("mask_punctuation", True) else []
-    else:
-        path = folder / "config_sentence_transformers.json"
-        settings = optional_json(path)
-    lengths = [settings.get("query_length", QUERY_LENGTH), settings.get("document_length", DOCUMENT_LENGTH)]
-    if (
-        any(isinstance(n, bool) or not isinstance(n, int) or not 4 <= n < 2**20 for n in lengths)
-        or lengths[0] > LONGEST_QUERY
-    ):
-        raise ExportError(f"{path}: queries of {lengths[0]!r:.40} and documents of {lengths[1]!r:.40} tokens")
-    ids = vocabulary(tokenizer)
-    markers = [settings.get(name, old) for name, old in zip(("query_prefix", "document_prefix"), MARKERS, strict=True)]
-    unknown = [marker for marker in markers if marker and marker not in ids]
-    if unknown:
-        raise ExportError(f"{path}: the marker {unknown[0]!r:.40} is no token of the tokenizer")
-    expand = settings.get("do_query_expansion", True) is not False
-    if expand and "[MASK]" not in ids and "<mask>" not in ids:
-        raise ExportError(f"{folder}: queries are filled up with [MASK], which the tokenizer does not have")
-    mask = ids.get("[MASK]", ids.get("<mask>")) if expand else None
-    words = settings.get("skiplist_words")
-    skipped = list(string.punctuation) if not isinstance(words, list) else words
-    facts = {
-        "query_marker": ids.get(markers[0]) if markers[0] else None,
-        "document_marker": ids.get(markers[1]) if markers[1] else None,
-        "query_length": lengths[0],
-        "expansion": mask,
-        "skip": sorted({ids[word] for word in skipped if word in ids}),
-    }
-    attended = settings.get("attend_to_expansion_tokens") is True
-    return Head("multi", unattended=None if attended else mask, facts=facts), lengths[1]
 
 
 def vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:

@@ -35,7 +35,7 @@ Key = tuple[int, bytes]
 
 
 def too_large(spec: Spec, weights: Weights) -> bool:
-    """Whether a model is run layer by layer. Layers that share weights have few."""
+    """Whether a model is run layer by layer. Layers that share weights have few; a mean of all layers needs all."""
     size = sum(array.nbytes for array in weights.values())
     apart = len(spec.stored) == len(spec.blocks) and not spec.mix
     return size > graph.LARGEST and apart and spec.unattended is None

@@ -11,6 +11,7 @@ from edge_embed_export.accounting import HARMLESS, refuse_unknown
 from edge_embed_export.activations import DENSE_ACTIVATIONS
 from edge_embed_export.heads import SETTINGS, Kind
 from edge_embed_export.moduleclasses import module_class
+from edge_embed_export.multihead import is_multi
 from edge_embed_export.poolingconfig import read_pooling
 from edge_embed_export.reading import is_there, optional_json, read_json
 from edge_embed_export.routers import Side, expanded
@@ -89,6 +90,7 @@ class Modules:
     after:       steps behind pooling
     splade:      the folder of a sparse head's pooling
     query_table: that of a table for queries
+    mask:        that of a MultiVectorMask
     kind:        what they make, where they say so
     """
 
@@ -99,6 +101,7 @@ class Modules:
     after: tuple[Module, ...] = ()
     splade: Path | None = None
     query_table: Path | None = None
+    mask: Path | None = None
     kind: Kind | None = None
 
 
@@ -189,9 +192,8 @@ class _Walk:
         self.sides: Mapping[str, str] = {}
         self.default = ""
         self.path, self.what = folder, ""
-        pylate = any(str(entry["type"]).startswith("pylate.") for entry in entries)
-        told = optional_json(folder / SETTINGS).get("model_type") == "ColBERT"
-        if pylate or told or is_there(folder / "artifact.metadata"):
+        kinds = [str(entry["type"]) for entry in entries]
+        if is_multi(folder) or any(k.startswith("pylate.") or k.endswith(".MultiVectorMask") for k in kinds):
             self.found.kind = "multi"
         self.readers: dict[str, Callable[[], None]] = {
             "Transformer": self.transformer,
@@ -201,6 +203,7 @@ class _Walk:
             "Pooling": self.pooling,
             "SpladePooling": self.splade,
             "SparseStaticEmbedding": self.table,
+            "MultiVectorMask": self.multi_mask,
             "Dense": self.dense,
             "Normalize": self.normalize,
             "LayerNorm": self.norm,
@@ -271,6 +274,10 @@ class _Walk:
     def table(self) -> None:
         self.found.query_table = self.path
 
+    def multi_mask(self) -> None:
+        self.expect(TOKENS)
+        self.found.mask = self.path
+
     def dense(self) -> None:
         config, module = read_dense(self.path)
         if self.sides:
@@ -325,11 +332,11 @@ class _Walk:
         if self.gives == TOKENS and found.kind is None:
             raise ExportError(f"{self.file} lists no module that pools: a text would have no vector")
         settings = optional_json(self.folder / SETTINGS)
-        most = settings.get("max_active_dims")
-        if found.kind == "sparse" and most is not None:
+        native = found.mask is not None or settings.get("model_type") == "MultiVectorEncoder"
+        if native and not (found.of_tokens and found.of_tokens[-1].step.kind == "unit"):
             raise ExportError(
-                f"{self.folder / SETTINGS}: max_active_dims is {most!r:.40}: how many weights are kept is said when "
-                "a text is embedded (encode_sparse's max_active_dims); take it out"
+                f"{self.file}: its vectors of tokens have other lengths than 1 without a Normalize module at the end, "
+                "and a bundle's have length 1"
             )
         width = settings.get("truncate_dim")
         if found.kind == "dense" and width is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_embed_export.heads import SETTINGS, Kind, told_kind
 from edge_embed_export.modules import listed
+from edge_embed_export.multihead import is_multi
 from edge_embed_export.owncode import own_classes
 from edge_embed_export.prompts import ALIASES, default_role, read_prompts
 from edge_embed_export.reading import optional_json
@@ -73,9 +74,7 @@ def notes_of(
             f"{folder}: the weights for the kind {given!r} are in {PICKLED_HEADS[given]}, a pickle, which is not read; "
             "its dense vectors can be exported"
         )
-    token_kinds = (folder / "artifact.metadata").is_file() or any(
-        "sparse" in m.lower() or "pylate" in m for m in modules
-    )
+    token_kinds = is_multi(folder) or any(re.search("sparse|pylate|MultiVector", m) for m in modules)
     if given == "dense" or (given is None and not token_kinds):
         notes += _not_trained(config, modules) + _similarity(folder, modules, names, similarity)
         notes += _instruction(folder, names, prompts or {})

@@ -1,8 +1,7 @@
-"""Tensors from safetensors files: one or several shards, any float type, adapters folded in."""
+"""Tensors from safetensors files: one or several shards, any float type."""
 
 import hashlib
 import json
-import math
 import re
 from functools import partial
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.accounting import check_shard, check_whole, harmless_of_adapter
+from edge_embed_export.accounting import check_shard, check_whole
 from edge_embed_export.formats import missing_weights
+from edge_embed_export.pickled import in_place_of, read_pickle
 from edge_embed_export.reading import is_there, read_json, sha256_of
-from edge_embed_export.stored import KINDS, MappedFile, Stored, as_stored
-from edge_embed_runtime.errors import ExportError
+from edge_embed_export.stored import KINDS, MappedFile, Stored
+from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.regular import check_regular, open_regular
 
@@ -23,7 +23,6 @@ Array = NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def read_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
@@ -38,8 +37,16 @@ def map_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
 
     Raises ExportError where the file is not whole; numbers that are not finite are found when they are read.
     """
+    pickle = in_place_of(path)
+    if pickle is not None:
+        return read_pickle(pickle, lambda file: _mapped(file, pickle, others=others))
     if not is_there(path):
         raise missing_weights(path)
+    return _mapped(path, path, others=others)
+
+
+def _mapped(path: Path, said: Path, *, others: bool) -> dict[str, Array]:
+    """The tensors of a safetensors file. said: the file that errors name"""
     check_regular(path)  # safetensors opens it by its name
     safetensors = require("safetensors", "export")
     try:
@@ -50,7 +57,8 @@ def map_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
             header = json.loads(source.read(size))
         mapped = MappedFile(path)
     except (safetensors.SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise ExportError(f"{path} is not a whole safetensors file: {error}") from error
+        raise ExportError(f"{said} is not a whole safetensors file: {error}") from error
+    mapped.path = said
     found = {}
     for name in names:
         kind, shape, (start, _) = (header[name][part] for part in ("dtype", "shape", "data_offsets"))
@@ -58,24 +66,18 @@ def map_tensors(path: Path, *, others: bool = False) -> dict[str, Array]:
             stored = Stored(mapped, name, kind, mapped.raw(kind, 8 + size + start, tuple(shape)))
             found[name] = cast("Array", stored)
         elif not others:
-            check_whole(path, name, kind)
+            check_whole(said, name, kind)
     return found
 
 
 def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
     """All tensors of a model folder, and the sha256 of the file that holds them (of several: of their sha256)."""
-    if is_there(folder / WEIGHTS) or not is_there(folder / INDEX):
-        tensors, files = map_tensors(folder / WEIGHTS), [folder / WEIGHTS]
+    whole = in_place_of(folder / WEIGHTS) or folder / WEIGHTS
+    index = folder / INDEX if is_there(folder / INDEX) else in_place_of(folder / INDEX)
+    if is_there(folder / WEIGHTS) or index is None or (index.name != INDEX and whole.name != WEIGHTS):
+        tensors, files = map_tensors(folder / WEIGHTS), [whole]
     else:
-        shards = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not all(_is_file_name(shard) for shard in shards.values()):
-            raise ExportError(f"{folder / INDEX}: weight_map must name a file of this folder for each tensor")
-        files = [folder / name for name in sorted(set(shards.values()))]
-        tensors = {}
-        for file in files:
-            found = map_tensors(file)
-            check_shard(folder / INDEX, shards, file, found)
-            tensors |= found
+        tensors, files = _shards(index)
     renamed = {name: re.sub(r"LayerNorm\.(gamma|beta)$", _modern, name) for name in tensors}
     twice = next((new for old, new in renamed.items() if old != new and new in tensors), None)
     if twice is not None:
@@ -86,48 +88,27 @@ def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
     return tensors, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
+def _shards(index: Path) -> tuple[dict[str, Array], list[Path]]:
+    """The tensors of the files that an index names, and those files."""
+    shards = read_json(index).get("weight_map")
+    ending = index.name.removesuffix(".index.json").rpartition(".")[2]
+    if not isinstance(shards, dict) or not all(_is_file_name(shard, ending) for shard in shards.values()):
+        raise ExportError(f"{index}: weight_map must name a file of this folder for each tensor")
+    files = [index.with_name(name) for name in sorted(set(shards.values()))]
+    tensors: dict[str, Array] = {}
+    for file in files:
+        pickle = file if ending == "bin" else None
+        if pickle is not None and not is_there(file):
+            raise SourceError(f"{file} is missing")
+        found = map_tensors(file) if pickle is None else read_pickle(file, partial(_mapped, said=file, others=False))
+        check_shard(index, shards, file, found)
+        tensors |= found
+    return tensors, files
+
+
 def _modern(name: re.Match[str]) -> str:
     return f"LayerNorm.{'weight' if name[1] == 'gamma' else 'bias'}"
 
 
-def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
-
-
-def fold_adapter(tensors: dict[str, Array], folder: Path) -> dict[str, Array]:
-    """The weights with a LoRA adapter (arXiv:2106.09685) of peft's format added: W + B A alpha / rank.
-
-    folder: holds adapter_config.json and adapter_model.safetensors
-    """
-    config, changes = read_json(folder / ADAPTER[0]), read_tensors(folder / ADAPTER[1])
-    odd = [name for name, value in config.items() if not harmless_of_adapter(name, value)]
-    if config.get("peft_type") != "LORA" or odd:
-        raise ExportError(
-            f"{folder}: only plain LoRA adapters can be folded, this one has {odd or 'no peft_type LORA'}"
-        )
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not (isinstance(rank, int) and isinstance(alpha, int | float) and rank > 0):
-        raise ExportError(f"{folder}: r {rank!r:.40} and lora_alpha {alpha!r:.40} must be positive numbers")
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    folded, suffix = dict(tensors), ".lora_A.weight"
-    modules = [name.removesuffix(suffix) for name in changes if name.endswith(suffix)]
-    if not modules or {f"{m}.lora_{part}.weight" for m in modules for part in "AB"} != set(changes):
-        raise ExportError(f"{folder}: the adapter holds other tensors than pairs of lora_A and lora_B")
-    for module in modules:
-        own = f"{module.removeprefix('base_model.model.')}.weight"
-        found = [name for name in tensors if f".{name}".endswith(f".{own}") or f".{own}".endswith(f".{name}")]
-        down, up = changes[f"{module}.lora_A.weight"], changes[f"{module}.lora_B.weight"]
-        if (
-            len(found) != 1
-            or (up.shape[0], down.shape[-1]) != tensors[found[0]].shape
-            or up.shape[1:] != down.shape[:1]
-        ):
-            raise ExportError(f"{folder}: the adapter of {own} fits no tensor of the model")
-        add, lying = partial(_add, np.float32(scale), up, down), as_stored(tensors[found[0]])
-        folded[found[0]] = add(tensors[found[0]]) if lying is None else lying.then(add)
-    return folded
-
-
-def _add(scale: np.float32, up: Array, down: Array, weight: Array) -> Array:
-    """A weight with its change, when it is asked for: all of them together are as large as the model."""
-    return np.asarray(weight + scale * (up @ down))
+def _is_file_name(name: object, ending: str) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(f".{ending}")

@@ -23,6 +23,7 @@ READ = frozenset({
     "model_args", "model_kwargs", "module_output_name", "processing_kwargs", "processor_kwargs", "query_expansion",
     "query_length", "tokenizer_args", "transformer_task",
 })  # fmt: skip
+SIDES = ("query_length", "document_length", "query_expansion")
 HARMLESS["sentence_bert_config.json"] = frozenset({"unpad_inputs", "backend"})
 # Arguments that say how a file is found or a model computed, not what comes out.
 LOADING = frozenset({
@@ -42,6 +43,7 @@ class TextModule:
     limit:     tokens of a text
     lower:     whether texts are lowered
     tokenizer: settings that replace those of tokenizer_config.json
+    sides:     what is said of queries and documents apart (see multihead.py)
     release:   (major, minor) of the sentence-transformers that wrote the folder; None where it does not say
     """
 
@@ -50,6 +52,7 @@ class TextModule:
     lower: bool = False
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     release: tuple[int, int] | None = None
+    sides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def old(self) -> bool:
@@ -57,8 +60,10 @@ class TextModule:
         return self.release is not None and self.release < (5, 4)
 
 
-def read_text_module(folder: Path, root: Path) -> TextModule:
+def read_text_module(folder: Path, root: Path, *, multi: bool = False) -> TextModule:
     """Read the file in the module's own folder, or in the folder of the whole model.
+
+    multi: the model gives a vector for each token; only such a one has settings for queries and documents apart
 
     Raises ExportError for a key that is not known, or that changes vectors in a way that no bundle has.
     """
@@ -69,6 +74,10 @@ def read_text_module(folder: Path, root: Path) -> TextModule:
     for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
         refuse_unknown(path, _object(path, values, name), LOADING, f"argument of {name}")
     _check_modality(path, values)
+    sides = {name: values[name] for name in SIDES if values.get(name) is not None}
+    if sides and not multi:
+        name, value = next(iter(sides.items()))
+        raise ExportError(f"{path}: {name} {value!r:.60} is not supported; max_seq_length is, for both sides")
     limit = values.get("max_seq_length")
     asked = _processing(path, values)
     lower = values.get("do_lower_case", False)
@@ -81,6 +90,7 @@ def read_text_module(folder: Path, root: Path) -> TextModule:
         lower=bool(lower),
         tokenizer={name: value for name, value in arguments.items() if name not in LOADING},
         release=_release(root),
+        sides=sides,
     )
 
 
@@ -126,11 +136,6 @@ def _check_modality(path: Path, values: Mapping[str, Any]) -> None:
     name = values.get("module_output_name") or "token_embeddings"
     if name != "token_embeddings":
         raise ExportError(f"{path}: module_output_name {name!r:.40} is not known (token_embeddings is)")
-    for name in ("query_length", "document_length", "query_expansion"):
-        if values.get(name) is not None:
-            raise ExportError(
-                f"{path}: {name} {values[name]!r:.60} is not supported; max_seq_length is, for both sides"
-            )
 
 
 def _processing(path: Path, values: Mapping[str, Any]) -> int | None:

@@ -1,7 +1,7 @@
 """The tokenizer of a model folder, with the settings beside tokenizer.json that the reference obeys."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,26 @@ class Text:
     tokenizer: what goes into the bundle as tokenizer.json, before `tokenizer.sanitize`
     limit:     tokens of a text, special ones among them; None where nothing says
     notes:     what was done that tokenizer.json alone does not say
+    module:    the settings of the module that reads texts
     """
 
     tokenizer: dict[str, Any]
     limit: int | None
     notes: tuple[str, ...]
+    module: TextModule = field(default=TextModule(Path()), compare=False)
 
 
-def read_text(folder: Path, root: Path, config: Mapping[str, Any], definition: Path | None = None) -> Text:
+def read_text(
+    folder: Path, root: Path, config: Mapping[str, Any], definition: Path | None = None, *, multi: bool = False
+) -> Text:
     """The tokenizer of a folder and its limit, as the reference has them.
 
     root:       the folder of the whole model, where the transformer lies in a folder of its own
     config:     of the model
     definition: a tokenizer.json that is not in the folder; settings lie beside it
+    multi:      see `read_text_module`
     """
-    module = read_text_module(folder, root)
+    module = read_text_module(folder, root, multi=multi)
     home = folder if definition is None else definition.parent
     settings = read_settings(home, config, module.tokenizer, root)
     given = home / "tokenizer.json" if definition is None else definition
@@ -61,7 +66,7 @@ def read_text(folder: Path, root: Path, config: Mapping[str, Any], definition: P
         # lower case was put first above: what is taken off has none
         tokenizer = stripped(tokenizer) if module.old else tokenizer
         notes.append(_white_space(module))
-    return Text(tokenizer, limit, tuple(notes))
+    return Text(tokenizer, limit, tuple(notes), module)
 
 
 def _white_space(module: TextModule) -> str:

@@ -80,6 +80,11 @@ LEFT_OUT = ("", "prompt", "instruction")
 # out. Where nothing would be left of a text, none of its tokens is.
 LEFT_OUT_INPUT = "left_out"
 KINDS = ("dense", "sparse", "multi")
+# What `head` may say; the first releases with other kinds do not know the second part, by which vectors are others.
+HEAD = frozenset(
+    {"saturations", "query_weights", "query_marker", "document_marker", "query_length", "expansion", "skip"}
+)
+NEWER_HEAD = frozenset({"filled", "query_skip", "first", "most", "query_tokens"})
 TRUNCATIONS = ("", "layer_norm")
 
 
@@ -145,7 +150,7 @@ class Manifest:
 
     @property
     def schema(self) -> int:
-        return NEWER_SCHEMA if self.newer or WEIGHTS in self.files else SCHEMA
+        return NEWER_SCHEMA if self.newer or WEIGHTS in self.files or self.head.keys() & NEWER_HEAD else SCHEMA
 
     @property
     def is_static(self) -> bool:
@@ -300,6 +305,9 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         raise ValueError(
             f"truncation is {truncation!r:.40}, expected one of {TRUNCATIONS}, of a network's dense vectors"
         )
+    head = dict(content.get("head", {}))
+    if odd := head.keys() - HEAD - NEWER_HEAD:
+        raise ValueError(f"head says {min(odd)!r:.40}, which this release does not know")
     golden = [Golden(str(g["text"]), [float(x) for x in g["vector"]]) for g in content["golden"]]
     if not all(_has_length(len(g.vector), kind, dim) for g in golden):
         raise ValueError(f"a golden vector has not the numbers that one of kind {kind!r} and dim {dim} has")
@@ -327,7 +335,7 @@ def _manifest(content: Mapping[str, Any]) -> Manifest:
         layers=[Layer(str(layer["value"]), str(layer["offset"])) for layer in content.get("layers", [])],
         inputs=str(content.get("inputs", "")),
         kind=kind,
-        head=dict(content.get("head", {})),
+        head=head,
         adapters=parse_adapters(content.get("adapters", [])),
         **newer,
     )

@@ -7,6 +7,9 @@ Of the manifest's `head`:
     query_length                   tokens of a query at most, the marker included
     expansion                      the id that queries are filled up with to that length; null where they are not
     skip                           ids of tokens, punctuation, whose vectors a document does without
+    filled                         tokens up to which queries are filled up, where that is not query_length
+    query_skip                     ids of tokens whose vectors a query does without
+    first                          how many vectors at the beginning of every text are left out
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,6 +38,9 @@ class Markup:
     query_length: int
     expansion: int | None
     skip: tuple[int, ...]
+    filled: int
+    query_skip: tuple[int, ...] = ()
+    first: int = 0
 
     @staticmethod
     def of(manifest: Manifest) -> "Markup":
@@ -47,18 +53,23 @@ class Markup:
                 query_length=int(head["query_length"]),
                 expansion=_token(head["expansion"]),
                 skip=tuple(int(id_) for id_ in head["skip"]),
+                filled=int(head.get("filled", head["query_length"])),
+                query_skip=tuple(int(id_) for id_ in head.get("query_skip", ())),
+                first=int(head.get("first", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise BundleFormatError(f"{what} does not say how its texts are marked: {error!r}") from error
-        if not 3 < markup.query_length <= manifest.max_tokens:
+        if not (3 < markup.query_length <= manifest.max_tokens and 0 <= markup.first < 3 < markup.filled):
             raise BundleFormatError(f"{what} has queries of {markup.query_length} tokens, the model takes fewer")
+        if markup.filled > markup.query_length:
+            raise BundleFormatError(f"{what} fills queries up to {markup.filled} tokens, and they have fewer")
         return markup
 
     def query(self, text: str, tokenizer: "Tokenizer") -> "TokenIds":
         row = self._marked(text, tokenizer, self.query_marker, self.query_length)
         if self.expansion is None:
             return row
-        return np.pad(row, (0, self.query_length - len(row)), constant_values=self.expansion)
+        return np.pad(row, (0, max(0, self.filled - len(row))), constant_values=self.expansion)
 
     def document(self, text: str, tokenizer: "Tokenizer") -> "TokenIds":
         return self._marked(text, tokenizer, self.document_marker, tokenizer.max_tokens)
@@ -84,11 +95,13 @@ def encode(
     network, markup = embedder.network, Markup.of(embedder.manifest)
     mark = markup.query if role == "query" else markup.document
     rows = [mark(text, embedder.tokenizer) for text in texts]
-    skip = () if role == "query" else markup.skip
+    skip = markup.query_skip if role == "query" else markup.skip
+    first = markup.first
 
     def run(batch: list["TokenIds"]) -> list["Vectors"]:
         vectors = network.run(batch)
-        return [found[: len(row)][~np.isin(row, skip)] for row, found in zip(batch, vectors, strict=True)]
+        kept = zip(batch, vectors, strict=True)
+        return [found[first : len(row)][~np.isin(row[first:], skip)] for row, found in kept]
 
     yield from network.run_all(rows, batch_tokens, run)
 

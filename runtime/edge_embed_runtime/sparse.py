@@ -4,6 +4,8 @@ arXiv:2109.10086).
 Of the manifest's `head`:
 
     saturations    how often log(1 + x) is taken of what the model gives
+    most           how many weights of a text are kept, the largest, where the caller does not say it; null for all
+    query_tokens   tokens of a query at most, where they are looked up in a table; null for as many as of others
     query_weights  base64 of float32 [vocab], where queries are the tokens that they hold with the weights of this
                    table, and no model is run on them
 """
@@ -83,6 +85,14 @@ def saturations(manifest: Manifest) -> int:
     return int(count)
 
 
+def _count(manifest: Manifest, name: str) -> int | None:
+    """A number of the head that may be missing. Raises BundleFormatError."""
+    count = manifest.head.get(name)
+    if count is not None and (type(count) is not int or not 0 < count <= 2**20):
+        raise BundleFormatError(f"the bundle {manifest.name!r} says {name} {count!r:.40}, expected a whole number")
+    return count
+
+
 def query_table(manifest: Manifest) -> "Vectors | None":
     """The weights of a query's tokens [vocab], where the model is not run on queries."""
     stored = manifest.head.get("query_weights")
@@ -109,18 +119,19 @@ def encode(
     embedder: "Embedder", texts: Sequence[str], role: str | None, batch_tokens: int, most: int | None
 ) -> Iterator[tuple[Sequence[int], list[SparseVector]]]:
     """Positions of texts and their vectors, batch by batch. See `Embedder.encode_sparse`."""
-    network = embedder.network
-    rows = [embedder.tokenizer.encode(text) for text in texts]
+    network, tokenizer = embedder.network, embedder.tokenizer
+    most = most or _count(embedder.manifest, "most")
     table = query_table(embedder.manifest) if role == "query" else None
     if table is not None:
-        special = [id_ for part in embedder.tokenizer.around for id_ in part]
-        found = [by_table(row[~np.isin(row, special)], table) for row in rows]
+        longest = _count(embedder.manifest, "query_tokens") or tokenizer.max_content
+        found = [by_table(tokenizer.plain(text, longest), table) for text in texts]
         yield range(len(texts)), found if most is None else [_largest(vector, most) for vector in found]
         return
 
     def run(batch: list["TokenIds"]) -> list[SparseVector]:
         return [from_dense(row, most, times) for row in network.run(batch)]
 
+    rows = [tokenizer.encode(text) for text in texts]
     times = saturations(embedder.manifest)
     # short texts would be many in a batch
     room = max(1, DECODED_NUMBERS // embedder.manifest.dim)

@@ -110,6 +110,10 @@ class Tokenizer:
         ids = self._content(text).ids
         return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int64)
 
+    def plain(self, text: str, most: int) -> TokenIds:
+        """Token ids [n] of a text without special tokens, n <= most."""
+        return np.array(self._content(text, most).ids[:most], np.int64)
+
     def tokens(self, text: str) -> Tokens:
         """What `encode` gives ids of, with names and places."""
         content = self._content(text)
@@ -128,13 +132,14 @@ class Tokenizer:
             np.array(special, bool),
         )
 
-    def _content(self, text: str) -> tokenizers.Encoding:
-        """The tokens of a text without special ones: all that the model can take, and some more."""
-        cut, last = FIRST_CUT * self.max_tokens, LAST_CUT * self.max_tokens
+    def _content(self, text: str, most: int = 0) -> tokenizers.Encoding:
+        """The tokens of a text without special ones: all that the model can take, or `most`, and some more."""
+        most = max(most, self.max_content)
+        cut, last = FIRST_CUT * max(most, self.max_tokens), LAST_CUT * max(most, self.max_tokens)
         while True:
             found = self._encode(text[:cut])
             # far enough past the limit that the cut cannot have touched what is kept
-            if len(text) <= cut or len(found) >= self.max_content + WORD or cut >= last:
+            if len(text) <= cut or len(found) >= most + WORD or cut >= last:
                 return found
             cut *= 4
 
