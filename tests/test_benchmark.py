@@ -166,7 +166,7 @@ def test_our_embedder_alone(no_peers: None, monkeypatch: pytest.MonkeyPatch) -> 
         ours = row["candidates"][name]
         assert name == "edge_embed"
         assert ours["tokens_per_cpu_second"] > 100
-        assert 0.3 < ours["cores"] < 1.5
+        assert 0 < ours["cores"] < 1.5
         assert ours["ms_per_text"] == pytest.approx(1e3 * row["tokens"] / row["texts"] / ours["tokens_per_second"])
         assert 0 < row["share_of_integer_peak"] < 1
         assert row["best_peer"] is row["ratio_to_best_peer"] is None
