@@ -98,6 +98,7 @@ class Maker:
         given, dim = said.truncate_dims, self.spec.dim
         self._dims = trained_dims(checkpoint, dim) if given is None else given_dims(given, dim)
         self._tokenizer_bytes = sanitize(checkpoint.tokenizer)
+        self._checkpoint = replace(checkpoint, tokenizer={})  # of 250,000 tokens it takes 50 MB
         try:
             self.tokenizer = Tokenizer(self._tokenizer_bytes, self.spec.max_tokens)
         except BundleFormatError as error:
@@ -186,9 +187,8 @@ def export_checkpoint(
     """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
     check_replaceable(target, overwrite)
     progress(f"reading {source}")
-    checkpoint = read_checkpoint_as(source, said)
     with workshop(target) as shop:
-        maker = Maker(checkpoint, said, target, name, shop, written=precision == "fp32")
+        maker = Maker(read_checkpoint_as(source, said), said, target, name, shop, written=precision == "fp32")
         if maker.by_layer and search:
             raise InputError(f"{source} is run layer by layer, and a search runs the whole model: leave search out")
         progress("building the float32 graph")
