@@ -121,6 +121,7 @@ class Maker:
         if self._cut["truncation"] and self.spec.kind != "dense":
             raise InputError(f"{source} is of kind {self.spec.kind!r}; truncate_norm is for dense vectors")
         self._tokenizer_bytes = sanitize(checkpoint.tokenizer)
+        self._checkpoint = replace(checkpoint, tokenizer={})  # of 250,000 tokens it takes 50 MB
         try:
             self.tokenizer = Tokenizer(self._tokenizer_bytes, self.spec.max_tokens)
         except BundleFormatError as error:
@@ -212,9 +213,8 @@ def export_checkpoint(
     """Write a bundle of a checkpoint. Options and errors are those of `export_model`."""
     check_replaceable(target, overwrite)
     progress(f"reading {source}")
-    checkpoint = read_checkpoint_as(source, said)
     with workshop(target) as shop:
-        maker = Maker(checkpoint, said, target, name, shop, written=precision == "fp32")
+        maker = Maker(read_checkpoint_as(source, said), said, target, name, shop, written=precision == "fp32")
         check_ignored()  # before what takes long
         if maker.by_layer and search:
             raise InputError(f"{source} is run layer by layer, and a search runs the whole model: leave search out")

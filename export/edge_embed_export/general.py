@@ -189,8 +189,9 @@ class GeneralQuantizer(Quantizer):
         self._places = {place.site.name: place for place in model.places}
         self._sites = [place.site for place in self._places.values()]
         self._rows = [tokenizer.encode(text) for text in calibration_texts("calibration")]
-        self._session = make_session(model.build(observe=True).SerializeToString(), threads=1)
-        self._given = [value.name for value in self._session.get_outputs()]
+        self._session = session = make_session(model.build(observe=True).SerializeToString(), threads=1)
+        self._searching = True  # the session is made once
+        self._given = [value.name for value in session.get_outputs()]
         self._products: dict[tuple[str, Recipe], Grams] = {}
         self._rounded: dict[tuple[str, Recipe, bool, str], Rounded] = {}
         self._ranges: dict[str, Range] = ranges(self._observe(list(self._places)))
@@ -210,7 +211,7 @@ class GeneralQuantizer(Quantizer):
         outputs = {name: [n for n in self._given if n.rsplit(".", 1)[0] == name] for name in names}
         asked = [n for group in outputs.values() for n in group]
         for feed in self._feeds() if feeds is None else feeds:
-            found = dict(zip(asked, self._session.run(asked, feed), strict=True))
+            found = dict(zip(asked, self._observed().run(asked, feed), strict=True))
             yield {
                 name: np.vstack([found[n].reshape(-1, found[n].shape[-1]) for n in group])
                 for name, group in outputs.items()

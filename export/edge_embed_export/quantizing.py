@@ -39,6 +39,7 @@ from edge_embed_quantize.rounding import Grams, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
 from edge_embed_runtime.adapters import INPUT
 from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_runtime.memory import trim_heap
 from edge_embed_runtime.network import batches, pad
 from edge_embed_runtime.session import make_session
 from edge_embed_runtime.tokenizer import TokenIds, Tokenizer
@@ -134,7 +135,8 @@ class Quantizer:
         self._shop = shop
         self._sites: list[Site] = sites(spec, weights)
         self._rows = calibration_rows(tokenizer)
-        self._session = float_session(spec, weights, shop.folder(), observe=True)
+        self._session: InferenceSession | None = None
+        self._searching = False
         self._ranges: dict[str, Range] = ranges(self._observe([site.name for site in self._sites]))
         # what the search has computed before, by site and recipe
         self._products: dict[tuple[str, Recipe], Grams] = {}
@@ -151,7 +153,13 @@ class Quantizer:
     def _observe(self, names: list[str]) -> Iterable[dict[str, NDArray[np.float32]]]:
         if not names:
             return ()
-        return observe(lambda outputs, feed: self._session.run(list(outputs), feed), names, self._feeds())
+        session = self._observed()
+        return observe(lambda outputs, feed: session.run(list(outputs), feed), names, self._feeds())
+
+    def _observed(self) -> InferenceSession:
+        if self._session is None:
+            self._session = float_session(self._spec, self._weights, self._shop.folder(), observe=True)
+        return self._session
 
     def default_recipes(self) -> dict[str, Recipe]:
         """How each site is quantized without a search."""
@@ -177,6 +185,7 @@ class Quantizer:
 
     def search(self, progress: Callable[[str], None]) -> dict[str, Recipe]:
         """The recipes with the highest mean cosine to the float model over the calibration texts, site by site."""
+        self._searching = True
         expected = self._vectors(self._float_session())
 
         def cosine(recipes: Mapping[str, Recipe]) -> float:
@@ -218,8 +227,14 @@ class Quantizer:
                 )
         weights, inputs = condition(self._weights, self._sites, recipes, self._ranges)
         missing = {name: inputs[name] for name in names if (name, recipes[name]) not in self._products}
+        if not self._searching:  # what is not needed meanwhile may be as large as the weights of a small model
+            weights = {}
         for name, product in grams(self._observe(list(missing)), missing).items():
             self._products[name, recipes[name]] = product
+        if not self._searching:
+            self._session = None
+            trim_heap()
+            weights, inputs = condition(self._weights, self._sites, recipes, self._ranges)
 
         def rounded(site: Site, weight: NDArray[np.float32]) -> Rounded:
             key = (site.name, recipes[site.name], int4, hashlib.sha256(weight.tobytes()).hexdigest())

@@ -121,11 +121,12 @@ def observe(run: Run, outputs: Sequence[str], feeds: Iterable[Feed]) -> Iterator
     """
     for feed in feeds:
         real = feed["attention_mask"].T.ravel().astype(bool)
-        values = run(outputs, feed)
-        yield {
-            n: value[np.tile(real, len(value) // len(real))] if len(value) >= len(real) else value
-            for n, value in zip(outputs, values, strict=True)
-        }
+        values = list(run(outputs, feed))[::-1]
+        found = {}
+        for name in outputs:
+            value = values.pop()  # with padding it is not needed any more
+            found[name] = value[np.tile(real, len(value) // len(real))] if len(value) >= len(real) else value
+        yield found
 
 
 def ranges(values: Iterable[Mapping[str, Array]]) -> dict[str, Range]:
