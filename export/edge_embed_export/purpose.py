@@ -26,8 +26,6 @@ INSTRUCTED = re.compile(r"e5-(large|mistral-7b)-instruct|nv-embed|gritlm", re.IG
 OTHERWISE = ((re.compile(r"nv-embed|gritlm", re.IGNORECASE), "leaves the tokens of an instruction out when it pools"),)
 # As its authors publish it, it is exported as its own code uses it (see unixcoder.py).
 UNIXCODER = re.compile(r"unixcoder", re.IGNORECASE)
-# Heads of other kinds that are files of their own, as BGE-M3 has them.
-PICKLED_HEADS = {"sparse": "sparse_linear.pt", "multi": "colbert_linear.pt"}
 # Architectures of decoders as the library has them: their tokens see those before them alone.
 PLAIN = re.compile(
     r"^(Llama|Mistral|Ministral|Qwen2|Qwen3|Gemma[23])(Text)?"
@@ -64,11 +62,6 @@ def notes_of(
     names = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
     notes = _scoring(folder, config, modules, kind)
     given = kind or told_kind(folder)
-    if given is not None and (folder / PICKLED_HEADS.get(given, "")).is_file():
-        raise ExportError(
-            f"{folder}: the weights for the kind {given!r} are in {PICKLED_HEADS[given]}, a pickle, which is not read; "
-            "its dense vectors can be exported"
-        )
     token_kinds = is_multi(folder) or any(re.search("sparse|pylate|MultiVector", m) for m in modules)
     if given == "dense" or (given is None and not token_kinds):
         notes += _not_trained(config, modules) + _similarity(folder, modules, names, similarity)

@@ -12,6 +12,7 @@
     rotary.NAME.{angles,long,powers} [size / 2], rotary.NAME.numbers [3] (see rope.Stretch; then there are no tables)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
     projection.I [n, m]  projection.I.residual [n, m]  of a norm projection.I [n]
+    head.token [h, 1]
     mix.offset [h]     what int8 models took from the states that `Spec.mix` adds up
 
 Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
@@ -96,6 +97,7 @@ class Spec:
     kind:       what the graph gives: see headgraph.py
     saturations, head_activation: of a sparse head, whose weights are `head.*` (see heads.py)
     unattended: a token that no other sees
+    weightless: of a sparse head whose pooling is "token": ids that weigh nothing
     projections: the steps from the last layer on; of_tokens: how many of them are done to tokens, before pooling
     pooled:     numbers in a token's vector that is pooled; 0 means hidden
     mix:        what the states of tokens count, of the embeddings and behind each layer, where what is pooled is their
@@ -133,6 +135,7 @@ class Spec:
     saturations: int = 1
     head_activation: Activation = "gelu"
     unattended: int | None = None
+    weightless: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -204,7 +207,7 @@ def sites(spec: Spec, weights: Weights) -> list[Site]:
         before = f"{layer}.output_norm" if uses.count(i) == 1 else None
     if f"{LATENT}.query.weight" in weights:
         found += _layer_sites(spec.latent, weights, LATENT, None)
-    if spec.kind == "sparse":
+    if "head.dense.weight" in weights:
         found.append(Site(input_name("head.dense"), ("head.dense",)))
     return found + step_sites(spec, weights)
 
@@ -273,7 +276,7 @@ def check(spec: Spec, weights: Weights) -> None:
     norms = {"embedding.norm": width, "final_norm": h, "head.norm": h}
     if spec.kind == "sparse":
         expected |= {"head.bias": (spec.vocab,), "head.decoder": (spec.vocab, h)}
-        linears["head.dense"] = (h, h)
+        linears |= {"head.dense": (h, h), "head.token": (h, 1)}
     if "embedding.position" in weights:
         expected["embedding.position"] = (len(weights["embedding.position"]), width)
     for i in spec.stored:
