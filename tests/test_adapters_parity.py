@@ -97,7 +97,7 @@ def test_folder_of_an_adapter_alone(tmp_path: Path) -> None:
 
     source = backbone(tmp_path / "model")
     folder = adapted(source, tmp_path / "adapter", {"use_dora": True})
-    with pytest.raises(ExportError, match="does not say how vectors are pooled: export .*model, with --adapter"):
+    with pytest.raises(ExportError, match=r"does not say how vectors are pooled: export .*model, with --adapter"):
         export_model(folder, tmp_path / "bundle", verify="skip")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((source / name).read_bytes())

@@ -248,7 +248,7 @@ def test_pickled_heads(kind: Any, name: str, checkpoint: Checkpoints, tmp_path: 
     """The heads of BGE-M3 are named; its dense vectors are not touched by that."""
     source = checkpoint()
     (source / name).write_bytes(b"x")
-    with pytest.raises(ExportError, match=f"kind '{kind}' are in {name}, a pickle"):
+    with pytest.raises(ExportError, match=f"{name}, a pickle"):
         export_model(source, tmp_path / "out", kind=kind)
     assert export_model(source, tmp_path / "out", precision="fp32").kind == "dense"
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_embed_export import m3
 from edge_embed_export.accounting import Accounted, Keys
 from edge_embed_export.folding import ADAPTER, base_folder, fold_adapter
 from edge_embed_export.formats import missing_weights
@@ -49,6 +50,7 @@ class Checkpoint:
     task: str | None = None
     attention: str | None = None
     head: Head = field(default_factory=Head)
+    head_weights: Mapping[str, Array] = field(default_factory=dict)
     of_tokens: tuple[Module, ...] = ()
     mixed: Mixed | None = None
     notes: tuple[str, ...] = ()
@@ -123,7 +125,14 @@ def read_checkpoint(
     text = read_text(model, folder, config, multi=kind == "multi")
     tokenizer, max_tokens = with_own_end(text.tokenizer, config, model), text.limit
     head, of_tokens, after = Head(), modules.of_tokens, modules.after
-    if kind == "sparse":
+    head_weights: dict[str, Array] = {}
+    own_head, hidden = m3.file_of(model, kind), int(config.peek("hidden_size") or 0)
+    if own_head is not None and kind == "sparse":
+        head, head_weights = m3.sparse_head(own_head, tokenizer, hidden)
+    elif own_head is not None:
+        head, of_tokens = m3.multi_head(own_head, hidden, max_tokens or LONGEST)
+        after = ()
+    elif kind == "sparse":
         head = sparse_head(folder, tokenizer, modules.splade, modules.query_table)
     elif kind == "multi":
         head, max_tokens = multi_head(folder, tokenizer, modules.mask, text.module, max_tokens or LONGEST)
@@ -147,6 +156,7 @@ def read_checkpoint(
         licence=_licence(folder),
         task=task,
         head=head,
+        head_weights=head_weights,
         of_tokens=of_tokens,
         mixed=modules.mixed,
         notes=text.notes,

@@ -37,6 +37,8 @@ class Heads(Pooling):
         62 MB for 512 tokens of BERT.
         """
         g, spec = self.graph, self.spec
+        if spec.pooling == "token":
+            return self.lexical(x, mask)
         column = g.op("Unsqueeze", mask, g.shape(2))
         if spec.pooling == "max":
             # in the place of padding stands the first token once more, which changes no maximum, by no bit
@@ -56,6 +58,23 @@ class Heads(Pooling):
                 summed = g.op("ReduceSum", weights, g.shape(0), keepdims=0)
                 parts.append(g.op("Slice", summed, g.shape(0), g.shape(width), g.shape(1)))
         return g.op("Concat", *parts, axis=1)
+
+    def lexical(self, x: str, mask: str) -> str:
+        """[s, b, h] and the float mask [s, b] -> [b, v]: each token of the text with its own weight, the largest where
+        it stands there more than once (BGE-M3)."""
+        g, spec = self.graph, self.spec
+        # columns of zeros beside it: a product with one alone is added up in an order that depends on the rows
+        weight = np.pad(np.asarray(self.weights["head.token.weight"]), ((0, 0), (0, LANES - 1)))
+        x = g.op("Reshape", x, g.shape(-1, spec.hidden))
+        x = g.op("Slice", g.linear(x, "head.token", weight, None), g.shape(0), g.shape(1), g.shape(1))
+        x = g.op("Relu", g.op("Add", x, g.constant("head.token.bias", self.weights["head.token.bias"])))
+        x = g.op("Mul", g.op("Reshape", x, g.op("Concat", "length", "batch", axis=0)), mask)
+        x = g.op("Transpose", x, perm=[1, 0])
+        for id_ in spec.weightless:
+            same = g.op("Equal", "input_ids", g.scalar(id_, "int64"))
+            x = g.op("Where", same, g.scalar(0.0), x)
+        nothing = g.op("Expand", g.scalar(0.0), g.op("Concat", "batch", g.shape(spec.vocab), axis=0))
+        return g.op("ScatterElements", nothing, "input_ids", x, axis=1, reduction="max")
 
     def _saturated(self, x: str, width: int) -> str:
         """log(1 + relu(x)) of [s, b, width], filled up to whole vectors of numbers: onnxruntime takes the logarithm of

@@ -31,7 +31,8 @@ QUERY_WEIGHTS = ("idf.json", "query_token_weights.json")
 class Head:
     """What follows a model's last layer.
 
-    pooling:     of a sparse head: the largest weight of all tokens, or their sum
+    pooling:     of a sparse head: the largest weight of all tokens, or their sum; "token": each has one weight, its own
+    weightless:  of "token": ids that weigh nothing
     saturations: of a sparse head: how often log(1 + x) is taken; of the largest weights the runtime does it, of which
                  there are few then, and alike for all (see headgraph.LANES)
     unattended:  a token that no other sees
@@ -39,9 +40,10 @@ class Head:
     """
 
     kind: Kind = "dense"
-    pooling: Literal["max", "sum"] = "max"
+    pooling: Literal["max", "sum", "token"] = "max"
     saturations: int = 1
     unattended: int | None = None
+    weightless: tuple[int, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -26,8 +26,20 @@ def describe(spec: Spec, head: Head) -> dict[str, Any]:
     """What the manifest says of the kind of a model."""
     if spec.kind == "dense":
         return {}
-    pooling = {"multi": "a vector for each token", "sparse": f"{spec.pooling} of log(1 + relu)"}[spec.kind]
-    return {"kind": spec.kind, "head": head.facts, "pooling": pooling, "codes": {}}
+    weights = "a weight for each token" if spec.pooling == "token" else f"{spec.pooling} of log(1 + relu)"
+    pooling = {"multi": "a vector for each token", "sparse": weights}[spec.kind]
+    return {"kind": spec.kind, "head": _fitting(spec, head.facts), "pooling": pooling, "codes": {}}
+
+
+def _fitting(spec: Spec, facts: dict[str, Any]) -> dict[str, Any]:
+    """The head with queries of no more tokens than the model takes. Raises ExportError for filled up ones."""
+    if facts.get("query_length", 0) <= spec.max_tokens:
+        return facts
+    if facts["expansion"] is not None:
+        raise ExportError(
+            f"queries are filled up to {facts['query_length']} tokens, and the model takes {spec.max_tokens}"
+        )
+    return {**facts, "query_length": spec.max_tokens}
 
 
 def architecture(spec: Spec) -> dict[str, Any]:

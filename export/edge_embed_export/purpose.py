@@ -27,8 +27,6 @@ INSTRUCTED = re.compile(
 )
 # As its authors publish it, it is exported as its own code uses it (see unixcoder.py).
 UNIXCODER = re.compile(r"unixcoder", re.IGNORECASE)
-# Heads of other kinds that are files of their own, as BGE-M3 has them.
-PICKLED_HEADS = {"sparse": "sparse_linear.pt", "multi": "colbert_linear.pt"}
 # Architectures of decoders as the library has them: their tokens see those before them alone.
 PLAIN = re.compile(
     r"^(Llama|Mistral|Ministral|Qwen2|Qwen3|Gemma[23])(Text)?"
@@ -69,11 +67,6 @@ def notes_of(
     if side is not None:
         notes.append(f"the side of the model for the role {side}; the other is a bundle of its own")
     given = kind or told_kind(folder)
-    if given is not None and (folder / PICKLED_HEADS.get(given, "")).is_file():
-        raise ExportError(
-            f"{folder}: the weights for the kind {given!r} are in {PICKLED_HEADS[given]}, a pickle, which is not read; "
-            "its dense vectors can be exported"
-        )
     token_kinds = is_multi(folder) or any(re.search("sparse|pylate|MultiVector", m) for m in modules)
     if given == "dense" or (given is None and not token_kinds):
         notes += _not_trained(config, modules) + _similarity(folder, modules, names, similarity)

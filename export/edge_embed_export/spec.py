@@ -13,6 +13,7 @@
     projection.I.sides [numbers]: the side that each number of an adapter chooses (see Parts.side)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
     projection.I [n, m]  projection.I.residual [n, m]  of a norm projection.I [n]
+    head.token [h, 1]
     mix.offset [h]     what int8 models took from the states that `Spec.mix` adds up
 
 Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
@@ -97,6 +98,7 @@ class Spec:
     kind:       what the graph gives: see headgraph.py
     saturations, head_activation: of a sparse head, whose weights are `head.*` (see heads.py)
     unattended: a token that no other sees
+    weightless: of a sparse head whose pooling is "token": ids that weigh nothing
     projections: the steps from the last layer on; of_tokens: how many of them are done to tokens, before pooling
     pooled:     numbers in a token's vector that is pooled; 0 means hidden
     mix:        what the states of tokens count, of the embeddings and behind each layer, where what is pooled is their
@@ -136,6 +138,7 @@ class Spec:
     head_activation: Activation = "gelu"
     unattended: int | None = None
     left_out: str = ""
+    weightless: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -213,7 +216,7 @@ def sites(spec: Spec, weights: Weights) -> list[Site]:
         before = f"{layer}.output_norm" if uses.count(i) == 1 else None
     if f"{LATENT}.query.weight" in weights:
         found += _layer_sites(spec.latent, weights, LATENT, None)
-    if spec.kind == "sparse":
+    if "head.dense.weight" in weights:
         found.append(Site(input_name("head.dense"), ("head.dense",)))
     return found + step_sites(spec, weights)
 
@@ -282,7 +285,7 @@ def check(spec: Spec, weights: Weights) -> None:
     norms = {"embedding.norm": width, "final_norm": h, "head.norm": h}
     if spec.kind == "sparse":
         expected |= {"head.bias": (spec.vocab,), "head.decoder": (spec.vocab, h)}
-        linears["head.dense"] = (h, h)
+        linears |= {"head.dense": (h, h), "head.token": (h, 1)}
     if "embedding.position" in weights:
         expected["embedding.position"] = (len(weights["embedding.position"]), width)
     for i in spec.stored:

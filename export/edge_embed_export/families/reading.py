@@ -201,7 +201,12 @@ class Reader:
         if head.kind == "sparse":
             if steps["projections"]:
                 raise self.error("a sparse model has no Dense layers")
-            own |= {"kind": "sparse", "pooling": head.pooling, "saturations": head.saturations, **read_masked(self)}
+            own |= {"kind": "sparse", "pooling": head.pooling, "saturations": head.saturations}
+            if head.pooling == "token":
+                self.weights |= given.head_weights
+                own |= {"dim": len(self.weights["embedding.word"]), "weightless": head.weightless}
+            else:
+                own |= read_masked(self)
         elif head.kind == "multi":
             own |= {"kind": "multi", "unattended": head.unattended}
         spec = Spec(vocab=len(self.weights["embedding.word"]), **{**own, **fields})
