@@ -49,9 +49,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - whatever the libraries raise is why nothing can be said
         name = "" if isinstance(error, NotComparable) else f"{type(error).__name__}: "
         facts = {"reason": name + " ".join(str(error).split())[:400]}
-    named: dict[str, Any] = {str(i): row for i, row in enumerate(rows)}
     with answer.with_suffix(".npz").open("wb") as file:
-        np.savez(file, **named)
+        np.savez(file, **dict[str, Any]({str(i): row for i, row in enumerate(rows)}))
     answer.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
 
 

@@ -19,8 +19,8 @@ prompts, limit and kind of tokenizer, with small random weights and a small voca
 Nothing here was measured on the models' own weights: a row says that the exporter computes what the model's code
 computes, and no more. The difference is the largest of any number of a vector of length 1 (of a sparse one as it is)
 over the texts that `--verify` takes, to {against}; models that are code of their own are
-compared with that code written down a second time. The cosine of int8 is the mean over the receipt's texts, of random
-weights, which lose more than trained ones. One vector: the same bits alone and in any batch, in float32 and int8.
+compared with that code written down a second time. The cosine of int8 is the mean over 16 texts, of random weights,
+which lose more than trained ones. One vector: the same bits alone and in any batch, in float32 and int8.
 
 | model | its folder holds | family | prompts | pooling | limit | float32 differs by | int8 cosine | one vector |
 |---|---|---|---|---|---|---|---|---|
