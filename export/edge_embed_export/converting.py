@@ -82,7 +82,7 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
         fields["max_tokens"] = min(fields["max_tokens"] or rows, rows)
     with _quiet():
         model, needed = _load(source, kind, stored)
-        graph = _trace(source, kind, model, needed, _long(config))
+        graph = _trace(source, kind, model, needed, _long(model.config, fields["max_tokens"]))
     check_operators(graph, source, FOLDED_AWAY)
     _check_numbers(graph, source)
     if is_unixcoder(source, config, fields["tokenizer"]):
@@ -165,10 +165,10 @@ def _check_loaded(source: Path, stored: Collection[str], info: Mapping[str, Coll
             )
 
 
-def _long(config: Mapping[str, Any]) -> int:
+def _long(config: Any, limit: int | None) -> int:
     """Tokens of the text that torch and the graph are compared with; of a table of positions two rows may be spare."""
-    rows = config.get("max_position_embeddings")
-    window = config.get("sliding_window")
+    rows = getattr(config, "max_position_embeddings", None) or limit
+    window = getattr(config, "sliding_window", None)
     past = window + PAST if isinstance(window, int) and window <= LONGEST_WINDOW else 0
     return min(max(LONG, past), rows - 2) if isinstance(rows, int) and rows > 2 else max(LONG, past)
 

@@ -53,7 +53,13 @@ def sparse_head(path: Path, tokenizer: Mapping[str, Any], hidden: int) -> tuple[
 def multi_head(path: Path, hidden: int, limit: int) -> tuple[Head, tuple[Module, ...]]:
     """The head, and the layer that makes its vectors of those of tokens. limit: tokens of a text"""
     weight, bias = _layer(path, hidden)
-    facts = {"query_marker": None, "document_marker": None, "query_length": limit, "expansion": None, "skip": []}
+    facts: dict[str, Any] = {
+        "query_marker": None,
+        "document_marker": None,
+        "query_length": limit,
+        "expansion": None,
+        "skip": [],
+    }
     return Head("multi", facts={**facts, "first": 1}), (linear(weight, bias),)
 
 
