@@ -45,9 +45,8 @@ def folder(tmp_path: Path) -> Path:
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     special = {"cls_token": "<s>", "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "unk_token": VOCAB[3]}
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", model_max_length=64, **special
-    ).save_pretrained(path)
+    special["pad_token"] = VOCAB[1]
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=64, **special).save_pretrained(path)
     torch.save({"weight": torch.randn(1, 32), "bias": torch.ones(1) * 5}, path / "sparse_linear.pt")
     torch.save({"weight": torch.randn(32, 32), "bias": torch.randn(32)}, path / "colbert_linear.pt")
     return path
