@@ -109,5 +109,5 @@ def test_folder_of_an_adapter_alone(tmp_path: Path) -> None:
     export_model(folder, tmp_path / "bundle", precision="fp32", floor=-1, verify="skip")
     assert np.abs(Embedder(tmp_path / "bundle").encode(TEXTS) - reference(source, folder)).max() < 1e-5
     change(folder / "adapter_config.json", base_model_name_or_path="owner/gone")
-    with pytest.raises(ExportError, match="for the model 'owner/gone', which is no folder here: export .* --adapter"):
+    with pytest.raises(ExportError, match=r"for the model 'owner/gone', which is no folder here: export .* --adapter"):
         export_model(folder, tmp_path / "bundle2", verify="skip")

@@ -1,6 +1,7 @@
 """elmo.py and characters.py: words by their characters, against the model written down a second time."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from edge_embed import Embedder
 from edge_embed.cli import main
-from edge_embed.errors import BundleFormatError, ExportError, InputError, SourceError
+from edge_embed.errors import BundleFormatError, ExportError, InputError, MissingExtraError, SourceError
 from edge_embed_export import export_model
 from edge_embed_export.elmo import cell_name
 from edge_embed_runtime.bundle import read_bundle
@@ -251,6 +252,34 @@ def test_weights_that_are_not_there(source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors").unlink()
     with pytest.raises(SourceError, match=r"model\.safetensors is missing"):
         export_model(source, tmp_path / "b")
+
+
+def test_as_it_was_published(source: Path, tmp_path: Path) -> None:
+    """The two files that were published, under names of their own, give the bundle of the converted one."""
+    h5py = pytest.importorskip("h5py", reason="needs h5py (extra elmo)")
+    first = export_model(source, tmp_path / "a", precision="fp32")
+    held = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    (source / "options.json").rename(source / "elmo_2x16_options.json")
+    path = source / "elmo_2x16_weights.hdf5"
+    with h5py.File(path, "w") as file:
+        for name, array in held.items():
+            file[name] = array
+    assert export_model(source, tmp_path / "b", precision="fp32").fingerprint == first.fingerprint
+    with h5py.File(path, "a") as file:
+        file["char_embed"][3, 1] = np.nan
+    with pytest.raises(ExportError, match="'char_embed' holds NaN"):
+        export_model(source, tmp_path / "c")
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(ExportError, match="is not a whole hdf5 file"):
+        export_model(source, tmp_path / "c")
+
+
+def test_hdf5_without_h5py(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (source / "model.safetensors").rename(source / "weights.hdf5")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingExtraError, match=r"edge-embed\[elmo\]"):
+        export_model(source, tmp_path / "c")
 
 
 def test_inputs_of_a_later_release(source: Path, tmp_path: Path) -> None:

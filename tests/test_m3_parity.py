@@ -39,15 +39,14 @@ def folder(tmp_path: Path) -> Path:
             parameter.add_(0.2 * torch.randn_like(parameter))
     path = tmp_path / "bge-m3"
     model.save_pretrained(path)
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(VOCAB)}, unk_token="<unk>"))
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(VOCAB)}, unk_token=VOCAB[3]))
     words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     words.post_processor = tokenizers.processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    special = {"cls_token": "<s>", "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>", model_max_length=64, **special
-    ).save_pretrained(path)
+    special = {"cls_token": "<s>", "bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "unk_token": VOCAB[3]}
+    special["pad_token"] = VOCAB[1]
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=64, **special).save_pretrained(path)
     torch.save({"weight": torch.randn(1, 32), "bias": torch.ones(1) * 5}, path / "sparse_linear.pt")
     torch.save({"weight": torch.randn(32, 32), "bias": torch.randn(32)}, path / "colbert_linear.pt")
     return path

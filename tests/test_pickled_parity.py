@@ -62,7 +62,7 @@ def test_shards(tmp_path: Path) -> None:
     assert np.array_equal(tensors["b"], [[0, 3], [1, 4], [2, 5]])
     assert np.array_equal(tensors["half"], np.ones(4))
     (tmp_path / names[1]).unlink()
-    with pytest.raises(SourceError, match="00002-of-00002.bin is missing"):
+    with pytest.raises(SourceError, match=r"00002-of-00002.bin is missing"):
         read_weights(tmp_path)
 
 

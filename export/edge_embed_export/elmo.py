@@ -1,15 +1,14 @@
 """ELMo (https://arxiv.org/abs/1802.05365): words by their characters, then language models in both directions.
 
-A folder holds `options.json` and `model.safetensors` with the tensors of the published hdf5 file under the names that
-they have there, `/` included:
+A folder holds the published `*options.json` and `*weights.hdf5`, or in the latter's place `model.safetensors` with its
+tensors under the names that they have there, `/` included:
 
     char_embed [261, e]  CNN/W_cnn_I [1, width, e, filters]  CNN/b_cnn_I [filters]
     CNN_high_I/W_{carry,transform} [n, n]  CNN_high_I/b_{carry,transform} [n]
     CNN_proj/W_proj [n, p]  CNN_proj/b_proj [p]
     RNN_D/RNN/MultiRNNCell/CellL/LSTMCell/{W_0 [2 p, 4 c], B [4 c], W_P_0 [c, p]}, D = 0 forward, 1 backward
 
-To convert: `save_file({name: f[name][...] for name in names}, "model.safetensors")`, f being the h5py.File. A
-`tokenizer.json` that finds words may lie beside them; without one, words are what white space and punctuation part.
+A `tokenizer.json` that finds words may lie beside them; without one, words are what white space and punctuation part.
 
 onnxruntime's LSTM has neither a projection nor the clipping of states, so a layer is a Scan over the words. int8
 bundles store weights in int8 and compute in float32: what is computed again and again from its own result forgives
@@ -27,7 +26,8 @@ import numpy as np
 from edge_embed_export.accounting import refuse_tensors, refuse_unknown, words
 from edge_embed_export.finish import check_usable, finish
 from edge_embed_export.graph import FLOAT, INT64, Graph
-from edge_embed_export.reading import is_there, read_definition, read_json
+from edge_embed_export.hdf5 import read_hdf5
+from edge_embed_export.reading import is_there, optional_json, read_definition, read_json
 from edge_embed_export.spec import Array
 from edge_embed_export.tensors import WEIGHTS, read_weights
 from edge_embed_export.verifying import Verifier
@@ -42,7 +42,7 @@ from edge_embed_runtime.tokenizer import sanitize
 if TYPE_CHECKING:
     import onnx
 
-OPTIONS = "options.json"
+OPTIONS, PUBLISHED = "options.json", "weights.hdf5"
 OUTPUT = "embedding"
 MAX_TOKENS = 256
 GATES = 4  # input, new memory, forget, output: as TensorFlow has them, which adds 1 to what opens the third
@@ -98,15 +98,22 @@ class Elmo:
 def is_elmo(source: Path) -> bool:
     """Whether a folder says that it holds such a model."""
     try:
-        return is_there(source / OPTIONS) and "char_cnn" in read_json(source / OPTIONS)
+        return source.is_dir() and "char_cnn" in optional_json(_named(source, OPTIONS))
     except SourceError:
         return False
 
 
+def _named(source: Path, usual: str) -> Path:
+    """A file of a folder by its usual name, or the one whose name ends so, as those that were published."""
+    found = sorted(source.glob(f"*{usual}"))
+    return source / usual if is_there(source / usual) or len(found) != 1 else found[0]
+
+
 def read_elmo(source: Path) -> Elmo:
     """Raises SourceError for what cannot be read, ExportError for tensors that do not fit options.json."""
+    said = _named(source, OPTIONS)
     try:
-        options = read_json(source / OPTIONS)
+        options = read_json(said)
         cnn, lstm = options["char_cnn"], options["lstm"]
         filters = tuple((_count(width, WIDTH), _count(count)) for width, count in cnn["filters"])
         projection, memory = _count(lstm["projection_dim"]), _count(lstm["dim"])
@@ -126,14 +133,16 @@ def read_elmo(source: Path) -> Elmo:
             ("lstm.", lstm),
             ("char_cnn.embedding.", cnn["embedding"]),
         ):
-            refuse_unknown(source / OPTIONS, {f"{part}{name}": value for name, value in held.items()}, KNOWN)
+            refuse_unknown(said, {f"{part}{name}": value for name, value in held.items()}, KNOWN)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise SourceError(f"{source / OPTIONS} does not describe an ELMo model: {error!r}") from error
+        raise SourceError(f"{said} does not describe an ELMo model: {error!r}") from error
     if longest != WIDTH or not filters:
-        raise ExportError(f"{source / OPTIONS}: max_characters_per_token is {longest}, only {WIDTH} is supported")
-    weights, sha256 = read_weights(source)
+        raise ExportError(f"{said}: max_characters_per_token is {longest}, only {WIDTH} is supported")
+    published = _named(source, PUBLISHED)
+    stored = is_there(source / WEIGHTS) or not is_there(published)
+    weights, sha256 = read_weights(source) if stored else read_hdf5(published)
     elmo = Elmo(weights, projection=projection, memory=memory, tokenizer=_tokenizer(source), sha256=sha256, **found)
-    _check(elmo, source / WEIGHTS)
+    _check(elmo, source / WEIGHTS if stored else published)
     return elmo
 
 

@@ -42,7 +42,11 @@ FORMATS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("*.mlpackage", "*.mlmodel", "coreml/*"), "a model for Core ML, which is not read", _ORIGINAL),
     (("*.engine",), "a model for TensorRT, which is not read", _ORIGINAL),
     (("rust_model.ot",), "weights for Rust, which are not read", _ORIGINAL),
-    (("*.hdf5",), "weights as ELMo was published with, which are not read", "make model.safetensors of them"),
+    (
+        ("*.hdf5",),
+        "weights as ELMo was published with, which are read beside their options.json",
+        "put that into the folder",
+    ),
 )
 # Weights whose tokenizer is in other files than tokenizer.json.
 TOKENIZERS = ("vocab.txt", "vocab.json", "merges.txt", "*.bpe.model", "spiece.model", "spm.model", "tokenizer.model")

@@ -53,8 +53,9 @@ def sparse_head(path: Path, tokenizer: Mapping[str, Any], hidden: int) -> tuple[
 def multi_head(path: Path, hidden: int, limit: int) -> tuple[Head, tuple[Module, ...]]:
     """The head, and the layer that makes its vectors of those of tokens. limit: tokens of a text"""
     weight, bias = _layer(path, hidden)
-    facts = {"query_marker": None, "document_marker": None, "query_length": limit, "expansion": None, "skip": []}
-    return Head("multi", facts={**facts, "first": 1}), (linear(weight, bias),)
+    facts: dict[str, Any] = dict.fromkeys(("query_marker", "document_marker", "expansion"))
+    facts |= {"query_length": limit, "skip": [], "first": 1}
+    return Head("multi", facts=facts), (linear(weight, bias),)
 
 
 def _layer(path: Path, hidden: int) -> tuple[Array, Array]:
