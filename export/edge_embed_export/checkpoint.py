@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_embed_export import m3
 from edge_embed_export.accounting import Accounted, Keys
 from edge_embed_export.folding import ADAPTER, base_folder, fold_adapter
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.heads import Head, Kind, sparse_head, told_kind
-from edge_embed_export.modules import Mixed, Module, linear, read_modules
+from edge_embed_export.modules import Mixed, Module, Modules, linear, read_modules
 from edge_embed_export.multihead import LONGEST, multi_head, with_markers
 from edge_embed_export.ownend import with_own_end
 from edge_embed_export.prompts import default_role, left_out, read_prompts
@@ -20,7 +20,7 @@ from edge_embed_export.routers import Side
 from edge_embed_export.spec import Pooling
 from edge_embed_export.stored import Array
 from edge_embed_export.tensors import read_weights
-from edge_embed_export.tokenizerfiles import read_text
+from edge_embed_export.tokenizerfiles import Text, read_text
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.regular import open_regular
 
@@ -92,6 +92,36 @@ def _licence(folder: Path) -> str | None:
     return line[1] if line else None
 
 
+class _Headed(NamedTuple):
+    """What stands behind the last layer of a model of some kind; weights: of the head, by our names."""
+
+    head: Head
+    of_tokens: tuple[Module, ...]
+    after: tuple[Module, ...]
+    max_tokens: int | None
+    weights: Mapping[str, Array]
+
+
+def _headed(folder: Path, kind: Kind, modules: Modules, text: Text, hidden: int, tensors: dict[str, Array]) -> _Headed:
+    of_tokens, after, own = modules.of_tokens, modules.after, m3.file_of(modules.model, kind)
+    tokenizer, limit = text.tokenizer, text.limit
+    if own is not None and kind == "sparse":
+        head, weights = m3.sparse_head(own, tokenizer, hidden)
+        return _Headed(head, of_tokens, after, limit, weights)
+    if own is not None:
+        head, of_tokens = m3.multi_head(own, hidden, limit or LONGEST)
+        return _Headed(head, of_tokens, (), limit, {})
+    if kind == "sparse":
+        return _Headed(sparse_head(folder, tokenizer, modules.splade, modules.query_table), of_tokens, after, limit, {})
+    if kind == "dense":
+        return _Headed(Head(), of_tokens, after, limit, {})
+    head, limit = multi_head(folder, tokenizer, modules.mask, text.module, limit or LONGEST)
+    of_tokens = (*of_tokens, *after)  # all are for tokens where a dense model is taken for such a one
+    if not of_tokens and "linear.weight" in tensors:
+        of_tokens = (linear(tensors.pop("linear.weight")),)
+    return _Headed(head, of_tokens, (), limit, {})
+
+
 def read_checkpoint(
     folder: Path,
     *,
@@ -123,41 +153,28 @@ def read_checkpoint(
         tensors = fold_adapter(tensors, changes)
     kind = kind or modules.kind or told_kind(folder) or "dense"
     text = read_text(model, folder, config, multi=kind == "multi")
-    tokenizer, max_tokens = with_own_end(text.tokenizer, config, model), text.limit
-    head, of_tokens, after = Head(), modules.of_tokens, modules.after
-    head_weights: dict[str, Array] = {}
-    own_head, hidden = m3.file_of(model, kind), int(config.peek("hidden_size") or 0)
-    if own_head is not None and kind == "sparse":
-        head, head_weights = m3.sparse_head(own_head, tokenizer, hidden)
-    elif own_head is not None:
-        head, of_tokens = m3.multi_head(own_head, hidden, max_tokens or LONGEST)
-        after = ()
-    elif kind == "sparse":
-        head = sparse_head(folder, tokenizer, modules.splade, modules.query_table)
-    elif kind == "multi":
-        head, max_tokens = multi_head(folder, tokenizer, modules.mask, text.module, max_tokens or LONGEST)
-        of_tokens, after = (*of_tokens, *after), ()  # all are for tokens where a dense model is taken for such a one
-        if not of_tokens and "linear.weight" in tensors:
-            of_tokens = (linear(tensors.pop("linear.weight")),)
+    text = replace(text, tokenizer=with_own_end(text.tokenizer, config, model))
+    made = _headed(folder, kind, modules, text, int(config.peek("hidden_size") or 0), tensors)
+    head = made.head
     known = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
     prompts = read_prompts(folder, known)
     if kind == "multi":
-        head, prompts = with_markers(head, prompts, tokenizer, folder)
+        head, prompts = with_markers(head, prompts, text.tokenizer, folder)
     return Checkpoint(
         folder=folder,
         config=config,
         tensors=tensors,
-        tokenizer=tokenizer,
-        max_tokens=max_tokens,
+        tokenizer=text.tokenizer,
+        max_tokens=made.max_tokens,
         pooling=modules.pooling,
-        after=after,
+        after=made.after,
         prompts=prompts,
         sha256=sha256,
         licence=_licence(folder),
         task=task,
         head=head,
-        head_weights=head_weights,
-        of_tokens=of_tokens,
+        head_weights=made.weights,
+        of_tokens=made.of_tokens,
         mixed=modules.mixed,
         notes=text.notes,
         default_role=default_role(folder, prompts),
