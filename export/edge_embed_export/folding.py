@@ -187,7 +187,7 @@ def _with_rows(
     return changed
 
 
-def _later(weight: Any, step: Callable[[Array], Array]) -> Array:
+def _later(weight: Array, step: Callable[[Array], Array]) -> Array:
     return weight.then(step) if isinstance(weight, Stored) else step(weight)
 
 
