@@ -41,6 +41,9 @@ class Asked(NamedTuple):
     text: str
 
 
+MARKED = ("[]", "<>")
+
+
 def asked_texts(tokenizer: Tokenizer, roles: Sequence[str | None], longest: int) -> list[Asked]:
     """TEXTS texts, each in one of the roles, the first of which has most.
 
@@ -91,7 +94,9 @@ def _of_length(tokenizer: Tokenizer, tokens: int) -> str | None:
 def _of_the_vocabulary(tokenizer: Tokenizer, count: int, seed: int = 0) -> Iterator[str]:
     """Texts of tokens that the vocabulary has, whatever its language."""
     added = set(tokenizer.added_tokens())
-    tokens = sorted(token for token in tokenizer.vocabulary() if token not in added)
+    # what looks like a special token is taken for one where a library says so when it loads: [unused0] is ColBERT's [Q]
+    plain = (token for token in tokenizer.vocabulary() if token not in added and token[:1] + token[-1:] not in MARKED)
+    tokens = sorted(plain)
     random: Any = np.random.default_rng(seed)
     for _ in range(count if tokens else 0):
         chosen = [tokens[i] for i in random.integers(0, len(tokens), random.integers(2, 24))]
