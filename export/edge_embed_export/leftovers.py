@@ -111,12 +111,13 @@ OF_FAMILY: dict[str, frozenset[str]] = {
     # where layer_types says which layers have windows, this is not asked
     **dict.fromkeys(("qwen2", "qwen3"), words("max_window_layers")),
     # hidden_activation is what they read; the published files have the other as well
-    "gemma2": words("hidden_act"),
+    "gemma2": words("cache_implementation hidden_act sliding_window_size"),
+    "eurobert": words("clf_pooling hidden_dropout mask_token"),
     "gemma3_text": words("hidden_act sliding_window_pattern _sliding_window_pattern"),
     # Sizes of tensors; vectors are normalised anyway. The code asks for neither add_eos nor mask_type: an end token is
     # put behind every text, and every token sees all. is_mask_instruction and padding_side: see prompts.left_out
     "nvembed": words(
-        "add_eos add_pad_token hidden_dim hidden_size is_mask_instruction latent_dim mask_type num_latents_value "
+        "add_eos add_pad_token hidden_dim hidden_size is_mask_instruction latent_dim mask_type mult num_latents_value "
         "output_normalize padding_side"
     ),
 }
@@ -139,6 +140,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "tie_encoder_decoder": (False,),
     "use_bidirectional_attention": (False,),
     "use_mrope": (False,),
+    "use_reg_tokens": (False,),
 }
 
 
