@@ -304,9 +304,8 @@ def test_long_texts_agree_with_torch(name: str, tmp_path: Path, some_words: None
     from transformers import AutoModel
 
     model = getattr(architectures, name)()
-    config = {**model.config, "max_position_embeddings": 2048, "local_attention": 128, "attn_implementation": "eager"}
-    if name == "gemma3":
-        config["sliding_window"] = 200
+    windows = {"modernbert": {"local_attention": 128}, "gemma3": {"sliding_window": 200}}.get(name, {})
+    config = {**model.config, "max_position_embeddings": 2048, "attn_implementation": "eager", **windows}
     model = replace(model, config=config, pooling="mean_tokens")
     folder = write(model, tmp_path / name)
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 2048}')

@@ -138,7 +138,7 @@ def test_pre_norm_agrees_with_torch(checkpoint: Checkpoints) -> None:
     (vector,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
 
     def tensor(name: str) -> "torch.Tensor":
-        return torch.from_numpy(raw[name])
+        return torch.from_numpy(np.array(raw[name]))
 
     x = tensor("embedding.word")[ids[0]] + tensor("embedding.position")[: ids.shape[1]]
     x = torch.nn.functional.layer_norm(x, (32,), tensor("embedding.norm.weight"), tensor("embedding.norm.bias"), 1e-5)

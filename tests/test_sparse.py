@@ -261,9 +261,16 @@ def test_agrees_with_transformers(tmp_path: Path, name: str) -> None:
     import transformers
 
     torch.manual_seed(0)
-    sizes = {"vocab_size": 25, "max_position_embeddings": 40, "hidden_size": 32, "intermediate_size": 64}
+    sizes: dict[str, int] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    if name.startswith("Distil"):
+        sizes = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4}
     config = getattr(transformers, name.replace("ForMaskedLM", "Config"))(
-        **sizes, num_hidden_layers=2, num_attention_heads=4, dim=32, n_heads=4, n_layers=2, hidden_dim=64
+        vocab_size=25, max_position_embeddings=40, **sizes
     )
     model = getattr(transformers, name)(config).eval()
     with torch.no_grad():  # as they are made, weights and biases say too little
@@ -271,6 +278,7 @@ def test_agrees_with_transformers(tmp_path: Path, name: str) -> None:
             parameter.add_(0.2 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path / name)
     (tmp_path / name / "tokenizer.json").write_text(json.dumps(word_tokenizer()))
+    (tmp_path / name / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     export_model(tmp_path / name, tmp_path / "fp32", precision="fp32", kind="sparse")
     embedder = Embedder(tmp_path / "fp32")
     for text, vector in zip(TEXTS, embedder.encode_sparse(TEXTS), strict=True):

@@ -339,11 +339,11 @@ needs_torch = pytest.mark.skipif(
 def test_layers_agree_with_transformers(exported: Bundles, tmp_path: Path, name: str) -> None:
     """Each of `hidden_states`, within 1e-4, in float32; ModernBERT's last is `last_hidden_state`, behind its norm."""
     import torch
-    from transformers import AutoModel, T5EncoderModel
+    from transformers import AutoModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
 
     embedder = Embedder(exported(name), threads=1)
-    config = architectures.MODELS[name]().config
-    kind = T5EncoderModel if config["model_type"] == "t5" else AutoModel
+    encoders = {"t5": T5EncoderModel, "mt5": MT5EncoderModel, "umt5": UMT5EncoderModel}
+    kind = encoders.get(architectures.MODELS[name]().config["model_type"], AutoModel)
     network = kind.from_pretrained(tmp_path / name, attn_implementation="eager").eval()
     for text in TEXTS:
         ids = torch.from_numpy(embedder.tokenizer.encode(text))[None]

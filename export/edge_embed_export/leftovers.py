@@ -113,6 +113,8 @@ OF_FAMILY: dict[str, frozenset[str]] = {
     # hidden_activation is what they read; the published files have the other as well
     "gemma2": words("cache_implementation hidden_act sliding_window_size"),
     "eurobert": words("clf_pooling hidden_dropout mask_token"),
+    "ultrabert": words("prediction_head_size"),
+    "llama": words("layer_types sliding_window"),  # the library gives it no windows
     "gemma3_text": words("hidden_act sliding_window_pattern _sliding_window_pattern"),
     # Sizes of tensors; vectors are normalised anyway. The code asks for neither add_eos nor mask_type: an end token is
     # put behind every text, and every token sees all. is_mask_instruction and padding_side: see prompts.left_out

@@ -56,10 +56,9 @@ SETTINGS = "config_sentence_transformers.json"
 READ = frozenset({
     "prompts", "default_prompt_name", "similarity_fn_name", "model_type", "matryoshka_dimensions", "matryoshka_dims",
     "query_prefix", "document_prefix", "query_length", "document_length", "attend_to_expansion_tokens",
-    "skiplist_words", "do_query_expansion", "truncate_dim",
+    "skiplist_words", "do_query_expansion", "truncate_dim", "max_active_dims",
 })  # fmt: skip
-# __version__ are the releases that wrote the folder; max_active_dims is an option of encode_sparse here, and is refused
-# where it is not null.
+# The releases that wrote the folder.
 HARMLESS[SETTINGS] = frozenset({"__version__"})
 # Models whose prompts are never pooled, where no file says so: sentence-transformers knows them by their names, and so
 # does the code of their authors.
