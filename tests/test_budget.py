@@ -107,6 +107,7 @@ def test_hits_that_are_too_large(tmp_path: Path) -> None:
         assert len(index.search("small", mode="text")) == 6
 
 
+@pytest.mark.slow
 def test_documents_that_are_too_large(static: Embedder, tmp_path: Path) -> None:
     """Refused before they are embedded, by name; the call stores nothing, and `upsert` of bounded.py the others."""
     with Index.open(tmp_path / "index.db", static, max_rss_mb=10_000) as index:

@@ -279,7 +279,14 @@ def wait_for_documents(path: Path, count: int) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signal_number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_add_goes_on(many: Path, signal_number: int) -> None:
     """Killed or interrupted in the middle: what was committed is whole, and running it again completes it."""
     with command("add", "a.db", many) as process:

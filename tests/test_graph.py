@@ -208,6 +208,7 @@ def spoil(data: bytearray, random: np.random.Generator) -> None:
         data[place : place + 8] = (2**63 - 1 - span).to_bytes(8, "little")
 
 
+@pytest.mark.slow
 def test_damaged_graphs_are_left_alone(path: Path, exact: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever bytes a graph has, usearch sees none that it did not write, and searches find what they find without."""
     whole = graph_path(path).read_bytes()

@@ -29,7 +29,15 @@ for name, raw in hostile(KINDS[int(sys.argv[1])]):
 """
 
 
-@pytest.mark.parametrize("kind", range(len(KINDS)), ids=lambda kind: KINDS[kind].__name__.strip("_"))
+# Tens of tokenizers each.
+SLOW = ("templates", "added_tokens")
+NAMES = [kind.__name__.strip("_") for kind in KINDS]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(i, id=name, marks=pytest.mark.slow if name in SLOW else []) for i, name in enumerate(NAMES)],
+)
 def test_hostile_tokenizers(kind: int) -> None:
     """Each is refused, or used on texts that are hard, in a process with little memory and time."""
     done = subprocess.run(

@@ -62,8 +62,15 @@ def checkpoint(name: str, folder: Path, limit: int) -> Checkpoint:
     return replace(found, config=config, tensors={**found.tensors, **wider}, max_tokens=limit)
 
 
-@pytest.mark.parametrize("limit", [24, LONG])
-@pytest.mark.parametrize("name", MODELS)
+# One family for each way to see in blocks; the others are slow tests.
+BLOCKS = ("jina_v2", "modernbert", "qwen3")
+LENGTHS = [
+    *((name, 24) for name in MODELS),
+    *(pytest.param(name, LONG, marks=[] if name in BLOCKS else pytest.mark.slow) for name in MODELS),
+]
+
+
+@pytest.mark.parametrize(("name", "limit"), LENGTHS)
 def test_every_length(name: str, limit: int, tmp_path: Path) -> None:
     """Float and int8, up to the limit of the model; the same bits in batches with any of the others."""
     read = checkpoint(name, tmp_path / name, limit)

@@ -484,6 +484,7 @@ def killed(path: Path, method: str, delay: float) -> None:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_killed_repair(many: Path, embedder: Embedder) -> None:
     """After kill -9 at any moment a document is as it was or repaired, and the next repair does the rest."""
@@ -503,6 +504,7 @@ def test_killed_repair(many: Path, embedder: Embedder) -> None:
     assert verify_index(many).whole
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_killed_compact(many: Path, embedder: Embedder) -> None:
     """After kill -9 at any moment of compacting everything is there."""

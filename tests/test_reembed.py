@@ -400,6 +400,7 @@ def test_killed_at(
     check_like_new(path, new, DOCUMENTS)
 
 
+@pytest.mark.slow
 @needs_kill
 def test_killed_at_any_moment(path: Path, bundles: dict[str, Path], old: Embedder, new: Embedder) -> None:
     """Run after run is killed after some milliseconds more, until one gets to its end."""
@@ -763,6 +764,7 @@ def test_the_command_discards_without_a_model(path: Path, bundles: dict[str, Pat
     assert not Path(f"{path}.reembed").exists()
 
 
+@pytest.mark.slow
 def test_the_graph_goes(path: Path, old: Embedder, new: Embedder) -> None:
     """A graph over the old binary codes, and what is known of it, are removed with them."""
     with Index.open(path, old) as index:

@@ -322,7 +322,9 @@ def test_documents_that_change_while_they_are_read(folder: Path, monkeypatch: py
         assert len(index) == stored
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
+@pytest.mark.parametrize(
+    "value", [np.nan, *(pytest.param(value, marks=pytest.mark.slow) for value in (np.inf, -np.inf, 0.0))]
+)
 def test_a_bad_row_far_in(folder: Path, value: float) -> None:
     """Batches before it are stored, and the message says which; once it is mended, the rest is."""
     vectors = random_vectors(20_000, 4)
