@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +254,8 @@ def rows_of(table: CompactTable) -> np.ndarray[Any, Any]:
     """Every row [vocab, n] that an embedding table in few bits stands for."""
     others = unpack(table.planes).astype(np.float32) - 2 ** (table.bits - 1)
     return (np.vstack([table.frequent, others]) * table.scale.astype(np.float32))[table.place.astype(int)]
+
+
+def slow_but(names: Iterable[Any], quick: Collection[Any]) -> list[Any]:
+    """Values of a parameter: those of `quick` for every run of the tests, the others for that of the slow ones."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]

@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from conftest import Checkpoints
+from conftest import Checkpoints, slow_but
 from numpy.typing import NDArray
 
 from edge_embed import Embedder
@@ -116,7 +116,9 @@ def test_functions_with_weights_are_refused(checkpoint: Checkpoints, name: str) 
         read_family(read_checkpoint(checkpoint(hidden_act=name)))
 
 
-@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"gelu", "linear", "swish"}))
+@pytest.mark.parametrize(
+    "name", slow_but(sorted(set(ACTIVATIONS) - {"gelu", "linear", "swish"}), ("mish", "relu2", "silu"))
+)
 def test_int8_with_each(checkpoint: Checkpoints, tmp_path: Path, short_receipt: None, name: str) -> None:
     """Quantized well enough, and one vector for each text."""
     manifest = export_model(checkpoint(hidden_act=name), tmp_path / "int8")

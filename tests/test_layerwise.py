@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from architectures import MODELS, write
-from conftest import WORDS, Checkpoints
+from conftest import WORDS, Checkpoints, slow_but
 
 from edge_embed import Embedder
 from edge_embed.errors import ExportError, InputError
@@ -53,14 +53,14 @@ def compare(source: Path, folder: Path, patch: pytest.MonkeyPatch, **options: An
         assert other.receipt[part] == made.receipt[part], part
 
 
-@pytest.mark.parametrize("name", LAYERED)
+@pytest.mark.parametrize("name", slow_but(LAYERED, ("bert", "modernbert", "nvembed", "t5")))
 def test_layer_by_layer_is_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """An int8 bundle of a model whose float form is never in memory is that of one whose form is."""
     compare(write(MODELS[name](), tmp_path / name), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("options", [{"precision": "int4"}, {"precision": "fp32"}, {"table": "int4"}])
-@pytest.mark.parametrize("name", ["mistral", "nvembed", "bert"])
+@pytest.mark.parametrize("name", slow_but(["mistral", "nvembed", "bert"], ("bert",)))
 def test_other_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, Any]) -> None:
     """Weights in four bits, in float32, and a table of few bits, too."""
     compare(write(MODELS[name](), tmp_path / name), tmp_path, monkeypatch, **options)
