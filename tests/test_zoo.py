@@ -75,6 +75,12 @@ def test_public_folder_agrees_with_its_reference(folder: Folder, tmp_path: Path,
     assert measuring.difference(row, source, tmp_path / "fp32") < 1e-5
 
 
+ELSEWHERE = {
+    "embeddinggemma-300m": "halves sliding_window each time it makes this config",
+    "bge-multilingual-gemma2": "writes another template for pairs of texts, which no vector depends on",
+}
+
+
 @pytest.mark.parity
 @needs_libraries
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row.reference])
@@ -83,8 +89,10 @@ def test_saved_by_the_library(folder: Folder, tmp_path: Path, name: str) -> None
     row, source = folder(name)
     if row.since > measuring.environment():
         pytest.skip("the installed transformers has no such architecture")
+    if reason := ELSEWHERE.get(row.folder) if measuring.environment() < 5 else None:
+        pytest.skip(f"transformers 4 {reason}")
     first = measuring.export(row, source, tmp_path / "fp32")
-    again = measuring.saved_again(source, tmp_path / "again", row.kind)
+    again = measuring.saved_again(source, tmp_path / "again" / row.folder, row.kind)  # some prompts go by the name
     second = measuring.export(row, again, tmp_path / "second")
     assert {key: vars(first)[key] for key in ("dim", "max_tokens", "prompts", "pooling", "files")} == {
         key: vars(second)[key] for key in ("dim", "max_tokens", "prompts", "pooling", "files")

@@ -141,12 +141,15 @@ def check_prompts(
 
 
 def with_roles(prompts: Mapping[str, str]) -> dict[str, str]:
-    """Prompts with those of our roles that the model has under another name: search_query -> query as well."""
+    """Prompts with those of our roles that the model has under another name: search_query -> query as well.
+
+    An empty one says nothing: sentence-transformers 5 writes such into every folder that it saves.
+    """
     named = dict(prompts)
     for role, aliases in ALIASES.items():
         given = [alias for alias in aliases if alias in prompts]
         if given:
-            named[role] = prompts[given[0]]
+            named[role] = next((prompts[alias] for alias in given if prompts[alias]), "")
     return named
 
 

@@ -76,7 +76,8 @@ def load(request: dict[str, Any], torch: Any) -> Encode:
     if not hasattr(library, name):
         raise NotComparable(f"sentence-transformers {library.__version__} has no {name}")
     options = {"device": "cpu", "trust_remote_code": False, "local_files_only": True}
-    model = getattr(library, name)(request["folder"], model_kwargs={"dtype": torch.float32}, **options).float().eval()
+    made = kwargs_of(Path(request["folder"]), torch)
+    model = getattr(library, name)(request["folder"], model_kwargs=made, **options).float().eval()
     if request["adapter"]:
         model.load_adapter(request["adapter"])
     if request["pooling"]:
@@ -105,6 +106,13 @@ def load(request: dict[str, Any], torch: Any) -> Encode:
         return getattr(model, f"encode_{role}")([text], **options)[0]
 
     return encode
+
+
+def kwargs_of(folder: Path, torch: Any) -> dict[str, Any]:
+    """How the network of a folder is made: in float32, and where scores have a cap so that transformers 4 heeds it."""
+    path = folder / "config.json"
+    capped = path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("attn_logit_softcapping")
+    return {"dtype": torch.float32, **({"attn_implementation": "eager"} if capped else {})}
 
 
 def prompt_of(model: Any, role: str, given: dict[str, Any] | None) -> dict[str, Any]:
@@ -207,7 +215,7 @@ def load_network(folder: Path, transformers: Any, torch: Any) -> tuple[Any, dict
     encoders = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel"}
     kind = getattr(transformers, encoders.get(config.model_type, "AutoModel"))
     options = {"trust_remote_code": False, "local_files_only": True, "output_loading_info": True}
-    model, info = kind.from_pretrained(folder, dtype=torch.float32, **options)
+    model, info = kind.from_pretrained(folder, **kwargs_of(folder, torch), **options)
     return model, dict(info)
 
 
