@@ -21,7 +21,7 @@ from edge_embed_export.spec import Pooling
 from edge_embed_export.stored import Array
 from edge_embed_export.tensors import read_weights
 from edge_embed_export.tokenizerfiles import Text, read_text
-from edge_embed_runtime.errors import ExportError, SourceError
+from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.regular import open_regular
 
 
@@ -67,13 +67,6 @@ class Checkpoint:
     @property
     def architecture(self) -> str:
         return str(self.config.get("model_type", "unknown"))
-
-
-def check_size(value: object, name: str, path: Path) -> int:
-    """A positive whole number of a config."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise ExportError(f"{path}: {name} is {value!r:.40}, expected a positive whole number")
-    return value
 
 
 # Bytes of a model card in which its front matter ends.

@@ -24,7 +24,6 @@ from edge_embed_export.accounting import is_ignored
 from edge_embed_export.formats import missing_weights
 from edge_embed_export.onnxfile import (
     FOLDED_AWAY,
-    NO_LIMIT,
     Published,
     _check_numbers,
     beside,
@@ -33,6 +32,7 @@ from edge_embed_export.onnxfile import (
 from edge_embed_export.pickled import in_place_of
 from edge_embed_export.reading import is_there, read_json
 from edge_embed_export.tensors import INDEX, WEIGHTS, read_weights
+from edge_embed_export.textmodule import NO_LIMIT
 from edge_embed_export.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 from edge_embed_runtime.extras import require

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 # Where a folder has several models, the ones that were not quantized come first, as our own passes lose less.
 USUAL = ("model.onnx", "onnx/model.onnx")
-# A tokenizer_config.json without a limit has a number of thirty digits here.
-NO_LIMIT = 10**6
 # Tokens of a text where nothing says: what nearly every encoder takes.
 USUAL_TOKENS = 512
 # Operators that no bundle may hold but that exporters leave behind and constant folding takes out.

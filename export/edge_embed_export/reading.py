@@ -48,6 +48,13 @@ def read_definition(path: Path) -> dict[str, Any]:
         raise ExportError(f"{path}{str(error).removeprefix('tokenizer.json')}") from error
 
 
+def check_size(value: object, name: str, path: Path) -> int:
+    """A positive whole number of a config."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise ExportError(f"{path}: {name} is {value!r:.40}, expected a positive whole number")
+    return value
+
+
 def sha256_of(path: Path) -> str:
     """The hash of a file, read part by part."""
     with open_regular(path) as file:

@@ -20,12 +20,12 @@ import tokenizers
 from numpy.typing import NDArray
 
 from edge_embed_export.accounting import refuse_tensors
-from edge_embed_export.checkpoint import _licence, check_size
+from edge_embed_export.checkpoint import _licence
 from edge_embed_export.finish import finish
 from edge_embed_export.formats import missing_tokenizer
 from edge_embed_export.modules import listed
 from edge_embed_export.prompts import SETTINGS, check_prompts, completed, default_role, read_prompts, with_roles
-from edge_embed_export.reading import is_there, optional_json, read_definition, read_json, sha256_of
+from edge_embed_export.reading import check_size, is_there, optional_json, read_definition, read_json, sha256_of
 from edge_embed_export.routers import Side, kind_of
 from edge_embed_export.staticmodules import fold, read_behind
 from edge_embed_export.tensors import read_tensors

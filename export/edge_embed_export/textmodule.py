@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.reading import is_there, optional_json
+from edge_embed_export.reading import check_size, is_there, optional_json
+from edge_embed_export.transformertask import FILES, TASKS
 from edge_embed_runtime.errors import ExportError
 
-# Names of the file, the newest first; what stands behind the first that is there counts.
-NAMES = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
 READ = frozenset({
     "config_args", "config_kwargs", "do_lower_case", "document_length", "max_seq_length", "modality_config",
     "model_args", "model_kwargs", "module_output_name", "processing_kwargs", "processor_kwargs", "query_expansion",
@@ -67,8 +63,8 @@ def read_text_module(folder: Path, root: Path, *, multi: bool = False) -> TextMo
 
     Raises ExportError for a key that is not known, or that changes vectors in a way that no bundle has.
     """
-    places = [place / name for place in (folder, root) for name in NAMES]
-    path = next((place for place in places if is_there(place)), root / NAMES[0])
+    places = [place / name for place in (folder, root) for name in FILES]
+    path = next((place for place in places if is_there(place)), root / FILES[0])
     values = optional_json(path)
     refuse_unknown(path, values, READ | HARMLESS["sentence_bert_config.json"])
     for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
@@ -86,10 +82,10 @@ def read_text_module(folder: Path, root: Path, *, multi: bool = False) -> TextMo
     arguments = {**_object(path, values, "tokenizer_args"), **_object(path, values, "processor_kwargs")}
     return TextModule(
         path=path,
-        limit=asked if asked is not None else None if limit is None else _count(path, "max_seq_length", limit),
+        limit=asked if asked is not None else None if limit is None else check_size(limit, "max_seq_length", path),
         lower=bool(lower),
         tokenizer={name: value for name, value in arguments.items() if name not in LOADING},
-        release=_release(root),
+        release=release_of(root),
         sides=sides,
     )
 
@@ -105,13 +101,7 @@ def limit_of(text: TextModule, settings: Mapping[str, Any], path: Path) -> int |
     said = settings.get("model_max_length", settings.get("max_len"))
     if said is None or (isinstance(said, int | float) and said >= NO_LIMIT):
         return None
-    return _count(path, "model_max_length", said)
-
-
-def _count(path: Path, name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise ExportError(f"{path}: {name} is {value!r:.40}, expected a positive whole number")
-    return value
+    return check_size(said, "model_max_length", path)
 
 
 def _object(path: Path, values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -124,13 +114,12 @@ def _object(path: Path, values: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _check_modality(path: Path, values: Mapping[str, Any]) -> None:
     """Raise ExportError where a text is not taken as it stands, or something else than hidden states comes out."""
     task = values.get("transformer_task") or "feature-extraction"
-    outputs = {"feature-extraction": "last_hidden_state", "fill-mask": "logits"}
-    if task not in outputs:
+    if task not in TASKS:
         raise ExportError(f"{path}: transformer_task {task!r:.40} makes no vectors of texts")
     modality = values.get("modality_config")
     if modality is not None:
         way = modality.get("text") if isinstance(modality, dict) else None
-        expected = {"method": "forward", "method_output_name": outputs[task]}
+        expected = {"method": "forward", "method_output_name": TASKS[task]}
         if not isinstance(way, dict) or {name: way.get(name) for name in expected} != expected:
             raise ExportError(f"{path}: modality_config takes a text as {way!r:.100}; only {expected!r} is known")
     name = values.get("module_output_name") or "token_embeddings"
@@ -155,10 +144,11 @@ def _processing(path: Path, values: Mapping[str, Any]) -> int | None:
         {"padding", "return_tensors", "pad_to_multiple_of", "padding_side"},
         "argument of processing_kwargs",
     )
-    return None if limit is None else _count(path, "max_length", limit)
+    return None if limit is None else check_size(limit, "max_length", path)
 
 
-def _release(root: Path) -> tuple[int, int] | None:
+def release_of(root: Path) -> tuple[int, int] | None:
+    """(major, minor) of the sentence-transformers that wrote a folder; None where it does not say."""
     versions = optional_json(root / "config_sentence_transformers.json").get("__version__")
     said = versions.get("sentence_transformers") if isinstance(versions, dict) else None
     found = re.match(r"(\d+)\.(\d+)", str(said))

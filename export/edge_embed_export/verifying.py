@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.owncode import own_classes
 from edge_embed_export.reading import is_there, optional_json
+from edge_embed_export.textmodule import release_of
 from edge_embed_export.verifytexts import PATIENCE, Asked, asked_texts
 from edge_embed_runtime.cgroups import memory_limit
 from edge_embed_runtime.errors import ExportError, FidelityError, InputError, MissingExtraError
@@ -261,21 +263,16 @@ def _longest(embedder: "Embedder") -> int:
 def _strips(source: Path, embedder: "Embedder") -> bool:
     """Whether white space at the ends of texts is to be taken away: by the release that wrote the folder, else by what
     the bundle does."""
-    settings = optional_json(source / "config_sentence_transformers.json")
-    releases = settings.get("__version__")
-    release = releases.get("sentence_transformers") if isinstance(releases, dict) else None
-    try:
-        return tuple(int(part) for part in str(release).split(".")[:2]) < KEEPS_SPACE
-    except ValueError:
-        return bool(np.array_equal(embedder.tokenizer.encode("a\n"), embedder.tokenizer.encode("a")))
+    release = release_of(source)
+    if release is not None:
+        return release < KEEPS_SPACE
+    return bool(np.array_equal(embedder.tokenizer.encode("a\n"), embedder.tokenizer.encode("a")))
 
 
 def _own_code(source: Path) -> str:
     """What of a folder's own code makes its vectors: "modeling.NewModel"."""
     config = optional_json(source / "config.json")
-    remote = config.get("auto_map")
-    models = [str(name) for part, name in remote.items() if "Model" in part] if isinstance(remote, dict) else []
-    return models[0] if models else ""
+    return next(own_classes(config, "AutoModel", "TFAutoModel", "FlaxAutoModel"), "")
 
 
 def _check_memory(source: Path) -> None:

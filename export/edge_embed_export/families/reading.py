@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.activations import ACTIVATIONS
-from edge_embed_export.checkpoint import Checkpoint, check_size
+from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.heads import read_masked
 from edge_embed_export.modules import Mixed, as_steps
+from edge_embed_export.reading import check_size
 from edge_embed_export.spec import Activation, Array, Pooling, Spec, Weights
 from edge_embed_runtime.errors import ExportError
 
