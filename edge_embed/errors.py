@@ -3,4 +3,5 @@
 from edge_embed_runtime import errors
 from edge_embed_runtime.errors import *  # noqa: F403 - the same names, where users look for them
 
+__all__ = errors.__all__
 __doc__ = errors.__doc__

@@ -28,6 +28,33 @@ EdgeEmbedError
 A message says what was wrong with which input, and what to do.
 """
 
+__all__ = [
+    "BundleDamagedError",
+    "BundleError",
+    "BundleFormatError",
+    "BundleMismatchError",
+    "DeadlineError",
+    "DocumentError",
+    "DuplicateKeyError",
+    "EdgeEmbedError",
+    "ExportError",
+    "FidelityError",
+    "FilterError",
+    "GoldenError",
+    "IndexClosedError",
+    "IndexDamagedError",
+    "IndexFileError",
+    "IndexFormatError",
+    "IndexLockedError",
+    "IndexReadOnlyError",
+    "InputError",
+    "MemoryBudgetError",
+    "MissingExtraError",
+    "SourceError",
+    "StorageError",
+    "UnsupportedModelError",
+]
+
 
 class EdgeEmbedError(Exception):
     """Base of every error raised on purpose by edge_embed."""
