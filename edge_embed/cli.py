@@ -3,8 +3,9 @@
 import io
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -21,6 +22,7 @@ from edge_embed.commands.transfer import dump, load
 from edge_embed.commands.upkeep import backup, compact, delete, repair, verify
 from edge_embed.commands.wheelhouse import wheelhouse
 from edge_embed.options import (
+    JSON,
     background_option,
     beside,
     bundle_option,
@@ -30,17 +32,22 @@ from edge_embed.options import (
     max_rss_option,
     shorten,
     show,
+    show_error,
     space_options,
     threads_option,
 )
 from edge_embed.terminal import discard, prepare, say
 from edge_embed_runtime.errors import EdgeEmbedError
 
-INTERRUPTED = "edge-embed: interrupted; what was committed is stored"
+INTERRUPTED = "interrupted; what was committed is stored"
 
 
 class Commands(click.Group):
-    """Errors end in one line on stderr and exit status 1."""
+    """Errors end in one line on stderr and exit status 1; with --json stdout has them too, see `show_error`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[JSON] = "--json" in takewhile("--".__ne__, args)  # before anything can be wrong
+        return super().parse_args(ctx, args)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """An interruption at any moment ends with 130, where click has "Aborted!" and 1."""
@@ -52,9 +59,10 @@ class Commands(click.Group):
             error.show(written)
             for line in written.getvalue().splitlines():
                 say(line, err=True)
+            show_error(getattr(error, "ctx", None), {"code": "usage", "message": error.format_message()})
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            say(INTERRUPTED, err=True)
+            say(f"edge-embed: {INTERRUPTED}", err=True)
             status = 130
         except SystemExit:  # click's way out where nobody reads what it prints
             discard(sys.stdout)
@@ -68,14 +76,23 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (EdgeEmbedError, OSError) as error:
-            say(f"edge-embed: {' '.join(str(error).split())}", err=True)
+        except EdgeEmbedError as error:
+            return _fail(ctx, str(error), error.as_dict())
+        except OSError as error:
+            path = {} if error.filename is None else {"path": str(error.filename)}
+            return _fail(ctx, str(error), {"code": "os_error", "message": str(error), **path})
         except MemoryError:
-            say("edge-embed: there is not enough memory", err=True)
+            return _fail(ctx, "there is not enough memory", {"code": "out_of_memory"})
         except KeyboardInterrupt:
-            say(INTERRUPTED, err=True)
-            ctx.exit(130)
-        return ctx.exit(1)
+            return _fail(ctx, INTERRUPTED, {"code": "interrupted"}, 130)
+
+
+def _fail(ctx: click.Context, message: str, error: dict[str, Any], status: int = 1) -> NoReturn:
+    """Say what went wrong, in one line, and end."""
+    line = " ".join(message.split())
+    say(f"edge-embed: {line}", err=True)
+    show_error(ctx, {**error, "message": line})
+    ctx.exit(status)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
