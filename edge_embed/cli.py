@@ -162,7 +162,7 @@ def encode(
     target = Path(output)
     check_output(target)
     if not target.absolute().parent.is_dir():
-        raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist")
+        raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist", path=target)
     texts = _lines(file)
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
@@ -456,7 +456,7 @@ def info(path: str, as_json: bool) -> None:
 
     path = str(bundle_path(path))
     if not Path(path).exists():
-        raise SourceError(f"{path} does not exist")
+        raise SourceError(f"{path} does not exist", path=path)
     if Path(path).is_dir():
         embedder = Embedder(path)
         manifest, cosine = embedder.manifest, embedder.golden_cosine

@@ -203,7 +203,9 @@ def _check_keys(rows: _Rows) -> None:
     twice = _first_twice(np.frombuffer(hashes, np.int64))
     if twice is not None:
         key = next(islice(rows.keys(), twice[1], None))
-        raise DuplicateKeyError(f"{rows.file}: rows {twice[0]} and {twice[1]} have the same key {key!r}")
+        raise DuplicateKeyError(
+            f"{rows.file}: rows {twice[0]} and {twice[1]} have the same key {key!r}", path=rows.file
+        )
 
 
 def _first_twice(hashes: NDArray[np.int64]) -> tuple[int, int] | None:
@@ -229,11 +231,13 @@ def _opened(
     """The index to store into, after a look at whether the vectors belong there."""
     target = locate(index_path, must_exist=False)
     if not source.dim:
-        raise SourceError(f"{path} holds vectors of no numbers")
+        raise SourceError(f"{path} holds vectors of no numbers", path=path)
     if not target.exists():
         if space is None:
             hint = f"; {path} says {source.bundle!r}" if source.bundle else ""
-            raise InputError(f"{target} is new: give its space, the name of the model of the vectors{hint}")
+            raise InputError(
+                f"{target} is new: give its space, the name of the model of the vectors{hint}", path=target
+            )
         return Index.create(
             target,
             space=space,
@@ -246,11 +250,13 @@ def _opened(
     facts = _facts(target)
     wanted = source.bundle if space is None else space
     if not facts.space:
-        raise InputError(f"{target} holds vectors of the bundle {facts.bundle!r}; load into an index of its own")
+        raise InputError(
+            f"{target} holds vectors of the bundle {facts.bundle!r}; load into an index of its own", path=target
+        )
     if wanted not in (None, facts.bundle):
-        raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}")
+        raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}", path=target)
     if int(facts.dim) != source.dim:
-        raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}")
+        raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}", path=target)
     return Index.open(target, words=words, fields=fields, timeout=timeout, max_rss_mb=max_rss_mb)
 
 
@@ -280,7 +286,7 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
                 read += len(batch)
                 advance(len(batch))
         if read < source.count:
-            raise SourceError(f"{rows.file} ends before row {read}; {path} has {source.count} vectors")
+            raise SourceError(f"{rows.file} ends before row {read}; {path} has {source.count} vectors", path=rows.file)
     except (SourceError, InputError) as error:
         kept = f"the {read} rows before row {read} are stored" if read else "nothing was stored"
         raise SourceError(f"{error}; {kept}") from error
@@ -299,7 +305,8 @@ def _check_origins(index: Index, rows: _Rows, batch: Sequence[Document], first: 
             whose = f"a document of {origin}" if origin else "a document that names no file"
             raise DuplicateKeyError(
                 f"{rows.file}: row {row}: the key {document.key!r} is that of {whose}; --replace (replace=True) "
-                "puts this one in its place"
+                "puts this one in its place",
+                path=rows.file,
             )
 
 
@@ -327,7 +334,7 @@ def _check_rows(vectors: NDArray[Any], path: Path, first: int) -> None:
     largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1).astype(np.float64))
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if len(bad):
-        raise SourceError(f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros")
+        raise SourceError(f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros", path=path)
 
 
 def dump_vectors(
@@ -356,11 +363,13 @@ def dump_vectors(
     target = check_path(output, "the output")
     check_output(Path(cast(str, output)))  # a link is not what it leads to
     if target.suffix.lower() not in DUMP_SUFFIXES:
-        raise InputError(f"{target} is no file of a known type; expected {', '.join(DUMP_SUFFIXES)}")
+        raise InputError(f"{target} is no file of a known type; expected {', '.join(DUMP_SUFFIXES)}", path=target)
     if target == path or target.is_dir():
-        raise InputError(f"{target} is {'the index itself' if target == path else 'a folder'}; give another name")
+        raise InputError(
+            f"{target} is {'the index itself' if target == path else 'a folder'}; give another name", path=target
+        )
     if target.exists() and not force:
-        raise InputError(f"{target} is there already; --force (force=True) replaces it")
+        raise InputError(f"{target} is there already; --force (force=True) replaces it", path=target)
     with closing(Store(path, read_only=True)) as store, replacing(target) as file:
         return _dump(store, file, target, codes, show_progress)
 
@@ -370,7 +379,7 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
     with store.snapshot():
         store.counters()  # reads the facts again where they changed since the file was opened
         if not store.dim:
-            raise InputError(f"{store.path} has no dense vectors to write")
+            raise InputError(f"{store.path} has no dense vectors to write", path=store.path)
         facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
         with closing(_writer(file, target, store.dim, codes, facts)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:

@@ -121,7 +121,9 @@ class _House:
         """Make the folder, or read what an earlier run left there."""
         state = self.folder / STATE
         if self.folder.exists() and not self.folder.is_dir():
-            raise SourceError(f"{self.folder} is a file; give a folder that is empty or does not exist")
+            raise SourceError(
+                f"{self.folder} is a file; give a folder that is empty or does not exist", path=self.folder
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         if state.exists():
             try:
@@ -131,10 +133,13 @@ class _House:
                 raise SourceError(f"{state} is damaged ({error}): delete the folder and run this again") from error
             if content != self.settings:
                 raise InputError(
-                    f"{self.folder} is a wheelhouse for {content}, not for {self.settings}: give another folder"
+                    f"{self.folder} is a wheelhouse for {content}, not for {self.settings}: give another folder",
+                    path=self.folder,
                 )
         elif any(self.folder.iterdir()):
-            raise SourceError(f"{self.folder} holds other files; give a folder that is empty or does not exist")
+            raise SourceError(
+                f"{self.folder} holds other files; give a folder that is empty or does not exist", path=self.folder
+            )
         self._save()
 
     def _save(self) -> None:

@@ -70,7 +70,8 @@ class WriterLock:
                 check_no_link(path)
             raise IndexReadOnlyError(
                 f"{index} cannot be opened for writing: {path} cannot be created ({error.strerror}). "
-                "To search only, open it with read_only=True"
+                "To search only, open it with read_only=True",
+                path=index,
             ) from error
         try:
             descriptor = self._file.fileno()
@@ -116,7 +117,8 @@ class WriterLock:
                 owner = raw.decode("ascii", "replace").strip("\0 \n")
                 raise IndexLockedError(
                     f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a "
-                    "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True"
+                    "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True",
+                    path=index,
                 ) from None
             return
 

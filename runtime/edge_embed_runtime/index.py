@@ -160,7 +160,8 @@ class Index:
             stored = bool(opened._store.facts.late)
             if late_chunking is not None and late_chunking != stored:
                 raise InputError(
-                    f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}"
+                    f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}",
+                    path=path,
                 )
             return opened
         except BaseException:
@@ -203,7 +204,7 @@ class Index:
         )
         path = locate(path, must_exist=False)
         if path.exists():
-            raise InputError(f"{path} exists; Index.open opens it")
+            raise InputError(f"{path} exists; Index.open opens it", path=path)
         limit = check_limit(max_rss_mb)
         return cls._open(path, Models(), facts, False, timeout, None, None, None if limit is None else Room(limit, 0))
 
@@ -224,7 +225,8 @@ class Index:
         if facts is None and not path.exists():
             raise IndexFileError(
                 f"{path} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
-                "vectors that you have"
+                "vectors that you have",
+                path=path,
             )
         if path.exists():
             check_header(path)  # before a lock file is put beside what is no index
@@ -299,7 +301,9 @@ class Index:
                 self._store.limit_values(self._room.longest_value())
             yield self._store
             if self._store.changed:
-                raise IndexLockedError(f"{self._store.path} was written while it was read; try again")
+                raise IndexLockedError(
+                    f"{self._store.path} was written while it was read; try again", path=self._store.path
+                )
         finally:
             self._reading.give(call)
         self._settle()
@@ -313,7 +317,7 @@ class Index:
         try:
             self._check_open()
             if self._writer is None:
-                raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
+                raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True", path=self._store.path)
             self._writer.recover()
             self._writer.check_place()
             if self._room is not None:
@@ -324,7 +328,7 @@ class Index:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise IndexClosedError(f"{self._store.path} was closed")
+            raise IndexClosedError(f"{self._store.path} was closed", path=self._store.path)
 
     def _abandon(self) -> bool:
         """In a forked child that opens the file itself: close what it inherited. Gives whether that could be done."""
@@ -471,7 +475,9 @@ class Index:
             return Query(query, None), mode
         lacking = self._models.cannot(mode, self._store.facts)
         if lacking is not None:
-            raise InputError(f"{self.path} cannot embed the query: {lacking}, or search with mode='text'")
+            raise InputError(
+                f"{self.path} cannot embed the query: {lacking}, or search with mode='text'", path=self.path
+            )
         static = self._embedder is not None and self._embedder.is_static
         share = STATIC_TEXT_SHARE if static else TEXT_SHARE
         return Query(query, *self._models.ask(query, mode), text_share=share), mode
@@ -539,7 +545,8 @@ class Index:
         if not self._store.facts.space:
             raise InputError(
                 f"{self.path} holds vectors of the bundle {self._store.facts.bundle!r}: use add; Index.create makes "
-                "indexes for vectors from elsewhere"
+                "indexes for vectors from elsewhere",
+                path=self.path,
             )
         records = check_documents(documents, blank=True, room=self._room)
         with self._storing(records, VECTOR_COPIES * len(records) * self._store.dim):
@@ -656,7 +663,7 @@ class Index:
         if missing := self._models.missing(facts):
             how = "use add_vectors" if facts.space else f"open it with {missing}"
             kinds = " of each kind" if facts.attached else ""
-            raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}")
+            raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}", path=self.path)
         late = bool(facts.late)
         # of late chunking, places of all tokens of a document are held
         more = LATE_BYTES * max((len(record.text) for record in records), default=0) if late else 0
@@ -763,12 +770,13 @@ def _check_facts(
         raise BundleMismatchError(
             f"{path} holds vectors {made} ({facts.fingerprint[:8]}, dim {facts.dim}); "
             f"the embedder is {embedder.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
-            f"{how}, or embed it again: edge-embed reembed"
+            f"{how}, or embed it again: edge-embed reembed",
+            path=path,
         )
     if words is not None and _check_words(words) != facts.words:
-        raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}")
+        raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}", path=path)
     if fields is not None and sorted(check_fields(fields)) != sorted(json.loads(facts.fields)):
-        raise InputError(f"{path} was made with fields={shown(facts.fields)}; that can't be changed")
+        raise InputError(f"{path} was made with fields={shown(facts.fields)}; that can't be changed", path=path)
 
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -83,11 +83,14 @@ class Models:
         for name, model in self.attached.items():
             stored = facts.attached.get(name)
             if stored is None:
-                raise InputError(f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index")
+                raise InputError(
+                    f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index", path=path
+                )
             if stored[0] != model.fingerprint:
                 raise BundleMismatchError(
                     f"{path} holds {NAMES[name]} of the bundle {stored[1]!r} ({stored[0][:8]}); {name}= is "
-                    f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with"
+                    f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with",
+                    path=path,
                 )
 
     def missing(self, facts: Facts) -> str | None:

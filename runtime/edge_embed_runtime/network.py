@@ -205,7 +205,8 @@ class Network:
             finite = "some not finite, " if (vectors.dtype, vectors.shape) == expected else ""
             raise EdgeEmbedError(
                 f"bundle {self._bundle.path}: the model gave {vectors.dtype} numbers {vectors.shape}, {finite}for "
-                f"{len(rows)} texts, expected finite float32 {expected[1]}. Export it again"
+                f"{len(rows)} texts, expected finite float32 {expected[1]}. Export it again",
+                path=self._bundle.path,
             )
         return vectors
 

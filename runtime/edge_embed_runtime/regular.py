@@ -100,7 +100,7 @@ def read_lines(path: str | os.PathLike[str], limit: int = MAX_LINES) -> list[str
     try:
         return read_regular(path, limit).decode().splitlines()
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})", path=path) from error
 
 
 def _kind(mode: int) -> str:

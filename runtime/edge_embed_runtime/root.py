@@ -39,7 +39,7 @@ class Root:
         """A folder as the root of an index. Raises InputError where it is none or its name is not UTF-8."""
         absolute = os.path.realpath(folder)
         if not Path(absolute).is_dir():
-            raise InputError(f"{folder} is no folder: the root of an index is one")
+            raise InputError(f"{folder} is no folder: the root of an index is one", path=folder)
         try:
             absolute.encode()
             relative = os.path.relpath(absolute, index.parent)
@@ -70,7 +70,7 @@ def read_root(store: "Store") -> Root | None:
     root = None if text is None else Root.from_text(text)
     if text is not None and root is None:
         raise IndexDamagedError(
-            f"{store.path} is damaged (its root does not fit its checksum); add --root FOLDER mends it"
+            f"{store.path} is damaged (its root does not fit its checksum); add --root FOLDER mends it", path=store.path
         )
     return root
 
@@ -95,7 +95,8 @@ def find_root(store: "Store") -> Root | None:
     if here and here == there:
         raise IndexFileError(
             f"{store.path} was copied: its documents' files lie in {root.absolute} and in {moved}; "
-            "add --root DIR says which of them it is for"
+            "add --root DIR says which of them it is for",
+            path=store.path,
         )
     return Root(moved, root.relative, root.free) if here > there else root
 

@@ -192,7 +192,8 @@ class Searcher:
         if (self._store.facts.fingerprint, self._store.facts.dim) != self._made_with:
             raise BundleMismatchError(
                 f"{self._store.path} was embedded again with the bundle {self._store.facts.bundle!r} while it was "
-                "open: open it again, with that bundle"
+                "open: open it again, with that bundle",
+                path=self._store.path,
             )
         if self._codes is not None and (generation, deletions) == (self._generation, self._deletions):
             return self._codes

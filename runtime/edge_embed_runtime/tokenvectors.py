@@ -153,7 +153,8 @@ class TokenModel:
             if not good or (offset is not None and len(offset) != values.shape[1]):
                 raise BundleFormatError(
                     f"bundle {self._bundle.path}: layer {layer} gave {values.dtype} numbers {values.shape} for "
-                    f"{longest} x {len(rows)} tokens. Export it again"
+                    f"{longest} x {len(rows)} tokens. Export it again",
+                    path=self._bundle.path,
                 )
             state = values if offset is None else values + offset
             state = state if mix == {layer: 1.0} else state * np.float32(mix[layer])
@@ -163,7 +164,8 @@ class TokenModel:
         found = [np.ascontiguousarray(total[: len(row), i]) for i, row in enumerate(rows)]
         if not all(np.isfinite(vectors).all() for vectors in found):
             raise EdgeEmbedError(
-                f"bundle {self._bundle.path}: the model gave numbers that are not finite. Export it again"
+                f"bundle {self._bundle.path}: the model gave numbers that are not finite. Export it again",
+                path=self._bundle.path,
             )
         return found
 
@@ -205,14 +207,17 @@ class TokenModel:
         if layers != (self.layers,):
             raise InputError(
                 f"bundle {bundle.path} says nothing of its inner layers: only the last (layer=-1) can be read. Bundles "
-                "that edge-embed export makes of a model's own weights name the others"
+                "that edge-embed export makes of a model's own weights name the others",
+                path=bundle.path,
             )
         model = bundle.model
         found = None
         if bundle.manifest.pooling != POOLED:
             found = pooled_value(model if isinstance(model, bytes) else without_weights(model))
         if found is None:
-            raise InputError(f"bundle {bundle.path} does not say where its model has vectors of tokens")
+            raise InputError(
+                f"bundle {bundle.path} does not say where its model has vectors of tokens", path=bundle.path
+            )
         return found
 
     def _offset(self, layer: int) -> Vectors | None:
@@ -222,9 +227,13 @@ class TokenModel:
         try:
             offset = np.frombuffer(b64decode(encoded, validate=True), "<f4").astype(np.float32)
         except ValueError as error:
-            raise BundleFormatError(f"bundle {self._bundle.path}: the offset of layer {layer}: {error}") from error
+            raise BundleFormatError(
+                f"bundle {self._bundle.path}: the offset of layer {layer}: {error}", path=self._bundle.path
+            ) from error
         if not np.isfinite(offset).all():
-            raise BundleFormatError(f"bundle {self._bundle.path}: the offset of layer {layer} is not finite")
+            raise BundleFormatError(
+                f"bundle {self._bundle.path}: the offset of layer {layer} is not finite", path=self._bundle.path
+            )
         return offset
 
 
