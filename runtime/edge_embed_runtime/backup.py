@@ -68,7 +68,9 @@ def _check_target(source: Path, out: str | os.PathLike[str], *, overwrite: bool)
             raise InputError(f"{target} is there already, and no file; give the backup another name", path=target)
         if not overwrite:
             raise InputError(
-                f"{target} is there already; give the backup another name, or let it overwrite (--force)", path=target
+                f"{target} is there already; give the backup another name, or let it overwrite (--force)",
+                path=target,
+                code="output_exists",
             )
     return target
 
@@ -89,12 +91,14 @@ def _made(target: Path, *, overwrite: bool) -> Iterator[Path]:
             check_no_link(log)
             log.unlink(missing_ok=True)
         if target.exists() and not overwrite:  # since it was looked for
-            raise InputError(f"{target} is there already; give the backup another name", path=target)
+            raise InputError(
+                f"{target} is there already; give the backup another name", path=target, code="output_exists"
+            )
         temporary.replace(target)
         sync_folder(target.parent)
     except OSError as error:
         raise StorageError(
-            f"{target} could not be written: {error.strerror}; the index was not touched", path=target
+            f"{target} could not be written: {error.strerror}; the index was not touched", path=target, cause=error
         ) from error
     finally:
         for leftover in (temporary, *beside(temporary)):
@@ -116,7 +120,12 @@ def _check_space(store: Store, target: Path, *, compact: bool) -> None:
     wanted = pages * size * (2 if compact else 1) + ODDS_AND_ENDS
     free = shutil.disk_usage(target.parent).free
     if free < wanted:
-        raise StorageError(f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}", path=target)
+        raise StorageError(
+            f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}",
+            path=target,
+            needed_bytes=wanted,
+            free_bytes=free,
+        )
 
 
 def _copy(store: Store, temporary: Path, show_progress: bool) -> None:

@@ -242,10 +242,12 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     expected = sorted([MANIFEST, *manifest.files])
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing:
-        raise BundleDamagedError(f"bundle {folder}: {listed(missing)} missing. Copy or export it again", path=folder)
+        raise BundleDamagedError(
+            f"bundle {folder}: {listed(missing)} missing. Copy or export it again", path=folder, files=missing
+        )
     if extra:
         raise BundleDamagedError(
-            f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it", path=folder
+            f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it", path=folder, files=extra
         )
     model = folder / manifest.model_file
     stamp = stamp_of(folder, manifest)
@@ -268,12 +270,14 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
             f"bundle {folder}: {name} is not what the manifest describes ({size} bytes, expected {record.size}). "
             "Copy or export the bundle again",
             path=folder,
+            files=[name],
         )
     if sha256 != record.sha256:
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes (its sha256 differs). "
             "Copy or export the bundle again",
             path=folder,
+            files=[name],
         )
 
 
@@ -415,7 +419,7 @@ def write_bundle(
         sync_folder(target.parent)
     except OSError as error:
         raise StorageError(
-            f"{target} could not be written: {error.strerror}; nothing was changed", path=target
+            f"{target} could not be written: {error.strerror}; nothing was changed", path=target, cause=error
         ) from error
     finally:
         if temporary is not None and (target.exists() or not (temporary / "old").exists()):
@@ -435,7 +439,9 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
         raise InputError(f"{target} exists and is not a bundle; choose another path", path=target)
     if not overwrite:
         raise InputError(
-            f"{target} exists; choose another path, or replace it with --force (overwrite=True)", path=target
+            f"{target} exists; choose another path, or replace it with --force (overwrite=True)",
+            path=target,
+            code="output_exists",
         )
 
 

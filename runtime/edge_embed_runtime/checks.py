@@ -56,7 +56,7 @@ def check_count(value: object, what: str, least: int, most: int | None = None) -
         number = None
     if number is None or number < least or (most is not None and number > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise InputError(f"{what} is {value!r:.40}, expected a whole number {limits}")
+        raise InputError(f"{what} is {value!r:.40}, expected a whole number {limits}", option=what, value=shown(value))
     return number
 
 

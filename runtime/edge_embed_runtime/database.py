@@ -44,7 +44,7 @@ def locate(path: object, *, must_exist: bool) -> Path:
         if len(os.fsencode(checked.name)) > MAX_NAME_BYTES:
             raise InputError(f"the name of the index has more than {MAX_NAME_BYTES} bytes: {checked.name[:40]!r}...")
         if must_exist and not checked.exists():
-            raise IndexFileError(f"{checked} does not exist", path=checked)
+            raise IndexFileError(f"{checked} does not exist", path=checked, code="index_missing")
     except OSError as error:
         raise IndexFileError(f"{checked} cannot be opened: {error.strerror}", path=checked) from error
     return checked
@@ -78,7 +78,7 @@ def translated(path: Path, *, writing: bool = False) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
         if primary == sqlite3.SQLITE_FULL:
-            raise StorageError(f"{path}: the disk is full{lost}", path=path) from error
+            raise StorageError(f"{path}: the disk is full{lost}", path=path, code="disk_full") from error
         if primary == sqlite3.SQLITE_IOERR:
             raise StorageError(f"{path}: the disk failed ({error}){lost}", path=path) from error
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -88,7 +88,7 @@ def translated(path: Path, *, writing: bool = False) -> Iterator[None]:
         if primary == sqlite3.SQLITE_READONLY:
             raise IndexReadOnlyError(f"{path} cannot be written ({error})", path=path) from error
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise IndexLockedError(f"{path} is busy ({error}); try again", path=path) from error
+            raise IndexLockedError(f"{path} is busy ({error}); try again", path=path, code="index_busy") from error
         if primary == sqlite3.SQLITE_TOOBIG:
             raise MemoryBudgetError(
                 f"{path}: max_rss_mb cannot be kept: a document's text or metadata takes more than is left for it. "
@@ -121,7 +121,7 @@ def bytes_on_disk(path: Path) -> int:
     try:
         return path.stat().st_size + wal_bytes(path)
     except OSError as error:
-        raise IndexFileError(f"{path} is no longer there: {error.strerror}", path=path) from error
+        raise IndexFileError(f"{path} is no longer there: {error.strerror}", path=path, code="index_missing") from error
 
 
 def check_header(path: Path) -> None:
@@ -230,7 +230,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         if error.sqlite_errorcode & 0xFF not in UNSHARED:
             raise
         if not path.exists():
-            raise IndexFileError(f"{path} does not exist", path=path) from error
+            raise IndexFileError(f"{path} does not exist", path=path, code="index_missing") from error
         if not wal_bytes(path):
             return connect_immutable(path)
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

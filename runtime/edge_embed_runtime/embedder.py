@@ -110,7 +110,9 @@ class Embedder:
         }
         limit = check_limit(max_rss_mb)
         if background and threads not in (None, 1):
-            raise InputError(f"threads is {shown(threads)}; background means one thread")
+            raise InputError(
+                f"threads is {shown(threads)}; background means one thread", option="threads", value=shown(threads)
+            )
         self.background: bool = background
         threads = 1 if background else threads
         most = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
@@ -440,9 +442,13 @@ class Embedder:
         if self._model.peak:
             batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise InputError(f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}")
+            raise InputError(
+                f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}",
+                option="role",
+                value=shown(role),
+            )
         if os.getpid() != self._process:
-            raise InputError("this Embedder was made before a fork: make a new one in the child process")
+            raise InputError("this Embedder was made before a fork: make a new one in the child process", code="forked")
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
                 f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "

@@ -30,6 +30,7 @@ which does not change, `path`, `keys` and the fields of each class, as far as th
 `as_dict` gives them for JSON. Errors can be pickled and copied.
 """
 
+import errno
 import os
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -63,6 +64,7 @@ __all__ = [
 # Each class has one of these; those with a comment say more than their class, where a program may act on it.
 Code = Literal[
     "error",
+    "forked",  # an object of the parent process: make a new one in the child
     "network_unreachable",  # the package index: try again later
     "memory_budget",
     "invalid_input",
@@ -81,7 +83,6 @@ Code = Literal[
     "index_unusable",
     "index_missing",
     "index_moved",  # moved, replaced or deleted while it was open
-    "index_forked",  # used in a child process: open it again there
     "index_format",
     "index_damaged",
     "index_log_missing",  # a copy made in the middle of a write: `repair` takes it as it is
@@ -98,6 +99,8 @@ Code = Literal[
     "unsupported_model",
     "missing_extra",
 ]
+
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class About(TypedDict, total=False):
@@ -183,9 +186,16 @@ class DuplicateKeyError(InputError):
 
 
 class FilterError(InputError):
-    """A `where` that names an unknown field or holds an unsupported value."""
+    """A `where` that names an unknown field or holds an unsupported value.
+
+    field: the field of the metadata, or "$key"
+    """
 
     code: Code = "invalid_filter"
+
+    def __init__(self, message: str, *, field: str | None = None, **about: Unpack[About]) -> None:
+        super().__init__(message, option="where", **about)
+        self.field = field
 
 
 class SourceError(EdgeEmbedError):
@@ -319,15 +329,24 @@ class StorageError(EdgeEmbedError):
 
     needed_bytes: the free space that is needed
     free_bytes:   what there is
+    cause:        what the system said, which tells whether the code is "disk_full"
     """
 
     code: Code = "storage_failed"
 
     def __init__(
-        self, message: str, *, needed_bytes: int | None = None, free_bytes: int | None = None, **about: Unpack[About]
+        self,
+        message: str,
+        *,
+        needed_bytes: int | None = None,
+        free_bytes: int | None = None,
+        cause: OSError | None = None,
+        **about: Unpack[About],
     ) -> None:
         super().__init__(message, **about)
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
+        if needed_bytes is not None or (cause is not None and cause.errno in FULL):
+            self.code = "disk_full"
 
 
 class ExportError(EdgeEmbedError):

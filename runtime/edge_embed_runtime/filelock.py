@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from edge_embed_runtime.checks import shown
 from edge_embed_runtime.database import check_no_link
 from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError, InputError
 
@@ -60,7 +61,11 @@ class WriterLock:
 
     def __init__(self, index: Path, timeout: float = 0.0) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
-            raise InputError(f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more")
+            raise InputError(
+                f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more",
+                option="timeout",
+                value=shown(timeout),
+            )
         path = index.with_name(index.name + ".lock")
         check_no_link(path)
         try:
@@ -119,6 +124,7 @@ class WriterLock:
                     f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a "
                     "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True",
                     path=index,
+                    pid=int(owner) if owner.isdecimal() else None,
                 ) from None
             return
 

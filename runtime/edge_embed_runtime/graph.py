@@ -161,7 +161,8 @@ def require_usearch() -> Any:
         import usearch.index
     except ImportError as error:
         raise MissingExtraError(
-            f"a graph needs the package usearch, which is not installed ({error}): pip install usearch"
+            f"a graph needs the package usearch, which is not installed ({error}): pip install usearch",
+            package="usearch",
         ) from error
     return usearch
 
@@ -271,6 +272,7 @@ def write(index: Path, origin: Origin, content: bytes) -> str:
         raise StorageError(
             f"{graph_path(index)} could not be written: {error.strerror}; the index is whole, searches do without",
             path=graph_path(index),
+            cause=error,
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

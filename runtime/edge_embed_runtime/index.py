@@ -192,7 +192,11 @@ class Index:
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
         if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
-            raise InputError(f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters")
+            raise InputError(
+                f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters",
+                option="space",
+                value=shown(space),
+            )
         facts = Facts(
             hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
             space,
@@ -204,7 +208,7 @@ class Index:
         )
         path = locate(path, must_exist=False)
         if path.exists():
-            raise InputError(f"{path} exists; Index.open opens it", path=path)
+            raise InputError(f"{path} exists; Index.open opens it", path=path, code="output_exists")
         limit = check_limit(max_rss_mb)
         return cls._open(path, Models(), facts, False, timeout, None, None, None if limit is None else Room(limit, 0))
 
@@ -227,6 +231,7 @@ class Index:
                 f"{path} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
                 "vectors that you have",
                 path=path,
+                code="index_missing",
             )
         if path.exists():
             check_header(path)  # before a lock file is put beside what is no index
@@ -302,7 +307,9 @@ class Index:
             yield self._store
             if self._store.changed:
                 raise IndexLockedError(
-                    f"{self._store.path} was written while it was read; try again", path=self._store.path
+                    f"{self._store.path} was written while it was read; try again",
+                    path=self._store.path,
+                    code="index_busy",
                 )
         finally:
             self._reading.give(call)
@@ -355,7 +362,9 @@ class Index:
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
-            raise IndexFileError("this Index was opened before a fork: open it again in the child process")
+            raise IndexFileError(
+                "this Index was opened before a fork: open it again in the child process", code="forked", path=self.path
+            )
 
     @property
     def bounds(self) -> Bounds | None:
@@ -453,7 +462,9 @@ class Index:
         """
         k = min(check_count(k, "k", 1), MAX_HITS)
         if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise InputError(f"recall is {recall!r:.40}, expected a number over 0, up to 1")
+            raise InputError(
+                f"recall is {recall!r:.40}, expected a number over 0, up to 1", option="recall", value=shown(recall)
+            )
         asked, mode = self._query(query, mode, vector)
         with self._read():
             return self._search.search(asked, k, where, mode, recall)
@@ -464,11 +475,13 @@ class Index:
         if mode is None:
             mode = "vector" if query is None else "hybrid"
         if mode not in get_args(Mode):
-            raise InputError(f"mode is {shown(mode)}, expected one of {get_args(Mode)}")
+            raise InputError(
+                f"mode is {shown(mode)}, expected one of {get_args(Mode)}", option="mode", value=shown(mode)
+            )
         if query is None and (vector is None or mode != "vector"):
             raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
         if query is not None and not check_text(query, "the query").strip():
-            raise InputError("the query is empty")
+            raise InputError("the query is empty", option="query")
         if vector is not None:
             return Query(query, check_vectors([vector], self._store.dim, "vector")[0]), mode
         if mode == "text" or query is None:
@@ -653,7 +666,9 @@ class Index:
         from edge_embed_runtime.rebuild import GraphChoice, rebuild
 
         if graph not in get_args(GraphChoice):
-            raise InputError(f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}")
+            raise InputError(
+                f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}", option="graph", value=shown(graph)
+            )
         with self._write() as store:
             return rebuild(store, graph, show_progress=show_progress)
 
@@ -748,13 +763,17 @@ def _check_new(store: Store, records: Iterable[Record]) -> None:
     if existing:
         raise DuplicateKeyError(
             f"already in the index: {listed(sorted(existing), 5, quoted=True)}; nothing was stored. "
-            "Use upsert to replace documents"
+            "Use upsert to replace documents",
+            path=store.path,
+            keys=sorted(existing),
         )
 
 
 def _check_words(words: str) -> str:
     if not isinstance(words, str) or words not in WORDS:
-        raise InputError(f"words is {words!r:.40}, expected one of {', '.join(WORDS)}")
+        raise InputError(
+            f"words is {words!r:.40}, expected one of {', '.join(WORDS)}", option="words", value=shown(words)
+        )
     return words
 
 
@@ -772,6 +791,7 @@ def _check_facts(
             f"the embedder is {embedder.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
             f"{how}, or embed it again: edge-embed reembed",
             path=path,
+            bundle=facts.bundle,
         )
     if words is not None and _check_words(words) != facts.words:
         raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}", path=path)

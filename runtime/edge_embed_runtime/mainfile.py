@@ -279,6 +279,7 @@ class Place:
                         f"{path} was in use in the process that this one was forked from, which SQLite's locks do not "
                         "survive. Fork while nothing is done with the index, or start the process with spawn",
                         path=path,
+                        code="forked",
                     )
         _places.add(self)
 
@@ -300,6 +301,7 @@ class Place:
             raise IndexFileError(
                 f"{self._path} {how} while it was open: {what}. Close this object, and open the file where it is now",
                 path=self._path,
+                code="index_moved",
             )
 
 

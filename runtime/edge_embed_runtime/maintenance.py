@@ -131,7 +131,9 @@ def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -
     try:
         found = _scan(store, show_progress)
         if store.changed:
-            raise IndexLockedError(f"{store.path} was written while it was read; try again", path=store.path)
+            raise IndexLockedError(
+                f"{store.path} was written while it was read; try again", path=store.path, code="index_busy"
+            )
     finally:
         store.close()
     damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
@@ -608,6 +610,8 @@ def _check_space(store: Store) -> None:
                 f"{store.path}: compacting needs up to {wanted:,} bytes of free space in {folder}, there are {left:,}; "
                 "nothing was changed",
                 path=store.path,
+                needed_bytes=wanted,
+                free_bytes=left,
             )
 
 

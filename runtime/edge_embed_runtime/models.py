@@ -91,6 +91,7 @@ class Models:
                     f"{path} holds {NAMES[name]} of the bundle {stored[1]!r} ({stored[0][:8]}); {name}= is "
                     f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with",
                     path=path,
+                    bundle=stored[1],
                 )
 
     def missing(self, facts: Facts) -> str | None:

@@ -137,7 +137,9 @@ class Network:
             raise GoldenError(
                 f"{what}: this machine does not reproduce the golden vectors: "
                 f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}. "
-                f"onnxruntime {onnxruntime.__version__} may not support this CPU"
+                f"onnxruntime {onnxruntime.__version__} may not support this CPU",
+                cosine=self.golden_cosine,
+                floor=GOLDEN_COSINE,
             )
         give_back(code)  # nor is what loading took when an index is opened next
 

@@ -256,6 +256,7 @@ def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
         f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5, quoted=True)}). Repair it first: "
         "`edge-embed repair --drop` deletes those that cannot be restored",
         path=store.path,
+        keys=[str(key) for key in keys],
     )
 
 
@@ -360,6 +361,8 @@ def _check_space(store: Store, target: Facts, work: _Work, passages: int) -> Non
             f"{store.path}: embedding it with {target.bundle!r} needs up to {wanted:,} bytes of free space in "
             f"{folder}, there are {available:,}; the index was not changed",
             path=store.path,
+            needed_bytes=wanted,
+            free_bytes=available,
         )
 
 

@@ -49,7 +49,9 @@ def replacing(target: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or error
-        raise StorageError(f"{target} could not be written: {reason}; nothing was changed", path=target) from error
+        raise StorageError(
+            f"{target} could not be written: {reason}; nothing was changed", path=target, cause=error
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -44,7 +44,9 @@ class Root:
             absolute.encode()
             relative = os.path.relpath(absolute, index.parent)
         except UnicodeEncodeError:
-            raise InputError(f"{absolute!a} cannot be the root of an index: its name is not UTF-8") from None
+            raise InputError(
+                f"{absolute!a} cannot be the root of an index: its name is not UTF-8", path=absolute
+            ) from None
         except ValueError:  # another drive
             relative = ""
         return Root(absolute, relative, free)

@@ -45,7 +45,7 @@ def create_staging(index: Path, identity: Identity) -> None:
         check_companions(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
-        raise StorageError(f"{path} could not be created: {error.strerror}", path=path) from error
+        raise StorageError(f"{path} could not be created: {error.strerror}", path=path, cause=error) from error
     try:
         with _errors(path), closing(connect_writer(path)) as db:
             db.execute("BEGIN")

@@ -264,7 +264,7 @@ class Store:
         problem = None if alone else problem_with_log(path)
         if problem is not None:
             if problems is None:
-                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}")
+                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}", code="index_log_missing", path=path)
             problems.append(problem)
         self._alone = alone or problem is not None
         try:
@@ -375,7 +375,7 @@ class Store:
             temporary.rename(path)
             sync_folder(path.parent)
         except OSError as error:
-            raise StorageError(f"{path} could not be created: {error.strerror}", path=path) from error
+            raise StorageError(f"{path} could not be created: {error.strerror}", path=path, cause=error) from error
         finally:
             for leftover in (temporary, *beside(temporary)):
                 with suppress(OSError):  # what is to be told is why it failed
@@ -664,7 +664,7 @@ class Store:
             return []
         if row[1] != key:  # a damaged look-up table led to another document, which must not pay for it
             raise IndexDamagedError(
-                f"{self.path} is damaged (the key {shown(key)} leads to another document)", path=self.path
+                f"{self.path} is damaged (the key {shown(key)} leads to another document)", path=self.path, keys=[key]
             )
         doc, whole = row[0], checked(row)
         query = f"{PASSAGES} WHERE doc = ?"
@@ -693,7 +693,9 @@ class Store:
         document = checked(row)
         if document is None or document.key != key:
             raise IndexDamagedError(
-                f"{self.path}: the document {shown(key)} is damaged (its checksum does not fit)", path=self.path
+                f"{self.path}: the document {shown(key)} is damaged (its checksum does not fit)",
+                path=self.path,
+                keys=[key],
             )
         return document
 

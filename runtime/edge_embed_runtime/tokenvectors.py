@@ -87,28 +87,33 @@ class TokenModel:
         if weights is None:
             return {self._layer(-1 if layer is None else layer, "layer"): 1.0}
         if layer is not None:
-            raise InputError("layer names one layer and weights mix several: give one of them")
+            raise InputError("layer names one layer and weights mix several: give one of them", option="layer")
         if isinstance(weights, Mapping):
             pairs = list(weights.items())
         elif isinstance(weights, Sequence | np.ndarray) and not isinstance(weights, str | bytes):
             if len(weights) != self.layers + 1:
                 raise InputError(
                     f"weights has {len(weights)} numbers, expected {self.layers + 1}: one for the embeddings and one "
-                    "for each layer, or {layer: weight}"
+                    "for each layer, or {layer: weight}",
+                    option="weights",
                 )
             pairs = list(enumerate(weights))
         else:
-            raise InputError(f"weights is {type(weights).__name__}, expected numbers or {{layer: weight}}")
+            raise InputError(
+                f"weights is {type(weights).__name__}, expected numbers or {{layer: weight}}", option="weights"
+            )
         found: dict[int, float] = {}
         for key, weight in pairs:
             number = self._layer(key, "weights: layer")
             real = isinstance(weight, int | float | np.floating | np.integer) and not isinstance(weight, bool)
             if not real or not np.isfinite(np.float32(weight)) or number in found:
-                raise InputError(f"weights: layer {number} has {weight!r:.40}, expected one finite number a layer")
+                raise InputError(
+                    f"weights: layer {number} has {weight!r:.40}, expected one finite number a layer", option="weights"
+                )
             if weight:
                 found[number] = float(weight)
         if not found:
-            raise InputError("weights are all 0")
+            raise InputError("weights are all 0", option="weights")
         return dict(sorted(found.items()))
 
     def _layer(self, given: object, what: str) -> int:
