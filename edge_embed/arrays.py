@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_embed.columns import Names, choose, merged, to_json
 from edge_embed.readers.rows import listed
 from edge_embed_runtime.documents import Document
-from edge_embed_runtime.errors import InputError, SourceError
+from edge_embed_runtime.errors import InputError, SourceError, about
 from edge_embed_runtime.index import MAX_DIM
 from edge_embed_runtime.regular import open_regular
 
@@ -112,13 +112,11 @@ class ArrayReader:
 
 def read_vector(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """The numbers [dim] of a .npy file that holds one vector, [dim] or [1, dim]. Raises SourceError for any other."""
-    with open_regular(path) as file:
+    with open_regular(path) as file, about(path, SourceError):
         found = ArrayReader(file, os.fstat(file.fileno()).st_size, str(path))
         count = int(np.prod(found.shape, dtype=object))
         if found.dtype.kind not in "fiu" or max(found.shape, default=0) != count or not 0 < count <= MAX_DIM:
-            raise SourceError(
-                f"{path} is {found.dtype} {found.shape}, expected the real numbers of one vector", path=path
-            )
+            raise SourceError(f"{path} is {found.dtype} {found.shape}, expected the real numbers of one vector")
         with readable(path):
             numbers = np.frombuffer(file.read(), found.dtype)
     with np.errstate(over="ignore"):
@@ -317,10 +315,10 @@ def parse_metadata(value: object, path: Path, row: int) -> Mapping[str, Any]:
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: row {row}: the metadata is not valid JSON: {error}", path=path) from error
+        raise SourceError(f"{path}: row {row}: the metadata is not valid JSON: {error}", path=path, row=row) from error
     if not isinstance(parsed, Mapping | None):
         raise SourceError(
-            f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object", path=path
+            f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object", path=path, row=row
         )
     return parsed or {}
 

@@ -131,7 +131,9 @@ class ArrowFile:
                 vector = column[int(other[0])].as_py()
                 what = "no vector" if vector is None else f"a vector of {len(vector)} numbers"
                 raise SourceError(
-                    f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}", path=self.path
+                    f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}",
+                    path=self.path,
+                    row=first + int(other[0]),
                 )
             rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim)
             yield rows * batch.column("scale").to_numpy(zero_copy_only=False)[:, None] if self.coded else rows
@@ -171,7 +173,9 @@ class ArrowFile:
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):
                     kind = type(text[i]).__name__
-                    raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string", path=self.path)
+                    raise SourceError(
+                        f"{self.path}: row {row}: the text is {kind}, expected a string", path=self.path, row=row
+                    )
                 held = {other: to_json(values[i], self._place(row, other)) for other, values in others.items()}
                 found = parse_metadata(metadata[i], self.path, row)
                 yield Document(name, text[i] or "", merged(found, held, self.path, row))

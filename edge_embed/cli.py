@@ -162,7 +162,9 @@ def encode(
     target = Path(output)
     check_output(target)
     if not target.absolute().parent.is_dir():
-        raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist", path=target)
+        raise SourceError(
+            f"{target}: the folder {target.absolute().parent} does not exist", path=target, code="source_missing"
+        )
     texts = _lines(file)
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
@@ -185,9 +187,9 @@ def _lines(file: str) -> list[str]:
         with io.TextIOWrapper(stream, "utf-8") as text:
             return [line.rstrip("\r\n") for line in text]
     except UnicodeDecodeError as error:
-        raise SourceError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise SourceError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})", path=name) from error
     except OSError as error:
-        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}", path=name) from error
 
 
 @main.command()
@@ -456,7 +458,7 @@ def info(path: str, as_json: bool) -> None:
 
     path = str(bundle_path(path))
     if not Path(path).exists():
-        raise SourceError(f"{path} does not exist", path=path)
+        raise SourceError(f"{path} does not exist", path=path, code="source_missing")
     if Path(path).is_dir():
         embedder = Embedder(path)
         manifest, cosine = embedder.manifest, embedder.golden_cosine

@@ -71,7 +71,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                         raise ValueError('expected {"_id": ..., "text": "..."}')
                     yield row
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise SourceError(f"{path}, line {number}: {error}", path=path) from error
+        raise SourceError(f"{path}, line {number}: {error}", path=path, line=number) from error
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -86,7 +86,7 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
             if number == 1:  # the names of the columns
                 continue
             raise SourceError(
-                f"{path}, line {number}: expected query-id, corpus-id and score by tabs", path=path
+                f"{path}, line {number}: expected query-id, corpus-id and score by tabs", path=path, line=number
             ) from None
     return judgements
 

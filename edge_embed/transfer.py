@@ -27,7 +27,7 @@ from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.codes import dequantize
 from edge_embed_runtime.database import locate
 from edge_embed_runtime.documents import Document, check_key
-from edge_embed_runtime.errors import DuplicateKeyError, InputError, SourceError
+from edge_embed_runtime.errors import DuplicateKeyError, InputError, SourceError, about
 from edge_embed_runtime.index import Index
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.replacing import check_output, replacing
@@ -130,7 +130,7 @@ def load_vectors(
         documents = _given(documents_path, "the documents", ROW_SUFFIXES)
     asked = Names(None if documents else key, None if documents else text, vector)
     reading = Reading(text=(text,) if text else (), key=key, scoped=False)
-    with closing(SOURCES[path.suffix.lower()](path, asked)) as source:
+    with about(path, SourceError), closing(SOURCES[path.suffix.lower()](path, asked)) as source:
         naming = naming_of(locate(index_path, must_exist=False), free=True)
         rows = _Rows(source, path, documents, reading, naming)
         _check_keys(rows)
@@ -144,9 +144,13 @@ def _given(path: object, what: str, suffixes: Iterable[str]) -> Path:
     """A file to read, with the path as it was given: keys of documents hold it."""
     found = check_path(path, what)
     if found.suffix.lower() not in suffixes:
-        raise SourceError(f"{found} is no file of a known type; expected {', '.join(suffixes)}")
+        raise SourceError(f"{found} is no file of a known type; expected {', '.join(suffixes)}", path=found)
     if not found.is_file():
-        raise SourceError(f"{found} {'is not a file' if found.exists() else 'does not exist'}")
+        raise SourceError(
+            f"{found} {'is not a file' if found.exists() else 'does not exist'}",
+            path=found,
+            code=None if found.exists() else "source_missing",
+        )
     return Path(cast(str, path))
 
 
@@ -196,15 +200,17 @@ def _check_keys(rows: _Rows) -> None:
         check_key(key, f"{rows.file}: row {row}: key")
         hashes.append(hash(key))
         if own is not None and (other := next(own, None)) not in (None, key):
-            raise SourceError(f"row {row} has the key {other!r} in {path} and {key!r} in {documents}")
+            raise SourceError(
+                f"row {row} has the key {other!r} in {path} and {key!r} in {documents}", path=path, keys=[key], row=row
+            )
     if len(hashes) != source.count:
         what = f"{rows.file} has {len(hashes)} rows and {path} {source.count} vectors"
-        raise SourceError(f"{what}: expected as many of both; nothing was stored")
+        raise SourceError(f"{what}: expected as many of both; nothing was stored", path=rows.file)
     twice = _first_twice(np.frombuffer(hashes, np.int64))
     if twice is not None:
         key = next(islice(rows.keys(), twice[1], None))
         raise DuplicateKeyError(
-            f"{rows.file}: rows {twice[0]} and {twice[1]} have the same key {key!r}", path=rows.file
+            f"{rows.file}: rows {twice[0]} and {twice[1]} have the same key {key!r}", path=rows.file, keys=[key]
         )
 
 
@@ -236,7 +242,9 @@ def _opened(
         if space is None:
             hint = f"; {path} says {source.bundle!r}" if source.bundle else ""
             raise InputError(
-                f"{target} is new: give its space, the name of the model of the vectors{hint}", path=target
+                f"{target} is new: give its space, the name of the model of the vectors{hint}",
+                path=target,
+                option="space",
             )
         return Index.create(
             target,
@@ -254,7 +262,7 @@ def _opened(
             f"{target} holds vectors of the bundle {facts.bundle!r}; load into an index of its own", path=target
         )
     if wanted not in (None, facts.bundle):
-        raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}", path=target)
+        raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}", path=target, option="space")
     if int(facts.dim) != source.dim:
         raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}", path=target)
     return Index.open(target, words=words, fields=fields, timeout=timeout, max_rss_mb=max_rss_mb)
@@ -278,7 +286,11 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
             for batch in batches(rows.read(), lambda document: document, most, BATCH_CHARACTERS, bounds):
                 vectors = source.take(len(batch))
                 if len(vectors) < len(batch):
-                    raise SourceError(f"row {read + len(vectors)} of {rows.file} has no vector in {path}")
+                    raise SourceError(
+                        f"row {read + len(vectors)} of {rows.file} has no vector in {path}",
+                        path=rows.file,
+                        row=read + len(vectors),
+                    )
                 _check_rows(vectors, path, read)
                 if not replace:
                     _check_origins(index, rows, batch, read)
@@ -289,7 +301,10 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
             raise SourceError(f"{rows.file} ends before row {read}; {path} has {source.count} vectors", path=rows.file)
     except (SourceError, InputError) as error:
         kept = f"the {read} rows before row {read} are stored" if read else "nothing was stored"
-        raise SourceError(f"{error}; {kept}") from error
+        row = getattr(error, "row", None)
+        raise SourceError(
+            f"{error}; {kept}", code=error.code, path=error.path or path, keys=error.keys, row=row
+        ) from error
     return Loaded(read, changed, read - changed)
 
 
@@ -307,6 +322,7 @@ def _check_origins(index: Index, rows: _Rows, batch: Sequence[Document], first: 
                 f"{rows.file}: row {row}: the key {document.key!r} is that of {whose}; --replace (replace=True) "
                 "puts this one in its place",
                 path=rows.file,
+                keys=[document.key],
             )
 
 
@@ -334,7 +350,11 @@ def _check_rows(vectors: NDArray[Any], path: Path, first: int) -> None:
     largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1).astype(np.float64))
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if len(bad):
-        raise SourceError(f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros", path=path)
+        raise SourceError(
+            f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros",
+            path=path,
+            row=first + int(bad[0]),
+        )
 
 
 def dump_vectors(
@@ -369,7 +389,9 @@ def dump_vectors(
             f"{target} is {'the index itself' if target == path else 'a folder'}; give another name", path=target
         )
     if target.exists() and not force:
-        raise InputError(f"{target} is there already; --force (force=True) replaces it", path=target)
+        raise InputError(
+            f"{target} is there already; --force (force=True) replaces it", path=target, code="output_exists"
+        )
     with closing(Store(path, read_only=True)) as store, replacing(target) as file:
         return _dump(store, file, target, codes, show_progress)
 

@@ -68,7 +68,7 @@ def check_path(path: object, what: str) -> Path:
         checked = Path(path).resolve()
         checked.exists()
     except PermissionError as error:
-        raise InputError(f"{what} {str(path)[:100]!r} cannot be looked at: {error.strerror}") from error
+        raise InputError(f"{what} {str(path)[:100]!r} cannot be looked at: {error.strerror}", path=path) from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}") from error
+        raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}", path=path) from error
     return checked

@@ -142,10 +142,14 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
         raise DocumentError(f"{place} is {type(document).__name__}, expected Document(key=..., text=...)")
     key = check_key(document.key, f"{place}: key")
     where = f"document {shown(key)}"
-    text = _text(document.text, f"{where}: text")
-    if not blank and (not text or text.isspace()):
-        raise DocumentError(f"{where} has no text: leave it out, or give it some", keys=[key])
-    return Record(key, text, _metadata_json(document.metadata, where))
+    try:
+        text = _text(document.text, f"{where}: text")
+        if not blank and (not text or text.isspace()):
+            raise DocumentError(f"{where} has no text: leave it out, or give it some", keys=[key])
+        return Record(key, text, _metadata_json(document.metadata, where))
+    except DocumentError as error:
+        error.keys = (key,)
+        raise
 
 
 def _metadata_json(metadata: object, where: str) -> str:

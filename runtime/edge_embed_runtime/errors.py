@@ -32,6 +32,8 @@ which does not change, `path`, `keys` and the fields of each class, as far as th
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypedDict, Unpack
 
 __all__ = [
@@ -103,8 +105,8 @@ Code = Literal[
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
-class About(TypedDict, total=False):
-    """What every error may be told; see EdgeEmbedError."""
+class Common(TypedDict, total=False):
+    """The fields of every error, see EdgeEmbedError."""
 
     code: Code | None
     path: str | os.PathLike[str] | None
@@ -137,7 +139,11 @@ class EdgeEmbedError(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         """`code`, `message` and the fields that are known, as JSON can hold them."""
-        known = {name: value for name, value in vars(self).items() if value not in (None, ()) and name[0] != "_"}
+        known = {
+            name: value
+            for name, value in vars(self).items()
+            if name[0] != "_" and value not in (None, ()) and str(value) != "nan"  # which JSON lacks
+        }
         return {"code": self.code, "message": str(self), **known}
 
 
@@ -151,7 +157,7 @@ class InputError(EdgeEmbedError, ValueError):
     code: Code = "invalid_input"
 
     def __init__(
-        self, message: str, *, option: str | None = None, value: str | None = None, **about: Unpack[About]
+        self, message: str, *, option: str | None = None, value: str | None = None, **about: Unpack[Common]
     ) -> None:
         super().__init__(message, **about)
         self.option, self.value = option, value
@@ -167,7 +173,7 @@ class MemoryBudgetError(EdgeEmbedError):
     code: Code = "memory_budget"
 
     def __init__(
-        self, message: str, *, needed_mb: float | None = None, limit_mb: float | None = None, **about: Unpack[About]
+        self, message: str, *, needed_mb: float | None = None, limit_mb: float | None = None, **about: Unpack[Common]
     ) -> None:
         super().__init__(message, **about)
         self.needed_mb, self.limit_mb = needed_mb, limit_mb
@@ -193,7 +199,7 @@ class FilterError(InputError):
 
     code: Code = "invalid_filter"
 
-    def __init__(self, message: str, *, field: str | None = None, **about: Unpack[About]) -> None:
+    def __init__(self, message: str, *, field: str | None = None, **about: Unpack[Common]) -> None:
         super().__init__(message, option="where", **about)
         self.field = field
 
@@ -208,7 +214,7 @@ class SourceError(EdgeEmbedError):
     code: Code = "invalid_source"
 
     def __init__(
-        self, message: str, *, line: int | None = None, row: int | None = None, **about: Unpack[About]
+        self, message: str, *, line: int | None = None, row: int | None = None, **about: Unpack[Common]
     ) -> None:
         super().__init__(message, **about)
         self.line, self.row = line, row
@@ -234,7 +240,7 @@ class BundleDamagedError(BundleError):
 
     code: Code = "bundle_damaged"
 
-    def __init__(self, message: str, *, files: list[str] | tuple[str, ...] = (), **about: Unpack[About]) -> None:
+    def __init__(self, message: str, *, files: list[str] | tuple[str, ...] = (), **about: Unpack[Common]) -> None:
         super().__init__(message, **about)
         self.files = tuple(files)
 
@@ -247,7 +253,7 @@ class DeadlineError(BundleError):
 
     code: Code = "deadline"
 
-    def __init__(self, message: str, *, limit_seconds: float | None = None, **about: Unpack[About]) -> None:
+    def __init__(self, message: str, *, limit_seconds: float | None = None, **about: Unpack[Common]) -> None:
         super().__init__(message, **about)
         self.limit_seconds = limit_seconds
 
@@ -262,7 +268,7 @@ class GoldenError(BundleError):
     code: Code = "golden_mismatch"
 
     def __init__(
-        self, message: str, *, cosine: float | None = None, floor: float | None = None, **about: Unpack[About]
+        self, message: str, *, cosine: float | None = None, floor: float | None = None, **about: Unpack[Common]
     ) -> None:
         super().__init__(message, **about)
         self.cosine, self.floor = cosine, floor
@@ -294,7 +300,7 @@ class IndexLockedError(IndexFileError):
 
     code: Code = "index_locked"
 
-    def __init__(self, message: str, *, pid: int | None = None, **about: Unpack[About]) -> None:
+    def __init__(self, message: str, *, pid: int | None = None, **about: Unpack[Common]) -> None:
         super().__init__(message, **about)
         self.pid = pid
 
@@ -319,7 +325,7 @@ class BundleMismatchError(IndexFileError):
 
     code: Code = "bundle_mismatch"
 
-    def __init__(self, message: str, *, bundle: str | None = None, **about: Unpack[About]) -> None:
+    def __init__(self, message: str, *, bundle: str | None = None, **about: Unpack[Common]) -> None:
         super().__init__(message, **about)
         self.bundle = bundle
 
@@ -341,7 +347,7 @@ class StorageError(EdgeEmbedError):
         needed_bytes: int | None = None,
         free_bytes: int | None = None,
         cause: OSError | None = None,
-        **about: Unpack[About],
+        **about: Unpack[Common],
     ) -> None:
         super().__init__(message, **about)
         self.needed_bytes, self.free_bytes = needed_bytes, free_bytes
@@ -357,7 +363,7 @@ class ExportError(EdgeEmbedError):
 
     code: Code = "export_failed"
 
-    def __init__(self, message: str, *, name: str | None = None, **about: Unpack[About]) -> None:
+    def __init__(self, message: str, *, name: str | None = None, **about: Unpack[Common]) -> None:
         super().__init__(message, **about)
         self.name = name
 
@@ -372,7 +378,7 @@ class FidelityError(ExportError):
     code: Code = "low_fidelity"
 
     def __init__(
-        self, message: str, *, cosine: float | None = None, floor: float | None = None, **about: Unpack[About]
+        self, message: str, *, cosine: float | None = None, floor: float | None = None, **about: Unpack[Common]
     ) -> None:
         super().__init__(message, **about)
         self.cosine, self.floor = cosine, floor
@@ -386,7 +392,7 @@ class UnsupportedModelError(ExportError):
 
     code: Code = "unsupported_model"
 
-    def __init__(self, message: str, *, architecture: str | None = None, **about: Unpack[About]) -> None:
+    def __init__(self, message: str, *, architecture: str | None = None, **about: Unpack[Common]) -> None:
         super().__init__(message, **about)
         self.architecture = architecture
 
@@ -401,7 +407,17 @@ class MissingExtraError(EdgeEmbedError, ImportError):
     code: Code = "missing_extra"
 
     def __init__(
-        self, message: str, *, package: str | None = None, extra: str | None = None, **about: Unpack[About]
+        self, message: str, *, package: str | None = None, extra: str | None = None, **about: Unpack[Common]
     ) -> None:
         super().__init__(message, **about)
         self.package, self.extra = package, extra
+
+
+@contextmanager
+def about(path: str | os.PathLike[str], *kinds: type[EdgeEmbedError]) -> Iterator[None]:
+    """Errors of these kinds that are raised inside are about this file or folder, unless they name another."""
+    try:
+        yield
+    except kinds as error:
+        error.path = error.path or os.fspath(path)
+        raise

@@ -143,7 +143,8 @@ class Index:
         """
         if embedder is not None and not is_encoder(embedder):
             raise InputError(
-                f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
+                f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())",
+                option="embedder",
             )
         limit = check_limit(max_rss_mb)
         models = Models.of(embedder, sparse, multi)
@@ -162,6 +163,7 @@ class Index:
                 raise InputError(
                     f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}",
                     path=path,
+                    option="late_chunking",
                 )
             return opened
         except BaseException:
@@ -794,9 +796,13 @@ def _check_facts(
             bundle=facts.bundle,
         )
     if words is not None and _check_words(words) != facts.words:
-        raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}", path=path)
+        raise InputError(
+            f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}", path=path, option="words"
+        )
     if fields is not None and sorted(check_fields(fields)) != sorted(json.loads(facts.fields)):
-        raise InputError(f"{path} was made with fields={shown(facts.fields)}; that can't be changed", path=path)
+        raise InputError(
+            f"{path} was made with fields={shown(facts.fields)}; that can't be changed", path=path, option="fields"
+        )
 
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -41,11 +41,11 @@ class Models:
         for kind, given in found.items():
             if given is not None and (not isinstance(given, Embedder) or given.manifest.kind != kind):
                 what = given.manifest.kind if isinstance(given, Embedder) else type(given).__name__
-                raise InputError(f"{kind}= takes an Embedder of a bundle of kind {kind!r}, got {what}")
+                raise InputError(f"{kind}= takes an Embedder of a bundle of kind {kind!r}, got {what}", option=kind)
         if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":
             kind = embedder.manifest.kind
             if found[kind] is not None:
-                raise InputError(f"two embedders of kind {kind!r} were given, expected one")
+                raise InputError(f"two embedders of kind {kind!r} were given, expected one", option=kind)
             found[kind], embedder = embedder, None
         return Models(embedder, found["sparse"], found["multi"])
 

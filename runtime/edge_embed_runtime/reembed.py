@@ -100,7 +100,7 @@ def reembed_index(
     damaged ones, StorageError where the disk is too full; the index is then as it was.
     """
     if not is_encoder(embedder):
-        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
+        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}", option="embedder")
     with _locked(path) as index:
         store = Store(index, read_only=False)
         try:

@@ -92,7 +92,9 @@ def load_session(
         session = make_session(bundle.model, threads=1, exact=exact, prepacked=prepacked, values=values)
         bundle.check_unchanged()
     except DeadlineError as error:
-        raise DeadlineError(f"bundle {bundle.path}: {error}", path=bundle.path) from error
+        raise DeadlineError(
+            f"bundle {bundle.path}: {error}", path=bundle.path, limit_seconds=error.limit_seconds
+        ) from error
     except EdgeEmbedError:
         raise
     except Exception as error:
