@@ -46,7 +46,7 @@ def test_hostile_tokenizers(kind: int) -> None:
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[2],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
     )
     said = done.stdout.splitlines()

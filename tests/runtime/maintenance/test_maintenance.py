@@ -462,7 +462,7 @@ def test_the_space_that_compact_asks_for_is_enough(small_disk: Callable[[int], P
 CHILD = """
 import sys
 from edge_embed import Embedder, Index
-from edge_embed_runtime import maintenance
+from edge_embed_runtime.maintenance import repair as maintenance
 maintenance.REPAIR_BATCH = 4
 with Index.open(sys.argv[1], Embedder(threads=1)) as index:
     print("ready", flush=True)

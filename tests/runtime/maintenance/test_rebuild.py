@@ -225,7 +225,10 @@ def test_read_only(path: Path) -> None:
 # Ends itself with SIGKILL when a named function is called for the n-th time: before what it does, or after.
 CHILD = """
 import os, signal, sys
-from edge_embed_runtime import blocks, graph, index, learning, rebuild
+from edge_embed_runtime.index import index
+from edge_embed_runtime.maintenance import learning, rebuild
+from edge_embed_runtime.search import hnsw as graph
+from edge_embed_runtime.storage import bitblocks as blocks
 rebuild.ROUNDS, rebuild.QUERIES = 1, 20
 path, place, name, number, after = sys.argv[1:]
 holder = {"blocks": blocks.Blocks, "learning": learning,

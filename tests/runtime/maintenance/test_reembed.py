@@ -329,7 +329,7 @@ def test_a_writer_keeps_it_out(path: Path, old: Embedder, new: Embedder) -> None
 CHILD = """
 import os, signal, sys
 from edge_embed import Embedder
-from edge_embed_runtime import reembed, staging
+from edge_embed_runtime.maintenance import reembed, staging
 from edge_embed_runtime.maintenance.reembed import Staging, Store
 reembed.BATCH, reembed.MOVED = 8, 16
 calls = 0

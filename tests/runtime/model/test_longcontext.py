@@ -166,7 +166,7 @@ import numpy as np
 from edge_embed_export.transformer.spec import Layer, Spec, prepare
 from edge_embed_export.transformer.positions import alibi, visible
 from edge_embed_export.transformer.encoder import build
-from edge_embed_export import blockwise
+from edge_embed_export.transformer import blockwise
 from edge_embed_runtime.model.budget import activation_bytes
 from edge_embed_runtime.model.session import make_session
 kind, heads, hidden, tokens = sys.argv[1], 12, 96, 4096

@@ -240,7 +240,7 @@ def threads_within(group: Path) -> int:
     program = f"""
 import os
 open({str(group / "cgroup.procs")!r}, "w").write(str(os.getpid()))
-from edge_embed_runtime import machine
+from edge_embed_runtime.system import cpu as machine
 os.sched_getaffinity = lambda _: set(range(64))
 machine.physical_cores = lambda _: None
 print(machine.default_threads())
