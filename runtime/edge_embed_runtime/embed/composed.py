@@ -180,7 +180,9 @@ def _dims(own: list[int], mode: Mode, dim: int | None) -> list[int]:
     """How many numbers of each member's vectors count."""
     if mode == "mean":
         if dim is None and len(set(own)) > 1:
-            raise InputError(f"a mean needs vectors of one dim, the parts have {own}; give dim, or mode='concat'")
+            raise InputError(
+                f"a mean needs vectors of one dim, the parts have {own}; give dim, or mode='concat'", option="dim"
+            )
         return [own[0] if dim is None else check_count(dim, "dim", 1, min(own))] * len(own)
     if dim is None:
         return own
@@ -189,5 +191,5 @@ def _dims(own: list[int], mode: Mode, dim: int | None) -> list[int]:
     ends = [max(i, dim * sum(own[:i]) // total) for i in range(len(own))] + [dim]
     shares = [end - start for start, end in pairwise(ends)]
     if min(shares) < 1:
-        raise InputError(f"dim {dim} leaves a part of {own} without numbers")
+        raise InputError(f"dim {dim} leaves a part of {own} without numbers", option="dim")
     return shares

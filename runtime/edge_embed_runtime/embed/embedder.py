@@ -45,7 +45,8 @@ def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[s
     if loaded.manifest.fingerprint != fingerprint:
         raise BundleError(
             f"the bundle {bundle!r} is another here than the one whose Embedder was pickled "
-            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others"
+            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others",
+            path=loaded.path,
         )
     return loaded
 
