@@ -194,11 +194,7 @@ class Index:
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
         if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
-            raise InputError(
-                f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters",
-                option="space",
-                value=shown(space),
-            )
+            raise unusable("space", space, f"a name of 1 to {MAX_SPACE_CHARACTERS} characters")
         facts = Facts(
             hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
             space,
