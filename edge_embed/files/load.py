@@ -249,7 +249,7 @@ def _opened(
         raise InputError(f"{target} holds vectors of the bundle {facts.bundle!r}; load into an index of its own")
     if wanted not in (None, facts.bundle):
         raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}")
-    if int(facts.dim) != source.dim:
+    if facts.dim != source.dim:
         raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}")
     return Index.open(target, words=words, fields=fields, timeout=timeout, max_rss_mb=max_rss_mb)
 

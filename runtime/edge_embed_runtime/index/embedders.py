@@ -1,6 +1,5 @@
 """The embedders of one index: what each makes of a text, and what of it is stored."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
-from edge_embed_runtime.storage.schema import Facts
+from edge_embed_runtime.storage.schema import Facts, SideModel
 from edge_embed_runtime.storage.textquery import NORMAL
+from edge_embed_runtime.vectors.rotation import NONE
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
@@ -64,38 +64,45 @@ class Models:
         """Bytes that the process was predicted to take at most, or 0 without a limit."""
         return max((model.predicted_peak for model in (self.dense, self.sparse, self.multi) if model), default=0)
 
-    def facts(self, words: str, fields: str) -> Facts | None:
+    def facts(self, words: str, fields: tuple[str, ...]) -> Facts | None:
         """The facts of an index that they make; None without any of them."""
         first = self.first
         if first is None:
             return None
-        said = {
-            name: json.dumps([model.fingerprint, model.manifest.name, model.manifest.dim])
+        side = {
+            name: SideModel(model.fingerprint, model.manifest.name, model.manifest.dim)
             for name, model in self.attached.items()
         }
-        if self.dense is None:
-            return Facts(first.fingerprint, first.name, "0", words=words, fields=fields, normal=NORMAL, **said)
-        said |= {"frame": self.dense.frame.to_json(), "normal": NORMAL}
-        return Facts(first.fingerprint, first.name, str(self.dense.dim), words=words, fields=fields, **said)
+        return Facts(
+            first.fingerprint,
+            first.name,
+            0 if self.dense is None else self.dense.dim,
+            words=words,
+            fields=fields,
+            frame=NONE if self.dense is None else self.dense.frame,
+            sparse=side.get("sparse"),
+            multi=side.get("multi"),
+            normal=NORMAL,
+        )
 
     def check(self, path: Path, facts: Facts) -> None:
         """Refuse models whose vectors the index does not hold."""
         for name, model in self.attached.items():
-            stored = facts.attached.get(name)
+            stored = facts.side.get(name)
             if stored is None:
                 raise InputError(f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index")
-            if stored[0] != model.fingerprint:
+            if stored.fingerprint != model.fingerprint:
                 raise BundleMismatchError(
-                    f"{path} holds {NAMES[name]} of the bundle {stored[1]!r} ({stored[0][:8]}); {name}= is "
+                    f"{path} holds {NAMES[name]} of the bundle {stored.name!r} ({stored.fingerprint[:8]}); {name}= is "
                     f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with"
                 )
 
     def missing(self, facts: Facts) -> str | None:
         """What is needed to add to an index and is not here, as the end of a sentence; None where all is."""
-        absent = [name for name in facts.attached if name not in self.attached]
-        if self.dense is None and facts.dim != "0":
+        absent = [name for name in facts.side if name not in self.attached]
+        if self.dense is None and facts.dim:
             return "an embedder" if facts.space else f"the Embedder of {facts.bundle!r}"
-        return f"{absent[0]}=Embedder(...) (--{absent[0]}) of {facts.attached[absent[0]][1]!r}" if absent else None
+        return f"{absent[0]}=Embedder(...) (--{absent[0]}) of {facts.side[absent[0]].name!r}" if absent else None
 
     def cannot(self, mode: str, facts: Facts) -> str | None:
         """Why a query cannot be embedded for a mode of search, and what to do; None where it can."""
@@ -103,12 +110,12 @@ class Models:
         if any(getattr(self, kind) is not None for kind in kinds):
             return None
         if mode in NAMES:
-            stored = facts.attached.get(mode)
+            stored = facts.side.get(mode)
             if stored is None:
                 return f"the index was made without {NAMES[mode]}"
-            return f"open it with {mode}=Embedder(...) (--{mode}) of {stored[1]!r}"
-        if facts.dim == "0" and mode == "vector":
-            return f"there are no dense vectors, search with mode={next(iter(facts.attached))!r}"
+            return f"open it with {mode}=Embedder(...) (--{mode}) of {stored.name!r}"
+        if not facts.dim and mode == "vector":
+            return f"there are no dense vectors, search with mode={next(iter(facts.side))!r}"
         return f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
 
     def ask(self, text: str, mode: str) -> tuple[Any, Any, Any]:

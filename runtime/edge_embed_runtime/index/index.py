@@ -149,15 +149,15 @@ class Index:
         models = Models.of(embedder, sparse, multi)
         room = None if limit is None else Room(limit, models.peak)
         path = locate(path, must_exist=read_only)
-        facts = models.facts(_check_words(words or "english"), json.dumps(check_fields(fields or [])))
+        facts = models.facts(_check_words(words or "english"), check_fields(fields or []))
         if late_chunking and facts is not None:
             from edge_embed_runtime.passages.late import check_late
 
             check_late(embedder)
-            facts = replace(facts, late="yes")
+            facts = replace(facts, late=True)
         opened = cls._open(path, models, facts, read_only, timeout, words, fields, room, secure_delete=secure_delete)
         try:
-            stored = bool(opened._store.facts.late)
+            stored = opened._store.facts.late
             if late_chunking is not None and late_chunking != stored:
                 raise InputError(
                     f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}"
@@ -195,11 +195,11 @@ class Index:
         facts = Facts(
             hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
             space,
-            str(check_count(dim, "dim", 1, MAX_DIM)),
-            space="yes",
+            check_count(dim, "dim", 1, MAX_DIM),
+            space=True,
             words=_check_words(words),
             normal=NORMAL,
-            fields=json.dumps(check_fields(fields)),
+            fields=check_fields(fields),
         )
         path = locate(path, must_exist=False)
         if path.exists():
@@ -656,9 +656,9 @@ class Index:
         facts = self._store.facts
         if missing := self._models.missing(facts):
             how = "use add_vectors" if facts.space else f"open it with {missing}"
-            kinds = " of each kind" if facts.attached else ""
+            kinds = " of each kind" if facts.side else ""
             raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}")
-        late = bool(facts.late)
+        late = facts.late
         # of late chunking, places of all tokens of a document are held
         more = LATE_BYTES * max((len(record.text) for record in records), default=0) if late else 0
         self._write_entries(records, self._embedded(records, late, show_progress), delete, more)
@@ -757,9 +757,9 @@ def _check_facts(
 ) -> None:
     """Refuse an index of other vectors, or one that was made with other options than those given."""
     made = f"of the space {facts.bundle!r}" if facts.space else f"of the bundle {facts.bundle!r}"
-    if embedder is not None and (facts.fingerprint, facts.dim) != (embedder.fingerprint, str(embedder.dim)):
+    if embedder is not None and (facts.fingerprint, facts.dim) != (embedder.fingerprint, embedder.dim):
         how = "Open it without an embedder" if facts.space else "Open it with the bundle it was made with"
-        if facts.fingerprint == embedder.fingerprint and int(facts.dim) < embedder.dim:
+        if facts.fingerprint == embedder.fingerprint and facts.dim < embedder.dim:
             how = f"Make the embedder with truncate_dim={facts.dim} (--truncate-dim)"
         raise BundleMismatchError(
             f"{path} holds vectors {made} ({facts.fingerprint[:8]}, dim {facts.dim}); "
@@ -768,8 +768,8 @@ def _check_facts(
         )
     if words is not None and _check_words(words) != facts.words:
         raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}")
-    if fields is not None and sorted(check_fields(fields)) != sorted(json.loads(facts.fields)):
-        raise InputError(f"{path} was made with fields={shown(facts.fields)}; that can't be changed")
+    if fields is not None and sorted(check_fields(fields)) != sorted(facts.fields):
+        raise InputError(f"{path} was made with fields={shown(json.dumps(facts.fields))}; that can't be changed")
 
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -797,12 +797,12 @@ def _stats(store: Store) -> dict[str, Any]:
         "passages": passages,
         "dim": store.dim,
         "bundle": store.facts.bundle,
-        "space": bool(store.facts.space),
+        "space": store.facts.space,
         "fingerprint": store.facts.fingerprint,
         "words": store.facts.words,
-        "fields": json.loads(store.facts.fields),
+        "fields": list(store.facts.fields),
         "root": _root(store),
-        **{name: model[1] for name, model in store.facts.attached.items()},
+        **{name: model.name for name, model in store.facts.side.items()},
         **({"late_chunking": True} if store.facts.late else {}),
         **({} if store.facts.normal else {"advice": OLD_WORDS}),
         "generation": generation,

@@ -60,7 +60,7 @@ def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
     from edge_embed_runtime.maintenance.repair import all_blocks
 
     with store.transaction(deletes=True):
-        store.set_facts(replace(store.facts, frame=frame.to_json()))
+        store.set_facts(replace(store.facts, frame=frame))
         blocks = all_blocks(store.connection)
         with progress_bar(len(blocks), show_progress, "making binary codes") as advance:
             for block in blocks:

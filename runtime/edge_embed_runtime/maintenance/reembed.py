@@ -111,7 +111,7 @@ def reembed_index(
 
 def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notify) -> Reembedded:
     index = store.path
-    if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
+    if store.facts.side or getattr(embedder, "kind", "dense") != "dense":
         raise InputError(
             f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
         )
@@ -127,7 +127,7 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
         kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
         notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
         _check_space(store, target, work, _expected(store, embedder, work))
-        _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
+        _stage(store, staging, embedder, work, show_progress, late=store.facts.late)
         _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
         passages = _switch(store, staging, target)
     graphs.remove(index)
@@ -163,16 +163,16 @@ def _target(facts: Facts, embedder: Encoder) -> Facts:
         facts,
         fingerprint=embedder.fingerprint,
         bundle=embedder.name,
-        dim=str(embedder.dim),
-        space="",
-        frame=embedder.frame.to_json(),
+        dim=embedder.dim,
+        space=False,
+        frame=embedder.frame,
         normal=NORMAL,
     )
 
 
 def _named(facts: Facts) -> str:
     """What tells vectors of one origin from others."""
-    return json.dumps([facts.fingerprint, facts.dim])
+    return json.dumps([facts.fingerprint, str(facts.dim)])
 
 
 def _tidy(index: Path, target: Facts, notify: Notify) -> None:
@@ -180,7 +180,7 @@ def _tidy(index: Path, target: Facts, notify: Notify) -> None:
     if not os.path.lexists(staging_path(index)):
         return
     try:
-        with Staging(index, int(target.dim)) as staging:
+        with Staging(index, target.dim) as staging:
             finished = staging.identity[1] == _named(target)
     except (IndexFormatError, IndexDamagedError):
         finished = True
@@ -196,7 +196,7 @@ def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> 
     if os.path.lexists(staging_path(index)):
         why = "is of another bundle or another index"
         try:
-            staging = Staging(index, int(target.dim))
+            staging = Staging(index, target.dim)
             if staging.identity == identity:
                 return staging
             staging.close()
@@ -205,7 +205,7 @@ def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> 
         notify(f"{staging_path(index)} {why}: it is thrown away")
     remove_staging(index)
     create_staging(index, identity)
-    return Staging(index, int(target.dim))
+    return Staging(index, target.dim)
 
 
 def _survey(store: Store, staging: Staging) -> _Work:
@@ -342,9 +342,9 @@ def _check_space(store: Store, target: Facts, work: _Work, passages: int) -> Non
         )
         (words,) = store.connection.execute("SELECT ifnull(sum(length(block)), 0) FROM fts_data").fetchone()
     old = _table_bytes(store.counts()[1], store.dim, page) + words
-    new = _table_bytes(passages, int(target.dim), page) + 2 * words
+    new = _table_bytes(passages, target.dim, page) + 2 * words
     left = passages * work.left_characters // max(1, work.characters)
-    staged = left * _row_bytes(int(target.dim) + ROW_BYTES, page) + work.left * ENTRY_BYTES
+    staged = left * _row_bytes(target.dim + ROW_BYTES, page) + work.left * ENTRY_BYTES
     growth = max(0, new - old - free * page)
     wanted = int(1.02 * max(new, old)) + growth + staged + min(staged, STAGING_LOG_BYTES) + 2 * LOG_BYTES
     folder = store.path.parent

@@ -20,7 +20,7 @@ from edge_embed_runtime.storage.database import RESTORE, bytes_on_disk, check_he
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.mainfile import accept_loss, checkpoint
 from edge_embed_runtime.storage.root import read_root
-from edge_embed_runtime.storage.schema import Facts, ddl
+from edge_embed_runtime.storage.schema import UNKNOWN, ddl
 from edge_embed_runtime.storage.sidetables import Attached
 from edge_embed_runtime.storage.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
 from edge_embed_runtime.storage.wordstable import NO_DAMAGE, RAISED, SHADOWS, check_pages, empty_table, reading_words
@@ -202,7 +202,7 @@ def _scan_with(store: Store, folder: Path | None, show_progress: bool) -> _Findi
             read_root(store)
         except IndexDamagedError as error:
             found.facts.append(str(error))
-        db, words = store.connection, _Words(folder, ddl(facts or Facts("", "", ""))[-1])
+        db, words = store.connection, _Words(folder, ddl(facts or UNKNOWN)[-1])
         try:
             with _noted(found.unreadable, "rows cannot be read"):
                 _scan_rows(store, None if facts is None else store.dim, found, words, show_progress)

@@ -1,6 +1,5 @@
 """Search: rankings by vectors of each kind and by words, alone or fused into one, and what they hold as hits."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ class Searcher:
 
     def search(self, query: Query, k: int, where: Mapping[str, Any] | None, mode: Mode, recall: float) -> Hits:
         """`Index.search`, its arguments checked; the query has what the mode asks for."""
-        condition = None if where is None else compile_where(where, json.loads(self._store.facts.fields))
+        condition = None if where is None else compile_where(where, self._store.facts.fields)
         depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
         with self._store.snapshot(), self._reserved(query, k, condition, mode):
             self._check_fields(where, condition)

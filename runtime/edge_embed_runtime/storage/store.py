@@ -60,7 +60,7 @@ from edge_embed_runtime.storage.mainfile import (
     unmark,
 )
 from edge_embed_runtime.storage.pieces import Row, encoded
-from edge_embed_runtime.storage.schema import COUNTERS, SCHEMA, Facts, ddl
+from edge_embed_runtime.storage.schema import COUNTERS, SCHEMA, UNKNOWN, Facts, ddl
 from edge_embed_runtime.storage.textquery import folded, normal
 from edge_embed_runtime.storage.wordstable import reading_words
 from edge_embed_runtime.vectors.int8 import Ids, Int8Codes, Vectors, Words, binarize, dequantize
@@ -179,7 +179,7 @@ def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
     db = sqlite3.connect(":memory:")
     try:
-        for statement in ddl(facts or Facts("", "", "")):
+        for statement in ddl(facts or UNKNOWN):
             db.execute(statement)
         expected = db.execute(TABLES).fetchall()
     finally:
@@ -383,18 +383,13 @@ class Store:
 
     def _setup(self) -> None:
         if self._facts is not None:
-            try:
-                self.dim = int(self._facts.dim)
-                self.frame = Frame.from_json(self._facts.frame, self.dim)
-            except ValueError as error:
-                raise IndexDamagedError(f"{self.path} is damaged ({error}); {RESTORE}") from error
-            self.blocks = Blocks(self._db, self.dim, self.derive_block)
+            self.blocks = Blocks(self._db, self._facts.dim, self.derive_block)
             self.attached: dict[str, Attached] = {}
-            if self._facts.attached:
+            if self._facts.side:
                 from edge_embed_runtime.storage import sidetables as attached
 
                 self.attached = {
-                    name: attached.Attached(self._db, name, model[2]) for name, model in self._facts.attached.items()
+                    name: attached.Attached(self._db, name, model.dim) for name, model in self._facts.side.items()
                 }
             self._crc = self._facts.crc
 
@@ -404,6 +399,14 @@ class Store:
         if self._facts is None:
             raise IndexDamagedError(f"{self.path} is damaged (its facts do not fit their checksum); {RESTORE}")
         return self._facts
+
+    @property
+    def dim(self) -> int:
+        return self.facts.dim
+
+    @property
+    def frame(self) -> Frame:
+        return self.facts.frame
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -440,7 +443,7 @@ class Store:
             raise IndexFormatError(f"{self.path} has schema version {version}; this release reads {SCHEMA}")
         found = self._db.execute(TABLES).fetchall()
         facts = None
-        if ("table", "meta", "meta", ddl(Facts("", "", ""))[0]) in found:
+        if ("table", "meta", "meta", ddl(UNKNOWN)[0]) in found:
             facts = self._read_facts()
         if not _is_ours(found, facts):
             raise IndexFormatError(f"{self.path} is not an edge_embed index: its tables are not ours")
@@ -452,7 +455,11 @@ class Store:
         return facts
 
     def _read_facts(self) -> Facts | None:
-        return Facts.from_rows(dict(self._db.execute("SELECT key, value FROM meta").fetchall()))
+        rows = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        try:
+            return Facts.from_rows(rows)
+        except ValueError as error:
+            raise IndexDamagedError(f"{self.path} is damaged ({error}); {RESTORE}") from error
 
     def counters(self) -> tuple[int, int]:
         """(generation, deletions). Reads the facts again where another process changed them.

@@ -36,7 +36,7 @@ from edge_embed.errors import (
     StorageError,
 )
 from edge_embed_runtime.search import dense as nearest
-from edge_embed_runtime.storage.schema import Facts, ddl
+from edge_embed_runtime.storage.schema import UNKNOWN, ddl
 
 LANGUAGES = [
     Document("en-1", "The cat sleeps on the warm windowsill.", {"lang": "en", "year": 2020, "draft": False}),
@@ -694,7 +694,7 @@ def test_damaged_types(path: Path, index: Index, embedder: Embedder, table: str,
 def sqlite3_schema() -> dict[str, str]:
     """The schema as an index has it."""
     db = sqlite3.connect(":memory:")
-    for statement in ddl(Facts("", "", "")):
+    for statement in ddl(UNKNOWN):
         db.execute(statement)
     rows = dict(db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
     db.close()

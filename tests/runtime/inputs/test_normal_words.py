@@ -166,7 +166,7 @@ def test_a_rebuild_that_fails_leaves_words_and_fact_as_they_were(
 
 def test_facts_say_the_form() -> None:
     """An unknown one is damage; none is that of earlier releases, whose checksum it does not change."""
-    facts = Facts("f", "b", "8", normal="NFKC")
+    facts = Facts("f", "b", 8, normal="NFKC")
     assert Facts.from_rows(facts.rows()) == facts
     assert Facts.from_rows(replace(facts, normal="NFX").rows()) is None
     assert "normal" not in replace(facts, normal="").rows()
