@@ -7,23 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
+from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.storage.schema import Facts, SideModel
-from edge_embed_runtime.storage.textquery import NORMAL
 from edge_embed_runtime.vectors.rotation import NONE
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
 
+# Passages whose rows for side tables are made at once.
+EMBED_SLICE = 256
 NAMES = {"sparse": "sparse vectors", "multi": "vectors of tokens"}
-
-
-def is_encoder(given: object) -> bool:
-    """Whether it is an `Embedder`, or several as one."""
-    if isinstance(given, Embedder):
-        return True
-    from edge_embed_runtime.embed.composed import ComposedEmbedder  # most indexes have none
-
-    return isinstance(given, ComposedEmbedder)
 
 
 @dataclass(frozen=True)
@@ -134,6 +127,18 @@ class Models:
         """What is stored of passages in the tables of their own."""
         if not self.attached:
             return {}
-        from edge_embed_runtime.storage.sidetables import embed_rows  # most indexes have none
-
         return {name: embed_rows(name, model, passages) for name, model in self.attached.items()}
+
+
+def embed_rows(name: str, embedder: Embedder, passages: Sequence[str]) -> list[bytes]:
+    """The rows of passages in a side table."""
+    from edge_embed_runtime.storage.sidetables import pack_multi, pack_sparse  # most indexes have none
+
+    rows: list[bytes] = []
+    for start in range(0, len(passages), EMBED_SLICE):
+        part = passages[start : start + EMBED_SLICE]
+        if name == "sparse":
+            rows += [pack_sparse(v, embedder.manifest.dim) for v in embedder.encode_sparse(part, role="document")]
+        else:
+            rows += [pack_multi(vectors) for vectors in embedder.encode_multi(part, role="document")]
+    return rows

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from edge_embed_runtime.checks import check_count, check_path, check_text, listed, shown
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import (
     BundleMismatchError,
     DuplicateKeyError,
@@ -28,9 +28,11 @@ from edge_embed_runtime.errors import (
     InputError,
     StorageError,
 )
-from edge_embed_runtime.index.embedders import Models, is_encoder
+from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.index.entries import entries, passage_parts
+from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.model.budget import check_limit
-from edge_embed_runtime.passages.entries import embed_passages, embed_texts, entries, passage_parts
+from edge_embed_runtime.passages.encode import embed_passages, embed_texts
 from edge_embed_runtime.passages.split import Span
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.search.dense import RECALL
@@ -40,7 +42,6 @@ from edge_embed_runtime.storage.database import bytes_on_disk, check_header, loc
 from edge_embed_runtime.storage.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.storage.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.storage.store import Entry, Removed, Store, remove_leftovers
-from edge_embed_runtime.storage.textquery import NORMAL
 from edge_embed_runtime.system.headroom import WORD_COPIES, Bounds, Room
 from edge_embed_runtime.system.lock import WriterLock
 from edge_embed_runtime.system.turns import Turns

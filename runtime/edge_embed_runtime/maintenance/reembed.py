@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, cast
 
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
-from edge_embed_runtime.index.embedders import is_encoder
+from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.maintenance.learning import LEARNED
 from edge_embed_runtime.maintenance.staging import Identity, Staging, create_staging, remove_staging, staging_path
-from edge_embed_runtime.passages.entries import embed_passages
+from edge_embed_runtime.passages.encode import embed_passages
 from edge_embed_runtime.passages.late import check_late, late_size
 from edge_embed_runtime.passages.split import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
@@ -31,7 +31,6 @@ from edge_embed_runtime.storage.database import check_header, locate, translated
 from edge_embed_runtime.storage.mainfile import checkpoint
 from edge_embed_runtime.storage.schema import Facts
 from edge_embed_runtime.storage.store import DOCUMENTS, Store, checked, checked_passages, passage_row
-from edge_embed_runtime.storage.textquery import NORMAL
 from edge_embed_runtime.system.lock import WriterLock
 
 # Documents, and about how many characters, of a commit to the file beside the index: what an interruption can cost.

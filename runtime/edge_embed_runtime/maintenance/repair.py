@@ -517,7 +517,7 @@ def _recount(store: Store, found: _Findings) -> list[str]:
 def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -> None:
     """Make the table of words again from whole rows, without the documents and passages that are to go.
 
-    form: one of textquery.FORMS
+    form: one of inputs.words.FORMS
     """
     db = store.connection
     with store.transaction(deletes=True):

@@ -18,10 +18,10 @@ from edge_embed_runtime.search.fusion import PASSAGES_PER_HIT, Ranking, best_pas
 from edge_embed_runtime.search.hits import HIT_BYTES, Reader
 from edge_embed_runtime.search.hnsw import Cache
 from edge_embed_runtime.search.streamed import StreamedCodes
+from edge_embed_runtime.search.textquery import Ranked, phrases, split_query
 from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where, has_field, named_fields
 from edge_embed_runtime.storage.store import Removed, Store
-from edge_embed_runtime.storage.textquery import Ranked, phrases, split_query
 from edge_embed_runtime.system.headroom import SEARCH_BYTES, Room
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Ids, Vectors, score_int8
 

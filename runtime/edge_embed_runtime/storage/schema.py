@@ -18,8 +18,8 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.inputs.words import FORMS
 from edge_embed_runtime.storage.filters import field_value
-from edge_embed_runtime.storage.textquery import FORMS
 from edge_embed_runtime.vectors.rotation import NONE, Frame
 
 SCHEMA = 2

@@ -27,6 +27,7 @@ from edge_embed_runtime.errors import (
     IndexReadOnlyError,
     StorageError,
 )
+from edge_embed_runtime.inputs.words import folded, normal
 from edge_embed_runtime.passages.split import Span
 from edge_embed_runtime.storage.bitblocks import BLOCK, Blocks
 from edge_embed_runtime.storage.database import (
@@ -61,7 +62,6 @@ from edge_embed_runtime.storage.mainfile import (
 )
 from edge_embed_runtime.storage.pieces import Row, encoded
 from edge_embed_runtime.storage.schema import COUNTERS, SCHEMA, UNKNOWN, Facts, ddl
-from edge_embed_runtime.storage.textquery import folded, normal
 from edge_embed_runtime.storage.wordstable import reading_words
 from edge_embed_runtime.vectors.int8 import Ids, Int8Codes, Vectors, Words, binarize, dequantize
 from edge_embed_runtime.vectors.rotation import Frame

@@ -13,14 +13,15 @@ import pytest
 from edge_embed import Document, Embedder, Index
 from edge_embed_runtime.index import index as indexes
 from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.inputs.words import folded, in_word, normal
 from edge_embed_runtime.maintenance.reembed import reembed_index
 from edge_embed_runtime.maintenance.repair import verify_index
 from edge_embed_runtime.passages.borders import is_border, near_border
 from edge_embed_runtime.passages.late import late_passages
 from edge_embed_runtime.passages.split import split
+from edge_embed_runtime.search.textquery import split_query
 from edge_embed_runtime.storage.schema import WORDS, Facts
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.storage.textquery import folded, in_word, normal, split_query
 
 TEXT = "한국어 문서 검색 ガラス Größe हिन्दी क़लम"
 # What is written in a document, and what finds it.
