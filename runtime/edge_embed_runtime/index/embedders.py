@@ -81,7 +81,7 @@ class Models:
     def check(self, path: Path, facts: Facts) -> None:
         """Refuse models whose vectors the index does not hold."""
         for name, model in self.attached.items():
-            stored = facts.side.get(name)
+            stored = facts.attached.get(name)
             if stored is None:
                 raise InputError(f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index")
             if stored.fingerprint != model.fingerprint:
@@ -92,10 +92,10 @@ class Models:
 
     def missing(self, facts: Facts) -> str | None:
         """What is needed to add to an index and is not here, as the end of a sentence; None where all is."""
-        absent = [name for name in facts.side if name not in self.attached]
+        absent = [name for name in facts.attached if name not in self.attached]
         if self.dense is None and facts.dim:
             return "an embedder" if facts.space else f"the Embedder of {facts.bundle!r}"
-        return f"{absent[0]}=Embedder(...) (--{absent[0]}) of {facts.side[absent[0]].name!r}" if absent else None
+        return f"{absent[0]}=Embedder(...) (--{absent[0]}) of {facts.attached[absent[0]].name!r}" if absent else None
 
     def cannot(self, mode: str, facts: Facts) -> str | None:
         """Why a query cannot be embedded for a mode of search, and what to do; None where it can."""
@@ -103,12 +103,12 @@ class Models:
         if any(getattr(self, kind) is not None for kind in kinds):
             return None
         if mode in NAMES:
-            stored = facts.side.get(mode)
+            stored = facts.attached.get(mode)
             if stored is None:
                 return f"the index was made without {NAMES[mode]}"
             return f"open it with {mode}=Embedder(...) (--{mode}) of {stored.name!r}"
         if not facts.dim and mode == "vector":
-            return f"there are no dense vectors, search with mode={next(iter(facts.side))!r}"
+            return f"there are no dense vectors, search with mode={next(iter(facts.attached))!r}"
         return f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
 
     def ask(self, text: str, mode: str) -> tuple[Any, Any, Any]:

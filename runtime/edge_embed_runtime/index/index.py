@@ -657,7 +657,7 @@ class Index:
         facts = self._store.facts
         if missing := self._models.missing(facts):
             how = "use add_vectors" if facts.space else f"open it with {missing}"
-            kinds = " of each kind" if facts.side else ""
+            kinds = " of each kind" if facts.attached else ""
             raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}")
         late = facts.late
         # of late chunking, places of all tokens of a document are held
@@ -803,7 +803,7 @@ def _stats(store: Store) -> dict[str, Any]:
         "words": store.facts.words,
         "fields": list(store.facts.fields),
         "root": _root(store),
-        **{name: model.name for name, model in store.facts.side.items()},
+        **{name: model.name for name, model in store.facts.attached.items()},
         **({"late_chunking": True} if store.facts.late else {}),
         **({} if store.facts.normal else {"advice": OLD_WORDS}),
         "generation": generation,

@@ -34,8 +34,8 @@ WORDS = {
 MAX_FIELDS = 32
 # Tables beside `vec`, by the facts that name their models. Facts that came later than others are stored only where they
 # say something, so that older files are still whole.
-SIDE_TABLES = ("sparse", "multi")
-LATER = (*SIDE_TABLES, "late", "normal")
+ATTACHED = ("sparse", "multi")
+LATER = (*ATTACHED, "late", "normal")
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
 
 
@@ -77,9 +77,9 @@ class Facts:
     normal: str = ""
 
     @property
-    def side(self) -> dict[str, SideModel]:
+    def attached(self) -> dict[str, SideModel]:
         """The models of the tables beside `vec`, by the names of these."""
-        return {name: model for name in SIDE_TABLES if (model := getattr(self, name)) is not None}
+        return {name: model for name in ATTACHED if (model := getattr(self, name)) is not None}
 
     @property
     def crc(self) -> str:
@@ -110,8 +110,8 @@ class Facts:
                 "dim": int(texts["dim"]),
                 "fields": tuple(json.loads(texts["fields"])),
                 **{name: bool(texts[name]) for name in ("space", "late")},
-                **{name: SideModel(*json.loads(texts[name])) for name in SIDE_TABLES if texts[name]},
-                **{name: None for name in SIDE_TABLES if not texts[name]},
+                **{name: SideModel(*json.loads(texts[name])) for name in ATTACHED if texts[name]},
+                **{name: None for name in ATTACHED if not texts[name]},
             }
         except (ValueError, TypeError, RecursionError):
             return None
@@ -166,7 +166,7 @@ def ddl(facts: Facts) -> list[str]:
         *(
             f"CREATE TABLE vec_{name} (id INTEGER PRIMARY KEY REFERENCES vec (id) ON DELETE CASCADE,"
             " code BLOB NOT NULL, crc INTEGER NOT NULL) STRICT"
-            for name in facts.side
+            for name in facts.attached
         ),
         *(f"CREATE INDEX doc_field_{i} ON doc ({value})" for i, value in enumerate(declared)),
         f"CREATE VIRTUAL TABLE fts USING fts5(text, content='', tokenize='{WORDS[facts.words]}')",

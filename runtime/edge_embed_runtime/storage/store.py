@@ -385,11 +385,11 @@ class Store:
         if self._facts is not None:
             self.blocks = Blocks(self._db, self._facts.dim, self.derive_block)
             self.attached: dict[str, Attached] = {}
-            if self._facts.side:
+            if self._facts.attached:
                 from edge_embed_runtime.storage import sidetables as attached
 
                 self.attached = {
-                    name: attached.Attached(self._db, name, model.dim) for name, model in self._facts.side.items()
+                    name: attached.Attached(self._db, name, model.dim) for name, model in self._facts.attached.items()
                 }
             self._crc = self._facts.crc
 
