@@ -29,8 +29,9 @@ from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.documents import Document, check_key
+from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, checked, is_whole
 from edge_embed_runtime.storage.schema import Facts
-from edge_embed_runtime.storage.store import DOCUMENTS, PASSAGES, Store, checked, is_whole
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.writing import check_output, replacing
 from edge_embed_runtime.vectors.int8 import dequantize
 

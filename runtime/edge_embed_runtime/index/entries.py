@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from edge_embed_runtime.passages.encode import EMBED_SLICE, reserved_tokens
 from edge_embed_runtime.passages.split import Span, each_span
 from edge_embed_runtime.storage.documents import Record
-from edge_embed_runtime.storage.store import Entry
+from edge_embed_runtime.storage.rows import Entry
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
 
 if TYPE_CHECKING:

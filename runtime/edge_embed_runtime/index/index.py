@@ -38,10 +38,13 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.search.dense import RECALL
 from edge_embed_runtime.search.hnsw import describe
 from edge_embed_runtime.search.searcher import MAX_HITS, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
+from edge_embed_runtime.storage.create import create_index, remove_leftovers
 from edge_embed_runtime.storage.database import bytes_on_disk, check_header, locate
 from edge_embed_runtime.storage.documents import Document, Hits, Record, check_documents, check_key
+from edge_embed_runtime.storage.rows import Entry, Removed
 from edge_embed_runtime.storage.schema import WORDS, Facts, check_fields
-from edge_embed_runtime.storage.store import Entry, Removed, Store, remove_leftovers
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.writing import write
 from edge_embed_runtime.system.headroom import WORD_COPIES, Bounds, Room
 from edge_embed_runtime.system.lock import WriterLock
 from edge_embed_runtime.system.turns import Turns
@@ -236,7 +239,7 @@ class Index:
                 lock = WriterLock(path, timeout)
                 remove_leftovers(path)
                 if facts is not None and not path.exists():
-                    Store.create(path, facts)
+                    create_index(path, facts)
                 parts.append(_open_writer(path, lock, secure_delete=secure_delete))
             reader = Store(path, read_only=True)
             parts.append(reader)
@@ -702,7 +705,7 @@ class Index:
             return
         with self._write() as store:
             with self._storing(records, more):
-                removed = store.write(entries, delete)
+                removed = write(store, entries, delete)
             self._forget(removed)
             if records:
                 from edge_embed_runtime.maintenance import learning

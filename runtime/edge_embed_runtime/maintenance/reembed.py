@@ -29,8 +29,9 @@ from edge_embed_runtime.search import hnsw as graphs
 from edge_embed_runtime.storage.bitblocks import BLOCK
 from edge_embed_runtime.storage.database import check_header, locate, translated
 from edge_embed_runtime.storage.mainfile import checkpoint
+from edge_embed_runtime.storage.rows import DOCUMENTS, checked, checked_passages, passage_row
 from edge_embed_runtime.storage.schema import Facts
-from edge_embed_runtime.storage.store import DOCUMENTS, Store, checked, checked_passages, passage_row
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.lock import WriterLock
 
 # Documents, and about how many characters, of a commit to the file beside the index: what an interruption can cost.
@@ -318,7 +319,7 @@ def _move(store: Store, passages: list[tuple[int, int, int, bytes, str]], last: 
     rows, words = [], []
     for id_, (doc, start, stop, code, text) in zip(ids, passages, strict=True):
         rows.append(passage_row(id_, doc, (start, stop), code))
-        words.append((id_, store.normal(text)))
+        words.append((id_, store.words.normal(text)))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", rows)
     store.connection.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
     found = checked_passages(rows, store.dim)

@@ -21,7 +21,8 @@ from edge_embed_runtime.search.streamed import StreamedCodes
 from edge_embed_runtime.search.textquery import Ranked, phrases, split_query
 from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where, has_field, named_fields
-from edge_embed_runtime.storage.store import Removed, Store
+from edge_embed_runtime.storage.rows import Removed
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import SEARCH_BYTES, Room
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Ids, Vectors, score_int8
 
@@ -229,15 +230,15 @@ class Searcher:
         words, kind = split_query(query, self._store.facts.normal), self._store.facts.words
         asked = phrases(words, kind)
         if words and not asked:
-            return documents(partial(self._store.holding, words, condition), count)
-        found, passages = self._store.frequencies(asked)
+            return documents(partial(self._store.words.holding, words, condition), count)
+        found, passages = self._store.words.frequencies(asked)
         if not found:
             return {}
         ranked = Ranked(found, passages)
         needed = ranked.needed()
         while True:
             expression, times = ranked.expression(needed)
-            ranking = documents(partial(self._store.match, expression, condition), count, times)
+            ranking = documents(partial(self._store.words.match, expression, condition), count, times)
             if needed == len(found):
                 return ranking
             if len(ranking) < count:

@@ -12,13 +12,16 @@ vec_sparse, vec_multi  where another model makes sparse vectors or vectors of to
 
 import json
 import re
+import sqlite3
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError
 from edge_embed_runtime.inputs.words import FORMS
+from edge_embed_runtime.storage.database import RESTORE, wal_bytes
 from edge_embed_runtime.storage.filters import field_value
 from edge_embed_runtime.vectors.rotation import NONE, Frame
 
@@ -32,6 +35,7 @@ WORDS = {
     "trigram": "trigram",
 }
 MAX_FIELDS = 32
+TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # Tables beside `vec`, by the facts that name their models. Facts that came later than others are stored only where they
 # say something, so that older files are still whole.
 ATTACHED = ("sparse", "multi")
@@ -171,3 +175,45 @@ def ddl(facts: Facts) -> list[str]:
         *(f"CREATE INDEX doc_field_{i} ON doc ({value})" for i, value in enumerate(declared)),
         f"CREATE VIRTUAL TABLE fts USING fts5(text, content='', tokenize='{WORDS[facts.words]}')",
     ]
+
+
+def check_schema(db: sqlite3.Connection, path: Path) -> Facts | None:
+    """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version != SCHEMA:
+        raise IndexFormatError(f"{path} has schema version {version}; this release reads {SCHEMA}")
+    found = db.execute(TABLES).fetchall()
+    facts = None
+    if ("table", "meta", "meta", ddl(UNKNOWN)[0]) in found:
+        facts = read_facts(db, path)
+    if not _is_ours(found, facts):
+        raise IndexFormatError(f"{path} is not an edge_embed index: its tables are not ours")
+    pages, size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    if pages * size > path.stat().st_size + wal_bytes(path):
+        raise IndexDamagedError(f"{path} is cut off: {path.stat().st_size} bytes, expected {pages * size}; {RESTORE}")
+    return facts
+
+
+def read_facts(db: sqlite3.Connection, path: Path) -> Facts | None:
+    """None where they are damaged."""
+    rows = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    try:
+        return Facts.from_rows(rows)
+    except ValueError as error:
+        raise IndexDamagedError(f"{path} is damaged ({error}); {RESTORE}") from error
+
+
+def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
+    """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
+    db = sqlite3.connect(":memory:")
+    try:
+        for statement in ddl(facts or UNKNOWN):
+            db.execute(statement)
+        expected = db.execute(TABLES).fetchall()
+    finally:
+        db.close()
+
+    def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_", "vec_"))]
+
+    return fixed(found) == fixed(expected)

@@ -21,7 +21,7 @@ from edge_embed_runtime.passages.late import late_passages
 from edge_embed_runtime.passages.split import split
 from edge_embed_runtime.search.textquery import split_query
 from edge_embed_runtime.storage.schema import WORDS, Facts
-from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.words import WordTable
 
 TEXT = "한국어 문서 검색 ガラス Größe हिन्दी क़लम"
 # What is written in a document, and what finds it.
@@ -98,8 +98,8 @@ def test_short_words_in_a_table_of_trigrams(text: str, query: str, form: str, st
 def old_index(path: Path, static: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a release before this made it: words as the texts are, and no fact that says so."""
     with monkeypatch.context() as patch:
-        create = Store.create
-        patch.setattr(indexes.Store, "create", lambda path, facts: create(path, replace(facts, normal="")))
+        create = indexes.create_index
+        patch.setattr(indexes, "create_index", lambda path, facts: create(path, replace(facts, normal="")))
         with Index.open(path, static) as index:
             index.add([Document("nfd", unicodedata.normalize("NFD", TEXT)), Document("plain", "한국어 ferry")])
     with closing(sqlite3.connect(path)) as db:
@@ -156,7 +156,7 @@ def test_a_rebuild_that_fails_leaves_words_and_fact_as_they_were(
     old_index(path, static, monkeypatch)
     with Index.open(path, static) as index:
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "passage_words", lambda *_: (_ for _ in ()).throw(ValueError("full")))
+            patch.setattr(WordTable, "of_passages", lambda *_: (_ for _ in ()).throw(ValueError("full")))
             with pytest.raises(ValueError, match="full"):
                 index.rebuild()
         assert "advice" in index.stats()

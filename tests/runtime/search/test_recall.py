@@ -19,7 +19,8 @@ from edge_embed_runtime.search import dense as nearest
 from edge_embed_runtime.search import exact
 from edge_embed_runtime.search.coverage import Found, Sample, limits
 from edge_embed_runtime.search.streamed import StreamedCodes
-from edge_embed_runtime.storage.store import Store, checked_passages, passage_row
+from edge_embed_runtime.storage.rows import checked_passages, passage_row
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors import int8 as codes_module
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Vectors, binarize, hamming, quantize_int8, score_int8
 from edge_embed_runtime.vectors.rotation import NONE, Frame, learn_frame
