@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from numpy.typing import ArrayLike
+
+from edge_embed_runtime.checks import check_text, shown
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.inputs.words import NORMAL
+from edge_embed_runtime.search.searcher import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query
 from edge_embed_runtime.storage.schema import Facts, SideModel
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.vectors.normalize import check_vectors
 from edge_embed_runtime.vectors.rotation import NONE
 
 if TYPE_CHECKING:
@@ -110,6 +116,27 @@ class Models:
         if not facts.dim and mode == "vector":
             return f"there are no dense vectors, search with mode={next(iter(facts.attached))!r}"
         return f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
+
+    def query(self, store: Store, query: str | None, mode: Mode | None, vector: ArrayLike | None) -> tuple[Query, Mode]:
+        """What `Index.search` is to look for, checked and embedded."""
+        if mode is None:
+            mode = "vector" if query is None else "hybrid"
+        if mode not in get_args(Mode):
+            raise InputError(f"mode is {shown(mode)}, expected one of {get_args(Mode)}")
+        if query is None and (vector is None or mode != "vector"):
+            raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
+        if query is not None and not check_text(query, "the query").strip():
+            raise InputError("the query is empty")
+        if vector is not None:
+            return Query(query, check_vectors([vector], store.dim, "vector")[0]), mode
+        if mode == "text" or query is None:
+            return Query(query, None), mode
+        lacking = self.cannot(mode, store.facts)
+        if lacking is not None:
+            raise InputError(f"{store.path} cannot embed the query: {lacking}, or search with mode='text'")
+        static = self.dense is not None and self.dense.is_static
+        share = STATIC_TEXT_SHARE if static else TEXT_SHARE
+        return Query(query, *self.ask(query, mode), text_share=share), mode
 
     def ask(self, text: str, mode: str) -> tuple[Any, Any, Any]:
         """What a query is, of each kind that a mode of search compares."""

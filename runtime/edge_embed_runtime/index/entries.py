@@ -1,11 +1,14 @@
-"""Documents become entries of the store part after part, so that a long document takes little more memory than a short
+"""Records become entries of the store part after part, so that a long document takes little more memory than a short
 one."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from edge_embed_runtime.passages.encode import EMBED_SLICE, reserved_tokens
-from edge_embed_runtime.passages.split import Span, each_span
+from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.passages.encode import EMBED_SLICE, embed_passages, embed_texts, reserved_tokens
+from edge_embed_runtime.passages.split import each_span
+from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.rows import Entry
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
@@ -14,14 +17,46 @@ if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.embed.encoder import Encoder
 
-# Passages of a part, fewer under a memory budget, and about how many characters.
+# Passages of a part, fewer under a memory budget (else EMBED_SLICE), and about how many characters.
 BOUNDED_SLICE = 256
 SLICE_CHARACTERS = 2**20
 
 Part = tuple[Record, list[Span]]
 
 
-def passage_parts(
+def text_entries(
+    models: Models, records: Sequence[Record], late: bool, bounded: bool, show_progress: bool
+) -> Iterator[Entry]:
+    """Records with their passages, embedded when they are asked for, some hundred at a time."""
+    first = models.first
+    assert first is not None  # noqa: S101 - the caller asks `Models.missing`
+    with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
+        for part in _parts(first, records, late=late, bounded=bounded):
+            texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
+            if late:
+                _, codes, scales = embed_passages(first, [record.text for record, _ in part], False, late=True)
+            else:
+                codes, scales = embed_texts(first, texts)
+            yield from entries(part, codes, scales, models.rows(texts))
+            advance(sum(stop - start for _, spans in part for start, stop in spans))
+
+
+def entries(
+    part: Iterable[Part],
+    codes: Int8Codes,
+    scales: Vectors,
+    attached: Mapping[str, Sequence[bytes]] | None = None,
+) -> Iterator[Entry]:
+    """Of records with the spans of their passages; codes, scales and other rows are given one after the other."""
+    start = 0
+    for record, spans in part:
+        stop = start + len(spans)
+        rows = {name: given[start:stop] for name, given in (attached or {}).items()}
+        yield Entry(record, spans, codes[start:stop], scales[start:stop], rows)
+        start = stop
+
+
+def _parts(
     embedder: "Encoder", records: Iterable[Record], *, late: bool, bounded: bool = False
 ) -> Iterator[list[Part]]:
     """Records with the spans of their passages, some hundred passages at a time; of a long record, some at a time.
@@ -56,14 +91,3 @@ def _late_spans(embedder: "Encoder", record: Record) -> list[Span]:
 
     (spans,) = late_passages(cast("Embedder", embedder), [record.text])
     return spans
-
-
-def entries(
-    part: Iterable[Part], codes: Int8Codes, scales: Vectors, attached: Mapping[str, Sequence[bytes]]
-) -> Iterator[Entry]:
-    start = 0
-    for record, spans in part:
-        stop = start + len(spans)
-        rows = {name: given[start:stop] for name, given in attached.items()}
-        yield Entry(record, spans, codes[start:stop], scales[start:stop], rows)
-        start = stop

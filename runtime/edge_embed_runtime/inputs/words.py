@@ -1,8 +1,10 @@
-"""What a word is, for the table of words, for queries and for where a text may be cut: which characters it has, and the
-form in which words are compared."""
+"""Words and parts of a text: which characters a word has, in which form words are compared, where a part lies."""
 
 import re
 import unicodedata
+
+# A part of a text: its characters from the first number up to the second.
+Span = tuple[int, int]
 
 # The form in which words go into the tables of new indexes: half-width kana, ligatures, full-width digits and letters
 # that are put together of several characters are then what they look like. No less is found than in NFC on SciFact,

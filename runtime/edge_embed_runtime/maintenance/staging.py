@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.database import beside, check_companions, connect_writer, translated
 from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
 from edge_embed_runtime.storage.schema import TABLES

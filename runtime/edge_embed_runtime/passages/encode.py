@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.passages.split import Span, each_span
+from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.passages.split import each_span
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
 

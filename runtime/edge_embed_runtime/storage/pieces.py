@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.rows import PIECE, crc_before_text, encoded
 
 # Bytes of objects that a character of JSON can become: {"a":{},"b":{}} and [[],[]] take most. Where one character is

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_embed_runtime.checks import SHOWN_CHARACTERS, shown
 from edge_embed_runtime.errors import IndexDamagedError
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.bitblocks import BLOCK, Blocks
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.documents import Record

@@ -7,7 +7,7 @@ import numpy as np
 
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import IndexDamagedError
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.rows import (
     DOCUMENTS,

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from edge_embed import Document, Embedder, Index
-from edge_embed_runtime.index import index as indexes
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.inputs.words import folded, in_word, normal
 from edge_embed_runtime.maintenance.reembed import reembed_index
 from edge_embed_runtime.maintenance.repair import verify_index
@@ -20,6 +19,7 @@ from edge_embed_runtime.passages.borders import is_border, near_border
 from edge_embed_runtime.passages.late import late_passages
 from edge_embed_runtime.passages.split import split
 from edge_embed_runtime.search.textquery import split_query
+from edge_embed_runtime.storage import create as creating
 from edge_embed_runtime.storage.schema import WORDS, Facts
 from edge_embed_runtime.storage.words import WordTable
 
@@ -98,8 +98,8 @@ def test_short_words_in_a_table_of_trigrams(text: str, query: str, form: str, st
 def old_index(path: Path, static: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a release before this made it: words as the texts are, and no fact that says so."""
     with monkeypatch.context() as patch:
-        create = indexes.create_index
-        patch.setattr(indexes, "create_index", lambda path, facts: create(path, replace(facts, normal="")))
+        create = creating.create_index
+        patch.setattr(creating, "create_index", lambda path, facts: create(path, replace(facts, normal="")))
         with Index.open(path, static) as index:
             index.add([Document("nfd", unicodedata.normalize("NFD", TEXT)), Document("plain", "한국어 ferry")])
     with closing(sqlite3.connect(path)) as db:

@@ -45,9 +45,9 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def leave(index: Index, megabytes: float) -> None:
     """Let a budget leave so much now."""
-    assert index._room is not None
+    assert index._connections.room is not None
     trim_heap()
-    index._room._limit = (rss_bytes() or 0) + int(megabytes * MB)
+    index._connections.room._limit = (rss_bytes() or 0) + int(megabytes * MB)
 
 
 @pytest.mark.slow

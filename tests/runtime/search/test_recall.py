@@ -234,8 +234,8 @@ def test_searches_while_the_frame_changes(tmp_path: Path) -> None:
         for start in range(200, 3000, 400):
             rows = range(start, min(start + 400, 3000))
             index.add_vectors([Document(str(i), "") for i in rows], stored[rows.start : rows.stop])
-            assert index._writer is not None
-            learning.recode(index._writer, Frame(stored.mean(axis=0), turned=start % 800 == 200))
+            assert index._connections.writer is not None
+            learning.recode(index._connections.writer, Frame(stored.mean(axis=0), turned=start % 800 == 200))
         done.set()
         for thread in threads:
             thread.join(30)
