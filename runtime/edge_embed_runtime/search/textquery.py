@@ -1,27 +1,15 @@
 """A question typed by a person as a query for FTS5."""
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from math import log
+
+from edge_embed_runtime.inputs.words import NORMAL, UNSPACED, in_word, normal
 
 # A query longer than this is a document; its first words must do.
 MAX_CHARACTERS = 8192
 MAX_TERMS = 64
 
-# The form in which words go into the tables of new indexes: half-width kana, ligatures, full-width digits and letters
-# that are put together of several characters are then what they look like. No less is found than in NFC on SciFact,
-# Cranfield and XQuAD; on Hindi, texts in any form, 0.3 % more than as they are.
-NORMAL = "NFKC"
-FORMS = ("", NORMAL)
-
-# Scripts whose words have no spaces between them, and Korean, whose words carry their particles: Thai, Lao, Burmese,
-# Khmer, Hangul, Kana, Bopomofo and Han.
-UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
-    "\U00020000-\U0003ffff]"
-)
 TRIGRAM = 3
 
 # FTS5's BM25: a passage gets at most (K1 + 1) times the weight of each word that it holds, and never less than LEAST.
@@ -29,16 +17,6 @@ K1 = 1.2
 LEAST = 1e-6
 # What part of the weights of all words the last passage that is wanted is taken to reach, before one is known.
 REACHED = 0.4
-
-
-def normal(text: str, form: str = NORMAL) -> str:
-    """A text as it goes into a table of words and as a query asks that table, by the fact `normal` of the index."""
-    return text if not form or text.isascii() else unicodedata.normalize(form, text)  # type: ignore[arg-type]  # one of FORMS
-
-
-def folded(text: str) -> str:
-    """A text without the difference of forms and letter case, for comparing words past the table: 'ΟΣ' -> 'οσ'."""
-    return normal(text).lower().replace("ς", "σ")
 
 
 def split_query(query: str, form: str = NORMAL) -> list[str]:
@@ -74,12 +52,6 @@ def _each_once(words: Iterable[str]) -> list[str]:
     for word in words:
         first.setdefault(word.lower(), word)
     return list(first.values())
-
-
-def in_word(character: str) -> bool:
-    """Letters, numbers and private use, as FTS5's unicode61 has it, and the marks that belong to letters."""
-    category = unicodedata.category(character)
-    return category[0] in "LNM" or category == "Co"
 
 
 class Ranked:
