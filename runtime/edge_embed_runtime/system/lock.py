@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError
 from edge_embed_runtime.system.files import check_no_link
 
