@@ -1,0 +1,75 @@
+"""Parts of pages that are generated: `<!-- generated: NAME -->` in a page becomes what the function NAME gives.
+
+mkdocs calls `on_page_markdown`; nothing here imports mkdocs, so that tests can call the rest.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from click.testing import CliRunner
+
+from edge_embed import errors
+from edge_embed.cli import main
+
+MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """The page with its generated parts."""
+    return MARK.sub(lambda found: GENERATED[found[1]](), markdown)
+
+
+def commands() -> str:
+    """A section for each command: how it is called, what it does, its options."""
+    return "\n".join(
+        line for name, command in sorted(main.commands.items()) for line in _command(f"edge-embed {name}", command)
+    )
+
+
+def _command(name: str, command: click.Command) -> Iterator[str]:
+    context = click.Context(command, info_name=name)
+    yield f"### {name}\n\n```text\n{' '.join([name, *command.collect_usage_pieces(context)])}\n```\n"
+    yield inspect.cleandoc(command.help or "").replace("\b\n", "") + "\n"
+    options = [param.get_help_record(context) for param in command.params if isinstance(param, click.Option)]
+    if any(options):
+        yield "| option | meaning |\n|---|---|"
+        yield from (f"| `{_cell(record[0], code=True)}` | {_cell(record[1])} |" for record in options if record)
+        yield ""
+    if isinstance(command, click.Group):
+        for part, subcommand in sorted(command.commands.items()):
+            yield from _command(f"{name} {part}", subcommand)
+
+
+def families() -> str:
+    """The table of `edge-embed export --list`."""
+    done = CliRunner().invoke(main, ["export", "--list", "--json"], catch_exceptions=False)
+    lines = ["| family | `model_type` in config.json | what its graph is made of | for example |", "|---|---|---|---|"]
+    for row in json.loads(done.output)["families"]:
+        types, examples = ", ".join(f"`{name}`" for name in row["model_types"]), "; ".join(row["checkpoints"])
+        lines.append(f"| {row['family']} | {types} | {row['parts']} | {examples} |")
+    return "\n".join(lines)
+
+
+def error_codes() -> str:
+    """A row for each error: its name, its code, what it is a kind of, when it is raised, the fields it has."""
+    lines = ["| error | `code` | is a kind of | raised for | fields |", "|---|---|---|---|---|"]
+    for name in errors.__all__:
+        found = getattr(errors, name)
+        bases = ", ".join(f"`{base.__name__}`" for base in found.__bases__)
+        meaning = " ".join((found.__doc__ or "").split())
+        fields = ", ".join(f"`{field}`" for field in getattr(found, "fields", ()))
+        lines.append(f"| `{name}` | `{getattr(found, 'code', '')}` | {bases} | {_cell(meaning)} | {fields} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str, *, code: bool = False) -> str:
+    """One line that a table can hold; in code only the bar has a meaning."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    return line if code else line.replace("<", "&lt;").replace("[", "\\[")
+
+
+GENERATED = {"commands": commands, "families": families, "error_codes": error_codes}
