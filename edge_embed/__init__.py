@@ -11,14 +11,14 @@ from edge_embed.errors import *  # noqa: F403 - every error, where users look fo
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
-    from edge_embed.transfer import dump_vectors, load_vectors
-    from edge_embed_runtime.composed import ComposedEmbedder
-    from edge_embed_runtime.documents import Document, Hit, Hits
-    from edge_embed_runtime.index import Index
-    from edge_embed_runtime.maintenance import compact_index, verify_index
-    from edge_embed_runtime.multivector import maxsim
-    from edge_embed_runtime.reembed import reembed_index
-    from edge_embed_runtime.sparse import SparseVector
+    from edge_embed.files.load import dump_vectors, load_vectors
+    from edge_embed_runtime.embed.composed import ComposedEmbedder
+    from edge_embed_runtime.embed.multi import maxsim
+    from edge_embed_runtime.embed.sparse import SparseVector
+    from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.maintenance.reembed import reembed_index
+    from edge_embed_runtime.maintenance.repair import compact_index, verify_index
+    from edge_embed_runtime.storage.documents import Document, Hit, Hits
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,19 +42,19 @@ __all__ += errors.__all__
 
 # Imported on first use: `edge-embed --help` then needs neither numpy nor onnxruntime.
 _HOMES = {
-    "ComposedEmbedder": "edge_embed_runtime.composed",
-    "Document": "edge_embed_runtime.documents",
+    "ComposedEmbedder": "edge_embed_runtime.embed.composed",
+    "Document": "edge_embed_runtime.storage.documents",
     "Embedder": "edge_embed.embedder",
-    "Hit": "edge_embed_runtime.documents",
-    "Hits": "edge_embed_runtime.documents",
-    "Index": "edge_embed_runtime.index",
-    "SparseVector": "edge_embed_runtime.sparse",
-    "compact_index": "edge_embed_runtime.maintenance",
-    "dump_vectors": "edge_embed.transfer",
-    "load_vectors": "edge_embed.transfer",
-    "maxsim": "edge_embed_runtime.multivector",
-    "reembed_index": "edge_embed_runtime.reembed",
-    "verify_index": "edge_embed_runtime.maintenance",
+    "Hit": "edge_embed_runtime.storage.documents",
+    "Hits": "edge_embed_runtime.storage.documents",
+    "Index": "edge_embed_runtime.index.index",
+    "SparseVector": "edge_embed_runtime.embed.sparse",
+    "compact_index": "edge_embed_runtime.maintenance.repair",
+    "dump_vectors": "edge_embed.files.load",
+    "load_vectors": "edge_embed.files.load",
+    "maxsim": "edge_embed_runtime.embed.multi",
+    "reembed_index": "edge_embed_runtime.maintenance.reembed",
+    "verify_index": "edge_embed_runtime.maintenance.repair",
 }
 
 

@@ -11,17 +11,17 @@ from xml.etree import ElementTree
 import click
 import numpy as np
 import pytest
+from builders.bert import Checkpoints
 from click.testing import CliRunner, Result
-from conftest import Checkpoints
 
 from edge_embed import Embedder
 from edge_embed.benchmark import adapters, children, machine, measure, peers, plan, plot, table
 from edge_embed.benchmark.encode import finish
 from edge_embed.benchmark.lengths import texts_of_length
-from edge_embed.cli import main
+from edge_embed.cli.main import main
 from edge_embed.errors import InputError
 from edge_embed_export import export_model
-from edge_embed_export.quantizing import calibration_texts
+from edge_embed_export.calibration.quantizer import calibration_texts
 
 MINILM = {"layers": 6, "hidden": 384}
 TINY_RUN = ["--batch", "1,2", "--lengths", "8-12", "--threads", "1", "--rounds", "2", "--texts", "4"]

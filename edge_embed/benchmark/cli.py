@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from edge_embed.options import bundle_option, json_option, show
-from edge_embed.terminal import say
+from edge_embed.cli.options import bundle_option, json_option, show
+from edge_embed.cli.terminal import say
 
 # Of a list of batch sizes or thread counts; a text of fewer tokens has no room for a word; what a disk holds.
 LARGEST_COUNT = 1024
@@ -161,7 +161,7 @@ def bench_encode(
         result = run_encode_benchmark(settings, bar.update, start)
         bar.update(max(0, (bar.length or 0) - bar.pos))
     if plot:
-        from edge_embed_runtime.replacing import replacing
+        from edge_embed_runtime.system.writing import replacing
 
         with replacing(Path(plot), 0o666) as file:
             file.write(drawing.svg(result).encode())
@@ -249,7 +249,7 @@ def bench_search(
     )
     result = run_search_benchmark(settings, lambda line: say(line, err=True))
     if plot:
-        from edge_embed_runtime.replacing import replacing
+        from edge_embed_runtime.system.writing import replacing
 
         with replacing(Path(plot), 0o666) as file:
             file.write(drawing.svg(result).encode())
@@ -259,7 +259,7 @@ def bench_search(
 def _check_plot(plot: str | None) -> None:
     """Before anything is measured."""
     from edge_embed_runtime.errors import SourceError
-    from edge_embed_runtime.replacing import check_output
+    from edge_embed_runtime.system.writing import check_output
 
     if plot and not Path(plot).absolute().parent.is_dir():
         raise SourceError(f"{plot}: the folder {Path(plot).absolute().parent} does not exist")

@@ -15,9 +15,9 @@ from edge_embed.benchmark.measure import operations_per_token, ratio_to_best_pee
 from edge_embed.benchmark.peers import OURS, PEERS
 from edge_embed.benchmark.plan import INSTALL, Plan, Settings, find_source, make_plan
 from edge_embed.embedder import bundle_path
-from edge_embed_runtime.bundle import read_bundle
-from edge_embed_runtime.machine import default_threads
-from edge_embed_runtime.tokenizer import Tokenizer
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.system.cpu import default_threads
 
 # Texts of each class for comparing batches, and texts of the class nearest to this length for measuring memory.
 CHECK_TEXTS = 8

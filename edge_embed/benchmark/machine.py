@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from edge_embed_runtime.machine import cpu_flags, cpu_model, default_threads
+from edge_embed_runtime.system.cpu import cpu_flags, cpu_model, default_threads
 
 # Instruction sets that decide how fast int8 is.
 FLAGS = (

@@ -11,8 +11,8 @@ from typing import Any
 from edge_embed.benchmark import measure, peers
 from edge_embed.benchmark.adapters import Loaded, Source
 from edge_embed.benchmark.children import one_line
-from edge_embed_runtime.machine import peak_rss_bytes, seconds_since_start
-from edge_embed_runtime.memory import read_memory
+from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
+from edge_embed_runtime.system.memory import read_memory
 
 Say = Callable[[dict[str, Any]], None]
 IDLE_SECONDS = 1.0

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
 from edge_embed_runtime.extras import require_onnxruntime
-from edge_embed_runtime.machine import peak_rss_bytes
+from edge_embed_runtime.system.cpu import peak_rss_bytes
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.bundle import Bundle
-    from edge_embed_runtime.embedder import Embedder
+    from edge_embed_runtime.bundle.bundle import Bundle
+    from edge_embed_runtime.embed.embedder import Embedder
 
 # A text of 12 tokens, special tokens included, is what a user types into a search box.
 QUERY_TOKENS = (10, 14)
@@ -51,7 +51,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     """
     say(stage="reading the bundle")
     from edge_embed.embedder import bundle_path
-    from edge_embed_runtime.bundle import read_bundle
+    from edge_embed_runtime.bundle.bundle import read_bundle
 
     loaded = read_bundle(bundle_path(path))
     manifest = loaded.manifest
@@ -87,7 +87,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
 def _saturates(what: str) -> bool:
     say(stage="multiplying int8 matrices")
     require_onnxruntime(what)
-    from edge_embed_runtime.session import products_saturate
+    from edge_embed_runtime.model.session import products_saturate
 
     return products_saturate()
 
@@ -98,7 +98,7 @@ def fewest(texts_per_second: dict[str, float]) -> int:
 
 
 def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
-    from edge_embed_runtime.embedder import METHODS, Embedder
+    from edge_embed_runtime.embed.embedder import METHODS, Embedder
 
     measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
     began = time.perf_counter()
@@ -149,8 +149,8 @@ def measure_scan(dim: int) -> dict[str, Any]:
     say(stage="scanning binary codes")
     import numpy as np
 
-    from edge_embed_runtime.codes import BinaryCodes
-    from edge_embed_runtime.rebuild import GRAPH_CODES
+    from edge_embed_runtime.maintenance.rebuild import GRAPH_CODES
+    from edge_embed_runtime.vectors.int8 import BinaryCodes
 
     random = np.random.default_rng(0)
     vector = random.standard_normal(dim).astype(np.float32)

@@ -22,7 +22,7 @@ from edge_embed.benchmark.search.child import Child, ChildError, LateError
 from edge_embed.benchmark.search.texts import Texts, read_texts
 from edge_embed.benchmark.search.vectors import SIGMA, digest, embed, grow, neighbours
 from edge_embed.embedder import bundle_path
-from edge_embed_runtime.bundle import read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import InputError
 
 if TYPE_CHECKING:

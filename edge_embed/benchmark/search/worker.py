@@ -21,8 +21,8 @@ from edge_embed.benchmark.search.beside import TEXTS, Collection, Opened
 from edge_embed.benchmark.search.candidates import Candidate, candidate
 from edge_embed.benchmark.search.vectors import recall
 from edge_embed.benchmark.worker import describe, private_bytes
-from edge_embed_runtime.machine import peak_rss_bytes
-from edge_embed_runtime.memory import rss_bytes
+from edge_embed_runtime.system.cpu import peak_rss_bytes
+from edge_embed_runtime.system.memory import rss_bytes
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
