@@ -3,18 +3,28 @@
 mkdocs calls `on_page_markdown`; nothing here imports mkdocs, so that tests can call the rest.
 """
 
+import ast
 import inspect
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 from click.testing import CliRunner
 
 from edge_embed import errors
-from edge_embed.cli import main
+from edge_embed.cli.main import main
 
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "edge_embed_runtime": "runtime/edge_embed_runtime",
+    "edge_embed_export": "export/edge_embed_export",
+    "edge_embed": "edge_embed",
+}
+# Rooms of the runtime from the bottom up, in which order they may be imported.
+RUNTIME_ORDER = "system vectors onnxfile inputs bundle model embed passages storage search maintenance index".split()
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 
@@ -66,10 +76,29 @@ def error_codes() -> str:
     return "\n".join(lines)
 
 
+def rooms() -> str:
+    """A table for each package: its rooms, with the first line of their docstrings."""
+    lines = []
+    for package, folder in PACKAGES.items():
+        found = {path.parent.name: _sentence(path) for path in sorted((ROOT / folder).glob("*/__init__.py"))}
+        lines += [f"### {package}", "", "| room | what it is for |", "|---|---|"]
+        lines += [f"| `{name}/` | {_cell(found[name])} |" for name in sorted(found, key=_place)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _sentence(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
+
+
+def _place(name: str) -> tuple[int, str]:
+    return RUNTIME_ORDER.index(name) if name in RUNTIME_ORDER else len(RUNTIME_ORDER), name
+
+
 def _cell(text: str, *, code: bool = False) -> str:
     """One line that a table can hold; in code only the bar has a meaning."""
     line = " ".join(text.split()).replace("|", "\\|")
     return line if code else line.replace("<", "&lt;").replace("[", "\\[")
 
 
-GENERATED = {"commands": commands, "families": families, "error_codes": error_codes}
+GENERATED = {"commands": commands, "families": families, "error_codes": error_codes, "rooms": rooms}

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from edge_embed import errors
-from edge_embed.cli import main
+from edge_embed.cli.main import main
 
 HERE = Path(__file__).resolve().parent
 
@@ -33,15 +33,14 @@ hooks = module(pages.ROOT / "docs" / "make" / "hooks.py")
 
 README_BYTES = 8192
 # Why a block is not run. Whoever adds one says so here.
-NOT_RUN = {
-    "installs packages",
-    "needs a model folder of yours",
-    "needs data sets that are not in the repository",
-}
+NOT_RUN = {"installs packages", "needs a model folder of yours"}
 # Pages whose blocks take more than a few seconds.
-SLOW = {"install.md", "memory.md", "smaller.md"}
+SLOW = {"install.md", "smaller.md"}
 RUN = [page for page in pages.PAGES if any(b.language != "text" and not b.not_run for b in pages.blocks(page))]
-CALL = re.compile(r"edge-embed ([a-z][\w-]*)([^`\n;|&]*)")
+CALL = re.compile(r"edge-embed ([a-z][\w-]*)([^\n;|&]*)")
+CODE = re.compile(r"```\w+\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+# Options of scripts in bench/ and tests/.
+ELSEWHERE = {"--size", "--sizes", "--only", "--peers", "--queries", "--rounds", "--kills"}
 OPTION = re.compile(r"(?<![\w-])(--[a-z][\w-]*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"")
 
@@ -60,7 +59,10 @@ def slugs(text: str) -> set[str]:
 
 
 def options(command: click.Command) -> set[str]:
-    return {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
+    """The options of a command, and of those in it."""
+    found = {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
+    parts = command.commands.values() if isinstance(command, click.Group) else ()
+    return found.union(*(options(part) for part in parts))
 
 
 @pytest.mark.parametrize(
@@ -93,19 +95,18 @@ def test_blocks_are_of_known_languages_and_left_out_for_known_reasons() -> None:
 
 
 def test_commands_that_are_named_exist() -> None:
-    """Commands in code, and options in the same piece of code, are those of the command line."""
-    for name, text in texts():
-        for command, rest in CALL.findall(text):
-            assert command in main.commands, (name, command)
-            entry = main.commands[command]
-            known = options(entry)
-            if isinstance(entry, click.Group):
-                known = known.union(*(options(part) for part in entry.commands.values()))
-            assert set(OPTION.findall(rest)) <= known, (name, command, rest)
+    """Commands and options in code are those of the command line."""
     everything = {name for command in main.commands.values() for name in options(command)}
-    ours = {name for _, text in texts() for code in re.findall(r"`([^`\n]+)`", text) for name in OPTION.findall(code)
-            if code.startswith("--")}  # fmt: skip
-    assert ours <= everything
+    called = 0
+    for name, text in texts():
+        for code in map("".join, CODE.findall(text)):
+            for command, rest in CALL.findall(code):
+                assert command in main.commands, (name, code)
+                assert set(OPTION.findall(rest)) <= options(main.commands[command]), (name, code)
+                called += 1
+            if code.startswith("--"):
+                assert set(OPTION.findall(code)) <= everything | ELSEWHERE, (name, code)
+    assert called > 80
 
 
 def test_every_command_is_documented() -> None:
