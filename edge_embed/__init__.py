@@ -38,7 +38,7 @@ __all__ = [
     "reembed_index",
     "verify_index",
 ]
-__all__ += errors.__all__
+__all__ += [name for name in dir(errors) if name.endswith("Error")]
 
 # Imported on first use: `edge-embed --help` then needs neither numpy nor onnxruntime.
 _HOMES = {

@@ -37,7 +37,9 @@ def read_judged_set(folder: str | Path) -> JudgedSet:
     judgement are left out. A document's text is its title and its text."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder; expected one with corpus.jsonl, queries.jsonl and qrels.tsv")
+        raise SourceError(
+            f"{folder} is not a folder; expected one with corpus.jsonl, queries.jsonl and qrels.tsv", path=folder
+        )
     corpus = _first(folder, "corpus.jsonl", "corpus.jsonl.gz")
     documents = {str(row["_id"]): f"{row.get('title') or ''} {row['text']}".strip() for row in _rows(corpus)}
     queries = {str(row["_id"]): str(row["text"]) for row in _rows(_first(folder, "queries.jsonl", "queries.jsonl.gz"))}
@@ -45,9 +47,9 @@ def read_judged_set(folder: str | Path) -> JudgedSet:
     judged = {q: text for q, text in queries.items() if any(grade > 0 for grade in judgements.get(q, {}).values())}
     blank = [q for q, text in judged.items() if not text.strip()]
     if blank:
-        raise SourceError(f"{folder}: the query {blank[0]!r} has no text")
+        raise SourceError(f"{folder}: the query {blank[0]!r} has no text", path=folder)
     if not documents or not judged:
-        raise SourceError(f"{folder}: no documents, or no query that has a relevant document")
+        raise SourceError(f"{folder}: no documents, or no query that has a relevant document", path=folder)
     return JudgedSet(documents, judged, {q: judgements[q] for q in judged})
 
 
@@ -55,7 +57,7 @@ def _first(folder: Path, *names: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise SourceError(f"{folder} has no {' or '.join(names)}")
+    raise SourceError(f"{folder} has no {' or '.join(names)}", path=folder)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -69,7 +71,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                         raise ValueError('expected {"_id": ..., "text": "..."}')
                     yield row
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise SourceError(f"{path}, line {number}: {error}") from error
+        raise SourceError(f"{path}, line {number}: {error}", path=path, line=number) from error
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -83,7 +85,9 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
         except ValueError:
             if number == 1:  # the names of the columns
                 continue
-            raise SourceError(f"{path}, line {number}: expected query-id, corpus-id and score by tabs") from None
+            raise SourceError(
+                f"{path}, line {number}: expected query-id, corpus-id and score by tabs", path=path, line=number
+            ) from None
     return judgements
 
 

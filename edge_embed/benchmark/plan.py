@@ -116,7 +116,7 @@ def read_texts(file: str) -> list[str]:
     """One text per line; empty lines are left out."""
     texts = [line for line in read_lines(file) if line.strip()]
     if not texts:
-        raise SourceError(f"{file}: no text in it; expected one per line")
+        raise SourceError(f"{file}: no text in it; expected one per line", path=file)
     return texts
 
 
@@ -131,7 +131,7 @@ def find_source(settings: Settings, bundle: Bundle) -> tuple[Source, list[str]]:
         return source, [f"peers are left out, there are no float32 weights: {INSTALL}"]
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise SourceError(f"{weights} is missing: a checkpoint is a sentence-transformers folder")
+        raise SourceError(f"{weights} is missing: a checkpoint is a sentence-transformers folder", path=weights)
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     made_from = manifest.provenance.get("weights_sha256")
     if made_from != sha256:

@@ -36,7 +36,7 @@ def _readable(path: Path) -> Iterator[None]:
     except EdgeEmbedError:
         raise
     except (arrow.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", path=path) from error
 
 
 class ArrowFile:
@@ -60,13 +60,15 @@ class ArrowFile:
                     self.count = sum(batches)
         names = set(schema.names)
         if len(names) < len(schema.names):
-            raise SourceError(f"{path}: a column has the name of another: {listed(schema.names)}")
+            raise SourceError(f"{path}: a column has the name of another: {listed(schema.names)}", path=path)
         self._column, self.coded = asked.vector or "vector", False
         if self._column not in names and asked.vector is None and {"code", "scale"} <= names:
             self._column, self.coded = "code", True
         elif self._column not in names:
             hint = "; --vector says which it is (vector= in Python)" if schema.names else ""
-            raise SourceError(f"{path} has no column {self._column!r}; columns: {listed(schema.names)}{hint}")
+            raise SourceError(
+                f"{path} has no column {self._column!r}; columns: {listed(schema.names)}{hint}", path=path
+            )
         facts = schema.metadata or {}
         own = {self._column, *(["scale"] if self.coded else []), *(DUMPED if b"fingerprint" in facts else [])}
         self._chosen = choose(path, schema.names, own, asked, USUAL)
@@ -108,7 +110,9 @@ class ArrowFile:
         kind, types = schema.field(self._column).type, _arrow().types
         lists = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
         if not lists or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
-            raise SourceError(f"{self.path}: the column {self._column!r} is {kind}, expected lists of numbers")
+            raise SourceError(
+                f"{self.path}: the column {self._column!r} is {kind}, expected lists of numbers", path=self.path
+            )
         if types.is_fixed_size_list(kind):
             return int(kind.list_size)
         for batch in self._batches([self._column]):
@@ -126,7 +130,11 @@ class ArrowFile:
             if len(other):
                 vector = column[int(other[0])].as_py()
                 what = "no vector" if vector is None else f"a vector of {len(vector)} numbers"
-                raise SourceError(f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}")
+                raise SourceError(
+                    f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}",
+                    path=self.path,
+                    row=first + int(other[0]),
+                )
             rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim)
             yield rows * batch.column("scale").to_numpy(zero_copy_only=False)[:, None] if self.coded else rows
             first += batch.num_rows
@@ -149,7 +157,7 @@ class ArrowFile:
 
     def _key(self, key: object) -> str:
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise SourceError(f"{self.path}: a key is {key!r:.40}, expected a string")
+            raise SourceError(f"{self.path}: a key is {key!r:.40}, expected a string", path=self.path)
         return str(key)
 
     def documents(self) -> Iterator[Document]:
@@ -165,7 +173,9 @@ class ArrowFile:
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):
                     kind = type(text[i]).__name__
-                    raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string")
+                    raise SourceError(
+                        f"{self.path}: row {row}: the text is {kind}, expected a string", path=self.path, row=row
+                    )
                 held = {other: to_json(values[i], self._place(row, other)) for other, values in others.items()}
                 found = parse_metadata(metadata[i], self.path, row)
                 yield Document(name, text[i] or "", merged(found, held, self.path, row))

@@ -93,9 +93,9 @@ def _installed(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise EdgeEmbedError(f"{path} cannot be read ({error.strerror}): {advice}") from error
+            raise EdgeEmbedError(f"{path} cannot be read ({error.strerror}): {advice}", path=path) from error
         if file.hash is not None and file.hash.mode == "sha256" and file.hash.value != _digest(content):
-            raise EdgeEmbedError(f"{path} was changed since it was installed: {advice}")
+            raise EdgeEmbedError(f"{path} was changed since it was installed: {advice}", path=path)
         yield file.as_posix(), content
 
 

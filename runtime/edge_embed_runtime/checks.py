@@ -56,7 +56,7 @@ def check_count(value: object, what: str, least: int, most: int | None = None) -
         number = None
     if number is None or number < least or (most is not None and number > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise InputError(f"{what} is {value!r:.40}, expected a whole number {limits}")
+        raise InputError(f"{what} is {value!r:.40}, expected a whole number {limits}", option=what, value=shown(value))
     return number
 
 
@@ -68,7 +68,7 @@ def check_path(path: object, what: str) -> Path:
         checked = Path(path).resolve()
         checked.exists()
     except PermissionError as error:
-        raise InputError(f"{what} {str(path)[:100]!r} cannot be looked at: {error.strerror}") from error
+        raise InputError(f"{what} {str(path)[:100]!r} cannot be looked at: {error.strerror}", path=path) from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}") from error
+        raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}", path=path) from error
     return checked

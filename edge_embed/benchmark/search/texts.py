@@ -66,7 +66,7 @@ def _labelled(path: Path) -> list[str]:
     rows = [line.split("\t") for line in read_lines(path) if line]
     for number, row in enumerate(rows, start=1):
         if len(row) != 2:
-            raise SourceError(f"{path}, line {number}: expected a label, a tab and a text")
+            raise SourceError(f"{path}, line {number}: expected a label, a tab and a text", path=path, line=number)
     return [text for _, text in rows]
 
 

@@ -201,7 +201,9 @@ class Bundle:
         """Raise BundleDamagedError when such a file was replaced or written to since it was verified."""
         if isinstance(self.model, Path) and stamp_of(self.model.parent, self.manifest) != self.stamp:
             names = listed(self.manifest.large_files)
-            raise BundleDamagedError(f"bundle {self.path}: {names} was changed while it was being loaded")
+            raise BundleDamagedError(
+                f"bundle {self.path}: {names} was changed while it was being loaded", path=self.path
+            )
 
 
 def stamp_of(folder: Path, manifest: Manifest) -> tuple[int, ...]:
@@ -209,7 +211,7 @@ def stamp_of(folder: Path, manifest: Manifest) -> tuple[int, ...]:
     try:
         found = [(folder / name).lstat() for name in manifest.large_files]
     except OSError as error:
-        raise BundleDamagedError(f"bundle {folder}: {error.strerror}: {error.filename}") from error
+        raise BundleDamagedError(f"bundle {folder}: {error.strerror}: {error.filename}", path=folder) from error
     return tuple(x for s in found for x in (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))
 
 
@@ -229,17 +231,25 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     folder = check_path(path, "the bundle")
     if not folder.is_dir():
         what = "does not exist" if not folder.exists() else "is a file"
-        raise BundleFormatError(f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export")
+        raise BundleFormatError(
+            f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export", path=folder
+        )
     found = sorted(entry.name for entry in os.scandir(folder))
     if MANIFEST not in found:
-        raise BundleFormatError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with edge-embed export")
+        raise BundleFormatError(
+            f"{folder} is not a bundle: it has no {MANIFEST}; make one with edge-embed export", path=folder
+        )
     manifest = _parse_manifest(folder / MANIFEST)
     expected = sorted([MANIFEST, *manifest.files])
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing:
-        raise BundleDamagedError(f"bundle {folder}: {listed(missing)} missing. Copy or export it again")
+        raise BundleDamagedError(
+            f"bundle {folder}: {listed(missing)} missing. Copy or export it again", path=folder, files=missing
+        )
     if extra:
-        raise BundleDamagedError(f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it")
+        raise BundleDamagedError(
+            f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it", path=folder, files=extra
+        )
     model = folder / manifest.model_file
     stamp = stamp_of(folder, manifest)
     with open_regular(folder / TOKENIZER, follow=False, error=BundleDamagedError) as file:
@@ -259,12 +269,16 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
     if size != record.size:
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes ({size} bytes, expected {record.size}). "
-            "Copy or export the bundle again"
+            "Copy or export the bundle again",
+            path=folder,
+            files=[name],
         )
     if sha256 != record.sha256:
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes (its sha256 differs). "
-            "Copy or export the bundle again"
+            "Copy or export the bundle again",
+            path=folder,
+            files=[name],
         )
 
 
@@ -274,16 +288,20 @@ def _parse_manifest(path: Path) -> Manifest:
         content = json.loads(raw)
         schema = content["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
+        raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}", path=path) from error
     if schema not in (SCHEMA, NEWER_SCHEMA):
-        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {NEWER_SCHEMA}")
+        raise BundleFormatError(
+            f"{path} has schema version {shown(schema)}; this release reads up to {NEWER_SCHEMA}", path=path
+        )
     try:
         manifest = _manifest(content)
         unchanged = raw == manifest.to_json()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise BundleFormatError(f"{path} is not a valid manifest: {shown(error, 200)}") from error
+        raise BundleFormatError(f"{path} is not a valid manifest: {shown(error, 200)}", path=path) from error
     if not unchanged:
-        raise BundleDamagedError(f"{path} was changed after the export: its hash does not fit. Copy or export it again")
+        raise BundleDamagedError(
+            f"{path} was changed after the export: its hash does not fit. Copy or export it again", path=path
+        )
     return manifest
 
 
@@ -401,7 +419,9 @@ def write_bundle(
                 old.rename(target)
         sync_folder(target.parent)
     except OSError as error:
-        raise StorageError(f"{target} could not be written: {error.strerror}; nothing was changed") from error
+        raise StorageError(
+            f"{target} could not be written: {error.strerror}; nothing was changed", path=target, cause=error
+        ) from error
     finally:
         if temporary is not None and (target.exists() or not (temporary / "old").exists()):
             shutil.rmtree(temporary, ignore_errors=True)
@@ -417,9 +437,13 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
         and sorted(entry.name for entry in os.scandir(target)) in (sorted([MANIFEST, *payload]) for payload in PAYLOADS)
     )
     if not is_bundle:
-        raise InputError(f"{target} exists and is not a bundle; choose another path")
+        raise InputError(f"{target} exists and is not a bundle; choose another path", path=target)
     if not overwrite:
-        raise InputError(f"{target} exists; choose another path, or replace it with --force (overwrite=True)")
+        raise InputError(
+            f"{target} exists; choose another path, or replace it with --force (overwrite=True)",
+            path=target,
+            code="output_exists",
+        )
 
 
 def sync_folder(folder: Path) -> None:

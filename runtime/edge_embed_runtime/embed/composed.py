@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.checks import check_count
+from edge_embed_runtime.checks import check_count, shown
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -58,7 +58,9 @@ class ComposedEmbedder:
 
     def __init__(self, parts: Iterable[tuple[Member, float]], *, mode: Mode = "concat", dim: int | None = None) -> None:
         if mode not in get_args(Mode):
-            raise InputError(f"mode is {mode!r:.40}, expected one of {get_args(Mode)}")
+            raise InputError(
+                f"mode is {mode!r:.40}, expected one of {get_args(Mode)}", option="mode", value=shown(mode)
+            )
         members = [_member(part, f"part {i}") for i, part in enumerate(parts)]
         if not members:
             raise InputError("ComposedEmbedder needs one part at least: [(Embedder(), 1.0), ...]")

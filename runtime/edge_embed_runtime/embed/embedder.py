@@ -110,7 +110,9 @@ class Embedder:
         }
         limit = check_limit(max_rss_mb)
         if background and threads not in (None, 1):
-            raise InputError(f"threads is {shown(threads)}; background means one thread")
+            raise InputError(
+                f"threads is {shown(threads)}; background means one thread", option="threads", value=shown(threads)
+            )
         self.background: bool = background
         threads = 1 if background else threads
         most = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
@@ -193,7 +195,9 @@ class Embedder:
     def network(self) -> "Network":
         """The model as it is run. Raises InputError for a static bundle, which has none."""
         if self.manifest.is_static:
-            raise InputError(f"bundle {self.path} is static: a table of token vectors, without a network")
+            raise InputError(
+                f"bundle {self.path} is static: a table of token vectors, without a network", path=self.path
+            )
         return cast("Network", self._model)
 
     @property
@@ -228,7 +232,7 @@ class Embedder:
         try:
             return Frame() if stored is None else Frame.from_json(stored, self.dim)
         except ValueError as error:
-            raise BundleFormatError(f"bundle {self.path}: {error}") from error
+            raise BundleFormatError(f"bundle {self.path}: {error}", path=self.path) from error
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -423,7 +427,8 @@ class Embedder:
         if own != kind:
             raise InputError(
                 f"bundle {self.path} gives {KIND_NAMES[own]}: call {METHODS[own]}; {METHODS[kind]} is for bundles of "
-                f"kind {kind!r}"
+                f"kind {kind!r}",
+                path=self.path,
             )
 
     def _checked(
@@ -437,13 +442,18 @@ class Embedder:
         if self._model.peak:
             batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise InputError(f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}")
+            raise InputError(
+                f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}",
+                option="role",
+                value=shown(role),
+            )
         if os.getpid() != self._process:
-            raise InputError("this Embedder was made before a fork: make a new one in the child process")
+            raise InputError("this Embedder was made before a fork: make a new one in the child process", code="forked")
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
                 f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "
-                f"the role {role!r} need the bundle of the other side"
+                f"the role {role!r} need the bundle of the other side",
+                path=self.path,
             )
         named = role or self.manifest.default_role
         before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")

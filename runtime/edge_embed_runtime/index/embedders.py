@@ -41,11 +41,11 @@ class Models:
         for kind, given in found.items():
             if given is not None and (not isinstance(given, Embedder) or given.manifest.kind != kind):
                 what = given.manifest.kind if isinstance(given, Embedder) else type(given).__name__
-                raise InputError(f"{kind}= takes an Embedder of a bundle of kind {kind!r}, got {what}")
+                raise InputError(f"{kind}= takes an Embedder of a bundle of kind {kind!r}, got {what}", option=kind)
         if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":
             kind = embedder.manifest.kind
             if found[kind] is not None:
-                raise InputError(f"two embedders of kind {kind!r} were given, expected one")
+                raise InputError(f"two embedders of kind {kind!r} were given, expected one", option=kind)
             found[kind], embedder = embedder, None
         return Models(embedder, found["sparse"], found["multi"])
 
@@ -83,11 +83,15 @@ class Models:
         for name, model in self.attached.items():
             stored = facts.attached.get(name)
             if stored is None:
-                raise InputError(f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index")
+                raise InputError(
+                    f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index", path=path
+                )
             if stored[0] != model.fingerprint:
                 raise BundleMismatchError(
                     f"{path} holds {NAMES[name]} of the bundle {stored[1]!r} ({stored[0][:8]}); {name}= is "
-                    f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with"
+                    f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with",
+                    path=path,
+                    bundle=stored[1],
                 )
 
     def missing(self, facts: Facts) -> str | None:

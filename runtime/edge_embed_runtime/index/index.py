@@ -143,7 +143,8 @@ class Index:
         """
         if embedder is not None and not is_encoder(embedder):
             raise InputError(
-                f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())"
+                f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())",
+                option="embedder",
             )
         limit = check_limit(max_rss_mb)
         models = Models.of(embedder, sparse, multi)
@@ -160,7 +161,9 @@ class Index:
             stored = bool(opened._store.facts.late)
             if late_chunking is not None and late_chunking != stored:
                 raise InputError(
-                    f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}"
+                    f"{path} was made with late_chunking={stored}; that can't be changed to {late_chunking!r}",
+                    path=path,
+                    option="late_chunking",
                 )
             return opened
         except BaseException:
@@ -191,7 +194,11 @@ class Index:
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
         if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
-            raise InputError(f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters")
+            raise InputError(
+                f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters",
+                option="space",
+                value=shown(space),
+            )
         facts = Facts(
             hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
             space,
@@ -203,7 +210,7 @@ class Index:
         )
         path = locate(path, must_exist=False)
         if path.exists():
-            raise InputError(f"{path} exists; Index.open opens it")
+            raise InputError(f"{path} exists; Index.open opens it", path=path, code="output_exists")
         limit = check_limit(max_rss_mb)
         return cls._open(path, Models(), facts, False, timeout, None, None, None if limit is None else Room(limit, 0))
 
@@ -224,7 +231,9 @@ class Index:
         if facts is None and not path.exists():
             raise IndexFileError(
                 f"{path} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
-                "vectors that you have"
+                "vectors that you have",
+                path=path,
+                code="index_missing",
             )
         if path.exists():
             check_header(path)  # before a lock file is put beside what is no index
@@ -299,7 +308,11 @@ class Index:
                 self._store.limit_values(self._room.longest_value())
             yield self._store
             if self._store.changed:
-                raise IndexLockedError(f"{self._store.path} was written while it was read; try again")
+                raise IndexLockedError(
+                    f"{self._store.path} was written while it was read; try again",
+                    path=self._store.path,
+                    code="index_busy",
+                )
         finally:
             self._reading.give(call)
         self._settle()
@@ -313,7 +326,7 @@ class Index:
         try:
             self._check_open()
             if self._writer is None:
-                raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True")
+                raise IndexReadOnlyError(f"{self._store.path} is open with read_only=True", path=self._store.path)
             self._writer.recover()
             self._writer.check_place()
             if self._room is not None:
@@ -324,7 +337,7 @@ class Index:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise IndexClosedError(f"{self._store.path} was closed")
+            raise IndexClosedError(f"{self._store.path} was closed", path=self._store.path)
 
     def _abandon(self) -> bool:
         """In a forked child that opens the file itself: close what it inherited. Gives whether that could be done."""
@@ -351,7 +364,9 @@ class Index:
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
-            raise IndexFileError("this Index was opened before a fork: open it again in the child process")
+            raise IndexFileError(
+                "this Index was opened before a fork: open it again in the child process", code="forked", path=self.path
+            )
 
     @property
     def bounds(self) -> Bounds | None:
@@ -449,7 +464,9 @@ class Index:
         """
         k = min(check_count(k, "k", 1), MAX_HITS)
         if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise InputError(f"recall is {recall!r:.40}, expected a number over 0, up to 1")
+            raise InputError(
+                f"recall is {recall!r:.40}, expected a number over 0, up to 1", option="recall", value=shown(recall)
+            )
         asked, mode = self._query(query, mode, vector)
         with self._read():
             return self._search.search(asked, k, where, mode, recall)
@@ -460,18 +477,22 @@ class Index:
         if mode is None:
             mode = "vector" if query is None else "hybrid"
         if mode not in get_args(Mode):
-            raise InputError(f"mode is {shown(mode)}, expected one of {get_args(Mode)}")
+            raise InputError(
+                f"mode is {shown(mode)}, expected one of {get_args(Mode)}", option="mode", value=shown(mode)
+            )
         if query is None and (vector is None or mode != "vector"):
             raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
         if query is not None and not check_text(query, "the query").strip():
-            raise InputError("the query is empty")
+            raise InputError("the query is empty", option="query")
         if vector is not None:
             return Query(query, check_vectors([vector], self._store.dim, "vector")[0]), mode
         if mode == "text" or query is None:
             return Query(query, None), mode
         lacking = self._models.cannot(mode, self._store.facts)
         if lacking is not None:
-            raise InputError(f"{self.path} cannot embed the query: {lacking}, or search with mode='text'")
+            raise InputError(
+                f"{self.path} cannot embed the query: {lacking}, or search with mode='text'", path=self.path
+            )
         static = self._embedder is not None and self._embedder.is_static
         share = STATIC_TEXT_SHARE if static else TEXT_SHARE
         return Query(query, *self._models.ask(query, mode), text_share=share), mode
@@ -539,7 +560,8 @@ class Index:
         if not self._store.facts.space:
             raise InputError(
                 f"{self.path} holds vectors of the bundle {self._store.facts.bundle!r}: use add; Index.create makes "
-                "indexes for vectors from elsewhere"
+                "indexes for vectors from elsewhere",
+                path=self.path,
             )
         records = check_documents(documents, blank=True, room=self._room)
         with self._storing(records, VECTOR_COPIES * len(records) * self._store.dim):
@@ -647,7 +669,9 @@ class Index:
         from edge_embed_runtime.maintenance.rebuild import GraphChoice, rebuild
 
         if graph not in get_args(GraphChoice):
-            raise InputError(f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}")
+            raise InputError(
+                f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}", option="graph", value=shown(graph)
+            )
         with self._write() as store:
             return rebuild(store, graph, show_progress=show_progress)
 
@@ -657,7 +681,7 @@ class Index:
         if missing := self._models.missing(facts):
             how = "use add_vectors" if facts.space else f"open it with {missing}"
             kinds = " of each kind" if facts.attached else ""
-            raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}")
+            raise InputError(f"{self.path} was opened without an embedder{kinds}: {how}", path=self.path)
         late = bool(facts.late)
         # of late chunking, places of all tokens of a document are held
         more = LATE_BYTES * max((len(record.text) for record in records), default=0) if late else 0
@@ -742,13 +766,17 @@ def _check_new(store: Store, records: Iterable[Record]) -> None:
     if existing:
         raise DuplicateKeyError(
             f"already in the index: {listed(sorted(existing), 5, quoted=True)}; nothing was stored. "
-            "Use upsert to replace documents"
+            "Use upsert to replace documents",
+            path=store.path,
+            keys=sorted(existing),
         )
 
 
 def _check_words(words: str) -> str:
     if not isinstance(words, str) or words not in WORDS:
-        raise InputError(f"words is {words!r:.40}, expected one of {', '.join(WORDS)}")
+        raise InputError(
+            f"words is {words!r:.40}, expected one of {', '.join(WORDS)}", option="words", value=shown(words)
+        )
     return words
 
 
@@ -764,12 +792,18 @@ def _check_facts(
         raise BundleMismatchError(
             f"{path} holds vectors {made} ({facts.fingerprint[:8]}, dim {facts.dim}); "
             f"the embedder is {embedder.name!r} ({embedder.fingerprint[:8]}, dim {embedder.dim}). "
-            f"{how}, or embed it again: edge-embed reembed"
+            f"{how}, or embed it again: edge-embed reembed",
+            path=path,
+            bundle=facts.bundle,
         )
     if words is not None and _check_words(words) != facts.words:
-        raise InputError(f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}")
+        raise InputError(
+            f"{path} was made with words={facts.words!r}; that can't be changed to {words!r}", path=path, option="words"
+        )
     if fields is not None and sorted(check_fields(fields)) != sorted(json.loads(facts.fields)):
-        raise InputError(f"{path} was made with fields={shown(facts.fields)}; that can't be changed")
+        raise InputError(
+            f"{path} was made with fields={shown(facts.fields)}; that can't be changed", path=path, option="fields"
+        )
 
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:

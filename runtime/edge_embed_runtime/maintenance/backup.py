@@ -58,16 +58,20 @@ def backup_index(
 def _check_target(source: Path, out: str | os.PathLike[str], *, overwrite: bool) -> Path:
     target = check_path(out, "the backup")
     if Path(out).is_symlink():
-        raise InputError(f"{out} is a symbolic link; give the backup a name of its own")
+        raise InputError(f"{out} is a symbolic link; give the backup a name of its own", path=out)
     if not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist")
+        raise InputError(f"{target}: the folder {target.parent} does not exist", path=target)
     if target.exists():
         if target.samefile(source):
-            raise InputError(f"{target} is the index itself")
+            raise InputError(f"{target} is the index itself", path=target)
         if not target.is_file():
-            raise InputError(f"{target} is there already, and no file; give the backup another name")
+            raise InputError(f"{target} is there already, and no file; give the backup another name", path=target)
         if not overwrite:
-            raise InputError(f"{target} is there already; give the backup another name, or let it overwrite (--force)")
+            raise InputError(
+                f"{target} is there already; give the backup another name, or let it overwrite (--force)",
+                path=target,
+                code="output_exists",
+            )
     return target
 
 
@@ -87,11 +91,15 @@ def _made(target: Path, *, overwrite: bool) -> Iterator[Path]:
             check_no_link(log)
             log.unlink(missing_ok=True)
         if target.exists() and not overwrite:  # since it was looked for
-            raise InputError(f"{target} is there already; give the backup another name")
+            raise InputError(
+                f"{target} is there already; give the backup another name", path=target, code="output_exists"
+            )
         temporary.replace(target)
         sync_folder(target.parent)
     except OSError as error:
-        raise StorageError(f"{target} could not be written: {error.strerror}; the index was not touched") from error
+        raise StorageError(
+            f"{target} could not be written: {error.strerror}; the index was not touched", path=target, cause=error
+        ) from error
     finally:
         for leftover in (temporary, *beside(temporary)):
             with suppress(OSError):
@@ -112,7 +120,12 @@ def _check_space(store: Store, target: Path, *, compact: bool) -> None:
     wanted = pages * size * (2 if compact else 1) + ODDS_AND_ENDS
     free = shutil.disk_usage(target.parent).free
     if free < wanted:
-        raise StorageError(f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}")
+        raise StorageError(
+            f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}",
+            path=target,
+            needed_bytes=wanted,
+            free_bytes=free,
+        )
 
 
 def _copy(store: Store, temporary: Path, show_progress: bool) -> None:
@@ -156,4 +169,4 @@ def _check_copy(temporary: Path, generation: int) -> None:
     """Open the copy as an index. Raises what opening raises, or StorageError."""
     with closing(Store(temporary, read_only=True, alone=True)) as copy:
         if _generation(copy) != generation:
-            raise StorageError(f"{temporary} does not hold what was written to it")
+            raise StorageError(f"{temporary} does not hold what was written to it", path=temporary)

@@ -100,7 +100,7 @@ def reembed_index(
     damaged ones, StorageError where the disk is too full; the index is then as it was.
     """
     if not is_encoder(embedder):
-        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
+        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}", option="embedder")
     with _locked(path) as index:
         store = Store(index, read_only=False)
         try:
@@ -113,7 +113,8 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
     index = store.path
     if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
         raise InputError(
-            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
+            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one",
+            path=index,
         )
     if store.facts.late:
         check_late(embedder)
@@ -228,7 +229,9 @@ def _survey(store: Store, staging: Staging) -> _Work:
     if damaged:
         raise _damaged(store, damaged)
     if blank:
-        raise InputError(f"{store.path}: {blank} of {documents} documents have no text that could be embedded")
+        raise InputError(
+            f"{store.path}: {blank} of {documents} documents have no text that could be embedded", path=store.path
+        )
     return _Work(documents, characters, left, left_characters)
 
 
@@ -251,7 +254,9 @@ def _texts(store: Store) -> Iterator[_Text]:
 def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
     return IndexDamagedError(
         f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5, quoted=True)}). Repair it first: "
-        "`edge-embed repair --drop` deletes those that cannot be restored"
+        "`edge-embed repair --drop` deletes those that cannot be restored",
+        path=store.path,
+        keys=[str(key) for key in keys],
     )
 
 
@@ -304,7 +309,9 @@ def _moves(store: Store, staging: Staging) -> Iterator[list[tuple[int, int, int,
     for doc, text, crc in _texts(store):
         rows = staging.passages(doc, crc)
         if not rows:
-            raise IndexDamagedError(f"{staging.path} is damaged: run it again, which embeds anew what is lost")
+            raise IndexDamagedError(
+                f"{staging.path} is damaged: run it again, which embeds anew what is lost", path=staging.path
+            )
         passages += [(doc, start, stop, code, text[start:stop]) for _, _, start, stop, code, _ in rows]
         if len(passages) >= MOVED:
             yield passages
@@ -352,7 +359,10 @@ def _check_space(store: Store, target: Facts, work: _Work, passages: int) -> Non
     if available < wanted:
         raise StorageError(
             f"{store.path}: embedding it with {target.bundle!r} needs up to {wanted:,} bytes of free space in "
-            f"{folder}, there are {available:,}; the index was not changed"
+            f"{folder}, there are {available:,}; the index was not changed",
+            path=store.path,
+            needed_bytes=wanted,
+            free_bytes=available,
         )
 
 

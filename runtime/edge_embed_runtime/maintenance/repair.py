@@ -131,7 +131,9 @@ def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -
     try:
         found = _scan(store, show_progress)
         if store.changed:
-            raise IndexLockedError(f"{store.path} was written while it was read; try again")
+            raise IndexLockedError(
+                f"{store.path} was written while it was read; try again", path=store.path, code="index_busy"
+            )
     finally:
         store.close()
     damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
@@ -483,7 +485,7 @@ def repair(
 
 def _check_readable(store: Store, found: _Findings) -> None:
     if found.unreadable:
-        raise IndexDamagedError(f"{store.path} cannot be repaired ({found.unreadable[0]}); {RESTORE}")
+        raise IndexDamagedError(f"{store.path} cannot be repaired ({found.unreadable[0]}); {RESTORE}", path=store.path)
 
 
 def _reindex(store: Store) -> None:
@@ -492,7 +494,9 @@ def _reindex(store: Store) -> None:
             for table in ("doc", "vec"):
                 store.connection.execute(f"REINDEX {table}")
         except sqlite3.IntegrityError as error:
-            raise IndexDamagedError(f"{store.path} is damaged (two documents have the same key); {RESTORE}") from error
+            raise IndexDamagedError(
+                f"{store.path} is damaged (two documents have the same key); {RESTORE}", path=store.path
+            ) from error
 
 
 def _empty_words(store: Store, found: _Findings) -> None:
@@ -565,7 +569,9 @@ def compact(store: Store) -> Compaction:
         pending = _vacuum(store)
     except IndexDamagedError as error:
         why = error.__cause__ or error
-        raise IndexDamagedError(f"{store.path} is damaged ({why}): repair it, then compact it") from error
+        raise IndexDamagedError(
+            f"{store.path} is damaged ({why}): repair it, then compact it", path=store.path
+        ) from error
     return Compaction(before, bytes_on_disk(store.path), pending)
 
 
@@ -602,7 +608,10 @@ def _check_space(store: Store) -> None:
         if left < wanted:
             raise StorageError(
                 f"{store.path}: compacting needs up to {wanted:,} bytes of free space in {folder}, there are {left:,}; "
-                "nothing was changed"
+                "nothing was changed",
+                path=store.path,
+                needed_bytes=wanted,
+                free_bytes=left,
             )
 
 

@@ -48,17 +48,22 @@ def check_late(embedder: object) -> TypeGuard[Embedder]:
     what = "late chunking makes passages' vectors of those of their tokens"
     if not isinstance(embedder, Embedder) or embedder.manifest.is_static or embedder.manifest.kind != "dense":
         raise InputError(
-            f"{what}: it needs an Embedder with a bundle that runs a network and gives a vector for a text"
+            f"{what}: it needs an Embedder with a bundle that runs a network and gives a vector for a text",
+            option="late_chunking",
         )
     name, pooling = embedder.manifest.name, embedder.manifest.pooling
     if pooling != "mean":
-        raise InputError(f"{what}, by their mean: the bundle {name!r} has the pooling {pooling!r}")
+        raise InputError(
+            f"{what}, by their mean: the bundle {name!r} has the pooling {pooling!r}", option="late_chunking"
+        )
     (tokens,) = embedder.encode_tokens([PROBE], role="document")
     left = embedder.left_out(embedder.prompts["document"])
     mean = cut(tokens.vectors[left:].mean(axis=0, keepdims=True), embedder.dim, embedder.manifest.truncation)
     (vector,) = embedder.encode_document([PROBE])
     if mean.shape[1] != embedder.dim or (mean[0] * vector).sum() < LEAST_COSINE:
-        raise InputError(f"{what}, by their mean: the bundle {name!r} has layers that follow its pooling")
+        raise InputError(
+            f"{what}, by their mean: the bundle {name!r} has layers that follow its pooling", option="late_chunking"
+        )
     return True
 
 

@@ -161,7 +161,8 @@ def require_usearch() -> Any:
         import usearch.index
     except ImportError as error:
         raise MissingExtraError(
-            f"a graph needs the package usearch, which is not installed ({error}): pip install usearch"
+            f"a graph needs the package usearch, which is not installed ({error}): pip install usearch",
+            package="usearch",
         ) from error
     return usearch
 
@@ -242,7 +243,8 @@ def build(store: Store, threads: int, show_progress: bool) -> tuple[Graph, bytes
         return Graph(origin, content), content
     except (RuntimeError, MemoryError) as error:
         raise IndexFileError(
-            f"{store.path}: a graph could not be built ({error}); the index is whole, searches do without"
+            f"{store.path}: a graph could not be built ({error}); the index is whole, searches do without",
+            path=store.path,
         ) from error
 
 
@@ -268,7 +270,9 @@ def write(index: Path, origin: Origin, content: bytes) -> str:
         sync_folder(index.parent)
     except OSError as error:
         raise StorageError(
-            f"{graph_path(index)} could not be written: {error.strerror}; the index is whole, searches do without"
+            f"{graph_path(index)} could not be written: {error.strerror}; the index is whole, searches do without",
+            path=graph_path(index),
+            cause=error,
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -281,7 +285,9 @@ def remove(index: Path) -> None:
         for path in (graph_path(index), _temporary(index)):
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"{graph_path(index)} could not be deleted: {error.strerror}") from error
+        raise StorageError(
+            f"{graph_path(index)} could not be deleted: {error.strerror}", path=graph_path(index)
+        ) from error
 
 
 @contextmanager

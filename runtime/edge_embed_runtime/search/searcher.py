@@ -184,7 +184,9 @@ class Searcher:
             if not self._store.any_document(has_field(field)):
                 known = self._store.fields()
                 near = sorted(known, key=lambda name: -alike(field, name))
-                raise FilterError(f"where: no document has the field {shown(field)}; fields: {listed(near)}")
+                raise FilterError(
+                    f"where: no document has the field {shown(field)}; fields: {listed(near)}", field=field
+                )
 
     def _loaded(self) -> BinaryCodes | StreamedCodes:
         """The codes of what is committed now. Runs inside a snapshot."""
@@ -192,7 +194,9 @@ class Searcher:
         if (self._store.facts.fingerprint, self._store.facts.dim) != self._made_with:
             raise BundleMismatchError(
                 f"{self._store.path} was embedded again with the bundle {self._store.facts.bundle!r} while it was "
-                "open: open it again, with that bundle"
+                "open: open it again, with that bundle",
+                path=self._store.path,
+                bundle=self._store.facts.bundle,
             )
         if self._codes is not None and (generation, deletions) == (self._generation, self._deletions):
             return self._codes

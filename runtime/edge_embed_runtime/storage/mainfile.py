@@ -196,7 +196,7 @@ def problem_with_log(path: Path) -> str | None:
                 return None
             time.sleep(LOOK)
     except OSError as error:
-        raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
+        raise IndexFileError(f"{path} cannot be opened: {error.strerror}", path=path) from error
     return problem
 
 
@@ -277,7 +277,9 @@ class Place:
                 if give_up is None or not give_up():
                     raise IndexFileError(
                         f"{path} was in use in the process that this one was forked from, which SQLite's locks do not "
-                        "survive. Fork while nothing is done with the index, or start the process with spawn"
+                        "survive. Fork while nothing is done with the index, or start the process with spawn",
+                        path=path,
+                        code="forked",
                     )
         _places.add(self)
 
@@ -297,7 +299,9 @@ class Place:
         if not self.same:
             how = "was moved or deleted" if self.gone else "was replaced by another file"
             raise IndexFileError(
-                f"{self._path} {how} while it was open: {what}. Close this object, and open the file where it is now"
+                f"{self._path} {how} while it was open: {what}. Close this object, and open the file where it is now",
+                path=self._path,
+                code="index_moved",
             )
 
 

@@ -39,12 +39,14 @@ class Root:
         """A folder as the root of an index. Raises InputError where it is none or its name is not UTF-8."""
         absolute = os.path.realpath(folder)
         if not Path(absolute).is_dir():
-            raise InputError(f"{folder} is no folder: the root of an index is one")
+            raise InputError(f"{folder} is no folder: the root of an index is one", path=folder)
         try:
             absolute.encode()
             relative = os.path.relpath(absolute, index.parent)
         except UnicodeEncodeError:
-            raise InputError(f"{absolute!a} cannot be the root of an index: its name is not UTF-8") from None
+            raise InputError(
+                f"{absolute!a} cannot be the root of an index: its name is not UTF-8", path=absolute
+            ) from None
         except ValueError:  # another drive
             relative = ""
         return Root(absolute, relative, free)
@@ -70,7 +72,7 @@ def read_root(store: "Store") -> Root | None:
     root = None if text is None else Root.from_text(text)
     if text is not None and root is None:
         raise IndexDamagedError(
-            f"{store.path} is damaged (its root does not fit its checksum); add --root FOLDER mends it"
+            f"{store.path} is damaged (its root does not fit its checksum); add --root FOLDER mends it", path=store.path
         )
     return root
 
@@ -95,7 +97,8 @@ def find_root(store: "Store") -> Root | None:
     if here and here == there:
         raise IndexFileError(
             f"{store.path} was copied: its documents' files lie in {root.absolute} and in {moved}; "
-            "add --root DIR says which of them it is for"
+            "add --root DIR says which of them it is for",
+            path=store.path,
         )
     return Root(moved, root.relative, root.free) if here > there else root
 

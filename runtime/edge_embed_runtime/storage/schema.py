@@ -105,7 +105,8 @@ def check_fields(names: Sequence[str]) -> list[str]:
     if not isinstance(names, list | tuple) or not good or len(set(listed)) < len(listed) or len(listed) > MAX_FIELDS:
         raise InputError(
             f"fields is {str(names)[:80]!r}, expected a list of at most {MAX_FIELDS} names of metadata fields, all "
-            'different, without ", \\ and control characters'
+            'different, without ", \\ and control characters',
+            option="fields",
         )
     return listed
 

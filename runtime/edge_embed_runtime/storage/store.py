@@ -151,7 +151,7 @@ def _make_file(temporary: Path, path: Path) -> None:
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
-        raise IndexReadOnlyError(f"{path} cannot be created: {error.strerror}") from error
+        raise IndexReadOnlyError(f"{path} cannot be created: {error.strerror}", path=path) from error
 
 
 def remove_leftovers(path: Path) -> None:
@@ -264,7 +264,7 @@ class Store:
         problem = None if alone else problem_with_log(path)
         if problem is not None:
             if problems is None:
-                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}")
+                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}", code="index_log_missing", path=path)
             problems.append(problem)
         self._alone = alone or problem is not None
         try:
@@ -375,7 +375,7 @@ class Store:
             temporary.rename(path)
             sync_folder(path.parent)
         except OSError as error:
-            raise StorageError(f"{path} could not be created: {error.strerror}") from error
+            raise StorageError(f"{path} could not be created: {error.strerror}", path=path, cause=error) from error
         finally:
             for leftover in (temporary, *beside(temporary)):
                 with suppress(OSError):  # what is to be told is why it failed
@@ -387,7 +387,7 @@ class Store:
                 self.dim = int(self._facts.dim)
                 self.frame = Frame.from_json(self._facts.frame, self.dim)
             except ValueError as error:
-                raise IndexDamagedError(f"{self.path} is damaged ({error}); {RESTORE}") from error
+                raise IndexDamagedError(f"{self.path} is damaged ({error}); {RESTORE}", path=self.path) from error
             self.blocks = Blocks(self._db, self.dim, self.derive_block)
             self.attached: dict[str, Attached] = {}
             if self._facts.attached:
@@ -402,7 +402,9 @@ class Store:
     def facts(self) -> Facts:
         """Raises IndexDamagedError where they are not whole; nothing but `verify` can be done then."""
         if self._facts is None:
-            raise IndexDamagedError(f"{self.path} is damaged (its facts do not fit their checksum); {RESTORE}")
+            raise IndexDamagedError(
+                f"{self.path} is damaged (its facts do not fit their checksum); {RESTORE}", path=self.path
+            )
         return self._facts
 
     @property
@@ -437,17 +439,20 @@ class Store:
         """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version != SCHEMA:
-            raise IndexFormatError(f"{self.path} has schema version {version}; this release reads {SCHEMA}")
+            raise IndexFormatError(
+                f"{self.path} has schema version {version}; this release reads {SCHEMA}", path=self.path
+            )
         found = self._db.execute(TABLES).fetchall()
         facts = None
         if ("table", "meta", "meta", ddl(Facts("", "", ""))[0]) in found:
             facts = self._read_facts()
         if not _is_ours(found, facts):
-            raise IndexFormatError(f"{self.path} is not an edge_embed index: its tables are not ours")
+            raise IndexFormatError(f"{self.path} is not an edge_embed index: its tables are not ours", path=self.path)
         pages, size = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         if pages * size > self.path.stat().st_size + wal_bytes(self.path):
             raise IndexDamagedError(
-                f"{self.path} is cut off: {self.path.stat().st_size} bytes, expected {pages * size}; {RESTORE}"
+                f"{self.path} is cut off: {self.path.stat().st_size} bytes, expected {pages * size}; {RESTORE}",
+                path=self.path,
             )
         return facts
 
@@ -463,7 +468,7 @@ class Store:
             rows = dict(self._db.execute(f"SELECT key, value FROM meta WHERE key IN {(*COUNTERS, 'crc')}").fetchall())
             values = [rows.get(name) for name in COUNTERS]
             if not all(isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) for value in values):
-                raise IndexDamagedError(f"{self.path} is damaged (its counters are no numbers)")
+                raise IndexDamagedError(f"{self.path} is damaged (its counters are no numbers)", path=self.path)
             if rows.get("crc") != self._crc:
                 self._facts = self._read_facts()
                 self._setup()
@@ -638,7 +643,7 @@ class Store:
         sequence = "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'vec'"
         (last,) = self._db.execute(f"SELECT max(({sequence}), (SELECT ifnull(max(id), 0) FROM vec))").fetchone()
         if not (isinstance(last, int) and isinstance(doc, int) and max(last, doc) < MAX_ID):
-            raise IndexDamagedError(f"{self.path} is damaged (its row ids have no successor)")
+            raise IndexDamagedError(f"{self.path} is damaged (its row ids have no successor)", path=self.path)
         return doc, last
 
     def binary(self, codes: Int8Codes, scales: Vectors) -> Words:
@@ -658,7 +663,9 @@ class Store:
         if row is None:
             return []
         if row[1] != key:  # a damaged look-up table led to another document, which must not pay for it
-            raise IndexDamagedError(f"{self.path} is damaged (the key {shown(key)} leads to another document)")
+            raise IndexDamagedError(
+                f"{self.path} is damaged (the key {shown(key)} leads to another document)", path=self.path, keys=[key]
+            )
         doc, whole = row[0], checked(row)
         query = f"{PASSAGES} WHERE doc = ?"
         passages = self._db.execute(query, (doc,)).fetchall()
@@ -685,7 +692,11 @@ class Store:
             return None
         document = checked(row)
         if document is None or document.key != key:
-            raise IndexDamagedError(f"{self.path}: the document {shown(key)} is damaged (its checksum does not fit)")
+            raise IndexDamagedError(
+                f"{self.path}: the document {shown(key)} is damaged (its checksum does not fit)",
+                path=self.path,
+                keys=[key],
+            )
         return document
 
     def holds(self, record: Record, code: Int8Codes | None = None, scale: Any = None) -> bool:

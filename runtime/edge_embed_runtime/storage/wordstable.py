@@ -50,14 +50,15 @@ def reading_words(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in NO_DAMAGE:
             raise
-        raise IndexDamagedError(f"{path}: the table of words is damaged ({error}); {ADVICE}") from error
+        raise IndexDamagedError(f"{path}: the table of words is damaged ({error}); {ADVICE}", path=path) from error
     except MemoryError as error:
         raise IndexDamagedError(
             f"{path}: SQLite asked for more memory than there is. Where memory is not short, the table of words is "
-            f"damaged: verify tells; {ADVICE}"
+            f"damaged: verify tells; {ADVICE}",
+            path=path,
         ) from error
     except (TypeError, OverflowError, UnicodeDecodeError) as error:
-        raise IndexDamagedError(f"{path}: the table of words is damaged; {ADVICE}") from error
+        raise IndexDamagedError(f"{path}: the table of words is damaged; {ADVICE}", path=path) from error
 
 
 def check_pages(database: Path) -> str | None:

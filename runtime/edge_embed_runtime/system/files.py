@@ -42,9 +42,9 @@ def check_regular(
     try:
         status = Path(path).stat(follow_symlinks=follow)
     except (OSError, ValueError) as found:
-        raise error(_unreadable(path, found)) from found
+        raise _unreadable(path, found, error) from found
     if not stat.S_ISREG(status.st_mode):
-        raise error(f"{path} is {_kind(status.st_mode)}, not a regular file")
+        raise error(f"{path} is {_kind(status.st_mode)}, not a regular file", path=path)
     return status
 
 
@@ -56,11 +56,11 @@ def open_regular(
     try:
         descriptor = os.open(path, FLAGS if follow else FLAGS | getattr(os, "O_NOFOLLOW", 0))
     except OSError as found:
-        raise error(_unreadable(path, found)) from found
+        raise _unreadable(path, found, error) from found
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode) or (not follow and Path(path).is_symlink()):  # replaced since the look at it
         os.close(descriptor)
-        raise error(f"{path} is {_kind(mode)}, not a regular file")
+        raise error(f"{path} is {_kind(mode)}, not a regular file", path=path)
     return os.fdopen(descriptor, "rb")
 
 
@@ -89,9 +89,9 @@ def read_regular(
         try:
             content = file.read(limit + 1) if size <= limit else b""
         except OSError as found:
-            raise error(_unreadable(path, found)) from found
+            raise _unreadable(path, found, error) from found
     if size > limit or len(content) > limit:
-        raise error(f"{path} has {max(size, len(content)):,} bytes; such a file has at most {limit:,}")
+        raise error(f"{path} has {max(size, len(content)):,} bytes; such a file has at most {limit:,}", path=path)
     return content
 
 
@@ -100,7 +100,7 @@ def read_lines(path: str | os.PathLike[str], limit: int = MAX_LINES) -> list[str
     try:
         return read_regular(path, limit).decode().splitlines()
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})", path=path) from error
 
 
 def _kind(mode: int) -> str:
@@ -108,7 +108,7 @@ def _kind(mode: int) -> str:
     return next((name for test, name in KINDS if test(mode)), "something else")
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path} does not exist"
-    return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+def _unreadable(path: str | os.PathLike[str], found: Exception, error: type[EdgeEmbedError]) -> EdgeEmbedError:
+    if not isinstance(found, FileNotFoundError):
+        return error(f"{path} cannot be read: {getattr(found, 'strerror', None) or found}", path=path)
+    return error(f"{path} does not exist", path=path, code="source_missing" if error is SourceError else None)

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError, InputError
 from edge_embed_runtime.storage.database import check_no_link
 
@@ -60,7 +61,11 @@ class WriterLock:
 
     def __init__(self, index: Path, timeout: float = 0.0) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
-            raise InputError(f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more")
+            raise InputError(
+                f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more",
+                option="timeout",
+                value=shown(timeout),
+            )
         path = index.with_name(index.name + ".lock")
         check_no_link(path)
         try:
@@ -70,7 +75,8 @@ class WriterLock:
                 check_no_link(path)
             raise IndexReadOnlyError(
                 f"{index} cannot be opened for writing: {path} cannot be created ({error.strerror}). "
-                "To search only, open it with read_only=True"
+                "To search only, open it with read_only=True",
+                path=index,
             ) from error
         try:
             descriptor = self._file.fileno()
@@ -116,7 +122,9 @@ class WriterLock:
                 owner = raw.decode("ascii", "replace").strip("\0 \n")
                 raise IndexLockedError(
                     f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a "
-                    "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True"
+                    "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True",
+                    path=index,
+                    pid=int(owner) if owner.isdecimal() else None,
                 ) from None
             return
 
