@@ -6,16 +6,19 @@ mkdocs calls `on_page_markdown`; nothing here imports mkdocs, so that tests can 
 import ast
 import inspect
 import json
+import pkgutil
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from click.testing import CliRunner
 
 from edge_embed import errors
 from edge_embed.cli.main import main
+from edge_embed_runtime import errors as tree
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
@@ -23,8 +26,36 @@ PACKAGES = {
     "edge_embed_export": "export/edge_embed_export",
     "edge_embed": "edge_embed",
 }
+# What public calls return, and where these classes are looked for.
+RESULTS = (
+    "TokenVectors",
+    "Report",
+    "Damage",
+    "Repair",
+    "Compaction",
+    "Rebuilt",
+    "Reembedded",
+    "Backup",
+    "Loaded",
+    "Dumped",
+)
+RESULT_ROOMS = ("edge_embed_runtime.embed", "edge_embed_runtime.maintenance", "edge_embed.files")
 # Rooms of the runtime from the bottom up, in which order they may be imported.
-RUNTIME_ORDER = "system vectors onnxfile inputs bundle model embed passages storage search maintenance index".split()
+RUNTIME_ORDER = (
+    "system",
+    "vectors",
+    "onnxfile",
+    "inputs",
+    "bundle",
+    "model",
+    "embed",
+    "passages",
+    "storage",
+    "search",
+    "maintenance",
+    "index",
+)
+FIELD = re.compile(r"^(\w+): +(.+)$", re.MULTILINE)
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 
@@ -51,7 +82,8 @@ def _command(name: str, command: click.Command) -> Iterator[str]:
         yield ""
     if isinstance(command, click.Group):
         for part, subcommand in sorted(command.commands.items()):
-            yield from _command(f"{name} {part}", subcommand)
+            if not subcommand.hidden:
+                yield from _command(f"{name} {part}", subcommand)
 
 
 def families() -> str:
@@ -65,15 +97,35 @@ def families() -> str:
 
 
 def error_codes() -> str:
-    """A row for each error: its name, its code, what it is a kind of, when it is raised, the fields it has."""
-    lines = ["| error | `code` | is a kind of | raised for | fields |", "|---|---|---|---|---|"]
+    """A row for each error: its code, its name, what it is a kind of, when it is raised, and the fields it adds."""
+    lines = ["| error | `code` | is a kind of | raised for | fields of its own |", "|---|---|---|---|---|"]
     for name in errors.__all__:
         found = getattr(errors, name)
         bases = ", ".join(f"`{base.__name__}`" for base in found.__bases__)
-        meaning = " ".join((found.__doc__ or "").split())
-        fields = ", ".join(f"`{field}`" for field in getattr(found, "fields", ()))
-        lines.append(f"| `{name}` | `{getattr(found, 'code', '')}` | {bases} | {_cell(meaning)} | {fields} |")
+        meaning, _, rest = inspect.cleandoc(found.__doc__ or "").partition("\n\n")
+        fields = "; ".join(f"`{field}`: {what}" for field, what in FIELD.findall(rest))
+        lines.append(f"| `{name}` | `{found.code}` | {bases} | {_cell(meaning)} | {_cell(fields)} |")
     return "\n".join(lines)
+
+
+def further_codes() -> str:
+    """Codes that say more than the class of their error, with what their comment in the source says."""
+    lines = ["| `code` | what it means, or what to do |", "|---|---|"]
+    comments = dict(re.findall(r'^    "(\w+)",(?:  # (.+))?$', inspect.getsource(tree), re.MULTILINE))
+    usual = {getattr(errors, name).code for name in errors.__all__}
+    lines += [f"| `{code}` | {_cell(comments[code])} |" for code in get_args(tree.Code) if code not in usual]
+    return "\n".join(lines)
+
+
+def results() -> str:
+    """An entry of the API reference for each class in RESULTS, wherever it is."""
+    found = {}
+    for room in RESULT_ROOMS:
+        package = import_module(room)
+        for module in pkgutil.iter_modules(package.__path__, f"{room}."):
+            held = vars(import_module(module.name))
+            found |= {name: module.name for name in RESULTS if getattr(held.get(name), "__module__", "") == module.name}
+    return "\n\n".join(f"::: {found[name]}.{name}\n    options: {{show_if_no_docstring: true}}" for name in RESULTS)
 
 
 def rooms() -> str:
@@ -96,9 +148,16 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _cell(text: str, *, code: bool = False) -> str:
-    """One line that a table can hold; in code only the bar has a meaning."""
-    line = " ".join(text.split()).replace("|", "\\|")
-    return line if code else line.replace("<", "&lt;").replace("[", "\\[")
+    """One line that a table can hold; in code nothing has a meaning."""
+    line = " ".join(text.split())
+    return line if code else line.replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")
 
 
-GENERATED = {"commands": commands, "families": families, "error_codes": error_codes, "rooms": rooms}
+GENERATED = {
+    "commands": commands,
+    "families": families,
+    "error_codes": error_codes,
+    "further_codes": further_codes,
+    "results": results,
+    "rooms": rooms,
+}

@@ -27,8 +27,20 @@ class Panel(NamedTuple):
 
 
 OURS = ("edge_embed",)
-RUNTIMES = ("onnxruntime int8 (optimum)", "CTranslate2 int8", "OpenVINO int8", "fastembed fp32", "sentence-transformers fp32")
-INDEXES = ("LanceDB IVF_HNSW_SQ", "faiss binary flat, rescored", "hnswlib f32 HNSW", "usearch i8 HNSW", "sqlite-vec int8")
+RUNTIMES = (
+    "onnxruntime int8 (optimum)",
+    "CTranslate2 int8",
+    "OpenVINO int8",
+    "fastembed fp32",
+    "sentence-transformers fp32",
+)
+INDEXES = (
+    "LanceDB IVF_HNSW_SQ",
+    "faiss binary flat, rescored",
+    "hnswlib f32 HNSW",
+    "usearch i8 HNSW",
+    "sqlite-vec int8",
+)
 PANELS = (
     Panel(
         "Speed: tokens per CPU second, one text of 40-64 tokens at a time (more is better)",
@@ -86,7 +98,9 @@ def draw(page: str) -> str:
                 _text(LABELS + length + 8, y + 12, label, bold=ours),
             ]
         top += HEADING + ROW * len(values)
-    parts.append(_text(0, top + 12, "AMD EPYC (Zen 5), one thread; python -m bench.encode, python -m bench.search", size=11))
+    parts.append(
+        _text(0, top + 12, "AMD EPYC (Zen 5), one thread; python -m bench.encode, python -m bench.search", size=11)
+    )
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top + 22}" viewBox="0 0 {WIDTH} {top + 22}" '
         f'font-family="system-ui, sans-serif" role="img">',

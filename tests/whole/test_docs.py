@@ -22,7 +22,8 @@ HERE = Path(__file__).resolve().parent
 def module(path: Path) -> ModuleType:
     """A Python file that belongs to no package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
@@ -69,7 +70,7 @@ def options(command: click.Command) -> set[str]:
     "page", [pytest.param(page, id=page.name, marks=[pytest.mark.slow] * (page.name in SLOW)) for page in RUN]
 )
 def test_code_runs(page: Path, tmp_path: Path) -> None:
-    """Every block of the page runs in its order, in an empty folder, without a warning, and prints what the page says."""
+    """Every block of the page runs, in order, in an empty folder, without a warning, and prints what the page says."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "XDG_CACHE_HOME": str(tmp_path / ".cache")}
     done = subprocess.run(
