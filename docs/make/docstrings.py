@@ -36,7 +36,7 @@ def listed(text: str) -> str:
     return "\n".join(lines)
 
 
-class Lists(griffe.Extension):
+class Lists(griffe.Extension):  # type: ignore[misc]  # not installed where types are checked
     """Applies `listed` to every docstring; one that is put together when its class is made is taken from there."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:

@@ -99,7 +99,7 @@ def families() -> str:
 def error_codes() -> str:
     """A row for each error: its code, its name, what it is a kind of, when it is raised, and the fields it adds."""
     lines = ["| error | `code` | is a kind of | raised for | fields of its own |", "|---|---|---|---|---|"]
-    for name in errors.__all__:
+    for name in tree.__all__:
         found = getattr(errors, name)
         bases = ", ".join(f"`{base.__name__}`" for base in found.__bases__)
         meaning, _, rest = inspect.cleandoc(found.__doc__ or "").partition("\n\n")
@@ -112,14 +112,14 @@ def further_codes() -> str:
     """Codes that say more than the class of their error, with what their comment in the source says."""
     lines = ["| `code` | what it means, or what to do |", "|---|---|"]
     comments = dict(re.findall(r'^    "(\w+)",(?:  # (.+))?$', inspect.getsource(tree), re.MULTILINE))
-    usual = {getattr(errors, name).code for name in errors.__all__}
+    usual = {getattr(errors, name).code for name in tree.__all__}
     lines += [f"| `{code}` | {_cell(comments[code])} |" for code in get_args(tree.Code) if code not in usual]
     return "\n".join(lines)
 
 
 def results() -> str:
     """An entry of the API reference for each class in RESULTS, wherever it is."""
-    found = {}
+    found: dict[str, str] = {}
     for room in RESULT_ROOMS:
         package = import_module(room)
         for module in pkgutil.iter_modules(package.__path__, f"{room}."):
