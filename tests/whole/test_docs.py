@@ -111,18 +111,15 @@ def test_commands_that_are_named_exist() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    """Each command has help, and so has each of its options; the page of the command line has a row for each command
-    and a section with each of its options."""
+    """The page of the command line has a row for each command and a section with each of its options."""
     page = (pages.ROOT / "docs" / "commands.md").read_text("utf-8")
     sections = hooks.commands()
     for name, entry in main.commands.items():
-        assert entry.help, name
         assert f"| [`{name}`](#edge-embed-{name}) |" in page, name
         section = sections.split(f"### edge-embed {name}\n", 1)[1].split("\n### ", 1)[0]
         for parameter in entry.params:
-            if isinstance(parameter, click.Option):
-                assert parameter.help, (name, parameter.name)
-                assert parameter.hidden or all(option in section for option in parameter.opts), (name, parameter.name)
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert all(option in section for option in parameter.opts), (name, parameter.name)
 
 
 def test_every_error_is_documented() -> None:
