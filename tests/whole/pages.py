@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"(?:^<!-- not run: (.+?) -->\n)?^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^<!-- not run: (.+?) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LIKE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -38,8 +38,8 @@ def blocks(page: Path) -> Iterator[Block]:
     """Every fenced block of a page."""
     text = page.read_text("utf-8")
     for found in BLOCK.finditer(text):
-        reason, _, language, code = found.groups()
-        yield Block(language, code, text.count("\n", 0, found.start(4)) + 1, reason)
+        reason, language, code = found.groups()
+        yield Block(language, code, text.count("\n", 0, found.start(3)) + 1, reason)
 
 
 def run(page: Path) -> None:

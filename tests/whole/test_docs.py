@@ -93,6 +93,8 @@ def test_blocks_are_of_known_languages_and_left_out_for_known_reasons() -> None:
     assert {"README.md", "quickstart.md", "python.md", "commands.md", "filters.md", "maintenance.md"} <= set(runs)
     fences = sum(page.read_text("utf-8").count("```") for page in pages.PAGES)
     assert fences == 2 * len(found)
+    for page in pages.PAGES:  # code by indentation would be run by nothing
+        assert not re.search(r"\n\n    \S", pages.BLOCK.sub("", page.read_text("utf-8"))), page.name
 
 
 def test_commands_that_are_named_exist() -> None:
