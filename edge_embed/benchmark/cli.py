@@ -262,6 +262,8 @@ def _check_plot(plot: str | None) -> None:
     from edge_embed_runtime.system.writing import check_output
 
     if plot and not Path(plot).absolute().parent.is_dir():
-        raise SourceError(f"{plot}: the folder {Path(plot).absolute().parent} does not exist")
+        raise SourceError(
+            f"{plot}: the folder {Path(plot).absolute().parent} does not exist", path=plot, code="source_missing"
+        )
     if plot:
         check_output(Path(plot))

@@ -122,7 +122,7 @@ def read_vector(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         vector = numbers.astype(np.float32)
     if not np.isfinite(vector).all():
-        raise SourceError(f"{path}: the vector holds NaN or infinity, or a number too large for float32", path=path)
+        raise SourceError(f"{path}: the vector holds NaN or infinity, or a number too large for float32")
     return vector
 
 
@@ -176,9 +176,7 @@ class NpzFile:
         coded = name not in self._names and self._asked.vector is None and {"codes", "scales"} <= set(self._names)
         if name not in self._names and not coded:
             hint = "; --vector says which it is (vector= in Python)" if self._names else ""
-            raise SourceError(
-                f"{self._path} has no array {name!r}; arrays: {listed(sorted(self._names))}{hint}", path=self._path
-            )
+            raise SourceError(f"{self._path} has no array {name!r}; arrays: {listed(sorted(self._names))}{hint}")
         name = "codes" if coded else name
         self._array = _matrix(self._reader(name), f"{self._path}: {name}")
         self._scales = self._reader("scales") if coded else None
@@ -190,13 +188,11 @@ class NpzFile:
         counts = {other: self._count(other) for other in chosen if other is not None}
         if self._scales is not None:
             if self._scales.dtype.kind != "f" or len(self._scales.shape) != 1:
-                raise SourceError(f"{self._path}: scales are not real numbers [n]", path=self._path)
+                raise SourceError(f"{self._path}: scales are not real numbers [n]")
             counts["scales"] = self._scales.shape[0]
         for other, count in counts.items():
             if count != self.count:
-                raise SourceError(
-                    f"{self._path} has {self.count} {name} and {count} {other}: expected as many", path=self._path
-                )
+                raise SourceError(f"{self._path} has {self.count} {name} and {count} {other}: expected as many")
 
     def _columns(self) -> list[str]:
         """Arrays with rows: not the facts of a dump, where its passages lie, and the offsets of texts."""
@@ -235,9 +231,7 @@ class NpzFile:
             return
         array, row = self._reader(name), 0
         if array.dtype.kind not in "USiufbM":
-            raise SourceError(
-                f"{self._path}: {name} is {array.dtype}, which JSON cannot hold: leave it out", path=self._path
-            )
+            raise SourceError(f"{self._path}: {name} is {array.dtype}, which JSON cannot hold: leave it out")
         while len(part := array.take(CHUNK)):
             times = part.dtype.kind == "M"
             for value in (np.datetime_as_string(part) if times else part).tolist():
@@ -268,9 +262,7 @@ class NpzFile:
             return
         array = self._reader(name)
         if len(array.shape) != 1 or array.dtype.kind not in "USiu":
-            raise SourceError(
-                f"{self._path}: {name} is {array.dtype} {array.shape}, expected strings [n]", path=self._path
-            )
+            raise SourceError(f"{self._path}: {name} is {array.dtype} {array.shape}, expected strings [n]")
         while len(part := array.take(max(1, min(CHUNK, CHUNK_BYTES // max(1, array.dtype.itemsize))))):
             for value in part.tolist():
                 yield self._decoded(value, name) if isinstance(value, bytes) else str(value)
@@ -278,17 +270,14 @@ class NpzFile:
     def _texts(self, name: str) -> Iterator[str]:
         blob, offsets = self._reader(name), self._reader(name + OFFSETS)
         if blob.dtype != np.uint8 or len(blob.shape) != 1 or offsets.dtype.kind != "i":
-            raise SourceError(f"{self._path}: {name} is not uint8 [bytes] with int64 offsets", path=self._path)
+            raise SourceError(f"{self._path}: {name} is not uint8 [bytes] with int64 offsets")
         (end,) = offsets.take(1).tolist()
         if end != 0:
-            raise SourceError(f"{self._path}: {name + OFFSETS} begins with {end}, expected 0", path=self._path)
+            raise SourceError(f"{self._path}: {name + OFFSETS} begins with {end}, expected 0")
         while len(part := offsets.take(CHUNK)):
             for stop in part.tolist():
                 if not end <= stop <= blob.shape[0]:
-                    raise SourceError(
-                        f"{self._path}: {name + OFFSETS} has {stop} after {end}, {name} has {blob.shape}",
-                        path=self._path,
-                    )
+                    raise SourceError(f"{self._path}: {name + OFFSETS} has {stop} after {end}, {name} has {blob.shape}")
                 yield self._decoded(blob.take(stop - end).tobytes(), name)
                 end = stop
 
@@ -296,9 +285,7 @@ class NpzFile:
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
-            raise SourceError(
-                f"{self._path}: {name} has what is not UTF-8 text ({error.reason})", path=self._path
-            ) from error
+            raise SourceError(f"{self._path}: {name} has what is not UTF-8 text ({error.reason})") from error
 
 
 def _matrix(found: ArrayReader, name: str) -> ArrayReader:
@@ -315,10 +302,10 @@ def parse_metadata(value: object, path: Path, row: int) -> Mapping[str, Any]:
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: row {row}: the metadata is not valid JSON: {error}", path=path, row=row) from error
+        raise SourceError(f"{path}: row {row}: the metadata is not valid JSON: {error}", row=row) from error
     if not isinstance(parsed, Mapping | None):
         raise SourceError(
-            f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object", path=path, row=row
+            f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object", row=row
         )
     return parsed or {}
 

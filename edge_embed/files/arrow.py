@@ -36,7 +36,7 @@ def _readable(path: Path) -> Iterator[None]:
     except EdgeEmbedError:
         raise
     except (arrow.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", path=path) from error
+        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
 
 
 class ArrowFile:
@@ -60,15 +60,13 @@ class ArrowFile:
                     self.count = sum(batches)
         names = set(schema.names)
         if len(names) < len(schema.names):
-            raise SourceError(f"{path}: a column has the name of another: {listed(schema.names)}", path=path)
+            raise SourceError(f"{path}: a column has the name of another: {listed(schema.names)}")
         self._column, self.coded = asked.vector or "vector", False
         if self._column not in names and asked.vector is None and {"code", "scale"} <= names:
             self._column, self.coded = "code", True
         elif self._column not in names:
             hint = "; --vector says which it is (vector= in Python)" if schema.names else ""
-            raise SourceError(
-                f"{path} has no column {self._column!r}; columns: {listed(schema.names)}{hint}", path=path
-            )
+            raise SourceError(f"{path} has no column {self._column!r}; columns: {listed(schema.names)}{hint}")
         facts = schema.metadata or {}
         own = {self._column, *(["scale"] if self.coded else []), *(DUMPED if b"fingerprint" in facts else [])}
         self._chosen = choose(path, schema.names, own, asked, USUAL)
@@ -110,9 +108,7 @@ class ArrowFile:
         kind, types = schema.field(self._column).type, _arrow().types
         lists = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
         if not lists or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
-            raise SourceError(
-                f"{self.path}: the column {self._column!r} is {kind}, expected lists of numbers", path=self.path
-            )
+            raise SourceError(f"{self.path}: the column {self._column!r} is {kind}, expected lists of numbers")
         if types.is_fixed_size_list(kind):
             return int(kind.list_size)
         for batch in self._batches([self._column]):
@@ -132,7 +128,6 @@ class ArrowFile:
                 what = "no vector" if vector is None else f"a vector of {len(vector)} numbers"
                 raise SourceError(
                     f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}",
-                    path=self.path,
                     row=first + int(other[0]),
                 )
             rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim)
@@ -157,7 +152,7 @@ class ArrowFile:
 
     def _key(self, key: object) -> str:
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise SourceError(f"{self.path}: a key is {key!r:.40}, expected a string", path=self.path)
+            raise SourceError(f"{self.path}: a key is {key!r:.40}, expected a string")
         return str(key)
 
     def documents(self) -> Iterator[Document]:
@@ -173,9 +168,7 @@ class ArrowFile:
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):
                     kind = type(text[i]).__name__
-                    raise SourceError(
-                        f"{self.path}: row {row}: the text is {kind}, expected a string", path=self.path, row=row
-                    )
+                    raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string", row=row)
                 held = {other: to_json(values[i], self._place(row, other)) for other, values in others.items()}
                 found = parse_metadata(metadata[i], self.path, row)
                 yield Document(name, text[i] or "", merged(found, held, self.path, row))

@@ -50,16 +50,14 @@ def choose(path: Path, names: Iterable[str], own: Iterable[str], asked: Names, u
         found = [name for name in dict.fromkeys((usual["key"], *KEY_FIELDS)) if name in others]
         if len(found) > 1 or (others and not found):
             what = f"{listed(found)} may each be" if found else "no column key, _id or id is"
-            raise SourceError(
-                f"{path}: {what} the keys; columns: {listed(rest)}; --key says which (key= in Python)", path=path
-            )
+            raise SourceError(f"{path}: {what} the keys; columns: {listed(rest)}; --key says which (key= in Python)")
         key = found[0] if found else None
     return Columns(key, text, metadata, tuple(name for name in others if name != key))
 
 
 def _asked(path: Path, names: list[str], wanted: str | None, option: str) -> str | None:
     if wanted is not None and wanted not in names:
-        raise SourceError(f"{path} has no column {wanted!r}, which {option} names; columns: {listed(names)}", path=path)
+        raise SourceError(f"{path} has no column {wanted!r}, which {option} names; columns: {listed(names)}")
     return wanted
 
 
@@ -67,9 +65,7 @@ def merged(metadata: Mapping[str, Any], others: Mapping[str, Any], path: Path, r
     """Metadata of a row with what its other columns hold; None there is nothing, as an empty cell of a table is."""
     found = {name: value for name, value in others.items() if value is not None}
     if twice := metadata.keys() & found.keys():
-        raise SourceError(
-            f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column", path=path, row=row
-        )
+        raise SourceError(f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column", row=row)
     return {**metadata, **found}
 
 

@@ -201,7 +201,7 @@ def _check_keys(rows: _Rows) -> None:
         hashes.append(hash(key))
         if own is not None and (other := next(own, None)) not in (None, key):
             raise SourceError(
-                f"row {row} has the key {other!r} in {path} and {key!r} in {documents}", path=path, keys=[key], row=row
+                f"row {row} has the key {other!r} in {path} and {key!r} in {documents}", keys=[key], row=row
             )
     if len(hashes) != source.count:
         what = f"{rows.file} has {len(hashes)} rows and {path} {source.count} vectors"
@@ -237,7 +237,7 @@ def _opened(
     """The index to store into, after a look at whether the vectors belong there."""
     target = locate(index_path, must_exist=False)
     if not source.dim:
-        raise SourceError(f"{path} holds vectors of no numbers", path=path)
+        raise SourceError(f"{path} holds vectors of no numbers")
     if not target.exists():
         if space is None:
             hint = f"; {path} says {source.bundle!r}" if source.bundle else ""
@@ -352,7 +352,6 @@ def _check_rows(vectors: NDArray[Any], path: Path, first: int) -> None:
     if len(bad):
         raise SourceError(
             f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros",
-            path=path,
             row=first + int(bad[0]),
         )
 

@@ -41,7 +41,9 @@ def own_wheel(folder: Path, given: Path | None, pip: Pip) -> Path:
     """
     if given is not None:
         if not given.name.startswith("edge_embed-") or not zipfile.is_zipfile(given):
-            raise SourceError(f"{given}: not a wheel of edge_embed; `pip wheel --no-deps .` in its checkout makes one")
+            raise SourceError(
+                f"{given}: not a wheel of edge_embed; `pip wheel --no-deps .` in its checkout makes one", path=given
+            )
         return Path(shutil.copy(given, folder))
     distribution = metadata.distribution(NAME)
     checkout = _editable_folder(distribution)

@@ -95,7 +95,9 @@ def make_target(platform: str, python: str, system: str | None) -> Target:
         if system:
             raise InputError("the version of Windows makes no difference: leave it out")
     elif not re.fullmatch(SHAPES[kind], system):
-        raise InputError(f"system {system!r}: expected a version of {kind}, as {SYSTEM[kind]}")
+        raise InputError(
+            f"system {system!r}: expected a version of {kind}, as {SYSTEM[kind]}", option="platform", value=platform
+        )
     return Target(platform, python, system)
 
 

@@ -37,70 +37,31 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypedDict, Unpack
 
 __all__ = [
-    "BundleDamagedError",
-    "BundleError",
-    "BundleFormatError",
-    "BundleMismatchError",
-    "DeadlineError",
-    "DocumentError",
-    "DuplicateKeyError",
-    "EdgeEmbedError",
-    "ExportError",
-    "FidelityError",
-    "FilterError",
-    "GoldenError",
-    "IndexClosedError",
-    "IndexDamagedError",
-    "IndexFileError",
-    "IndexFormatError",
-    "IndexLockedError",
-    "IndexReadOnlyError",
-    "InputError",
-    "MemoryBudgetError",
-    "MissingExtraError",
-    "SourceError",
-    "StorageError",
-    "UnsupportedModelError",
-]
+    "BundleDamagedError", "BundleError", "BundleFormatError", "BundleMismatchError", "DeadlineError",
+    "DocumentError", "DuplicateKeyError", "EdgeEmbedError", "ExportError", "FidelityError", "FilterError",
+    "GoldenError", "IndexClosedError", "IndexDamagedError", "IndexFileError", "IndexFormatError",
+    "IndexLockedError", "IndexReadOnlyError", "InputError", "MemoryBudgetError", "MissingExtraError", "SourceError",
+    "StorageError", "UnsupportedModelError",
+]  # fmt: skip
 
-# Each class has one of these; those with a comment say more than their class, where a program may act on it.
+# Each class has its own; the last ones say more than their class, where a program may act on it.
 Code = Literal[
-    "error",
+    "error", "memory_budget", "invalid_input", "invalid_document", "duplicate_key", "invalid_filter",
+    "invalid_source", "bundle_unusable", "bundle_format", "bundle_damaged", "deadline", "golden_mismatch",
+    "index_unusable", "index_format", "index_damaged", "index_locked", "index_read_only", "index_closed",
+    "bundle_mismatch", "storage_failed", "export_failed", "low_fidelity", "unsupported_model", "missing_extra",
     "forked",  # an object of the parent process: make a new one in the child
     "network_unreachable",  # the package index: try again later
-    "memory_budget",
-    "invalid_input",
     "output_exists",  # allow to replace it, or give another path
     "key_not_found",
-    "invalid_document",
-    "duplicate_key",
-    "invalid_filter",
-    "invalid_source",
     "source_missing",
-    "bundle_unusable",
-    "bundle_format",
-    "bundle_damaged",
-    "deadline",
-    "golden_mismatch",
-    "index_unusable",
     "index_missing",
     "index_moved",  # moved, replaced or deleted while it was open
-    "index_format",
-    "index_damaged",
-    "index_log_missing",  # a copy made in the middle of a write: `repair` takes it as it is
-    "index_locked",
+    "index_incomplete",  # lacks commits, as a copy made in the middle of a write: `repair` takes it as it is
     "index_busy",  # for a moment: try again
-    "index_read_only",
-    "index_closed",
-    "bundle_mismatch",
-    "storage_failed",
     "disk_full",
-    "export_failed",
     "unknown_name",  # of a tensor or key of the model: `ignore` leaves it out of account
-    "low_fidelity",
-    "unsupported_model",
-    "missing_extra",
-]
+]  # fmt: skip
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 

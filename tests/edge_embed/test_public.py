@@ -66,3 +66,23 @@ def test_documents_import_from_the_public_face_alone() -> None:
         for module, names in re.findall(r"^\s*from (edge_embed\w*(?:\.\w+)*) import ([^(\n]+)", page.read_text(), re.M):
             assert module == "edge_embed", f"{page.name}: {module}"
             assert set(re.split(r",\s*", names.strip())) <= set(edge_embed.__all__), page.name
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("edge_embed_runtime.maintenance", "verify_index"),
+        ("edge_embed_runtime.maintenance", "compact_index"),
+        ("edge_embed_runtime.reembed", "reembed_index"),
+        ("edge_embed.transfer", "load_vectors"),
+        ("edge_embed.transfer", "dump_vectors"),
+    ],
+)
+def test_old_paths_work_and_warn(module: str, name: str) -> None:
+    """What README and changelog named in other modules is there for one release more, and says where it is now."""
+    with pytest.warns(DeprecationWarning, match=f"import {name} from edge_embed") as warned:
+        exec(f"from {module} import {name}", found := {})  # noqa: S102 - the line that users have
+    assert found[name] is getattr(edge_embed, name)
+    assert {warning.filename for warning in warned} == {"<string>"}  # the line of the user, not one of ours
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        import_module(module).nothing  # noqa: B018

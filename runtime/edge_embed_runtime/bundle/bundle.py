@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import check_path, listed, shown
-from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
+from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError, about
 from edge_embed_runtime.system.files import open_regular, read_regular
 
 if TYPE_CHECKING:
@@ -193,8 +193,8 @@ class Bundle:
 
     def verify(self) -> None:
         """Raise BundleDamagedError where the model, or its weights, is not what the manifest says."""
-        if isinstance(self.model, Path):
-            for name in self.manifest.large_files:
+        with about(self.path, BundleDamagedError):
+            for name in self.manifest.large_files if isinstance(self.model, Path) else ():
                 _verify(self.path, name, self.manifest.files[name])
 
     def check_unchanged(self) -> None:
@@ -211,7 +211,7 @@ def stamp_of(folder: Path, manifest: Manifest) -> tuple[int, ...]:
     try:
         found = [(folder / name).lstat() for name in manifest.large_files]
     except OSError as error:
-        raise BundleDamagedError(f"bundle {folder}: {error.strerror}: {error.filename}", path=folder) from error
+        raise BundleDamagedError(f"bundle {folder}: {error.strerror}: {error.filename}") from error
     return tuple(x for s in found for x in (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))
 
 
@@ -229,26 +229,25 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     or not what the manifest says.
     """
     folder = check_path(path, "the bundle")
+    with about(folder, BundleFormatError, BundleDamagedError):
+        return _opened(folder)
+
+
+def _opened(folder: Path) -> Bundle:
     if not folder.is_dir():
         what = "does not exist" if not folder.exists() else "is a file"
-        raise BundleFormatError(
-            f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export", path=folder
-        )
+        raise BundleFormatError(f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export")
     found = sorted(entry.name for entry in os.scandir(folder))
     if MANIFEST not in found:
-        raise BundleFormatError(
-            f"{folder} is not a bundle: it has no {MANIFEST}; make one with edge-embed export", path=folder
-        )
+        raise BundleFormatError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with edge-embed export")
     manifest = _parse_manifest(folder / MANIFEST)
     expected = sorted([MANIFEST, *manifest.files])
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing:
-        raise BundleDamagedError(
-            f"bundle {folder}: {listed(missing)} missing. Copy or export it again", path=folder, files=missing
-        )
+        raise BundleDamagedError(f"bundle {folder}: {listed(missing)} missing. Copy or export it again", files=missing)
     if extra:
         raise BundleDamagedError(
-            f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it", path=folder, files=extra
+            f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it", files=extra
         )
     model = folder / manifest.model_file
     stamp = stamp_of(folder, manifest)
@@ -270,14 +269,12 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes ({size} bytes, expected {record.size}). "
             "Copy or export the bundle again",
-            path=folder,
             files=[name],
         )
     if sha256 != record.sha256:
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes (its sha256 differs). "
             "Copy or export the bundle again",
-            path=folder,
             files=[name],
         )
 
@@ -288,20 +285,16 @@ def _parse_manifest(path: Path) -> Manifest:
         content = json.loads(raw)
         schema = content["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}", path=path) from error
+        raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
     if schema not in (SCHEMA, NEWER_SCHEMA):
-        raise BundleFormatError(
-            f"{path} has schema version {shown(schema)}; this release reads up to {NEWER_SCHEMA}", path=path
-        )
+        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {NEWER_SCHEMA}")
     try:
         manifest = _manifest(content)
         unchanged = raw == manifest.to_json()
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise BundleFormatError(f"{path} is not a valid manifest: {shown(error, 200)}", path=path) from error
+        raise BundleFormatError(f"{path} is not a valid manifest: {shown(error, 200)}") from error
     if not unchanged:
-        raise BundleDamagedError(
-            f"{path} was changed after the export: its hash does not fit. Copy or export it again", path=path
-        )
+        raise BundleDamagedError(f"{path} was changed after the export: its hash does not fit. Copy or export it again")
     return manifest
 
 
@@ -441,8 +434,8 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InputError(
             f"{target} exists; choose another path, or replace it with --force (overwrite=True)",
-            path=target,
             code="output_exists",
+            path=target,
         )
 
 

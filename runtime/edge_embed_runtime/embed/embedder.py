@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.adapters import Adapters
 from edge_embed_runtime.bundle.bundle import ROLES, Bundle, Manifest, open_bundle
-from edge_embed_runtime.checks import check_count, check_text, listed, shown
+from edge_embed_runtime.checks import check_count, check_text, listed, shown, unusable
 from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.budget import check_limit
@@ -45,7 +45,8 @@ def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[s
     if loaded.manifest.fingerprint != fingerprint:
         raise BundleError(
             f"the bundle {bundle!r} is another here than the one whose Embedder was pickled "
-            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others"
+            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others",
+            path=loaded.path,
         )
     return loaded
 
@@ -442,11 +443,7 @@ class Embedder:
         if self._model.peak:
             batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise InputError(
-                f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}",
-                option="role",
-                value=shown(role),
-            )
+            raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:
             raise InputError("this Embedder was made before a fork: make a new one in the child process", code="forked")
         if self.manifest.side and role not in (None, self.manifest.side):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_count, check_path, check_text, listed, shown
+from edge_embed_runtime.checks import check_count, check_path, check_text, listed, shown, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import (
@@ -194,11 +194,7 @@ class Index:
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
         if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
-            raise InputError(
-                f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters",
-                option="space",
-                value=shown(space),
-            )
+            raise unusable("space", space, f"a name of 1 to {MAX_SPACE_CHARACTERS} characters")
         facts = Facts(
             hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
             space,
@@ -464,9 +460,7 @@ class Index:
         """
         k = min(check_count(k, "k", 1), MAX_HITS)
         if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise InputError(
-                f"recall is {recall!r:.40}, expected a number over 0, up to 1", option="recall", value=shown(recall)
-            )
+            raise unusable("recall", recall, "a number over 0, up to 1")
         asked, mode = self._query(query, mode, vector)
         with self._read():
             return self._search.search(asked, k, where, mode, recall)
@@ -477,9 +471,7 @@ class Index:
         if mode is None:
             mode = "vector" if query is None else "hybrid"
         if mode not in get_args(Mode):
-            raise InputError(
-                f"mode is {shown(mode)}, expected one of {get_args(Mode)}", option="mode", value=shown(mode)
-            )
+            raise unusable("mode", mode, f"one of {get_args(Mode)}")
         if query is None and (vector is None or mode != "vector"):
             raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
         if query is not None and not check_text(query, "the query").strip():
@@ -669,9 +661,7 @@ class Index:
         from edge_embed_runtime.maintenance.rebuild import GraphChoice, rebuild
 
         if graph not in get_args(GraphChoice):
-            raise InputError(
-                f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}", option="graph", value=shown(graph)
-            )
+            raise unusable("graph", graph, f"one of {get_args(GraphChoice)}")
         with self._write() as store:
             return rebuild(store, graph, show_progress=show_progress)
 
@@ -774,9 +764,7 @@ def _check_new(store: Store, records: Iterable[Record]) -> None:
 
 def _check_words(words: str) -> str:
     if not isinstance(words, str) or words not in WORDS:
-        raise InputError(
-            f"words is {words!r:.40}, expected one of {', '.join(WORDS)}", option="words", value=shown(words)
-        )
+        raise unusable("words", words, f"one of {', '.join(WORDS)}")
     return words
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
-from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
+from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError, about
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import beside, check_no_link, locate, translated
 from edge_embed_runtime.storage.mainfile import NEW, ROW
@@ -43,33 +43,33 @@ def backup_index(
 ) -> Backup:
     """`Index.backup` of a file, without its embedder. What is damaged in the index is damaged in the copy."""
     source = locate(path, must_exist=True)
-    target = _check_target(source, out, overwrite=overwrite)
-    with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
-        with store.snapshot():
-            generation = _generation(store)
-            _check_space(store, target, compact=compact)
-            _copy(store, temporary, show_progress)
-        _finish(temporary, compact=compact)
-        _check_copy(temporary, generation)
-        size = temporary.stat().st_size
+    with about(out, InputError, StorageError):
+        target = _check_target(source, out, overwrite=overwrite)
+        with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
+            with store.snapshot():
+                generation = _generation(store)
+                _check_space(store, target, compact=compact)
+                _copy(store, temporary, show_progress)
+            _finish(temporary, compact=compact)
+            _check_copy(temporary, generation)
+            size = temporary.stat().st_size
     return Backup(target, size, generation)
 
 
 def _check_target(source: Path, out: str | os.PathLike[str], *, overwrite: bool) -> Path:
     target = check_path(out, "the backup")
     if Path(out).is_symlink():
-        raise InputError(f"{out} is a symbolic link; give the backup a name of its own", path=out)
+        raise InputError(f"{out} is a symbolic link; give the backup a name of its own")
     if not target.parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist", path=target)
+        raise InputError(f"{target}: the folder {target.parent} does not exist")
     if target.exists():
         if target.samefile(source):
-            raise InputError(f"{target} is the index itself", path=target)
+            raise InputError(f"{target} is the index itself")
         if not target.is_file():
-            raise InputError(f"{target} is there already, and no file; give the backup another name", path=target)
+            raise InputError(f"{target} is there already, and no file; give the backup another name")
         if not overwrite:
             raise InputError(
                 f"{target} is there already; give the backup another name, or let it overwrite (--force)",
-                path=target,
                 code="output_exists",
             )
     return target
@@ -91,14 +91,12 @@ def _made(target: Path, *, overwrite: bool) -> Iterator[Path]:
             check_no_link(log)
             log.unlink(missing_ok=True)
         if target.exists() and not overwrite:  # since it was looked for
-            raise InputError(
-                f"{target} is there already; give the backup another name", path=target, code="output_exists"
-            )
+            raise InputError(f"{target} is there already; give the backup another name", code="output_exists")
         temporary.replace(target)
         sync_folder(target.parent)
     except OSError as error:
         raise StorageError(
-            f"{target} could not be written: {error.strerror}; the index was not touched", path=target, cause=error
+            f"{target} could not be written: {error.strerror}; the index was not touched", cause=error
         ) from error
     finally:
         for leftover in (temporary, *beside(temporary)):
@@ -122,7 +120,6 @@ def _check_space(store: Store, target: Path, *, compact: bool) -> None:
     if free < wanted:
         raise StorageError(
             f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}",
-            path=target,
             needed_bytes=wanted,
             free_bytes=free,
         )
@@ -169,4 +166,4 @@ def _check_copy(temporary: Path, generation: int) -> None:
     """Open the copy as an index. Raises what opening raises, or StorageError."""
     with closing(Store(temporary, read_only=True, alone=True)) as copy:
         if _generation(copy) != generation:
-            raise StorageError(f"{temporary} does not hold what was written to it", path=temporary)
+            raise StorageError(f"{temporary} does not hold what was written to it")

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_embed_runtime.checks import shown
+from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import InputError, MemoryBudgetError
 from edge_embed_runtime.onnxfile.mapped import Weight
 from edge_embed_runtime.system.memory import MB, rss_bytes
@@ -76,11 +76,7 @@ def check_limit(max_rss_mb: object) -> int | None:
     if max_rss_mb is None:
         return None
     if isinstance(max_rss_mb, bool) or not isinstance(max_rss_mb, int | float) or not 0 < max_rss_mb < 2**40:
-        raise InputError(
-            f"max_rss_mb is {max_rss_mb!r:.40}, expected a number of megabytes",
-            option="max_rss_mb",
-            value=shown(max_rss_mb),
-        )
+        raise unusable("max_rss_mb", max_rss_mb, "a number of megabytes")
     if rss_bytes() is None:
         raise InputError(
             "max_rss_mb needs a system that tells how much memory a process has (Linux does)", option="max_rss_mb"

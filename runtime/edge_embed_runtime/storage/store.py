@@ -264,7 +264,7 @@ class Store:
         problem = None if alone else problem_with_log(path)
         if problem is not None:
             if problems is None:
-                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}", code="index_log_missing", path=path)
+                raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}", code="index_incomplete", path=path)
             problems.append(problem)
         self._alone = alone or problem is not None
         try:

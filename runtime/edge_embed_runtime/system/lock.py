@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from edge_embed_runtime.checks import shown
-from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError, InputError
+from edge_embed_runtime.checks import unusable
+from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError
 from edge_embed_runtime.storage.database import check_no_link
 
 # Seconds between tries to get a lock that another holds.
@@ -61,11 +61,7 @@ class WriterLock:
 
     def __init__(self, index: Path, timeout: float = 0.0) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
-            raise InputError(
-                f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more",
-                option="timeout",
-                value=shown(timeout),
-            )
+            raise unusable("timeout", timeout, "a number of seconds, 0 or more")
         path = index.with_name(index.name + ".lock")
         check_no_link(path)
         try:
