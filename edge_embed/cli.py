@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import click
 
-from edge_embed.benchmark.cli import bench
 from edge_embed.commands.add import add
+from edge_embed.commands.bench import bench
 from edge_embed.commands.distill import distill
 from edge_embed.commands.doctor import doctor
 from edge_embed.commands.prune import prune

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
 from edge_embed_export import export_model, finish, quantizing, verifying
 from edge_embed_quantize.table import CompactTable
+
+# the checkout, for tests of bench/: behind what is installed, so that its packages are what is tested
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # a shell's background job ignores SIGINT, and so would the commands that tests interrupt
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

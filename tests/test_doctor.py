@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from edge_embed.cli import main
 from edge_embed.doctor import examine, hardware, measure, parts
 from edge_embed.doctor.examine import Finding, Report
-from edge_embed.doctor.parts import KNOWN, PARTS, child, numbers, part_sentence, required
+from edge_embed.doctor.parts import KNOWN, PARTS, numbers, part_sentence, required
+from edge_embed.measuring.children import child
 from edge_embed_runtime import cgroups, machine, network, session
 from edge_embed_runtime.machine import default_threads
 from edge_embed_runtime.verdict import recall

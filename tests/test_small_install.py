@@ -10,14 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from test_install import environment, installed_bytes, run
 
-from edge_embed.benchmark import encode
-from edge_embed.benchmark.search import run as search
-from edge_embed.cli import main
-from edge_embed.embedder import bundle_path
-from edge_embed.errors import InputError
 from edge_embed_runtime import extras
 
 STATIC = Path(str(files("edge_embed") / "data" / "static.txt"))
@@ -155,22 +149,6 @@ def test_doctor_takes_names_of_embedded_bundles(tmp_path: Path) -> None:
     for arguments in ((), ("static",)):
         status, report = doctor(environment, tmp_path, *arguments)
         assert (status, [bundle["name"] for bundle in report["bundles"]]) == (0, ["static-minilm-l6-v2"])
-
-
-@pytest.mark.parametrize(("name", "module"), [("encode", encode), ("search", search)])
-def test_benchmarks_take_names_of_embedded_bundles(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As every other command does; without one the default is measured."""
-    asked = []
-
-    def read(path: Path) -> None:
-        asked.append(path)
-        raise InputError("far enough")
-
-    monkeypatch.setattr(module, "read_bundle", read)
-    monkeypatch.delenv("EDGE_EMBED_BUNDLE", raising=False)
-    for arguments in (["--bundle", "static"], []):
-        assert "far enough" in CliRunner().invoke(main, ["bench", name, *arguments]).output
-    assert asked == [bundle_path("static"), bundle_path(None)]
 
 
 @pytest.fixture(scope="module")

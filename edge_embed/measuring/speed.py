@@ -1,0 +1,53 @@
+"""Texts to measure with, and timing loops: for `edge-embed bench` and `edge-embed doctor`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_embed_runtime.embedder import METHODS
+
+if TYPE_CHECKING:
+    from edge_embed.measuring.lengths import LengthClass
+    from edge_embed_runtime.embedder import Embedder
+
+# A text of 12 tokens, special tokens included, is what a user types into a search box.
+QUERY_TOKENS = (10, 14)
+# A paragraph.
+PASSAGE_TOKENS = (100, 128)
+TEXTS = 32
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Wall seconds of each call, and CPU seconds of all of them with every thread of the process."""
+
+    seconds: list[float]
+    cpu: float
+
+
+def timed(call: Callable[[int], Any], seconds: float, least: int, most: int | None = None) -> Timed:
+    """Time call(0), call(1), ... for so many seconds, but at least and at most so many calls."""
+    taken: list[float] = []
+    cpu, finish = time.process_time(), time.perf_counter() + seconds
+    while len(taken) < least or (len(taken) != most and time.perf_counter() < finish):
+        start = time.perf_counter()
+        call(len(taken))
+        taken.append(time.perf_counter() - start)
+    return Timed(taken, time.process_time() - cpu)
+
+
+def encoder(embedder: "Embedder") -> Callable[[list[str]], Any]:
+    """Its method for texts: `encode`, `encode_sparse` or `encode_multi`."""
+    found: Callable[[list[str]], Any] = getattr(embedder, METHODS[embedder.kind])
+    return found
+
+
+def texts_for(embedder: "Embedder", length: "LengthClass" = QUERY_TOKENS, count: int = TEXTS) -> list[str]:
+    """Real texts of so many tokens, or as many as the model takes."""
+    from edge_embed.demo import demo_documents
+    from edge_embed.measuring.lengths import texts_of_length
+
+    sources = [document.text for document in demo_documents()]
+    least, most = (min(tokens, embedder.max_tokens) for tokens in length)
+    return texts_of_length(embedder.tokenizer, sources, (least, most), count)
