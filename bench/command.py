@@ -61,7 +61,7 @@ plot_option = click.option(
 
 def check_plot(plot: str | None) -> None:
     """Before anything is measured."""
-    from edge_embed_runtime.replacing import check_output
+    from edge_embed_runtime.system.writing import check_output
 
     if plot and not Path(plot).absolute().parent.is_dir():
         raise SourceError(f"{plot}: the folder {Path(plot).absolute().parent} does not exist")
@@ -70,7 +70,7 @@ def check_plot(plot: str | None) -> None:
 
 
 def write_plot(plot: str | None, drawing: Callable[[], str]) -> None:
-    from edge_embed_runtime.replacing import replacing
+    from edge_embed_runtime.system.writing import replacing
 
     if plot:
         with replacing(Path(plot), 0o666) as file:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from edge_embed.measuring import versions
 from edge_embed.measuring.children import one_line
-from edge_embed_runtime.memory import read_memory
+from edge_embed_runtime.system.memory import read_memory
 
 OURS = "edge_embed"
 THREAD_VARIABLES = (

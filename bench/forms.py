@@ -32,7 +32,7 @@ from onnx import helper, numpy_helper
 
 from edge_embed.embedder import default_bundle
 from edge_embed_quantize.linear import quantize_weight
-from edge_embed_runtime.session import make_session
+from edge_embed_runtime.model.session import make_session
 
 Array = NDArray[Any]
 MS = "com.microsoft"

@@ -21,8 +21,8 @@ import numpy as np
 
 from edge_embed import Embedder, Index
 from edge_embed.evaluate import read_judged_set
-from edge_embed_runtime.codes import quantize_int8
-from edge_embed_runtime.documents import Record
+from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.vectors.int8 import quantize_int8
 
 ROUNDS = 5
 PART = 10_000
@@ -32,8 +32,8 @@ NOISE = 0.03
 PROGRAM = """
 import json, sys
 from edge_embed import Embedder, Index
-from edge_embed_runtime.machine import peak_rss_bytes
-from edge_embed_runtime.memory import read_memory
+from edge_embed_runtime.system.cpu import peak_rss_bytes
+from edge_embed_runtime.system.memory import read_memory
 embedder = Embedder()
 with Index.open(sys.argv[1], embedder, read_only=True) as index:
     if len(index.search(sys.argv[2])) < 10:

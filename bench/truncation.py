@@ -15,9 +15,9 @@ from models import Data  # type: ignore[import-not-found]
 from edge_embed import Embedder
 from edge_embed.evaluate import JudgedSet
 from edge_embed_quantize.receipt import rank_tiers, score
-from edge_embed_runtime.codes import Vectors
-from edge_embed_runtime.frame import Frame
-from edge_embed_runtime.vectors import normalize
+from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.normalize import normalize
+from edge_embed_runtime.vectors.rotation import Frame
 
 TIERS = ("float", "int8", "binary")
 

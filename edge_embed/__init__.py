@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_embed import errors
     from edge_embed.embedder import Embedder
-    from edge_embed_runtime.composed import ComposedEmbedder
-    from edge_embed_runtime.documents import Document, Hit, Hits
+    from edge_embed_runtime.embed.composed import ComposedEmbedder
+    from edge_embed_runtime.embed.multi import maxsim
+    from edge_embed_runtime.embed.sparse import SparseVector
     from edge_embed_runtime.errors import EdgeEmbedError
-    from edge_embed_runtime.index import Index
-    from edge_embed_runtime.multivector import maxsim
-    from edge_embed_runtime.sparse import SparseVector
+    from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.storage.documents import Document, Hit, Hits
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,15 +33,15 @@ __all__ = [
 
 # Imported on first use: `edge-embed --help` then needs neither numpy nor onnxruntime.
 _HOMES = {
-    "ComposedEmbedder": "edge_embed_runtime.composed",
-    "Document": "edge_embed_runtime.documents",
+    "ComposedEmbedder": "edge_embed_runtime.embed.composed",
+    "Document": "edge_embed_runtime.storage.documents",
     "EdgeEmbedError": "edge_embed_runtime.errors",
     "Embedder": "edge_embed.embedder",
-    "Hit": "edge_embed_runtime.documents",
-    "Hits": "edge_embed_runtime.documents",
-    "Index": "edge_embed_runtime.index",
-    "SparseVector": "edge_embed_runtime.sparse",
-    "maxsim": "edge_embed_runtime.multivector",
+    "Hit": "edge_embed_runtime.storage.documents",
+    "Hits": "edge_embed_runtime.storage.documents",
+    "Index": "edge_embed_runtime.index.index",
+    "SparseVector": "edge_embed_runtime.embed.sparse",
+    "maxsim": "edge_embed_runtime.embed.multi",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m edge_embed` is `edge-embed`."""
 
-from edge_embed.cli import main
+from edge_embed.cli.main import main
 
 main(prog_name="edge-embed")

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from edge_embed_runtime import embedder
-from edge_embed_runtime.bundle import Bundle
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.embed import embedder
 
 # Embedded bundles by the names that stand for them wherever a bundle's folder is given.
 BUNDLES = {"minilm": "all-minilm-l6-v2", "static": "static-minilm-l6-v2"}

@@ -12,15 +12,15 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from edge_embed_quantize.receipt import DEPTH, rank_tiers, score
-from edge_embed_runtime.codes import quantize_int8
-from edge_embed_runtime.documents import Record
-from edge_embed_runtime.embedder import Embedder
-from edge_embed_runtime.encoder import Encoder
+from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
-from edge_embed_runtime.index import Index
-from edge_embed_runtime.models import Models
-from edge_embed_runtime.regular import open_unpacked, read_lines
-from edge_embed_runtime.search import Mode
+from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.search.searcher import Mode
+from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.system.files import open_unpacked, read_lines
+from edge_embed_runtime.vectors.int8 import quantize_int8
 
 
 @dataclass(frozen=True)

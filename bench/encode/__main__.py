@@ -9,7 +9,7 @@ from bench.command import Command, check_plot, chosen, numbers, plot_option, wor
 from bench.encode import plan, plot, table
 from bench.encode.peers import PEERS
 from bench.encode.run import run_encode_benchmark
-from edge_embed.options import bundle_option, json_option, show
+from edge_embed.cli.options import bundle_option, json_option, show
 
 # Of a list of batch sizes or thread counts; a text of fewer tokens has no room for a word.
 LARGEST_COUNT = 1024

@@ -46,7 +46,7 @@ def gemm_model(size: int) -> bytes:
 
 
 def _rate(size: int, threads: int) -> float:
-    from edge_embed_runtime.session import make_session
+    from edge_embed_runtime.model.session import make_session
 
     session: Any = make_session(gemm_model(size), threads)
     feed = {"a": np.random.default_rng(1).integers(0, 256, (size, size)).astype(np.uint8)}

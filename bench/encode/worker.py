@@ -12,7 +12,7 @@ from bench.common import describe, private_bytes
 from bench.encode import measure, peers
 from bench.encode.runtimes import Loaded, Source
 from edge_embed.measuring.children import Say, answering
-from edge_embed_runtime.machine import peak_rss_bytes, seconds_since_start
+from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
 
 IDLE_SECONDS = 1.0
 

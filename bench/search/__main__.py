@@ -8,8 +8,8 @@ from bench.command import Command, check_plot, chosen, numbers, plot_option, wor
 from bench.search import plot, table
 from bench.search.candidates import PEERS
 from bench.search.run import Settings, run_search_benchmark
-from edge_embed.options import bundle_option, json_option, show
-from edge_embed.terminal import say
+from edge_embed.cli.options import bundle_option, json_option, show
+from edge_embed.cli.terminal import say
 
 # What a disk holds.
 MOST_VECTORS = 100_000_000

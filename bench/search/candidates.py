@@ -74,7 +74,7 @@ def _lancedb(title: str, adapter: Adapter, knob: str | None = None, settings: Se
     return Candidate(f"LanceDB {title}", "LanceDB", ("lancedb",), modules, adapter, knob, settings, keeps_texts=True)
 
 
-OWN = Candidate(OURS, OURS, (), ("edge_embed_runtime.index",), Ours(), "recall", keeps_texts=True)
+OWN = Candidate(OURS, OURS, (), ("edge_embed_runtime.index.index",), Ours(), "recall", keeps_texts=True)
 PEERS: dict[str, Candidate] = {
     "usearch-f32": _usearch("f32 HNSW", UsearchGraph("f32"), graph=True),
     "usearch-i8": _usearch("i8 HNSW", UsearchGraph("i8"), graph=True),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bench.search.collection import EXTRA, Found, Opened, Writer
 from bench.search.libraries import bits
-from edge_embed_runtime.codes import quantize_int8
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.vectors.int8 import quantize_int8
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
@@ -29,8 +29,8 @@ class Ours:
     """The setting is `recall` in thousandths; 0: as it comes."""
 
     def writer(self, folder: Path, dim: int, _: int) -> Writer:
-        from edge_embed_runtime.documents import Document
-        from edge_embed_runtime.index import Index
+        from edge_embed_runtime.index.index import Index
+        from edge_embed_runtime.storage.documents import Document
 
         index = Index.create(folder / FILE, space="benchmark", dim=dim)
 
@@ -41,8 +41,8 @@ class Ours:
         return Writer(add, close=index.close)
 
     def open(self, folder: Path, _: int) -> Opened:
-        from edge_embed_runtime.index import Index
-        from edge_embed_runtime.nearest import RECALL
+        from edge_embed_runtime.index.index import Index
+        from edge_embed_runtime.search.dense import RECALL
 
         index = Index.open(folder / FILE)
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.search.collection import EXTRA, Found, Opened, Writer
-from edge_embed_runtime.codes import quantize_int8
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.vectors.int8 import quantize_int8
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]

@@ -22,7 +22,7 @@ from bench.search.vectors import digest, embed, grow, neighbours
 from edge_embed.embedder import bundle_path
 from edge_embed.measuring.vectors import SIGMA
 from edge_embed.measuring.versions import when_and_where
-from edge_embed_runtime.bundle import read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import InputError
 
 if TYPE_CHECKING:

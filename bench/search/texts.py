@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_embed.evaluate import read_judged_set
 from edge_embed_runtime.errors import SourceError
-from edge_embed_runtime.regular import read_lines
+from edge_embed_runtime.system.files import read_lines
 
 SEED = 0
 
@@ -72,8 +72,8 @@ def _labelled(path: Path) -> list[str]:
 
 def _own_texts() -> tuple[list[str], list[str]]:
     """The corpus of `edge-embed demo`, and the judged set that bundles are measured on at export."""
-    from edge_embed.demo import demo_documents
-    from edge_embed_export.quantizing import records
+    from edge_embed.corpus import demo_documents
+    from edge_embed_export.calibration.quantizer import records
 
     rows = records("judged")
     paragraphs = [row["text"] for row in rows if "relevant" not in row]

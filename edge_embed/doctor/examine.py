@@ -13,7 +13,7 @@ from edge_embed.measuring.children import ask, child
 from edge_embed.measuring.versions import installed_version
 from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.verdict import Choice, Verdict, machine_key, store_verdict
+from edge_embed_runtime.system.tuning import Choice, Verdict, machine_key, store_verdict
 
 MEASURE_SECONDS = 600.0
 # What the bar counts for a part, a bundle and the scan.

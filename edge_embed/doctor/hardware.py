@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_embed_runtime.cgroups import cpu_quota, memory_limit
-from edge_embed_runtime.machine import cpu_features, cpu_model, default_threads, physical_cores, usable_processors
-from edge_embed_runtime.verdict import cache_folder
+from edge_embed_runtime.system.cgroups import cpu_quota, memory_limit
+from edge_embed_runtime.system.cpu import cpu_features, cpu_model, default_threads, physical_cores, usable_processors
+from edge_embed_runtime.system.tuning import cache_folder
 
 
 def describe_hardware() -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
 from edge_embed_runtime.extras import require_onnxruntime
-from edge_embed_runtime.machine import peak_rss_bytes
+from edge_embed_runtime.system.cpu import peak_rss_bytes
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.bundle import Bundle
+    from edge_embed_runtime.bundle.bundle import Bundle
 
 QUERIES = 50
 QUERY_SECONDS = 1.0
@@ -48,7 +48,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     """
     say(stage="reading the bundle")
     from edge_embed.embedder import bundle_path
-    from edge_embed_runtime.bundle import read_bundle
+    from edge_embed_runtime.bundle.bundle import read_bundle
 
     loaded = read_bundle(bundle_path(path))
     manifest = loaded.manifest
@@ -84,7 +84,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
 def _saturates(what: str) -> bool:
     say(stage="multiplying int8 matrices")
     require_onnxruntime(what)
-    from edge_embed_runtime.session import products_saturate
+    from edge_embed_runtime.model.session import products_saturate
 
     return products_saturate()
 
@@ -96,7 +96,7 @@ def fewest(texts_per_second: dict[str, float]) -> int:
 
 def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
     from edge_embed.measuring.speed import encoder, texts_for, timed
-    from edge_embed_runtime.embedder import Embedder
+    from edge_embed_runtime.embed.embedder import Embedder
 
     measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
     began = time.perf_counter()
@@ -129,8 +129,8 @@ def measure_scan(dim: int) -> dict[str, Any]:
     import numpy as np
 
     from edge_embed.measuring.speed import timed
-    from edge_embed_runtime.codes import BinaryCodes
-    from edge_embed_runtime.rebuild import GRAPH_CODES
+    from edge_embed_runtime.maintenance.rebuild import GRAPH_CODES
+    from edge_embed_runtime.vectors.int8 import BinaryCodes
 
     random = np.random.default_rng(0)
     vector = random.standard_normal(dim).astype(np.float32)

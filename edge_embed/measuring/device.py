@@ -18,7 +18,7 @@ from edge_embed.embedder import bundle_path
 from edge_embed.measuring.children import ask
 from edge_embed.measuring.speed import PASSAGE_TOKENS, QUERY_TOKENS
 from edge_embed.measuring.versions import when_and_where
-from edge_embed_runtime.bundle import read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import EdgeEmbedError
 from edge_embed_runtime.progress import progress_bar
 

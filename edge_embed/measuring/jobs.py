@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed.measuring.children import Say, answering
 from edge_embed_runtime.errors import EdgeEmbedError
-from edge_embed_runtime.machine import peak_rss_bytes
+from edge_embed_runtime.system.cpu import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
@@ -68,10 +68,10 @@ def build(job: dict[str, Any], _: Say) -> dict[str, Any]:
     """An index of vectors grown from those of the packaged texts; each document's text is two of these."""
     import random
 
-    from edge_embed.demo import demo_documents
+    from edge_embed.corpus import demo_documents
     from edge_embed.measuring.vectors import grown
-    from edge_embed_runtime.documents import Document
-    from edge_embed_runtime.index import Index
+    from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.storage.documents import Document
 
     embedder = _embedder(job)
     texts = [document.text for document in demo_documents()]
@@ -95,7 +95,7 @@ def build(job: dict[str, Any], _: Say) -> dict[str, Any]:
 def search(job: dict[str, Any], _: Say) -> dict[str, Any]:
     """Questions as an application asks them, by meaning and by words; and the index alone, by vectors."""
     from edge_embed.measuring.speed import texts_for, timed
-    from edge_embed_runtime.index import Index
+    from edge_embed_runtime.index.index import Index
 
     embedder = _embedder(job)
     questions = texts_for(embedder)

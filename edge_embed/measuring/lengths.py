@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from edge_embed_runtime.errors import InputError
-from edge_embed_runtime.tokenizer import Tokenizer
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
 
 LengthClass = tuple[int, int]  # fewest and most tokens of a text, special tokens included
 # Places in the sources from which a text of one length is tried, per source text.

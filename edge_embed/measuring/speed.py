@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_embed_runtime.embedder import METHODS
+from edge_embed_runtime.embed.embedder import METHODS
 
 if TYPE_CHECKING:
     from edge_embed.measuring.lengths import LengthClass
-    from edge_embed_runtime.embedder import Embedder
+    from edge_embed_runtime.embed.embedder import Embedder
 
 # A text of 12 tokens, special tokens included, is what a user types into a search box.
 QUERY_TOKENS = (10, 14)
@@ -45,7 +45,7 @@ def encoder(embedder: "Embedder") -> Callable[[list[str]], Any]:
 
 def texts_for(embedder: "Embedder", length: "LengthClass" = QUERY_TOKENS, count: int = TEXTS) -> list[str]:
     """Real texts of so many tokens, or as many as the model takes."""
-    from edge_embed.demo import demo_documents
+    from edge_embed.corpus import demo_documents
     from edge_embed.measuring.lengths import texts_of_length
 
     sources = [document.text for document in demo_documents()]

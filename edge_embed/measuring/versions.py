@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from edge_embed_runtime.machine import FEATURES, cpu_flags, cpu_model, default_threads
+from edge_embed_runtime.system.cpu import FEATURES, cpu_flags, cpu_model, default_threads
 
 # Instruction sets that decide how fast int8 and bfloat16 are.
 FLAGS = (*FEATURES, "avx512_bf16", "amx_bf16", "bf16")

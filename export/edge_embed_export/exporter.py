@@ -5,24 +5,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge_embed_export.accounting import leaving_out
-from edge_embed_export.elmo import export_elmo, is_elmo
-from edge_embed_export.encoders import Said, export_checkpoint
+from edge_embed_export.calibration.quantizer import read_recipes
+from edge_embed_export.elmo.graph import export_elmo, is_elmo
 from edge_embed_export.families.directions import ATTENTIONS, Attention
-from edge_embed_export.finish import FLOORS
-from edge_embed_export.formats import check_file
-from edge_embed_export.heads import Kind
-from edge_embed_export.onnxfile import GraphOptions, is_graph
-from edge_embed_export.prompts import with_roles
-from edge_embed_export.published import export_graph
-from edge_embed_export.purpose import noted, notes_of
-from edge_embed_export.quantizing import read_recipes
-from edge_embed_export.reading import is_there
-from edge_embed_export.routers import SIDES, Side
-from edge_embed_export.static import find_kind, read_static, write_static
-from edge_embed_export.verifying import Verifier, Verify
+from edge_embed_export.from_checkpoint import Said, export_checkpoint
+from edge_embed_export.from_graph import export_graph
+from edge_embed_export.modules.routers import SIDES, Side
+from edge_embed_export.receipt.finish import FLOORS
+from edge_embed_export.sources.accounting import leaving_out
+from edge_embed_export.sources.files import is_there
+from edge_embed_export.sources.formats import check_file
+from edge_embed_export.sources.heads import Kind
+from edge_embed_export.sources.onnxfile import GraphOptions, is_graph
+from edge_embed_export.sources.prompts import with_roles
+from edge_embed_export.sources.purpose import noted, notes_of
+from edge_embed_export.static.sources import find_kind, read_static, write_static
+from edge_embed_export.verify.compare import Verifier, Verify
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle import Manifest
+from edge_embed_runtime.bundle.bundle import Manifest
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
 

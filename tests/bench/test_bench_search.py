@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from bench.search import candidates, child, collection, durability, plot, run, table, texts, vectors, worker
 from bench.search.__main__ import main
 from bench.search.child import Child, ChildError, LateError
-from edge_embed.demo import demo_documents
+from edge_embed.corpus import demo_documents
 from edge_embed.errors import SourceError
 from edge_embed.measuring import versions
 from edge_embed.measuring.vectors import SIGMA

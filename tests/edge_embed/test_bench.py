@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from edge_embed.cli import main
+from edge_embed.cli.main import main
 from edge_embed.measuring import children, device
 
 # What a script that keeps results over months reads. A name may come; one that goes or changes means another SCHEMA.

@@ -12,12 +12,16 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import reference
-from architectures import Model
+from builders import reference
+from builders.architectures import Model
 
 from edge_embed import Embedder
-from edge_embed_export import export_model, finish, referencing, verifying, verifytexts
-from edge_embed_runtime.bundle import Manifest
+from edge_embed_export import export_model
+from edge_embed_export.receipt import finish
+from edge_embed_export.verify import compare as verifying
+from edge_embed_export.verify import reference as referencing
+from edge_embed_export.verify import texts as verifytexts
+from edge_embed_runtime.bundle.bundle import Manifest
 from zoo.folders import arrays, config, dense_arrays, write
 from zoo.models import Row
 from zoo.vocabularies import VOCABULARIES

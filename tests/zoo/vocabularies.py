@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tokenizers
-from conftest import WORDS
+from builders.bert import WORDS
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CHARACTERS = [*LETTERS, *LETTERS.upper(), *"0123456789.,!?'-:()@/=", "é", "ü", "的", "数", "据", "に", "🚲"]

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import (
     albert,
     bert,
@@ -19,9 +18,10 @@ from edge_embed_export.families import (
     nomic,
     t5,
 )
-from edge_embed_export.leftovers import account
-from edge_embed_export.owncode import check_known_code
-from edge_embed_export.spec import Spec, Weights, check
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.sources.leftovers import account
+from edge_embed_export.sources.owncode import check_known_code
+from edge_embed_export.transformer.spec import Spec, Weights, check
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 
 DECODERS = (decoder.read, decoder.read_gemma, gemma2.read)

@@ -1,8 +1,8 @@
 """ALBERT (arXiv:1909.11942): narrow embeddings, and layers that share their weights."""
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.spec import Layer, Spec, Weights
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.spec import Layer, Spec, Weights
 
 LAYER = {
     "query": "attention.query",

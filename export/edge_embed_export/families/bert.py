@@ -4,9 +4,9 @@ ELECTRA, ERNIE, data2vec, and pre-norm forms of BERT and RoBERTa."""
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.spec import Spec, Weights
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.spec import Spec, Weights
 
 LAYER = {
     "query": "attention.self.query",

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import bert
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.spec import WHOLE, Spec, Weights
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.spec import WHOLE, Spec, Weights
 
 SELF = "attention.self"
 LAYER = bert.LAYER | {part: f"{SELF}.{part}_proj" for part in ("query", "key", "value")}

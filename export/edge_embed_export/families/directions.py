@@ -3,10 +3,10 @@
 import re
 from typing import Literal
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.owncode import own_classes
-from edge_embed_export.purpose import check_own_code
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.sources.owncode import own_classes
+from edge_embed_export.sources.purpose import check_own_code
 
 Attention = Literal["causal", "bidirectional"]
 ATTENTIONS: tuple[Attention, ...] = ("causal", "bidirectional")

@@ -3,9 +3,9 @@
 from collections import ChainMap
 from typing import Any
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.spec import Spec, Weights
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.spec import Spec, Weights
 
 LAYER = {
     "query": "attention.q_lin",

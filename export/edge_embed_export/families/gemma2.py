@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from edge_embed_export.checkpoint import Checkpoint
 from edge_embed_export.families import decoder
 from edge_embed_export.families.directions import is_causal
-from edge_embed_export.families.reading import Reader
+from edge_embed_export.families.reader import Reader
 from edge_embed_export.families.rope import FULL, SLIDING
-from edge_embed_export.spec import Spec, Weights
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.spec import Spec, Weights
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:

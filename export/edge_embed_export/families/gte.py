@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
+from edge_embed_export.families.reader import Reader
 from edge_embed_export.families.rope import Asked, Rope, add_tables, read_rope
-from edge_embed_export.positions import frequencies
-from edge_embed_export.spec import Layer, Spec, Weights
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.positions import frequencies
+from edge_embed_export.transformer.spec import Layer, Spec, Weights
 
 LAYER = {
     "out": "attention.o_proj",

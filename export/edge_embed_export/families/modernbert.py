@@ -1,10 +1,10 @@
 """ModernBERT (arXiv:2412.13663): pre-norm without biases, rotary positions, windows in most layers, gated."""
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
+from edge_embed_export.families.reader import Reader
 from edge_embed_export.families.rope import FULL, SLIDING, add_tables, read_rope
-from edge_embed_export.positions import visible
-from edge_embed_export.spec import Layer, Spec, Weights
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.positions import visible
+from edge_embed_export.transformer.spec import Layer, Spec, Weights
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:

@@ -1,9 +1,9 @@
 """MPNet (arXiv:2004.09297): absolute positions, and T5's relative ones, one table for all layers."""
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.positions import relative
-from edge_embed_export.spec import Layer, Spec, Weights
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.positions import relative
+from edge_embed_export.transformer.spec import Layer, Spec, Weights
 
 LAYER = {
     "query": "attention.attn.q",

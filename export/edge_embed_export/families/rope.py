@@ -13,9 +13,9 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.accounting import Accounted
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.positions import frequencies, rotary
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.sources.accounting import Accounted
+from edge_embed_export.transformer.positions import frequencies, rotary
 from edge_embed_runtime.errors import ExportError
 
 Angles = NDArray[np.float64]
@@ -271,7 +271,8 @@ SCALINGS: dict[str, Callable[[Asked, Angles], Rope]] = {
 
 
 def add_tables(read: Reader, name: str, rope: Rope, max_tokens: int) -> None:
-    """The weights `rotary.NAME` (see spec.py): tables, or numbers to make rows of where no table fits all texts."""
+    """The weights `rotary.NAME` (see transformer/spec.py): tables, or numbers to make rows of where no table fits
+    all texts."""
     stretch = rope.stretch
     if stretch is None or max_tokens <= stretch.tokens:
         cos, sin = (table * np.float32(rope.factor) for table in rotary(rope.angles, max_tokens))

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from edge_embed_export.checkpoint import Checkpoint
-from edge_embed_export.families.reading import Reader
-from edge_embed_export.modules import linear
-from edge_embed_export.positions import relative
-from edge_embed_export.spec import Array, Layer, Spec, Weights
+from edge_embed_export.families.reader import Reader
+from edge_embed_export.modules.listed import linear
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.positions import relative
+from edge_embed_export.transformer.spec import Array, Layer, Spec, Weights
 
 ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 

@@ -1,0 +1,82 @@
+"""A bundle's manifest in lines for people, and in one object for programs."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edge_embed.cli.options import shorten
+from edge_embed_runtime.bundle.bundle import Manifest
+
+# A line for every layer, which --json shows.
+LONG = "recipes"
+# What a bundle gives for a text, by its kind.
+WHAT = {"dense": "vectors", "sparse": "weights", "multi": "token vectors"}
+# Sections of the receipt with lines of their own.
+TABLES = ("truncate_dims", "adapters")
+
+
+def bundle_facts(manifest: Manifest) -> dict[str, Any]:
+    facts = json.loads(manifest.to_json())
+    facts["golden"] = [golden["text"] for golden in facts["golden"]]
+    if manifest.layers:  # without their offsets
+        facts["layers"] = [layer.value for layer in manifest.layers]
+    return dict(facts)
+
+
+def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
+    size = sum(record.size for record in manifest.files.values())
+    yield f"{manifest.name}  {path}  {size / 1e6:.1f} MB, fingerprint {manifest.fingerprint}"
+    limits = f"dim {manifest.dim}, texts up to {manifest.max_tokens} tokens, {manifest.pooling} pooling"
+    yield f"  {WHAT[manifest.kind]:<13} {limits}"
+    yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
+    yield from _adapter_lines(manifest)
+    if manifest.side:
+        yield f"  side          {manifest.side}: the other role has another network, in a bundle of its own"
+    if manifest.default_role:
+        yield f"  default role  {manifest.default_role}: its prompt is put before texts of no role"
+    if manifest.left_out:
+        yield "  left out      the tokens of a prompt have no part in a text's vector"
+    for section in ("prompts", "quantization", "codes", "receipt", "provenance"):
+        for key, value in getattr(manifest, section).items():
+            if key != LONG and not (section == "receipt" and key in TABLES):
+                yield f"  {section:<13} {key}: {shorten(_plain(value), 240)}"  # the frame's centre is long
+    if "verified" not in manifest.provenance:  # as in releases before it was there
+        yield "  provenance    verified: not verified against the reference"
+    yield from _truncation_lines(manifest)
+
+
+def _adapter_lines(manifest: Manifest) -> Iterator[str]:
+    measured = _table(manifest, "adapters")
+    for adapter in manifest.adapters:
+        roles = f" (of {', '.join(adapter.roles)})" if adapter.roles else ""
+        prompt = f", prompt {adapter.prompt!r:.60}" if adapter.prompt else ""
+        found = measured.get(adapter.name)
+        cosine = f": cosine_to_fp32 {_plain(found)}" if found else ""
+        yield f"  adapter       {adapter.name}{roles}{prompt}{cosine}"
+
+
+def _truncation_lines(manifest: Manifest) -> Iterator[str]:
+    """What vectors of fewer numbers are worth, beside the whole."""
+    measured = _table(manifest, "truncate_dims")
+    if manifest.truncation:
+        yield "  truncated     behind a layer norm over the whole vector"
+    for named in (dim for dim in manifest.truncate_dims if str(dim) not in measured):
+        yield f"  truncated to  {named}: trained for"
+    for dim, figures in measured.items():
+        trained = "trained for" if figures.get("trained") else "not trained for"
+        tiers, agreement = _plain(figures.get("ndcg@10")), figures.get("spearman")
+        yield f"  truncated to  {dim}: {trained}; ndcg@10 {tiers}; spearman of cosines to whole {agreement}"
+
+
+def _table(manifest: Manifest, section: str) -> dict[str, dict[str, Any]]:
+    """Rows of the receipt by name; nothing of what is no table, which a manifest may hold."""
+    found = manifest.receipt.get(section)
+    return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
+
+
+def _plain(value: Any) -> str:
+    """{"a": 1, "b": {"c": 2}} -> a 1, b (c 2)."""
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{k} ({_plain(v)})" if isinstance(v, dict) else f"{k} {v}" for k, v in value.items())

@@ -1,0 +1,177 @@
+"""`edge-embed search`."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_embed.cli.options import (
+    beside,
+    bundle_option,
+    json_option,
+    kind_options,
+    max_rss_option,
+    shorten,
+    show,
+    space_options,
+    threads_option,
+)
+from edge_embed.cli.terminal import json_text, say
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.storage.documents import Hits
+
+# What `search --where` calls the operators of `where`.
+SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
+
+
+@click.command()
+@click.argument("index", metavar="INDEX")
+@click.argument("query", required=False)
+@click.option("-k", "count", type=int, default=10, show_default=True, help="Number of hits.")
+@click.option(
+    "--where",
+    "conditions",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Metadata a hit must have; also !=, >=, <=, > and < in place of =. All must fit where there are several.",
+)
+@click.option(
+    "--where-json",
+    metavar="JSON",
+    multiple=True,
+    help="""The same as `where` in Python: '{"$or": [{"lang": "en"}, {"year": {"$gte": 2020}}]}'.""",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "vector", "text", "sparse", "multi"]),
+    help="What to compare.  [default: hybrid; without QUERY, vector]",
+)
+@click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, in place of QUERY or beside it.")
+@bundle_option
+@kind_options
+@space_options
+@threads_option
+@max_rss_option
+@json_option
+def search(
+    index: str,
+    query: str | None,
+    count: int,
+    conditions: tuple[str, ...],
+    where_json: tuple[str, ...],
+    mode: Any,
+    vector: str | None,
+    bundle: str | None,
+    threads: int | None,
+    max_rss_mb: float | None,
+    as_json: bool,
+    sparse: str | None,
+    multi: str | None,
+    **space: Any,
+) -> None:
+    """Find the documents of INDEX that fit QUERY best.
+
+    In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en); after = and
+    != it also stands for its text, so that isbn=9780306406157 finds "9780306406157". Quote < and > for the shell:
+    --where "year>=2000" --where "year<2020". A name that holds one of = < > needs --where-json.
+    No bundle is loaded for --mode text, and with --vector, as an index of vectors that were given needs. --mode sparse
+    needs only --sparse.
+    """
+    from edge_embed.embedder import Embedder
+    from edge_embed.files.arrays import read_vector
+    from edge_embed_runtime.index.index import Index
+
+    given = [*_conditions(conditions), *map(_json_condition, where_json)]
+    where = {"$and": given} if len(given) > 1 else given[0] if given else None
+    if query is None and vector is None:
+        raise click.UsageError("Missing argument 'QUERY' or option '--vector'.")
+    asked = None if vector is None else read_vector(vector)
+    embedder = None
+    others = beside(sparse, multi, threads=threads, max_rss_mb=max_rss_mb) if mode != "text" else {}
+    if mode != "text" and asked is None and not (mode == "sparse" and sparse is not None):
+        embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, **space)
+    with Index.open(index, embedder, **others, read_only=True, max_rss_mb=max_rss_mb) as target:
+        hits = target.search(query, count, where, mode, vector=asked)
+        damaged = len(target.damaged)
+    if damaged:
+        say(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
+
+    def text() -> Iterator[str]:
+        for rank, hit in enumerate(hits, start=1):
+            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g})"
+            yield f"   {shorten(hit.text, 200)}"
+        if not hits:
+            yield f"nothing found: {hits.shortfall}{_number_hint(conditions)}"
+
+    if as_json:
+        _print_json(hits)
+    else:
+        show({}, False, text)
+
+
+def _print_json(hits: "Hits") -> None:
+    """One object, hit by hit: what they hold may be large."""
+    say('{"hits": [', end="")
+    for number, hit in enumerate(hits):
+        say((", " if number else "") + json_text(vars(hit)), end="")
+    say(f'], "shortfall": {json_text(hits.shortfall)}}}')
+
+
+def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """("lang=en", "year>=2020") -> {"lang": "en"}, {"year": {"$gte": 2020}}."""
+    seen = set()
+    for text in given:
+        found = re.fullmatch("([^=<>]+?)(!=|>=|<=|=|>|<)(.*)", text, re.DOTALL)
+        if found is None:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--where")
+        field, sign, value = found.groups()
+        if (field, sign) in seen and sign != "!=":
+            raise click.BadParameter(f"the field {field!r} is named twice with {sign}", param_hint="--where")
+        seen.add((field, sign))
+        yield {field: _condition(field, sign, value)}
+
+
+def _condition(field: str, sign: str, value: str) -> Any:
+    """With = and != a number, true, false and null stand for their text too: isbn=9780306406157 finds it as either."""
+    read = value if field == "$key" and not value.startswith('"') else _json_or_text(value)
+    if sign in ("=", "!=") and not isinstance(read, str | list | dict):
+        return {"$in" if sign == "=" else "$nin": [read, value]}
+    return read if sign == "=" else {SIGNS[sign]: read}
+
+
+def _number_hint(given: tuple[str, ...]) -> str:
+    """What may be the reason that conditions found nothing: "year>=2000" where years are texts."""
+    for condition in _conditions(given):
+        for field, test in condition.items():
+            for sign, value in test.items() if isinstance(test, dict) else ():
+                if sign in ("$gt", "$gte", "$lt", "$lte") and isinstance(value, int | float):
+                    written = next(shown for shown, name in SIGNS.items() if name == sign)
+                    return f'; {field}{written}{value} fits numbers alone, {field}{written}"{value}" texts'
+    return ""
+
+
+def _json_or_text(value: str) -> Any:
+    """2020 -> 2020, en -> "en"; NaN and 1e999, which are no JSON, are texts too."""
+    try:
+        read = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return value if isinstance(read, float) and not math.isfinite(read) else read
+
+
+def _json_condition(given: str) -> Any:
+    try:
+        return json.loads(given, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{shorten(given, 60)!r} is not JSON: {error}", param_hint="--where-json") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names all differ: of two, Python would drop the first without a word."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name comes twice in one object")
+    return dict(pairs)

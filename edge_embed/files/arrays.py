@@ -1,0 +1,374 @@
+"""Vectors in .npy and .npz files, read and written from front to back in bounded memory.
+
+Texts are two arrays: `NAME`, uint8 [bytes], all texts in UTF-8 one after the other, and `NAME_offsets`, int64 [n + 1]:
+text i is NAME[NAME_offsets[i]:NAME_offsets[i + 1]]. In numpy's own array of strings each takes the room of the longest.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_embed.files.columns import Names, choose, merged, to_json
+from edge_embed.files.rows import listed
+from edge_embed_runtime.errors import InputError, SourceError
+from edge_embed_runtime.index.index import MAX_DIM
+from edge_embed_runtime.storage.documents import Document
+from edge_embed_runtime.system.files import open_regular
+
+OFFSETS = "_offsets"
+# What a column of rows is called as an array.
+NAMES = {
+    "key": "keys", "start": "starts", "stop": "stops", "vector": "vectors", "code": "codes", "scale": "scales",
+    "text": "texts", "metadata": "metadata",
+}  # fmt: skip
+USUAL = {"key": "keys", "text": "texts", "metadata": "metadata"}
+# Arrays of a dump that say where a passage lies in its document.
+DUMPED = ("starts", "stops")
+# Rows of numbers and of short strings that are read at once.
+CHUNK = 8192
+CHUNK_BYTES = 2**24
+COPY_BYTES = 2**20
+MAGIC = b"\x93NUMPY"
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# What numpy raises for headers that are none, and zipfile for files that are cut off, altered, encrypted, or packed in
+# a way that this Python cannot unpack.
+UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RuntimeError, TokenError, OSError, EOFError, zlib.error,
+              zipfile.BadZipFile)  # fmt: skip
+
+
+@contextmanager
+def readable(what: object) -> Iterator[None]:
+    """Whatever goes wrong while a file is read, as a SourceError that names it."""
+    try:
+        yield
+    except (SourceError, InputError):
+        raise
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise SourceError(f"{what} cannot be read: {reason}") from error
+
+
+class ArrayReader:
+    """An array in numpy's .npy form (numpy.lib.format), rows from front to back.
+
+    stream, size: its bytes from their start, and their number, header included
+    name:         for messages
+
+    Raises SourceError where it is cut off or no plain array: one of Python objects is a pickle, which may run code.
+    """
+
+    def __init__(self, stream: BinaryIO, size: int, name: str) -> None:
+        self._stream, self._name = stream, name
+        with readable(name):
+            head = stream.read(len(MAGIC) + 2)
+            if head[:-2] != MAGIC:
+                raise SourceError(f"{name} cannot be read: it is not a .npy file")
+            version = tuple(head[-2:])
+            if version not in HEADERS:
+                raise SourceError(f"{name} is in version {version} of numpy's format; save plain numbers or strings")
+            try:
+                shape, by_columns, dtype = HEADERS[version](stream)
+            except ValueError as error:  # numpy says how to read it all the same
+                raise SourceError(f"{name} cannot be read: its header is damaged") from error
+            header = stream.tell()
+        if dtype.hasobject:
+            raise SourceError(f"{name} holds Python objects (a pickle), which are not read: save plain numbers")
+        if by_columns:
+            raise SourceError(f"{name} is in Fortran order: save numpy.ascontiguousarray(array)")
+        if any(length < 0 for length in shape):
+            raise SourceError(f"{name} has the shape {shape}")
+        expected = header + dtype.itemsize * int(np.prod(shape, dtype=object))
+        if size != expected:
+            raise SourceError(f"{name} has {size:,} bytes, its header says {expected:,}: it is cut off or overwritten")
+        self.shape, self.dtype = shape, dtype
+
+    def take(self, rows: int) -> NDArray[Any]:
+        """The next rows [rows, ...]; fewer at the end."""
+        tail = self.shape[1:]
+        row_bytes = self.dtype.itemsize * int(np.prod(tail))
+        with readable(self._name):
+            raw = self._stream.read(rows * row_bytes)
+        whole = len(raw) // row_bytes if row_bytes else 0
+        return np.frombuffer(raw, self.dtype, whole * int(np.prod(tail))).reshape(whole, *tail)
+
+    def value(self) -> Any:
+        """What an array without dimensions holds, a short string."""
+        if self.shape or self.dtype.itemsize > COPY_BYTES:
+            raise SourceError(f"{self._name} is {self.dtype} {self.shape}, expected one short string")
+        with readable(self._name):
+            return np.frombuffer(self._stream.read(), self.dtype).reshape(self.shape)[()]
+
+
+def read_vector(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The numbers [dim] of a .npy file that holds one vector, [dim] or [1, dim]. Raises SourceError for any other."""
+    with open_regular(path) as file:
+        found = ArrayReader(file, os.fstat(file.fileno()).st_size, str(path))
+        count = int(np.prod(found.shape, dtype=object))
+        if found.dtype.kind not in "fiu" or max(found.shape, default=0) != count or not 0 < count <= MAX_DIM:
+            raise SourceError(f"{path} is {found.dtype} {found.shape}, expected the real numbers of one vector")
+        with readable(path):
+            numbers = np.frombuffer(file.read(), found.dtype)
+    with np.errstate(over="ignore"):
+        vector = numbers.astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise SourceError(f"{path}: the vector holds NaN or infinity, or a number too large for float32")
+    return vector
+
+
+class NpyFile:
+    """Vectors of a .npy file; keys are the numbers of their rows."""
+
+    bundle: str | None = None
+    keyed = False
+
+    def __init__(self, path: Path, asked: Names) -> None:  # noqa: ARG002 - it has no columns
+        self._file = open_regular(path)
+        try:
+            self._array = _matrix(ArrayReader(self._file, os.fstat(self._file.fileno()).st_size, str(path)), str(path))
+        except BaseException:
+            self._file.close()
+            raise
+        self.count, self.dim = self._array.shape
+        self.take = self._array.take
+
+    def keys(self) -> Iterator[str]:
+        return map(str, range(self.count))
+
+    def documents(self) -> Iterator[Document]:
+        return (Document(key, "") for key in self.keys())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class NpzFile:
+    """Rows of an .npz file: `vectors`, or `codes` and `scales`; `keys`, `texts` and `metadata` where they are there.
+
+    These are as described above, or arrays of numpy's strings; keys may be whole numbers. Other arrays of as many rows
+    become metadata; see columns.py.
+    """
+
+    def __init__(self, path: Path, asked: Names) -> None:
+        self._path, self._asked = path, asked
+        self._file = open_regular(path)
+        try:
+            with readable(path):
+                self._zip = zipfile.ZipFile(self._file)
+            self._names = list(dict.fromkeys(name.removesuffix(".npy") for name in self._zip.namelist()))
+            self._read_headers()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read_headers(self) -> None:
+        name = self._asked.vector or "vectors"
+        coded = name not in self._names and self._asked.vector is None and {"codes", "scales"} <= set(self._names)
+        if name not in self._names and not coded:
+            hint = "; --vector says which it is (vector= in Python)" if self._names else ""
+            raise SourceError(f"{self._path} has no array {name!r}; arrays: {listed(sorted(self._names))}{hint}")
+        name = "codes" if coded else name
+        self._array = _matrix(self._reader(name), f"{self._path}: {name}")
+        self._scales = self._reader("scales") if coded else None
+        self.count, self.dim = self._array.shape
+        self._chosen = choose(self._path, self._columns(), {name, "scales"} if coded else {name}, self._asked, USUAL)
+        self.keyed = self._chosen.key is not None
+        self.bundle = str(self._reader("bundle").value()) if "bundle" in self._names else None
+        chosen = (self._chosen.key, self._chosen.text, self._chosen.metadata, *self._chosen.others)
+        counts = {other: self._count(other) for other in chosen if other is not None}
+        if self._scales is not None:
+            if self._scales.dtype.kind != "f" or len(self._scales.shape) != 1:
+                raise SourceError(f"{self._path}: scales are not real numbers [n]")
+            counts["scales"] = self._scales.shape[0]
+        for other, count in counts.items():
+            if count != self.count:
+                raise SourceError(f"{self._path} has {self.count} {name} and {count} {other}: expected as many")
+
+    def _columns(self) -> list[str]:
+        """Arrays with rows: not the facts of a dump, where its passages lie, and the offsets of texts."""
+        dumped = DUMPED if "fingerprint" in self._names else ()
+        names = [name for name in self._names if name not in dumped]
+        texts = [name for name in names if name + OFFSETS in names]
+        return [
+            name for name in names if name.removesuffix(OFFSETS) not in texts or name in texts if self._has_rows(name)
+        ]
+
+    def _has_rows(self, name: str) -> bool:
+        return len(self._reader(name).shape) > 0
+
+    def take(self, rows: int) -> NDArray[Any]:
+        """The next vectors [rows, dim]; fewer at the end."""
+        numbers = self._array.take(rows)
+        return numbers if self._scales is None else numbers * self._scales.take(rows)[:, None]
+
+    def keys(self) -> Iterator[str]:
+        return map(str, range(self.count)) if self._chosen.key is None else self._strings(self._chosen.key)
+
+    def documents(self) -> Iterator[Document]:
+        chosen, nothing = self._chosen, iter(())
+        texts = nothing if chosen.text is None else self._strings(chosen.text)
+        metadata = nothing if chosen.metadata is None else self._strings(chosen.metadata)
+        others = {name: self._values(name) for name in chosen.others}
+        for row, key in enumerate(self.keys()):
+            held = {name: next(values, None) for name, values in others.items()}
+            found = parse_metadata(next(metadata, None), self._path, row)
+            yield Document(key, next(texts, ""), merged(found, held, self._path, row))
+
+    def _values(self, name: str) -> Iterator[Any]:
+        """Rows of an array that becomes metadata: texts, numbers, booleans, times as ISO texts, lists of them."""
+        if name + OFFSETS in self._names:
+            yield from self._texts(name)
+            return
+        array, row = self._reader(name), 0
+        if array.dtype.kind not in "USiufbM":
+            raise SourceError(f"{self._path}: {name} is {array.dtype}, which JSON cannot hold: leave it out")
+        while len(part := array.take(CHUNK)):
+            times = part.dtype.kind == "M"
+            for value in (np.datetime_as_string(part) if times else part).tolist():
+                text = self._decoded(value, name) if isinstance(value, bytes) else value
+                yield None if times and text == "NaT" else to_json(text, f"{self._path}: row {row}: {name}")
+                row += 1
+
+    def close(self) -> None:
+        self._zip.close()
+        self._file.close()
+
+    def _reader(self, name: str) -> ArrayReader:
+        """The array `name` from its start; several may be read side by side."""
+        with readable(self._path):
+            info = self._zip.getinfo(f"{name}.npy")
+            return ArrayReader(cast(BinaryIO, self._zip.open(info)), info.file_size, f"{self._path}: {name}")
+
+    def _count(self, name: str) -> int:
+        """How many texts the array `name` is of."""
+        offsets = name + OFFSETS in self._names
+        shape = self._reader(name + OFFSETS if offsets else name).shape
+        rows = len(shape) == 1 or (len(shape) > 1 and name in self._chosen.others)
+        return max(0, shape[0] - offsets) if rows else 0
+
+    def _strings(self, name: str) -> Iterator[str]:
+        if name + OFFSETS in self._names:
+            yield from self._texts(name)
+            return
+        array = self._reader(name)
+        if len(array.shape) != 1 or array.dtype.kind not in "USiu":
+            raise SourceError(f"{self._path}: {name} is {array.dtype} {array.shape}, expected strings [n]")
+        while len(part := array.take(max(1, min(CHUNK, CHUNK_BYTES // max(1, array.dtype.itemsize))))):
+            for value in part.tolist():
+                yield self._decoded(value, name) if isinstance(value, bytes) else str(value)
+
+    def _texts(self, name: str) -> Iterator[str]:
+        blob, offsets = self._reader(name), self._reader(name + OFFSETS)
+        if blob.dtype != np.uint8 or len(blob.shape) != 1 or offsets.dtype.kind != "i":
+            raise SourceError(f"{self._path}: {name} is not uint8 [bytes] with int64 offsets")
+        (end,) = offsets.take(1).tolist()
+        if end != 0:
+            raise SourceError(f"{self._path}: {name + OFFSETS} begins with {end}, expected 0")
+        while len(part := offsets.take(CHUNK)):
+            for stop in part.tolist():
+                if not end <= stop <= blob.shape[0]:
+                    raise SourceError(f"{self._path}: {name + OFFSETS} has {stop} after {end}, {name} has {blob.shape}")
+                yield self._decoded(blob.take(stop - end).tobytes(), name)
+                end = stop
+
+    def _decoded(self, raw: bytes, name: str) -> str:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{self._path}: {name} has what is not UTF-8 text ({error.reason})") from error
+
+
+def _matrix(found: ArrayReader, name: str) -> ArrayReader:
+    """An array of real numbers with two dimensions, or a SourceError."""
+    if len(found.shape) != 2:
+        raise SourceError(f"{name} has the shape {found.shape}, expected (rows, numbers in a vector)")
+    if found.dtype.kind not in "fiu":
+        raise SourceError(f"{name} is of {found.dtype}, expected real numbers")
+    return found
+
+
+def parse_metadata(value: object, path: Path, row: int) -> Mapping[str, Any]:
+    """'{"a": 1}', or a mapping -> a mapping; nothing -> an empty one."""
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path}: row {row}: the metadata is not valid JSON: {error}") from error
+    if not isinstance(parsed, Mapping | None):
+        raise SourceError(f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object")
+    return parsed or {}
+
+
+class NpzWriter:
+    """Writes what NpzFile reads. Of arrays that grow part by part the length is known last, and comes first in their
+    file: parts wait in unnamed files in `folder`, which needs room for everything twice.
+    """
+
+    def __init__(self, file: BinaryIO, folder: Path, dim: int, codes: bool, facts: Mapping[str, str]) -> None:
+        self._file, self._facts = file, facts
+        self._waiting = ExitStack()
+        self._columns: dict[str, tuple[BinaryIO, str, tuple[int, ...]]] = {}
+        self._ends = dict.fromkeys(("key", "text", "metadata"), 0)
+        try:
+            for name in self._ends:
+                self._begin(folder, NAMES[name], "|u1")
+                self._begin(folder, NAMES[name] + OFFSETS, "<i8")
+                self._append(NAMES[name] + OFFSETS, [0])
+            for name in ("start", "stop"):
+                self._begin(folder, NAMES[name], "<i8")
+            self._begin(folder, *(("codes", "|i1") if codes else ("vectors", "<f4")), (dim,))
+            if codes:
+                self._begin(folder, "scales", "<f4")
+        except BaseException:
+            self._waiting.close()
+            raise
+
+    def _begin(self, folder: Path, name: str, dtype: str, tail: tuple[int, ...] = ()) -> None:
+        file = self._waiting.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - `close` closes it
+        self._columns[name] = (cast(BinaryIO, file), dtype, tail)
+
+    def _append(self, name: str, rows: ArrayLike) -> None:
+        file, dtype, _ = self._columns[name]
+        file.write(np.ascontiguousarray(rows, dtype).tobytes())
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        """The next rows: lists, and arrays [n] or [n, dim], by name (`key`, ...)."""
+        for name, rows in columns.items():
+            if name not in self._ends:
+                self._append(NAMES[name], rows)
+                continue
+            texts = [text.encode() for text in rows]
+            self._append(NAMES[name], np.frombuffer(b"".join(texts), np.uint8))
+            ends = self._ends[name] + np.cumsum([len(text) for text in texts])
+            self._append(NAMES[name] + OFFSETS, ends)
+            self._ends[name] = int(ends[-1])
+
+    def finish(self) -> None:
+        """Put the archive together; not packed, as numpy.savez does."""
+        with zipfile.ZipFile(self._file, "w") as archive:
+            for name, fact in self._facts.items():
+                with _member(archive, name) as member:
+                    np.lib.format.write_array(member, np.array(fact), version=(1, 0), allow_pickle=False)
+            for name, (rows, dtype, tail) in self._columns.items():
+                with _member(archive, name) as member:
+                    row_bytes = np.dtype(dtype).itemsize * int(np.prod(tail))
+                    header = {"descr": dtype, "fortran_order": False, "shape": (rows.tell() // row_bytes, *tail)}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    rows.seek(0)
+                    shutil.copyfileobj(rows, member, COPY_BYTES)
+
+    def close(self) -> None:
+        self._waiting.close()
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Any:
+    return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)

@@ -1,0 +1,92 @@
+"""Columns of files of vectors: which of them are keys, texts and vectors. All others become metadata."""
+
+import datetime
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from edge_embed.files.rows import KEY_FIELDS, listed
+from edge_embed_runtime.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a user calls the columns of keys, texts and vectors; None for the usual names."""
+
+    key: str | None = None
+    text: str | None = None
+    vector: str | None = None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of columns as the file has them; None for one that it has not. key None: rows are known by their number."""
+
+    key: str | None
+    text: str | None
+    metadata: str | None
+    others: tuple[str, ...]
+
+
+def choose(path: Path, names: Iterable[str], own: Iterable[str], asked: Names, usual: Mapping[str, str]) -> Columns:
+    """Which column is what.
+
+    own:   columns that are accounted for: the vectors
+    usual: what the file's kind calls "key", "text" and "metadata"
+
+    Raises SourceError for a name that is not there, and where rows might be known by a column that nobody named.
+    """
+    own = set(own)
+    rest = [name for name in names if name not in own]
+    metadata = usual["metadata"] if usual["metadata"] in rest else None
+    text = _asked(path, rest, asked.text, "--text") or (usual["text"] if usual["text"] in rest else None)
+    key = _asked(path, rest, asked.key, "--key")
+    others = tuple(name for name in rest if name not in (key, text, metadata))
+    if key is None:
+        found = [name for name in dict.fromkeys((usual["key"], *KEY_FIELDS)) if name in others]
+        if len(found) > 1 or (others and not found):
+            what = f"{listed(found)} may each be" if found else "no column key, _id or id is"
+            raise SourceError(f"{path}: {what} the keys; columns: {listed(rest)}; --key says which (key= in Python)")
+        key = found[0] if found else None
+    return Columns(key, text, metadata, tuple(name for name in others if name != key))
+
+
+def _asked(path: Path, names: list[str], wanted: str | None, option: str) -> str | None:
+    if wanted is not None and wanted not in names:
+        raise SourceError(f"{path} has no column {wanted!r}, which {option} names; columns: {listed(names)}")
+    return wanted
+
+
+def merged(metadata: Mapping[str, Any], others: Mapping[str, Any], path: Path, row: int) -> dict[str, Any]:
+    """Metadata of a row with what its other columns hold; None there is nothing, as an empty cell of a table is."""
+    found = {name: value for name, value in others.items() if value is not None}
+    if twice := metadata.keys() & found.keys():
+        raise SourceError(f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column")
+    return {**metadata, **found}
+
+
+def to_json(value: Any, place: str) -> Any:
+    """A value of a column as JSON can hold it; times become ISO texts. Raises SourceError that begins with `place`."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal) and value.is_finite():
+        number = int(value) if value == value.to_integral_value() else float(value)
+        if Decimal(repr(number)) == value:
+            return number
+    if isinstance(value, list | tuple):
+        return [to_json(inner, place) for inner in value]
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return {name: to_json(inner, place) for name, inner in value.items()}
+    raise SourceError(f"{place} holds {_shown(value)}, which JSON cannot hold: leave the column out, or change it")
+
+
+def _shown(value: object) -> str:
+    return json.dumps(repr(value)[:40])[1:-1] + f" ({type(value).__name__})"

@@ -1,0 +1,175 @@
+"""Rows with names, of JSONL and CSV files, as documents."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from edge_embed.files.lines import lines
+from edge_embed.files.problems import Problem, Report, about, shown
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.storage.documents import Document, check_document
+
+KEY_FIELDS = ("key", "_id", "id")
+TITLE, TEXT = "title", "text"
+SOURCE, SOURCE_FILE = "source", "source_file"
+MAX_SHOWN_NAMES = 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    text:      fields that hold the text of a row, joined by newlines; () for `text`
+    title:     the field that comes before it; None for `title`, where a row has one
+    key:       the field whose values are keys by themselves; None: the first of `key`, `_id` and `id`, see `scoped`
+    encoding:  of files without a byte order mark; None for UTF-8
+    delimiter: between the cells of a table; None: found out for each file
+    scoped:    an id counts in its file alone, and the key of its row is FILE#ID; else ids are keys by themselves
+    max_bytes: of a file of text, and of a row; None for MAX_FILE and MAX_ROW
+    """
+
+    text: tuple[str, ...] = ()
+    title: str | None = None
+    key: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    scoped: bool = True
+    max_bytes: int | None = None
+
+
+class Row(NamedTuple):
+    """A document, and the line on which it begins, None for one that is a whole file."""
+
+    document: Document
+    line: int | None
+
+
+class Source(NamedTuple):
+    """A file that is read: its path for messages, its key, how it is read, whether rows without text count, and who is
+    told what cannot be read."""
+
+    path: Path
+    key: str
+    reading: Reading
+    blank: bool
+    report: Report
+
+    def problem(self, line: int | None, reason: str) -> None:
+        self.report(Problem(shown(self.path), line, reason))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names that a row has for its text, title and key."""
+
+    text: tuple[str, ...]
+    title: str | None
+    keys: tuple[str, ...]
+
+
+def find_columns(names: Iterable[str], reading: Reading) -> Columns:
+    """{"ID", " Text"} -> text " Text", keys "ID": names that are not there exactly may differ in case and in spaces.
+
+    Raises InputError for a name that was asked for and fits two, and for a missing one of the text.
+    """
+    names = list(names)
+    wanted = reading.text or (TEXT,)
+    text = tuple(found for name in wanted if (found := _find(names, name)) is not None)
+    if len(text) < len(wanted):
+        missing = next(name for name in wanted if _find(names, name) is None)
+        raise InputError(f"no field {missing!r}; fields: {listed(names)}; --text says which holds the text")
+    title = _find(names, reading.title or TITLE)
+    keys = (reading.key,) if reading.key else KEY_FIELDS
+    found_keys = tuple(found for name in keys if (found := _find(names, name)) is not None)
+    return Columns(text, None if title in text else title, found_keys)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, cut after some."""
+    names = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
+    more = f" and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else ""
+    return (", ".join(names[:MAX_SHOWN_NAMES]) + more) or "none"
+
+
+def _find(names: list[str], wanted: str) -> str | None:
+    if wanted in names:
+        return wanted
+    plain = wanted.strip().casefold()
+    alike = [name for name in names if name.strip().casefold() == plain]
+    if len(alike) > 1:
+        raise InputError(f"the fields {listed(alike)} are all called {wanted!r}; write one of them as it stands")
+    return alike[0] if alike else None
+
+
+def to_document(source: Source, line: int, row: Mapping[str, Any], columns: Columns) -> Document | None:
+    """The document of a row; None without text. Raises InputError for what cannot be stored."""
+    texts = [row[name] for name in columns.text if name in row]
+    title = row.get(columns.title) if columns.title else None
+    if not all(isinstance(text, str) for text in texts) or not isinstance(title, str | None):
+        names = " and ".join(map(repr, [*(columns.text or [TEXT]), columns.title or TITLE]))
+        raise InputError(f"{names} must be strings")
+    body = "\n".join(texts)
+    whole = f"{title or ''} {body}".strip()
+    if not whole and not source.blank:
+        return None
+    name = next((name for name in columns.keys if row.get(name) not in (None, "")), None)
+    used = {*columns.text, columns.title, name}
+    fields = {field: value for field, value in row.items() if field not in used}
+    key = _key(source, line, name, None if name is None else row[name])
+    document = Document(key, whole, {**_origin(source, fields), **fields})
+    check_document(document, "the row", blank=source.blank)
+    return document
+
+
+def _key(source: Source, line: int, name: str | None, value: object) -> str:
+    """FILE#ID, or FILE:LINE without an id; ID alone where it is a key by itself."""
+    if name is None:
+        if source.reading.key is not None:
+            raise InputError(f"no {source.reading.key!r}, which --key says is the key")
+        return f"{source.key}:{line}"
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"the key {name!r} is {type(value).__name__}, expected a string")
+    return f"{source.key}#{value}" if source.reading.scoped and source.reading.key is None else str(value)
+
+
+def _origin(source: Source, fields: Mapping[str, Any]) -> dict[str, str]:
+    """Where a document comes from: `source`, or `source_file` where the row has a `source` of its own."""
+    if SOURCE not in fields:
+        return {SOURCE: source.key}
+    if SOURCE_FILE in fields:
+        raise InputError(f"has {SOURCE!r} and {SOURCE_FILE!r}, one of which is to hold the file's name; rename one")
+    return {SOURCE_FILE: source.key}
+
+
+def read_jsonl(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
+    for number, line, error in lines(file, source.reading.encoding, limit):
+        if error:
+            source.problem(number, error)
+        elif line.strip():
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise InputError(f"expected an object, got {type(row).__name__}")
+                document = to_document(source, number, row, _columns(row, source))
+            except InputError as found:
+                source.report(about(source.path, number, found))
+            except (ValueError, RecursionError) as found:
+                source.problem(number, f"not valid JSON: {found}")
+            else:
+                if document is not None:
+                    yield Row(document, number)
+
+
+def _columns(row: Mapping[str, Any], source: Source) -> Columns:
+    """Of one row: without text it can stand only beside a vector, and of several text fields some may be missing."""
+    try:
+        return find_columns(row, source.reading)
+    except InputError:
+        reading = source.reading
+        present = tuple(name for name in reading.text if _find(list(row), name) is not None)
+        if not present and not (source.blank and not reading.text):
+            raise
+        found = find_columns([*row, TEXT], replace(reading, text=present))
+        return replace(found, text=present and found.text)

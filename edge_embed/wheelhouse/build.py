@@ -1,0 +1,264 @@
+"""A folder with every wheel that a device needs, for one that reaches no package index.
+
+The folder also gets requirements.txt, which names each wheel with its hash, and wheelhouse.json, which remembers what
+is there, so that an interrupted run goes on.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_embed.wheelhouse.ownwheel import Pip, own_wheel
+from edge_embed.wheelhouse.platforms import Target, floor
+from edge_embed.wheelhouse.requirements import Requirement, listed_requirements, normalized, parse, requirements_of
+from edge_embed_runtime.errors import EdgeEmbedError, InputError, MissingExtraError, SourceError
+
+STATE = "wheelhouse.json"
+SCHEMA = 1
+REQUIREMENTS = "requirements.txt"
+INCOMING = ".incoming"
+UNREACHABLE = re.compile(r"NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|NameResolutionError|SSLError")
+
+
+@dataclass
+class Wheel:
+    """A wheel of the folder. requirement: what was asked for; "" for edge_embed itself."""
+
+    file: str
+    requirement: str
+    sha256: str
+    bytes: int
+
+    def answers(self, requirement: str) -> bool:
+        """Whether it was found for this requirement, or for one that asked more."""
+        asked, found = (set(parse(text).specifier.split(",")) - {""} for text in (requirement, self.requirement))
+        return asked <= found
+
+    @property
+    def name(self) -> str:
+        return normalized(self.file.split("-")[0])
+
+    @property
+    def version(self) -> str:
+        return self.file.split("-")[1]
+
+
+@dataclass
+class Wanted:
+    """What is asked of one package, by all that require it."""
+
+    specifiers: set[str] = field(default_factory=set)
+    extras: set[str] = field(default_factory=set)
+
+
+def run_pip(arguments: Sequence[str]) -> None:
+    """Run this Python's pip.
+
+    Raises MissingExtraError where there is none, EdgeEmbedError with pip's own words where it fails.
+    """
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
+    if done.returncode == 0:
+        return
+    if "No module named pip" in done.stderr:
+        raise MissingExtraError(f"this needs pip, which {sys.executable} does not have: {sys.executable} -m ensurepip")
+    if UNREACHABLE.search(done.stderr):
+        raise EdgeEmbedError("the package index cannot be reached; what was downloaded is kept, run this again later")
+    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()[-1:]
+    raise EdgeEmbedError(f"pip {arguments[0]} failed: {' '.join(said) or f'exit status {done.returncode}'}")
+
+
+def build(
+    folder: Path,
+    target: Target,
+    *,
+    lean: bool = False,
+    static: bool = False,
+    wheel: Path | None = None,
+    pip: Pip = run_pip,
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Fill a folder with wheels for a device; what is there already and whole is kept.
+
+    lean:     what edge_embed imports on a device, without what these packages only declare (see data/lean.txt)
+    static:   of that what static bundles need, which is no onnxruntime (see data/static.txt)
+    wheel:    of edge_embed; None means this installation
+    pip:      runs pip with arguments
+    progress: is told what comes next
+
+    Raises SourceError for a folder of something else, EdgeEmbedError where pip fails.
+    """
+    choice = "static" if static else "lean" if lean else ""
+    house = _House(folder, target, choice, pip, progress)
+    own = house.add_own(wheel)
+    if choice:
+        house.follow(listed_requirements(choice, target.environment), alone=True)
+    else:
+        house.follow(house.required(own, ()), alone=False)
+    return house.finish(own)
+
+
+class _House:
+    def __init__(self, folder: Path, target: Target, choice: str, pip: Pip, progress: Callable[[str], None]) -> None:
+        self.folder, self.target, self.choice, self.pip, self.progress = folder, target, choice, pip, progress
+        self.kept: dict[str, Wheel] = {}
+        self.used: dict[str, Wheel] = {}
+        self.settings = {"schema": SCHEMA, "platform": target.platform, "python": target.python}
+        self.settings |= {"system": target.system, "lean": choice == "lean"}
+        self.settings |= {"static": True} if choice == "static" else {}
+        self._open()
+
+    def _open(self) -> None:
+        """Make the folder, or read what an earlier run left there."""
+        state = self.folder / STATE
+        if self.folder.exists() and not self.folder.is_dir():
+            raise SourceError(f"{self.folder} is a file; give a folder that is empty or does not exist")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if state.exists():
+            try:
+                content = json.loads(state.read_text("utf-8"))
+                self.kept = {name: Wheel(**facts) for name, facts in content.pop("wheels").items()}
+            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+                raise SourceError(f"{state} is damaged ({error}): delete the folder and run this again") from error
+            if content != self.settings:
+                raise InputError(
+                    f"{self.folder} is a wheelhouse for {content}, not for {self.settings}: give another folder"
+                )
+        elif any(self.folder.iterdir()):
+            raise SourceError(f"{self.folder} holds other files; give a folder that is empty or does not exist")
+        self._save()
+
+    def _save(self) -> None:
+        wheels = {name: vars(wheel) for name, wheel in sorted({**self.kept, **self.used}.items())}
+        temporary = self.folder / f".{STATE}.tmp"
+        temporary.write_text(json.dumps({**self.settings, "wheels": wheels}, indent=1) + "\n", "utf-8")
+        temporary.replace(self.folder / STATE)
+
+    def add_own(self, given: Path | None) -> Wheel:
+        """edge_embed's own wheel, made anew each time: a checkout may have changed without its version."""
+        self.progress("edge-embed")
+        return self._take("", "edge-embed", lambda incoming: own_wheel(incoming, given, self.pip))
+
+    def required(self, wheel: Wheel, extras: tuple[str, ...]) -> list[Requirement]:
+        return list(requirements_of(self.folder / wheel.file, extras, self.target.environment))
+
+    def follow(self, requirements: list[Requirement], *, alone: bool) -> None:
+        """Download what is required, and unless that is to be alone what it requires, until nothing is missing."""
+        wanted: dict[str, Wanted] = {}
+        pending: deque[str] = deque()
+
+        def ask(requirement: Requirement) -> None:
+            new = requirement.name not in wanted
+            want = wanted.setdefault(requirement.name, Wanted())
+            before = len(want.specifiers) + len(want.extras)
+            want.specifiers |= {part for part in requirement.specifier.split(",") if part}
+            want.extras |= set(requirement.extras)
+            if (new or len(want.specifiers) + len(want.extras) > before) and requirement.name not in pending:
+                pending.append(requirement.name)
+
+        for requirement in requirements:
+            ask(requirement)
+        while pending:
+            name = pending.popleft()
+            wheel = self._fetch(name, name + ",".join(sorted(wanted[name].specifiers)))
+            for requirement in [] if alone else self.required(wheel, tuple(sorted(wanted[name].extras))):
+                ask(requirement)
+
+    def _fetch(self, name: str, requirement: str) -> Wheel:
+        """The newest wheel that fits: one that is here and whole, or pip's, which checks the index's hash."""
+        here = self.used.get(name) or self.kept.get(name)
+        if here is not None and here.answers(requirement) and _is_whole(self.folder / here.file, here.sha256):
+            self.used[name] = here
+            return here
+        self.progress(requirement)
+        tags = [part for tag in self.target.tags for part in ("--platform", tag)]
+        arguments = ["download", "--no-deps", "--only-binary=:all:", "--retries", "2", *tags]
+        arguments += ["--implementation", "cp", "--python-version", self.target.python, requirement]
+
+        def download(incoming: Path) -> Path:
+            try:
+                self.pip([*arguments, "--dest", str(incoming)])
+            except EdgeEmbedError as error:
+                raise self._without(name, error) from error
+            (wheel,) = incoming.glob("*.whl")
+            return wheel
+
+        return self._take(requirement, name, download)
+
+    def _without(self, name: str, error: EdgeEmbedError) -> EdgeEmbedError:
+        """The error, or where the package index has no onnxruntime for the device what to do without it."""
+        if name != "onnxruntime" or "No matching distribution" not in str(error):
+            return error
+        return InputError(
+            f"there is no wheel of onnxruntime for {self.target}. Static bundles need none: give --static and another "
+            "folder, and on the device take the embedded bundle `static`"
+        )
+
+    def _take(self, requirement: str, name: str, make: Callable[[Path], Path]) -> Wheel:
+        """Make a wheel in a folder of its own, then move it to its place: there is none by halves."""
+        incoming = self.folder / INCOMING
+        shutil.rmtree(incoming, ignore_errors=True)
+        incoming.mkdir()
+        try:
+            made = make(incoming)
+            wheel = Wheel(made.name, requirement, _sha256(made), made.stat().st_size)
+            made.replace(self.folder / made.name)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+        self.used[name] = wheel
+        self._save()
+        return wheel
+
+    def finish(self, own: Wheel) -> dict[str, Any]:
+        """Delete wheels of earlier versions, write requirements.txt, and say what is here."""
+        wheels = [own, *(wheel for name, wheel in sorted(self.used.items()) if wheel is not own)]
+        names = {wheel.file for wheel in wheels}
+        for path in self.folder.glob("*.whl"):
+            if path.name not in names:
+                path.unlink()
+        self.kept = {}
+        self._save()
+        install = f"pip install --no-deps -r {REQUIREMENTS}"
+        lines = [f"# For {self.target}. In this folder: {install}", "--no-index", "--find-links ."]
+        lines += [f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in wheels]
+        (self.folder / REQUIREMENTS).write_text("\n".join(lines) + "\n", "utf-8")
+        listed = []
+        for wheel in wheels:
+            with zipfile.ZipFile(self.folder / wheel.file) as archive:
+                installed = sum(entry.file_size for entry in archive.infolist())
+            listed.append(
+                {"name": wheel.name, "version": wheel.version, "bytes": wheel.bytes, "installed_bytes": installed}
+            )
+        need = floor(self.target, names)
+        return {
+            "folder": str(self.folder),
+            "target": str(self.target),
+            "lean": self.choice == "lean",
+            "static": self.choice == "static",
+            "wheels": listed,
+            "bytes": sum(wheel.bytes for wheel in wheels),
+            "installed_bytes": sum(facts["installed_bytes"] for facts in listed),
+            "needs": None if need is None else f"{need[0]} or later ({need[1]})",
+            "install": f"pip install --no-deps -r {self.folder / REQUIREMENTS}",
+        }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return _sha256(path) == sha256
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What quantization is calibrated on, and how."""

@@ -1,0 +1,1 @@
+"""ELMo: words by their characters, then language models in both directions."""

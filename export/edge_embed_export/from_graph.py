@@ -1,0 +1,360 @@
+"""From a published ONNX model, or one that torch converted, to a verified bundle."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_export.calibration.quantizer import Quantized, calibration_texts
+from edge_embed_export.general.fromtorch import convert
+from edge_embed_export.general.model import General, GeneralQuantizer
+from edge_embed_export.general.signature import TOLERANCE, Floats, Original, to_floats, trial
+from edge_embed_export.general.structure import WORDS, find_structure
+from edge_embed_export.modules.listed import as_steps
+from edge_embed_export.receipt.finish import check_usable, finish
+from edge_embed_export.receipt.truncation import truncation
+from edge_embed_export.sources.files import is_there
+from edge_embed_export.sources.onnxfile import USUAL_TOKENS, GraphOptions, Published, find_onnx, read_published
+from edge_embed_export.sources.prompts import check_prompts, completed, with_roles
+from edge_embed_export.sources.purpose import noted
+from edge_embed_export.sources.tensors import INDEX, WEIGHTS
+from edge_embed_export.transformer.spec import Pooling, Spec
+from edge_embed_export.verify.compare import Verifier
+from edge_embed_quantize.calibrate import Recipe
+from edge_embed_runtime.bundle.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.checks import check_count, check_text
+from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
+from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
+from edge_embed_runtime.model.network import pad
+from edge_embed_runtime.model.session import make_session
+
+if TYPE_CHECKING:
+    from edge_embed_export.sources.checkpoint import Checkpoint
+
+Vectors = NDArray[np.float32]
+
+# Texts whose vectors are compared, alone and beside others, with the published file's.
+COMPARED = 12
+LENGTHS = (3, 5, 8, 16, 33)
+# What a batch may hold, and why not more.
+BATCHES = {
+    "padded": "",
+    "equal": "a text's vector depends on padding, so a batch holds texts of one length",
+    "single": "a text's vector may depend on the batch, so a batch holds one text",
+}
+# Vectors that differ by more than the last bits of their numbers are not the same.
+SAME = 1 - 1e-6
+
+
+def read_model(published: Published, options: GraphOptions, max_tokens: int | None) -> tuple[General, Floats]:
+    """What a published graph is made of.
+
+    max_tokens: of a text; None means what its files say, at most what its position table has rows for
+    """
+    floats = to_floats(published, pooling=options.pooling, output=options.output)
+    if floats.pooling is None:  # a graph that gives vectors of texts has the modules in it, and no cut
+        published = replace(published, of_tokens=(), after=tuple(m for m in published.after if m.step.kind == "cut"))
+    structure = find_structure(floats.net)
+    weights = dict(structure.weights)
+    if any(module.sides > 1 for module in published.after):
+        raise ExportError(f"{published.path}: a Router with a Dense for each side needs a checkpoint, not a graph")
+    config, table = published.config, weights.get(WORDS)
+    widths = [w.shape[1] for name, w in weights.items() if name.startswith("linear.") and w.ndim == 2]
+    heads = config.get("num_attention_heads")
+    spec = Spec(
+        layers=0,
+        hidden=0,
+        heads=heads if isinstance(heads, int) and heads > 0 else 0,
+        intermediate=max(widths, default=0),
+        vocab=0 if table is None else len(table),
+        max_tokens=max_tokens or published.max_tokens or USUAL_TOKENS,
+        dim=0,
+        pooling=floats.pooling or "mean",
+        left_out=_left_out(published, floats.pooling),
+    )
+    model = General(structure, spec, weights, pooled=floats.pooling is None)
+    return _fitted(model, published, longest=max_tokens), floats
+
+
+def _left_out(published: Published, pooling: Pooling | None) -> str:
+    """Which tokens are not pooled. Raises ExportError where pooling is in the graph, or takes the first token."""
+    if published.left_out and (pooling is None or "cls" in pooling.split("+")):
+        raise ExportError(
+            f"{published.path}: tokens of a prompt are left out of the model's pooling (include_prompt false), which "
+            f"{'is in the graph already' if pooling is None else 'takes the first token'}: no bundle can do that"
+        )
+    return "" if pooling == "last" else published.left_out
+
+
+def _fitted(model: General, published: Published, *, longest: int | None) -> General:
+    """The model with its dimensions and the number of tokens that it can take, found by running it."""
+    spec, path = model.spec, published.path
+    draft = replace(model, spec=replace(spec, dim=1, pooling=spec.pooling.partition("+")[0]))
+    session = make_session(draft.build().SerializeToString(), threads=1)
+
+    def run(tokens: int) -> NDArray[Any]:
+        return np.asarray(session.run(None, trial(1, tokens))[0])
+
+    hidden = run(5).shape[-1]
+    most = spec.max_tokens
+    try:
+        run(most)
+    except Exception as error:  # onnxruntime's errors have no common type
+        low, high = 5, most
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                run(middle)
+                low = middle
+            except Exception:  # noqa: BLE001
+                high = middle
+        if longest is not None:
+            raise ExportError(f"{path}: the model fails for {longest} tokens; it takes at most {low}") from error
+        most = low
+    how = "" if model.pooled else spec.pooling
+    steps, weights = as_steps(published.of_tokens, published.after, hidden, how)
+    fitted = replace(spec, hidden=hidden, max_tokens=most, **steps)
+    return replace(model, spec=fitted, weights={**model.weights, **weights})
+
+
+def read_graph(source: Path, options: GraphOptions, source_name: str | None) -> Published:
+    """The graph of a source: of an ONNX file, or converted from a checkpoint."""
+    names = () if source_name is None else (source_name,)
+    tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
+    stored = any(is_there(source / name) for name in (WEIGHTS, INDEX))
+    file = None if options.convert and stored and options.file is None else find_onnx(source, options.file)
+    if file is not None and options.convert:
+        raise InputError(f"{source} holds an ONNX model and no checkpoint: there is no use for --general")
+    if file is None and options.convert:
+        return convert(source, tokenizer=tokenizer, names=names)
+    if file is None:
+        raise SourceError(f"{source} holds no ONNX model")
+    return read_published(source, file, tokenizer=tokenizer, names=names)
+
+
+def export_graph(
+    source: Path,
+    target: Path,
+    options: GraphOptions,
+    *,
+    name: str | None,
+    source_name: str | None,
+    precision: str,
+    table: str,
+    search: bool,
+    recipes: Mapping[str, Recipe] | None,
+    floor: float | None,
+    max_tokens: int | None,
+    prompts: Mapping[str, str] | None,
+    truncate_dims: Sequence[int] | None,
+    truncate_norm: bool | None,
+    told: Sequence[str],
+    overwrite: bool,
+    progress: Callable[[str], None],
+    verifier: Verifier | None = None,
+) -> Manifest:
+    """Write a bundle of a model that comes as a graph. Options and errors are those of `exporter.export_model`;
+    told: what is to be noted of it, see `purpose`.
+    """
+    if max_tokens is not None:
+        check_count(max_tokens, "max_tokens", 3, 2**20)
+    progress(f"reading {source}")
+    published = read_graph(source, options, source_name)
+    progress("bringing the graph into our form")
+    model, floats = read_model(published, options, max_tokens)
+    given = {role: check_text(text, f"the prompt of {role!r}") for role, text in (prompts or {}).items()}
+    dim, own = model.spec.dim, cast("Checkpoint", published)
+    names = name or target.absolute().name, source_name or source.resolve().name
+    maker = _Maker(
+        target,
+        names,
+        published,
+        model,
+        *_tokenizer(published, model),
+        prompts=completed({**published.prompts, **with_roles(given)}, published.default_role),
+        told=told,
+        cut=truncation(own, dim, names[1:], truncate_dims, truncate_norm),
+        notes=list(floats.done),
+    )
+    check_prompts(maker.tokenizer, maker.prompts, source)
+    reference, _ = maker.make(None)
+    check_usable(reference, published.path)
+    maker.batches = _find_batches(published.path, model, reference)
+    maker.notes += [BATCHES[maker.batches]] * (maker.batches != "padded")
+    maker.notes += _compare(published, floats, reference, maker.tokenizer)
+    reference, contents = maker.make(None)  # it knows now what was found out
+    embedder = reference
+    if precision != "fp32":
+        progress("calibrating")
+        quantizer = GeneralQuantizer(model, maker.tokenizer)
+        if recipes is None:
+            recipes = quantizer.search(progress) if search else quantizer.default_recipes()
+        progress("rounding weights")
+        embedder, contents = maker.make(quantizer.quantize(recipes, table=table, int4=precision == "int4"))
+    if not _keeps_vectors(source, embedder, maker.batches):
+        raise ExportError(f"{source}: a text's vector depends on those that it is batched with; no bundle may do that")
+    for note in maker.notes:
+        progress(note)
+    return finish(
+        published.path, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier
+    )
+
+
+@dataclass
+class _Maker:
+    """Makes bundles in memory.
+
+    names: of the bundle, and of its source
+    told:  what is to be noted of the model, see `purpose`
+    notes: what was done and found, in words
+    """
+
+    target: Path
+    names: tuple[str, str]
+    published: Published
+    model: General
+    tokenizer_bytes: bytes
+    tokenizer: Tokenizer
+    prompts: dict[str, str]
+    told: Sequence[str]
+    cut: dict[str, Any]
+    notes: list[str]
+    batches: str = "padded"
+
+    def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
+        parts = (None,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
+        contents = {MODEL: self.model.build(*parts).SerializeToString(), TOKENIZER: self.tokenizer_bytes}
+        bundle = Bundle(self.target, self._manifest(quantized, contents), contents[MODEL], self.tokenizer_bytes)
+        return Embedder(bundle, threads=1), contents
+
+    def _manifest(self, quantized: Quantized | None, contents: dict[str, bytes]) -> Manifest:
+        spec, kept = self.model.spec, self.model.kept()
+        float32: dict[str, Any] = dict.fromkeys(("weights", "activations", "embedding_table"), "float32")
+        quantization = float32 if quantized is None else quantized.describe()
+        if quantized is not None and kept:
+            quantization["kept_in_float32"] = kept
+        return Manifest(
+            name=self.names[0],
+            files=file_records(contents),
+            dim=spec.dim,
+            max_tokens=spec.max_tokens,
+            pooling="the graph's own" if self.model.pooled else spec.pooling,
+            architecture={
+                "family": self.published.architecture,
+                "graph": "general",
+                "batches": self.batches,
+                "hidden": spec.hidden,
+                "intermediate": spec.intermediate,
+                "heads": spec.heads,
+                "vocab": spec.vocab,
+            },
+            prompts=self.prompts,
+            **self.cut,
+            default_role=self.published.default_role,
+            left_out=spec.left_out,
+            quantization=quantization,
+            codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
+            provenance={
+                "source": self.names[1],
+                "weights_sha256": self.published.sha256,
+                "licence": self.published.licence,
+                "conversion": "; ".join(self.notes),
+                **noted([*self.told, *self.published.notes]),
+                "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
+            },
+        )
+
+
+def _tokenizer(published: Published, model: General) -> tuple[bytes, Tokenizer]:
+    path, vocab = published.path, model.spec.vocab
+    content = sanitize(published.tokenizer)
+    try:
+        tokenizer = Tokenizer(content, model.spec.max_tokens)
+    except BundleFormatError as error:
+        raise ExportError(f"{path}: {error}") from error
+    if not len(tokenizer.encode("")):
+        raise ExportError(f"{path}: the tokenizer adds no special token, so the empty text would have no vector")
+    largest = tokenizer.largest_id
+    fits = largest < vocab
+    if not vocab:
+        session = make_session(model.build().SerializeToString(), threads=1)
+        try:
+            session.run(None, pad([np.full(3, largest, np.int64)]))
+            fits = True
+        except Exception:  # onnxruntime's errors have no common type  # noqa: BLE001
+            fits = False
+    if not fits:
+        raise ExportError(
+            f"{path}: the tokenizer has {largest + 1} tokens, the embedding table {vocab or 'fewer'} rows; "
+            "they do not belong together"
+        )
+    return content, tokenizer
+
+
+def _compare(published: Published, floats: Floats, reference: Embedder, tokenizer: Tokenizer) -> list[str]:
+    """How near our float form is to the published file, and whether that one gives a text one vector.
+
+    Raises ExportError where a float file and our form of it differ.
+    """
+    rows = [tokenizer.encode(text) for text in calibration_texts("receipt")[:COMPARED]]
+    try:
+        original = Original(published, floats)
+        alone = np.vstack([original.encode(pad([row])) for row in rows])
+        together = original.encode(pad(rows))
+    except Exception as error:  # onnxruntime's errors have no common type  # noqa: BLE001
+        return [f"the published file itself fails here, so it was not compared with: {error}"]
+    feed = [pad([row]) for row in rows]
+    ours = np.vstack([reference.network.session.run(None, one)[0] for one in feed])
+    notes = []
+    if not published.of_tokens and not published.after and reference.dim == alone.shape[1]:
+        cosine = float((ours * alone).sum(axis=1).min())
+        # infinitely far apart counts as differing too
+        if not floats.done and not cosine > 1 - TOLERANCE:
+            raise ExportError(
+                f"{published.path}: our form of the graph gives other vectors than the file (cosine {cosine:.6f}); "
+                "nothing was written"
+            )
+        notes.append(f"lowest cosine of our float32 form to the published file: {cosine:.6f}")
+    apart = float((alone * together).sum(axis=1).min())
+    if apart < SAME:
+        notes.append(
+            f"the published file gives a text another vector in a batch than alone (cosine down to {apart:.4f}); "
+            "the bundle does not"
+        )
+    return notes
+
+
+def _find_batches(path: Path, model: General, embedder: Embedder) -> str:
+    """The largest kind of BATCHES in which every text keeps its vector, to the bit."""
+    if model.pooled:  # sums whose order may depend on the batch, for some lengths only
+        return "single"
+    return next(kind for kind in BATCHES if _keeps_vectors(path, embedder, kind))
+
+
+def _keeps_vectors(path: Path, embedder: Embedder, kind: str) -> bool:
+    """Whether texts have the same vectors, to the bit, alone and in batches of this kind."""
+    texts = calibration_texts("receipt")[:COMPARED]
+    rows = [embedder.tokenizer.encode(text) for text in texts]
+    groups = [[row[: 3 + 2 * i] for i, row in enumerate(rows)]]
+    if kind != "padded":
+        groups = [[row for row in rows if len(row) >= size] for size in LENGTHS]
+        groups = [[row[:size] for row in group] for size, group in zip(LENGTHS, groups, strict=True) if group]
+    if kind == "single":
+        return True
+    session = embedder.network.session
+    try:
+        for group in groups:
+            alone = np.vstack([session.run(None, pad([row]))[0] for row in group])
+            if not (
+                np.array_equal(alone, session.run(None, pad(group))[0])
+                and np.array_equal(alone[:2], session.run(None, pad(group[:2]))[0])
+            ):
+                return False
+    except Exception as error:  # onnxruntime's errors have no common type
+        raise ExportError(f"{path}: the model fails for several texts at a time: {error}") from error
+    return True

@@ -1,0 +1,44 @@
+"""What the Transformer module gives for a text, as sentence_bert_config.json says it since release 5.4."""
+
+from pathlib import Path
+
+from edge_embed_export.sources.files import optional_json
+from edge_embed_runtime.errors import ExportError
+
+# Of these files the first that is there and not empty counts, in all releases.
+FILES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+# What a model loaded for a task calls its vectors of tokens.
+TASKS = {"feature-extraction": "last_hidden_state", "fill-mask": "logits"}
+
+
+def read_task(folder: Path, usual: str) -> str:
+    """What the model in `folder` is loaded for, one of TASKS; `usual` where nothing says.
+
+    Raises ExportError for settings by which a text has no vectors of tokens, or others.
+    """
+    path = next((folder / name for name in FILES if optional_json(folder / name)), folder / FILES[0])
+    settings = optional_json(path)
+    task = settings.get("transformer_task") or usual
+    if task not in TASKS:
+        raise ExportError(f"{path}: transformer_task is {task!r:.60}, whose model gives no vectors of tokens")
+    output = settings.get("module_output_name") or "token_embeddings"
+    if output != "token_embeddings":
+        raise ExportError(f"{path}: module_output_name is {output!r:.60}, expected 'token_embeddings'")
+    modalities = settings.get("modality_config")
+    if modalities is None:
+        return str(task)
+    text = modalities.get("text") if isinstance(modalities, dict) else None
+    if not isinstance(text, dict) or "message" in modalities:
+        raise ExportError(
+            f"{path}: modality_config is {modalities!r:.80}: texts are no input as they stand, but put into a chat's "
+            "template or into another form"
+        )
+    given = text.get("method_output_name")
+    if text.get("method") != "forward" or given not in (TASKS[task], [TASKS[task]]):
+        raise ExportError(
+            f"{path}: modality_config makes a text's vectors by {text!r:.80}, expected 'forward' and {TASKS[task]!r}"
+        )
+    return str(task)

@@ -1,0 +1,143 @@
+"""WordEmbeddings of sentence-transformers (GloVe, Levy, Komninos), with WordWeights: a table of rows for words.
+
+The library's WhitespaceTokenizer looks a word up as it stands between white space, then without punctuation around it,
+then in lower case; the first that is a stop word or in the vocabulary counts. The runtime does the same
+(tokenizer/whitespace.py)
+with stop words as words whose rows are zero.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_export.modules.routers import kind_of
+from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.sources.files import optional_json, read_json
+from edge_embed_export.sources.tensors import read_tensors
+from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.inputs.whitespace import PUNCTUATION
+
+Array = NDArray[np.float32]
+
+KIND = "WordEmbeddings"
+UNKNOWN = "[UNK]"
+TOKENIZER = "WhitespaceTokenizer"
+# Poolings whose direction is that of the sum of rows.
+POOLINGS = {"pooling_mode_mean_tokens", "pooling_mode_mean_sqrt_len_tokens"}
+NAMED_POOLINGS = ("mean", "mean_sqrt_len_tokens")
+HARMLESS["wordembedding_config.json"] = frozenset({"update_embeddings"})
+HARMLESS["Pooling of words"] = frozenset({"word_embedding_dimension", "embedding_dimension"})
+
+
+@dataclass(frozen=True)
+class Words:
+    """A table of words: rows [n, dim] and weights [n] of `vocabulary`, in its order.
+
+    used:    how many of the modules' entries it took
+    squared: the sum of rows is divided by the square root of their count, else by that
+    """
+
+    vocabulary: list[str]
+    rows: Array
+    weights: Array
+    max_tokens: int
+    lowercase: bool
+    used: int
+    squared: bool
+
+
+def read_words(folder: Path, entries: Sequence[Mapping[str, Any]]) -> Words:
+    """The table of a folder whose first module is a WordEmbeddings. Raises ExportError for what cannot be one."""
+    path = folder / str(entries[0]["path"])
+    config = read_json(path / "wordembedding_config.json")
+    read = {"tokenizer_class", "max_seq_length"}
+    refuse_unknown(path / "wordembedding_config.json", config, read | HARMLESS["wordembedding_config.json"])
+    name = str(config.get("tokenizer_class"))
+    if name.rsplit(".", 1)[-1] != TOKENIZER:
+        raise ExportError(f"{path}: tokenizer_class is {name!r:.100}; a bundle has the words of {TOKENIZER} alone")
+    settings = read_json(path / "whitespacetokenizer_config.json")
+    refuse_unknown(path / "whitespacetokenizer_config.json", settings, {"vocab", "stop_words", "do_lower_case"})
+    words, stop = settings.get("vocab"), settings.get("stop_words") or []
+    table = read_tensors(path / "model.safetensors").get("emb_layer.weight")
+    lists = isinstance(words, list) and isinstance(stop, list)
+    if not lists or not all(isinstance(word, str) for word in [*words, *stop]):
+        raise ExportError(f"{path / 'whitespacetokenizer_config.json'}: vocab and stop_words must be lists of words")
+    if table is None or table.ndim != 2 or len(table) != len(words):
+        raise ExportError(f"{path}: emb_layer.weight has not a row for each of the {len(words)} words of vocab")
+    used, weights = 1, np.ones(len(words), np.float32)
+    if len(entries) > 1 and kind_of(entries[1]) == "WordWeights":
+        used, weights = 2, _weights(folder / str(entries[1]["path"]), words)
+    squared = _pooling(folder, entries[used:])
+    places = {word: i for i, word in enumerate(words) if word not in set(stop)}  # of a word twice the last, as there
+    kept = [*places.values()]
+    nothing = len(set(stop)) + 1
+    return Words(
+        vocabulary=[*places, *dict.fromkeys(stop), UNKNOWN],
+        rows=np.concatenate([table[kept], np.zeros((nothing, table.shape[1]), np.float32)]).astype(np.float32),
+        weights=np.concatenate([weights[kept], np.zeros(nothing, np.float32)]),
+        max_tokens=int(config.get("max_seq_length", 10**6)),
+        lowercase=settings.get("do_lower_case") is True,
+        used=used + 1,
+        squared=squared,
+    )
+
+
+def _weights(path: Path, words: list[str]) -> Array:
+    """What each word counts [n]: of the config alone, which the library's older releases have saved without a file."""
+    config = read_json(path / "config.json")
+    refuse_unknown(path / "config.json", config, {"vocab", "word_weights", "unknown_word_weight"})
+    given, other = config.get("word_weights"), config.get("unknown_word_weight", 1)
+    if config.get("vocab") != words or not isinstance(given, dict):
+        raise ExportError(f"{path / 'config.json'}: vocab is not that of the table, or word_weights has no words")
+    numbers = [given.get(word, given.get(word.lower(), other)) for word in words]
+    found = [float(n) if isinstance(n, int | float) and not isinstance(n, bool) else -1.0 for n in numbers]
+    if not all(0 <= number < np.inf for number in found):
+        raise ExportError(f"{path / 'config.json'}: a word's weight is no number of 0 or more")
+    return np.array(found, np.float32)
+
+
+def _pooling(folder: Path, entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the sum of rows is divided by the square root of their count; anything but that and means is refused."""
+    if not entries or kind_of(entries[0]) != "Pooling":
+        found = kind_of(entries[0]) if entries else "nothing"
+        raise ExportError(f"{folder / 'modules.json'}: {found!r} follows {KIND}, expected Pooling")
+    path = folder / str(entries[0]["path"]) / "config.json"
+    config = optional_json(path)
+    modes = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    named = config.get("pooling_mode", "mean" if not modes else None)
+    fits = named in NAMED_POOLINGS if named is not None else len(modes) == 1 and modes[0] in POOLINGS
+    if not fits or config.get("include_prompt", True) is not True:
+        raise ExportError(f"{path}: rows of words are pooled by their mean, prompts included; it says {config}")
+    told = {name for name in config if name.startswith("pooling_mode")} | {"include_prompt"}
+    refuse_unknown(path, config, told | HARMLESS["Pooling of words"])
+    return "sqrt_len" in str(named or modes[0])
+
+
+def definition(words: Words) -> dict[str, Any]:
+    """A tokenizer.json with these words, for what is no vector: places of passages, and counts of tokens."""
+    around = f"^[{PUNCTUATION}]+|[{PUNCTUATION}]+$"
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": {"type": "Lowercase"} if words.lowercase else None,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "WhitespaceSplit"},
+                {"type": "Split", "pattern": {"Regex": around}, "behavior": "Removed", "invert": False},
+            ],
+        },
+        "post_processor": None,
+        "decoder": None,
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: i for i, word in enumerate(words.vocabulary)},
+            "unk_token": UNKNOWN,
+        },
+    }

@@ -1,0 +1,1 @@
+"""A bundle with a part of its vocabulary."""

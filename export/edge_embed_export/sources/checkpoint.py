@@ -1,0 +1,176 @@
+"""Reading a sentence-transformers (or plain transformers) folder: configs and safetensors, never code or pickles."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge_embed_export.modules.listed import Mixed, Module, Modules, linear, read_modules
+from edge_embed_export.modules.routers import Side
+from edge_embed_export.sources import m3
+from edge_embed_export.sources.accounting import Accounted, Keys
+from edge_embed_export.sources.files import is_there, read_json
+from edge_embed_export.sources.folding import ADAPTER, base_folder, fold_adapter
+from edge_embed_export.sources.formats import missing_weights
+from edge_embed_export.sources.heads import Head, Kind, sparse_head, told_kind
+from edge_embed_export.sources.multihead import LONGEST, multi_head, with_markers
+from edge_embed_export.sources.prompts import default_role, left_out, read_prompts
+from edge_embed_export.sources.stored import Array
+from edge_embed_export.sources.tensors import read_weights
+from edge_embed_export.tokenizer.files import Text, read_text
+from edge_embed_export.tokenizer.ownend import with_own_end
+from edge_embed_export.transformer.spec import Pooling
+from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.system.files import open_regular
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a folder holds, still in the checkpoint's own names. Config and tensors remember what is asked of them.
+
+    pooling: None where the folder does not say
+    mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
+    task:    which of a model's own adapters to use
+    attention: of a decoder, "causal" or "bidirectional", where the caller says it
+    notes:   what the manifest says of how the folder was read
+    default_role, left_out, side: as in the manifest
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    tensors: Mapping[str, Array]
+    tokenizer: dict[str, Any]
+    max_tokens: int | None
+    pooling: Pooling | None
+    after: tuple[Module, ...]
+    prompts: dict[str, str]
+    sha256: str
+    licence: str | None
+    task: str | None = None
+    attention: str | None = None
+    head: Head = field(default_factory=Head)
+    head_weights: Mapping[str, Array] = field(default_factory=dict)
+    of_tokens: tuple[Module, ...] = ()
+    mixed: Mixed | None = None
+    notes: tuple[str, ...] = ()
+    default_role: str = ""
+    left_out: str = ""
+    side: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, Keys):
+            object.__setattr__(self, "config", Keys(self.config))
+        if not isinstance(self.tensors, Accounted):
+            object.__setattr__(self, "tensors", Accounted(self.tensors))
+
+    @property
+    def architecture(self) -> str:
+        return str(self.config.get("model_type", "unknown"))
+
+
+# Bytes of a model card in which its front matter ends.
+MAX_CARD = 2**18
+
+
+def _licence(folder: Path) -> str | None:
+    """The licence as the model card's front matter states it."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    with open_regular(card) as file:
+        beginning = file.read(MAX_CARD).decode(errors="replace")
+    front = re.match(r"---\r?\n(.*?)\r?\n---\r?\n", beginning, re.DOTALL)
+    line = re.search(r"^license:\s*(\S+)", front[1], re.MULTILINE) if front else None
+    return line[1] if line else None
+
+
+class _Headed(NamedTuple):
+    """What stands behind the last layer of a model of some kind; weights: of the head, by our names."""
+
+    head: Head
+    of_tokens: tuple[Module, ...]
+    after: tuple[Module, ...]
+    max_tokens: int | None
+    weights: Mapping[str, Array]
+
+
+def _headed(folder: Path, kind: Kind, modules: Modules, text: Text, hidden: int, tensors: dict[str, Array]) -> _Headed:
+    of_tokens, after, own = modules.of_tokens, modules.after, m3.file_of(modules.model, kind)
+    tokenizer, limit = text.tokenizer, text.limit
+    if own is not None and kind == "sparse":
+        head, weights = m3.sparse_head(own, tokenizer, hidden)
+        return _Headed(head, of_tokens, after, limit, weights)
+    if own is not None:
+        head, of_tokens = m3.multi_head(own, hidden, limit or LONGEST)
+        return _Headed(head, of_tokens, (), limit, {})
+    if kind == "sparse":
+        return _Headed(sparse_head(folder, tokenizer, modules.splade, modules.query_table), of_tokens, after, limit, {})
+    if kind == "dense":
+        return _Headed(Head(), of_tokens, after, limit, {})
+    head, limit = multi_head(folder, tokenizer, modules.mask, text.module, limit or LONGEST)
+    of_tokens = (*of_tokens, *after)  # all are for tokens where a dense model is taken for such a one
+    if not of_tokens and "linear.weight" in tensors:
+        of_tokens = (linear(tensors.pop("linear.weight")),)
+    return _Headed(head, of_tokens, (), limit, {})
+
+
+def read_checkpoint(
+    folder: Path,
+    *,
+    adapter: Path | None = None,
+    task: str | None = None,
+    names: tuple[str, ...] = (),
+    kind: Kind | None = None,
+    side: Side | None = None,
+) -> Checkpoint:
+    """Read a folder as sentence-transformers or transformers writes it.
+
+    adapter: the folder of a LoRA adapter to fold into the weights; one in the model's own folder is folded anyway
+    task:    which of a model's own adapters to use
+    names:   what else the model is known by (see prompts.CARDS)
+    kind:    what the model gives; None means what the folder says
+    side:    of a Router whose sides differ, which one
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
+    # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
+    modules = read_modules(folder, side)
+    model = modules.model
+    base = base_folder(model)
+    if not (base / "config.json").exists():
+        raise missing_weights(base / "config.json")
+    config = Keys(read_json(base / "config.json"))
+    tensors, sha256 = read_weights(base)
+    for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
+        tensors = fold_adapter(tensors, changes)
+    kind = kind or modules.kind or told_kind(folder) or "dense"
+    text = read_text(model, folder, config, multi=kind == "multi")
+    text = replace(text, tokenizer=with_own_end(text.tokenizer, config, model))
+    made = _headed(folder, kind, modules, text, int(config.peek("hidden_size") or 0), tensors)
+    head = made.head
+    known = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
+    prompts = read_prompts(folder, known)
+    if kind == "multi":
+        head, prompts = with_markers(head, prompts, text.tokenizer, folder)
+    return Checkpoint(
+        folder=folder,
+        config=config,
+        tensors=tensors,
+        tokenizer=text.tokenizer,
+        max_tokens=made.max_tokens,
+        pooling=modules.pooling,
+        after=made.after,
+        prompts=prompts,
+        sha256=sha256,
+        licence=_licence(folder),
+        task=task,
+        head=head,
+        head_weights=made.weights,
+        of_tokens=made.of_tokens,
+        mixed=modules.mixed,
+        notes=text.notes,
+        default_role=default_role(folder, prompts),
+        left_out=left_out(folder, config, known, side) if head.kind == "dense" else "",
+        side=side or "",
+    )

@@ -1,0 +1,67 @@
+"""What the exporter reads of a model's folder: JSON, tokenizers and hashes, of regular files alone and of a size that
+such a file can have. A file that is there is never passed over because it is of another kind.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from edge_embed_export.tokenizer.form import one_form
+from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
+from edge_embed_runtime.inputs.vetting import MAX_BYTES, check_tokenizer
+from edge_embed_runtime.system.files import open_regular, read_regular
+
+# Bytes of a JSON file that is no tokenizer; the largest known name the tensors of a model, or weights of its tokens.
+MAX_JSON = 2**26
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything lies at a path: a pipe and a link that leads nowhere count, so that reading them is refused."""
+    return os.path.lexists(path)
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The object (or, with kind=list, the list) that a JSON file holds."""
+    raw = _read(path, MAX_JSON)
+    try:
+        content = json.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}")
+    return content
+
+
+def optional_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; nothing where there is no such file."""
+    return dict(read_json(path)) if is_there(path) else {}
+
+
+def read_definition(path: Path) -> dict[str, Any]:
+    """What a tokenizer.json holds. Raises ExportError for one that no bundle may hold (see vetting.py)."""
+    raw = _read(path, MAX_BYTES)
+    try:
+        return one_form(check_tokenizer(raw))
+    except BundleFormatError as error:
+        raise ExportError(f"{path}{str(error).removeprefix('tokenizer.json')}") from error
+
+
+def check_size(value: object, name: str, path: Path) -> int:
+    """A positive whole number of a config."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise ExportError(f"{path}: {name} is {value!r:.40}, expected a positive whole number")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file, read part by part."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path, limit: int) -> bytes:
+    if not is_there(path):
+        raise SourceError(f"{path} is missing")
+    return read_regular(path, limit)

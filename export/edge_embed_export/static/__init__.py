@@ -1,0 +1,1 @@
+"""Static models: a table of rows."""

@@ -1,0 +1,1 @@
+"""The folder on disk: bundle, manifest, adapters."""

@@ -1,0 +1,1 @@
+"""What callers embed with: Embedder, composed, sparse, multi, token vectors."""

@@ -1,0 +1,1 @@
+"""What a person gives, as arrays: text (tokenizer) today, image and audio next, behind one protocol."""

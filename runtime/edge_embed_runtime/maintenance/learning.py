@@ -1,0 +1,101 @@
+"""The frame of an index's binary codes follows what is stored: learned from the first vectors, looked at again as the
+index doubles, by whoever adds.
+
+Looking takes a sample, so no longer for a large index than for a small one; codes are made anew where another frame is
+clearly better, which all in all takes time in proportion to what was added.
+"""
+
+import zlib
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from edge_embed_runtime.errors import StorageError
+from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.vectors.int8 import Ids, Vectors, dequantize
+from edge_embed_runtime.vectors.rotation import LEAST_VECTORS, NONE, Frame, learn_frame, sample_size
+
+# The row of `meta` that holds the largest id of a passage when the frame was looked at last, and a checksum.
+LEARNED = "learned"
+GROWN = 2
+
+
+def follow(store: Store) -> None:
+    """Learn the frame again where the index has grown enough since the last time. Runs after a commit.
+
+    What was committed stays so if there is no room on the disk for other codes: the old ones are right, and the next
+    commit tries again.
+    """
+    if not store.dim:
+        return
+    (last,) = store.connection.execute("SELECT ifnull(max(id), 0) FROM vec").fetchone()
+    if last < LEAST_VECTORS or last < GROWN * _learned(store):
+        return
+    with suppress(StorageError):
+        with store.snapshot():
+            frame, _ = learn(store, store.frame)
+        if same(frame, store.frame):
+            with store.transaction(deletes=False):
+                _note(store, last)
+        else:
+            recode(store, frame)
+
+
+def learn(store: Store, current: Frame = NONE) -> tuple[Frame, dict[str, float]]:
+    """The frame that fits what is stored, if not the current one, and what each finds; see `learn_frame`.
+
+    Runs inside a snapshot. Few passages leave the frame that the index has.
+    """
+    ids = passage_ids(store)
+    if len(ids) < LEAST_VECTORS or not store.dim:
+        return store.frame, {}
+    chosen = np.linspace(0, len(ids) - 1, min(len(ids), sample_size(store.dim))).astype(int)
+    return learn_frame(vectors_of(store, ids[chosen]), current)
+
+
+def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
+    """All binary codes anew, in one transaction with the frame in which they are made."""
+    from edge_embed_runtime.maintenance.repair import all_blocks
+
+    with store.transaction(deletes=True):
+        store.set_facts(replace(store.facts, frame=frame.to_json()))
+        blocks = all_blocks(store.connection)
+        with progress_bar(len(blocks), show_progress, "making binary codes") as advance:
+            for block in blocks:
+                store.blocks.replace(block)
+                advance(1)
+        (last,) = store.connection.execute("SELECT ifnull(max(id), 0) FROM vec").fetchone()
+        _note(store, last)
+
+
+def same(one: Frame, other: Frame) -> bool:
+    return one.to_json() == other.to_json()
+
+
+def passage_ids(store: Store) -> Ids:
+    """Ids of all passages, ascending."""
+    rows = store.connection.execute("SELECT id FROM vec")
+    return np.sort(np.fromiter((id_ for (id_,) in rows), np.int64))
+
+
+def vectors_of(store: Store, ids: Ids) -> Vectors:
+    """Vectors [n, dim] of passages by id, ascending; damaged ones are left out."""
+    found = store.passages(ids)
+    return dequantize(found.codes, found.scales)
+
+
+def _learned(store: Store) -> int:
+    """The largest id at the last time; 0 where there was none, or the note is damaged."""
+    number, _, crc = (store.note(LEARNED) or "").partition(" ")
+    whole = number.isdecimal() and number.isascii() and len(number) < 20 and crc == _checksum(number)
+    return int(number) if whole else 0
+
+
+def _note(store: Store, last: int) -> None:
+    store.set_note(LEARNED, f"{last} {_checksum(str(last))}")
+
+
+def _checksum(number: str) -> str:
+    return f"{zlib.crc32(number.encode()):08x}"

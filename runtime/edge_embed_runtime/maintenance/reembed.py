@@ -1,0 +1,367 @@
+"""A change of the model: every document embedded again with another bundle, while the index serves its old vectors.
+
+New passages are collected in a file beside the index (staging.py), a batch of documents in each commit, so that what is
+there survives any interruption. Once it is complete, one transaction puts it in the place of the old passages.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from edge_embed_runtime.checks import listed
+from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
+from edge_embed_runtime.index.embedders import is_encoder
+from edge_embed_runtime.maintenance.learning import LEARNED
+from edge_embed_runtime.maintenance.staging import Identity, Staging, create_staging, remove_staging, staging_path
+from edge_embed_runtime.passages.entries import embed_passages
+from edge_embed_runtime.passages.late import check_late, late_size
+from edge_embed_runtime.passages.split import OVERLAP, PASSAGE_TOKENS
+from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.search import hnsw as graphs
+from edge_embed_runtime.storage.bitblocks import BLOCK
+from edge_embed_runtime.storage.database import check_header, locate, translated
+from edge_embed_runtime.storage.mainfile import checkpoint
+from edge_embed_runtime.storage.schema import Facts
+from edge_embed_runtime.storage.store import DOCUMENTS, Store, checked, checked_passages, passage_row
+from edge_embed_runtime.storage.textquery import NORMAL
+from edge_embed_runtime.system.lock import WriterLock
+
+# Documents, and about how many characters, of a commit to the file beside the index: what an interruption can cost.
+BATCH = 256
+CHARACTERS = 1_000_000
+# Passages that are moved into the index at once.
+MOVED = 1024
+# For the estimate of free space: bytes of a row besides its code, and of a look-up entry; characters of a token, a low
+# guess; what SQLite's log takes at the least, and that of the file beside the index at most.
+ROW_BYTES = 36
+ENTRY_BYTES = 24
+TOKEN_CHARACTERS = 3
+LOG_BYTES = 65_536
+STAGING_LOG_BYTES = 8_000_000
+
+# Takes a sentence on what was found or is about to be done.
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Reembedded:
+    """What `reembed_index` did.
+
+    documents, passages: that the index holds now
+    embedded: documents that were embedded
+    kept:     documents that an earlier run, which was interrupted, had embedded
+    switched: False where the vectors were of this bundle already, and nothing was done
+    """
+
+    documents: int
+    passages: int
+    embedded: int
+    kept: int
+    switched: bool
+
+
+class _Text(NamedTuple):
+    """A document: its id, its text, the crc32 of its row."""
+
+    doc: int
+    text: str
+    crc: int
+
+
+class _Work(NamedTuple):
+    """Documents and characters of the index, and those of them that are left to embed."""
+
+    documents: int
+    characters: int
+    left: int
+    left_characters: int
+
+
+def reembed_index(
+    path: str | os.PathLike[str], embedder: Encoder, *, show_progress: bool = False, notify: Notify = lambda _: None
+) -> Reembedded:
+    """Replace all vectors of an index by those that `embedder` makes of the texts in it.
+
+    The index may be one of another bundle, whose embedder is not needed, or of given vectors where every document has
+    a text. It is open for writing all the while; others may search it, and find the old vectors until the one
+    transaction at the end. A run that ends before that, however it ends, is taken up by the next with the same bundle.
+
+    notify: is told what is found before embedding begins
+
+    Raises IndexLockedError where it is open for writing, InputError for documents without text, IndexDamagedError for
+    damaged ones, StorageError where the disk is too full; the index is then as it was.
+    """
+    if not is_encoder(embedder):
+        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
+    with _locked(path) as index:
+        store = Store(index, read_only=False)
+        try:
+            return _reembed(store, embedder, show_progress, notify)
+        finally:
+            store.close()
+
+
+def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notify) -> Reembedded:
+    index = store.path
+    if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
+        raise InputError(
+            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
+        )
+    if store.facts.late:
+        check_late(embedder)
+    target = _target(store.facts, embedder)
+    if (store.facts.fingerprint, store.facts.dim) == (target.fingerprint, target.dim):
+        notify(f"{index} holds vectors of {target.bundle!r} already: nothing to do")
+        _tidy(index, target, notify)
+        return Reembedded(*store.counts(), 0, 0, False)
+    with _open_staging(index, store.facts, target, notify) as staging:
+        work = _survey(store, staging)
+        kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
+        notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
+        _check_space(store, target, work, _expected(store, embedder, work))
+        _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
+        _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
+        passages = _switch(store, staging, target)
+    graphs.remove(index)
+    remove_staging(index)
+    with suppress(sqlite3.Error):  # gives the log's space back, where no reader uses it
+        checkpoint(store.connection, 0.0, empty=True)
+    return Reembedded(work.documents, passages, work.left, work.documents - work.left, True)
+
+
+def discard_staging(path: str | os.PathLike[str]) -> bool:
+    """Remove what a run of `reembed_index` that is not to be finished left beside an index; gives whether it did."""
+    with _locked(path) as index:
+        return remove_staging(index)
+
+
+@contextmanager
+def _locked(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The path of an index that nobody else writes to."""
+    index = locate(path, must_exist=True)
+    check_header(index)  # before a lock file is put beside what is no index
+    lock = None
+    try:
+        lock = WriterLock(index)
+        yield index
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _target(facts: Facts, embedder: Encoder) -> Facts:
+    """The facts of an index once it is embedded again."""
+    return replace(
+        facts,
+        fingerprint=embedder.fingerprint,
+        bundle=embedder.name,
+        dim=str(embedder.dim),
+        space="",
+        frame=embedder.frame.to_json(),
+        normal=NORMAL,
+    )
+
+
+def _named(facts: Facts) -> str:
+    """What tells vectors of one origin from others."""
+    return json.dumps([facts.fingerprint, facts.dim])
+
+
+def _tidy(index: Path, target: Facts, notify: Notify) -> None:
+    """Remove what a run left that was ended after its transaction; work towards another bundle stays."""
+    if not os.path.lexists(staging_path(index)):
+        return
+    try:
+        with Staging(index, int(target.dim)) as staging:
+            finished = staging.identity[1] == _named(target)
+    except (IndexFormatError, IndexDamagedError):
+        finished = True
+    if finished:
+        remove_staging(index)
+    else:
+        notify(f"{staging_path(index)} holds work towards another bundle; --discard removes it")
+
+
+def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> Staging:
+    """That of an earlier run, where it is whole and of these vectors; else an empty one."""
+    identity: Identity = (_named(source), _named(target))
+    if os.path.lexists(staging_path(index)):
+        why = "is of another bundle or another index"
+        try:
+            staging = Staging(index, int(target.dim))
+            if staging.identity == identity:
+                return staging
+            staging.close()
+        except (IndexFormatError, IndexDamagedError):
+            why = "is damaged"
+        notify(f"{staging_path(index)} {why}: it is thrown away")
+    remove_staging(index)
+    create_staging(index, identity)
+    return Staging(index, int(target.dim))
+
+
+def _survey(store: Store, staging: Staging) -> _Work:
+    """What is left to do. Forgets what was done for documents that have changed since, or is damaged."""
+    documents = characters = left = left_characters = blank = 0
+    damaged = []
+    with staging.transaction():
+        for row in _rows(store):
+            document = checked(row)
+            documents += 1
+            if document is None:
+                damaged.append(row[1])
+                continue
+            blank += not document.text.strip()
+            characters += len(document.text)
+            if not staging.passages(document.id, row[4]):
+                staging.drop(document.id)
+                left += 1
+                left_characters += len(document.text)
+    if damaged:
+        raise _damaged(store, damaged)
+    if blank:
+        raise InputError(f"{store.path}: {blank} of {documents} documents have no text that could be embedded")
+    return _Work(documents, characters, left, left_characters)
+
+
+def _rows(store: Store) -> Iterator[tuple[Any, ...]]:
+    """Every row of `doc`, past its look-up tables."""
+    with translated(store.path):
+        rows = store.connection.execute(f"{DOCUMENTS} NOT INDEXED ORDER BY id")
+        while row := rows.fetchone():  # no `yield from`: it would close the cursor, after the connection at times
+            yield row
+
+
+def _texts(store: Store) -> Iterator[_Text]:
+    for row in _rows(store):
+        document = checked(row)
+        if document is None:
+            raise _damaged(store, [row[1]])
+        yield _Text(document.id, document.text, row[4])
+
+
+def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
+    return IndexDamagedError(
+        f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5, quoted=True)}). Repair it first: "
+        "`edge-embed repair --drop` deletes those that cannot be restored"
+    )
+
+
+def _stage(store: Store, staging: Staging, embedder: Encoder, work: _Work, show_progress: bool, *, late: bool) -> None:
+    """Embed every document that is not done yet."""
+    left = (document for document in _texts(store) if not staging.has(document.doc))
+    with progress_bar(work.left_characters, show_progress) as advance:
+        for batch in _batches(left):
+            spans, codes, scales = embed_passages(embedder, [text for _, text, _ in batch], False, late=late)
+            done = [(doc, crc, parts) for (doc, _, crc), parts in zip(batch, spans, strict=True)]
+            staging.add(done, codes, scales)
+            advance(sum(len(text) for _, text, _ in batch))
+
+
+def _batches(documents: Iterator[_Text]) -> Iterator[list[_Text]]:
+    batch: list[_Text] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if len(batch) == BATCH or characters >= CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _switch(store: Store, staging: Staging, target: Facts) -> int:
+    """Put the new passages in the place of the old ones, in one transaction. Gives their number."""
+    db = store.connection
+    # With them SQLite would delete row by row and hold all ids in memory; only passages of documents come in.
+    db.execute("PRAGMA foreign_keys = OFF")
+    with store.transaction(deletes=True):
+        _, before = store.last_ids()
+        db.execute("DELETE FROM vec")
+        db.execute("DELETE FROM bits")
+        db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
+        store.set_note(graphs.VERDICT, None)
+        store.set_note(LEARNED, None)
+        store.set_facts(target)
+        last = before
+        for passages in _moves(store, staging):
+            last = _move(store, passages, last)
+    return last - before
+
+
+def _moves(store: Store, staging: Staging) -> Iterator[list[tuple[int, int, int, bytes, str]]]:
+    """All new passages (document id, start, stop, code, text), about MOVED at a time; a document's stay together."""
+    passages: list[tuple[int, int, int, bytes, str]] = []
+    for doc, text, crc in _texts(store):
+        rows = staging.passages(doc, crc)
+        if not rows:
+            raise IndexDamagedError(f"{staging.path} is damaged: run it again, which embeds anew what is lost")
+        passages += [(doc, start, stop, code, text[start:stop]) for _, _, start, stop, code, _ in rows]
+        if len(passages) >= MOVED:
+            yield passages
+            passages = []
+    if passages:
+        yield passages
+
+
+def _move(store: Store, passages: list[tuple[int, int, int, bytes, str]], last: int) -> int:
+    """Insert passages under the ids that follow `last`; gives the last one of them."""
+    ids = range(last + 1, last + 1 + len(passages))
+    rows, words = [], []
+    for id_, (doc, start, stop, code, text) in zip(ids, passages, strict=True):
+        rows.append(passage_row(id_, doc, (start, stop), code))
+        words.append((id_, store.normal(text)))
+    store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", rows)
+    store.connection.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
+    found = checked_passages(rows, store.dim)
+    store.blocks.add(found.ids, store.binary(found.codes, found.scales))
+    return ids[-1]
+
+
+def _expected(store: Store, embedder: Encoder, work: _Work) -> int:
+    """About how many passages there will be; rather too many than too few."""
+    size = late_size(cast("Embedder", embedder)) if store.facts.late else PASSAGE_TOKENS
+    step = max(1, min(size, embedder.tokenizer.max_content) * (OVERLAP - 1) // OVERLAP)
+    return max(store.counts()[1], work.documents, work.characters // (TOKEN_CHARACTERS * step))
+
+
+def _check_space(store: Store, target: Facts, work: _Work, passages: int) -> None:
+    """What is left to embed goes to the file beside the index; the transaction to SQLite's log, then to the index."""
+    with translated(store.path):
+        page, free = (
+            store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "freelist_count")
+        )
+        (words,) = store.connection.execute("SELECT ifnull(sum(length(block)), 0) FROM fts_data").fetchone()
+    old = _table_bytes(store.counts()[1], store.dim, page) + words
+    new = _table_bytes(passages, int(target.dim), page) + 2 * words
+    left = passages * work.left_characters // max(1, work.characters)
+    staged = left * _row_bytes(int(target.dim) + ROW_BYTES, page) + work.left * ENTRY_BYTES
+    growth = max(0, new - old - free * page)
+    wanted = int(1.02 * max(new, old)) + growth + staged + min(staged, STAGING_LOG_BYTES) + 2 * LOG_BYTES
+    folder = store.path.parent
+    available = shutil.disk_usage(folder).free
+    if available < wanted:
+        raise StorageError(
+            f"{store.path}: embedding it with {target.bundle!r} needs up to {wanted:,} bytes of free space in "
+            f"{folder}, there are {available:,}; the index was not changed"
+        )
+
+
+def _table_bytes(passages: int, dim: int, page: int) -> int:
+    """About what a number of passages takes in an index, besides the words."""
+    blocks = (passages // BLOCK + 2) * _row_bytes(BLOCK * (1 + 8 * -(-dim // 64)), page)
+    return passages * (_row_bytes(dim + ROW_BYTES, page) + 2 * ENTRY_BYTES) + blocks
+
+
+def _row_bytes(row: int, page: int) -> int:
+    """A row's part of the pages that it lies on: as many rows as fit share one, a longer one has some of its own."""
+    return page // (page // row) if row < page else row + page

@@ -1,0 +1,177 @@
+"""Static models: a text's vector is the normalised sum of its tokens' rows in a table.
+
+The table is a safetensors file (https://huggingface.co/docs/safetensors), mapped, not read:
+
+    scale  float32 [dim]: what 1 stands for in each column
+    place  int32 [vocab]: the row of each token; where it is not there, a token's id is its row
+    rows   int8 [n + 1, dim]: n rows, and one for texts whose tokens have none, or cancel each other
+
+How much a token counts lies in its row: one that says little has small numbers. Scales belong to columns, so that a sum
+of rows is a sum of whole numbers: it has the same bits in any order, in any batch and on any CPU. A table may hold its
+rows in float32, to compare with.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.errors import BundleFormatError, GoldenError
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.inputs.whitespace import INPUTS, WhitespaceWords
+from edge_embed_runtime.inputs.wordcache import Words, has_words
+from edge_embed_runtime.model.budget import check_static
+from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    Vectors = NDArray[np.float32]
+
+TYPES: dict[str, np.dtype[Any]] = {"I8": np.dtype(np.int8), "F32": np.dtype("<f4"), "I32": np.dtype("<i4")}
+TENSORS = {"scale": ("F32",), "place": ("I32",), "rows": ("I8", "F32")}
+MAX_HEADER_BYTES = 4096
+# Rows that are summed, and characters of texts that are read, at a time.
+BLOCK, TOGETHER = 4096, 2**20
+ALIGNMENT = 8
+
+
+def write_table(tensors: dict[str, NDArray[Any]]) -> bytes:
+    """The bytes of a table file. Tensors lie in it in the order given; rows come last, for the others' alignment."""
+    header: dict[str, Any] = {}
+    data: list[bytes] = []
+    for name, array in tensors.items():
+        kind = "I8" if array.dtype == np.int8 else TENSORS[name][-1]
+        start = sum(map(len, data))
+        data.append(np.ascontiguousarray(array, TYPES[kind]).tobytes())
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [start, start + len(data[-1])]}
+    packed = json.dumps(header, separators=(",", ":")).encode()
+    packed += b" " * (-len(packed) % ALIGNMENT)
+    return b"".join([len(packed).to_bytes(8, "little"), packed, *data])
+
+
+def read_table(source: Path | bytes, what: str) -> dict[str, NDArray[Any]]:
+    """The tensors of a table file; those of a path are mapped. Raises BundleFormatError with `what`."""
+    try:
+        raw: NDArray[np.uint8] = (
+            np.frombuffer(source, np.uint8) if isinstance(source, bytes) else np.memmap(source, np.uint8, "r")
+        )
+        length = int.from_bytes(raw[:8].tobytes(), "little")
+        if not 0 < length <= min(MAX_HEADER_BYTES, len(raw) - 8):
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(raw[8 : 8 + length].tobytes())
+        data = raw[8 + length :]
+        return _tensors(header, data)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise BundleFormatError(f"{what} is not a table of token vectors: {error}") from error
+
+
+def _tensors(header: dict[str, Any], data: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    tensors: dict[str, NDArray[Any]] = {}
+    end = 0
+    for name, entry in header.items():
+        kind, axes = str(entry["dtype"]), 2 if name == "rows" else 1
+        shape = [int(length) for length in entry["shape"]]
+        if kind not in TENSORS[name] or len(shape) != axes or min(shape) < 1:
+            raise ValueError(f"{name} is {kind} {shape}, expected {' or '.join(TENSORS[name])} with {axes} axes")
+        size = math.prod(shape) * TYPES[kind].itemsize
+        if entry["data_offsets"] != [end, end + size]:
+            raise ValueError(f"{name} lies at {entry['data_offsets']}, expected {[end, end + size]}")
+        tensors[name] = data[end : end + size].view(TYPES[kind]).reshape(shape)
+        end += size
+    if end != len(data):
+        raise ValueError(f"{len(data)} bytes of numbers, expected {end}")
+    if missing := {"rows", "scale"} - tensors.keys():
+        raise ValueError(f"{sorted(missing)} missing")
+    return tensors
+
+
+class StaticModel:
+    """The table of a bundle with its tokenizer. Raises BundleFormatError when they do not fit each other.
+
+    limit: bytes that the process is to keep to, or None
+    dim:   how many of a golden vector's numbers are compared
+    """
+
+    exact = False
+    threads = 1  # what the caller gave: one core does it
+    batch_tokens = 1  # nothing is padded, and nothing held but one text's rows
+
+    def __init__(self, bundle: Bundle, tokenizer: Tokenizer, *, limit: int | None = None, dim: int) -> None:
+        manifest = bundle.manifest
+        what = f"bundle {bundle.path}: {manifest.model_file}"
+        self.peak: int = check_static(limit, manifest.name, manifest.files[manifest.model_file].size)
+        tensors = read_table(bundle.model, what)
+        bundle.check_unchanged()
+        self._rows: NDArray[Any] = tensors["rows"]
+        self._sum: type = np.int32 if self._rows.dtype == np.int8 else np.float64
+        self._scale: NDArray[np.float64] = tensors["scale"].astype(np.float64)
+        self._place: NDArray[np.int32] | None = tensors.get("place")
+        self.tokenizer = tokenizer
+        self._words: Words | WhitespaceWords | None = None
+        if manifest.inputs == INPUTS:
+            lowercase = (json.loads(bundle.tokenizer).get("normalizer") or {}).get("type") == "Lowercase"
+            self._words = WhitespaceWords(tokenizer, lowercase=lowercase)
+        elif has_words(bundle.tokenizer):
+            lowercase = json.loads(bundle.tokenizer)["normalizer"].get("lowercase") is True
+            self._words = Words(tokenizer, lowercase=lowercase)
+        self._check(what, bundle.manifest.dim)
+        self.golden_cosine: float = golden_cosine(bundle.manifest, dim, lambda text: self.vectors([text], dim))
+        if self.golden_cosine < GOLDEN_COSINE:
+            raise GoldenError(
+                f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
+                f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}"
+            )
+
+    def _check(self, what: str, dim: int) -> None:
+        rows, vocab = len(self._rows) - 1, self.tokenizer.largest_id + 1
+        tokens = rows if self._place is None else len(self._place)
+        if self._rows.shape[1] != dim or self._scale.shape != (dim,):
+            raise BundleFormatError(f"{what} has {self._rows.shape[1]} columns, the manifest says dim {dim}")
+        if vocab > tokens:
+            raise BundleFormatError(f"{what} has {tokens} tokens, tokenizer.json {vocab}")
+        if self._place is not None and not 0 <= int(self._place.min()) <= int(self._place.max()) < rows:
+            raise BundleFormatError(f"{what} places tokens in rows that it does not have")
+        if not (np.isfinite(self._scale).all() and (self._scale > 0).all() and self._rows[-1, 0]):
+            raise BundleFormatError(f"{what} has a scale that is no positive number, or no row for texts without any")
+        if any(self.tokenizer.around):
+            raise BundleFormatError(
+                f"{what}: tokenizer.json puts special tokens around a text: a static model has none"
+            )
+
+    def encode(self, texts: "Sequence[str]", dim: int, *_: int) -> "Iterator[tuple[Sequence[int], Vectors]]":
+        """All positions of texts and their vectors (see `vectors`), as networks give them batch by batch."""
+        start = 0
+        while start < len(texts):
+            stop, characters = start + 1, len(texts[start])
+            while stop < len(texts) and characters + len(texts[stop]) <= TOGETHER:
+                characters += len(texts[stop])
+                stop += 1
+            yield range(start, stop), self.vectors(texts[start:stop], dim)
+            start = stop
+
+    def vectors(self, texts: "Sequence[str]", dim: int) -> "Vectors":
+        """Vectors [n, dim] of length 1; fewer dimensions than the table has are its first."""
+        sums: NDArray[Any] = np.empty((len(texts), self._rows.shape[1]), self._sum)
+        for i, ids in enumerate(self._ids(texts)):
+            placed = ids if self._place is None else self._place[ids]
+            # `take` and a sum of numbers this small are the fastest of what numpy has
+            np.add.reduce(self._rows.take(placed[:BLOCK], axis=0), axis=0, dtype=self._sum, out=sums[i])
+            for first in range(BLOCK, len(placed), BLOCK):
+                sums[i] += np.add.reduce(
+                    self._rows.take(placed[first : first + BLOCK], axis=0), axis=0, dtype=self._sum
+                )
+        sums = np.ascontiguousarray(sums[:, :dim])
+        sums[~sums.any(axis=1)] = self._rows[-1, :dim]
+        vectors = sums * self._scale[:dim]
+        vectors /= np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+        return vectors.astype(np.float32)
+
+    def _ids(self, texts: "Sequence[str]") -> "Sequence[NDArray[Any]]":
+        if self._words is not None:
+            return self._words.encode(texts)
+        return [self.tokenizer.encode(text) for text in texts]

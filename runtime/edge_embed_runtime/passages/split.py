@@ -1,0 +1,75 @@
+"""Long documents become overlapping passages that the model can take whole."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.passages.borders import near_border
+
+# Passages longer than this dilute what they say, even where a model would take more.
+PASSAGE_TOKENS = 256
+# One part in eight of a passage is said again in the next, so that a sentence on the border is whole in one of them.
+OVERLAP = 8
+# Thinly spread text (tables, much white space) is cut by characters; the embedder reads at least as many.
+MAX_CHARACTERS = 8192
+# Characters that are tokenized at once: bounds the memory a document takes (tokenizers needs 140 bytes a character).
+BLOCK = 32_768
+
+Span = tuple[int, int]
+NO_TOKENS = np.empty((0, 2), np.int64)
+
+
+def split(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PASSAGE_TOKENS) -> list[Span]:
+    """Character spans (start, end) of a text's passages; a short text is one passage.
+
+    reserved: tokens to leave free in each passage, for a prompt
+    most:     tokens of a passage
+    """
+    return list(each_span(text, tokenizer, reserved, most=most))
+
+
+def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PASSAGE_TOKENS) -> Iterator[Span]:
+    """`split`, one after the other: however long the text, the tokens of two blocks are held."""
+    size = max(1, min(most, tokenizer.max_content - reserved))
+    blocks = token_blocks(text, tokenizer)
+    tokens, first = NO_TOKENS, True
+    while True:
+        while len(tokens) <= size and (block := next(blocks, None)) is not None:
+            tokens = np.concatenate([tokens, block])
+        if first and (not len(tokens) or (len(tokens) <= size and len(text) <= MAX_CHARACTERS)):
+            yield 0, len(text)
+            return
+        first = False
+        starts, ends = tokens[:, 0], tokens[:, 1]
+        fitting = int(np.searchsorted(ends, starts[0] + MAX_CHARACTERS, side="right"))
+        last = near_border(text, tokens, max(1, min(size, fitting)), 1)
+        yield int(starts[0]), int(ends[last - 1])
+        if last == len(tokens):
+            return
+        tokens = tokens[near_border(text, tokens, max(1, last - size // OVERLAP), 1) :]
+
+
+def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """(start, end) of every token [n, 2], in characters of the text."""
+    return np.concatenate([NO_TOKENS, *token_blocks(text, tokenizer)])
+
+
+def token_blocks(text: str, tokenizer: Tokenizer) -> Iterator[NDArray[np.int64]]:
+    """`token_spans`, block by block."""
+    start = 0
+    while start < len(text):
+        stop = _word_end(text, start + BLOCK)
+        yield np.array(tokenizer.offsets(text[start:stop]), np.int64).reshape(-1, 2) + start
+        start = stop
+
+
+def _word_end(text: str, stop: int) -> int:
+    """The nearest white space at or before `stop`, or `stop` where a word is longer than a block's last quarter."""
+    if stop >= len(text):
+        return len(text)
+    for i in range(stop, stop - BLOCK // 4, -1):
+        if text[i].isspace():
+            return i
+    return stop

@@ -1,0 +1,129 @@
+"""How many of the nearest a search has not seen: estimated in each search, from a sample of all passages.
+
+A search scores passages whose codes lie within limits: so many bits different from the query at the most (also of the
+first half of them, where codes are left out by it), and an estimate of so much at the least. Whether a passage with
+some score would have been seen depends on how codes scatter around scores, and that is looked up in a sample of all
+passages, not in those that were found, which are the lucky ones: the sample's scores are known, a straight line
+through its codes says what a score leads to, and what lies beside the line says how far off a code can be. If passages
+like those found are seen with a probability of p, then for each that was found (1 - p) / p were not (Horvitz and
+Thompson, 1952).
+
+Where the line does not fit, the estimate errs to the safe side: the further a score is from those of the sample, the
+wider codes scatter; and where those found lie on the bad side of the line, or scatter more, that counts.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.vectors.int8 import Pool, Vectors, Words, binarize, hamming
+from edge_embed_runtime.vectors.rotation import Frame
+
+# Passages in the sample, fewer of long vectors: with their signs 1 MB at 384 dimensions.
+SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17
+# Bytes that one number of it takes at most: the vectors and their signs, and what these are made of.
+NUMBER_BYTES = 24
+# Of the passages found so many are looked at.
+TELLING = 10
+# What is never seen in a sample may happen all the same: so much of one passage of it.
+UNSEEN = 0.25
+TINY = 1e-12
+
+# What is measured of codes, less being nearer: different bits, those of the first half of them, and the estimate.
+BITS, HALF, ESTIMATE = range(3)
+
+Numbers = NDArray[np.float64]
+
+
+def sample_size(dim: int) -> int:
+    return min(SAMPLE, max(LEAST_SAMPLE, SAMPLE_NUMBERS // max(dim, 1)))
+
+
+def sample_bytes(dim: int) -> int:
+    """What a sample takes at most, and comparing a query with it."""
+    return NUMBER_BYTES * dim * sample_size(dim)
+
+
+class Sample:
+    """Vectors [n, dim] of passages taken from all of an index, and their binary codes."""
+
+    def __init__(self, vectors: Vectors, frame: Frame) -> None:
+        words = binarize(frame.place(vectors))
+        self._vectors = vectors
+        self._words: Words = np.ascontiguousarray(words.T)
+        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little", count=vectors.shape[1])
+        self._signs = 2 * bits.astype(np.float32) - 1
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def relation(self, query: Vectors, placed: Vectors, words: Words) -> "Relation":
+        """How codes scatter around scores for one query [dim], as it is, in the frame, and in bits."""
+        half = len(words) // 2
+        measures = np.empty((3, len(self)))
+        measures[HALF] = hamming(self._words[:half], words[:half])
+        measures[BITS] = measures[HALF] + hamming(self._words[half:], words[half:])
+        np.negative(self._signs @ placed, out=measures[ESTIMATE])
+        return Relation((self._vectors @ query).astype(np.float64), measures)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Passages that were found, best first: scores [n], and what their codes say [3, n]; the first `count` of them are
+    hits, others only tell how codes scatter."""
+
+    scores: Numbers
+    measures: Numbers
+    count: int
+
+    @staticmethod
+    def of(scores: Numbers, measures: Numbers, count: int) -> "Found":
+        """Of many hits some, evenly over their ranks."""
+        if count <= TELLING:
+            return Found(scores[:TELLING], measures[:, :TELLING], min(count, len(scores)))
+        some = np.linspace(0, min(count, len(scores)) - 1, TELLING).astype(int)
+        return Found(scores[some], measures[:, some], TELLING)
+
+
+class Relation:
+    """Scores [m] of a sample for one query, and what is measured of their codes [3, m]."""
+
+    def __init__(self, scores: Numbers, measures: Numbers) -> None:
+        self._count = len(scores)
+        self._mean = float(scores.mean())
+        centred = scores - self._mean
+        squares = float(centred @ centred)
+        self._spread = max(math.sqrt(squares / self._count), TINY)
+        self._means = measures.mean(axis=1, keepdims=True)
+        self._slopes = (measures @ centred)[:, None] / max(squares, TINY)
+        self._beside = measures - (self._means + self._slopes * centred)
+        self._deviations = np.sqrt(np.einsum("mn,mn->m", self._beside, self._beside) / self._count) + TINY
+
+    def missed(self, found: Found, limits: tuple[float, float, float]) -> float:
+        """How many passages were not seen for each hit, if all were seen that measure up to `limits` [3]."""
+        centred = found.scores - self._mean
+        expected = self._means + self._slopes * centred
+        beside = found.measures - expected
+        wider = np.sqrt(1 + (centred / self._spread) ** 2 / self._count)
+        within = np.ones((found.count, self._count), bool)
+        noise = 1 / math.sqrt(len(centred))
+        limited = [i for i, limit in enumerate(limits) if math.isfinite(limit)]
+        for i in limited:
+            mean = float(beside[i].mean())
+            deviation = math.sqrt(max(float(beside[i] @ beside[i]) / len(centred) - mean * mean, 0.0))
+            scatter = max(deviation / self._deviations[i] - noise, 1.0)
+            worse = max(mean - noise * self._deviations[i], 0.0)
+            room = (limits[i] - worse - expected[i]) / (scatter * wider)
+            within &= self._beside[i] <= room[: found.count, None]
+        seen = np.count_nonzero(within, axis=1)
+        if limited:
+            seen = np.clip(seen, UNSEEN, self._count - UNSEEN)
+        return float(np.mean((self._count - seen) / seen))
+
+
+def limits(pool: Pool, estimate: float) -> tuple[float, float, float]:
+    """Of a search that scored those in the pool with an estimate of so much or more."""
+    # sums in another order give other last digits
+    return pool.limit, pool.half_limit, -estimate + 1e-5 * (1 + abs(estimate))

@@ -1,0 +1,103 @@
+"""From a ranking to hits: texts and metadata are read, under a memory budget only as far as there is room for them."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.search.fusion import Ranking
+from edge_embed_runtime.storage.documents import Hit
+from edge_embed_runtime.storage.filters import Condition
+from edge_embed_runtime.storage.pieces import parsed_bytes
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.system.headroom import Room
+
+# Under a budget, documents that are asked for at a time, and bytes: of a hit with what its text and metadata take as a
+# rule while they are read. Larger ones ask for more, for several at a time where there is enough.
+PAGE = 64
+USUAL_BYTES = 2048
+HIT_BYTES = 512 + USUAL_BYTES
+CREDIT_BYTES = 1 << 20
+# Copies of a passage and of metadata from the file to the caller, and to what the caller makes of them.
+COPIES = 4
+
+Chosen = list[tuple[int, tuple[float, int]]]  # of a Ranking
+Found = tuple[str, str, dict[str, Any]] | None
+
+
+class Reader:
+    """Reads the hits of one search, inside its snapshot.
+
+    room:    where there is a budget, what the search has reserved memory of: HIT_BYTES for each hit
+    damaged: gets the ids of passages that are damaged, or whose documents are
+    """
+
+    def __init__(self, store: Store, room: Room | None, damaged: set[int]) -> None:
+        self._store, self._room, self._damaged = store, room, damaged
+        self._credit = 0  # bytes that are reserved for texts and metadata and not used
+
+    def hits(self, ranking: Ranking, k: int, condition: Condition) -> list[Hit]:
+        """The best k whose rows are whole; a damaged look-up table lets nothing in that does not fit the condition."""
+        found: list[Hit] = []
+        pending = list(ranking.items())
+        self._credit = USUAL_BYTES * min(k, len(pending))
+        while pending and len(found) < k:
+            page = k - len(found) if self._room is None else min(PAGE, k - len(found))
+            chosen, pending = pending[:page], pending[page:]
+            spans = self._store.spans(passage for _, (_, passage) in chosen)
+            if self._room is None:
+                rows = self._read(chosen, spans, condition)
+            else:
+                rows = self._read_bounded(chosen, spans, condition, self._room, found)
+            for (_, (score, passage)), row in zip(chosen, rows, strict=True):
+                if row is None:
+                    self._damaged.add(passage)
+                else:
+                    key, text, metadata = row
+                    found.append(Hit(key, score, text, metadata, *spans[passage]))
+        return found
+
+    def _read(self, chosen: Chosen, spans: dict[int, Span], condition: Condition) -> Iterator[Found]:
+        """Key, passage and metadata of each; None where it is damaged."""
+        documents = self._store.documents((doc for doc, _ in chosen), condition)
+        for doc, (_, passage) in chosen:
+            document, span = documents.get(doc), spans.get(passage)
+            if document is None or span is None:
+                yield None
+            else:
+                yield document.key, document.text[slice(*span)], document.metadata
+
+    def _read_bounded(
+        self, chosen: Chosen, spans: dict[int, Span], condition: Condition, room: Room, before: list[Hit]
+    ) -> Iterator[Found]:
+        """`_read` one by one and in pieces. Raises MemoryBudgetError before there is too much of them."""
+        heads = self._store.heads((doc for doc, _ in chosen), condition)
+        for doc, (_, passage) in chosen:
+            head, span = heads.get(doc), spans.get(passage)
+            yield None if head is None or span is None else self._read_one(head, span, room, len(before))
+
+    def _read_one(self, head: tuple[int, str, int], span: Span, room: Room, before: int) -> Found:
+        try:
+            with closing(self._store.row(head)) as row:
+                shown = f"{head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
+                shown += f"; k={before} works" if before else "; a `where` that leaves it out works"
+                passage = min(row.text_bytes, 4 * (span[1] - span[0]))
+                self._afford(room, COPIES * (passage + row.metadata_bytes), shown)
+                found = row.read(span)
+                if found is None:
+                    return None
+                text, metadata = found
+                self._afford(room, parsed_bytes(metadata), shown)
+                return head[1], text, json.loads(metadata)
+        except sqlite3.OperationalError:  # damaged: no text
+            return None
+
+    def _afford(self, room: Room, size: int, shown: str) -> None:
+        """Reserve memory for a part of a hit. Raises MemoryBudgetError."""
+        if size > self._credit:
+            some = CREDIT_BYTES if room.left() > 2 * (CREDIT_BYTES + size) else 0
+            room.add(size + some, lambda left: f"among the hits the document {shown}; {room.least(size, left)}")
+            self._credit += size + some
+        self._credit -= size

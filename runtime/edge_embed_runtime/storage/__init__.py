@@ -1,0 +1,1 @@
+"""The SQLite file: store, schema, rows, filters."""

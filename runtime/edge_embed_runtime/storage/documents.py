@@ -1,0 +1,172 @@
+"""What goes into an index and what comes out."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edge_embed_runtime.checks import check_text, shown
+from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError, MemoryBudgetError
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.system.headroom import Room
+
+MAX_KEY_CHARACTERS = 2048
+MAX_NESTING = 64
+# What most values are: asked for first, since asking for Mapping is slow.
+SCALARS = (str, int, float, type(None))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text under a key that is unique in the index, with metadata that JSON can hold."""
+
+    key: str
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document found, and the passage of it that fits best.
+
+    score:      mode "vector": cosine; "text": BM25; "hybrid": reciprocal-rank fusion. Larger is better
+    text:       the passage: document.text[start:end], all of it for a short document
+    start, end: where the passage lies in the document, in characters
+    """
+
+    key: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+    start: int
+    end: int
+
+
+class Hits(list[Hit]):
+    """Hits, best first. `shortfall` says why there are fewer than asked for, or is None."""
+
+    def __init__(self, hits: Iterable[Hit] = (), shortfall: str | None = None) -> None:
+        super().__init__(hits)
+        self.shortfall = shortfall
+
+
+@dataclass(frozen=True)
+class Record:
+    """A checked document as it is stored: metadata as JSON."""
+
+    key: str
+    text: str
+    metadata: str
+
+
+def check_documents(documents: Iterable[Document], *, blank: bool = False, room: "Room | None" = None) -> list[Record]:
+    """Every document checked, before anything is embedded or stored.
+
+    blank: texts may be empty
+    room:  what there is for them; raises MemoryBudgetError where it is too small
+    """
+    if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
+        raise InputError(f"expected a list of Documents, got {type(documents).__name__}: write [document]")
+    records: dict[str, Record] = {}
+    given = 0
+    for i, document in enumerate(documents):
+        if room is not None:
+            given += _check_size(document, f"document {i}", room, given)
+        record = check_document(document, f"document {i}", blank=blank)
+        if record.key in records:
+            raise DuplicateKeyError(
+                f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored"
+            )
+        records[record.key] = record
+    return list(records.values())
+
+
+def _check_size(document: object, place: str, room: "Room", before: int) -> int:
+    """Bytes of a document, which fit in a room beside those before it. Raises MemoryBudgetError."""
+    if not isinstance(document, Document):
+        return 0
+    size, longest = document_bytes(document), room.longest_value(stored=True)
+    if size > longest:
+        raise MemoryBudgetError(
+            f"{place}, {document.key!r:.80}, has {size:,} bytes of text and metadata; max_rss_mb leaves room for "
+            f"{longest:,}. Nothing was stored"
+        )
+    with room.for_storing(before + size):
+        return size
+
+
+def document_bytes(document: Document) -> int:
+    """The most that a document's text and metadata take, as Python holds them or in UTF-8."""
+    return 64 + _value_bytes(document.text) + _value_bytes(document.metadata)
+
+
+def _value_bytes(value: object) -> int:
+    size, pending = 0, [value]
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, str):
+            size += 16 + len(inner) * (1 if inner.isascii() else 4)
+        elif isinstance(inner, Mapping):
+            pending += [*inner.keys(), *inner.values()]
+        elif isinstance(inner, list | tuple):
+            pending += inner
+        size += 32
+    return size
+
+
+def check_key(key: object, what: str = "key") -> str:
+    text = _text(key, what)
+    if not text or len(text) > MAX_KEY_CHARACTERS or "\x00" in text:
+        raise DocumentError(
+            f"{what} {shown(text)} cannot be used: expected 1 to {MAX_KEY_CHARACTERS} characters without NUL"
+        )
+    return text
+
+
+def _text(value: object, what: str) -> str:
+    try:
+        return check_text(value, what)
+    except InputError as error:
+        raise DocumentError(str(error)) from None
+
+
+def check_document(document: object, place: str, *, blank: bool = False) -> Record:
+    """One document checked; `place` names it in the error until its key is known."""
+    if not isinstance(document, Document):
+        raise DocumentError(f"{place} is {type(document).__name__}, expected Document(key=..., text=...)")
+    key = check_key(document.key, f"{place}: key")
+    where = f"document {shown(key)}"
+    text = _text(document.text, f"{where}: text")
+    if not blank and (not text or text.isspace()):
+        raise DocumentError(f"{where} has no text: leave it out, or give it some")
+    return Record(key, text, _metadata_json(document.metadata, where))
+
+
+def _metadata_json(metadata: object, where: str) -> str:
+    if not isinstance(metadata, Mapping):
+        raise DocumentError(f"{where}: metadata is {type(metadata).__name__}, expected a dict")
+    try:
+        _check_names(metadata, where, MAX_NESTING)
+        encoded = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        check_text(encoded, "it")
+    except DocumentError:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:  # an InputError is a ValueError
+        raise DocumentError(f"{where}: metadata cannot be stored as JSON: {error}") from error
+    return encoded
+
+
+def _check_names(value: object, where: str, depth: int) -> None:
+    """Field names, nested ones too: json.dumps would turn other keys into text without a word."""
+    if isinstance(value, SCALARS):
+        return
+    if depth == 0:
+        raise DocumentError(f"{where}: metadata is nested more than {MAX_NESTING} deep")
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str) or "\x00" in name:
+                raise DocumentError(f"{where}: metadata field {shown(name)} is not a name: expected str without NUL")
+    if isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            _check_names(inner, where, depth - 1)

@@ -1,0 +1,1 @@
+"""What the operating system gives: cpu, memory, cgroups, whole files, lock, background thread, tuning."""

@@ -1,0 +1,163 @@
+"""What `edge-embed doctor --tune` found out about this machine, and where that is kept: one small file per user.
+
+It saves a probe of the CPU and may lower the number of threads. It is believed only while the machine is the one that
+was measured and the file is this user's own; whatever else lies there is passed over, as if there were none.
+"""
+
+import json
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_embed_runtime.errors import InputError, SourceError, StorageError
+from edge_embed_runtime.system.cpu import cpu_features, cpu_identity
+from edge_embed_runtime.system.files import open_regular
+
+SCHEMA = 1
+FILE = "verdict.json"
+# A verdict of 64 bundles has 6 KB.
+MAX_BYTES = 32 * 1024
+MAX_BUNDLES = 64
+MAX_THREADS = 1024
+FINGERPRINT = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a bundle runs best here: the form of the model (see `session.make_session`), and on how many threads; None
+    means as many as there are."""
+
+    exact: bool
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was measured on one machine.
+
+    machine: the key: CPU, its features, the version of onnxruntime
+    scan_ms: milliseconds that comparing with a million binary codes takes, or None where that was not measured
+    bundles: by fingerprint
+    """
+
+    machine: dict[str, Any]
+    scan_ms: float | None = None
+    bundles: dict[str, Choice] = field(default_factory=dict)
+
+
+def machine_key(onnxruntime: str) -> dict[str, Any]:
+    """What a verdict holds for: another CPU, or another version of onnxruntime, has other kernels."""
+    return {"cpu": cpu_identity(), "features": list(cpu_features()), "onnxruntime": onnxruntime}
+
+
+def cache_folder() -> Path | None:
+    """$XDG_CACHE_HOME/edge_embed or ~/.cache/edge_embed, %LOCALAPPDATA%\\edge_embed on Windows; None without a home."""
+    given = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
+    try:
+        # the specification has a relative path ignored
+        base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    except (RuntimeError, ValueError):
+        return None
+    return base / "edge_embed"
+
+
+def recall(fingerprint: str, onnxruntime: str) -> Choice | None:
+    """What was measured for a bundle on this machine with this version of onnxruntime, or None. Never an error."""
+    verdict = read_verdict()
+    known = None if verdict is None else verdict.bundles.get(fingerprint)
+    if verdict is None or known is None or verdict.machine != machine_key(onnxruntime):
+        return None
+    return known
+
+
+def read_verdict() -> Verdict | None:
+    """The verdict that is stored, of whatever machine; None where there is none that can be believed."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        return _parse(json.loads(_read_own(folder / FILE)))
+    except (SourceError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _read_own(path: Path) -> bytes:
+    """A small regular file that only this user may write to. Raises SourceError or ValueError for anything else."""
+    with open_regular(path, follow=False) as file:
+        status = os.fstat(file.fileno())
+        if sys.platform != "win32" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
+            raise ValueError("others may have written it")
+        if status.st_nlink != 1 or status.st_size > MAX_BYTES:
+            raise ValueError("not a small file of its own")
+        return file.read(MAX_BYTES)
+
+
+def _parse(content: Any) -> Verdict:
+    """Raises ValueError, TypeError or KeyError where this is no verdict of this release."""
+    if not isinstance(content, dict) or content["schema"] != SCHEMA or len(content["bundles"]) > MAX_BUNDLES:
+        raise ValueError("another schema")
+    scan_ms = content["scan_ms"]
+    if scan_ms is not None and not (type(scan_ms) is float and math.isfinite(scan_ms) and scan_ms > 0):
+        raise ValueError("scan_ms is no time")
+    if not isinstance(content["machine"], dict):
+        raise TypeError("machine is no object")
+    return Verdict(
+        content["machine"], scan_ms, {name: _choice(name, entry) for name, entry in content["bundles"].items()}
+    )
+
+
+def _choice(fingerprint: str, entry: Any) -> Choice:
+    choice = Choice(**entry)
+    threads = 1 if choice.threads is None else choice.threads
+    if not FINGERPRINT.fullmatch(fingerprint) or type(choice.exact) is not bool or type(threads) is not int:
+        raise ValueError("other types")
+    if not 1 <= threads <= MAX_THREADS:
+        raise ValueError("threads out of range")
+    return choice
+
+
+def store_verdict(verdict: Verdict) -> Path:
+    """Write a verdict in place of the one that is there, whole or not at all, for this user's eyes; says where.
+
+    Bundles that the old one knows are kept where it is of the same machine. Raises StorageError when it cannot be.
+    """
+    from edge_embed_runtime.system.writing import replacing
+
+    old = read_verdict()
+    known = old.bundles if old is not None and old.machine == verdict.machine else {}
+    bundles = {**{name: choice for name, choice in known.items() if name not in verdict.bundles}, **verdict.bundles}
+    kept = list(bundles.items())[-MAX_BUNDLES:]
+    content = {
+        "schema": SCHEMA,
+        "machine": verdict.machine,
+        "scan_ms": verdict.scan_ms,
+        "bundles": {name: {"exact": choice.exact, "threads": choice.threads} for name, choice in kept},
+    }
+    folder = cache_folder()
+    if folder is None:
+        raise StorageError("the verdict cannot be stored: this user has no home folder; set XDG_CACHE_HOME")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with replacing(folder / FILE) as file:
+            file.write(json.dumps(content, indent=1).encode())
+    except (OSError, InputError, StorageError) as error:
+        raise StorageError(f"{folder / FILE} cannot be written: {error}; set XDG_CACHE_HOME") from error
+    return folder / FILE
+
+
+def forget_verdict() -> Path | None:
+    """Remove the verdict; where it was, or None where there was none. Raises StorageError when it cannot be."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        (folder / FILE).unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{folder / FILE} cannot be removed: {error.strerror or error}") from error
+    return folder / FILE

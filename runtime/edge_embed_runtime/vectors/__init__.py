@@ -1,0 +1,1 @@
+"""What a vector is: int8, bits, rotation, sparse, maxsim, normalise."""

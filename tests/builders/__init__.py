@@ -1,0 +1,1 @@
+"""Models, folders and texts that tests are made of."""

@@ -1,0 +1,119 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from edge_embed import Embedder
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.passages import split as passages
+from edge_embed_runtime.passages.split import Span, split
+
+# A word that is cut at a border can have other tokens than it had whole.
+MARGIN = 6
+
+WORDS = ["the", "bank", "of", "a", "river", "unbelievable", "tokenization", "money", "is", "quiet"]
+
+
+def words(count: int) -> str:
+    return " ".join(np.random.default_rng(0).choice(WORDS, count))
+
+
+LONG = {
+    "words": words(2000),
+    "lines": "\n\n" + words(900).replace("river", "river.\r\n\t") + "  \n",
+    "punctuation": "Well -- (it's) 3.14, isn't it?! " * 100,
+    "chinese": "我们在河边的银行存钱。" * 100,
+    "accents and emoji": "naïve cafe\u0301 Ünïcödé 😀👩‍👩‍👧 ज्ञान\u200b " * 60,
+    "control characters": "red \x01blue\x00\ufffd " * 400,
+    "long word": words(300) + " " + "x" * 50_000 + " " + words(300),
+    "long word of many tokens": "0!" * 20_000,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(embedder: Embedder) -> Tokenizer:
+    return embedder.tokenizer
+
+
+def assert_covered(text: str, spans: list[Span], tokenizer: Tokenizer) -> None:
+    """Every character that is part of a token is in a passage, and passages are in order."""
+    said = np.zeros(len(text), bool)
+    for start, end in spans:
+        said[start:end] = True
+    missed = [text[start:end] for start, end in tokenizer.offsets(text) if not said[start:end].all()]
+    assert missed == []
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    assert spans == sorted(set(spans))
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_passages_cover_every_token_and_fit_the_model(name: str, tokenizer: Tokenizer) -> None:
+    """No part of a long text is left out, and each passage fits the model when it is tokenized alone."""
+    text = LONG[name]
+    spans = split(text, tokenizer)
+    assert len(spans) > 1
+    assert_covered(text, spans, tokenizer)
+    assert max(len(tokenizer.offsets(text[a:b])) for a, b in spans) <= tokenizer.max_content + MARGIN
+
+
+@pytest.mark.parametrize("reserved", [10, 200, 10_000])
+def test_reserved_tokens_stay_free(reserved: int, tokenizer: Tokenizer) -> None:
+    """Passages leave room for a prompt; a prompt longer than the model leaves passages of one token."""
+    text = "river " * 600
+    spans = split(text, tokenizer, reserved)
+    sizes = [len(tokenizer.offsets(text[a:b])) for a, b in spans]
+    assert max(sizes) == max(1, tokenizer.max_content - reserved)
+    assert_covered(text, spans, tokenizer)
+
+
+def test_neighbours_share_an_eighth(tokenizer: Tokenizer) -> None:
+    """Each passage begins with the last eighth of the one before it."""
+    text = "river " * 1000
+    spans = split(text, tokenizer)
+    shared = [len(tokenizer.offsets(text[start:end])) for (_, end), (start, _) in pairwise(spans)]
+    assert set(shared) == {tokenizer.max_content // 8}
+
+
+def test_no_passage_is_overlap_alone(tokenizer: Tokenizer) -> None:
+    """A text that two passages hold exactly has no third one."""
+    size = tokenizer.max_content
+    assert len(split("river " * (2 * size - size // 8), tokenizer)) == 2
+    assert len(split("river " * (2 * size - size // 8 + 1), tokenizer)) == 3
+
+
+def test_a_text_within_the_limit_is_one_passage(tokenizer: Tokenizer) -> None:
+    """The passage of a short text is all of it, white space included; one token more makes two passages."""
+    full = "river " * tokenizer.max_content
+    assert split(full, tokenizer) == [(0, len(full))]
+    assert len(split(full + "bank", tokenizer)) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "river", " \n river bank\t ", "\x00\x01\x02" * 30_000, "x" * 8_000],
+    ids=["empty", "word", "white space around", "control characters", "very long word"],
+)
+def test_a_text_of_few_tokens_is_one_passage(text: str, tokenizer: Tokenizer) -> None:
+    """Tokens are counted, not characters: control characters are none, and a very long word is a few."""
+    assert split(text, tokenizer) == [(0, len(text))]
+
+
+@pytest.mark.parametrize("block", [64, 100, 1000])
+@pytest.mark.parametrize("name", ["words", "chinese"])
+def test_block_borders_change_nothing(
+    block: int, name: str, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text that is tokenized block by block has the same passages as in one go, with white space in it or without."""
+    whole = split(LONG[name], tokenizer)
+    monkeypatch.setattr(passages, "BLOCK", block)
+    assert split(LONG[name], tokenizer) == whole
+
+
+def test_words_longer_than_a_block_are_covered(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word without white space for several blocks is cut between characters, and none of it is lost."""
+    monkeypatch.setattr(passages, "BLOCK", 50)
+    text = words(100) + " " + "abc123" * 500 + " " + words(100)
+    spans = split(text, tokenizer)
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(text)
+    assert all(start <= end for (_, end), (start, _) in pairwise(spans))
