@@ -1,4 +1,4 @@
-"""Memory of a whole process that embeds one query and searches 100,000 documents: python bench/memory.py SCIFACT
+"""Memory of a whole process that embeds one query and searches 100,000 documents: python -m bench.memory SCIFACT
 
 SCIFACT is a judged set in BEIR's layout. Documents are forty words in a row of its texts, and such put together of two;
 their vectors are those of 400 texts, with noise.

@@ -1,4 +1,4 @@
-"""What part of the nearest searches find, over vectors of many kinds: python bench/recall.py [--quick] [--data FOLDER]
+"""What part of the nearest searches find, over vectors of many kinds: python -m bench.recall [--quick] [--data FOLDER]
 
 For each set an index is made with `Index.create` and filled with `add_vectors` in four parts, as a program does that
 knows nothing of its vectors. Searches with recall=0.99 and with recall=1 are compared with the order of all int8 codes,

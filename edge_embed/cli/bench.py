@@ -25,7 +25,7 @@ from edge_embed.cli.options import bundle_option, json_option, max_rss_option, s
 )
 @json_option
 @click.pass_context
-def bench(context: click.Context, bundle: str | None, as_json: bool, **settings: Any) -> None:
+def bench(context: click.Context, /, bundle: str | None, as_json: bool, **settings: Any) -> None:
     """Measure this device: start, latency of a query, texts per second, memory, and a search.
 
     Each figure is measured in processes of its own. Keep what --json prints to compare releases, bundles or devices:
