@@ -47,7 +47,9 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{model['bundle']} ({model['fingerprint']}), {model['kind']}, {model['size_mb']:.1f} MB"
     yield f"{machine['cpu']}, cores: {machine['cores']} ({' '.join(machine['flags']) or machine['architecture']}){load}"
     yield ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
-    yield f"threads {settings['threads']}, documents {settings['documents']:,}"
+    short, passage = (f"{least} to {most}" for least, most in (settings["query_tokens"], settings["passage_tokens"]))
+    yield f"threads {settings['threads']}, short texts of {short} tokens, passages of {passage} tokens"
+    yield f"documents {settings['documents']:,}"
     yield ""
     for name, value in result["figures"].items():
         if value is not None:

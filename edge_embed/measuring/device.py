@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_embed.embedder import bundle_path
 from edge_embed.measuring.children import ask
-from edge_embed.measuring.speed import PASSAGE_TOKENS, QUERY_TOKENS
+from edge_embed.measuring.speed import PASSAGE_TOKENS, QUERY_TOKENS, fitting
 from edge_embed.measuring.versions import when_and_where
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import EdgeEmbedError
@@ -29,13 +29,13 @@ FIGURES = {
     "start_s": "process start to first vector",
     "start_cpu_s": "the same, CPU seconds of all threads",
     "start_peak_rss_mb": "peak memory of a process that has embedded one text",
-    "query_p50_ms": "one text of 10 to 14 tokens embedded, median",
+    "query_p50_ms": "one short text embedded, median",
     "query_p99_ms": "99 of 100 take less",
     "query_cpu_ms": "the same, CPU time, mean",
-    "query_peak_rss_mb": "peak memory of a process that embeds such texts one by one",
-    "texts_per_s": "such texts, many in a call",
+    "query_peak_rss_mb": "peak memory of a process that embeds short texts one by one",
+    "texts_per_s": "short texts, many in a call",
     "texts_per_cpu_s": "the same by CPU second",
-    "passages_per_s": "texts of 100 to 128 tokens, many in a call",
+    "passages_per_s": "passages, many in a call",
     "passages_per_cpu_s": "the same by CPU second",
     "batch_peak_rss_mb": "peak memory of a process that embeds many in a call",
     "build_s": "storing the documents with vectors that are there",
@@ -97,8 +97,8 @@ def measure_device(bundle: str | None, settings: Settings, *, show_progress: boo
         "settings": {
             **asdict(settings),
             "threads": first["threads"],
-            "query_tokens": list(QUERY_TOKENS),
-            "passage_tokens": list(PASSAGE_TOKENS),
+            "query_tokens": fitting(QUERY_TOKENS, manifest.max_tokens),
+            "passage_tokens": fitting(PASSAGE_TOKENS, manifest.max_tokens),
         },
         "figures": {**dict.fromkeys(FIGURES), **figures(answers)},
     }

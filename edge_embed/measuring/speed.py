@@ -43,11 +43,16 @@ def encoder(embedder: "Embedder") -> Callable[[list[str]], Any]:
     return found
 
 
-def texts_for(embedder: "Embedder", length: "LengthClass" = QUERY_TOKENS, count: int = TEXTS) -> list[str]:
-    """Real texts of so many tokens, or as many as the model takes."""
+def fitting(length: "LengthClass", max_tokens: int) -> "LengthClass":
+    """A class of lengths, or where the model takes fewer tokens, a class below that: ((100, 128), 64) -> (51, 64)."""
+    most = min(length[1], max_tokens)
+    return min(length[0], most * 4 // 5), most
+
+
+def texts_for(embedder: "Embedder", length: "LengthClass" = QUERY_TOKENS) -> list[str]:
+    """Real texts of so many tokens, or of as many as the model takes."""
     from edge_embed.corpus import demo_documents
     from edge_embed.measuring.lengths import texts_of_length
 
     sources = [document.text for document in demo_documents()]
-    least, most = (min(tokens, embedder.max_tokens) for tokens in length)
-    return texts_of_length(embedder.tokenizer, sources, (least, most), count)
+    return texts_of_length(embedder.tokenizer, sources, fitting(length, embedder.max_tokens), TEXTS)

@@ -1,13 +1,17 @@
 """`edge-embed bench`: the figures of this device, and the names under which scripts keep them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.bert import Checkpoints
+from builders.heads import sparse_folder
 from click.testing import CliRunner, Result
 
 from edge_embed.cli.main import main
 from edge_embed.measuring import children, device
+from edge_embed_export import export_model
 
 # What a script that keeps results over months reads. A name may come; one that goes or changes means another SCHEMA.
 SCHEMA_1 = {
@@ -59,6 +63,18 @@ def test_figures_hold_together(measured: dict[str, Any]) -> None:
     assert all(20 < value < 2000 for name, value in figures.items() if name.endswith("peak_rss_mb"))
     assert figures["texts_per_cpu_s"] > figures["passages_per_cpu_s"]
     assert figures["index_mb"] > 300 * 240 / 1e6
+
+
+def test_sparse(checkpoint: Checkpoints, tmp_path: Path, short_receipt: None) -> None:
+    """Bundles of other kinds are measured, but for a search; a model of few tokens gets shorter texts."""
+    export_model(sparse_folder(checkpoint()), tmp_path / "sparse")
+    done = bench("--bundle", str(tmp_path / "sparse"), *QUICK[2:], "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["model"]["kind"] == "sparse"
+    assert (found["settings"]["query_tokens"], found["settings"]["passage_tokens"]) == ([10, 14], [19, 24])
+    assert found["figures"]["passages_per_s"] > 0
+    assert found["figures"]["search_p50_ms"] is found["figures"]["index_mb"] is None
 
 
 def test_text_without_search() -> None:
