@@ -1,4 +1,4 @@
-"""Real weights of several kinds through our own exporter, and what their bundles are worth.
+"""Real weights of several kinds through our own exporter, and how good their bundles are.
 
     python -m bench.models DATA --work DIR [--minilm FOLDER] [--paraphrase FILE] [--glove FILE] [--wordllama FOLDER]
         [--splade FOLDER] [--bundle FOLDER]... [--model2vec FOLDER] [--json]

@@ -43,13 +43,13 @@ def normal(*shape: int) -> Vectors:
 
 
 def cone(cosine: float, dim: int) -> Draw:
-    """Vectors around one direction, whose cosines are `cosine` on average, with a falling spectrum beside it."""
+    """Vectors around one direction, whose cosines are `cosine` on average, with a falling spectrum around it."""
     base = normal(1, dim)
     spectrum = (1 + np.arange(dim)) ** -0.5
     turn, _ = np.linalg.qr(normal(dim, dim))
-    beside = (spectrum / np.linalg.norm(spectrum))[:, None].astype(np.float32) * turn
+    around = (spectrum / np.linalg.norm(spectrum))[:, None].astype(np.float32) * turn
     base *= np.float32(1 / (np.linalg.norm(base) * np.sqrt(1 / cosine - 1)))
-    return lambda count: unit(base + normal(count, dim) @ beside)
+    return lambda count: unit(base + normal(count, dim) @ around)
 
 
 def clusters(number: int, dim: int, width: float) -> Draw:

@@ -1,4 +1,4 @@
-"""What vectors are worth when only their first numbers are kept: STS-B, and nDCG@10 on judged sets, float and binary.
+"""How good vectors are when only their first numbers are kept: STS-B, and nDCG@10 on judged sets, float and binary.
 
     python -m bench.truncation DATA [--bundle FOLDER] [--dims 256,192,128,96,64]
 

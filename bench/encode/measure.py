@@ -1,4 +1,4 @@
-"""Interleaved timing of candidates in one process, and what their vectors are worth."""
+"""Interleaved timing of candidates in one process, and how good their vectors are."""
 
 import gc
 import hashlib
@@ -43,7 +43,7 @@ def cosines(vectors: "Vectors", expected: "Vectors") -> NDArray[np.float64]:
 
 
 def compare_batches(encode: "Encode", texts: Sequence[str]) -> dict[str, Any]:
-    """Whether a text has the same vector alone and beside others, longer and shorter, at any place in the batch.
+    """Whether a text has the same vector alone and together with others, longer and shorter, at any place in the batch.
 
     same_bits:     in every batch
     lowest_cosine: of a vector in a batch to that of the text alone

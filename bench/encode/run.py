@@ -17,7 +17,7 @@ from bench.encode.runtimes import Source
 from edge_embed.embedder import bundle_path
 from edge_embed.measuring import versions
 from edge_embed.measuring.versions import when_and_where
-from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.bundle import Manifest, read_bundle
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.system.cpu import default_threads
 
@@ -47,11 +47,7 @@ def run_encode_benchmark(
     tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
     plan = make_plan(settings, tokenizer)
     source, notes = find_source(settings, bundle)
-    candidates: dict[str, dict[str, Any]] = {OURS: {"title": peers.OWN.title}}
-    for name in dict.fromkeys(settings.peers):
-        reason = peers.why_not(PEERS[name], source) if source.checkpoint else "no float32 weights to make it from"
-        candidates[name] = {"title": PEERS[name].title, **({"reason": reason} if reason else {})}
-    run = _Run(settings, plan, source, candidates, notes, progress)
+    run = _Run(settings, plan, source, _candidates(settings, source), notes, progress)
     wanted = run.measurable()
     steps_per_thread = len(wanted) * (2 + len(plan.cases) * (settings.rounds + 1))
     start(len(wanted) + 1 + len(wanted) + len(threads) * steps_per_thread)
@@ -65,14 +61,7 @@ def run_encode_benchmark(
     run.compare_threads()
     return {
         **when_and_where("encode", (p for peer in PEERS.values() for p in peers.needed_packages(peer))),
-        "model": {
-            "bundle": bundle.manifest.name,
-            "fingerprint": bundle.manifest.fingerprint,
-            "weights_sha256": bundle.manifest.provenance.get("weights_sha256"),
-            "checkpoint": Path(source.checkpoint).name if source.checkpoint else None,
-            "quantization": bundle.manifest.quantization,
-            "operations_per_token": operations_per_token(bundle.manifest.architecture),
-        },
+        "model": _model(bundle.manifest, source),
         "settings": {
             "peers": list(settings.peers),
             "batches": list(settings.batches),
@@ -82,10 +71,30 @@ def run_encode_benchmark(
             "texts": len(plan.texts),
         },
         "reference": run.reference_name,
-        "candidates": candidates,
+        "candidates": run.candidates,
         "peak_operations_per_cpu_second": run.peaks,
         "results": [finish(row, bundle.manifest.architecture, run.peaks.get(str(row["threads"]))) for row in results],
         "notes": notes,
+    }
+
+
+def _candidates(settings: Settings, source: Source) -> dict[str, dict[str, Any]]:
+    """Ours and the peers with their titles; a peer that cannot be measured with the reason."""
+    found: dict[str, dict[str, Any]] = {OURS: {"title": peers.OWN.title}}
+    for name in dict.fromkeys(settings.peers):
+        reason = peers.why_not(PEERS[name], source) if source.checkpoint else "no float32 weights to make it from"
+        found[name] = {"title": PEERS[name].title, **({"reason": reason} if reason else {})}
+    return found
+
+
+def _model(manifest: Manifest, source: Source) -> dict[str, Any]:
+    return {
+        "bundle": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "weights_sha256": manifest.provenance.get("weights_sha256"),
+        "checkpoint": Path(source.checkpoint).name if source.checkpoint else None,
+        "quantization": manifest.quantization,
+        "operations_per_token": operations_per_token(manifest.architecture),
     }
 
 
@@ -226,7 +235,7 @@ class _Run:
             self.candidates[outcome.candidate]["reason"] = outcome.reason
 
     def _read(self, threads: int, outcome: Outcome) -> list[dict[str, Any]]:
-        """Rows of the cases; what else a timing process says goes to its place."""
+        """Rows of the cases; other answers of a timing process are stored with their candidates and in the notes."""
         rows = []
         for answer in outcome.answers:
             if "lost" in answer:

@@ -144,7 +144,7 @@ def quantization_target() -> str:
 
 
 def export_onnx(source: Source, folder: Path, _: Path) -> None:
-    """model.onnx with `last_hidden_state` [n, s, dim], the tokenizer and the config beside it."""
+    """model.onnx with `last_hidden_state` [n, s, dim], the tokenizer and the config next to it."""
     require("optimum.exporters.onnx", EXTRA).main_export(
         source.checkpoint, folder, task="feature-extraction", library_name="transformers", do_validation=False
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
 
 FILE = "index.db"
-# LanceDB: float vectors score what the graph over int8 proposes, so many for each hit.
+# LanceDB: float vectors score what the graph over int8 proposes, this many for each hit.
 REFINE = 2
 
 

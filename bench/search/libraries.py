@@ -1,7 +1,7 @@
 """Indexes of vectors alone: usearch, faiss, hnswlib. One core, their own defaults unless said here.
 
-Int8 vectors are given as codes with the scale of each row taken out (cosine does not see it): the libraries' own casts
-leave 25 of the 127 steps to a component of 0.2.
+Libraries get int8 vectors as codes without the scales of their rows (cosine does not see them): their own casts leave
+25 of the 127 steps to a component of 0.2.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def _codes(vectors: "Vectors") -> NDArray[Any]:
     return quantize_int8(vectors)[0]
 
 
-# dtype -> name of the metric, and how vectors are given
+# dtype -> name of the metric, and in which form it takes vectors
 USEARCH: dict[str, tuple[str, Callable[["Vectors"], NDArray[Any]]]] = {
     "f32": ("IP", lambda vectors: vectors),
     "i8": ("Cos", _codes),
@@ -44,7 +44,7 @@ USEARCH: dict[str, tuple[str, Callable[["Vectors"], NDArray[Any]]]] = {
 
 
 def _usearch(dtype: str) -> tuple[Any, Any, Callable[["Vectors"], NDArray[Any]]]:
-    """The module, the metric, and how vectors are given."""
+    """The module, the metric, and in which form it takes vectors."""
     module = require("usearch.index", EXTRA)
     name, given = USEARCH[dtype]
     return module, getattr(module.MetricKind, name), given

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 SIZES = (10_000, 100_000)
-# A text that is stored is cut to so many characters: what matters is that one is read for each hit.
+# Characters of a stored text, the rest is cut off: what matters is that one text is read for each hit.
 TEXT_CHARACTERS = 300
-# A setting is first tried on so many queries, and then on all unless recall is lower by so much.
+# Queries that a setting is first tried on; then on all of them, unless its recall is lower by this.
 TUNING_QUERIES, TUNING_SLACK = 200, 0.01
 # Equal recall: to the third place.
 RECALL_SLACK = 0.0005
@@ -41,9 +41,9 @@ USUAL_RECALL = 0.95
 TUNING_SECONDS, RECALL_SECONDS, ROUND_SECONDS = 15, 60, 20
 # For opening, and for answers beyond their own limits (a query of a flat database may take seconds).
 PATIENCE_SECONDS = 300
-# An index is opened only where so much memory, and on disk space, is free besides what it takes.
+# Memory and disk space that must be left free when an index is built or opened.
 RESERVE_BYTES = 1_000_000_000
-# Bytes on disk for an index without texts: of everything after a build that was quick, else of so many vectors.
+# Bytes on disk without texts are those of all vectors where building them was quick, else those of a few.
 QUICK_SECONDS, FEW_VECTORS = 60, 100_000
 # Real vectors that are grown back from this part of them, to compare grown with real.
 PART = 8
@@ -112,11 +112,7 @@ def run_search_benchmark(settings: Settings, say: Say = lambda _: None) -> dict[
         },
         "settings": {
             "sizes": sorted(set(settings.sizes)),
-            "rounds": settings.rounds,
-            "k": settings.k,
-            "kills": settings.kills,
-            "recall": settings.recall,
-            "build_limit": settings.build_limit,
+            **{name: getattr(settings, name) for name in ("rounds", "k", "kills", "recall", "build_limit")},
         },
         "candidates": run.candidates,
         "results": results,
@@ -145,7 +141,7 @@ class _Run:
         return [name for name in self.names if "reason" not in self.candidates[name]]
 
     def prepare(self, texts: Texts) -> None:
-        """Files that all children read, besides the vectors."""
+        """Files that all children read; the vectors are there already."""
         np.save(self._query_file, self._queries)
         self._text_file.write_text(json.dumps([text[:TEXT_CHARACTERS] for text in texts.stored]), "utf-8")
 

@@ -27,7 +27,7 @@ class Timed:
 
 
 def timed(call: Callable[[int], Any], seconds: float, least: int, most: int | None = None) -> Timed:
-    """Time call(0), call(1), ... for so many seconds, but at least and at most so many calls."""
+    """Time call(0), call(1), ... until the seconds are over, at least `least` and at most `most` of them."""
     taken: list[float] = []
     cpu, finish = time.process_time(), time.perf_counter() + seconds
     while len(taken) < least or (len(taken) != most and time.perf_counter() < finish):
@@ -50,7 +50,7 @@ def fitting(length: "LengthClass", max_tokens: int) -> "LengthClass":
 
 
 def texts_for(embedder: "Embedder", length: "LengthClass" = QUERY_TOKENS) -> list[str]:
-    """Real texts of so many tokens, or of as many as the model takes."""
+    """Real texts of these numbers of tokens, or of fewer where the model takes no more."""
     from edge_embed.corpus import demo_documents
     from edge_embed.measuring.lengths import texts_of_length
 

@@ -181,7 +181,7 @@ def test_our_embedder_alone(no_peers: None, monkeypatch: pytest.MonkeyPatch) -> 
 def test_peers_that_fail_are_named(
     fakes: None, checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not installed, not convertible, raising, crashing, reading other tokens: each is told, the rest measured."""
+    """Not installed, not convertible, raising, crashing, reading other tokens: each is named, the rest measured."""
     source = checkpoint()
     export_model(source, tmp_path / "tiny")
     work = tmp_path / "work"

@@ -51,6 +51,7 @@ def test_static_needs_no_onnxruntime(small: dict[str, str], tmp_path: Path) -> N
         (("verify", "n.db"), "whole"),
         (("rebuild", "n.db"), "scanned faster"),
         (("reembed", "n.db", *chosen), "static-minilm-l6-v2"),
+        (("bench", *chosen, "--documents", "99", "--repeat", "1", "--seconds", "0"), "search_p50_ms"),
     ):
         done = command(small, tmp_path, *arguments)
         assert (done.returncode, expected in done.stdout + done.stderr) == (0, True), (arguments, done)
