@@ -9,8 +9,8 @@ from typing import Any, NoReturn, cast
 
 import click
 
-from edge_embed.benchmark.cli import bench
 from edge_embed.cli.add import add
+from edge_embed.cli.bench import bench
 from edge_embed.cli.distill import distill
 from edge_embed.cli.doctor import doctor
 from edge_embed.cli.load_dump import dump, load

@@ -19,7 +19,7 @@ import pytest
 from builders.files import alter, refused_after_fork
 
 from edge_embed import Document, Embedder, Index
-from edge_embed.cli.demo import demo_documents
+from edge_embed.corpus import demo_documents
 from edge_embed.errors import (
     BundleMismatchError,
     DocumentError,
