@@ -144,7 +144,9 @@ class Connections:
     def check_process(self) -> None:
         if os.getpid() != self._process:
             raise IndexFileError(
-                "this Index was opened before a fork: open it again in the child process", code="forked", path=self.path
+                "this Index was opened before a fork: open it again in the child process",
+                code="forked",
+                path=self.reader.path,
             )
 
     def _check_open(self) -> None:

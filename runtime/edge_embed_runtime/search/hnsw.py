@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.errors import IndexFileError, MissingExtraError, StorageError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.notes import CRC_FIRST
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.cpu import cpu_model
+from edge_embed_runtime.system.writing import sync_folder
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Places, Pool, Words
 
 MAGIC = b"edge_embed graph 1\n"
