@@ -151,7 +151,7 @@ def test_an_interrupted_command_ends_at_once(name: str, made: Path, tmp_path: Pa
 
 
 def check_end(end: End) -> None:
-    assert end.lines[-1] == INTERRUPTED
+    assert end.lines[-1] == f"edge-embed: {INTERRUPTED}"
     assert end.status == 130
     assert end.cpu <= SECONDS
     assert end.seconds <= PATIENCE
