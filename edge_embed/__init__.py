@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from edge_embed import errors
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.embed.composed import ComposedEmbedder
-    from edge_embed_runtime.embed.multi import maxsim
-    from edge_embed_runtime.embed.sparse import SparseVector
     from edge_embed_runtime.errors import EdgeEmbedError
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.storage.documents import Document, Hit, Hits
+    from edge_embed_runtime.vectors.maxsim import maxsim
+    from edge_embed_runtime.vectors.sparse import SparseVector
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,8 +40,8 @@ _HOMES = {
     "Hit": "edge_embed_runtime.storage.documents",
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
-    "SparseVector": "edge_embed_runtime.embed.sparse",
-    "maxsim": "edge_embed_runtime.embed.multi",
+    "SparseVector": "edge_embed_runtime.vectors.sparse",
+    "maxsim": "edge_embed_runtime.vectors.maxsim",
 }
 
 

@@ -10,6 +10,7 @@ import platform
 import statistics
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
@@ -98,7 +99,7 @@ def fewest(texts_per_second: dict[str, float]) -> int:
 
 
 def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
-    from edge_embed_runtime.embed.embedder import METHODS, Embedder
+    from edge_embed_runtime.embed.embedder import Embedder
 
     measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
     began = time.perf_counter()
@@ -108,7 +109,7 @@ def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int)
         say(done=1 / forms)
         return {**measured, "problem": str(error)}
     measured |= {"load_ms": 1000 * (time.perf_counter() - began), "golden_cosine": embedder.golden_cosine}
-    texts, encode = _texts(embedder), getattr(embedder, METHODS[embedder.kind])
+    texts, encode = _texts(embedder), partial(embedder.output.encode, embedder)
     times: list[float] = []
     finish = time.perf_counter() + QUERY_SECONDS
     while len(times) < 3 or (len(times) < QUERIES and time.perf_counter() < finish):

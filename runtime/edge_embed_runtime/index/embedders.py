@@ -10,20 +10,10 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.storage.schema import Facts
 from edge_embed_runtime.storage.textquery import NORMAL
+from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, SPARSE, Kind
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
-
-NAMES = {"sparse": "sparse vectors", "multi": "vectors of tokens"}
-
-
-def is_encoder(given: object) -> bool:
-    """Whether it is an `Embedder`, or several as one."""
-    if isinstance(given, Embedder):
-        return True
-    from edge_embed_runtime.embed.composed import ComposedEmbedder  # most indexes have none
-
-    return isinstance(given, ComposedEmbedder)
 
 
 @dataclass(frozen=True)
@@ -37,22 +27,22 @@ class Models:
     @staticmethod
     def of(embedder: "Encoder | None", sparse: Embedder | None, multi: Embedder | None) -> "Models":
         """What was given to `Index.open`; an embedder of another kind than "dense" stands in its own place."""
-        found: dict[str, Embedder | None] = {"sparse": sparse, "multi": multi}
+        found: dict[Kind, Any] = {DENSE: embedder, SPARSE: sparse, MULTI: multi}
         for kind, given in found.items():
-            if given is not None and (not isinstance(given, Embedder) or given.manifest.kind != kind):
-                what = given.manifest.kind if isinstance(given, Embedder) else type(given).__name__
-                raise InputError(f"{kind}= takes an Embedder of a bundle of kind {kind!r}, got {what}")
-        if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":
-            kind = embedder.manifest.kind
+            if kind.apart and given is not None and (not isinstance(given, Embedder) or given.output is not kind):
+                what = given.kind if isinstance(given, Embedder) else type(given).__name__
+                raise InputError(f"{kind.name}= takes an Embedder of a bundle of kind {kind.name!r}, got {what}")
+        if embedder is not None and embedder.output.apart:
+            kind = embedder.output
             if found[kind] is not None:
-                raise InputError(f"two embedders of kind {kind!r} were given, expected one")
-            found[kind], embedder = embedder, None
-        return Models(embedder, found["sparse"], found["multi"])
+                raise InputError(f"two embedders of kind {kind.name!r} were given, expected one")
+            found |= {kind: embedder, DENSE: None}
+        return Models(*found.values())
 
     @property
     def attached(self) -> dict[str, Embedder]:
         """Those whose vectors lie in tables of their own."""
-        return {name: model for name, model in (("sparse", self.sparse), ("multi", self.multi)) if model is not None}
+        return {model.kind: model for model in (self.sparse, self.multi) if model is not None}
 
     @property
     def first(self) -> "Encoder | None":
@@ -83,10 +73,11 @@ class Models:
         for name, model in self.attached.items():
             stored = facts.attached.get(name)
             if stored is None:
-                raise InputError(f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index")
+                what = KINDS[name].stored
+                raise InputError(f"{path} was made without {what}; open it without {name}=, or make a new index")
             if stored[0] != model.fingerprint:
                 raise BundleMismatchError(
-                    f"{path} holds {NAMES[name]} of the bundle {stored[1]!r} ({stored[0][:8]}); {name}= is "
+                    f"{path} holds {KINDS[name].stored} of the bundle {stored[1]!r} ({stored[0][:8]}); {name}= is "
                     f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with"
                 )
 
@@ -99,13 +90,13 @@ class Models:
 
     def cannot(self, mode: str, facts: Facts) -> str | None:
         """Why a query cannot be embedded for a mode of search, and what to do; None where it can."""
-        kinds = {"vector": ["dense"], "sparse": ["sparse"], "multi": ["multi"]}.get(mode, ["dense", "sparse", "multi"])
-        if any(getattr(self, kind) is not None for kind in kinds):
+        able = {"vector": self.dense, SPARSE.name: self.sparse, MULTI.name: self.multi}.get(mode, self.first)
+        if able is not None:
             return None
-        if mode in NAMES:
+        if mode in (SPARSE.name, MULTI.name):
             stored = facts.attached.get(mode)
             if stored is None:
-                return f"the index was made without {NAMES[mode]}"
+                return f"the index was made without {KINDS[mode].stored}"
             return f"open it with {mode}=Embedder(...) (--{mode}) of {stored[1]!r}"
         if facts.dim == "0" and mode == "vector":
             return f"there are no dense vectors, search with mode={next(iter(facts.attached))!r}"
@@ -129,4 +120,4 @@ class Models:
             return {}
         from edge_embed_runtime.storage.sidetables import embed_rows  # most indexes have none
 
-        return {name: embed_rows(name, model, passages) for name, model in self.attached.items()}
+        return {name: embed_rows(model, passages) for name, model in self.attached.items()}

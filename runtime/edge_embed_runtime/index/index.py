@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from edge_embed_runtime.checks import check_count, check_path, check_text, listed, shown
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import (
     BundleMismatchError,
     DuplicateKeyError,
@@ -28,7 +28,7 @@ from edge_embed_runtime.errors import (
     InputError,
     StorageError,
 )
-from edge_embed_runtime.index.embedders import Models, is_encoder
+from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.model.budget import check_limit
 from edge_embed_runtime.passages.entries import embed_passages, embed_texts, entries, passage_parts
 from edge_embed_runtime.passages.split import Span

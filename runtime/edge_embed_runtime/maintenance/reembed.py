@@ -16,9 +16,8 @@ from typing import Any, NamedTuple, cast
 
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
-from edge_embed_runtime.index.embedders import is_encoder
 from edge_embed_runtime.maintenance.learning import LEARNED
 from edge_embed_runtime.maintenance.staging import Identity, Staging, create_staging, remove_staging, staging_path
 from edge_embed_runtime.passages.entries import embed_passages
@@ -111,7 +110,7 @@ def reembed_index(
 
 def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notify) -> Reembedded:
     index = store.path
-    if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
+    if store.facts.attached or embedder.output.apart:
         raise InputError(
             f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
         )

@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 
 from edge_embed_runtime.bundle.adapters import INPUT
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT, Bundle
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
