@@ -134,7 +134,7 @@ def write_bundle(
 
     contents:  files that are given as a path are moved into the bundle
     overwrite: replace a bundle that is there. A hard kill in the moment between the two renames leaves the old bundle
-               in a hidden folder beside `path`; any other failure leaves it where it was.
+               in a hidden folder next to `path`; any other failure leaves it where it was.
 
     Raises InputError when something is there already that may not be replaced, StorageError when the disk fails.
     """

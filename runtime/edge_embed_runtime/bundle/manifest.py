@@ -17,7 +17,7 @@ from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError
 from edge_embed_runtime.system.files import read_regular
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, Kind
 
-# Every release reads the first; the second says something that an older one would pass over, and give other vectors.
+# Every release reads the first; an older one would ignore what the second adds, and compute other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
@@ -66,7 +66,7 @@ class Layer:
     offset: str = ""
 
 
-# Fields that came later: they are left out where they say nothing, so that older manifests are still what is written.
+# Fields that came later are left out where they have these values, so that manifests stay what earlier releases wrote.
 # Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
 NEWER: dict[str, Any] = {"truncation": "", "default_role": "", "left_out": "", "side": ""}
 LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": DENSE.name, "head": {}, "adapters": [], **NEWER}
@@ -74,7 +74,7 @@ LEFT_OUT = ("", "prompt", "instruction")
 # The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
 # out. Where nothing would be left of a text, none of its tokens is.
 LEFT_OUT_INPUT = "left_out"
-# What `head` may say; the first releases with other kinds do not know the second part, by which vectors are others.
+# What `head` may hold. The first releases with other kinds than dense would ignore NEWER_HEAD, and compute other vectors.
 HEAD = frozenset(
     {"saturations", "query_weights", "query_marker", "document_marker", "query_length", "expansion", "skip"}
 )
@@ -127,14 +127,14 @@ class Manifest:
 
     @property
     def newer(self) -> dict[str, Any]:
-        """What it says that releases which read the first schema alone do not know."""
+        """Its fields that releases which read only the first schema do not know."""
         found = {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}
         # static bundles of the first schema all read texts alike
         return {**found, "inputs": self.inputs} if self.is_static and self.inputs else found
 
     @property
     def model_file(self) -> str:
-        """The name of the file that says how vectors are made: MODEL, or TABLE of a static bundle."""
+        """The name of the file with the graph, MODEL, or of a static bundle the TABLE."""
         return TABLE if TABLE in self.files else MODEL
 
     @property
@@ -243,7 +243,7 @@ def _file_records(content: Mapping[str, Any]) -> dict[str, FileRecord]:
 
 
 def _newer(content: Mapping[str, Any], *, cut: bool) -> dict[str, str]:
-    """The fields of NEWER, beside the prompts that they speak of. cut: whether vectors can have a `truncation`"""
+    """The fields of NEWER, checked with the prompts that they name. cut: whether vectors can have a `truncation`"""
     newer = {name: str(content.get(name, nothing)) for name, nothing in NEWER.items()}
     if newer["truncation"] not in TRUNCATIONS or (newer["truncation"] and not cut):
         raise ValueError(

@@ -145,7 +145,7 @@ class ComposedEmbedder:
         """
         for name in ("adapter", "truncate_dim"):
             if options.get(name) is not None:
-                raise InputError(f"{name} is said when a ComposedEmbedder is made: by its parts and its dim")
+                raise InputError(f"{name} is chosen when a ComposedEmbedder is made, by its parts and its dim")
         found = [p.embedder.encode(texts, role=role, **{**options, **_fixed(p)}) for p in self._parts]
         if self._mode == "concat":
             return normalize(np.hstack([v * np.float32(p.share**0.5) for v, p in zip(found, self._parts, strict=True)]))

@@ -62,7 +62,7 @@ class Embedder:
     adapter:      which of the bundle's adapters (see `adapters`) embeds every text, "base" for none of them; None means
                   that of the text's role, where it has one
 
-    Where `edge-embed doctor --tune` has left a verdict of this machine, it answers for None of `threads` and `exact`.
+    Where `edge-embed doctor --tune` has measured this machine, `threads` and `exact` of None mean what it found.
 
     Pickled, it is its path and options; where it is unpickled the bundle is loaded again, from the same place.
 

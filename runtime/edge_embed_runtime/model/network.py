@@ -122,7 +122,7 @@ class Network:
         lengths = [len(row) for row in ids]
         share = -(-sum(lengths) // self.threads)
         fair = max(batch_tokens // self.threads, LEAST_RUN_TOKENS)  # together they need the memory of one batch
-        # a model from the general export may see padding, or texts beside a text: see published.BATCHES
+        # a model from the general export may see padding, or the other texts of a batch: see from_graph.BATCHES
         form = self.bundle.manifest.architecture.get("batches", "padded")
         fair = 1 if form == "single" else fair
         runs = list(batches(lengths, min(batch_tokens, share, fair), padded=form == "padded"))
