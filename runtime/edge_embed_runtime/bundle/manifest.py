@@ -74,7 +74,7 @@ LEFT_OUT = ("", "prompt", "instruction")
 # The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
 # out. Where nothing would be left of a text, none of its tokens is.
 LEFT_OUT_INPUT = "left_out"
-# What `head` may hold. The first releases with other kinds than dense would ignore NEWER_HEAD, and compute other vectors.
+# What `head` may hold. The first releases with other kinds would ignore NEWER_HEAD, and compute other vectors.
 HEAD = frozenset(
     {"saturations", "query_weights", "query_marker", "document_marker", "query_length", "expansion", "skip"}
 )
