@@ -15,7 +15,7 @@ from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
 from edge_embed_export import export_model
 from edge_embed_export.calibration import quantizer as quantizing
-from edge_embed_export.receipt import finish
+from edge_embed_export.receipt import dense, finish
 from edge_embed_export.verify import compare as verifying
 
 # the checkout, for tests of bench/: behind what is installed, so that its packages are what is tested
@@ -84,7 +84,7 @@ def short_receipt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         judged, texts = quantizing.records("judged"), quantizing.calibration_texts
         monkeypatch.setattr(finish, "calibration_texts", lambda part: texts(part)[::32])
         monkeypatch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
-        monkeypatch.setattr(finish, "SPEED_ROUNDS", 1)
+        monkeypatch.setattr(dense, "SPEED_ROUNDS", 1)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from bench.encode.runtimes import Source
 from edge_embed.embedder import bundle_path
 from edge_embed.measuring import versions
 from edge_embed.measuring.versions import when_and_where
-from edge_embed_runtime.bundle.bundle import Manifest, read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.system.cpu import default_threads
 

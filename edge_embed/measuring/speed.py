@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_embed_runtime.embed.embedder import METHODS
-
 if TYPE_CHECKING:
     from edge_embed.measuring.lengths import LengthClass
     from edge_embed_runtime.embed.embedder import Embedder
@@ -39,7 +37,7 @@ def timed(call: Callable[[int], Any], seconds: float, least: int, most: int | No
 
 def encoder(embedder: "Embedder") -> Callable[[list[str]], Any]:
     """Its method for texts: `encode`, `encode_sparse` or `encode_multi`."""
-    found: Callable[[list[str]], Any] = getattr(embedder, METHODS[embedder.kind])
+    found: Callable[[list[str]], Any] = getattr(embedder, embedder.output.method)
     return found
 
 

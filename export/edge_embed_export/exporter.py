@@ -22,7 +22,7 @@ from edge_embed_export.sources.purpose import noted, notes_of
 from edge_embed_export.static.sources import find_kind, read_static, write_static
 from edge_embed_export.verify.compare import Verifier, Verify
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_text, unusable
 from edge_embed_runtime.errors import InputError
 

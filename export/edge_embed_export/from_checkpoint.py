@@ -12,8 +12,7 @@ from edge_embed_export.families.directions import notes_of_attention
 from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.families.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
 from edge_embed_export.modules.routers import SIDES, Side
-from edge_embed_export.receipt import kinds
-from edge_embed_export.receipt.finish import FLOORS, check_usable, embed_all, finish, measured_texts
+from edge_embed_export.receipt.finish import FLOORS, RECEIPTS, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.receipt.truncation import truncation
 from edge_embed_export.sources.accounting import check_ignored
 from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
@@ -31,21 +30,13 @@ from edge_embed_export.variants import EVERY_TASK, add_adapters, lowest_mean, re
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle.adapters import Adapter
-from edge_embed_runtime.bundle.bundle import (
-    MODEL,
-    TOKENIZER,
-    WEIGHTS,
-    Bundle,
-    Content,
-    Manifest,
-    check_replaceable,
-    file_records,
-    stamp_of,
-)
+from edge_embed_runtime.bundle.bundle import Bundle, Content, check_replaceable, file_records, stamp_of
+from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, WEIGHTS, Manifest
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
+from edge_embed_runtime.vectors.kinds import KINDS
 
 # Bytes of a model that is written to a file before it is loaded.
 MAPPED_BYTES = 2**26
@@ -188,7 +179,7 @@ class Maker:
             if states
             else [],
             **self._cut,
-            **kinds.describe(spec, self._checkpoint.head),
+            **RECEIPTS[KINDS[spec.kind]].describe(spec, self._checkpoint.head),
         )
         if self.sides:  # chosen as adapters are
             manifest = replace(manifest, adapters=[Adapter(side, [side]) for side in self.sides])
@@ -272,7 +263,7 @@ def _manifest(
             "intermediate": spec.intermediate,
             "heads": spec.heads,
             "vocab": spec.vocab,
-            **kinds.architecture(spec),
+            **RECEIPTS[KINDS[spec.kind]].architecture(),
         },
         prompts=checkpoint.prompts,
         default_role=checkpoint.default_role,

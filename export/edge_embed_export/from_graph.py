@@ -25,12 +25,13 @@ from edge_embed_export.sources.tensors import INDEX, WEIGHTS
 from edge_embed_export.transformer.spec import Pooling, Spec
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_quantize.calibrate import Recipe
-from edge_embed_runtime.bundle.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.bundle.bundle import Bundle, file_records
+from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Manifest
 from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
-from edge_embed_runtime.model.network import pad
+from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from edge_embed.errors import (
 from edge_embed_export import export_model
 from edge_embed_export.sources.wordvectors import read_word_vectors
 from edge_embed_export.static.sources import find_kind, make_table, zipf_weights
-from edge_embed_runtime.bundle.bundle import MANIFEST, TABLE, TOKENIZER, Bundle, Manifest, file_records, read_bundle
+from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle
+from edge_embed_runtime.bundle.manifest import MANIFEST, TABLE, TOKENIZER, Manifest
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 from edge_embed_runtime.inputs.wordcache import MAX_WORDS, Words, has_words
 from edge_embed_runtime.model.static import read_table, write_table

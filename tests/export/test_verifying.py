@@ -20,6 +20,7 @@ from edge_embed_export import export_model
 from edge_embed_export.verify import compare as verifying
 from edge_embed_export.verify import texts as verifytexts
 from edge_embed_export.verify.compare import UNVERIFIED
+from edge_embed_runtime.vectors.kinds import KINDS
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -215,7 +216,7 @@ def test_differences() -> None:
     ours = np.array([0.6, 0.8], np.float32)
 
     def difference(row: Any, kind: str) -> float | None:
-        return verifying._difference(ours, np.array(row, np.float32), kind)
+        return verifying._difference(ours, np.array(row, np.float32), KINDS[kind])
 
     assert difference([3, 4], "dense") == pytest.approx(0, abs=1e-6)
     assert difference([3, 4], "sparse") == pytest.approx(3.2)

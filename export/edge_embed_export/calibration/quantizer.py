@@ -40,7 +40,7 @@ from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, p
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.model.network import batches, pad
+from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.system.memory import trim_heap
 from edge_embed_runtime.vectors.normalize import normalize

@@ -32,7 +32,8 @@ from edge_embed_export.transformer.builder import FLOAT, INT64, Graph
 from edge_embed_export.transformer.spec import Array
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_quantize.linear import quantize_weight
-from edge_embed_runtime.bundle.bundle import MODEL, TOKENIZER, Bundle, Layer, Manifest, file_records
+from edge_embed_runtime.bundle.bundle import Bundle, file_records
+from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Layer, Manifest
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, SourceError

@@ -20,15 +20,8 @@ from edge_embed_export.pruning.rows import Ids, cut_model, cut_table
 from edge_embed_export.pruning.scripts import COMMON, check_scripts, script_of, scripts_of_languages
 from edge_embed_export.pruning.vocabulary import Vocabulary
 from edge_embed_export.receipt.finish import GOLDEN_TEXTS
-from edge_embed_runtime.bundle.bundle import (
-    TOKENIZER,
-    Bundle,
-    Golden,
-    Manifest,
-    file_records,
-    read_bundle,
-    write_bundle,
-)
+from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import TOKENIZER, Golden, Manifest
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, FidelityError, InputError

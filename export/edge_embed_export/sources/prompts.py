@@ -9,7 +9,7 @@ from edge_embed_export.modules.listed import listed
 from edge_embed_export.modules.routers import Side, kind_of
 from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
 from edge_embed_export.sources.files import optional_json
-from edge_embed_runtime.bundle.bundle import ROLES
+from edge_embed_runtime.bundle.manifest import ROLES
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.inputs.prompts import check_room

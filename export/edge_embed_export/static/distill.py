@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.static.sources import StaticSource, write_static, zipf_weights
-from edge_embed_runtime.bundle.bundle import Manifest, read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError
@@ -168,7 +169,9 @@ def _start(teacher: Embedder, show_progress: bool) -> tuple[Array, NDArray[np.bo
     network = teacher.network
     with progress_bar(len(ids), show_progress) as advance:
         for start in range(0, len(rows), BLOCK):
-            for batch, vectors in network.run_all(rows[start : start + BLOCK], network.batch_tokens, network.run):
+            for batch, vectors in network.run_all(
+                rows[start : start + BLOCK], network.loaded.batch_tokens, network.run
+            ):
                 found[[start + i for i in batch]] = vectors
                 advance(len(batch))
     found -= found.mean(axis=0)

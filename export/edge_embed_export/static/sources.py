@@ -33,7 +33,8 @@ from edge_embed_export.sources.prompts import SETTINGS, check_prompts, completed
 from edge_embed_export.sources.tensors import read_tensors
 from edge_embed_export.sources.wordvectors import WordVectors, read_word_vectors
 from edge_embed_export.verify.compare import Verifier
-from edge_embed_runtime.bundle.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.bundle.bundle import Bundle, file_records
+from edge_embed_runtime.bundle.manifest import TABLE, TOKENIZER, Manifest
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError

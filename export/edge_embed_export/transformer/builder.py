@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_embed_export.sources.stored import as_stored
 from edge_embed_quantize.linear import Int8Linear, RowActivation
 from edge_embed_quantize.table import CompactTable
-from edge_embed_runtime.bundle.bundle import MAX_FILE_BYTES
+from edge_embed_runtime.bundle.manifest import MAX_FILE_BYTES
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 

@@ -12,7 +12,8 @@ from edge_embed_export.transformer.encoder import OUTPUT, build
 from edge_embed_export.transformer.spec import Spec, Weights
 from edge_embed_export.transformer.workshop import WeightsFile
 from edge_embed_runtime.bundle.adapters import INPUT
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT, Bundle
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.model import deadline
 

@@ -29,10 +29,10 @@ from edge_embed_quantize.calibrate import Feed, Input, Recipe, Site, condition, 
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.model.network import batches, pad
+from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.system.cpu import default_threads
 
 WORD = "embedding.word"

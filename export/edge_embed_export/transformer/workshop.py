@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.transformer import builder as graph
-from edge_embed_runtime.bundle.bundle import WEIGHTS
+from edge_embed_runtime.bundle.manifest import WEIGHTS
 from edge_embed_runtime.errors import StorageError
 
 # Where weights begin in their file: pages of memory are the smallest part that can be mapped.

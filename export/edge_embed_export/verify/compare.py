@@ -28,6 +28,7 @@ from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.system.cgroups import memory_limit
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.files import check_regular
+from edge_embed_runtime.vectors.kinds import DENSE, Kind
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
@@ -105,7 +106,7 @@ class Verifier:
 
     def _compare(self, embedder: "Embedder") -> dict[str, Any]:
         _check_memory(self.source)
-        side, dense = embedder.manifest.side, embedder.kind == "dense"
+        side, dense = embedder.manifest.side, embedder.output is DENSE
         roles = (side,) if side else (None, "query", "document") if dense else ("document", "query")
         longest = _longest(embedder)
         asked = asked_texts(embedder.tokenizer, roles, longest)
@@ -130,7 +131,7 @@ class Verifier:
     def _request(self, embedder: "Embedder", asked: Sequence[Asked]) -> dict[str, Any]:
         """What reference.py reads."""
         manifest = embedder.manifest
-        bare = not is_there(self.source / "modules.json") and manifest.kind == "dense"
+        bare = not is_there(self.source / "modules.json") and manifest.output is DENSE
         prompts = {
             role: {"text": embedder.prompts.get(role, ""), "said": role in self.said}
             for role in dict.fromkeys(("query", "document", *filter(None, [manifest.default_role])))
@@ -223,12 +224,12 @@ def compare(embedder: "Embedder", asked: Sequence[Asked], rows: Sequence[NDArray
 
     Dense vectors are compared at length 1, weights of tokens as they are; other numbers of vectors are infinitely far.
     """
-    return [_difference(_ours(embedder, one), row, embedder.kind) for one, row in zip(asked, rows, strict=True)]
+    return [_difference(_ours(embedder, one), row, embedder.output) for one, row in zip(asked, rows, strict=True)]
 
 
-def _difference(ours: NDArray[Any], row: NDArray[Any], kind: str) -> float | None:
+def _difference(ours: NDArray[Any], row: NDArray[Any], kind: Kind) -> float | None:
     theirs = row.astype(np.float64)
-    if kind == "dense":
+    if kind is DENSE:
         with np.errstate(invalid="ignore", divide="ignore"):
             theirs = theirs / np.linalg.norm(theirs)
     if not np.isfinite(theirs).all():
@@ -239,14 +240,8 @@ def _difference(ours: NDArray[Any], row: NDArray[Any], kind: str) -> float | Non
 
 
 def _ours(embedder: "Embedder", one: Asked) -> NDArray[Any]:
-    if embedder.kind == "dense":
-        return np.asarray(embedder.encode([one.text], role=one.role)[0])
-    if embedder.kind == "multi":
-        return np.asarray(embedder.encode_multi([one.text], role=one.role)[0])
-    (vector,) = embedder.encode_sparse([one.text], role=one.role)
-    weights = np.zeros(embedder.manifest.dim, np.float32)
-    weights[vector.ids] = vector.weights
-    return weights
+    (vector,) = embedder.output.encode(embedder, [one.text], role=one.role)
+    return embedder.output.array(vector, embedder.manifest.dim)
 
 
 def _longest(embedder: "Embedder") -> int:

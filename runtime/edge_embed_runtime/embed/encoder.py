@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from edge_embed_runtime.embed.embedder import Embedder
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
+    from edge_embed_runtime.vectors.int8 import Vectors
+    from edge_embed_runtime.vectors.kinds import Kind
     from edge_embed_runtime.vectors.rotation import Frame
-
-    Vectors = NDArray[np.float32]
 
 
 class Encoder(Protocol):
@@ -29,6 +26,9 @@ class Encoder(Protocol):
 
     @property
     def max_tokens(self) -> int: ...
+
+    @property
+    def output(self) -> "Kind": ...
 
     @property
     def is_static(self) -> bool: ...

@@ -14,6 +14,7 @@ from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.search.searcher import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query
 from edge_embed_runtime.storage.schema import Facts, SideModel
 from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, SPARSE, Kind
 from edge_embed_runtime.vectors.normalize import check_vectors
 from edge_embed_runtime.vectors.rotation import NONE
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 # Passages whose rows for side tables are made at once.
 EMBED_SLICE = 256
-NAMES = {"sparse": "sparse vectors", "multi": "vectors of tokens"}
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,22 @@ class Models:
     @staticmethod
     def of(embedder: "Encoder | None", sparse: Embedder | None, multi: Embedder | None) -> "Models":
         """What was given to `Index.open`; an embedder of another kind than "dense" stands in its own place."""
-        found: dict[str, Embedder | None] = {"sparse": sparse, "multi": multi}
+        found: dict[Kind, Any] = {DENSE: embedder, SPARSE: sparse, MULTI: multi}
         for kind, given in found.items():
-            if given is not None and (not isinstance(given, Embedder) or given.manifest.kind != kind):
-                what = given.manifest.kind if isinstance(given, Embedder) else type(given).__name__
-                raise InputError(f"{kind}= takes an Embedder of a bundle of kind {kind!r}, got {what}", option=kind)
-        if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":
-            kind = embedder.manifest.kind
+            if kind.apart and given is not None and (not isinstance(given, Embedder) or given.output is not kind):
+                what, name = given.kind if isinstance(given, Embedder) else type(given).__name__, kind.name
+                raise InputError(f"{name}= takes an Embedder of a bundle of kind {name!r}, got {what}", option=name)
+        if embedder is not None and embedder.output.apart:
+            kind = embedder.output
             if found[kind] is not None:
-                raise InputError(f"two embedders of kind {kind!r} were given, expected one", option=kind)
-            found[kind], embedder = embedder, None
-        return Models(embedder, found["sparse"], found["multi"])
+                raise InputError(f"two embedders of kind {kind.name!r} were given, expected one", option=kind.name)
+            found |= {kind: embedder, DENSE: None}
+        return Models(*found.values())
 
     @property
     def attached(self) -> dict[str, Embedder]:
         """Those whose vectors lie in tables of their own."""
-        return {name: model for name, model in (("sparse", self.sparse), ("multi", self.multi)) if model is not None}
+        return {model.kind: model for model in (self.sparse, self.multi) if model is not None}
 
     @property
     def first(self) -> "Encoder | None":
@@ -89,13 +89,14 @@ class Models:
         for name, model in self.attached.items():
             stored = facts.attached.get(name)
             if stored is None:
+                what = KINDS[name].stored
                 raise InputError(
-                    f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index", path=path
+                    f"{path} was made without {what}; open it without {name}=, or make a new index", path=path
                 )
             if stored.fingerprint != model.fingerprint:
                 raise BundleMismatchError(
-                    f"{path} holds {NAMES[name]} of the bundle {stored.name!r} ({stored.fingerprint[:8]}); {name}= is "
-                    f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with",
+                    f"{path} holds {KINDS[name].stored} of the bundle {stored.name!r} ({stored.fingerprint[:8]}); "
+                    f"{name}= is {model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with",
                     path=path,
                     bundle=stored.name,
                 )
@@ -109,13 +110,13 @@ class Models:
 
     def cannot(self, mode: str, facts: Facts) -> str | None:
         """Why a query cannot be embedded for a mode of search, and what to do; None where it can."""
-        kinds = {"vector": ["dense"], "sparse": ["sparse"], "multi": ["multi"]}.get(mode, ["dense", "sparse", "multi"])
-        if any(getattr(self, kind) is not None for kind in kinds):
+        able = {"vector": self.dense, SPARSE.name: self.sparse, MULTI.name: self.multi}.get(mode, self.first)
+        if able is not None:
             return None
-        if mode in NAMES:
+        if mode in (SPARSE.name, MULTI.name):
             stored = facts.attached.get(mode)
             if stored is None:
-                return f"the index was made without {NAMES[mode]}"
+                return f"the index was made without {KINDS[mode].stored}"
             return f"open it with {mode}=Embedder(...) (--{mode}) of {stored.name!r}"
         if not facts.dim and mode == "vector":
             return f"there are no dense vectors, search with mode={next(iter(facts.attached))!r}"
@@ -160,18 +161,14 @@ class Models:
         """What is stored of passages in the tables of their own."""
         if not self.attached:
             return {}
-        return {name: embed_rows(name, model, passages) for name, model in self.attached.items()}
+        return {name: embed_rows(model, passages) for name, model in self.attached.items()}
 
 
-def embed_rows(name: str, embedder: Embedder, passages: Sequence[str]) -> list[bytes]:
+def embed_rows(embedder: Embedder, passages: Sequence[str]) -> list[bytes]:
     """The rows of passages in a side table."""
-    from edge_embed_runtime.storage.sidetables import pack_multi, pack_sparse  # most indexes have none
-
+    kind, dim = embedder.output, embedder.manifest.dim
     rows: list[bytes] = []
     for start in range(0, len(passages), EMBED_SLICE):
-        part = passages[start : start + EMBED_SLICE]
-        if name == "sparse":
-            rows += [pack_sparse(v, embedder.manifest.dim) for v in embedder.encode_sparse(part, role="document")]
-        else:
-            rows += [pack_multi(vectors) for vectors in embedder.encode_multi(part, role="document")]
+        vectors = kind.encode(embedder, passages[start : start + EMBED_SLICE], role="document")
+        rows += [kind.pack(vector, dim) for vector in vectors]
     return rows

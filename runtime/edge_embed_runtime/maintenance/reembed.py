@@ -111,7 +111,7 @@ def reembed_index(
 
 def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notify) -> Reembedded:
     index = store.path
-    if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
+    if store.facts.attached or embedder.output.apart:
         raise InputError(
             f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one",
             path=index,

@@ -8,9 +8,8 @@ The resident set of a process that embeds is what it was before, and
 - activations of the largest batch on each thread,
 - what Python needs to cut texts into tokens.
 
-What a limit leaves beside that is for indexes: see system/headroom.py. Texts that a program holds, and the vectors
-it gets, are
-its own.
+What a limit leaves besides that is for indexes: see system/headroom.py. Texts that a program holds, and the vectors
+it gets, are its own.
 """
 
 import math
@@ -94,7 +93,7 @@ def predict(
     exact:   see `session.make_session`: the weights are then copied twice, and one copy stays
     """
     table = int(shape.get("vocab") or 0)
-    # tables are looked up in; what is multiplied by is prepacked, and its part of the file let go of
+    # tables are looked up in; what is multiplied by is prepacked, and its part of the file is freed
     matrices = sum(weight.bytes for weight in weights if len(weight.dims) > 1 and weight.dims[0] != table)
     tables = sum(weight.bytes for weight in weights) - matrices
     if shape.get("decoded"):  # what words are looked up in is also multiplied by, in an order of its own

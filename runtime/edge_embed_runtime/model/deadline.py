@@ -88,7 +88,7 @@ class Watchdog:
                 self._thread = thread
 
     def forget(self) -> None:
-        """Begin anew in a forked child: it has no thread, and perhaps a lock that nobody will release."""
+        """Start again in a forked child: it has no thread, and perhaps a lock that nobody will release."""
         self._works, self._lock, self._thread = {}, threading.Lock(), None
 
 

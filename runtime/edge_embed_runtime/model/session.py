@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 
 from edge_embed_runtime.bundle.adapters import INPUT
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT, Bundle
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
@@ -58,7 +59,7 @@ def make_session(
         with unsigned_model(model) as path:
             if path is not None:
                 return deadline.load(path, options)
-    if exact:  # onnxruntime heeds the entry at this level only
+    if exact:  # onnxruntime reads the entry at this level only
         options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
         options.add_session_config_entry("session.x64quantprecision", "1")
     source = without_weights(model) if isinstance(model, Path) else model

@@ -36,7 +36,7 @@ def embed_passages(
 
 def embed_texts(embedder: "Encoder", passages: Sequence[str], show_progress: bool = False) -> tuple[Int8Codes, Vectors]:
     """int8 codes [n, dim] and scales [n] of passages."""
-    if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":  # it has a table of its own
+    if embedder.output.apart:
         return np.empty((len(passages), 0), np.int8), np.ones(len(passages), np.float32)
     codes = np.empty((len(passages), embedder.dim), np.int8)
     scales = np.empty(len(passages), np.float32)

@@ -20,6 +20,7 @@ from edge_embed_runtime.passages.borders import NEAR, is_border, near_border
 from edge_embed_runtime.passages.split import PASSAGE_TOKENS, split, token_spans
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.vectors.kinds import DENSE
 from edge_embed_runtime.vectors.normalize import cut
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class _Window(NamedTuple):
 def check_late(embedder: object) -> TypeGuard[Embedder]:
     """Raise InputError for an embedder whose passages are not the means of their tokens."""
     what = "late chunking makes passages' vectors of those of their tokens"
-    if not isinstance(embedder, Embedder) or embedder.manifest.is_static or embedder.manifest.kind != "dense":
+    if not isinstance(embedder, Embedder) or embedder.is_static or embedder.output is not DENSE:
         raise InputError(
             f"{what}: it needs an Embedder with a bundle that runs a network and gives a vector for a text",
             option="late_chunking",

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.embed.sparse import SparseVector
-from edge_embed_runtime.storage.sidetables import Attached, Unpacked, unpack_sparse
+from edge_embed_runtime.storage.sidetables import Attached
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.memory import trim_heap
 from edge_embed_runtime.vectors.int8 import Ids, Vectors
+from edge_embed_runtime.vectors.sparse import SparseVector, Unpacked, unpack
 
 # Parts that were added one after the other; more are read anew as one.
 MOST_PARTS = 16
@@ -50,7 +50,7 @@ def _make_part(table: Attached, after: int, damaged: set[int]) -> _Part:
     for some, codes, bad in table.load(after):
         damaged.update(bad)
         ids += some
-        found.append(unpack_sparse(codes, table.dim))
+        found.append(unpack(codes, table.dim))
         sizes += np.bincount(found[-1][2], minlength=table.dim)
     starts = np.concatenate([[0], np.cumsum(sizes)])
     rows, steps = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.uint8)

@@ -27,8 +27,8 @@ from edge_embed_runtime.system.headroom import SEARCH_BYTES, Room
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Ids, Vectors, score_int8
 
 if TYPE_CHECKING:  # most indexes have neither
-    from edge_embed_runtime.embed.sparse import SparseVector
     from edge_embed_runtime.search.postings import Postings
+    from edge_embed_runtime.vectors.sparse import SparseVector
 
 Mode = Literal["hybrid", "vector", "text", "sparse", "multi"]
 
@@ -292,7 +292,7 @@ class Searcher:
         """Rankings by sparse vectors, by words, and where there are any by dense vectors, as one."""
         lists = [ranking for ranking in (by_vector, by_sparse, by_text) if ranking]
         passages = {doc: passage for found in reversed(lists) for doc, (_, passage) in islice(found.items(), depth)}
-        from edge_embed_runtime.embed.sparse import SparseVector
+        from edge_embed_runtime.vectors.sparse import SparseVector
 
         ids, scores = self._sparse_scores(query.sparse or SparseVector(np.empty(0, np.int32), np.empty(0, np.float32)))
         others = {doc: passage for doc, passage in passages.items() if doc not in by_sparse}
@@ -326,10 +326,9 @@ class Searcher:
             codes = table.rows(passages.ids.tolist())
             self.damaged.update(passages.damaged, set(passages.ids.tolist()) - codes.keys())
             if codes:
-                from edge_embed_runtime.embed.multi import maxsim_all
-                from edge_embed_runtime.storage.sidetables import unpack_multi
+                from edge_embed_runtime.vectors.maxsim import maxsim_all, unpack
 
-                scores = maxsim_all(vectors, *unpack_multi(list(codes.values()), table.dim))
+                scores = maxsim_all(vectors, *unpack(list(codes.values()), table.dim))
                 docs = dict(zip(passages.ids.tolist(), passages.docs.tolist(), strict=True))
                 rows += ((docs[id_], id_, score) for id_, score in zip(codes, scores.tolist(), strict=True))
             if len(rows) > max(KEPT_ROWS, 8 * (depth + SPARE)):

@@ -19,8 +19,6 @@ from edge_embed.errors import BundleMismatchError, IndexFormatError, InputError,
 from edge_embed_export import export_model
 from edge_embed_export.calibration import quantizer as quantizing
 from edge_embed_export.receipt import finish
-from edge_embed_runtime.embed.multi import maxsim
-from edge_embed_runtime.embed.sparse import SparseVector
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance.reembed import reembed_index
 from edge_embed_runtime.maintenance.repair import verify_index
@@ -28,8 +26,12 @@ from edge_embed_runtime.model import budget
 from edge_embed_runtime.search import fusion as ranking
 from edge_embed_runtime.search import postings
 from edge_embed_runtime.search import searcher as search
-from edge_embed_runtime.storage.sidetables import pack_multi, pack_sparse, token_type, unpack_multi, unpack_sparse
 from edge_embed_runtime.system import headroom as room
+from edge_embed_runtime.vectors import maxsim as maxsims
+from edge_embed_runtime.vectors import sparse as sparses
+from edge_embed_runtime.vectors.kinds import MULTI, SPARSE
+from edge_embed_runtime.vectors.maxsim import maxsim
+from edge_embed_runtime.vectors.sparse import SparseVector
 
 WORDS = ["bank", "river", "money", "cat", "dog", "house", "garden", "water", "night", "day", "red", "blue"]
 QUERY = "the cat in the garden"
@@ -76,7 +78,7 @@ def exact(path: Path, query: SparseVector, dim: int = 25) -> dict[int, float]:
     row[query.ids] = query.weights
     found = {}
     for id_, code in stored(path, "vec_sparse").items():
-        scales, steps, tokens, _ = unpack_sparse([code], dim)
+        scales, steps, tokens, _ = sparses.unpack([code], dim)
         found[id_] = float(row[tokens] @ steps) * float(scales[0])
     return {id_: score for id_, score in found.items() if score > 0}
 
@@ -286,7 +288,7 @@ def test_maxsim_in_the_index(models: dict[str, Embedder], tmp_path: Path, monkey
         vectors = dict(zip((d.key for d in docs), models["multi"].encode_multi([d.text for d in docs]), strict=True))
         assert len(hits) == 30
         for hit in hits:
-            kept, _ = unpack_multi([pack_multi(vectors[hit.key])], 16)
+            kept, _ = maxsims.unpack([MULTI.pack(vectors[hit.key], 16)], 16)
             assert hit.score == pytest.approx(maxsim(query, kept), rel=1e-5)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         even = index.search(QUERY, k=30, mode="multi", where={"even": True})
@@ -309,10 +311,10 @@ def test_packing() -> None:
     """Weights are kept to half a step; what is smaller than that goes; ids are as wide as the vocabulary needs."""
     vector = SparseVector(np.array([3, 700, 65535], np.int32), np.array([2.0, 0.003, 1.0], np.float32))
     for dim in (2**16, 250_002):
-        code = pack_sparse(vector, dim)
-        assert len(code) == 4 + 2 * (1 + token_type(dim).itemsize)
-        scales, steps, tokens, counts = unpack_sparse(
-            [code, pack_sparse(SparseVector(vector.ids[:0], vector.weights[:0]), dim)], dim
+        code = SPARSE.pack(vector, dim)
+        assert len(code) == 4 + 2 * (1 + sparses.token_type(dim).itemsize)
+        scales, steps, tokens, counts = sparses.unpack(
+            [code, SPARSE.pack(SparseVector(vector.ids[:0], vector.weights[:0]), dim)], dim
         )
         assert tokens.tolist() == [3, 65535]
         assert counts.tolist() == [2, 0]
