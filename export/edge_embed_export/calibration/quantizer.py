@@ -1,21 +1,17 @@
 """From a float model to int8 layers: calibration on the exporter's texts, and the search for the best recipe."""
 
-import gzip
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from edge_embed_export.sources.files import read_json
+from edge_embed_export.calibration.recipes import Quantized
+from edge_embed_export.calibration.texts import calibration_rows
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import float_session
 from edge_embed_export.transformer.spec import Spec, Weights, sites
@@ -34,12 +30,12 @@ from edge_embed_quantize.calibrate import (
     ranges,
     search,
 )
-from edge_embed_quantize.linear import Int4Storage, Int8Linear
+from edge_embed_quantize.linear import Int4Storage
 from edge_embed_quantize.rounding import Grams, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
 from edge_embed_runtime.bundle.adapters import INPUT
-from edge_embed_runtime.errors import ExportError, SourceError
-from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
+from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.network import batches, pad
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.system.memory import trim_heap
@@ -64,61 +60,6 @@ INT4_GROUPS = (64, 32, 16)
 FREQUENT_ROWS = {4: 4096, 3: 256}
 
 CALIBRATION_BATCH_TOKENS = 1024
-
-
-def calibration_texts(part: str) -> list[str]:
-    """Texts that ship with the exporter; `part` is "calibration" or "receipt" (no text is in both)."""
-    return [record["text"] for record in records("texts") if record["part"] == part]
-
-
-def calibration_rows(tokenizer: Tokenizer) -> list[TokenIds]:
-    return [tokenizer.encode(text) for text in calibration_texts("calibration")]
-
-
-def records(name: str) -> list[dict[str, Any]]:
-    """The rows of one of the exporter's data files."""
-    raw = files("edge_embed_export").joinpath(f"data/{name}.jsonl.gz").read_bytes()
-    return [json.loads(line) for line in gzip.decompress(raw).decode().splitlines()]
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """What `Quantizer.quantize` makes: `build` takes the first three.
-
-    moved: what was taken from each channel of the value that a norm or a linear layer gives (see calibrate.py)
-    """
-
-    weights: Weights
-    layers: dict[str, Int8Linear]
-    table: CompactTable | None
-    recipes: dict[str, Recipe]
-    moved: dict[str, NDArray[np.float32]]
-
-    def describe(self) -> dict[str, Any]:
-        """For the manifest; "recipes" is what `read_recipes` reads."""
-        stored = any(layer.stored for layer in self.layers.values())
-        table = "int8, one scale per row"
-        if self.table is not None:
-            table = f"int8 for {len(self.table.frequent)} frequent tokens, {self.table.bits} bits for the others"
-        rows = sum(recipe.activation == "row" for recipe in self.recipes.values())
-        return {
-            "weights": f"int8, one scale per output channel{', stored in 4 bits' * stored}",
-            "rounding": "GPTQ on the exporter's calibration texts",
-            "activations": "uint8, static scales"
-            + f", at {rows} of {len(self.recipes)} values one per row" * bool(rows),
-            "embedding_table": table,
-            "recipes": {name: asdict(recipe) for name, recipe in self.recipes.items()},
-        }
-
-
-def read_recipes(path: Path) -> dict[str, Recipe]:
-    """The recipes in a manifest.json, or in the manifest of a bundle folder."""
-    file = path / "manifest.json" if path.is_dir() else path
-    try:
-        found = read_json(file)["quantization"]["recipes"]
-        return {str(name): Recipe(**fields) for name, fields in found.items()}
-    except (SourceError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SourceError(f"{file} holds no recipes of an int8 bundle: {error!r}") from error
 
 
 class Quantizer:

@@ -12,9 +12,10 @@ import numpy as np
 from edge_embed_export.families.directions import check_windows, is_causal
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.families.rope import FULL, SLIDING, add_tables, read_rope
+from edge_embed_export.options import Pooling
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.positions import visible
-from edge_embed_export.transformer.spec import LATENT, Layer, Pooling, Spec, Weights
+from edge_embed_export.transformer.spec import LATENT, Layer, Spec, Weights
 
 NORMS = {"attention_norm": "input_layernorm", "output_norm": "post_attention_layernorm"}
 GEMMA_NORMS = {

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.files.reading import read_json
+from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.routers import kind_of
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.sources.files import read_json
-from edge_embed_export.sources.tensors import read_tensors
 from edge_embed_runtime.errors import ExportError
 
 Array = NDArray[np.float32]

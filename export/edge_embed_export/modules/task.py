@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edge_embed_export.sources.files import optional_json
+from edge_embed_export.files.reading import optional_json
 from edge_embed_runtime.errors import ExportError
 
 # Of these files the first that is there and not empty counts, in all releases.

@@ -1,8 +1,8 @@
-"""The last steps of every export: what a bundle is worth, beside its float form, and writing it."""
+"""The last steps of every export: a bundle is measured against its float form, and written."""
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.quantizer import calibration_texts, records
+from edge_embed_export.calibration.layerwise import Remembered
+from edge_embed_export.calibration.texts import calibration_texts, records
+from edge_embed_export.files.accounting import check_ignored
+from edge_embed_export.options import FLOORS
 from edge_embed_export.receipt import kinds
+from edge_embed_export.receipt.adapters import adapter_receipt
 from edge_embed_export.receipt.lengths import check_lengths
 from edge_embed_export.receipt.truncation import truncation_receipt
-from edge_embed_export.sources.accounting import check_ignored
+from edge_embed_export.request import Request
 from edge_embed_export.sources.prompts import without_empty
-from edge_embed_export.transformer.layerwise import Remembered
-from edge_embed_export.variants import adapter_receipt
-from edge_embed_export.verify.compare import Verifier
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers, score
 from edge_embed_runtime.bundle.bundle import Content, Manifest, write_bundle
 from edge_embed_runtime.embed.embedder import METHODS, Embedder
@@ -26,8 +27,6 @@ from edge_embed_runtime.errors import ExportError, FidelityError
 from edge_embed_runtime.system.cpu import cpu_model
 from edge_embed_runtime.vectors.rotation import Frame, learn_frame
 
-# The lowest mean cosine to float32 over the receipt texts that is written without being told to.
-FLOORS = {"int8": 0.995, "int4": 0.95, "fp32": 0.0}
 SPEED_ROUNDS = 3
 
 GOLDEN_TEXTS = (
@@ -66,49 +65,42 @@ def embed_all(embedder: Embedder, *, written: bool) -> None:
     encode([row["text"] for row in rows if "relevant" in row], role=side or "query")
 
 
-def finish(
-    source: Path,
-    target: Path,
-    contents: Mapping[str, Content],
-    embedders: tuple[Embedder, Embedder],
-    precision: str,
-    floor: float | None,
-    overwrite: bool,
-    progress: Callable[[str], None],
-    verifier: Verifier | None = None,
-) -> Manifest:
-    """Measure a bundle beside its float form, and write it where it is faithful enough.
+def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[Embedder, Embedder]) -> Manifest:
+    """Measure a bundle against its float form, and write it where it is faithful enough.
 
     embedders: the float form, and the one whose contents are to be written
-    verifier:  compares the float form with the reference, and says what the manifest does (see verify/compare.py)
     """
-    reference, embedder = embedders
+    (reference, embedder), options = embedders, request.options
     if not embedder.manifest.is_static:
-        check_lengths(embedder, source, GOLDEN_TEXTS[0])
+        check_lengths(embedder, request.source, GOLDEN_TEXTS[0])
     embedder.manifest = replace(embedder.manifest, prompts=without_empty(embedder.manifest.prompts))
-    if verifier is not None:
-        progress("comparing with the reference")
-        provenance = {**embedder.manifest.provenance, "verified": verifier(reference)}
+    if request.verifier is not None:
+        options.progress("comparing with the reference")
+        provenance = {**embedder.manifest.provenance, "verified": request.verifier(reference)}
         embedder.manifest = replace(embedder.manifest, provenance=provenance)
-    progress("measuring fidelity, retrieval and speed")
-    dense = embedder.manifest.kind == "dense"
-    if dense:
+    options.progress("measuring fidelity, retrieval and speed")
+    if embedder.manifest.kind == "dense":
         frames = _learn_codes(embedder)
         receipt = {**_receipt(reference, embedder), "binary_codes": frames}
     else:
         receipt = kinds.receipt(reference, embedder, measured_texts(), records("judged"))
-    lowest = FLOORS[precision] if floor is None else floor
+    _check_floor(request, receipt)
+    manifest = replace(embedder.manifest, golden=kinds.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
+    manifest = with_notes(manifest, check_ignored())
+    options.progress(f"writing {request.target}")
+    write_bundle(request.target, manifest, contents, overwrite=options.overwrite)
+    return manifest
+
+
+def _check_floor(request: Request, receipt: Mapping[str, Any]) -> None:
+    options = request.options
+    lowest = FLOORS[options.precision] if options.floor is None else options.floor
     reached = min(receipt["cosine_to_fp32"]["mean"], *(a["mean"] for a in receipt.get("adapters", {}).values()), 1.0)
     if not reached >= lowest:  # NaN is no fidelity either
         raise FidelityError(
-            f"{source}: the {precision} bundle has a mean cosine of {reached} to the float32 model, the floor is "
-            f"{lowest}; nothing was written. A lower floor accepts it"
+            f"{request.source}: the {options.precision} bundle has a mean cosine of {reached} to the float32 model, "
+            f"the floor is {lowest}; nothing was written. A lower floor accepts it"
         )
-    manifest = replace(embedder.manifest, golden=kinds.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
-    manifest = with_notes(manifest, check_ignored())
-    progress(f"writing {target}")
-    write_bundle(target, manifest, contents, overwrite=overwrite)
-    return manifest
 
 
 def with_notes(manifest: Manifest, notes: Sequence[str]) -> Manifest:
@@ -130,7 +122,7 @@ def _learn_codes(embedder: Embedder) -> dict[str, float]:
 
 
 def _receipt(reference: Embedder, embedder: Embedder) -> dict[str, Any]:
-    """What the bundle is worth: fidelity, retrieval at each storage tier, size, and speed on this machine."""
+    """The figures of the bundle: fidelity, retrieval at each storage tier, size, and speed on this machine."""
     measured = measured_texts()
     expected, slow = _timed(reference, measured)
     vectors, fast = (expected, slow) if embedder is reference else _timed(embedder, measured)
@@ -180,7 +172,7 @@ def _speed(fast: int, slow: int) -> dict[str, Any]:
 
 def _timed(embedder: Embedder, measured: list[str]) -> tuple[NDArray[np.float32], int]:
     """Vectors, and tokens per CPU second: the median of some rounds, to three digits; 0 of a model that was run before
-    (see transformer/layerwise.py)."""
+    (see calibration/layerwise.py)."""
     if not embedder.is_static and isinstance(embedder.network.session, Remembered):
         return embedder.encode(measured), 0
     tokens = sum(len(embedder.tokenizer.encode(text)) for text in measured)

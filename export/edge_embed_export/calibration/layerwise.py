@@ -13,13 +13,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.quantizer import (
-    CALIBRATION_BATCH_TOKENS,
-    Quantized,
-    Quantizer,
-    calibration_rows,
-    round_weight,
-)
+from edge_embed_export.calibration.quantizer import CALIBRATION_BATCH_TOKENS, Quantizer, round_weight
+from edge_embed_export.calibration.recipes import Quantized
+from edge_embed_export.calibration.texts import calibration_rows
 from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer.encoder import NEXT, STATE, build_stage
 from edge_embed_export.transformer.large import Scratch

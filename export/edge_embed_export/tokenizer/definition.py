@@ -1,6 +1,12 @@
-"""One form of a tokenizer for all that write it: where releases of the libraries differ, and no token depends on it."""
+"""Reading tokenizer.json, in one form for all that write it: releases of the libraries differ where no token depends on
+it."""
 
+from pathlib import Path
 from typing import Any
+
+from edge_embed_export.files.reading import read_limited
+from edge_embed_runtime.errors import BundleFormatError, ExportError
+from edge_embed_runtime.inputs.vetting import MAX_BYTES, check_tokenizer
 
 # What joins tokens to a text again, which nothing here does: transformers 5 writes its own.
 DECODER = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
@@ -16,3 +22,12 @@ def one_form(definition: dict[str, Any]) -> dict[str, Any]:
         empty = {key: model[key] or None for key in ("continuing_subword_prefix", "end_of_word_suffix") if key in model}
         changed["model"] = {**model, **empty}
     return changed
+
+
+def read_definition(path: Path) -> dict[str, Any]:
+    """What a tokenizer.json holds. Raises ExportError for one that no bundle may hold (see vetting.py)."""
+    raw = read_limited(path, MAX_BYTES)
+    try:
+        return one_form(check_tokenizer(raw))
+    except BundleFormatError as error:
+        raise ExportError(f"{path}{str(error).removeprefix('tokenizer.json')}") from error
