@@ -87,11 +87,6 @@ def _roles(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def role_prompts(variants: Sequence[Variant]) -> dict[str, str]:
-    """The prompts of roles that have an adapter with a prompt."""
-    return {role: v.adapter.prompt for v in variants for role in v.adapter.roles if v.adapter.prompt is not None}
-
-
 def with_adapters(manifest: Manifest, variants: Sequence[Variant]) -> Manifest:
     """What the manifest says about adapters: their names, and of which file each is that was given."""
     hashes = {variant.adapter.name: variant.sha256 for variant in variants if variant.sha256}

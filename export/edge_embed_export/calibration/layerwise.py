@@ -13,20 +13,18 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.quantizer import CALIBRATION_BATCH_TOKENS, Quantizer, round_weight
+from edge_embed_export.calibration.quantizer import CALIBRATION_BATCH_TOKENS, Calibrated, check_recipe, round_weight
 from edge_embed_export.calibration.recipes import Quantized
-from edge_embed_export.calibration.texts import calibration_rows
 from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer.encoder import NEXT, STATE, build_stage
 from edge_embed_export.transformer.large import Scratch
-from edge_embed_export.transformer.spec import Array, Spec, Weights, sites
+from edge_embed_export.transformer.spec import Array, Spec, Weights
 from edge_embed_export.transformer.workshop import WeightsFile, Workshop
 from edge_embed_quantize.calibrate import Feed, Input, Recipe, Site, condition, grams, observe, quantize_layers, ranges
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT
-from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model.network import batches, pad
 from edge_embed_runtime.system.cpu import default_threads
@@ -184,24 +182,22 @@ class Remembered:
         return [found]
 
 
-class LayerQuantizer(Quantizer):
+class LayerQuantizer(Calibrated):
     """Quantizes as Quantizer does, layer by layer. There is no search, and there are no adapters.
 
     kept: takes the rounded weights
     """
 
     def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, kept: WeightsFile) -> None:
-        self._spec, self._weights, self._tokenizer, self._shop, self._kept = spec, weights, tokenizer, shop, kept
-        self._sites = sites(spec, weights)
-        self._rows = calibration_rows(tokenizer)
-        self._ranges = {}
+        super().__init__(spec, weights, tokenizer, shop)
+        self._kept = kept
 
     def by_layer(
         self, recipes: Mapping[str, Recipe] | None, table: str, int4: bool, progress: Callable[[str], None]
     ) -> Quantized:
         """The int8 model. recipes: None means those that are taken without a search."""
-        if recipes is not None and sorted(recipes) != sorted(site.name for site in self._sites):
-            raise ExportError(f"the recipes are for another model: this one has {len(self._sites)} values to quantize")
+        if recipes is not None:
+            self._check_names(recipes)
         stages = Stages(self._spec, self._weights, self._shop)
         texts = Texts(self._rows, self._spec.hidden, self._shop.folder())
         small: dict[str, Array] = {}
@@ -246,10 +242,7 @@ class LayerQuantizer(Quantizer):
     def _recipe(self, site: Site, recipes: Mapping[str, Recipe] | None) -> Recipe:
         default = self._default_recipe(site)
         recipe = default if recipes is None else recipes[site.name]
-        if recipe.activation != default.activation:
-            raise ExportError(
-                f"the recipe of {site.name} has {recipe.activation!r} scales, {default.activation!r} is needed"
-            )
+        check_recipe(site.name, recipe, default)
         return recipe
 
     def _own(self, group: Sequence[Site], small: Mapping[str, Array]) -> dict[str, Array]:

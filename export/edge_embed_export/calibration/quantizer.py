@@ -62,7 +62,59 @@ FREQUENT_ROWS = {4: 4096, 3: 256}
 CALIBRATION_BATCH_TOKENS = 1024
 
 
-class Quantizer:
+class Calibrated:
+    """What both ways to quantize share: a model, the values that are quantized, and the texts that say how."""
+
+    def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop) -> None:
+        self._spec, self._weights, self._tokenizer, self._shop = spec, weights, tokenizer, shop
+        self._sites: list[Site] = sites(spec, weights)
+        self._rows = calibration_rows(tokenizer)
+        self._ranges: dict[str, Range] = {}
+
+    def _check_names(self, recipes: Mapping[str, Recipe]) -> None:
+        """Raise ExportError where the recipes are another model's."""
+        if sorted(recipes) != sorted(site.name for site in self._sites):
+            raise ExportError(f"the recipes are for another model: this one has {len(self._sites)} values to quantize")
+
+    def _default_recipe(self, site: Site) -> Recipe:
+        post = self._spec.norm == "post"
+        if site.name.endswith(".out.input"):  # the context of attention: the graph has no form for scales per row here
+            strength = CONTEXT_SMOOTHING if post else NORM_SMOOTHING
+            return Recipe(smooth=None if site.producer is None else strength)
+        uneven = not post and self._ranges[site.name].peak > LARGEST_PEAK
+        if site.split is not None and not uneven:
+            outliers = float(self._ranges[site.name].high.max()) > LEAST_SPLIT
+            return Recipe(extra=EXTRA_CHANNELS if outliers else 0)
+        if site.producer is None:  # a pooled vector, an activation function that cannot be split, a shared layer
+            return Recipe("row")
+        if not site.shiftable:  # a product of two layers
+            return Recipe("row", CONTEXT_SMOOTHING)
+        return Recipe("row" if uneven else "static", NORM_SMOOTHING)
+
+    def _compact_table(self, bits: int) -> CompactTable | None:
+        if bits == 8:
+            return None
+        if self._spec.kind == "sparse":
+            raise ExportError("the table of a sparse model is also what its weights are made with: it stays int8")
+        width = self._weights["embedding.word"].shape[1]
+        if width % 8:
+            raise ExportError(
+                f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {width}; "
+                "table int8 has no such limit"
+            )
+        seen = Counter(int(token) for row in self._rows for token in row)
+        frequent = [token for token, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))]
+        kept = frequent[: FREQUENT_ROWS[bits]]
+        return compact_table(self._weights["embedding.word"], bits, kept, self._never_given())
+
+    def _never_given(self) -> Sequence[int]:
+        """Ids of placeholders like [unused7], which no text gives."""
+        vocabulary = self._tokenizer.vocabulary()
+        placeholders = (token for token in vocabulary if re.fullmatch(r"\[unused\d+\]", token))
+        return [vocabulary[t] for t in placeholders if vocabulary[t] not in self._tokenizer.encode(t)]
+
+
+class Quantizer(Calibrated):
     """Quantizes one float model. Calibration runs the model once for the ranges, and once for how weights are rounded.
 
     weights:  as `prepare` returns them
@@ -72,13 +124,11 @@ class Quantizer:
     def __init__(
         self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, *, adapters: int = 0
     ) -> None:
-        self._spec, self._weights, self._tokenizer, self._adapters = spec, weights, tokenizer, adapters
-        self._shop = shop
-        self._sites: list[Site] = sites(spec, weights)
-        self._rows = calibration_rows(tokenizer)
+        super().__init__(spec, weights, tokenizer, shop)
+        self._adapters = adapters
         self._session: InferenceSession | None = None
         self._searching = False
-        self._ranges: dict[str, Range] = ranges(self._observe([site.name for site in self._sites]))
+        self._ranges = ranges(self._observe([site.name for site in self._sites]))
         # what the search has computed before, by site and recipe
         self._products: dict[tuple[str, Recipe], Grams] = {}
         self._rounded: dict[tuple[str, Recipe, bool, str], Rounded] = {}
@@ -104,25 +154,7 @@ class Quantizer:
 
     def default_recipes(self) -> dict[str, Recipe]:
         """How each site is quantized without a search."""
-        recipes = {}
-        for site in self._sites:
-            recipes[site.name] = self._default_recipe(site)
-        return recipes
-
-    def _default_recipe(self, site: Site) -> Recipe:
-        post = self._spec.norm == "post"
-        if site.name.endswith(".out.input"):  # the context of attention: the graph has no form for scales per row here
-            strength = CONTEXT_SMOOTHING if post else NORM_SMOOTHING
-            return Recipe(smooth=None if site.producer is None else strength)
-        uneven = not post and self._ranges[site.name].peak > LARGEST_PEAK
-        if site.split is not None and not uneven:
-            outliers = float(self._ranges[site.name].high.max()) > LEAST_SPLIT
-            return Recipe(extra=EXTRA_CHANNELS if outliers else 0)
-        if site.producer is None:  # a pooled vector, an activation function that cannot be split, a shared layer
-            return Recipe("row")
-        if not site.shiftable:  # a product of two layers
-            return Recipe("row", CONTEXT_SMOOTHING)
-        return Recipe("row" if uneven else "static", NORM_SMOOTHING)
+        return {site.name: self._default_recipe(site) for site in self._sites}
 
     def search(self, progress: Callable[[str], None]) -> dict[str, Recipe]:
         """The recipes with the highest mean cosine to the float model over the calibration texts, site by site."""
@@ -158,16 +190,11 @@ class Quantizer:
         table: one of TABLE_BITS, the embedding table's rows of tokens that are not frequent
         int4:  store the linear layers' weights in four bits
         """
-        names = [site.name for site in self._sites]
-        if sorted(recipes) != sorted(names):
-            raise ExportError(f"the recipes are for another model: this one has {len(names)} values to quantize")
+        self._check_names(recipes)
         for name, recipe in self.default_recipes().items():
-            if recipes[name].activation != recipe.activation:
-                raise ExportError(
-                    f"the recipe of {name} has {recipes[name].activation!r} scales, {recipe.activation!r} is needed"
-                )
+            check_recipe(name, recipes[name], recipe)
         weights, inputs = condition(self._weights, self._sites, recipes, self._ranges)
-        missing = {name: inputs[name] for name in names if (name, recipes[name]) not in self._products}
+        missing = {name: inputs[name] for name in recipes if (name, recipes[name]) not in self._products}
         if not self._searching:  # what is not needed meanwhile may be as large as the weights of a small model
             weights = {}
         for name, product in grams(self._observe(list(missing)), missing).items():
@@ -188,27 +215,11 @@ class Quantizer:
         weights = {**weights, **mix_offset(self._spec, weights, moved)}
         return Quantized(weights, layers, self._compact_table(TABLE_BITS[table]), dict(recipes), moved)
 
-    def _compact_table(self, bits: int) -> CompactTable | None:
-        if bits == 8:
-            return None
-        if self._spec.kind == "sparse":
-            raise ExportError("the table of a sparse model is also what its weights are made with: it stays int8")
-        width = self._weights["embedding.word"].shape[1]
-        if width % 8:
-            raise ExportError(
-                f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {width}; "
-                "table int8 has no such limit"
-            )
-        seen = Counter(int(token) for row in self._rows for token in row)
-        frequent = [token for token, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))]
-        kept = frequent[: FREQUENT_ROWS[bits]]
-        return compact_table(self._weights["embedding.word"], bits, kept, self._never_given())
 
-    def _never_given(self) -> Sequence[int]:
-        """Ids of placeholders like [unused7], which no text gives."""
-        vocabulary = self._tokenizer.vocabulary()
-        placeholders = (token for token in vocabulary if re.fullmatch(r"\[unused\d+\]", token))
-        return [vocabulary[t] for t in placeholders if vocabulary[t] not in self._tokenizer.encode(t)]
+def check_recipe(name: str, recipe: Recipe, default: Recipe) -> None:
+    """Raise ExportError where a value is to have other scales than the graph has a form for."""
+    if recipe.activation != default.activation:
+        raise ExportError(f"the recipe of {name} has {recipe.activation!r} scales, {default.activation!r} is needed")
 
 
 def round_weight(weight: NDArray[np.float32], product: Grams, int4: bool) -> Rounded:

@@ -1,1 +1,1 @@
-"""Files of every kind as JSON and arrays; what nothing reads is refused."""
+"""Files of a model as JSON and arrays, and what of them nothing has read."""

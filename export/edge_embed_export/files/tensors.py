@@ -63,7 +63,7 @@ def _mapped(path: Path, said: Path, *, others: bool) -> dict[str, Array]:
     for name in names:
         kind, shape, (start, _) = (header[name][part] for part in ("dtype", "shape", "data_offsets"))
         if kind in KINDS:
-            stored = Stored(mapped, name, kind, mapped.raw(kind, 8 + size + start, tuple(shape)))
+            stored = Stored(mapped, name, mapped.raw(kind, 8 + size + start, tuple(shape)))
             found[name] = cast("Array", stored)
         elif not others:
             check_whole(said, name, kind)

@@ -12,7 +12,7 @@ from typing import Any
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
 from edge_embed_export.files.reading import check_size, is_there, optional_json
 from edge_embed_export.modules.folder import Folder
-from edge_embed_export.modules.task import FILES, TASKS
+from edge_embed_export.modules.task import FILES, check_task
 from edge_embed_runtime.errors import ExportError
 
 READ = frozenset({
@@ -70,7 +70,7 @@ def read_text_module(folder: Path, root: Folder, *, multi: bool = False) -> Text
     refuse_unknown(path, values, READ | HARMLESS["sentence_bert_config.json"])
     for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
         refuse_unknown(path, _object(path, values, name), LOADING, f"argument of {name}")
-    _check_modality(path, values)
+    check_task(path, values)
     sides = {name: values[name] for name in SIDES if values.get(name) is not None}
     if sides and not multi:
         name, value = next(iter(sides.items()))
@@ -110,22 +110,6 @@ def _object(path: Path, values: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ExportError(f"{path}: {name} is {value!r:.40}, expected an object")
     return value
-
-
-def _check_modality(path: Path, values: Mapping[str, Any]) -> None:
-    """Raise ExportError where a text is not taken as it stands, or something else than hidden states comes out."""
-    task = values.get("transformer_task") or "feature-extraction"
-    if task not in TASKS:
-        raise ExportError(f"{path}: transformer_task {task!r:.40} makes no vectors of texts")
-    modality = values.get("modality_config")
-    if modality is not None:
-        way = modality.get("text") if isinstance(modality, dict) else None
-        expected = {"method": "forward", "method_output_name": TASKS[task]}
-        if not isinstance(way, dict) or {name: way.get(name) for name in expected} != expected:
-            raise ExportError(f"{path}: modality_config takes a text as {way!r:.100}; only {expected!r} is known")
-    name = values.get("module_output_name") or "token_embeddings"
-    if name != "token_embeddings":
-        raise ExportError(f"{path}: module_output_name {name!r:.40} is not known (token_embeddings is)")
 
 
 def _processing(path: Path, values: Mapping[str, Any]) -> int | None:

@@ -25,7 +25,7 @@ def with_own_end(tokenizer: Part, config: Mapping[str, Any], folder: Path) -> Pa
         return tokenizer
     end = optional_json(folder / "tokenizer_config.json").get("eos_token")
     end = end.get("content") if isinstance(end, dict) else end
-    ids: dict[Any, Any] = {t.get("content"): t.get("id") for t in tokenizer.get("added_tokens") or () if isinstance(t, dict)}
+    ids = {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()}
     template = tokenizer.get("post_processor") or {"type": "TemplateProcessing", "single": [text_of("A")], "pair": []}
     single = template.get("single")
     last = special(str(end))
