@@ -200,7 +200,7 @@ def test_limit_of_the_tokenizer_in_a_bundle(checkpoint: Checkpoints, tmp_path: P
         ({"do_lower_case": 1}, "do_lower_case is 1, expected true or false"),
         ({"model_args": {"num_hidden_layers": 1}}, "the argument of model_args 'num_hidden_layers'"),
         ({"tokenizer_args": {"shuffle": 1}}, "the key 'shuffle'"),
-        ({"transformer_task": "text-generation"}, "transformer_task is 'text-generation', whose model gives no vectors"),
+        ({"transformer_task": "text-generation"}, "is 'text-generation', whose model gives no vectors"),
         ({"modality_config": {"message": {}}}, "texts are no input as they stand"),
         ({"query_length": 9}, "query_length 9 is not supported"),
         ({"processing_kwargs": {"text": {"truncation": False}}}, "turn truncation off"),
