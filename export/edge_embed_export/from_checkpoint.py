@@ -21,6 +21,7 @@ from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.sources.prompts import check_prompts, with_roles
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.tokenizer.authors import MODE_TOKENS, is_unixcoder, with_mode
+from edge_embed_export.tokenizer.definition import load
 from edge_embed_export.transformer import blockwise
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import Scratch, check_loads, placeholder
@@ -42,7 +43,7 @@ from edge_embed_runtime.bundle.bundle import (
     stamp_of,
 )
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
+from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 
 # Bytes of a model that is written to a file before it is loaded.
@@ -129,17 +130,12 @@ class Maker:
     def _read_tokenizer(self) -> Tokenizer:
         """The tokenizer of the bundle. Raises ExportError for one that does not belong to the model."""
         spec, checkpoint, source = self.spec, self._checkpoint, self.request.source
-        try:
-            tokenizer = Tokenizer(self._tokenizer_bytes, spec.max_tokens)
-        except BundleFormatError as error:
-            raise ExportError(f"{source}: {error}") from error
+        tokenizer = load(self._tokenizer_bytes, spec.max_tokens, source)
         if tokenizer.largest_id >= spec.vocab:
             raise ExportError(
                 f"{source}: the tokenizer has {tokenizer.largest_id + 1} tokens, the embedding table {spec.vocab} "
                 "rows; they do not belong together"
             )
-        if not len(tokenizer.encode("")):
-            raise ExportError(f"{source}: the tokenizer adds no special token, so the empty text would have no vector")
         of_adapters = {v.adapter.name: v.adapter.prompt for v in self.variants if v.adapter.prompt}
         asked = checkpoint.head.facts.get("query_length")
         check_prompts(tokenizer, {**of_adapters, **checkpoint.prompts}, source, asked)
@@ -265,12 +261,9 @@ def _in_int8(maker: Maker, recipes: Mapping[str, Recipe] | None, adapters: int) 
         progress("calibrating and rounding weights, layer by layer")
         kept = WeightsFile(shop.folder())
         layered = LayerQuantizer(maker.spec, maker.weights, maker.tokenizer, shop, kept)
-        return maker.make(layered.by_layer(recipes, options.table, options.int4, progress), kept)
+        return maker.make(layered.run(recipes, options), kept)
     progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
     quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, shop, adapters=adapters)
-    if recipes is None:
-        recipes = quantizer.search(progress) if options.search else quantizer.default_recipes()
-    progress("rounding weights")
-    quantized = quantizer.quantize(recipes, table=options.table, int4=options.int4)
+    quantized = quantizer.run(recipes, options)
     del quantizer  # which holds what it computed
     return maker.make(quantized)

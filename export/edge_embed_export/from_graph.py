@@ -1,6 +1,5 @@
 """From a published ONNX model, or one that torch converted, to a verified bundle."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +25,11 @@ from edge_embed_export.request import CODES, FLOAT32, Request
 from edge_embed_export.sources.onnxfile import USUAL_TOKENS, Published, find_onnx, read_published
 from edge_embed_export.sources.prompts import check_prompts
 from edge_embed_export.sources.purpose import noted
+from edge_embed_export.tokenizer.definition import load
 from edge_embed_export.transformer.spec import Spec
-from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
+from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 from edge_embed_runtime.model.network import pad
 from edge_embed_runtime.model.session import make_session
@@ -167,7 +166,8 @@ class OnnxGraph:
         reference, contents = maker.make(None)  # its manifest says now what was found out
         embedder = reference
         if options.precision != "fp32":
-            embedder, contents = maker.make(_quantized(maker, recipes))
+            options.progress("calibrating")
+            embedder, contents = maker.make(GeneralQuantizer(model, maker.tokenizer).run(recipes, options))
         if not _keeps_vectors(request.source, embedder, maker.batches):
             raise ExportError(
                 f"{request.source}: a text's vector depends on those that it is batched with; no bundle may do that"
@@ -203,16 +203,6 @@ def _holds_graph(request: Request) -> bool:
     if not any(any(source.glob(pattern)) for pattern in ("*.onnx", "onnx/*.onnx")):
         return False
     return not _holds_weights(source) or not is_known(request.folder.config.get("model_type"))
-
-
-def _quantized(maker: "_Maker", recipes: Mapping[str, Recipe] | None) -> Quantized:
-    options = maker.request.options
-    options.progress("calibrating")
-    quantizer = GeneralQuantizer(maker.model, maker.tokenizer)
-    if recipes is None:
-        recipes = quantizer.search(options.progress) if options.search else quantizer.default_recipes()
-    options.progress("rounding weights")
-    return quantizer.quantize(recipes, table=options.table, int4=options.int4)
 
 
 @dataclass
@@ -272,12 +262,7 @@ class _Maker:
 def _tokenizer(published: Published, model: General) -> tuple[bytes, Tokenizer]:
     path, vocab = published.path, model.spec.vocab
     content = sanitize(published.tokenizer)
-    try:
-        tokenizer = Tokenizer(content, model.spec.max_tokens)
-    except BundleFormatError as error:
-        raise ExportError(f"{path}: {error}") from error
-    if not len(tokenizer.encode("")):
-        raise ExportError(f"{path}: the tokenizer adds no special token, so the empty text would have no vector")
+    tokenizer = load(content, model.spec.max_tokens, path)
     largest = tokenizer.largest_id
     fits = largest < vocab
     if not vocab:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_embed_export.calibration.quantizer import CALIBRATION_BATCH_TOKENS, Calibrated, check_recipe, round_weight
 from edge_embed_export.calibration.recipes import Quantized
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer.encoder import NEXT, STATE, build_stage
 from edge_embed_export.transformer.large import Scratch
@@ -192,9 +193,7 @@ class LayerQuantizer(Calibrated):
         super().__init__(spec, weights, tokenizer, shop)
         self._kept = kept
 
-    def by_layer(
-        self, recipes: Mapping[str, Recipe] | None, table: str, int4: bool, progress: Callable[[str], None]
-    ) -> Quantized:
+    def run(self, recipes: Mapping[str, Recipe] | None, options: ExportOptions) -> Quantized:
         """The int8 model. recipes: None means those that are taken without a search."""
         if recipes is not None:
             self._check_names(recipes)
@@ -205,7 +204,7 @@ class LayerQuantizer(Calibrated):
         chosen: dict[str, Recipe] = {}
         moved: dict[str, Array] = {}
         for number in range(stages.count):
-            progress(f"layer {number + 1} of {stages.count}")
+            options.progress(f"layer {number + 1} of {stages.count}")
             here = [site for site in self._sites if self._stage_of(site) == number]
             stage = stages.session(number, texts, observe=True)
             last = number == stages.count - 1
@@ -221,11 +220,13 @@ class LayerQuantizer(Calibrated):
                 inputs |= used
             products = grams(stage.values(names, advance=not last), inputs) if names or not last else {}
             del stage
-            layers |= self._rounded_layers(here, changed, inputs, products, int4)
+            layers |= self._rounded_layers(here, changed, inputs, products, options.int4)
             small |= {name: array for name, array in changed.items() if not self._is_matrix(name)}
             moved |= {site.producer: inputs[site.name].offset for site in here if site.producer is not None}
             own = changed = {}  # they are as large as the next layer
-        return Quantized({**self._weights, **small}, layers, self._compact_table(TABLE_BITS[table]), chosen, moved)
+        return Quantized(
+            {**self._weights, **small}, layers, self._compact_table(TABLE_BITS[options.table]), chosen, moved
+        )
 
     def _stage_of(self, site: Site) -> int:
         part, number = site.name.split(".")[:2]

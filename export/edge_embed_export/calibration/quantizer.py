@@ -12,6 +12,7 @@ from onnxruntime import InferenceSession
 
 from edge_embed_export.calibration.recipes import Quantized
 from edge_embed_export.calibration.texts import calibration_rows
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import float_session
 from edge_embed_export.transformer.spec import Spec, Weights, sites
@@ -183,6 +184,13 @@ class Quantizer(Calibrated):
     def _vectors(self, session: InferenceSession) -> NDArray[np.float32]:
         found = np.vstack([session.run(None, feed)[0].reshape(-1, self._spec.dim) for feed in self._feeds()])
         return normalize(found) if self._spec.kind == "sparse" else found
+
+    def run(self, recipes: Mapping[str, Recipe] | None, options: ExportOptions) -> Quantized:
+        """The int8 model as the options ask for it. recipes: those that were given"""
+        if recipes is None:
+            recipes = self.search(options.progress) if options.search else self.default_recipes()
+        options.progress("rounding weights")
+        return self.quantize(recipes, table=options.table, int4=options.int4)
 
     def quantize(self, recipes: Mapping[str, Recipe], *, table: str = "int8", int4: bool = False) -> Quantized:
         """The int8 model. Raises ExportError when the recipes are another model's.

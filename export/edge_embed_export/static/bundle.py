@@ -10,10 +10,10 @@ from edge_embed_export.sources.wordvectors import read_word_vectors
 from edge_embed_export.static.sources import find_kind, read_static
 from edge_embed_export.static.table import StaticSource, make_table, weighted_rows
 from edge_embed_export.static.wordfile import from_words
+from edge_embed_export.tokenizer.definition import load
 from edge_embed_runtime.bundle.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import BundleFormatError, ExportError
-from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
+from edge_embed_runtime.inputs.tokenizer import sanitize
 
 WORD_FILES = (".txt", ".vec", ".bin", ".gz", ".glove", ".w2v")
 # Options that change nothing of a static model.
@@ -68,12 +68,9 @@ def _unused(request: Request, *names: str) -> str:
 
 def write_static(static: StaticSource, request: Request) -> Manifest:
     """Write a bundle of a static model. Errors are those of `export_model`."""
-    options, name = request.options, request.source_name
+    options = request.options
     tokenizer_bytes = sanitize({**static.tokenizer, "post_processor": None})  # special tokens would say nothing
-    try:
-        tokenizer = Tokenizer(tokenizer_bytes, static.max_tokens)
-    except BundleFormatError as error:
-        raise ExportError(f"{name}: {error}") from error
+    tokenizer = load(tokenizer_bytes, static.max_tokens, request.source, special=False)
     prompts = request.prompts(static.prompts, static.default_role)
     check_prompts(tokenizer, prompts, request.source)
     vocab = tokenizer.largest_id + 1

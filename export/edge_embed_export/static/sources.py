@@ -2,8 +2,8 @@
 
 model2vec         model.safetensors with `embeddings`, may have `weights` and `mapping`; tokenizer.json
 StaticEmbedding   sentence-transformers: modules.json names the folder with `embedding.weight` and tokenizer.json, and
-                  what follows (see modules/static.py)
-WordEmbeddings    sentence-transformers: words of GloVe, ... as modules (see modules/words.py)
+                  what follows (see behind.py)
+WordEmbeddings    sentence-transformers: words of GloVe, ... as modules (see words.py)
 WordLlama         the folder of its package: weights/*.safetensors, tokenizers/*.json
 word vectors      a file of GloVe or word2vec (see wordfile.py)
 """
@@ -22,12 +22,12 @@ from edge_embed_export.files.reading import check_size, is_there, sha256_of
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.folder import SETTINGS, Folder
 from edge_embed_export.modules.routers import kind_of
-from edge_embed_export.modules.static import fold, read_behind
-from edge_embed_export.modules.words import KIND as WORDS
-from edge_embed_export.modules.words import definition, read_words
 from edge_embed_export.sources.checkpoint import licence_of
 from edge_embed_export.sources.prompts import default_role, read_prompts
+from edge_embed_export.static.behind import fold, read_behind
 from edge_embed_export.static.table import StaticSource
+from edge_embed_export.static.words import KIND as WORDS
+from edge_embed_export.static.words import definition, read_words
 from edge_embed_export.tokenizer.definition import read_definition
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.extras import require

@@ -11,10 +11,9 @@ import tokenizers
 from edge_embed_export.files.reading import sha256_of
 from edge_embed_export.sources.wordvectors import WordVectors
 from edge_embed_export.static.table import StaticSource, zipf_weights
+from edge_embed_export.static.words import UNKNOWN
+from edge_embed_export.tokenizer.parts import Part, word_level
 from edge_embed_runtime.errors import ExportError
-
-# No word: text gives a bracket, a word and a bracket.
-UNKNOWN = "[UNK]"
 
 
 def from_words(path: Path, found: WordVectors, sif: float | None) -> StaticSource:
@@ -38,29 +37,16 @@ def from_words(path: Path, found: WordVectors, sif: float | None) -> StaticSourc
     )
 
 
-def word_tokenizer(*, lowercase: bool, words: Sequence[str] = ()) -> dict[str, Any]:
+def word_tokenizer(*, lowercase: bool, words: Sequence[str] = ()) -> Part:
     """A tokenizer.json whose tokens are whole words and punctuation; unknown words become UNKNOWN, the last id."""
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": False,
-            "lowercase": lowercase,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": None,
-        "decoder": None,
-        "model": {
-            "type": "WordLevel",
-            "vocab": {word: i for i, word in enumerate([*words, UNKNOWN])},
-            "unk_token": UNKNOWN,
-        },
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": False,
+        "lowercase": lowercase,
     }
+    return word_level([*words, UNKNOWN], normalizer=normalizer, pre_tokenizer={"type": "BertPreTokenizer"})
 
 
 def _reachable(words: Sequence[str], definition: dict[str, Any]) -> list[int]:

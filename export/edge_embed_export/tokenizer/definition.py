@@ -6,6 +6,7 @@ from typing import Any
 
 from edge_embed_export.files.reading import read_limited
 from edge_embed_runtime.errors import BundleFormatError, ExportError
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.vetting import MAX_BYTES, check_tokenizer
 
 # What joins tokens to a text again, which nothing here does: transformers 5 writes its own.
@@ -31,3 +32,18 @@ def read_definition(path: Path) -> dict[str, Any]:
         return one_form(check_tokenizer(raw))
     except BundleFormatError as error:
         raise ExportError(f"{path}{str(error).removeprefix('tokenizer.json')}") from error
+
+
+def load(content: bytes, limit: int, source: object, *, special: bool = True) -> Tokenizer:
+    """The tokenizer of a bundle. Raises ExportError that names the source.
+
+    limit:   tokens of a text
+    special: it must add a special token
+    """
+    try:
+        tokenizer = Tokenizer(content, limit)
+    except BundleFormatError as error:
+        raise ExportError(f"{source}: {error}") from error
+    if special and not len(tokenizer.encode("")):
+        raise ExportError(f"{source}: the tokenizer adds no special token, so the empty text would have no vector")
+    return tokenizer

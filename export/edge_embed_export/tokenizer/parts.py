@@ -1,6 +1,6 @@
 """Parts of a tokenizer.json: made, found, and compared by what they do to the ids of one text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edge_embed_runtime.errors import ExportError
@@ -127,6 +127,22 @@ def framed(cls: tuple[str, int], sep: tuple[str, int]) -> Part:
     return {
         **made,
         "pair": [piece for piece in made["pair"] if piece != special(cls[0], 1)],
+    }
+
+
+def word_level(words: Sequence[str], *, normalizer: Part | None, pre_tokenizer: Part) -> Part:
+    """A tokenizer.json whose tokens are whole words, numbered as they stand; the last stands for all others."""
+    vocab = {word: number for number, word in enumerate(words)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": words[-1]},
     }
 
 
