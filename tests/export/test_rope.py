@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from builders.architectures import MODELS, VOCAB, Model, decoder, write
 from builders.bert import WORDS
+from builders.checkpoints import read_checkpoint
 from builders.reference import Reference, attend, base_angles, nomic, rotate, silu, split
 
 from edge_embed import Embedder
 from edge_embed.errors import ExportError
 from edge_embed_export import export_model
-from edge_embed_export.families import read_family
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.families.known import read_family
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -276,7 +276,7 @@ def by_hand(model: Model, ids: list[int]) -> np.ndarray[Any, Any]:
 
 def nomic_by_hand(model: Model, ids: list[int], monkeypatch: pytest.MonkeyPatch) -> np.ndarray[Any, Any]:
     with monkeypatch.context() as patched:
-        patched.setattr("reference.base_angles", lambda *_: of_length(model, len(ids)))
+        patched.setattr("builders.reference.base_angles", lambda *_: of_length(model, len(ids)))
         pooled = nomic(model, ids).mean(0)
     return np.asarray(pooled / np.linalg.norm(pooled))
 
