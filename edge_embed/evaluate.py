@@ -17,7 +17,7 @@ from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.index import Index
-from edge_embed_runtime.search.searcher import Mode
+from edge_embed_runtime.search.query import Mode
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.system.files import open_unpacked, read_lines
 from edge_embed_runtime.vectors.int8 import quantize_int8

@@ -33,9 +33,8 @@ from edge_embed_runtime.model.budget import check_limit
 from edge_embed_runtime.passages.entries import embed_passages, embed_texts, entries, passage_parts
 from edge_embed_runtime.passages.split import Span
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.search.dense import RECALL
-from edge_embed_runtime.search.hnsw import describe
-from edge_embed_runtime.search.searcher import MAX_HITS, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Searcher
+from edge_embed_runtime.search.query import MAX_HITS, RECALL, STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query
+from edge_embed_runtime.search.searcher import Searcher
 from edge_embed_runtime.storage.database import bytes_on_disk, check_header, locate
 from edge_embed_runtime.storage.documents import Document, Hits, Record, check_documents, check_key
 from edge_embed_runtime.storage.schema import WORDS, Facts, check_fields
@@ -420,6 +419,8 @@ class Index:
     def stats(self) -> dict[str, Any]:
         """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
         graph: whether searches use one and what `rebuild` measured, None where it measured none."""
+        from edge_embed_runtime.search.hnsw import describe
+
         with self._read() as store:
             return {**_stats(store), "graph": describe(store, self._search.graph)}
 
@@ -774,6 +775,8 @@ def _check_facts(
 
 def read_stats(path: str | os.PathLike[str]) -> dict[str, Any]:
     """`Index.stats` of a file, without its embedder."""
+    from edge_embed_runtime.search.hnsw import describe
+
     store = Store(check_path(path, "the index"), read_only=True)
     try:
         return {**_stats(store), "graph": describe(store, None)}

@@ -13,12 +13,11 @@ import numpy as np
 
 from edge_embed_runtime.errors import StorageError
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.schema import LEARNED
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import Ids, Vectors, dequantize
 from edge_embed_runtime.vectors.rotation import LEAST_VECTORS, NONE, Frame, learn_frame, sample_size
 
-# The row of `meta` that holds the largest id of a passage when the frame was looked at last, and a checksum.
-LEARNED = "learned"
 GROWN = 2
 
 

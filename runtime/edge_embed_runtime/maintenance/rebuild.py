@@ -13,9 +13,11 @@ from edge_embed_runtime.errors import MissingExtraError
 from edge_embed_runtime.maintenance import learning
 from edge_embed_runtime.maintenance.repair import rebuild_words
 from edge_embed_runtime.search import hnsw as graphs
-from edge_embed_runtime.search.dense import RECALL
-from edge_embed_runtime.search.hnsw import Graph, Verdict
-from edge_embed_runtime.search.searcher import Query, Searcher
+from edge_embed_runtime.search.hnsw import Graph
+from edge_embed_runtime.search.hnswfile import Verdict, remove, write
+from edge_embed_runtime.search.query import RECALL, Query
+from edge_embed_runtime.search.searcher import Searcher
+from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.storage.textquery import NORMAL
 from edge_embed_runtime.system.cpu import cpu_model, default_threads
@@ -81,18 +83,18 @@ def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progre
     reason = _no_graph(choice, passages if store.dim else 0)
     if reason is not None:
         _record(store, None)
-        graphs.remove(store.path)
+        remove(store.path)
         return None, f"none: {reason}"
     started = time.perf_counter()
     graph, content = graphs.build(store, default_threads(), show_progress)
     verdict = _measure(store, graph, time.perf_counter() - started)
     faster = verdict.graph_ms < verdict.exact_ms and verdict.graph_recall >= verdict.exact_recall - TOLERANCE
     if faster or choice == "always":
-        verdict = replace(verdict, sha256=graphs.write(store.path, graph.origin, content))
+        verdict = replace(verdict, sha256=write(store.path, graph.origin, content))
         _record(store, verdict)
         return verdict, "used: faster than the scan" if faster else "used: asked for"
     _record(store, verdict)
-    graphs.remove(store.path)
+    remove(store.path)
     return verdict, "none: the scan is as good"
 
 
@@ -111,7 +113,7 @@ def _no_graph(choice: GraphChoice, passages: int) -> str | None:
 
 def _record(store: Store, verdict: Verdict | None) -> None:
     with store.transaction(deletes=False):
-        store.set_note(graphs.VERDICT, None if verdict is None else verdict.to_text())
+        store.set_note(GRAPH, None if verdict is None else verdict.to_text())
 
 
 def _measure(store: Store, graph: Graph, seconds: float) -> Verdict:
@@ -126,7 +128,7 @@ def _measure(store: Store, graph: Graph, seconds: float) -> Verdict:
     for lap in range(ROUNDS):
         for i, query in enumerate(queries):
             for way in (0, 1) if i % 2 else (1, 0):
-                searcher.graph.graph = graph if way else None
+                searcher.dense.use_graph(graph if way else None)
                 started = time.perf_counter()
                 hits = searcher.search(Query(None, query), HITS, None, "vector", RECALL)
                 times[lap, i, way] = time.perf_counter() - started

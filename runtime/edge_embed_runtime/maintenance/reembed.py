@@ -19,17 +19,16 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
 from edge_embed_runtime.index.embedders import is_encoder
-from edge_embed_runtime.maintenance.learning import LEARNED
 from edge_embed_runtime.maintenance.staging import Identity, Staging, create_staging, remove_staging, staging_path
 from edge_embed_runtime.passages.entries import embed_passages
 from edge_embed_runtime.passages.late import check_late, late_size
 from edge_embed_runtime.passages.split import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.search import hnsw as graphs
+from edge_embed_runtime.search import hnswfile
 from edge_embed_runtime.storage.bitblocks import BLOCK
 from edge_embed_runtime.storage.database import check_header, locate, translated
 from edge_embed_runtime.storage.mainfile import checkpoint
-from edge_embed_runtime.storage.schema import Facts
+from edge_embed_runtime.storage.schema import GRAPH, LEARNED, Facts
 from edge_embed_runtime.storage.store import DOCUMENTS, Store, checked, checked_passages, passage_row
 from edge_embed_runtime.storage.textquery import NORMAL
 from edge_embed_runtime.system.lock import WriterLock
@@ -130,7 +129,7 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
         _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
         _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
         passages = _switch(store, staging, target)
-    graphs.remove(index)
+    hnswfile.remove(index)
     remove_staging(index)
     with suppress(sqlite3.Error):  # gives the log's space back, where no reader uses it
         checkpoint(store.connection, 0.0, empty=True)
@@ -289,7 +288,7 @@ def _switch(store: Store, staging: Staging, target: Facts) -> int:
         db.execute("DELETE FROM vec")
         db.execute("DELETE FROM bits")
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
-        store.set_note(graphs.VERDICT, None)
+        store.set_note(GRAPH, None)
         store.set_note(LEARNED, None)
         store.set_facts(target)
         last = before

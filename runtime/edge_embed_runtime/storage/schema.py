@@ -24,6 +24,9 @@ from edge_embed_runtime.vectors.rotation import Frame
 
 SCHEMA = 2
 COUNTERS = ("generation", "deletions")
+# Rows of `meta` with checksums of their own: what `rebuild` measured of a graph over the binary codes; and how many
+# passages there were when the rotation of these was learned last.
+GRAPH, LEARNED = "graph", "learned"
 # How the words of a text are told apart: stems of English words; words as they are; any three characters in a row, for
 # languages without spaces.
 WORDS = {

@@ -36,7 +36,7 @@ from edge_embed_export import export_model
 from edge_embed_runtime.maintenance import reembed
 from edge_embed_runtime.maintenance.reembed import Reembedded, discard_staging, reembed_index
 from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.search.hnsw import graph_path
+from edge_embed_runtime.search.hnswfile import graph_path
 
 MANY = 200
 BATCH = 8
