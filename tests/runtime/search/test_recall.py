@@ -26,6 +26,7 @@ from edge_embed_runtime.vectors import int8 as codes_module
 from edge_embed_runtime.vectors.int8 import (
     BinaryCodes,
     Places,
+    Pool,
     Vectors,
     Words,
     binarize,
