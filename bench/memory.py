@@ -15,13 +15,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from edge_embed import Embedder, Index
 from edge_embed.evaluate import read_judged_set
+from edge_embed_runtime.index.entries import entries
+from edge_embed_runtime.maintenance import learning
 from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.writing import write
 from edge_embed_runtime.vectors.int8 import quantize_int8
 
 ROUNDS = 5
@@ -52,7 +57,8 @@ def fill(path: Path, judged: str, documents: int) -> None:
         texts += [words[i : i + WORDS] for i in range(0, len(words), WORDS)]
     embedder = Embedder()
     some = embedder.encode([" ".join(texts[i]) for i in random.integers(0, len(texts), 400)])
-    with Index.open(path, embedder) as index:
+    Index.open(path, embedder).close()
+    with closing(Store(path, read_only=False)) as store:
         for start in range(0, documents, PART):
             size = min(PART, documents - start)
             vectors = some[random.integers(0, 400, size)] + NOISE * random.standard_normal((size, embedder.dim))
@@ -60,7 +66,8 @@ def fill(path: Path, judged: str, documents: int) -> None:
             pairs = random.integers(0, len(texts), (size, 2))
             joined = [" ".join(texts[a][: WORDS // 2] + texts[b][WORDS // 2 :]) or "none" for a, b in pairs]
             records = [Record(str(start + i), text, "{}") for i, text in enumerate(joined)]
-            index._commit(records, [[(0, len(text))] for text in joined], *codes)
+            write(store, entries([(record, [(0, len(record.text))]) for record in records], *codes))
+            learning.follow(store)
 
 
 def run(path: Path, at_a_time: int) -> Iterator[dict[str, float]]:

@@ -447,7 +447,7 @@ def info(path: str, as_json: bool) -> None:
         facts = {**bundle_facts(manifest), "golden_cosine": cosine}
         show(facts, as_json, lambda: (*bundle_lines(Path(path), manifest), reproduced))
     else:
-        from edge_embed_runtime.index.index import read_stats
+        from edge_embed_runtime.index.stats import read_stats
 
         stats = read_stats(path)
         said = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}

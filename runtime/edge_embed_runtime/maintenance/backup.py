@@ -12,9 +12,10 @@ from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.database import beside, check_no_link, locate, translated
+from edge_embed_runtime.storage.database import beside, locate, translated
 from edge_embed_runtime.storage.mainfile import NEW, ROW
 from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.system.files import check_no_link
 from edge_embed_runtime.system.lock import WriterLock
 
 # Pages that are copied between two looks at the keyboard.

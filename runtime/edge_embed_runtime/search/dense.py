@@ -10,8 +10,9 @@ from edge_embed_runtime.search.coverage import Sample, sample_bytes, sample_size
 from edge_embed_runtime.search.fusion import best_passages
 from edge_embed_runtime.search.nearest import CandidateSearch, first_sizes, nearest_documents
 from edge_embed_runtime.search.query import RECALL, Question, Ranking, Retriever, vector_of
+from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.storage.schema import GRAPH
-from edge_embed_runtime.storage.store import Removed, Store
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import SEARCH_BYTES, Room
 from edge_embed_runtime.vectors.int8 import BinaryCodes, score_int8
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.search.coverage import Found, Relation, Sample, limits
 from edge_embed_runtime.search.query import Question, Ranking, vector_of
-from edge_embed_runtime.storage.store import PASSAGES, Store, StoredPassages, checked_passages
+from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_passages
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Ids, Places, Pool, Vectors, binarize, score_int8, whole
 
 if TYPE_CHECKING:  # few indexes need either

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from edge_embed_runtime.storage.filters import Condition
-from edge_embed_runtime.storage.store import Removed
+from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.vectors.int8 import Vectors
 
 if TYPE_CHECKING:  # most indexes have none

@@ -1,6 +1,5 @@
 """Search: the retrievers that a question is for are asked, what they find is fused, and read as hits."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,8 @@ from edge_embed_runtime.search.keywords import Keywords
 from edge_embed_runtime.search.query import RANKED_BYTES, Mode, Query, Question, Retriever
 from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where, has_field, named_fields
-from edge_embed_runtime.storage.store import Removed, Store
+from edge_embed_runtime.storage.rows import Removed
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Searcher:
 
     def search(self, query: Query, k: int, where: Mapping[str, Any] | None, mode: Mode, recall: float) -> Hits:
         """`Index.search`, its arguments checked; the query has what the mode asks for."""
-        condition = None if where is None else compile_where(where, json.loads(self._store.facts.fields))
+        condition = None if where is None else compile_where(where, self._store.facts.fields)
         question = Question(query, k, mode, recall, condition)
         with self._store.snapshot(), self._reserved(question):
             self._check_fields(where, condition)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from edge_embed_runtime.embed.sparse import SparseVector
 from edge_embed_runtime.search.fusion import best_passages
 from edge_embed_runtime.search.query import PASSAGES_PER_HIT, SPARE, Question, Ranking, Retriever
+from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.storage.sidetables import Attached, Unpacked, unpack_sparse
-from edge_embed_runtime.storage.store import Removed, Store
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.system.memory import trim_heap
 from edge_embed_runtime.vectors.int8 import Ids, Vectors

@@ -1,4 +1,4 @@
-"""The table of words where it is damaged: errors that say so, a check that no damage can crash, and an empty one.
+"""The table of words where it is damaged: a check that no damage can crash, and an empty one.
 
 FTS5 believes its pages. A damaged size makes it ask for more memory than there is, a damaged place can end the process
 (integrity-check in SQLite 3.40 does). All that is in the table can be made of the texts again.
@@ -6,27 +6,12 @@ FTS5 believes its pages. A damaged size makes it ask for more memory than there 
 
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from edge_embed_runtime.errors import IndexDamagedError
 
 # The tables in which FTS5 keeps `fts`.
 SHADOWS = ("fts_data", "fts_idx", "fts_docsize", "fts_config")
-# Primary result codes that say something of the disk, of other processes or of a memory budget, not of what is stored.
-NO_DAMAGE = (
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_INTERRUPT,
-    sqlite3.SQLITE_TOOBIG,
-)
 # What reading damaged pages raises, besides sqlite3's own.
 RAISED = (MemoryError, TypeError, OverflowError, UnicodeDecodeError)
-ADVICE = "the other searches work, all documents can be read, and `repair` makes the words again from their texts"
 # Runs in a process of its own; says what is wrong.
 CHECK = """
 import sqlite3, sys
@@ -40,24 +25,6 @@ except (sqlite3.Error, MemoryError) as error:
 # How it ends then: by one of these signals, and on Windows with a status from this one on.
 CRASHES = ("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS")
 WINDOWS_CRASH = 0xC0000000
-
-
-@contextmanager
-def reading_words(path: Path) -> Iterator[None]:
-    """What FTS5 says or does about damaged pages, as IndexDamagedError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in NO_DAMAGE:
-            raise
-        raise IndexDamagedError(f"{path}: the table of words is damaged ({error}); {ADVICE}") from error
-    except MemoryError as error:
-        raise IndexDamagedError(
-            f"{path}: SQLite asked for more memory than there is. Where memory is not short, the table of words is "
-            f"damaged: verify tells; {ADVICE}"
-        ) from error
-    except (TypeError, OverflowError, UnicodeDecodeError) as error:
-        raise IndexDamagedError(f"{path}: the table of words is damaged; {ADVICE}") from error
 
 
 def check_pages(database: Path) -> str | None:
