@@ -23,7 +23,7 @@ import numpy as np
 from edge_embed import Embedder, Index
 from edge_embed.evaluate import read_judged_set
 from edge_embed_runtime.index.entries import entries
-from edge_embed_runtime.maintenance import learning
+from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.storage.writing import write
@@ -67,7 +67,7 @@ def fill(path: Path, judged: str, documents: int) -> None:
             joined = [" ".join(texts[a][: WORDS // 2] + texts[b][WORDS // 2 :]) or "none" for a, b in pairs]
             records = [Record(str(start + i), text, "{}") for i, text in enumerate(joined)]
             write(store, entries([(record, [(0, len(record.text))]) for record in records], *codes))
-            learning.follow(store)
+            learn_rotation.when_grown(store)
 
 
 def run(path: Path, at_a_time: int) -> Iterator[dict[str, float]]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from edge_embed_runtime.errors import MissingExtraError
 from edge_embed_runtime.inputs.words import NORMAL
-from edge_embed_runtime.maintenance import learning
-from edge_embed_runtime.maintenance.repair import rebuild_words
+from edge_embed_runtime.maintenance import learn_rotation
+from edge_embed_runtime.maintenance.words import rebuild_words
 from edge_embed_runtime.search import hnsw as graphs
 from edge_embed_runtime.search.hnsw import Graph
 from edge_embed_runtime.search.hnswfile import Verdict, remove, write
@@ -65,8 +65,8 @@ def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt
     if graph == "always":
         graphs.require_usearch()  # says so before the work, not after it
     with store.snapshot():
-        frame, frames = learning.learn(store)
-    learning.recode(store, frame, show_progress=show_progress)
+        frame, frames = learn_rotation.learn(store)
+    learn_rotation.recode(store, frame, show_progress=show_progress)
     rebuild_words(store, [], [], NORMAL)
     with store.snapshot():
         passages = store.blocks.count()
@@ -151,8 +151,8 @@ def _measure(store: Store, graph: Graph, seconds: float) -> Verdict:
 def _queries(store: Store) -> Vectors:
     """Stored vectors that are moved a little, of length 1 [n, dim]; the same ones of the same index."""
     random = np.random.default_rng(0)
-    ids = learning.passage_ids(store)
-    vectors = learning.vectors_of(store, np.sort(random.choice(ids, min(len(ids), 3 * QUERIES), replace=False)))
+    ids = learn_rotation.passage_ids(store)
+    vectors = learn_rotation.vectors_of(store, np.sort(random.choice(ids, min(len(ids), 3 * QUERIES), replace=False)))
     some = vectors[random.permutation(len(vectors))[:QUERIES]]
     one, other = (vectors[random.integers(0, len(vectors), len(some))] for _ in range(2))
     moved = some + NOISE * (one - other) / np.float32(2**0.5)

@@ -1,4 +1,4 @@
-"""The file beside an index, INDEX.reembed, that collects its passages under another bundle until all are there.
+"""The file INDEX.reembed next to an index that collects its passages under another bundle until all are there.
 
 meta  which vectors are to be replaced by which
 doc   documents that are done: the crc32 of their rows in the index, the ids of their passages, crc32 over these
@@ -83,7 +83,7 @@ def _errors(path: Path) -> Iterator[None]:
             with translated(path):
                 raise
         except IndexDamagedError:
-            raise IndexDamagedError(f"{path} is damaged ({error}): run it again, which begins anew") from error
+            raise IndexDamagedError(f"{path} is damaged ({error}): run it again, which begins again") from error
         except StorageError:
             raise StorageError(f"{path}: {error}; what was embedded before is kept for the next run") from error
 

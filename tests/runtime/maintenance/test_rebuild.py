@@ -18,9 +18,9 @@ from edge_embed import Document, Index
 from edge_embed.cli.rebuild import rebuild as command
 from edge_embed.errors import IndexReadOnlyError, StorageError
 from edge_embed_runtime.index.stats import read_stats
-from edge_embed_runtime.maintenance import learning
+from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.maintenance import rebuild as rebuilding
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.search import hnswfile
 from edge_embed_runtime.search.hnswfile import Verdict, graph_path
 from edge_embed_runtime.storage.bitblocks import Blocks
@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed index of STORED, each with a text, as releases left it that learned no frame while adding."""
     path = tmp_path_factory.mktemp("made") / "many.db"
     with pytest.MonkeyPatch.context() as patch, Index.create(path, space="s", dim=DIM) as index:
-        patch.setattr(learning, "follow", lambda _: None)
+        patch.setattr(learn_rotation, "when_grown", lambda _: None)
         index.add_vectors([Document(f"d{i}", f"number{i} of the log") for i in range(MANY)], STORED)
     return path
 
@@ -145,7 +145,7 @@ def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch
             patch.setattr(Blocks, "replace", fail)
             with pytest.raises(StorageError):
                 index.rebuild()
-        monkeypatch.setattr(learning, "follow", lambda _: None)
+        monkeypatch.setattr(learn_rotation, "when_grown", lambda _: None)
         assert index._connections.writer is not None
         assert index._connections.writer.frame == Frame()
         index.add_vectors([Document("new", "new")], QUERIES[:1])
@@ -226,12 +226,12 @@ def test_read_only(path: Path) -> None:
 CHILD = """
 import os, signal, sys
 from edge_embed_runtime.index import index
-from edge_embed_runtime.maintenance import learning, rebuild
+from edge_embed_runtime.maintenance import learn_rotation, rebuild
 from edge_embed_runtime.search import hnsw, hnswfile
 from edge_embed_runtime.storage import bitblocks as blocks
 rebuild.ROUNDS, rebuild.QUERIES = 1, 20
 path, place, name, number, after = sys.argv[1:]
-holder = {"blocks": blocks.Blocks, "learning": learning,
+holder = {"blocks": blocks.Blocks, "learning": learn_rotation,
           "rebuild": rebuild, "graph": hnsw, "os": hnswfile.os, "path": hnswfile.Path}[place]
 original, calls = getattr(holder, name), 0
 def killing(*arguments, **options):

@@ -23,7 +23,7 @@ from edge_embed_runtime.embed.multi import maxsim
 from edge_embed_runtime.embed.sparse import SparseVector
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance.reembed import reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.model import budget
 from edge_embed_runtime.search import fusion, multi, sparse
 from edge_embed_runtime.search import query as questions

@@ -13,8 +13,8 @@ from builders.files import alter
 
 from edge_embed import Document, Index
 from edge_embed.errors import StorageError
-from edge_embed_runtime.maintenance import learning
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance import learn_rotation
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.search import nearest
 from edge_embed_runtime.search.coverage import Found, Sample, limits
 from edge_embed_runtime.search.hnsw import Cache
@@ -133,7 +133,7 @@ def test_old_codes_find_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     random = np.random.default_rng(2)
     stored, queries = cone(random, COUNT, 128, 3), cone(random, ASKED, 128, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "follow", lambda _: None)
+        patch.setattr(learn_rotation, "when_grown", lambda _: None)
         fill(tmp_path / "i.db", stored)
     with Index.open(tmp_path / "i.db", read_only=True) as index:
         assert index._store.frame == NONE
@@ -165,7 +165,7 @@ def test_frame_is_learned_and_readers_follow(tmp_path: Path) -> None:
         assert found_part(reader, stored[:300], stored[250], 10) == 1
         np.testing.assert_array_equal(reader._store.frame.centre, learned.centre)
     fill(path, stored[300:550], 300)
-    assert learning.same(frame_of(path), learned)  # no better one
+    assert learn_rotation.same(frame_of(path), learned)  # no better one
     assert verify_index(path).whole
 
 
@@ -188,13 +188,13 @@ def test_frame_is_learned_again_when_vectors_change(tmp_path: Path) -> None:
 def test_learning_is_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time the index has doubled, however few come at a time; a damaged note costs one more."""
     looked: list[int] = []
-    real = learning.learn
+    real = learn_rotation.learn
 
     def learn(store: Store, frame: Frame) -> Any:
         looked.append(store.counts()[1])
         return real(store, frame)
 
-    monkeypatch.setattr(learning, "learn", learn)
+    monkeypatch.setattr(learn_rotation, "learn", learn)
     path = tmp_path / "i.db"
     stored = unit(np.random.default_rng(5).standard_normal((1200, 24)))
     with Index.create(path, space="s", dim=24) as index:
@@ -216,7 +216,7 @@ def test_a_full_disk_keeps_what_was_added(tmp_path: Path, monkeypatch: pytest.Mo
         raise StorageError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(learning, "recode", full)
+        patch.setattr(learn_rotation, "recode", full)
         fill(path, stored[:300])
     assert frame_of(path) == NONE
     fill(path, stored[300:], 300)
@@ -247,7 +247,7 @@ def test_searches_while_the_frame_changes(tmp_path: Path) -> None:
             rows = range(start, min(start + 400, 3000))
             index.add_vectors([Document(str(i), "") for i in rows], stored[rows.start : rows.stop])
             assert index._connections.writer is not None
-            learning.recode(index._connections.writer, Frame(stored.mean(axis=0), turned=start % 800 == 200))
+            learn_rotation.recode(index._connections.writer, Frame(stored.mean(axis=0), turned=start % 800 == 200))
         done.set()
         for thread in threads:
             thread.join(30)
