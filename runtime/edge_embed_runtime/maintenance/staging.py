@@ -17,7 +17,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, Stora
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.database import beside, check_companions, connect_writer, translated
 from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
-from edge_embed_runtime.storage.schema import TABLES
+from edge_embed_runtime.storage.schema import TABLES, tables_of
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
 
 APPLICATION_ID = 0x45645265  # "EdRe"
@@ -113,11 +113,7 @@ class Staging:
     def _check(self) -> Identity:
         """Refuse tables that are not ours, and pages that are not whole."""
         header = tuple(self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        with closing(sqlite3.connect(":memory:")) as expected:
-            for statement in DDL:
-                expected.execute(statement)
-            tables = expected.execute(TABLES).fetchall()
-        if header != (APPLICATION_ID, SCHEMA) or self._db.execute(TABLES).fetchall() != tables:
+        if header != (APPLICATION_ID, SCHEMA) or self._db.execute(TABLES).fetchall() != tables_of(DDL):
             raise IndexFormatError(f"{self.path} was not made by this release")
         rows: list[Identity] = self._db.execute("SELECT source, target FROM meta").fetchall()
         if self._db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)] or len(rows) != 1:

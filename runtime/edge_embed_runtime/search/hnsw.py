@@ -31,7 +31,7 @@ MEMORY = 600
 PART = 0.75
 # The part of them that are nearest, up to where a graph is taken to have found nearly all.
 REACH = 0.9
-# More candidates than this, as many hits or words and meanings together take, the scan finds faster.
+# More candidates than this, which many hits or hybrid search take, the scan finds faster.
 MOST = 4096
 
 
@@ -86,10 +86,6 @@ def _usearch(bits: int) -> Any:
     )
 
 
-def _usearch_version() -> str:
-    return str(require_usearch().__version__)
-
-
 def _check_memory(size: int) -> None:
     """Raise MemoryError where a limit of this process leaves less: usearch would crash."""
     try:
@@ -108,12 +104,11 @@ def build(store: Store, threads: int, show_progress: bool) -> tuple[Graph, bytes
 
     Raises MissingExtraError without usearch, IndexFileError where it cannot, for one where memory is too small.
     """
-    require_usearch()
+    version = str(require_usearch().__version__)
     try:
         _check_memory(MEMORY * store.blocks.count())
         with store.snapshot():
-            generation, deletions = store.counters()
-            facts, total, last = store.facts, 0, 0
+            counters, facts, total, last = store.counters(), store.facts, 0, 0
             bits = 64 * -(-store.dim // 64)
             index = _usearch(bits)
             with progress_bar(store.blocks.count(), show_progress, "building the graph") as advance:
@@ -126,17 +121,7 @@ def build(store: Store, threads: int, show_progress: bool) -> tuple[Graph, bytes
         content = bytes(index.save())
         del index  # what is used, and measured, is what comes out of the bytes: it is half as large
         origin = Origin(
-            facts.fingerprint,
-            facts.crc,
-            generation,
-            deletions,
-            total,
-            bits,
-            last,
-            _usearch_version(),
-            CONNECTIVITY,
-            EXPANSION,
-            len(content),
+            facts.fingerprint, facts.crc, *counters, total, bits, last, version, CONNECTIVITY, EXPANSION, len(content)
         )
         return Graph(origin, content), content
     except (RuntimeError, MemoryError) as error:
@@ -150,7 +135,7 @@ def load(store: Store, verdict: Verdict, codes: BinaryCodes) -> Graph:
     with open_graph(store, verdict) as (file, origin, facts):
         check_age(origin, store, _until(codes, origin.last), len(codes))
         try:
-            installed = _usearch_version()
+            installed = require_usearch().__version__
         except MissingExtraError as error:
             raise UnusableError(str(error)) from error
         if origin.usearch != installed:
@@ -174,9 +159,6 @@ class Cache:
         self._verdict: Verdict | None = None
         self._state: str | None = None
 
-    def release(self) -> None:
-        self.graph = self._verdict = self._state = None
-
     def pool(self, codes: BinaryCodes, query: Words, count: int, allowed: Places | None) -> Pool:
         """`BinaryCodes.pool`, by the graph where that is of use."""
         if self.graph is None or allowed is not None or count > min(MOST, len(codes)):
@@ -191,7 +173,7 @@ class Cache:
         """Fit in with what is committed now. Runs inside a snapshot."""
         verdict = Verdict.from_text(store.note(GRAPH))
         if verdict is None:
-            self.release()
+            self.graph = self._verdict = self._state = None
             return
         try:
             if verdict != self._verdict:

@@ -33,7 +33,7 @@ class Origin:
     """What a graph was made of.
 
     fingerprint: of the vectors, see Facts
-    facts:       checksum of the facts, which changes with the frame of the binary codes
+    facts:       checksum of the facts, which changes with the rotation of the binary codes
     generation:  commits of the index, and of these deletions
     codes:       number of codes of so many bits, the last of them of the passage `last`
     usearch:     its version, connectivity and expansion, which is how well the graph was made
@@ -110,7 +110,7 @@ def _temporary(index: Path) -> Path:
 
 
 def write(index: Path, origin: Origin, content: bytes) -> str:
-    """Put a graph beside its index, whole or not at all, in place of an old one. Gives its hash.
+    """Put a graph next to its index, whole or not at all, in place of an old one. Gives its hash.
 
     Raises StorageError when the disk fails. The caller holds the writer's lock.
     """
@@ -176,14 +176,14 @@ def open_graph(store: Store, verdict: Verdict) -> Iterator[tuple[Any, Origin, by
 
 
 def check_age(origin: Origin, store: Store, still: int, total: int) -> None:
-    """Raise UnusableError for a graph of other codes, or one of whose codes, or beside which codes, many have changed.
+    """Raise UnusableError for a graph of other codes, or where many were added or deleted since.
 
     still, total: codes that are there now, up to the graph's last and all of them
     """
     generation, deletions = store.counters()
     known = (origin.fingerprint, origin.facts) == (store.facts.fingerprint, store.facts.crc)
     if not known or origin.generation > generation or origin.deletions > deletions:
-        raise UnusableError("stale: the codes were made anew since")
+        raise UnusableError("stale: the codes were made again since")
     changed = (origin.codes - still) + (total - still)
     if changed > STALE * origin.codes:
         raise UnusableError(f"stale: {changed} passages were added or deleted since")

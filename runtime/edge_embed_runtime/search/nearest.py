@@ -8,8 +8,7 @@ dimensions, in little memory.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ CANDIDATES_PER_HIT = 5
 POOL_PER_CANDIDATE = 12.5
 # Of more codes than this the pool grows, with the fourth root of their number: they lie closer together.
 POOL_CODES = 100_000
-# How many more candidates are tried in thought, until so many are enough.
+# Factor by which the number of candidates grows until so many can be expected to be enough.
 STEP = 1.25
 # Candidates whose rows are in memory at once.
 FETCHED = 2048
@@ -54,23 +53,13 @@ def first_sizes(count: int, passages: int) -> tuple[int, int]:
     return wanted, int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """Candidates whose rows are whole: documents, ids and scores [n], and what their codes say [3, n]."""
+class _Scored(NamedTuple):
+    """Candidates whose rows are whole: documents, ids and scores [n], and what is measured of their codes [3, n]."""
 
     docs: Ids
     ids: Ids
     scores: Vectors
     measures: NDArray[np.float64]
-
-    @staticmethod
-    def joined(parts: list["_Scored"]) -> "_Scored":
-        return _Scored(
-            np.concatenate([part.docs for part in parts]),
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.measures for part in parts], axis=1),
-        )
 
 
 class CandidateSearch:
@@ -128,7 +117,7 @@ class CandidateSearch:
         start = 0
         while wanted <= min(len(order), MOST * self._everything):
             parts += self._fetched(pool, order[start:wanted], estimates[start:wanted])
-            scored = _Scored.joined(parts)
+            scored = _Scored(*(np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)))
             best = first_of_each(scored.docs, scored.ids, scored.scores)
             start = wanted
             if len(best) < self._count:
@@ -144,7 +133,7 @@ class CandidateSearch:
     def _enough(self, pool: Pool, estimates: Vectors, least: int) -> int:
         """How many candidates of a pool, best first, can be expected to hold enough of the nearest; more than there are
         where a wider pool is the better way."""
-        assert self._found is not None  # noqa: S101 - what was found tells
+        assert self._found is not None  # noqa: S101 - the caller has set it
         most = len(estimates) if len(estimates) == self._everything else len(estimates) // 2
         while least <= most:
             if self._relation.missed(self._found, limits(pool, float(estimates[least - 1]))) <= self._tolerated:
@@ -195,13 +184,9 @@ def nearest_documents(store: Store, vector: Vectors, count: int, allowed: Ids | 
     for found in _passages(store, allowed):
         damaged.update(found.damaged)
         new = score_int8(found.codes, found.scales, vector)
-        if len(scores) == kept:  # only what can come among them
-            near = np.flatnonzero(new >= scores[-1])
-            found_docs, found_ids, new = found.docs[near], found.ids[near], new[near]
-        else:
-            found_docs, found_ids = found.docs, found.ids
-        docs, ids = np.concatenate([docs, found_docs]), np.concatenate([ids, found_ids])
-        scores = np.concatenate([scores, new])
+        near = new >= scores[-1] if len(scores) == kept else slice(None)  # what can come among them
+        docs, ids = np.concatenate([docs, found.docs[near]]), np.concatenate([ids, found.ids[near]])
+        scores = np.concatenate([scores, new[near]])
         best = first_of_each(docs, ids, scores)[:kept]
         docs, ids, scores = docs[best], ids[best], scores[best]
     best_passages = zip(docs.tolist(), scores.tolist(), ids.tolist(), strict=True)

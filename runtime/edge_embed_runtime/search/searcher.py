@@ -118,16 +118,12 @@ class Searcher:
     def _shortfall(self, found: int, where: Mapping[str, Any] | None, mode: Mode) -> str:
         if not self._store.any_document():
             return "the index is empty"
-        one = found == 1
-        conditions = []
-        if mode == "text":
-            conditions.append("holds a word of the query" if one else "hold a word of the query")
-        if mode == "sparse":
-            conditions.append("shares a token with the query" if one else "share a token with the query")
-        if where is not None:
-            conditions.append("fits `where`" if one else "fit `where`")
-        what = " and ".join(conditions) or ("is in the index" if one else "are in the index")
-        reason = f"only {found} document{'' if one else 's'} {what}"
+        said = {"text": "hold{s} a word of the query", "sparse": "share{s} a token with the query"}
+        conditions = [said[mode]] if mode in said else []
+        conditions += [] if where is None else ["fit{s} `where`"]
+        what = " and ".join(conditions).format(s="s" if found == 1 else "")
+        what = what or ("is in the index" if found == 1 else "are in the index")
+        reason = f"only {found} document{'' if found == 1 else 's'} {what}"
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason

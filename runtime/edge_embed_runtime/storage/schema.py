@@ -14,7 +14,8 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -206,17 +207,18 @@ def read_facts(db: sqlite3.Connection, path: Path) -> Facts | None:
         raise IndexDamagedError(f"{path} is damaged ({error}); {RESTORE}") from error
 
 
+def tables_of(statements: Iterable[str]) -> list[tuple[Any, ...]]:
+    """What TABLES gives for a database that these statements made."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in statements:
+            db.execute(statement)
+        return db.execute(TABLES).fetchall()
+
+
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
-    db = sqlite3.connect(":memory:")
-    try:
-        for statement in ddl(facts or UNKNOWN):
-            db.execute(statement)
-        expected = db.execute(TABLES).fetchall()
-    finally:
-        db.close()
 
     def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_", "vec_"))]
 
-    return fixed(found) == fixed(expected)
+    return fixed(found) == fixed(tables_of(ddl(facts or UNKNOWN)))

@@ -273,8 +273,8 @@ UNUSABLE: list[tuple[Callable[[Path], None], str | None]] = [
     (lambda path: alter(path, "UPDATE meta SET value = '' WHERE key = 'graph'"), None),
     (lambda path: alter(path, "UPDATE meta SET value = '00000000 {}' WHERE key = 'graph'"), None),
     (lambda path: forged(path, usearch="1.0"), "made by usearch 1.0, "),
-    (lambda path: forged(path, facts="1"), "stale: the codes were made anew since"),
-    (lambda path: forged(path, generation=99), "stale: the codes were made anew since"),
+    (lambda path: forged(path, facts="1"), "stale: the codes were made again since"),
+    (lambda path: forged(path, generation=99), "stale: the codes were made again since"),
     (lambda path: forged(path, codes="4000"), "damaged: other types"),
     (lambda path: forged(path, size=10), "damaged: "),
 ]

@@ -250,7 +250,7 @@ def test_nearest_streamed_codes_are_those_of_memory(embedder: Embedder, tmp_path
         for count in (1, 7, 119, 120, 699, 700, 5000):
             query = random.integers(0, 2**63, 6).astype(np.uint64)
             for among in (None, allowed):
-                expected, found = held.nearest(query, count, among), streamed.nearest(query, count, among)
+                expected, found = held.nearest(query, count, among), streamed.pool(query, count, among).places
                 assert sorted(found) == sorted(expected)
                 vector = random.standard_normal(embedder.dim).astype(np.float32)
                 assert np.allclose(
