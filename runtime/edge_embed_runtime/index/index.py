@@ -213,7 +213,7 @@ class Index:
         from edge_embed_runtime.index.stats import stats
 
         with self._connections.reading() as store:
-            return stats(store, self._search.graph)
+            return stats(store, self._search.dense.graph)
 
     def search(
         self,

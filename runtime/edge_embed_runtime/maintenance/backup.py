@@ -46,7 +46,8 @@ def backup_index(
     with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
         with store.snapshot():
             generation = _generation(store)
-            _check_space(store, target, compact=compact)
+            pages, size = pragmas(store.connection, "page_count", "page_size")
+            require_space(target.parent, pages * size * (2 if compact else 1) + LOG_BYTES, f"{target}: the copy")
             _copy(store, temporary, show_progress)
         _finish(temporary, compact=compact)
         _check_copy(temporary, generation)
@@ -104,11 +105,6 @@ def _generation(store: Store) -> int:
         return store.counters()[0]
     except IndexDamagedError:
         return -1
-
-
-def _check_space(store: Store, target: Path, *, compact: bool) -> None:
-    pages, size = pragmas(store.connection, "page_count", "page_size")
-    require_space(target.parent, pages * size * (2 if compact else 1) + LOG_BYTES, f"{target}: the copy")
 
 
 def _copy(store: Store, temporary: Path, show_progress: bool) -> None:

@@ -4,14 +4,7 @@ import os
 from dataclasses import dataclass
 
 from edge_embed_runtime.errors import IndexDamagedError
-from edge_embed_runtime.maintenance.workspace import (
-    LOG_BYTES,
-    pragmas,
-    require_space,
-    temporary_folder,
-    word_bytes,
-    writing,
-)
+from edge_embed_runtime.maintenance import workspace
 from edge_embed_runtime.storage.database import bytes_on_disk, translated
 from edge_embed_runtime.storage.mainfile import checkpoint
 from edge_embed_runtime.storage.store import Store
@@ -32,7 +25,7 @@ class Compaction:
 
 def compact_index(path: str | os.PathLike[str]) -> Compaction:
     """`Index.compact` of a file, without its embedder. Raises IndexLockedError when another has it open for writing."""
-    with writing(path) as store:
+    with workspace.writing(path) as store:
         return compact(store)
 
 
@@ -67,14 +60,14 @@ def vacuum(store: Store) -> bool:
 
 def _check_space(store: Store) -> None:
     """VACUUM writes what is in use twice: to a temporary file, and to the log next to the index."""
-    pages, free, size = pragmas(store.connection, "page_count", "freelist_count", "page_size")
+    pages, free, size = workspace.pragmas(store.connection, "page_count", "freelist_count", "page_size")
     used = (pages - free) * size
-    folder, temporary = store.path.parent, temporary_folder()
+    folder, temporary = store.path.parent, workspace.temporary_folder()
     # merged words may come to lie behind the old ones; a page in the log has a header, and the log an index
-    needed = {folder: int(1.01 * (used + word_bytes(store.connection))) + LOG_BYTES}
+    needed = {folder: int(1.01 * (used + workspace.word_bytes(store.connection))) + workspace.LOG_BYTES}
     if temporary.stat().st_dev == folder.stat().st_dev:
         needed[folder] += used
     else:
         needed[temporary] = used
     for folder, wanted in needed.items():
-        require_space(folder, wanted, f"{store.path}: compacting")
+        workspace.require_space(folder, wanted, f"{store.path}: compacting")

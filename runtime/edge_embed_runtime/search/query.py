@@ -66,9 +66,8 @@ class Question:
     @property
     def names(self) -> list[str]:
         """Names of the retrievers that this is for."""
-        return [
-            name for name in NAMES if self.mode in (name, "hybrid", "multi") and getattr(self.query, name) is not None
-        ]
+        given = (name for name in NAMES if getattr(self.query, name) is not None)
+        return [name for name in given if self.mode in (name, "hybrid", "multi")]
 
     @property
     def depth(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
 from edge_embed_runtime.errors import FilterError
@@ -18,9 +18,6 @@ from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where, 
 from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
-
-if TYPE_CHECKING:
-    from edge_embed_runtime.search.hnsw import Cache
 
 # For a memory budget, bytes of any search, and of a passage that fits a condition.
 BASE_BYTES, ALLOWED_BYTES = 5 << 20, 48
@@ -37,10 +34,6 @@ class Searcher:
         self.damaged: set[int] = set()
         self.dense = Dense(store, room, self.damaged, self.release)
         self._retrievers: dict[str, Retriever] = {"vector": self.dense, "text": Keywords(store)}
-
-    @property
-    def graph(self) -> "Cache | None":
-        return self.dense.graph
 
     def release(self) -> None:
         """Let go of what is held in memory."""

@@ -194,7 +194,7 @@ def test_always_and_never(path: Path) -> None:
         assert index.rebuild("never").graph == "none: not wanted"
         assert (index.stats()["graph"], graph_path(path).exists()) == (None, False)
         reader.search(vector=QUERIES[0])
-        assert reader._search.graph is None or reader._search.graph.graph is None
+        assert reader._search.dense.graph is None or reader._search.dense.graph.graph is None
     check_whole(path)
 
 

@@ -124,8 +124,8 @@ def test_nearest_are_proposed(path: Path) -> None:
     codes.append(np.arange(1, MANY + 1), binarize(vectors))
     with Index.open(path, read_only=True) as index:
         assert state(index) == "used"
-        assert index._search.graph is not None
-        graph = index._search.graph.graph
+        assert index._search.dense.graph is not None
+        graph = index._search.dense.graph.graph
         assert graph is not None
         for query in binarize(QUERIES):
             places = graph.nearest(codes, query, 400)
