@@ -46,7 +46,7 @@ def compact(store: Store) -> Compaction:
 
 
 def vacuum(store: Store) -> bool:
-    """Copy everything that is in use to the start of the file; gives whether a reader keeps the rest from going."""
+    """Copy everything that is in use to the start of the file; gives whether a reader keeps the file from shrinking."""
     with translated(store.path, writing=True):
         store.check_place()
         store.connection.execute("VACUUM")

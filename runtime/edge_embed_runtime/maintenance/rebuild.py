@@ -24,8 +24,8 @@ from edge_embed_runtime.vectors.int8 import Vectors, dequantize
 
 GraphChoice = Literal["auto", "always", "never"]
 
-# From so many codes on a graph is built to see whether it is faster, which takes many minutes. At a million a graph
-# that finds as much takes 1.2 times as long as the scan (measured), and only the scan's time grows with the codes.
+# From this number of codes on a graph is built and compared, which takes many minutes. At a million a graph that finds
+# as much takes 1.2 times as long as the scan (measured), and only the scan's time grows with the codes.
 GRAPH_CODES = 2_000_000
 # How much less a faster graph may find of the nearest.
 TOLERANCE = 0.005

@@ -129,7 +129,7 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
 
 
 def discard_staging(path: str | os.PathLike[str]) -> bool:
-    """Remove what a run of `reembed_index` that is not to be finished left next to an index; gives whether it did."""
+    """Remove the file of an unfinished run of `reembed_index`; gives whether there was one."""
     with locked(path) as index:
         return remove_staging(index)
 
@@ -260,7 +260,7 @@ def _moves(store: Store, staging: Staging) -> Iterator[list[tuple[int, int, int,
     for doc, text, crc in _texts(store):
         rows = staging.passages(doc, crc)
         if not rows:
-            raise IndexDamagedError(f"{staging.path} is damaged: run it again, which embeds again what is lost")
+            raise IndexDamagedError(f"{staging.path} is damaged: run it again: it embeds what is lost once more")
         passages += [(doc, start, stop, code, text[start:stop]) for _, _, start, stop, code, _ in rows]
         if len(passages) >= MOVED:
             yield passages

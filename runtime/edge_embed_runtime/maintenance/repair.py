@@ -31,7 +31,7 @@ class Repair:
     rebuilt:  what was made again: "tables" (SQLite's look-up tables), "codes" (binary codes), "words" (full-text
               search), "other vectors" (sparse ones and those of tokens that belong to no passage are deleted) or
               "count of documents" (those that are there are taken for those of the last commit)
-    problems: what is wrong with the file even now
+    problems: what is still wrong with the file
     """
 
     restored: list[str]
@@ -73,7 +73,7 @@ def repair(
     rebuilt += _derive(store, found)
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
-        # Before anything else is written: what is deleted from the table of words has to be in it as it should be.
+        # Before anything else is written: only what stands in the table of words correctly can be deleted from it.
         if found.words:
             empty_words(store)
         rebuild_words(store, list(dropped), found.strays, store.facts.normal)

@@ -73,7 +73,7 @@ class WordsCheck:
         stored, expected = self._sums("fts"), self._sums("expected")
         differing = sum(stored.get(passage) != words for passage, words in expected.items())
         orphans = len(stored.keys() - self.known)
-        # only where no row is damaged: what is in the table for those that are is not known
+        # only where no row is damaged: the words of those that are damaged are not known
         averages = stored.keys() == expected.keys() and self._averages("fts") != self._averages("expected")
         return [
             *([f"the words of {differing} passages are not those of their texts"] if differing else []),

@@ -1,11 +1,11 @@
 """How many of the nearest a search has not seen: estimated in each search, from a sample of all passages.
 
-A search scores passages whose codes lie within limits: so many bits different from the query at the most (also of the
-first half of them, where codes are left out by it), and an estimate of so much at the least. Whether a passage with
-some score would have been seen depends on how codes scatter around scores. That is looked up in a sample of all
-passages, not in those that were found, which are the lucky ones: a straight line through the sample's codes says what a
-score leads to, and their distances from the line say how far off a code can be. If passages like those found are seen
-with a probability of p, then for each that was found (1 - p) / p were not (Horvitz and Thompson, 1952).
+A search scores passages whose codes lie within limits: a largest number of bits that differ from the query (also of the
+first half of them, where codes are left out by it), and a least estimate. Whether a passage with some score would have
+been seen depends on how codes scatter around scores. That is looked up in a sample of all passages, not in those that
+were found, which are the lucky ones: a straight line through the sample's codes says what a score leads to, and their
+distances from the line say how far off a code can be. If passages like those found are seen with a probability of p,
+then for each that was found (1 - p) / p were not (Horvitz and Thompson, 1952).
 
 Where the line does not fit, the estimate errs to the safe side: the further a score is from those of the sample, the
 wider codes scatter; and where those found lie on the bad side of the line, or scatter more, that counts.

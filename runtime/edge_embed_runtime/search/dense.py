@@ -1,4 +1,4 @@
-"""Documents by the cosine of their vectors: what is held in memory for that, and how it follows the index file."""
+"""Documents by the cosine of their vectors: what this needs in memory, and how that follows the index file."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # few indexes need either
     from edge_embed_runtime.search.hnsw import Cache, Graph
     from edge_embed_runtime.search.nearest import AnyCodes
 
-# The sample is taken again when there are so many times more codes, or when so large a part of them was deleted.
+# The sample is taken again when the codes have grown by the first factor, or when the second part was deleted.
 OUTGROWN, GONE = 1.5, 0.1
 # For a memory budget, bytes of a candidate besides its codes.
 SCORED_BYTES = 200
@@ -30,7 +30,7 @@ class Dense(Retriever):
     """Holds the binary codes of one store, or reads them from the file where a budget leaves no room; a sample of its
     vectors; and the graph over the codes, where there is one.
 
-    let_go: frees all that searches of this store hold, before codes are read again
+    let_go: frees everything that searches of this store hold, before codes are read again
     """
 
     def __init__(self, store: Store, room: Room | None, damaged: set[int], let_go: Callable[[], None]) -> None:
@@ -66,7 +66,7 @@ class Dense(Retriever):
         return min(passages, pool) * self._candidate_bytes() + 14 * passages + sample_bytes(self._store.dim)
 
     def _candidate_bytes(self) -> int:
-        """Of a candidate: its binary code, twice, its int8 code, and what is known of it."""
+        """Of one candidate: its binary code, twice, its int8 code, and its scores."""
         return 16 * -(-self._store.dim // 64) + self._store.dim + SCORED_BYTES
 
     def load(self) -> None:

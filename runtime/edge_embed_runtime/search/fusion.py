@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.search.query import Question, Ranking, Retriever
 
-# The share that sparse vectors have of what is left for vectors, where there are dense ones too: chosen on Cranfield
-# with a small model.
+# Of the share of all vectors, the part of the sparse ones where there are dense ones too: chosen on Cranfield with a
+# small model.
 SPARSE_SHARE = 0.35
 
 
@@ -51,9 +51,9 @@ def fuse_found(question: Question, retrievers: Mapping[str, Retriever]) -> Ranki
 def fuse(rankings: list[tuple[float, Ranking]], depth: int, among: Container[int] | None = None) -> Ranking:
     """Rankings, each with its share, as one: the first `depth` documents of each, by all scores.
 
-    Each score counts as so many standard deviations over the mean, so no scale matters: neither how near to each other
-    a model's cosines lie, nor how many words a query has. A document that a ranking does not hold has a score of 0
-    there. The passage comes from the first ranking that holds it.
+    Each score counts as its distance from the mean in standard deviations, so no scale matters: neither how near to
+    each other a model's cosines lie, nor how many words a query has. A document that a ranking does not hold has a
+    score of 0 there. The passage comes from the first ranking that holds it.
 
     among: the documents that may be found, None for all
     """
@@ -67,7 +67,7 @@ def fuse(rankings: list[tuple[float, Ranking]], depth: int, among: Container[int
 
 
 def standardised(values: list[float]) -> NDArray[np.float64]:
-    """Each value as so many standard deviations over the mean."""
+    """Each value as its distance from the mean in standard deviations."""
     array = np.array(values, np.float64)
     spread = array.std() if len(array) else 0.0
     return (array - array.mean()) / spread if spread > 1e-9 else np.zeros(len(array))

@@ -18,7 +18,7 @@ from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Places, Pool, Words
 
-# Neighbours of a code, and how many are looked at to find them. Of 100,000 vectors, recall@10 of a whole search is
+# Neighbours of a code, and how many codes are compared to find them. Of 100,000 vectors, recall@10 of a whole search is
 # 0.991 by the scan; with these 0.989, with (16, 64) 0.950, (24, 64) 0.965, (32, 128) 0.987 (600 proposed of 1,000).
 CONNECTIVITY = 16
 EXPANSION = 256
@@ -119,7 +119,7 @@ def build(store: Store, threads: int, show_progress: bool) -> tuple[Graph, bytes
                         advance(len(ids[part]))
                     total, last = total + len(ids), int(ids[-1]) if len(ids) else last
         content = bytes(index.save())
-        del index  # what is used, and measured, is what comes out of the bytes: it is half as large
+        del index  # a graph that is loaded from the bytes is half as large, and it is the one that searches use
         origin = Origin(
             facts.fingerprint, facts.crc, *counters, total, bits, last, version, CONNECTIVITY, EXPANSION, len(content)
         )
@@ -152,7 +152,7 @@ def load(store: Store, verdict: Verdict, codes: BinaryCodes) -> Graph:
 
 
 class Cache:
-    """The graph of one Searcher: loaded where the verdict of the index says so, looked at again after each commit."""
+    """The graph of one Searcher: loaded where the verdict of the index says so, checked again after each commit."""
 
     def __init__(self, graph: Graph | None = None) -> None:
         self.graph = graph
@@ -170,7 +170,7 @@ class Cache:
         return Pool(places, distances, np.zeros_like(distances), limit)
 
     def follow(self, store: Store, codes: BinaryCodes) -> None:
-        """Fit in with what is committed now. Runs inside a snapshot."""
+        """Load or drop the graph by what is committed now. Runs inside a snapshot."""
         verdict = Verdict.from_text(store.note(GRAPH))
         if verdict is None:
             self.graph = self._verdict = self._state = None

@@ -35,7 +35,7 @@ class Origin:
     fingerprint: of the vectors, see Facts
     facts:       checksum of the facts, which changes with the rotation of the binary codes
     generation:  commits of the index, and of these deletions
-    codes:       number of codes of so many bits, the last of them of the passage `last`
+    codes:       number of codes, each of `bits` bits, the last of them of the passage `last`
     usearch:     its version, connectivity and expansion, which is how well the graph was made
     size:        bytes of the graph
     """

@@ -118,11 +118,11 @@ class Ranked:
 
     Ranking takes about a microsecond for each passage that holds a word of the query, and most hold one such as "the".
     A passage without the rare words scores less than all the other words can give (MaxScore: Turtle and Flood, 1995):
-    where enough passages with a rare word score more than that, the others need not be looked at.
+    where enough passages with a rare word score more than that, the others need no ranking.
     """
 
     def __init__(self, found: Sequence[tuple[int, str]], passages: int) -> None:
-        """found: phrases with the number of passages that hold them, of so many in all."""
+        """found: phrases with the number of passages that hold them; passages: number of all"""
         ordered = sorted(found, key=lambda entry: entry[0])
         passages = max(passages, ordered[-1][0])  # where tables are damaged they may not fit each other
         self.phrases = [phrase for _, phrase in ordered]
@@ -131,7 +131,7 @@ class Ranked:
         self._rest = [*accumulate(reversed(self._weights), lambda rest, w: rest + (K1 + 1) * w, initial=0.0)][::-1]
 
     def needed(self, score: float | None = None) -> int:
-        """So many of the rarest phrases that a passage with none of them has less than this score."""
+        """The number of the rarest phrases without which a passage has less than this score."""
         reached = REACHED * sum(self._weights) if score is None else score
         return max(1, next(i for i, rest in enumerate(self._rest) if rest <= reached))
 

@@ -13,7 +13,7 @@ from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.vectors.int8 import Ids, Vectors
 
-# Vectors of tokens of so many passages are all compared; of more, those of the documents that the others find.
+# Up to this number of passages all are compared; of more, those of the documents that the other retrievers find.
 ALL_COMPARED = 1000
 # Passages whose vectors of tokens are in memory at once: 20 MB. For a memory budget, what one takes; and how many that
 # were compared are remembered at the least.
@@ -70,7 +70,7 @@ class Multi(Retriever):
 
 
 def _kept(question: Question) -> int:
-    """Rows that are remembered at most, besides those of the passages that are in memory."""
+    """Largest number of scores that are remembered, besides those of the passages in memory."""
     return max(KEPT_ROWS, 8 * (question.depth + SPARE))
 
 

@@ -48,7 +48,7 @@ SPARE = 100
 
 
 def first_sizes(count: int, passages: int) -> tuple[int, int]:
-    """Candidates that a search for `count` documents among so many passages scores at first, and their pool."""
+    """Number of candidates that a search for `count` documents scores at first, and of the pool that they come from."""
     wanted = CANDIDATES + CANDIDATES_PER_HIT * count
     return wanted, int(POOL_PER_CANDIDATE * wanted * max(1.0, passages / POOL_CODES) ** 0.25)
 
@@ -132,7 +132,7 @@ class CandidateSearch:
 
     def _enough(self, pool: Pool, estimates: Vectors, least: int) -> int:
         """How many candidates of a pool, best first, can be expected to hold enough of the nearest; more than there are
-        where a wider pool is the better way."""
+        where the pool should be widened instead."""
         assert self._found is not None  # noqa: S101 - the caller has set it
         most = len(estimates) if len(estimates) == self._everything else len(estimates) // 2
         while least <= most:

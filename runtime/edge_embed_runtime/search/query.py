@@ -19,12 +19,12 @@ NAMES = ("vector", "sparse", "text", "multi")
 RECALL = 0.99
 # More hits than any index has passages; keeps what is asked of SQLite in its range.
 MAX_HITS = 2**40
-# Hybrid search scores the first so many documents of each ranking by all of them: this is the share that BM25 has.
+# Hybrid search fuses this number of documents from the top of each ranking; the share that BM25 has in their scores.
 # Chosen on SciFact and CoSQA, confirmed on Cranfield and XQuAD.
 FUSION_DEPTH = 100
 TEXT_SHARE = 0.375
 # The same for static bundles, whose cosines say less: 0.6 to 0.9 beat words alone on CoSQA, XQuAD and Cranfield, 0.7 to
-# 0.9 on SciFact. All four were looked at.
+# 0.9 on SciFact.
 STATIC_TEXT_SHARE = 0.75
 # Documents more than asked for that are looked for: damaged ones give way to them.
 SPARE = 10
@@ -75,7 +75,7 @@ class Question:
         return max(self.k, FUSION_DEPTH) if self.mode in ("hybrid", "multi") else self.k
 
     def ranked_bytes(self, passages: int) -> int:
-        """What a ranking takes at most that is made of the best of so many passages."""
+        """Largest size of a ranking that is made from the best of this number of passages."""
         return RANKED_BYTES * min(passages, PASSAGES_PER_HIT * (self.depth + SPARE))
 
 
@@ -92,7 +92,7 @@ class Retriever:
         """Read into memory what was committed since the last question."""
 
     def cost(self, question: Question, passages: int) -> int:
-        """Bytes that `rank` takes at most among so many passages."""
+        """Largest number of bytes that `rank` takes among this number of passages."""
         raise NotImplementedError
 
     def rank(self, question: Question) -> Ranking:
@@ -108,4 +108,4 @@ class Retriever:
         """Take what this process deleted out of memory, so that not everything has to be read again."""
 
     def release(self) -> None:
-        """Let go of what is held in memory."""
+        """Free what is held in memory."""

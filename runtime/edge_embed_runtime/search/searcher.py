@@ -36,7 +36,7 @@ class Searcher:
         self._retrievers: dict[str, Retriever] = {"vector": self.dense, "text": Keywords(store)}
 
     def release(self) -> None:
-        """Let go of what is held in memory."""
+        """Free what is held in memory."""
         for retriever in self._retrievers.values():
             retriever.release()
 
@@ -91,7 +91,7 @@ class Searcher:
             yield
 
     def _cost(self, question: Question, passages: int, k: int) -> int:
-        """Bytes that a search among so many passages takes for k documents, at most, besides texts and metadata."""
+        """Largest number of bytes that a search for k documents takes, besides texts and metadata."""
         question = replace(question, k=k)
         cost = BASE_BYTES + sum(self._retriever(name).cost(question, passages) for name in question.names)
         if question.condition is not None and question.mode != "text":

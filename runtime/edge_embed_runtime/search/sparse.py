@@ -20,9 +20,9 @@ from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.system.memory import trim_heap
 from edge_embed_runtime.vectors.int8 import Ids, Vectors
 
-# Parts that were added one after the other; more are read again as one.
+# Parts, one for each commit that was followed; more are read again as one.
 MOST_PARTS = 16
-# Weights whose ordering takes so much memory that it is given back to the system: 40 MB.
+# Weights whose ordering takes 40 MB, which are then given back to the system.
 LARGE = 2**22
 
 

@@ -22,7 +22,7 @@ from edge_embed_runtime.vectors.int8 import (
     whole,
 )
 
-# Candidates are cut down to those asked for when there are so many times more.
+# Factor over the number asked for at which candidates are reduced to that number.
 CUT = 4
 
 
