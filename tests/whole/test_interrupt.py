@@ -17,7 +17,7 @@ import pytest
 
 from edge_embed import Document, Index
 from edge_embed.cli.main import INTERRUPTED
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 pty = pytest.importorskip("pty", reason="needs a terminal to show progress on")
 
