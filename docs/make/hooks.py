@@ -8,6 +8,7 @@ import inspect
 import json
 import pkgutil
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -40,21 +41,6 @@ RESULTS = (
     "Dumped",
 )
 RESULT_ROOMS = ("edge_embed_runtime.embed", "edge_embed_runtime.maintenance", "edge_embed.files")
-# Rooms of the runtime from the bottom up, in which order they may be imported.
-RUNTIME_ORDER = (
-    "system",
-    "vectors",
-    "onnxfile",
-    "inputs",
-    "bundle",
-    "model",
-    "embed",
-    "passages",
-    "storage",
-    "search",
-    "maintenance",
-    "index",
-)
 FIELD = re.compile(r"^(\w+): +(.+)$", re.MULTILINE)
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -134,7 +120,8 @@ def rooms() -> str:
     for package, folder in PACKAGES.items():
         found = {path.parent.name: _sentence(path) for path in sorted((ROOT / folder).glob("*/__init__.py"))}
         lines += [f"### {package}", "", "| room | what it is for |", "|---|---|"]
-        lines += [f"| `{name}/` | {_cell(found[name])} |" for name in sorted(found, key=_place)]
+        order = [name for name in _order(package) if name in found]
+        lines += [f"| `{name}/` | {_cell(found[name])} |" for name in [*order, *sorted(set(found) - set(order))]]
         lines.append("")
     return "\n".join(lines)
 
@@ -143,8 +130,11 @@ def _sentence(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
 
 
-def _place(name: str) -> tuple[int, str]:
-    return RUNTIME_ORDER.index(name) if name in RUNTIME_ORDER else len(RUNTIME_ORDER), name
+def _order(package: str) -> list[str]:
+    """Rooms from the bottom up, as the contract of imports in pyproject.toml has them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = [layer for found in contracts if found.get("containers") == [package] for layer in found["layers"]]
+    return [name.strip() for layer in reversed(layers) for name in re.split("[|:]", layer)]
 
 
 def _cell(text: str, *, code: bool = False) -> str:
