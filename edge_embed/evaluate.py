@@ -5,6 +5,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,9 +17,13 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.index.entries import entries
 from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.maintenance import learning
 from edge_embed_runtime.search.searcher import Mode
 from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.writing import write
 from edge_embed_runtime.system.files import open_unpacked, read_lines
 from edge_embed_runtime.vectors.int8 import quantize_int8
 
@@ -122,14 +127,11 @@ def evaluate(
     sizes = {name: sum(map(len, found)) // len(full) for name, found in rows.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "eval.db"
-        with Index.open(path, embedder, sparse=sparse, multi=multi) as index:
-            index._commit(
-                [Record(keys[i], texts[i], "{}") for i in full],
-                [[(0, len(texts[i]))] for i in full],
-                codes[full],
-                scales[full],
-                attached=rows,
-            )
+        Index.open(path, embedder, sparse=sparse, multi=multi).close()
+        with closing(Store(path, read_only=False)) as store:
+            whole = [(Record(keys[i], texts[i], "{}"), [(0, len(texts[i]))]) for i in full]
+            write(store, entries(whole, codes[full], scales[full], rows))
+            learning.follow(store)
         tiers: dict[str, tuple[Mode, int]] = {"binary+int8": ("vector", size)} if models.dense else {}
         tiers |= {name: (cast("Mode", name), bytes_) for name, bytes_ in sizes.items()}
         tiers |= {"text": ("text", 0), "hybrid": ("hybrid", size + sizes.get("sparse", 0))}

@@ -9,8 +9,8 @@ from typing import Any, NoReturn, cast
 
 import click
 
-from edge_embed.benchmark.cli import bench
 from edge_embed.cli.add import add
+from edge_embed.cli.bench import bench
 from edge_embed.cli.distill import distill
 from edge_embed.cli.doctor import doctor
 from edge_embed.cli.load_dump import dump, load
@@ -466,7 +466,7 @@ def info(path: str, as_json: bool) -> None:
         facts = {**bundle_facts(manifest), "golden_cosine": cosine}
         show(facts, as_json, lambda: (*bundle_lines(Path(path), manifest), reproduced))
     else:
-        from edge_embed_runtime.index.index import read_stats
+        from edge_embed_runtime.index.stats import read_stats
 
         stats = read_stats(path)
         said = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}

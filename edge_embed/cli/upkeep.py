@@ -84,7 +84,8 @@ def repair(
     INDEX whose log is missing, such as a copy that was made in the middle of a write, is taken as it is.
     """
     from edge_embed.embedder import Embedder
-    from edge_embed_runtime.index.index import Index, read_stats
+    from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.index.stats import read_stats
     from edge_embed_runtime.maintenance.repair import accept_lost_log
     from edge_embed_runtime.storage.database import locate
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_embed.files.columns import Names, choose, merged, to_json
 from edge_embed.files.rows import listed
 from edge_embed_runtime.errors import InputError, SourceError, about
-from edge_embed_runtime.index.index import MAX_DIM
+from edge_embed_runtime.index.opening import MAX_DIM
 from edge_embed_runtime.storage.documents import Document
 from edge_embed_runtime.system.files import open_regular
 

@@ -36,7 +36,7 @@ def _readable(path: Path) -> Iterator[None]:
     except EdgeEmbedError:
         raise
     except (arrow.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", path=path) from error
 
 
 class ArrowFile:

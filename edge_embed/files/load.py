@@ -29,8 +29,9 @@ from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.documents import Document, check_key
+from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, checked, is_whole
 from edge_embed_runtime.storage.schema import Facts
-from edge_embed_runtime.storage.store import DOCUMENTS, PASSAGES, Store, checked, is_whole
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.writing import check_output, replacing
 from edge_embed_runtime.vectors.int8 import dequantize
 
@@ -263,7 +264,7 @@ def _opened(
         )
     if wanted not in (None, facts.bundle):
         raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}", path=target, option="space")
-    if int(facts.dim) != source.dim:
+    if facts.dim != source.dim:
         raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}", path=target)
     return Index.open(target, words=words, fields=fields, timeout=timeout, max_rss_mb=max_rss_mb)
 

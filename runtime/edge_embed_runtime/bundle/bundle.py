@@ -16,6 +16,7 @@ from edge_embed_runtime.bundle.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError, about
 from edge_embed_runtime.system.files import open_regular, read_regular
+from edge_embed_runtime.system.writing import sync_folder
 
 if TYPE_CHECKING:
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -437,14 +438,3 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
             code="output_exists",
             path=target,
         )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable. Windows has no such call: there the file system's journal must do."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,14 +8,15 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError, about
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.database import beside, check_no_link, locate, translated
+from edge_embed_runtime.storage.database import beside, locate, translated
 from edge_embed_runtime.storage.mainfile import NEW, ROW
 from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.system.files import check_no_link
 from edge_embed_runtime.system.lock import WriterLock
+from edge_embed_runtime.system.writing import sync_folder
 
 # Pages that are copied between two looks at the keyboard.
 STEP = 1024

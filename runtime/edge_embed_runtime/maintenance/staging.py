@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.database import beside, check_companions, connect_writer, translated
-from edge_embed_runtime.storage.store import PASSAGES, TABLES, checked_passages, passage_row
+from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
+from edge_embed_runtime.storage.schema import TABLES
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
 
 APPLICATION_ID = 0x45645265  # "EdRe"

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.borders import NEAR, is_border, near_border
-from edge_embed_runtime.passages.split import PASSAGE_TOKENS, Span, split, token_spans
+from edge_embed_runtime.passages.split import PASSAGE_TOKENS, split, token_spans
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
 from edge_embed_runtime.vectors.normalize import cut

@@ -9,7 +9,6 @@ compared then.
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
@@ -18,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.errors import IndexFileError, MissingExtraError, StorageError
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.notes import CRC_FIRST
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.cpu import cpu_model
+from edge_embed_runtime.system.writing import sync_folder
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Places, Pool, Words
 
 MAGIC = b"edge_embed graph 1\n"
@@ -109,17 +109,13 @@ class Verdict:
 
     def to_text(self) -> str:
         """As it is stored, with a checksum of its own."""
-        content = json.dumps(asdict(self))
-        return f"{zlib.crc32(content.encode()):08x} {content}"
+        return CRC_FIRST.write(json.dumps(asdict(self)))
 
     @staticmethod
     def from_text(text: str | None) -> "Verdict | None":
         """None where there is none, or a damaged one."""
-        crc, _, content = (text or "").partition(" ")
-        if not content or crc != f"{zlib.crc32(content.encode('utf-8', 'surrogateescape')):08x}":
-            return None
         try:
-            return Verdict(**json.loads(content))
+            return Verdict(**json.loads(CRC_FIRST.read(text) or ""))
         except (ValueError, TypeError):  # of a later release
             return None
 

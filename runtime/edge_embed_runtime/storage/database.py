@@ -3,7 +3,6 @@
 import errno
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -21,6 +20,7 @@ from edge_embed_runtime.errors import (
     MemoryBudgetError,
     StorageError,
 )
+from edge_embed_runtime.system.files import check_no_link
 
 APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
 # File systems take names of 255 bytes; SQLite's log and the lock beside the index add theirs.
@@ -48,22 +48,6 @@ def locate(path: object, *, must_exist: bool) -> Path:
     except OSError as error:
         raise IndexFileError(f"{checked} cannot be opened: {error.strerror}", path=checked) from error
     return checked
-
-
-def check_no_link(path: Path) -> None:
-    """Refuse anything but a regular file or nothing where a file of ours is made or written.
-
-    Raises IndexFileError. SQLite follows links: who put one there would have it write to any file of this user.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise IndexFileError(f"{path} cannot be looked at: {error.strerror}", path=path) from error
-    if not stat.S_ISREG(mode):
-        what = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
-        raise IndexFileError(f"{path} is {what}; edge_embed keeps a file of its own there: remove it", path=path)
 
 
 @contextmanager

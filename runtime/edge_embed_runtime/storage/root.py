@@ -6,7 +6,6 @@ Documents name their file in their metadata: `source`, or `source_file` where `s
 
 import json
 import os
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edge_embed_runtime.errors import IndexDamagedError, IndexFileError, InputError
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.filters import METADATA
+from edge_embed_runtime.storage.notes import IN_LIST
 
 if TYPE_CHECKING:
     from edge_embed_runtime.storage.store import Store
@@ -52,17 +52,14 @@ class Root:
         return Root(absolute, relative, free)
 
     def to_text(self) -> str:
-        said = [self.absolute, self.relative, self.free]
-        return json.dumps([*said, zlib.crc32(json.dumps(said).encode())])
+        return IN_LIST.write(json.dumps([self.absolute, self.relative, self.free]))
 
     @staticmethod
     def from_text(text: str) -> "Root | None":
         """None where its checksum does not fit."""
         try:
-            *said, crc = json.loads(text)
-            whole = zlib.crc32(json.dumps(said).encode()) == crc
-            return Root(str(said[0]), str(said[1]), bool(said[2])) if whole else None
-        except (ValueError, TypeError, IndexError, RecursionError):
+            return Root(*json.loads(IN_LIST.read(text) or ""))
+        except (ValueError, TypeError, RecursionError):
             return None
 
 

@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, cast
 
-from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+from edge_embed_runtime.errors import EdgeEmbedError, IndexFileError, SourceError
 
 FLAGS = (
     os.O_RDONLY
@@ -62,6 +62,22 @@ def open_regular(
         os.close(descriptor)
         raise error(f"{path} is {_kind(mode)}, not a regular file", path=path)
     return os.fdopen(descriptor, "rb")
+
+
+def check_no_link(path: Path) -> None:
+    """Refuse anything but a regular file or nothing where a file of ours is made or written.
+
+    Raises IndexFileError. SQLite follows links: who put one there would have it write to any file of this user.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be looked at: {error.strerror}", path=path) from error
+    if not stat.S_ISREG(mode):
+        what = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+        raise IndexFileError(f"{path} is {what}; edge_embed keeps a file of its own there: remove it", path=path)
 
 
 @contextmanager

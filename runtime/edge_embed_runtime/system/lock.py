@@ -1,6 +1,5 @@
 """One writer per index: a lock file that the system releases when its process ends, however it ends.
 
-
 It keeps some space, too: where the disk is full, what a delete needs to be written.
 """
 
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError
-from edge_embed_runtime.storage.database import check_no_link
+from edge_embed_runtime.system.files import check_no_link
 
 # Seconds between tries to get a lock that another holds.
 POLL = 0.02
