@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_text, shown
+from edge_embed_runtime.checks import check_text, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.inputs.words import NORMAL
@@ -127,7 +127,7 @@ class Models:
         if mode is None:
             mode = "vector" if query is None else "hybrid"
         if mode not in get_args(Mode):
-            raise InputError(f"mode is {shown(mode)}, expected one of {get_args(Mode)}")
+            raise unusable("mode", mode, f"one of {get_args(Mode)}")
         if query is None and (vector is None or mode != "vector"):
             raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
         if query is not None and not check_text(query, "the query").strip():

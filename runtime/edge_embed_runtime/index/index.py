@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_count, check_text
+from edge_embed_runtime.checks import check_count, check_text, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import InputError
@@ -242,7 +242,7 @@ class Index:
         """
         k = min(check_count(k, "k", 1), MAX_HITS)
         if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise InputError(f"recall is {recall!r:.40}, expected a number over 0, up to 1")
+            raise unusable("recall", recall, "a number over 0, up to 1")
         self._connections.check_process()
         asked, mode = self._models.query(self._store, query, mode, vector)
         with self._connections.reading():
@@ -374,7 +374,7 @@ class Index:
         from edge_embed_runtime.maintenance.rebuild import GraphChoice, rebuild
 
         if graph not in get_args(GraphChoice):
-            raise InputError(f"graph is {graph!r:.40}, expected one of {get_args(GraphChoice)}")
+            raise unusable("graph", graph, f"one of {get_args(GraphChoice)}")
         with self._connections.writing() as store:
             return rebuild(store, graph, show_progress=show_progress)
 

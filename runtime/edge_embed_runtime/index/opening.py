@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_embed_runtime.checks import check_count, check_text, shown
+from edge_embed_runtime.checks import check_count, check_text, shown, unusable
 from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, InputError, StorageError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
@@ -67,7 +67,7 @@ def opened(path: object, models: Models, options: OpenOptions) -> Iterator[Conne
 def created(path: object, space: str, dim: int, options: OpenOptions) -> Iterator[Connections]:
     """The connections of a new index for vectors from elsewhere; closed where the block fails."""
     if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
-        raise InputError(f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters")
+        raise unusable("space", space, f"a name of 1 to {MAX_SPACE_CHARACTERS} characters")
     facts = Facts(
         hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
         space,
@@ -123,7 +123,7 @@ def _connected(
 
 def check_words(words: object) -> str:
     if not isinstance(words, str) or words not in WORDS:
-        raise InputError(f"words is {words!r:.40}, expected one of {', '.join(WORDS)}")
+        raise unusable("words", words, f"one of {', '.join(WORDS)}")
     return words
 
 
