@@ -79,7 +79,7 @@ class Connections:
             if self.writer is None:
                 raise IndexReadOnlyError(f"{self.reader.path} is open with read_only=True")
             self.writer.recover()
-            self.writer.check_place()
+            self.writer.place.check()
             if self.room is not None:
                 self.writer.limit_values(self.room.longest_value(stored=True))
             yield self.writer

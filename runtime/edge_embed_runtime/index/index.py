@@ -13,7 +13,7 @@ from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.index.opening import OpenOptions, created, opened
+from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.search.dense import RECALL
 from edge_embed_runtime.search.searcher import MAX_HITS, Mode
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
@@ -91,7 +91,7 @@ class Index:
             )
         options = OpenOptions(read_only, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
         models = Models.of(embedder, sparse, multi)
-        with opened(path, models, options) as connections:
+        with connected(path, facts_of_models(models, options), models, options) as connections:
             return cls(connections, models)
 
     @classmethod
@@ -118,7 +118,7 @@ class Index:
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
         options = OpenOptions(timeout=timeout, words=words, fields=fields, max_rss_mb=max_rss_mb)
-        with created(path, space, dim, options) as connections:
+        with connected(path, facts_of_space(space, dim, options), Models(), options, new=True) as connections:
             return cls(connections, Models())
 
     @property
@@ -178,11 +178,9 @@ class Index:
 
     def unchanged(self, documents: Iterable[Document]) -> set[str]:
         """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
-        from edge_embed_runtime.storage.comparing import unchanged
-
         records = check_documents(documents, blank=True)
         with self._connections.reading() as store:
-            return unchanged(store, records)
+            return store.unchanged(records)
 
     @property
     def root(self) -> "Root | None":
