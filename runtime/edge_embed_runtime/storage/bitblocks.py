@@ -84,7 +84,7 @@ class Blocks:
         return same and others == int((~known).sum())
 
     def replace(self, block: int) -> None:
-        """Make one block anew."""
+        """Make one block again from the rows of `vec`."""
         self._write(block, *self._derive(block))
 
     def _stored(self, block: int) -> tuple[Ids, Words] | None:

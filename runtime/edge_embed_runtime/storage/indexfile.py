@@ -70,7 +70,7 @@ class IndexFile:
 
     def _open(self) -> None:
         self._connect()
-        self._go_by(check_schema(self._db, self.path))
+        self._use(check_schema(self._db, self.path))
         if not self.read_only:
             self._begin_writing()
 
@@ -87,7 +87,7 @@ class IndexFile:
 
     def _begin_writing(self) -> None:
         """Bring what a writer before this one left in the log into the main file."""
-        self._log = mainfile.identity(database.beside(self.path)[0])
+        self._log = mainfile.identity(database.log_files(self.path)[0])
         self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it
         self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         if self.secure_delete:
@@ -97,7 +97,7 @@ class IndexFile:
         (mainfile.mark if self.pending else mainfile.unmark)(self.path)
 
     def refresh(self) -> bool:
-        """Before reading: see what others wrote, where SQLite's log was not there to tell; gives whether they did."""
+        """Before reading without a log: connect again where others have written. Returns whether they have."""
         if self._glance is None or not self.changed:
             return False
         with translated(self.path):
@@ -111,7 +111,7 @@ class IndexFile:
         return self._glance is not None and Glance(self.path) != self._glance
 
     def settle(self, seconds: float = 0.0) -> None:
-        """Copy into the main file the commits that it lacks, as far as readers let go of the old ones.
+        """Copy into the main file the commits that it lacks, as far as readers no longer need the old ones.
 
         seconds: to wait for these at the most. A failing disk is no error here: the commits are safe in the log.
         """
@@ -132,7 +132,7 @@ class IndexFile:
                     mainfile.seal(self.path, position)
             self._sealed, self._late = self._late and not self.pending, self.pending
 
-    def _go_by(self, facts: Facts | None) -> None:
+    def _use(self, facts: Facts | None) -> None:
         """Take facts, None where they are damaged: those of a new connection, or others that were written since."""
         self._facts = facts
         if facts is not None:
@@ -166,7 +166,7 @@ class IndexFile:
 
     def close(self) -> None:
         """May be called again. Raises IndexFileError where the last commits are in the log alone, and the file is no
-        longer beside it."""
+        longer next to it."""
         self.settle(CLOSE_SECONDS)
         if hasattr(self, "_db"):
             with translated(self.path):
@@ -175,11 +175,11 @@ class IndexFile:
         if self.read_only or self.place.same:
             return
         if self.pending:
-            self.place.check(f"its last commits are in {database.beside(self.path)[0]}, not in the file")
+            self.place.check(f"its last commits are in {database.log_files(self.path)[0]}, not in the file")
         if (
-            mainfile.identity(database.beside(self.path)[0]) == self._log
+            mainfile.identity(database.log_files(self.path)[0]) == self._log
         ):  # SQLite leaves a log behind whose file was moved away
-            for file in database.beside(self.path):
+            for file in database.log_files(self.path):
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
 
@@ -194,7 +194,7 @@ class IndexFile:
             if not all(isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) for value in values):
                 raise IndexDamagedError(f"{self.path} is damaged (its counters are no numbers)")
             if rows.get("crc") != self._crc:
-                self._go_by(read_facts(self._db, self.path))
+                self._use(read_facts(self._db, self.path))
         return int(values[0] or 0), int(values[1] or 0)
 
     def note(self, key: str) -> str | None:
@@ -211,7 +211,7 @@ class IndexFile:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def set_facts(self, facts: Facts) -> None:
-        """Write other facts, and go by them. The caller holds the transaction."""
+        """Write other facts, and use them. The caller holds the transaction."""
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.rows().items()))
         self.counters()
 
@@ -257,7 +257,7 @@ class IndexFile:
                 mainfile.unmark(self.path)
                 self._sealed = False
             db, facts = self._db, self._facts
-            waited = self.pending  # in vain, for a reader that is still there
+            waited = self.pending  # a reader still needs old commits
             try:
                 self._begin("BEGIN IMMEDIATE")
                 self._content = self.content()
@@ -278,8 +278,8 @@ class IndexFile:
                 if db is self._db and db.in_transaction:
                     self.pending = waited
                 self._end(db, error)
-                if self._facts is not facts:  # the others were taken back
-                    self._go_by(facts)
+                if self._facts is not facts:  # those of this transaction are not stored
+                    self._use(facts)
                 raise
             self._end(db)
         self.settle(0.0 if waited else SETTLE_SECONDS)

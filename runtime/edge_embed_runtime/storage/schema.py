@@ -27,7 +27,7 @@ from edge_embed_runtime.vectors.rotation import NONE, Frame
 
 SCHEMA = 2
 COUNTERS = ("generation", "deletions")
-# How the words of a text are told apart: stems of English words; words as they are; any three characters in a row, for
+# How a text is split into words: stems of English words; words as they are; any three characters in a row, for
 # languages without spaces.
 WORDS = {
     "english": "porter unicode61 remove_diacritics 2",
@@ -36,8 +36,8 @@ WORDS = {
 }
 MAX_FIELDS = 32
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
-# Tables beside `vec`, by the facts that name their models. Facts that came later than others are stored only where they
-# say something, so that older files are still whole.
+# Tables next to `vec`, by the facts that name their models. Facts of later releases are stored only where they say
+# something, so that older files are still whole.
 ATTACHED = ("sparse", "multi")
 LATER = (*ATTACHED, "late", "normal")
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
@@ -82,7 +82,7 @@ class Facts:
 
     @property
     def attached(self) -> dict[str, SideModel]:
-        """The models of the tables beside `vec`, by the names of these."""
+        """The models of the tables next to `vec`, by their names."""
         return {name: model for name in ATTACHED if (model := getattr(self, name)) is not None}
 
     @property
@@ -177,7 +177,7 @@ def ddl(facts: Facts) -> list[str]:
 
 
 def check_schema(db: sqlite3.Connection, path: Path) -> Facts | None:
-    """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
+    """Refuse tables that are not ours before anything is read from them. Returns the facts, None where damaged."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version != SCHEMA:
         raise IndexFormatError(f"{path} has schema version {version}; this release reads {SCHEMA}")

@@ -51,8 +51,8 @@ MAX_ID = 2**62
 class Store(IndexFile):
     """An open index file with its tables. Not safe for use by two threads at once: Index holds the lock."""
 
-    def _go_by(self, facts: Facts | None) -> None:
-        super()._go_by(facts)
+    def _use(self, facts: Facts | None) -> None:
+        super()._use(facts)
         if facts is None:
             return
         self.blocks = Blocks(self._db, facts.dim, self.derive_block)
