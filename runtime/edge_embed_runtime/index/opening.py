@@ -56,7 +56,7 @@ def facts_of_space(space: str, dim: int, options: OpenOptions) -> Facts:
         space=True,
         words=check_words(options.words),
         normal=NORMAL,
-        fields=check_fields(options.fields or []),
+        fields=check_fields(options.fields),
     )
 
 

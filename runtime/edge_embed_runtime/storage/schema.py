@@ -14,7 +14,7 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,7 +141,7 @@ def _crc(texts: Mapping[str, str]) -> str:
     return str(zlib.crc32("\x00".join(said).encode("utf-8", "surrogateescape")))
 
 
-def check_fields(names: Sequence[str]) -> tuple[str, ...]:
+def check_fields(names: object) -> tuple[str, ...]:
     """Names of metadata fields to declare. Raises InputError."""
     listed = list(names) if isinstance(names, list | tuple) else []
     good = all(isinstance(name, str) and FIELD_NAME.fullmatch(name) for name in listed)
