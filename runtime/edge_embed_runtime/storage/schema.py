@@ -14,7 +14,7 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,8 +36,6 @@ WORDS = {
     "trigram": "trigram",
 }
 MAX_FIELDS = 32
-# Tables that the facts decide on, by the beginnings of their names.
-DECIDED = ("fts", "doc_field_", "vec_")
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # Tables next to `vec`, by the facts that name their models. Facts of later releases are stored only where they say
 # something, so that older files are still whole.
@@ -205,13 +203,18 @@ def read_facts(db: sqlite3.Connection, path: Path) -> Facts | None:
         raise IndexDamagedError(f"{path} is damaged ({error}); {RESTORE}") from error
 
 
+def tables_of(statements: Iterable[str]) -> list[tuple[Any, ...]]:
+    """What TABLES gives for a database that these statements made."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in statements:
+            db.execute(statement)
+        return db.execute(TABLES).fetchall()
+
+
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        for statement in ddl(facts or UNKNOWN):
-            db.execute(statement)
-        expected = db.execute(TABLES).fetchall()
 
-    if facts is None:
-        found, expected = ([t for t in tables if not str(t[1]).startswith(DECIDED)] for tables in (found, expected))
-    return found == expected
+    def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_", "vec_"))]
+
+    return fixed(found) == fixed(tables_of(ddl(facts or UNKNOWN)))
