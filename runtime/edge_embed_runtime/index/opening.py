@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_embed_runtime.checks import check_count, check_text, shown, unusable
 from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, InputError, StorageError
@@ -18,14 +19,16 @@ from edge_embed_runtime.storage.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
 
+if TYPE_CHECKING:  # readers do without
+    from edge_embed_runtime.system.lock import WriterLock
+
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
 
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """See `Index.open`. words, fields, late_chunking: of a new index; where it is there, what it has to be, None for
-    anything."""
+    """See `Index.open`. words, fields and late_chunking are those of a new index; None fits any that is there."""
 
     read_only: bool = False
     timeout: float = 0.0
@@ -35,40 +38,23 @@ class OpenOptions:
     max_rss_mb: float | None = None
     secure_delete: bool = False
 
-    def room(self, models: Models) -> Room | None:
-        """What the memory budget leaves beside the models; None without one."""
-        limit = check_limit(self.max_rss_mb)
-        return None if limit is None else Room(limit, models.peak)
 
-
-@contextmanager
-def opened(path: object, models: Models, options: OpenOptions) -> Iterator[Connections]:
-    """The connections of an index that is there, or is made for these models; closed where the block fails."""
-    room = options.room(models)
-    file = locate(path, must_exist=options.read_only)
-    facts = models.facts(check_words(options.words or "english"), check_fields(options.fields or ()))
+def facts_of_models(models: Models, options: OpenOptions) -> Facts | None:
+    """What a new index would be; None without any model."""
+    facts = models.facts(check_words(options.words or "english"), check_fields(options.fields or []))
     if options.late_chunking and facts is not None:
         from edge_embed_runtime.passages.late import check_late
 
-        check_late(models.dense or models.first)
+        check_late(models.first)
         facts = replace(facts, late=True)
-    if facts is None and not file.exists():
-        raise IndexFileError(
-            f"{file} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
-            "vectors that you have",
-            path=file,
-            code="index_missing",
-        )
-    with _connected(file, facts, models, room, options) as connections:
-        yield connections
+    return facts
 
 
-@contextmanager
-def created(path: object, space: str, dim: int, options: OpenOptions) -> Iterator[Connections]:
-    """The connections of a new index for vectors from elsewhere; closed where the block fails."""
+def facts_of_space(space: str, dim: int, options: OpenOptions) -> Facts:
+    """What a new index of vectors from elsewhere is."""
     if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
         raise unusable("space", space, f"a name of 1 to {MAX_SPACE_CHARACTERS} characters")
-    facts = Facts(
+    return Facts(
         hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
         space,
         check_count(dim, "dim", 1, MAX_DIM),
@@ -77,20 +63,31 @@ def created(path: object, space: str, dim: int, options: OpenOptions) -> Iterato
         normal=NORMAL,
         fields=check_fields(options.fields),
     )
-    file = locate(path, must_exist=False)
-    if file.exists():
-        raise InputError(f"{file} exists; Index.open opens it", path=file, code="output_exists")
-    with _connected(file, facts, Models(), options.room(Models()), options) as connections:
-        yield connections
 
 
 @contextmanager
-def _connected(
-    path: Path, facts: Facts | None, models: Models, room: Room | None, options: OpenOptions
+def connected(
+    file: object, facts: Facts | None, models: Models, options: OpenOptions, *, new: bool = False
 ) -> Iterator[Connections]:
-    """facts: of the index that is made where there is none"""
+    """The connections of an index, closed where the block fails.
+
+    facts: of the index that is made where there is none
+    new:   whether there must be none yet
+    """
+    limit = check_limit(options.max_rss_mb)
+    room = None if limit is None else Room(limit, models.peak)
+    path = locate(file, must_exist=options.read_only)
+    if new and path.exists():
+        raise InputError(f"{path} exists; Index.open opens it", path=path, code="output_exists")
+    if facts is None and not path.exists():
+        raise IndexFileError(
+            f"{path} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
+            "vectors that you have",
+            path=path,
+            code="index_missing",
+        )
     if path.exists():
-        check_header(path)  # before a lock file is put beside what is no index
+        check_header(path)  # before a lock file is put next to what is no index
     lock = writer = reader = None
     try:
         if not options.read_only:
@@ -101,12 +98,7 @@ def _connected(
             remove_leftovers(path)
             if facts is not None and not path.exists():
                 create_index(path, facts)
-            try:
-                writer = Store(path, read_only=False, secure_delete=options.secure_delete)
-            except StorageError:  # on a full disk, with what the lock keeps in reserve
-                if not lock.give_reserve():
-                    raise
-                writer = Store(path, read_only=False, secure_delete=options.secure_delete)
+            writer = _writer(path, lock, options)
         reader = Store(path, read_only=True)
         _check_options(reader, models, options)
         if room is not None:
@@ -119,6 +111,15 @@ def _connected(
         if lock is not None:
             lock.release()
         raise
+
+
+def _writer(path: Path, lock: "WriterLock", options: OpenOptions) -> Store:
+    try:
+        return Store(path, read_only=False, secure_delete=options.secure_delete)
+    except StorageError:  # on a full disk, with what the lock keeps in reserve
+        if not lock.give_reserve():
+            raise
+        return Store(path, read_only=False, secure_delete=options.secure_delete)
 
 
 def check_words(words: object) -> str:

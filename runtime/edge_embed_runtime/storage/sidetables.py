@@ -1,4 +1,4 @@
-"""Rows beside passages: what a sparse model or one with a vector for each token made of them.
+"""Tables next to `vec`: what a sparse model, or one with a vector for each token, makes of the passages.
 
 vec_sparse  a sparse vector, as vectors/sparse.py packs it
 vec_multi   int8 [tokens, dim]: a vector of length 1 for each token, times a scale that its numbers tell
