@@ -22,7 +22,7 @@ import numpy as np
 
 from edge_embed import Embedder, Index
 from edge_embed.evaluate import read_judged_set
-from edge_embed_runtime.index.entries import entries
+from edge_embed_runtime.index.additions import entries
 from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.store import Store

@@ -16,8 +16,8 @@ from edge_embed_quantize.receipt import DEPTH, rank_tiers, score
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.index.additions import entries
 from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.index.entries import entries
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.search.query import Mode

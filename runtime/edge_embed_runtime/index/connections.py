@@ -79,7 +79,7 @@ class Connections:
             if self.writer is None:
                 raise IndexReadOnlyError(f"{self.reader.path} is open with read_only=True")
             self.writer.recover()
-            self.writer.check_place()
+            self.writer.place.check()
             if self.room is not None:
                 self.writer.limit_values(self.room.longest_value(stored=True))
             yield self.writer
@@ -91,7 +91,7 @@ class Connections:
     ) -> None:
         """Delete documents by key and store records, whose entries are given, in one transaction.
 
-        more: bytes of memory that this takes besides what storing takes in any case
+        more: bytes of memory that this takes on top of what storing takes in any case
         """
         delete = list(delete)
         if not records and not delete:
@@ -146,7 +146,7 @@ class Connections:
             raise IndexClosedError(f"{self.reader.path} was closed")
 
     def _abandon(self) -> bool:
-        """In a forked child that opens the file itself: close what it inherited. Gives whether that could be done."""
+        """In a forked child that opens the file itself: close what it inherited. Returns whether that could be done."""
         stores = [store for store in (self.writer, self.reader) if store is not None]
         call = sys._getframe()
         idle = self.write_turn.take_now(call) and self.read_turn.take_now(call)

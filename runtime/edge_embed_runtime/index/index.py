@@ -13,7 +13,7 @@ from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.index.opening import OpenOptions, created, opened
+from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
@@ -63,13 +63,13 @@ class Index:
 
         embedder:  an Embedder or a ComposedEmbedder; None for an index of given vectors (see `create`); an index of a
                    bundle can be searched by words or with `vector`, and deleted from, without it
-        sparse:    an Embedder of a bundle of kind "sparse": its vectors are stored beside the others, for mode "sparse"
+        sparse:    an Embedder of a bundle of kind "sparse": its vectors are stored with the others, for mode "sparse"
                    and as a part of mode "hybrid"; or give it as `embedder`, where there are no others
         multi:     likewise one of kind "multi", for mode "multi". An index that was made with either can be searched
                    and deleted from without it, but not added to
         read_only: search only: works while another process writes, and on read-only storage
         timeout:   seconds to wait for another process that has it open for writing
-        words:     for a new index, how the words of its texts are told apart: "english" (stems; the default), "plain"
+        words:     for a new index, how texts are split into words: "english" (stems; the default), "plain"
                    (whole words) or "trigram" (three characters in a row, for languages without spaces)
         fields:    for a new index, metadata fields that `where` often asks for: each gets an index
         late_chunking: for a new index, whether passages' vectors are cut out of one long pass of their document through
@@ -92,7 +92,7 @@ class Index:
             )
         options = OpenOptions(read_only, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
         models = Models.of(embedder, sparse, multi)
-        with opened(path, models, options) as connections:
+        with connected(path, facts_of_models(models, options), models, options) as connections:
             return cls(connections, models)
 
     @classmethod
@@ -119,7 +119,7 @@ class Index:
         `Index.open(path)` opens it later. Raises InputError where the path exists.
         """
         options = OpenOptions(timeout=timeout, words=words, fields=fields, max_rss_mb=max_rss_mb)
-        with created(path, space, dim, options) as connections:
+        with connected(path, facts_of_space(space, dim, options), Models(), options, new=True) as connections:
             return cls(connections, Models())
 
     @property
@@ -166,7 +166,7 @@ class Index:
 
     def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written
-        meanwhile may be among them."""
+        at the same time may be among them."""
         check_text(prefix, "prefix")
         last = check_text(after, "after")
         while True:  # other threads may read and write in between
@@ -179,11 +179,9 @@ class Index:
 
     def unchanged(self, documents: Iterable[Document]) -> set[str]:
         """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
-        from edge_embed_runtime.storage.comparing import unchanged
-
         records = check_documents(documents, blank=True)
         with self._connections.reading() as store:
-            return unchanged(store, records)
+            return store.unchanged(records)
 
     @property
     def root(self) -> "Root | None":
@@ -201,7 +199,7 @@ class Index:
             write_root(store, root)
 
     def origins(self, keys: Iterable[str]) -> dict[str, str | None]:
-        """The files that documents come from, by key; None for one that names none. Others than these are left out."""
+        """The files that documents come from, by key; None for one that names none. Unknown keys are left out."""
         from edge_embed_runtime.storage.root import origins
 
         with self._connections.reading() as store:
@@ -253,7 +251,7 @@ class Index:
         return sorted(self._search.damaged)
 
     def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
-        """Store new documents, all of them or none: they are on disk when this returns. Gives their number.
+        """Store new documents, all of them or none: they are on disk when this returns. Returns their number.
 
         Raises DuplicateKeyError for a key that is there already (see `upsert`), DocumentError for a document that
         cannot be stored, StorageError when the disk fails.
@@ -261,7 +259,7 @@ class Index:
         return self._additions.add(documents, show_progress)
 
     def upsert(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
-        """Store documents, in place of those with the same keys, all of them or none. Gives the number that changed.
+        """Store documents, in place of those with the same keys, all of them or none. Returns the number that changed.
 
         A document that is stored already with the same text and metadata costs nothing.
         """
@@ -277,7 +275,7 @@ class Index:
         return self._additions.add_vectors(documents, vectors)
 
     def upsert_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
-        """`add_vectors`, in place of documents with the same keys. Gives the number that changed."""
+        """`add_vectors`, in place of documents with the same keys. Returns the number that changed."""
         return self._additions.upsert_vectors(documents, vectors)
 
     def delete(self, keys: str | Iterable[str]) -> int:
@@ -359,16 +357,16 @@ class Index:
             return compact(store)
 
     def rebuild(self, graph: "GraphChoice" = "auto", *, show_progress: bool = False) -> "Rebuilt":
-        """Make anew what is derived from the stored texts and vectors: the frame in which binary codes are made,
+        """Make again what is derived from the stored texts and vectors: the frame in which binary codes are made,
         learned from what is stored now; these; the table of words; and a graph over the codes, in a file of its own.
 
         graph: "auto" builds one for two million passages and more, measures searches with and without it on this
                device, and keeps it where it is faster and finds as much; "always" keeps it in any case; "never"
                removes it
 
-        Searches go on meanwhile. Each step is one transaction, and the graph a file that appears whole or not at all:
-        an interruption loses nothing. Raises StorageError when the disk fails, IndexFileError when memory is too small
-        for a graph; the index is whole then, and searches compare all codes.
+        Searches go on at the same time. Each step is one transaction, and the graph a file that appears whole or not
+        at all: an interruption loses nothing. Raises StorageError when the disk fails, IndexFileError when memory is
+        too small for a graph; the index is whole then, and searches compare all codes.
         """
         from edge_embed_runtime.maintenance.rebuild import GraphChoice, rebuild
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from edge_embed_runtime.checks import check_count, check_text, shown
 from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, InputError, StorageError
@@ -24,8 +23,7 @@ MAX_SPACE_CHARACTERS = 256
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """See `Index.open`. words, fields, late_chunking: of a new index; where it is there, what it has to be, None for
-    anything."""
+    """See `Index.open`. words, fields and late_chunking are those of a new index; None fits any that is there."""
 
     read_only: bool = False
     timeout: float = 0.0
@@ -35,60 +33,54 @@ class OpenOptions:
     max_rss_mb: float | None = None
     secure_delete: bool = False
 
-    def room(self, models: Models) -> Room | None:
-        """What the memory budget leaves beside the models; None without one."""
-        limit = check_limit(self.max_rss_mb)
-        return None if limit is None else Room(limit, models.peak)
 
-
-@contextmanager
-def opened(path: object, models: Models, options: OpenOptions) -> Iterator[Connections]:
-    """The connections of an index that is there, or is made for these models; closed where the block fails."""
-    room = options.room(models)
-    file = locate(path, must_exist=options.read_only)
+def facts_of_models(models: Models, options: OpenOptions) -> Facts | None:
+    """What a new index would be; None without any model."""
     facts = models.facts(check_words(options.words or "english"), check_fields(options.fields or []))
     if options.late_chunking and facts is not None:
         from edge_embed_runtime.passages.late import check_late
 
-        check_late(models.dense or models.first)
+        check_late(models.first)
         facts = replace(facts, late=True)
-    if facts is None and not file.exists():
-        raise IndexFileError(
-            f"{file} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
-            "vectors that you have"
-        )
-    with _connected(file, facts, models, room, options) as connections:
-        yield connections
+    return facts
 
 
-@contextmanager
-def created(path: object, space: str, dim: int, options: OpenOptions) -> Iterator[Connections]:
-    """The connections of a new index for vectors from elsewhere; closed where the block fails."""
+def facts_of_space(space: str, dim: int, options: OpenOptions) -> Facts:
+    """What a new index of vectors from elsewhere is."""
     if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
         raise InputError(f"space is {space[:40]!r}, expected a name of 1 to {MAX_SPACE_CHARACTERS} characters")
-    facts = Facts(
+    return Facts(
         hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
         space,
         check_count(dim, "dim", 1, MAX_DIM),
         space=True,
         words=check_words(options.words),
         normal=NORMAL,
-        fields=check_fields(options.fields or []),
+        fields=check_fields(options.fields),
     )
-    file = locate(path, must_exist=False)
-    if file.exists():
-        raise InputError(f"{file} exists; Index.open opens it")
-    with _connected(file, facts, Models(), options.room(Models()), options) as connections:
-        yield connections
 
 
 @contextmanager
-def _connected(
-    path: Path, facts: Facts | None, models: Models, room: Room | None, options: OpenOptions
+def connected(
+    file: object, facts: Facts | None, models: Models, options: OpenOptions, *, new: bool = False
 ) -> Iterator[Connections]:
-    """facts: of the index that is made where there is none"""
+    """The connections of an index, closed where the block fails.
+
+    facts: of the index that is made where there is none
+    new:   whether there must be none yet
+    """
+    limit = check_limit(options.max_rss_mb)
+    room = None if limit is None else Room(limit, models.peak)
+    path = locate(file, must_exist=options.read_only)
+    if new and path.exists():
+        raise InputError(f"{path} exists; Index.open opens it")
+    if facts is None and not path.exists():
+        raise IndexFileError(
+            f"{path} does not exist; a new index needs the embedder of its vectors, or Index.create makes one for "
+            "vectors that you have"
+        )
     if path.exists():
-        check_header(path)  # before a lock file is put beside what is no index
+        check_header(path)  # before a lock file is put next to what is no index
     lock = writer = reader = None
     try:
         if not options.read_only:

@@ -12,7 +12,7 @@ from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
 from edge_embed_runtime.maintenance.workspace import LOG_BYTES, pragmas, require_space
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.database import beside, locate, translated
+from edge_embed_runtime.storage.database import locate, log_files, translated
 from edge_embed_runtime.storage.mainfile import NEW, ROW
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.files import check_no_link
@@ -83,7 +83,7 @@ def _made(target: Path, *, overwrite: bool) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        for log in beside(target):  # of a file that was there before: it would be read into the copy
+        for log in log_files(target):  # of a file that was there before: it would be read into the copy
             check_no_link(log)
             log.unlink(missing_ok=True)
         if target.exists() and not overwrite:  # since it was looked for
@@ -93,7 +93,7 @@ def _made(target: Path, *, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"{target} could not be written: {error.strerror}; the index was not touched") from error
     finally:
-        for leftover in (temporary, *beside(temporary)):
+        for leftover in (temporary, *log_files(temporary)):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
         if lock is not None:

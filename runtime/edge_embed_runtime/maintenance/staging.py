@@ -15,7 +15,7 @@ from typing import Any
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.storage.database import beside, check_companions, connect_writer, translated
+from edge_embed_runtime.storage.database import check_companions, connect_writer, log_files, translated
 from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
 from edge_embed_runtime.storage.schema import TABLES, tables_of
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
@@ -66,7 +66,7 @@ def remove_staging(index: Path) -> bool:
     path = staging_path(index)
     there = os.path.lexists(path)
     try:
-        for file in (path, *beside(path)):  # in this order: a log alone is known to be nothing
+        for file in (path, *log_files(path)):  # in this order: a log alone is known to be nothing
             file.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"{path} could not be removed: {error.strerror}") from error

@@ -89,7 +89,7 @@ class Blocks:
         return [block for (block,) in self._db.execute(query)]
 
     def replace(self, block: int) -> None:
-        """Make one block again."""
+        """Make one block again from the rows of `vec`."""
         self._write(block, *self._derive(block))
 
     def _stored(self, block: int) -> tuple[Ids, Words] | None:

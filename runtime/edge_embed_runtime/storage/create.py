@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.errors import IndexFileError, IndexReadOnlyError, StorageError
-from edge_embed_runtime.storage.database import APPLICATION_ID, beside, translated
+from edge_embed_runtime.storage.database import APPLICATION_ID, log_files, translated
 from edge_embed_runtime.storage.mainfile import CONTENT, NEW, ROW, Content
 from edge_embed_runtime.storage.schema import COUNTERS, SCHEMA, Facts, ddl
 
@@ -47,15 +47,15 @@ def create_index(path: Path, facts: Facts) -> None:
                 db.close()
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        for orphan in beside(path):  # the log of an index that was removed would be replayed into this one
+        for orphan in log_files(path):  # the log of an index that was removed would be replayed into this one
             orphan.unlink(missing_ok=True)
         temporary.rename(path)
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"{path} could not be created: {error.strerror}") from error
     finally:
-        for leftover in (temporary, *beside(temporary)):
-            with suppress(OSError):  # what is to be told is why it failed
+        for leftover in (temporary, *log_files(temporary)):
+            with suppress(OSError):  # the first error says why it failed
                 leftover.unlink(missing_ok=True)
 
 

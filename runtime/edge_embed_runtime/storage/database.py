@@ -23,13 +23,13 @@ from edge_embed_runtime.errors import (
 from edge_embed_runtime.system.files import check_no_link
 
 APPLICATION_ID = 0x45644562  # "EdEb", bytes 68 to 71 of the file
-# File systems take names of 255 bytes; SQLite's log and the lock beside the index add theirs.
+# File systems take names of 255 bytes; SQLite's log and the lock next to the index add theirs.
 MAX_NAME_BYTES = 200
 # Of SQLite's own in each reader; the system caches the file. More, such as SQLite's 2,000, makes no search faster.
 READER_CACHE_KIB = 512
 # What SQLite says where it cannot make the index of the log, which all who have the file open share.
 UNSHARED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-# SQLite would replay a log that was left beside the damaged file into the copy.
+# SQLite would replay a log that was left next to the damaged file into the copy.
 RESTORE = "restore it from a copy, after removing the files beside it that end in -wal and -shm"
 
 
@@ -79,20 +79,20 @@ def translated(path: Path, *, writing: bool = False) -> Iterator[None]:
         raise IndexFileError(f"{path}: {error}") from error
 
 
-def beside(path: Path) -> tuple[Path, Path]:
-    """SQLite's write-ahead log and its index, beside a database."""
+def log_files(path: Path) -> tuple[Path, Path]:
+    """SQLite's write-ahead log of a database, and the index of the log."""
     return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
 def check_companions(path: Path) -> None:
-    """Refuse links where SQLite may make files beside a database. Raises IndexFileError."""
-    for file in (*beside(path), path.with_name(path.name + "-journal")):
+    """Refuse links where SQLite may make files next to a database. Raises IndexFileError."""
+    for file in (*log_files(path), path.with_name(path.name + "-journal")):
         check_no_link(file)
 
 
 def wal_bytes(path: Path) -> int:
     try:
-        return beside(path)[0].stat().st_size
+        return log_files(path)[0].stat().st_size
     except OSError:
         return 0
 
@@ -200,7 +200,7 @@ def _connect_to_read(path: Path, options: str) -> sqlite3.Connection:
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A read-only connection that shares the log with a writer. Raises IndexReadOnlyError where it cannot be shared.
 
-    Where the log is empty, and this user cannot make what SQLite keeps beside it (a folder or storage that is
+    Where the log is empty, and this user cannot make what SQLite keeps next to it (a folder or storage that is
     read-only, a full disk), it is an immutable one, of which `Glance` says whether it is still right.
     """
     try:
@@ -229,7 +229,7 @@ class Glance:
     """What a main file and its log look like from outside: equal where nobody has written."""
 
     def __init__(self, path: Path) -> None:
-        self._seen = (self._status(path), self._status(beside(path)[0]) if wal_bytes(path) else None)
+        self._seen = (self._status(path), self._status(log_files(path)[0]) if wal_bytes(path) else None)
 
     @staticmethod
     def _status(file: Path) -> tuple[int, ...] | None:

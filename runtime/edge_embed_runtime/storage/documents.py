@@ -83,7 +83,7 @@ def check_documents(documents: Iterable[Document], *, blank: bool = False, room:
 
 
 def _check_size(document: object, place: str, room: "Room", before: int) -> int:
-    """Bytes of a document, which fit in a room beside those before it. Raises MemoryBudgetError."""
+    """Bytes of a document, which fit in a room together with those before it. Raises MemoryBudgetError."""
     if not isinstance(document, Document):
         return 0
     size, longest = document_bytes(document), room.longest_value(stored=True)

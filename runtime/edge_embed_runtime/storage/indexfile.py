@@ -9,33 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_runtime.errors import IndexDamagedError
-from edge_embed_runtime.storage.database import (
-    RESTORE,
-    Glance,
-    beside,
-    check_header,
-    connect_immutable,
-    connect_reader,
-    connect_writer,
-    is_immutable,
-    translated,
-    wal_bytes,
-)
-from edge_embed_runtime.storage.mainfile import (
-    CONTENT,
-    NEW,
-    ROW,
-    Content,
-    Place,
-    Position,
-    checkpoint,
-    identity,
-    is_marked,
-    mark,
-    problem_with_log,
-    seal,
-    unmark,
-)
+from edge_embed_runtime.storage import database, mainfile
+from edge_embed_runtime.storage.database import RESTORE, Glance, translated
+from edge_embed_runtime.storage.mainfile import CONTENT, NEW, ROW, Content, Place, Position
 from edge_embed_runtime.storage.schema import COUNTERS, Facts, check_schema, read_facts
 from edge_embed_runtime.vectors.rotation import Frame
 
@@ -77,9 +53,9 @@ class IndexFile:
         # whether a call was ended in the middle of something, see `recover`
         self.interrupted = False
         self._facts: Facts | None = None
-        check_header(path)
+        database.check_header(path)
         self.place = Place(path)
-        problem = None if alone else problem_with_log(path)
+        problem = None if alone else mainfile.problem_with_log(path)
         if problem is not None:
             if problems is None:
                 raise IndexDamagedError(f"{problem}; {_WITHOUT_LOG}")
@@ -94,34 +70,34 @@ class IndexFile:
 
     def _open(self) -> None:
         self._connect()
-        self._go_by(check_schema(self._db, self.path))
+        self._use(check_schema(self._db, self.path))
         if not self.read_only:
             self._begin_writing()
 
     def _connect(self) -> None:
         self._glance: Glance | None = None
         if not self.read_only:
-            self._db = connect_writer(self.path)
+            self._db = database.connect_writer(self.path)
         elif self._alone:
-            self._db = connect_immutable(self.path)
+            self._db = database.connect_immutable(self.path)
         else:
             seen = Glance(self.path)
-            self._db = connect_reader(self.path)
-            self._glance = seen if is_immutable(self._db) else None
+            self._db = database.connect_reader(self.path)
+            self._glance = seen if database.is_immutable(self._db) else None
 
     def _begin_writing(self) -> None:
         """Bring what a writer before this one left in the log into the main file."""
-        self._log = identity(beside(self.path)[0])
+        self._log = mainfile.identity(database.log_files(self.path)[0])
         self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it
         self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         if self.secure_delete:
             self._db.execute("PRAGMA secure_delete = ON")
-        if wal_bytes(self.path) > 0 or is_marked(self.path):
-            self.pending = self._late = not checkpoint(self._db, 0.0, empty=self.secure_delete)
-        (mark if self.pending else unmark)(self.path)
+        if database.wal_bytes(self.path) > 0 or mainfile.is_marked(self.path):
+            self.pending = self._late = not mainfile.checkpoint(self._db, 0.0, empty=self.secure_delete)
+        (mainfile.mark if self.pending else mainfile.unmark)(self.path)
 
     def refresh(self) -> bool:
-        """Before reading: see what others wrote, where SQLite's log was not there to tell; gives whether they did."""
+        """Before reading without a log: connect again where others have written. Returns whether they have."""
         if self._glance is None or not self.changed:
             return False
         with translated(self.path):
@@ -134,12 +110,8 @@ class IndexFile:
         """Whether the file was written while it was read as one that nobody writes."""
         return self._glance is not None and Glance(self.path) != self._glance
 
-    def check_place(self) -> None:
-        """Raises IndexFileError where the file was moved, replaced or deleted since it was opened."""
-        self.place.check()
-
     def settle(self, seconds: float = 0.0) -> None:
-        """Copy into the main file the commits that it lacks, as far as readers let go of the old ones.
+        """Copy into the main file the commits that it lacks, as far as readers no longer need the old ones.
 
         seconds: to wait for these at the most. A failing disk is no error here: the commits are safe in the log.
         """
@@ -150,17 +122,17 @@ class IndexFile:
                 return
             here = self.place.same
             if here:
-                mark(self.path)
-            self.pending = not checkpoint(self._db, seconds, empty=self.secure_delete)
+                mainfile.mark(self.path)
+            self.pending = not mainfile.checkpoint(self._db, seconds, empty=self.secure_delete)
             if here and not self.pending:
                 position = Position.from_text(self.note(ROW)) if self._late else None
                 if position is None:
-                    unmark(self.path)
+                    mainfile.unmark(self.path)
                 else:
-                    seal(self.path, position)
+                    mainfile.seal(self.path, position)
             self._sealed, self._late = self._late and not self.pending, self.pending
 
-    def _go_by(self, facts: Facts | None) -> None:
+    def _use(self, facts: Facts | None) -> None:
         """Take facts, None where they are damaged: those of a new connection, or others that were written since."""
         self._facts = facts
         if facts is not None:
@@ -194,7 +166,7 @@ class IndexFile:
 
     def close(self) -> None:
         """May be called again. Raises IndexFileError where the last commits are in the log alone, and the file is no
-        longer beside it."""
+        longer next to it."""
         self.settle(CLOSE_SECONDS)
         if hasattr(self, "_db"):
             with translated(self.path):
@@ -203,9 +175,11 @@ class IndexFile:
         if self.read_only or self.place.same:
             return
         if self.pending:
-            self.place.check(f"its last commits are in {beside(self.path)[0]}, not in the file")
-        if identity(beside(self.path)[0]) == self._log:  # SQLite leaves a log behind whose file was moved away
-            for file in beside(self.path):
+            self.place.check(f"its last commits are in {database.log_files(self.path)[0]}, not in the file")
+        if (
+            mainfile.identity(database.log_files(self.path)[0]) == self._log
+        ):  # SQLite leaves a log behind whose file was moved away
+            for file in database.log_files(self.path):
                 with suppress(OSError):
                     file.unlink(missing_ok=True)
 
@@ -220,7 +194,7 @@ class IndexFile:
             if not all(isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value) for value in values):
                 raise IndexDamagedError(f"{self.path} is damaged (its counters are no numbers)")
             if rows.get("crc") != self._crc:
-                self._go_by(read_facts(self._db, self.path))
+                self._use(read_facts(self._db, self.path))
         return int(values[0] or 0), int(values[1] or 0)
 
     def note(self, key: str) -> str | None:
@@ -237,7 +211,7 @@ class IndexFile:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def set_facts(self, facts: Facts) -> None:
-        """Write other facts, and go by them. The caller holds the transaction."""
+        """Write other facts, and use them. The caller holds the transaction."""
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.rows().items()))
         self.counters()
 
@@ -280,10 +254,10 @@ class IndexFile:
             self.recover()
             self.place.check()
             if self._sealed:
-                unmark(self.path)
+                mainfile.unmark(self.path)
                 self._sealed = False
             db, facts = self._db, self._facts
-            waited = self.pending  # in vain, for a reader that is still there
+            waited = self.pending  # a reader still needs old commits
             try:
                 self._begin("BEGIN IMMEDIATE")
                 self._content = self.content()
@@ -304,8 +278,8 @@ class IndexFile:
                 if db is self._db and db.in_transaction:
                     self.pending = waited
                 self._end(db, error)
-                if self._facts is not facts:  # the others were taken back
-                    self._go_by(facts)
+                if self._facts is not facts:  # those of this transaction are not stored
+                    self._use(facts)
                 raise
             self._end(db)
         self.settle(0.0 if waited else SETTLE_SECONDS)

@@ -1,13 +1,13 @@
 """The main file and its log: that the one file is the index, and what tells when it is not.
 
 Commits go to SQLite's log (INDEX-wal) first, and are copied into the main file before the writing call returns. While
-the main file lacks some, because a reader still needs the old pages, it is one byte longer than whole pages: SQLite
-takes the number of pages from the header and cuts the byte off when all are copied. So a copy of the one file that was
-made meanwhile says that it is not whole. Where it lacked them for longer than a call, it is some more bytes longer
-afterwards, up to the next commit: their number says which commits it has, and so a copy that was begun before is told.
+the main file lacks some, because a reader still needs the old pages, it is one byte longer than whole pages (a mark):
+SQLite takes the number of pages from the header and cuts the byte off when all are copied. So a copy of the one file
+made at that time says that it is not whole. A file that lacked commits for longer than a call is longer by 2 to 511
+bytes afterwards, until the next commit (a seal): the number says which commits it has, which an older copy has not.
 
 Each commit also writes a row of `meta` that says on which state of the main file its log lies (`Position`), so that a
-log beside another file is noticed.
+log next to another file is noticed.
 """
 
 import os
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_embed_runtime.errors import IndexFileError
-from edge_embed_runtime.storage.database import beside, connect_immutable, connect_reader, wal_bytes
+from edge_embed_runtime.storage.database import connect_immutable, connect_reader, log_files, wal_bytes
 from edge_embed_runtime.storage.notes import DECIMAL
 
 # The rows of `meta` that hold a Position and a Content.
@@ -152,7 +152,7 @@ def _seal_of(position: Position) -> int:
 
 
 def accept_loss(path: Path) -> bool:
-    """Take a file that lacks commits, and whose log is missing, as it is; gives whether it was one. The caller is the
+    """Take a file that lacks commits, and whose log is missing, as it is. Returns whether it was one. The caller is the
     only writer."""
     if not _odd(path) or _has_frames(path):
         return False
@@ -163,7 +163,7 @@ def accept_loss(path: Path) -> bool:
 def _has_frames(path: Path) -> bool:
     """Whether there is a log with anything in it that SQLite would read."""
     try:
-        with beside(path)[0].open("rb") as file:
+        with log_files(path)[0].open("rb") as file:
             head = file.read(LOG_HEAD + FRAME_HEAD)
     except FileNotFoundError:
         return False
@@ -181,7 +181,7 @@ def _has_frames(path: Path) -> bool:
 def problem_with_log(path: Path) -> str | None:
     """What is wrong between a main file and its log, as a sentence without its end; None for nothing.
 
-    A writer may go on meanwhile: what it changes while this looks is looked at again.
+    A writer may be at work: what it changes while this looks is looked at again.
     """
     try:
         if not wal_bytes(path) and not _odd(path):
@@ -198,7 +198,7 @@ def problem_with_log(path: Path) -> str | None:
 
 def _look(path: Path) -> str | None:
     """What seems to be wrong at one moment; where a writer works, it may not be at the next."""
-    log = beside(path)[0].name
+    log = log_files(path)[0].name
     if not _has_frames(path):
         if is_marked(path):
             return f"{path} lacks its last commits: they were in its log {log}, which is not there"
@@ -298,7 +298,7 @@ class Place:
 
 
 def checkpoint(db: sqlite3.Connection, seconds: float, *, empty: bool = False) -> bool:
-    """Copy commits from the log into the main file; gives whether all of them are there.
+    """Copy commits from the log into the main file. Returns whether all of them are there.
 
     seconds: to wait at the most for readers of older states
     empty:   make the log empty, too

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFileError, InputError
 from edge_embed_runtime.storage.database import translated
@@ -116,8 +116,5 @@ def origins(store: "Store", keys: Iterable[str]) -> dict[str, str | None]:
     """The files of the documents with these keys; None for one that names none. Unknown keys are left out."""
     query = f"SELECT key, {ORIGIN} FROM doc WHERE key IN (SELECT value FROM json_each(?))"
     with translated(store.path):
-        return {key: name if isinstance(name, str) else None for key, name in _rows(store, query, keys)}
-
-
-def _rows(store: "Store", query: str, keys: Iterable[str]) -> list[tuple[str, Any]]:
-    return store.connection.execute(query, (json.dumps(list(keys)),)).fetchall()
+        rows = store.connection.execute(query, (json.dumps(list(keys)),)).fetchall()
+    return {key: name if isinstance(name, str) else None for key, name in rows}

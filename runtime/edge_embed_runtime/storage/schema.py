@@ -14,7 +14,7 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,7 +31,7 @@ COUNTERS = ("generation", "deletions")
 # Rows of `meta` with checksums of their own: what `rebuild` measured of a graph over the binary codes; and how many
 # passages there were when the rotation of these was learned last.
 GRAPH, LEARNED = "graph", "learned"
-# How the words of a text are told apart: stems of English words; words as they are; any three characters in a row, for
+# How a text is split into words: stems of English words; words as they are; any three characters in a row, for
 # languages without spaces.
 WORDS = {
     "english": "porter unicode61 remove_diacritics 2",
@@ -40,8 +40,8 @@ WORDS = {
 }
 MAX_FIELDS = 32
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
-# Tables beside `vec`, by the facts that name their models. Facts that came later than others are stored only where they
-# say something, so that older files are still whole.
+# Tables next to `vec`, by the facts that name their models. Facts of later releases are stored only where they say
+# something, so that older files are still whole.
 ATTACHED = ("sparse", "multi")
 LATER = (*ATTACHED, "late", "normal")
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
@@ -86,7 +86,7 @@ class Facts:
 
     @property
     def attached(self) -> dict[str, SideModel]:
-        """The models of the tables beside `vec`, by the names of these."""
+        """The models of the tables next to `vec`, by their names."""
         return {name: model for name in ATTACHED if (model := getattr(self, name)) is not None}
 
     @property
@@ -95,11 +95,10 @@ class Facts:
 
     def rows(self) -> dict[str, str]:
         """As rows of `meta`, with their checksum."""
-        return {**self._texts(), "crc": self.crc}
+        return {name: text for name, text in self._texts().items() if text or name not in LATER} | {"crc": self.crc}
 
     def _texts(self) -> dict[str, str]:
-        texts = {f.name: _text(getattr(self, f.name)) for f in fields(self)}
-        return {name: text for name, text in texts.items() if text or name not in LATER}
+        return {f.name: _text(getattr(self, f.name)) for f in fields(self)}
 
     @staticmethod
     def from_rows(rows: Mapping[str, Any]) -> "Facts | None":
@@ -108,27 +107,27 @@ class Facts:
         SQLite enforces types when it writes, not when it reads.
         """
         texts = {f.name: rows.get(f.name, "" if f.name in LATER else None) for f in fields(Facts)}
-        if not all(isinstance(text, str) for text in texts.values()):
+        if not all(isinstance(text, str) for text in texts.values()) or rows.get("crc") != _crc(texts):
             return None
-        known = texts["words"] in WORDS and texts["normal"] in FORMS and re.fullmatch("[0-9]{1,9}", texts["dim"])
-        if not known or rows.get("crc") != _crc({name: t for name, t in texts.items() if t or name not in LATER}):
+        if texts["words"] not in WORDS or texts["normal"] not in FORMS or not re.fullmatch("[0-9]{1,9}", texts["dim"]):
             return None
         try:
-            typed: dict[str, Any] = {
-                "dim": int(texts["dim"]),
-                "fields": tuple(json.loads(texts["fields"])),
-                **{name: bool(texts[name]) for name in ("space", "late")},
-                **{name: SideModel(*json.loads(texts[name])) for name in ATTACHED if texts[name]},
-                **{name: None for name in ATTACHED if not texts[name]},
-            }
+            typed = {name: FROM_TEXT.get(name, str)(text) for name, text in texts.items()}
         except (ValueError, TypeError, RecursionError):
             return None
-        facts = Facts(**{**texts, **typed, "frame": Frame.from_json(texts["frame"], typed["dim"])})
+        facts = Facts(**{**typed, "frame": Frame.from_json(texts["frame"], typed["dim"])})
         return facts if facts.crc == rows["crc"] else None  # what was understood is all that is said
 
 
 # Of an index whose facts are damaged: what of its tables does not depend on them is known.
 UNKNOWN = Facts("", "", 0)
+FROM_TEXT: dict[str, Callable[[str], Any]] = {
+    "dim": int,
+    "space": bool,
+    "late": bool,
+    "fields": lambda text: tuple(json.loads(text)),
+    **dict.fromkeys(ATTACHED, lambda text: SideModel(*json.loads(text)) if text else None),
+}
 
 
 def _text(fact: object) -> str:
@@ -137,16 +136,16 @@ def _text(fact: object) -> str:
         return fact.to_json()
     if isinstance(fact, tuple):
         return json.dumps(fact)
-    return ("yes" if fact is True else "") if fact is None or isinstance(fact, bool) else str(fact)
+    return ("yes" if fact else "") if fact is None or isinstance(fact, bool) else str(fact)
 
 
 def _crc(texts: Mapping[str, str]) -> str:
     said = [text for name, text in texts.items() if name not in LATER]
-    said += [f"{name} {text}" for name, text in texts.items() if name in LATER]
+    said += [f"{name} {text}" for name, text in texts.items() if name in LATER and text]
     return str(zlib.crc32("\x00".join(said).encode("utf-8", "surrogateescape")))
 
 
-def check_fields(names: Sequence[str]) -> tuple[str, ...]:
+def check_fields(names: object) -> tuple[str, ...]:
     """Names of metadata fields to declare. Raises InputError."""
     listed = list(names) if isinstance(names, list | tuple) else []
     good = all(isinstance(name, str) and FIELD_NAME.fullmatch(name) for name in listed)
@@ -182,7 +181,7 @@ def ddl(facts: Facts) -> list[str]:
 
 
 def check_schema(db: sqlite3.Connection, path: Path) -> Facts | None:
-    """Refuse tables that are not ours before anything is read from them. Gives the facts, None where damaged."""
+    """Refuse tables that are not ours before anything is read from them. Returns the facts, None where damaged."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version != SCHEMA:
         raise IndexFormatError(f"{path} has schema version {version}; this release reads {SCHEMA}")

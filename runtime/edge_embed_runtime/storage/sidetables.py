@@ -1,4 +1,4 @@
-"""Rows beside passages: what a sparse model or one with a vector for each token made of them.
+"""Tables next to `vec`: what a sparse model, or one with a vector for each token, makes of the passages.
 
 vec_sparse  float32 scale; weights of tokens, uint8 [n], in steps of it; ids of the tokens [n], uint16 where the
             vocabulary has at most 65,536, else uint32

@@ -2,9 +2,10 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +23,13 @@ from edge_embed_runtime.storage.rows import (
     DOCUMENTS,
     LONG,
     PASSAGES,
+    PassageRow,
     StoredDocument,
     StoredPassages,
     checked,
     checked_passages,
     is_whole,
+    whole_document,
 )
 from edge_embed_runtime.storage.schema import Facts
 from edge_embed_runtime.storage.words import WordTable
@@ -48,8 +51,8 @@ MAX_ID = 2**62
 class Store(IndexFile):
     """An open index file with its tables. Not safe for use by two threads at once: Index holds the lock."""
 
-    def _go_by(self, facts: Facts | None) -> None:
-        super()._go_by(facts)
+    def _use(self, facts: Facts | None) -> None:
+        super()._use(facts)
         if facts is None:
             return
         self.blocks = Blocks(self._db, facts.dim, self.derive_block)
@@ -108,12 +111,29 @@ class Store(IndexFile):
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
             wanted = None if code is None else np.float32(scale).astype("<f4").tobytes() + code.tobytes()
-            ids = [row[0] for row in passages]
-            return (
-                bool(passages)
-                and all(is_whole(row) and wanted in (None, row[4]) for row in passages)
-                and all(len(table.rows(ids)) == len(ids) for table in self.attached.values())
-            )
+            same = wanted is None or all(row[4] == wanted for row in passages)
+            return bool(passages) and same and self._are_whole(passages)
+
+    def unchanged(self, records: Sequence[Record]) -> set[str]:
+        """Keys of the records that are stored with this text and metadata, every row of them whole: two queries for
+        all of them, where `holds` asks two for each."""
+        by_key = {record.key: record for record in records}
+        found: dict[int, str] = {}
+        with translated(self.path):
+            query = f"{DOCUMENTS} WHERE key IN (SELECT value FROM json_each(?))"
+            for row in self._db.execute(query, (json.dumps(list(by_key)),)):
+                record = by_key.get(row[1])
+                same = record is not None and row[2] == record.text and row[3] == record.metadata
+                if same and whole_document(row):
+                    found[row[0]] = row[1]
+            query = f"{PASSAGES} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc"
+            rows = self._db.execute(query, (json.dumps(list(found)),))
+            return {found[doc] for doc, passages in groupby(rows, itemgetter(1)) if self._are_whole(list(passages))}
+
+    def _are_whole(self, passages: list[PassageRow]) -> bool:
+        """Whether rows of `vec`, and what is attached to each, are whole."""
+        ids = [row[0] for row in passages]
+        return all(map(is_whole, passages)) and all(len(t.rows(ids)) == len(ids) for t in self.attached.values())
 
     def _find(self, record: Record) -> tuple[int] | None:
         """The id of a whole document with this key, text and metadata."""

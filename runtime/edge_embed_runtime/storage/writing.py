@@ -25,7 +25,7 @@ INSERTED, INSERTED_CHARACTERS = 1024, 2**20
 
 
 def write(store: Store, entries: Iterable[Entry], delete: Iterable[str] = ()) -> Removed:
-    """Delete documents by key, then store new ones, in one transaction. Gives what was deleted.
+    """Delete documents by key, then store new ones, in one transaction. Returns what was deleted.
 
     entries: may be made while they are asked for, so that those of many passages need not be there all at a time
     """
@@ -42,7 +42,7 @@ def write(store: Store, entries: Iterable[Entry], delete: Iterable[str] = ()) ->
 
 
 def _slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries of about INSERTED passages at a time, or of so many characters."""
+    """Entries of about INSERTED passages at a time, or about INSERTED_CHARACTERS characters."""
     part: list[Entry] = []
     passages = characters = 0
     for entry in entries:
@@ -86,7 +86,7 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
 
 
 def _delete(store: Store, key: str) -> list[int]:
-    """Gives the ids of the passages that are gone."""
+    """Returns the ids of the deleted passages."""
     db = store.connection
     query = f"{DOCUMENTS} WHERE key = ?"
     row = db.execute(query, (key,)).fetchone()

@@ -19,7 +19,7 @@ from edge_embed_runtime.maintenance.compact import compact_index
 from edge_embed_runtime.maintenance.reembed import discard_staging
 from edge_embed_runtime.maintenance.staging import create_staging, staging_path
 from edge_embed_runtime.maintenance.verify import verify_index
-from edge_embed_runtime.storage.database import beside, connect_reader, is_immutable
+from edge_embed_runtime.storage.database import connect_reader, is_immutable, log_files
 from edge_embed_runtime.system import lock as filelock
 
 DIM = 8
@@ -88,7 +88,7 @@ def test_staging_is_not_written_through_a_link(path: Path, tmp_path: Path, endin
 
 def remove_log(path: Path) -> None:
     """What readers leave of a log that has nothing in it."""
-    for file in beside(path):
+    for file in log_files(path):
         file.unlink(missing_ok=True)
 
 

@@ -17,7 +17,7 @@ from edge_embed.errors import IndexFileError, IndexLockedError, InputError, Stor
 from edge_embed_runtime.maintenance import backup as backups
 from edge_embed_runtime.maintenance.backup import backup_index
 from edge_embed_runtime.maintenance.verify import verify_index
-from edge_embed_runtime.storage.database import beside
+from edge_embed_runtime.storage.database import log_files
 
 DIM = 8
 COUNT = 500
@@ -79,7 +79,7 @@ def test_log_of_the_index_is_none_of_the_copy(index: Index, out: Path) -> None:
     """A log that is put beside a copy is noticed, though the copy and its index began as the same."""
     index.backup(out)
     add(index, "new")
-    shutil.copyfile(beside(index.path)[0], beside(out)[0])
+    shutil.copyfile(log_files(index.path)[0], log_files(out)[0])
     with pytest.raises(IndexFileError, match="belongs to another file"):
         Index.open(out)
 

@@ -18,7 +18,7 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import MemoryBudgetError
 from edge_embed.files.bounded import batches, upsert
-from edge_embed_runtime.index import entries as parts
+from edge_embed_runtime.index import additions as parts
 from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage import pieces
 from edge_embed_runtime.storage.documents import document_bytes
