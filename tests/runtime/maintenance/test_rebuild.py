@@ -1,4 +1,4 @@
-"""rebuild.py: what follows from texts and vectors is made again, a graph kept where it is faster; an interruption harms nothing."""
+"""What follows from texts and vectors is made again, a graph kept where it is faster; an interruption harms nothing."""
 
 import json
 import shutil

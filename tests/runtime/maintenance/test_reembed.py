@@ -244,7 +244,7 @@ def test_a_run_is_taken_up(path: Path, bundles: dict[str, Path], new: Embedder, 
 
 
 def test_documents_that_change_between_runs(path: Path, bundles: dict[str, Path], old: Embedder, new: Embedder) -> None:
-    """Changed and new documents are embedded again, also under an id that was used before; deleted ones are left out."""
+    """Changed and new documents are embedded, also under an id that was used before; deleted ones are left out."""
     interrupt(path, bundles["new"], MANY // BATCH - 1)
     changed = [Document(document.key, f"another {document.text}", {}) for document in DOCUMENTS[:5]]
     replacement = Document("last", DOCUMENTS[-1].text, DOCUMENTS[-1].metadata)

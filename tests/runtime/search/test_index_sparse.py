@@ -347,7 +347,7 @@ def test_commands(bundles: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_memory_budget(models: dict[str, Embedder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where sparse vectors do not fit into what the process may still take, a search says so; what a model takes is predicted."""
+    """Where sparse vectors do not fit into the budget, a search says so; what a model takes is predicted."""
     with Index.open(tmp_path / "index.db", models["sparse"], max_rss_mb=100_000) as index:
         index.add(documents(3))
         assert index.search(QUERY, mode="sparse")
