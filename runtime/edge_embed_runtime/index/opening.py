@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_embed_runtime.checks import check_count, check_text, shown
 from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, InputError, StorageError
@@ -16,6 +18,9 @@ from edge_embed_runtime.storage.database import check_header, locate
 from edge_embed_runtime.storage.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
+
+if TYPE_CHECKING:  # readers do without
+    from edge_embed_runtime.system.lock import WriterLock
 
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
@@ -91,12 +96,7 @@ def connected(
             remove_leftovers(path)
             if facts is not None and not path.exists():
                 create_index(path, facts)
-            try:
-                writer = Store(path, read_only=False, secure_delete=options.secure_delete)
-            except StorageError:  # on a full disk, with what the lock keeps in reserve
-                if not lock.give_reserve():
-                    raise
-                writer = Store(path, read_only=False, secure_delete=options.secure_delete)
+            writer = _writer(path, lock, options)
         reader = Store(path, read_only=True)
         _check_options(reader, models, options)
         if room is not None:
@@ -109,6 +109,15 @@ def connected(
         if lock is not None:
             lock.release()
         raise
+
+
+def _writer(path: Path, lock: "WriterLock", options: OpenOptions) -> Store:
+    try:
+        return Store(path, read_only=False, secure_delete=options.secure_delete)
+    except StorageError:  # on a full disk, with what the lock keeps in reserve
+        if not lock.give_reserve():
+            raise
+        return Store(path, read_only=False, secure_delete=options.secure_delete)
 
 
 def check_words(words: object) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.storage.rows import PIECE, crc_before_text, encoded
+from edge_embed_runtime.storage.rows import PIECE, crc_before_text, document_crc, encoded
 
 # Bytes of objects that a character of JSON can become: {"a":{},"b":{}} and [[],[]] take most. Where one character is
 # beyond the basic plane, Python keeps four bytes for each, of the JSON and then of what it says.
@@ -65,17 +65,10 @@ class Row:
 
     def holds(self, text: str, metadata: str) -> bool:
         """Whether it is whole, with this text and metadata."""
-        crc = crc_before_text(self.id, self.key)
         for blob, wanted in ((self._text, text), (self._metadata, metadata)):
-            if blob is self._metadata:
-                crc = zlib.crc32(b"\x00", crc)
-            for piece in encoded(wanted):
-                if blob.read(len(piece)) != piece:
-                    return False
-                crc = zlib.crc32(piece, crc)
-            if blob.read(1):
+            if any(blob.read(len(piece)) != piece for piece in encoded(wanted)) or blob.read(1):
                 return False
-        return crc == self._crc
+        return document_crc(self.id, self.key, text, metadata) == self._crc
 
 
 def _pieces(blob: sqlite3.Blob) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,7 @@ def document_crc(id_: int, key: str, text: str, metadata: str) -> int:
     if len(text) + len(metadata) < LONG:
         return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode("utf-8", "surrogateescape"))
     crc = crc_before_text(id_, key)
-    for piece in encoded(text):
-        crc = zlib.crc32(piece, crc)
-    crc = zlib.crc32(b"\x00", crc)
-    for piece in encoded(metadata):
+    for piece in chain(encoded(text), [b"\x00"], encoded(metadata)):
         crc = zlib.crc32(piece, crc)
     return crc
 
