@@ -59,16 +59,14 @@ class Reader:
                     found.append(hit)
         return found
 
-    def _hit(self, document: StoredDocument | Head, span: Span, score: float, before: int) -> Hit | None:
-        """None where the document is damaged. Under a budget it is read in pieces: raises MemoryBudgetError before there
-        is too much of them. before: hits that were read"""
-        if isinstance(document, StoredDocument):
-            return Hit(document.key, score, document.text[slice(*span)], document.metadata, *span)
+    def _hit(self, stored: StoredDocument | Head, span: Span, score: float, before: int) -> Hit | None:
+        """None where the document is damaged. Under a budget it is read in pieces, and raises MemoryBudgetError before
+        there is too much of them. before: hits that were read"""
+        if isinstance(stored, StoredDocument):
+            return Hit(stored.key, score, stored.text[slice(*span)], stored.metadata, *span)
         try:
-            with closing(self._store.row(document)) as row:
-                shown = (
-                    f"{document[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
-                )
+            with closing(self._store.row(stored)) as row:
+                shown = f"{stored[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
                 shown += f"; k={before} works" if before else "; a `where` that leaves it out works"
                 passage = min(row.text_bytes, 4 * (span[1] - span[0]))
                 self._afford(COPIES * (passage + row.metadata_bytes), shown)
@@ -77,7 +75,7 @@ class Reader:
                     return None
                 text, metadata = found
                 self._afford(parsed_bytes(metadata), shown)
-                return Hit(document[1], score, text, json.loads(metadata), *span)
+                return Hit(stored[1], score, text, json.loads(metadata), *span)
         except sqlite3.OperationalError:  # damaged: no text
             return None
 
