@@ -34,7 +34,7 @@ def when_grown(store: Store) -> None:
     with suppress(StorageError):
         with store.snapshot():
             frame, _ = learn(store, store.frame)
-        if same(frame, store.frame):
+        if frame.to_json() == store.frame.to_json():
             with store.transaction(deletes=False):
                 _note(store, last)
         else:
@@ -63,10 +63,6 @@ def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
                 store.blocks.replace(block)
                 advance(1)
         _note(store, _last_id(store))
-
-
-def same(one: Frame, other: Frame) -> bool:
-    return one.to_json() == other.to_json()
 
 
 def passage_ids(store: Store) -> Ids:

@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -44,6 +44,8 @@ STAGING_LOG_BYTES = 8_000_000
 
 # Takes a sentence on what was found or is about to be done.
 Notify = Callable[[str], None]
+# A document: its id, its text, the crc32 of its row.
+Text = tuple[int, str, int]
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,6 @@ class Reembedded:
     embedded: int
     kept: int
     switched: bool
-
-
-class _Text(NamedTuple):
-    """A document: its id, its text, the crc32 of its row."""
-
-    doc: int
-    text: str
-    crc: int
 
 
 class _Work(NamedTuple):
@@ -114,7 +108,7 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
         notify(f"{index} holds vectors of {target.bundle!r} already: nothing to do")
         _tidy(index, target, notify)
         return Reembedded(*store.counts(), 0, 0, False)
-    with _open_staging(index, store.facts, target, notify) as staging:
+    with closing(_open_staging(index, store.facts, target, notify)) as staging:
         work = _survey(store, staging)
         kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
         notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
@@ -158,7 +152,7 @@ def _tidy(index: Path, target: Facts, notify: Notify) -> None:
     if not os.path.lexists(staging_path(index)):
         return
     try:
-        with Staging(index, target.dim) as staging:
+        with closing(Staging(index, target.dim)) as staging:
             finished = staging.identity[1] == _named(target)
     except (IndexFormatError, IndexDamagedError):
         finished = True
@@ -212,12 +206,12 @@ def _survey(store: Store, staging: Staging) -> _Work:
     return _Work(documents, characters, left, left_characters)
 
 
-def _texts(store: Store) -> Iterator[_Text]:
+def _texts(store: Store) -> Iterator[Text]:
     for row in document_rows(store):
         document = checked(row)
         if document is None:
             raise _damaged(store, [row[1]])
-        yield _Text(document.id, document.text, row[4])
+        yield document.id, document.text, row[4]
 
 
 def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
@@ -231,9 +225,9 @@ def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
 
 def _stage(store: Store, staging: Staging, embedder: Encoder, work: _Work, show_progress: bool, *, late: bool) -> None:
     """Embed every document that is not done yet."""
-    left = (document for document in _texts(store) if not staging.has(document.doc))
+    left = (document for document in _texts(store) if not staging.has(document[0]))
     with progress_bar(work.left_characters, show_progress) as advance:
-        for batch in batches(left, lambda document: len(document.text)):
+        for batch in batches(left, lambda document: len(document[1])):
             spans, codes, scales = embed_passages(embedder, [text for _, text, _ in batch], False, late=late)
             done = [(doc, crc, parts) for (doc, _, crc), parts in zip(batch, spans, strict=True)]
             staging.add(done, codes, scales)

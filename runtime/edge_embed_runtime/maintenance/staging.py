@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
 from edge_embed_runtime.inputs.words import Span
@@ -121,12 +121,6 @@ class Staging:
         if self._db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)] or len(rows) != 1:
             raise IndexDamagedError(f"{self.path} is damaged", path=self.path)
         return rows[0]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         with _errors(self.path):

@@ -198,7 +198,7 @@ def test_damaged_documents_go_only_when_told(path: Path, embedder: Embedder, col
         "UPDATE fts_data SET block = x'0505' WHERE id = 1",
     ],
 )
-def test_damaged_words_are_made_anew(path: Path, embedder: Embedder, statement: str) -> None:
+def test_damaged_words_are_made_again(path: Path, embedder: Embedder, statement: str) -> None:
     """Whatever is wrong with the table of words, inside or against the texts, is found and mended from the texts."""
     alter(path, statement)
     report = verify_index(path)
@@ -230,7 +230,7 @@ def test_passages_of_no_document(path: Path, embedder: Embedder) -> None:
     check_whole(path, embedder, DOCUMENTS[1:])
 
 
-def test_damaged_look_up_table_is_made_anew(path: Path, embedder: Embedder) -> None:
+def test_damaged_look_up_table_is_made_again(path: Path, embedder: Embedder) -> None:
     """A key that SQLite's table of keys has wrong is found again."""
     data, found = re.subn(rb"de-1(?!Der)", b"de-0", path.read_bytes())
     assert found == 1  # in the document's row the key comes right before the text
@@ -295,7 +295,7 @@ def test_backup(path: Path, embedder: Embedder, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".old*"))
 
 
-def test_verify_beside_a_writer(path: Path, embedder: Embedder) -> None:
+def test_verify_while_another_writes(path: Path, embedder: Embedder) -> None:
     """While one thread adds and deletes, every verification sees a committed, whole state."""
     stop, counts = threading.Event(), []
     with Index.open(path, embedder) as index:
@@ -321,7 +321,7 @@ def test_verify_beside_a_writer(path: Path, embedder: Embedder) -> None:
 
 
 def test_files_that_are_no_index(tmp_path: Path) -> None:
-    """Missing, empty, foreign and other things give the errors of the tree, and no lock is left beside them."""
+    """Missing, empty, foreign and other things give the errors of the tree, and no lock is left next to them."""
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("hello " * 100)
     (tmp_path / "folder").mkdir()
@@ -373,7 +373,7 @@ def test_compact_gives_space_back(many: Path, embedder: Embedder) -> None:
         assert all((index.get(f"d{i}") is None) == bool(i % 10) for i in range(MANY))
 
 
-def test_compact_beside_a_reader(many: Path, embedder: Embedder) -> None:
+def test_compact_while_another_reads(many: Path, embedder: Embedder) -> None:
     """A reader that is open follows; one in the middle of reading keeps the old state, and compact says so."""
     with Index.open(many, embedder) as index, Index.open(many, embedder, read_only=True) as reader:
         index.delete([f"d{i}" for i in range(100, MANY)])

@@ -1,4 +1,4 @@
-"""rebuild.py: what an index derives is made anew, a graph kept where it is faster; an interruption harms nothing."""
+"""What follows from texts and vectors is made again, a graph kept where it is faster; an interruption harms nothing."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def short() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed index of STORED, each with a text, as releases left it that learned no frame while adding."""
+    """A closed index of STORED, each with a text, as releases left it that learned no rotation while adding."""
     path = tmp_path_factory.mktemp("made") / "many.db"
     with pytest.MonkeyPatch.context() as patch, Index.create(path, space="s", dim=DIM) as index:
         patch.setattr(learn_rotation, "when_grown", lambda _: None)
@@ -88,7 +88,7 @@ def check_whole(path: Path) -> None:
         assert [hit.key for hit in index.search("number77", mode="text")] == ["d77"]
 
 
-def test_what_is_derived_is_made_anew(path: Path) -> None:
+def test_what_is_derived_is_made_again(path: Path) -> None:
     """Binary codes and words come from vectors and texts, whatever became of them."""
     alter(
         path,
@@ -105,7 +105,7 @@ def test_what_is_derived_is_made_anew(path: Path) -> None:
     check_whole(path)
 
 
-def test_frame_is_learned_from_what_is_stored(path: Path) -> None:
+def test_rotation_is_learned_from_what_is_stored(path: Path) -> None:
     """Vectors that share a direction get codes without it; all connections follow, also when more is added."""
     with Index.open(path) as index, Index.open(path, read_only=True) as reader:
         before = recall(reader)
@@ -121,8 +121,8 @@ def test_frame_is_learned_from_what_is_stored(path: Path) -> None:
     assert frame_of(path).centre is not None
 
 
-def test_few_passages_keep_their_frame(tmp_path: Path) -> None:
-    """A few vectors do not tell which frame is better."""
+def test_few_passages_keep_their_rotation(tmp_path: Path) -> None:
+    """A few vectors do not tell which rotation is better."""
     path = tmp_path / "few.db"
     with Index.create(path, space="s", dim=DIM) as index:
         index.add_vectors([Document(f"d{i}", "text") for i in range(200)], STORED[:200])
@@ -132,7 +132,7 @@ def test_few_passages_keep_their_frame(tmp_path: Path) -> None:
 
 
 def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where codes cannot be written, frame and codes are the old ones, in the file and in the open index."""
+    """Where codes cannot be written, rotation and codes are the old ones, in the file and in the open index."""
     original = Blocks.replace
 
     def fail(self: Blocks, block: int) -> None:

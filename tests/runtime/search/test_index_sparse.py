@@ -1,4 +1,4 @@
-"""Sparse vectors and vectors of tokens in the index: found exactly, kept consistent, damage told."""
+"""Sparse vectors and vectors of tokens in the index: found exactly, kept consistent, damage reported."""
 
 import random
 import sqlite3
@@ -349,7 +349,7 @@ def test_commands(bundles: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_memory_budget(models: dict[str, Embedder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where sparse vectors do not fit beside what the process has, a search says so; what a model takes is foretold."""
+    """Where sparse vectors do not fit into the budget, a search says so; what a model takes is predicted."""
     with Index.open(tmp_path / "index.db", models["sparse"], max_rss_mb=100_000) as index:
         index.add(documents(3))
         assert index.search(QUERY, mode="sparse")
@@ -368,6 +368,6 @@ def test_nothing_to_dump(models: dict[str, Embedder], tmp_path: Path) -> None:
     """An index of sparse vectors alone has no dense ones to write."""
     with Index.open(tmp_path / "index.db", models["sparse"]) as index:
         index.add(documents(1))
-    told = CliRunner().invoke(main, ["dump", str(tmp_path / "index.db"), str(tmp_path / "out.npz")])
-    assert told.exit_code == 1
-    assert "no dense vectors" in told.output
+    result = CliRunner().invoke(main, ["dump", str(tmp_path / "index.db"), str(tmp_path / "out.npz")])
+    assert result.exit_code == 1
+    assert "no dense vectors" in result.output

@@ -1,4 +1,4 @@
-"""Recall is what `recall` says, for vectors of many kinds: frames learned while adding, and honest estimates."""
+"""Recall is what `recall` says, for vectors of many kinds: rotations learned while adding, and honest estimates."""
 
 import json
 import sqlite3
@@ -128,7 +128,7 @@ def test_recall_for_vectors_of_any_kind(tmp_path: Path, kind: str) -> None:
 
 
 def test_old_codes_find_as_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index in a cone without a frame, as earlier releases made it: searches widen until enough is found, and the
+    """An index in a cone without a rotation, as earlier releases made it: searches widen until enough is found, and the
     next commit learns one."""
     random = np.random.default_rng(2)
     stored, queries = cone(random, COUNT, 128, 3), cone(random, ASKED, 128, 3)
@@ -150,7 +150,7 @@ def frame_of(path: Path) -> Frame:
     return store.frame
 
 
-def test_frame_is_learned_and_readers_follow(tmp_path: Path) -> None:
+def test_rotation_is_learned_and_readers_follow(tmp_path: Path) -> None:
     """From 256 vectors on, in the commit that brings them; other connections search on, and find as much."""
     path = tmp_path / "i.db"
     random = np.random.default_rng(3)
@@ -165,12 +165,12 @@ def test_frame_is_learned_and_readers_follow(tmp_path: Path) -> None:
         assert found_part(reader, stored[:300], stored[250], 10) == 1
         np.testing.assert_array_equal(reader._store.frame.centre, learned.centre)
     fill(path, stored[300:550], 300)
-    assert learn_rotation.same(frame_of(path), learned)  # no better one
+    assert frame_of(path).to_json() == learned.to_json()  # no better one
     assert verify_index(path).whole
 
 
-def test_frame_is_learned_again_when_vectors_change(tmp_path: Path) -> None:
-    """Vectors around another direction than before get a frame of their own."""
+def test_rotation_is_learned_again_when_vectors_change(tmp_path: Path) -> None:
+    """Vectors around another direction than before get a rotation of their own."""
     path = tmp_path / "i.db"
     random = np.random.default_rng(4)
     one, other = cone(random, 500, 64, 4), cone(random, 4000, 64, 4, seed=8)
@@ -209,7 +209,7 @@ def test_learning_is_rare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_full_disk_keeps_what_was_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents are stored though their codes could not be made anew; the next commit tries again."""
+    """Documents are stored though their codes could not be made again; the next commit tries again."""
     path, stored = tmp_path / "i.db", cone(np.random.default_rng(6), 400, 64, 4)
 
     def full(*_: Any, **__: Any) -> None:
@@ -225,7 +225,7 @@ def test_a_full_disk_keeps_what_was_added(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(index) == 400
 
 
-def test_searches_while_the_frame_changes(tmp_path: Path) -> None:
+def test_searches_while_the_rotation_changes(tmp_path: Path) -> None:
     """Other threads and connections get the right hits throughout."""
     path, stored = tmp_path / "i.db", cone(np.random.default_rng(7), 3000, 48, 4)
     errors: list[str] = []
@@ -283,7 +283,7 @@ def test_exact_with_passages_and_damage(tmp_path: Path) -> None:
 
 
 def test_exact_reads_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However large the index; also where codes stay in the file, and beside many allowed ids."""
+    """However large the index; also where codes stay in the file, and with many allowed ids."""
     path, stored = tmp_path / "i.db", unit(np.random.default_rng(9).standard_normal((2000, 32)))
     fill(path, stored)
     sizes: list[int] = []
@@ -370,8 +370,8 @@ def test_pool_says_how_far_it_reaches() -> None:
     assert np.array_equal(np.sort(within.places), np.flatnonzero(distances <= 60))
 
 
-def test_learned_frames_are_not_chance() -> None:
-    """Even vectors keep none, though few of them make one frame look better; a good frame stays when others are as
+def test_learned_rotations_are_not_chance() -> None:
+    """Even vectors keep none, though few of them make one rotation look better; a good one stays when others are as
     good."""
     for seed in range(8):
         few = unit(np.random.default_rng(seed).standard_normal((300, 48)))
@@ -404,7 +404,7 @@ def test_recall_over_the_default_looks_without_a_graph(tmp_path: Path, monkeypat
 
 
 def test_note_of_learning_is_plain(tmp_path: Path) -> None:
-    """The row says when the frame was looked at; nothing of it is a fact, whose checksum would change."""
+    """The row says when the rotation was learned; nothing of it is a fact, whose checksum would change."""
     path = tmp_path / "i.db"
     fill(path, unit(np.random.default_rng(15).standard_normal((300, 24))))
     db = sqlite3.connect(path)
