@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edge_embed_export.files.accounting import refuse_unknown
-from edge_embed_export.files.reading import is_there, optional_json, read_json
+from edge_embed_export.files.reading import check_size, is_there, optional_json, read_json
 from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.folder import QUERY_WEIGHTS, SETTINGS, Folder
@@ -60,9 +60,7 @@ def sparse_head(folder: Folder, tokenizer: Mapping[str, Any], pooling: Path | No
         facts["query_tokens"] = most
     most = settings.get("max_active_dims")
     if most is not None:
-        if type(most) is not int or most < 1:
-            raise ExportError(f"{path}: max_active_dims is {most!r:.40}, expected a positive whole number")
-        facts["most"] = most
+        facts["most"] = check_size(most, "max_active_dims", path)
     return replace(head, facts=facts)
 
 
