@@ -40,7 +40,7 @@ class TextModule:
     limit:     tokens of a text
     lower:     whether texts are lowered
     tokenizer: settings that replace those of tokenizer_config.json
-    sides:     what is said of queries and documents apart (see sources/multihead.py)
+    sides:     what is said of queries and documents apart (see sources/colbert.py)
     release:   (major, minor) of the sentence-transformers that wrote the folder; None where it does not say
     """
 

@@ -1,5 +1,5 @@
 """What a model gives for a text besides one vector: a weight for each token of the vocabulary (SPLADE), or a vector for
-each token of the text (ColBERT, see multihead.py). Read from the folder's own files."""
+each token of the text (ColBERT, see colbert.py). Read from the folder's own files."""
 
 import base64
 from collections.abc import Mapping
