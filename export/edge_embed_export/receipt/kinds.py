@@ -81,7 +81,7 @@ def receipt(reference: Embedder, embedder: Embedder, texts: list[str], rows: Row
     """Fidelity to the float model, and retrieval by dot product or MaxSim.
 
     texts: what is compared
-    rows:  a small judged set (see `quantizing.records`)
+    rows:  a small judged set (see `texts.records`)
     """
     measure = _sparse if embedder.manifest.kind == "sparse" else _multi
     documents = [row for row in rows if "relevant" not in row]

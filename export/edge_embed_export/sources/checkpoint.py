@@ -29,7 +29,7 @@ class Checkpoint:
     """What a folder holds, still in the checkpoint's own names. Config and tensors remember what is asked of them.
 
     pooling: None where the folder does not say
-    mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
+    mixed, of_tokens, after: what the modules around pooling do, see `listed.Modules`
     task:    which of a model's own adapters to use
     attention: of a decoder, "causal" or "bidirectional", where the caller says it
     notes:   what the manifest says of how the folder was read

@@ -27,7 +27,7 @@ class Head:
     pooling:     of a sparse head: the largest weight of all tokens, or their sum; "token": each has one weight, its own
     weightless:  of "token": ids that weigh nothing
     saturations: of a sparse head: how often log(1 + x) is taken; of the largest weights the runtime does it, of which
-                 there are few then, and alike for all (see headgraph.LANES)
+                 there are few then, and alike for all (see transformer/heads.py)
     unattended:  a token that no other sees
     facts:       for the manifest (see `Manifest.head`)
     """
