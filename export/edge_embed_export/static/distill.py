@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.stored import Array
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.request import Request
@@ -31,8 +32,6 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.inputs.tokenizer import TokenIds
 from edge_embed_runtime.progress import progress_bar
-
-Array = NDArray[np.float32]
 
 # What Model2Vec takes: a hundred times rarer words count fifty times as much.
 SIF = 1e-4
