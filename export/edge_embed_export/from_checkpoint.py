@@ -15,7 +15,7 @@ from edge_embed_export.options import FLOORS, SIDES, GraphOptions
 from edge_embed_export.receipt.adapters import lowest_mean
 from edge_embed_export.receipt.finish import RECEIPTS, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.receipt.truncation import truncation
-from edge_embed_export.request import CODES, FLOAT32, Request
+from edge_embed_export.request import CODES, FLOAT32, Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.sources.prompts import check_prompts, with_roles
 from edge_embed_export.sources.purpose import noted
@@ -43,21 +43,16 @@ MAPPED_BYTES = 2**26
 Made = tuple[Embedder, dict[str, Content]]
 
 
-class CheckpointFolder:
+class CheckpointFolder(Source):
     """A folder with config.json and weights whose names a family knows: what is taken where nothing else fits."""
-
-    has_configs = True
-    unverifiable = ""
 
     def fits(self, _: Request) -> bool:
         return True
 
     def refuses(self, request: Request) -> str:
-        if request.options.given("words", "sif"):
-            return "words and sif are for files of word vectors"
         if request.options.graph != GraphOptions():
             return f"{request.source} holds no graph: tokenizer, pooling and output say how to take an ONNX model"
-        return ""
+        return super().refuses(request)
 
     def export(self, request: Request) -> Manifest:
         options = request.options

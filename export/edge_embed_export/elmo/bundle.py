@@ -3,7 +3,7 @@
 from edge_embed_export.elmo.graph import build_elmo
 from edge_embed_export.elmo.reading import is_elmo, read_elmo
 from edge_embed_export.receipt.finish import check_usable, finish
-from edge_embed_export.request import CODES, Request
+from edge_embed_export.request import CODES, Request, Source
 from edge_embed_runtime.bundle.bundle import Bundle, file_records
 from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Layer, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
@@ -18,7 +18,7 @@ UNUSED = (
 )
 
 
-class ElmoFolder:
+class ElmoFolder(Source):
     """A folder with the options and the weights of an ELMo model; see reading.py."""
 
     has_configs = False
@@ -29,7 +29,7 @@ class ElmoFolder:
 
     def refuses(self, request: Request) -> str:
         unused = UNUSED[:-1] if request.options.kind == "dense" else UNUSED
-        return request.unused("an ELMo model, whose weights are int8 or fp32", *unused)
+        return super().refuses(request) or request.unused("an ELMo model, whose weights are int8 or fp32", *unused)
 
     def export(self, request: Request) -> Manifest:
         options = request.options

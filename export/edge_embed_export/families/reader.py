@@ -19,6 +19,8 @@ from edge_embed_runtime.errors import ExportError
 LONGEST = 8192
 # Tokens of a text where the folder sets a higher limit than the model's context: it means that there is none.
 FURTHEST = 2**17
+# BERT's tables of tokens, and of their types.
+WORDS, TYPES = "embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight"
 # What most families call their sizes in config.json.
 SIZES = {"hidden": "hidden_size", "heads": "num_attention_heads", "intermediate": "intermediate_size"}
 # No model has more layers; a config that says so is not sound.
@@ -188,6 +190,14 @@ class Reader:
         if types.shape[1] != table.shape[1]:
             raise self.error(f"the tensor {name!r} has shape {types.shape}, expected {table.shape[1]} columns")
         return table + types[:1]
+
+    def embed(self, norm: str = "embeddings.LayerNorm", *, types: bool = False, positions: Array | None = None) -> None:
+        """The embeddings under BERT's names. types: whether the vector of token type 0 is part of each row"""
+        self.weights["embedding.word"] = self.words(WORDS, TYPES if types else None)
+        if positions is not None:
+            self.weights["embedding.position"] = positions
+        if norm:
+            self.norm("embedding.norm", norm)
 
     def kinds(self, layers: int, usual: Sequence[str]) -> list[str]:
         """The kind of each layer, "full_attention" or "sliding_attention". usual: where `layer_types` is missing"""

@@ -20,7 +20,7 @@ def words(text: str) -> frozenset[str]:
 
 
 # Keys that change no vector, by what kind of file they stand in. Of config.json: those of all architectures; what only
-# one of them does not read is in `leftovers.OF_FAMILY`.
+# one of them does not read is in families/leftovers.py.
 HARMLESS: dict[str, frozenset[str]] = {
     "config.json": words(
         # names, versions, types of numbers

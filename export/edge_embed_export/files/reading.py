@@ -45,6 +45,13 @@ def check_size(value: object, name: str, path: Path) -> int:
     return value
 
 
+def check_flag(value: object, name: str, path: object) -> bool:
+    """A value of a config that is true or false."""
+    if not isinstance(value, bool):
+        raise ExportError(f"{path}: {name} is {value!r:.40}, expected true or false")
+    return value
+
+
 def sha256_of(path: Path) -> str:
     """The hash of a file, read part by part."""
     with open_regular(path) as file:

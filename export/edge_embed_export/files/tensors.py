@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_embed_export.files.accounting import check_shard, check_whole
 from edge_embed_export.files.formats import missing_weights
 from edge_embed_export.files.pickled import in_place_of, read_pickle
 from edge_embed_export.files.reading import is_there, read_json, sha256_of
-from edge_embed_export.files.stored import KINDS, MappedFile, Stored
+from edge_embed_export.files.stored import KINDS, Array, MappedFile, Stored
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.system.files import check_regular, open_regular
-
-Array = NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

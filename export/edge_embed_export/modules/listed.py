@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.files.reading import optional_json, read_json
+from edge_embed_export.files.reading import check_size, optional_json, read_json
 from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.classes import module_class
@@ -322,8 +322,7 @@ class _Walk:
             )
         width = self.settings.get("truncate_dim")
         if found.kind == "dense" and width is not None:
-            if type(width) is not int or width < 1:
-                raise ExportError(f"{self.folder / SETTINGS}: truncate_dim is {width!r:.40}, expected a whole number")
+            width = check_size(width, "truncate_dim", self.folder / SETTINGS)
             found.after = (*found.after, Module(Step("cut", width=width), path=self.folder / SETTINGS))
         return found
 

@@ -15,9 +15,9 @@ from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.listed import Mixed, Module, Modules, linear, read_modules
 from edge_embed_export.options import ExportOptions, Kind, Pooling
 from edge_embed_export.sources import m3
+from edge_embed_export.sources.colbert import LONGEST, multi_head, with_markers
 from edge_embed_export.sources.folding import ADAPTER, base_folder, fold_adapter
 from edge_embed_export.sources.heads import Head, sparse_head
-from edge_embed_export.sources.multihead import LONGEST, multi_head, with_markers
 from edge_embed_export.sources.prompts import default_role, left_out, read_prompts
 from edge_embed_export.tokenizer.authors import with_own_end
 from edge_embed_export.tokenizer.files import Text, read_text
@@ -29,7 +29,7 @@ class Checkpoint:
     """What a folder holds, still in the checkpoint's own names. Config and tensors remember what is asked of them.
 
     pooling: None where the folder does not say
-    mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
+    mixed, of_tokens, after: what the modules around pooling do, see `listed.Modules`
     task:    which of a model's own adapters to use
     attention: of a decoder, "causal" or "bidirectional", where the caller says it
     notes:   what the manifest says of how the folder was read

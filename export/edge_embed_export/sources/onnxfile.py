@@ -171,7 +171,7 @@ def check_operators(model: "onnx.ModelProto", path: Path, also: frozenset[str] =
         inside = any(attribute.HasField("g") for attribute in node.attribute)
         if node.op_type not in (frozenset() if inside else OPERATORS[node.domain]) | also:
             raise ExportError(
-                f"{path} needs the operator {node.op_type!r}, which no bundle may hold (see modelcheck.py): a bundle "
+                f"{path} needs the operator {node.op_type!r}, which no bundle may hold (see allowed.py): a bundle "
                 "computes its vectors without control flow, files, texts and random numbers"
             )
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from edge_embed_export.receipt.finish import finish
-from edge_embed_export.request import CODES, Request
+from edge_embed_export.request import CODES, Request, Source
 from edge_embed_export.sources.prompts import check_prompts
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.sources.wordvectors import read_word_vectors
@@ -24,11 +24,8 @@ UNUSED = (
 )
 
 
-class StaticFolder:
+class StaticFolder(Source):
     """A folder with a table of token vectors; see sources.py."""
-
-    has_configs = True
-    unverifiable = ""
 
     def fits(self, request: Request) -> bool:
         return request.source.is_dir() and find_kind(request.folder) is not None
@@ -45,7 +42,7 @@ class StaticFolder:
         return write_static(replace(static, notes=noted(request.notes)), request)
 
 
-class WordVectorFile:
+class WordVectorFile(Source):
     """A file of GloVe or word2vec."""
 
     has_configs = False

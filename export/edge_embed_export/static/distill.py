@@ -1,7 +1,7 @@
 """A static model from any bundle: what the bundle says of each token alone, then fitted to what it says of texts.
 
 1. Every token of the vocabulary goes through the model alone (Minish Lab's Model2Vec,
-   https://github.com/MinishLab/model2vec), is centred, and weighted by how rare it is (`static.zipf_weights`).
+   https://github.com/MinishLab/model2vec), is centred, and weighted by how rare it is (`table.zipf_weights`).
 2. With texts: a linear map of all rows by ridge regression, so that sums of rows come near to the model's vectors of
    the texts; then each row on its own by regularised least squares, which tokens without texts do not take part in.
    Every tenth text is held out, and says how strongly to regularise, and whether a step pays.
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.stored import Array
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.request import Request
@@ -32,8 +33,6 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.inputs.tokenizer import TokenIds
 from edge_embed_runtime.progress import progress_bar
-
-Array = NDArray[np.float32]
 
 # What Model2Vec takes: a hundred times rarer words count fifty times as much.
 SIF = 1e-4

@@ -45,12 +45,15 @@ class Apart(Protocol):
 
 
 class Graph:
-    """Nodes and initializers of one graph. A value is known by its name (str)."""
+    """Nodes and initializers of one graph. A value is known by its name (str).
 
-    def __init__(self) -> None:
+    around: the graph that this one is inside of, whose initializers it shares
+    """
+
+    def __init__(self, around: "Graph | None" = None) -> None:
         self._onnx = require("onnx", "export")
         self._nodes: list[Any] = []
-        self._initializers: dict[str, NDArray[Any]] = {}
+        self._initializers: dict[str, NDArray[Any]] = {} if around is None else around._initializers
         self._optional: list[str] = []
         self._states: dict[str, list[str | int]] = {}
         self._scope = ""

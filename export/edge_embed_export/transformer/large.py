@@ -47,7 +47,7 @@ class Scratch(WeightsFile):
 
 
 def float_session(spec: Spec, weights: Weights, folder: Path, *, observe: bool = False) -> onnxruntime.InferenceSession:
-    """A session of a float model. folder: an empty one; options are those of `transformer.build`"""
+    """A session of a float model. folder: an empty one; options are those of `encoder.build`"""
     scratch = Scratch(folder)
     return scratch.session(build(spec, weights, observe=observe, apart=scratch).SerializeToString())
 

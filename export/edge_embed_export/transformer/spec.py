@@ -10,7 +10,7 @@
     final_norm [h]  projection.I (see `Step`)         latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
     rotary.NAME.{angles,long,powers} [size / 2], rotary.NAME.numbers [3] (see rope.Stretch; then there are no tables)
-    projection.I.sides [numbers]: the side that each number of an adapter chooses (see Parts.side)
+    projection.I.sides [numbers]: the side that each number of an adapter chooses (see `layers.Parts.side`)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
     projection.I [n, m]  projection.I.residual [n, m]  of a norm projection.I [n]
     head.token [h, 1]
@@ -87,7 +87,7 @@ class Spec:
     buckets:    of disentangled attention: (buckets, furthest distance); see positions.log_bucket
     active:     experts that a token uses
     kind:       what the graph gives: see heads.py
-    saturations, head_activation: of a sparse head, whose weights are `head.*` (see sources/heads.py)
+    saturations, head_activation: of a sparse head, whose weights are `head.*` (see families/reader.py)
     unattended: a token that no other sees
     weightless: of a sparse head whose pooling is "token": ids that weigh nothing
     projections: the steps from the last layer on; of_tokens: how many of them are done to tokens, before pooling

@@ -62,7 +62,7 @@ def workshop(target: Path) -> Iterator[Workshop]:
 
 
 class WeightsFile:
-    """Takes the large weights of a model that its own file could not hold (see `graph.Apart`): WEIGHTS of a folder.
+    """Takes the large weights of a model that its own file could not hold (see `builder.Apart`): WEIGHTS of a folder.
 
     A weight is stored once, under its name; `used` says whether a model took any from here.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown, words
-from edge_embed_export.files.reading import is_there, optional_json, read_json
+from edge_embed_export.files.reading import check_flag, is_there, optional_json, read_json
 from edge_embed_export.modules.folder import METADATA, SETTINGS, Folder
 from edge_embed_export.modules.text import TextModule
 from edge_embed_export.sources.heads import Head
@@ -220,11 +220,7 @@ def _masked(ways: Ways, path: Path) -> Ways:
 
 
 def _pylate(path: Path, settings: Mapping[str, Any]) -> Ways:
-    expand = settings.get("do_query_expansion")
-    attend = settings.get("attend_to_expansion_tokens", settings.get("attend_to_mask_tokens"))
-    for name, value in (("do_query_expansion", expand), ("attend_to_expansion_tokens", attend)):
-        if value is not None and not isinstance(value, bool):
-            raise ExportError(f"{path}: {name} is {value!r:.40}, expected true or false")
+    attend = "attend_to_expansion_tokens" if "attend_to_expansion_tokens" in settings else "attend_to_mask_tokens"
     if settings.get("query_expansion") is not None:
         raise ExportError(f"{path}: query_expansion is known in sentence_bert_config.json alone")
     query = _length(path, settings, "query_length") or QUERY_LENGTH
@@ -234,8 +230,8 @@ def _pylate(path: Path, settings: Mapping[str, Any]) -> Ways:
         query=query,
         document=_needed(path, settings, "document_length", "PyLate takes 180"),
         markers=(_marker(path, settings, "query_prefix"), _marker(path, settings, "document_prefix")),
-        filled=0 if expand is False else query,
-        attend=attend is True,
+        filled=query if _flag(path, settings, "do_query_expansion", True) else 0,
+        attend=_flag(path, settings, attend, False),
         skip=string.punctuation if skip is None else skip,
     )
 
@@ -246,9 +242,6 @@ def _stanford(path: Path) -> Ways:
     for name, usual in (("similarity", "cosine"), ("interaction", "colbert"), ("relu", False)):
         if given.get(name, usual) not in (usual, None):
             raise ExportError(f"{path}: {name} is {given[name]!r:.40}, expected {usual!r}")
-    for name in ("mask_punctuation", "attend_to_mask_tokens"):
-        if given.get(name) is not None and not isinstance(given[name], bool):
-            raise ExportError(f"{path}: {name} is {given[name]!r:.40}, expected true or false")
     query = _length(path, given, "query_maxlen") or QUERY_LENGTH
     return Ways(
         path,
@@ -259,9 +252,14 @@ def _stanford(path: Path) -> Ways:
             _marker(path, given, "doc_token_id") or MARKERS[1],
         ),
         filled=query,
-        attend=given.get("attend_to_mask_tokens") is True,
-        skip=string.punctuation if given.get("mask_punctuation", True) else (),
+        attend=_flag(path, given, "attend_to_mask_tokens", False),
+        skip=string.punctuation if _flag(path, given, "mask_punctuation", "mask_punctuation" not in given) else (),
     )
+
+
+def _flag(path: Path, settings: Mapping[str, Any], name: str, usual: bool) -> bool:
+    value = settings.get(name)
+    return usual if value is None else check_flag(value, name, path)
 
 
 def _length(path: Path, settings: Mapping[str, Any], name: str) -> int | None:
