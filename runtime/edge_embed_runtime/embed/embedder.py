@@ -12,7 +12,7 @@ import numpy as np
 from edge_embed_runtime.bundle.adapters import Adapters
 from edge_embed_runtime.bundle.bundle import Bundle, open_bundle
 from edge_embed_runtime.bundle.manifest import ROLES, Manifest
-from edge_embed_runtime.checks import check_count, check_text, listed, shown
+from edge_embed_runtime.checks import check_count, check_text, listed, unusable
 from edge_embed_runtime.embed.texts import Texts, check_texts
 from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -41,7 +41,8 @@ def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[s
     if loaded.manifest.fingerprint != fingerprint:
         raise BundleError(
             f"the bundle {bundle!r} is another here than the one whose Embedder was pickled "
-            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others"
+            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others",
+            path=loaded.path,
         )
     return loaded
 
@@ -182,7 +183,7 @@ class Embedder:
         try:
             return Frame() if stored is None else Frame.from_json(stored, self.dim)
         except ValueError as error:
-            raise BundleFormatError(f"bundle {self.path}: {error}") from error
+            raise BundleFormatError(f"bundle {self.path}: {error}", path=self.path) from error
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -372,7 +373,8 @@ class Embedder:
         if own is not kind:
             raise InputError(
                 f"bundle {self.path} gives {own.gives}: call {own.method}; {kind.method} is for bundles of "
-                f"kind {kind.name!r}"
+                f"kind {kind.name!r}",
+                path=self.path,
             )
 
     def _checked(self, texts: Sequence[str], role: str | None, prompt: str | None, batch_tokens: int | None) -> Texts:
@@ -382,13 +384,14 @@ class Embedder:
         if self.predicted_peak:
             batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise InputError(f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}")
+            raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:
-            raise InputError("this Embedder was made before a fork: make a new one in the child process")
+            raise InputError("this Embedder was made before a fork: make a new one in the child process", code="forked")
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
                 f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "
-                f"the role {role!r} need the bundle of the other side"
+                f"the role {role!r} need the bundle of the other side",
+                path=self.path,
             )
         named = role or self.manifest.default_role
         before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")

@@ -40,7 +40,8 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
 
     if manifest.inputs != CHARACTERS:
         raise BundleFormatError(
-            f"bundle {bundle.path}: the model reads {manifest.inputs!r:.40}, which this release cannot make"
+            f"bundle {bundle.path}: the model reads {manifest.inputs!r:.40}, which this release cannot make",
+            path=bundle.path,
         )
     return CharacterTokenizer(bundle.tokenizer, manifest.max_tokens)
 
@@ -85,7 +86,9 @@ class Network:
             raise GoldenError(
                 f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
                 f"cosine {cosine:.4f}, expected at least {GOLDEN_COSINE}. "
-                f"onnxruntime {onnxruntime.__version__} may not support this CPU"
+                f"onnxruntime {onnxruntime.__version__} may not support this CPU",
+                cosine=cosine,
+                floor=GOLDEN_COSINE,
             )
         give_back(code)  # nor is what loading took when an index is opened next
         self.loaded: Loaded = Loaded(cosine, found.total, profile.batch_tokens, exact)
@@ -146,7 +149,8 @@ class Network:
             finite = "some not finite, " if (vectors.dtype, vectors.shape) == expected else ""
             raise EdgeEmbedError(
                 f"bundle {self.bundle.path}: the model gave {vectors.dtype} numbers {vectors.shape}, {finite}for "
-                f"{len(rows)} texts, expected finite float32 {shape}. Export it again"
+                f"{len(rows)} texts, expected finite float32 {shape}. Export it again",
+                path=self.bundle.path,
             )
         return vectors
 

@@ -98,8 +98,8 @@ class StaticModel:
 
     def __init__(self, bundle: Bundle, options: RunOptions) -> None:
         manifest = bundle.manifest
-        self._what = f"bundle {bundle.path}"
-        what = f"{self._what}: {manifest.model_file}"
+        self._path = bundle.path
+        what = f"bundle {bundle.path}: {manifest.model_file}"
         tokenizer = Tokenizer(bundle.tokenizer, manifest.max_tokens)
         peak = check_static(options.limit, manifest.name, manifest.files[manifest.model_file].size)
         tensors = read_table(bundle.model, what)
@@ -122,14 +122,17 @@ class StaticModel:
         cosine = golden_cosine(manifest, dim, lambda text: self.vectors([text], dim))
         if cosine < GOLDEN_COSINE:
             raise GoldenError(
-                f"{self._what}: this machine does not reproduce the golden vectors: "
-                f"cosine {cosine:.4f}, expected at least {GOLDEN_COSINE}"
+                f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
+                f"cosine {cosine:.4f}, expected at least {GOLDEN_COSINE}",
+                path=bundle.path,
+                cosine=cosine,
+                floor=GOLDEN_COSINE,
             )
         self.loaded: Loaded = Loaded(cosine, peak)
 
     @property
     def network(self) -> "Network":
-        raise InputError(f"{self._what} is static: a table of token vectors, without a network")
+        raise InputError(f"bundle {self._path} is static: a table of token vectors, without a network", path=self._path)
 
     def _check(self, what: str, dim: int) -> None:
         rows, vocab = len(self._rows) - 1, self.tokenizer.largest_id + 1

@@ -10,16 +10,11 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from edge_embed_runtime.vectors.kinds import KINDS
 
-if TYPE_CHECKING:
-    from edge_embed_runtime.embed.embedder import Embedder
-
-# Rows that are read, and passages that are embedded, at once.
+# Rows that are read at once.
 READ = 1024
-EMBED_SLICE = 256
 
 
 class Attached:
@@ -65,13 +60,3 @@ class Attached:
 
 def _crc(id_: int, code: bytes) -> int:
     return zlib.crc32(code, zlib.crc32(b"%d" % id_))
-
-
-def embed_rows(embedder: "Embedder", passages: Sequence[str]) -> list[bytes]:
-    """The rows of passages."""
-    kind, dim = embedder.output, embedder.manifest.dim
-    rows: list[bytes] = []
-    for start in range(0, len(passages), EMBED_SLICE):
-        vectors = kind.encode(embedder, passages[start : start + EMBED_SLICE], role="document")
-        rows += [kind.pack(vector, dim) for vector in vectors]
-    return rows

@@ -27,7 +27,7 @@ def check_output(target: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         what = "a symbolic link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise InputError(f"{target} is {what}; give another name")
+        raise InputError(f"{target} is {what}; give another name", path=target)
 
 
 @contextmanager
@@ -49,7 +49,9 @@ def replacing(target: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or error
-        raise StorageError(f"{target} could not be written: {reason}; nothing was changed") from error
+        raise StorageError(
+            f"{target} could not be written: {reason}; nothing was changed", path=target, cause=error
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -19,7 +19,7 @@ from edge_embed.errors import BundleMismatchError, IndexFormatError, InputError,
 from edge_embed_export import export_model
 from edge_embed_export.calibration import quantizer as quantizing
 from edge_embed_export.receipt import finish
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance.reembed import reembed_index
 from edge_embed_runtime.maintenance.repair import verify_index
 from edge_embed_runtime.model import budget
@@ -268,7 +268,7 @@ from edge_embed import Document, Embedder, Index
 with Index.open({str(tmp_path / "index.db")!r}, Embedder({str(bundles["sparse"])!r}, threads=1)) as index:
     for i in range(3):
         index.add([Document(f"{{i}}", "the cat")])
-    db = index._writer.connection
+    db = index._connections.writer.connection
     db.execute("BEGIN IMMEDIATE")
     db.execute("DELETE FROM vec")
     os.kill(os.getpid(), 9)
