@@ -38,7 +38,7 @@ from bench.stsb import spearman
 from edge_embed import Embedder
 from edge_embed.evaluate import JudgedSet, evaluate, read_judged_set
 from edge_embed_export import export_model
-from edge_embed_export.sources.onnxfile import GraphOptions
+from edge_embed_export.options import GraphOptions
 from edge_embed_quantize.receipt import score
 from edge_embed_runtime.errors import EdgeEmbedError, InputError, SourceError
 from edge_embed_runtime.extras import require

@@ -14,7 +14,7 @@ from builders.bert import TINY, Checkpoints, bert_tensors, word_tokenizer
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import dense, finish
 from edge_embed_export.verify import compare as verifying
 
@@ -81,7 +81,7 @@ def whole_receipt() -> None:
 def short_receipt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports measure themselves on a few texts."""
     if "whole_receipt" not in request.fixturenames:
-        judged, texts = quantizing.records("judged"), quantizing.calibration_texts
+        judged, texts = shipped.records("judged"), shipped.calibration_texts
         monkeypatch.setattr(finish, "calibration_texts", lambda part: texts(part)[::32])
         monkeypatch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
         monkeypatch.setattr(dense, "SPEED_ROUNDS", 1)

@@ -75,7 +75,7 @@ def make_plan(settings: Settings, tokenizer: Tokenizer) -> Plan:
     if settings.texts_file is not None:
         plan.classes["file"] = _add_texts(plan, tokenizer, read_texts(settings.texts_file)[: settings.texts])
     else:
-        from edge_embed_export.calibration.quantizer import calibration_texts
+        from edge_embed_export.calibration.texts import calibration_texts
 
         sources = calibration_texts("receipt")
         for length in settings.lengths:

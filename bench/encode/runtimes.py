@@ -279,7 +279,7 @@ def convert_to_openvino(_: Source, folder: Path, onnx: Path) -> None:
 
 def quantize_with_nncf(source: Source, folder: Path, converted: Path) -> None:
     """Post-training int8 for transformers: SmoothQuant, static activations, the exporter's calibration texts."""
-    from edge_embed_export.calibration.quantizer import calibration_texts
+    from edge_embed_export.calibration.texts import calibration_texts
 
     nncf, openvino = require("nncf", EXTRA), require("openvino", EXTRA)
     model = openvino.Core().read_model(str(converted / OPENVINO_MODEL))

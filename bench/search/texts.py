@@ -73,7 +73,7 @@ def _labelled(path: Path) -> list[str]:
 def _own_texts() -> tuple[list[str], list[str]]:
     """The corpus of `edge-embed demo`, and the judged set that bundles are measured on at export."""
     from edge_embed.corpus import demo_documents
-    from edge_embed_export.calibration.quantizer import records
+    from edge_embed_export.calibration.texts import records
 
     rows = records("judged")
     paragraphs = [row["text"] for row in rows if "relevant" not in row]

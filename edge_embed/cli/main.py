@@ -332,8 +332,8 @@ def export(
     from edge_embed.cli.describe import bundle_facts, bundle_lines
     from edge_embed.embedder import bundle_path
     from edge_embed_export import export_model
-    from edge_embed_export.families import describe
-    from edge_embed_export.sources.onnxfile import GraphOptions
+    from edge_embed_export.families.known import describe
+    from edge_embed_export.options import GraphOptions
 
     if listed:
         rows = describe()

@@ -93,7 +93,7 @@ def space_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def graph_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What `export` is told of a model that comes as a graph: see edge_embed_export.sources.onnxfile.GraphOptions."""
+    """What `export` is told of a model that comes as a graph: see edge_embed_export.options.GraphOptions."""
     options = (
         click.option("--general", is_flag=True, help="Convert SOURCE, of any architecture, through torch."),
         click.option("--onnx", "onnx_file", metavar="FILE", help="Which ONNX file of the folder SOURCE to take."),

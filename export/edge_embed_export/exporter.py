@@ -2,34 +2,17 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from edge_embed_export.calibration.quantizer import read_recipes
-from edge_embed_export.elmo.graph import export_elmo, is_elmo
-from edge_embed_export.families.directions import ATTENTIONS, Attention
-from edge_embed_export.from_checkpoint import Said, export_checkpoint
-from edge_embed_export.from_graph import export_graph
-from edge_embed_export.modules.routers import SIDES, Side
-from edge_embed_export.receipt.finish import FLOORS
-from edge_embed_export.sources.accounting import leaving_out
-from edge_embed_export.sources.files import is_there
-from edge_embed_export.sources.formats import check_file
-from edge_embed_export.sources.heads import Kind
-from edge_embed_export.sources.onnxfile import GraphOptions, is_graph
-from edge_embed_export.sources.prompts import with_roles
-from edge_embed_export.sources.purpose import noted, notes_of
-from edge_embed_export.static.sources import find_kind, read_static, write_static
-from edge_embed_export.verify.compare import Verifier, Verify
-from edge_embed_quantize.table import TABLE_BITS
+from edge_embed_export import detect
+from edge_embed_export.files.accounting import ignoring
+from edge_embed_export.modules.folder import Folder
+from edge_embed_export.options import Attention, ExportOptions, GraphOptions, Kind, Side, Verify
+from edge_embed_export.request import Request
 from edge_embed_runtime.bundle.manifest import Manifest
-from edge_embed_runtime.checks import check_text, unusable
-from edge_embed_runtime.errors import InputError
-
-PRECISIONS = tuple(FLOORS)
+from edge_embed_runtime.errors import ExportError, SourceError, about
 
 
-@leaving_out
 def export_model(
     source: str | os.PathLike[str],
     bundle: str | os.PathLike[str],
@@ -88,7 +71,7 @@ def export_model(
                what the folder says
     side:      of a model whose queries and documents go through different networks, the one for this role
     words:     of a file of word vectors, only so many from its beginning
-    sif:       of a file of word vectors, weight words by a / (a + p) for this a (see `static.zipf_weights`)
+    sif:       of a file of word vectors, weight words by a / (a + p) for this a (see static/table.py)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
     verify:    compare the float32 form with sentence-transformers or transformers, which give the same texts other
                vectors by LARGEST at most: "auto" where they are installed (extra `verify`), "require", or "skip"
@@ -98,155 +81,33 @@ def export_model(
     for a checkpoint that cannot be exported, FidelityError (an ExportError) below the floor or for other vectors than
     the reference's. Nothing is written then.
     """
-    _check_options(precision, table, search, recipes)
-    for ignored in ignore:
-        check_text(ignored, "a name to ignore")
-    if side not in (None, *SIDES):
-        raise unusable("side", side, f"one of {SIDES}")
-    source, target = Path(source), Path(bundle)
-    if source.is_file():
-        check_file(source)
-    verifier = Verifier(
-        source,
-        verify,
-        said=frozenset(with_roles(prompts or {})),
-        limited=max_tokens is not None,
-        pooling=graph.pooling,
-        adapter=None if adapter is None else Path(adapter),
-        without=_without_reference(source, task),
-    )
-    names = () if source_name is None else (source_name,)
-    others: dict[str, object] = {
-        "table": table != "int8",
-        "search": search,
-        "recipes": recipes,
-        "adapter": adapter,
-        "adapters": adapters,
-        "task": task,
-        "truncate_dims": truncate_dims,
-        "truncate_norm": truncate_norm,
-        "attention": attention,
-        "max_tokens": max_tokens,
-        "kind": kind not in (None, "dense"),
-        "int4": precision == "int4",
-        "graph": graph != GraphOptions(),
-    }
-    if find_kind(source, side) is not None:
-        word_file = source.is_file()
-        others |= {"kind": kind, "similarity": word_file and similarity, "side": word_file and side}
-        _refuse(source, "a static model, whose table is int8 or fp32", others)
-        told = [] if word_file else notes_of(source, names, kind, similarity, prompts, side)
-        progress(f"reading {source}")
-        static = read_static(source, words=words, sif=sif, side=side, names=names)
-        static = replace(static, notes={**(static.notes or {}), **noted(told)})
-        return write_static(
-            static.with_prompts(prompts),
-            target,
-            name=name,
-            source_name=source_name or source.resolve().name,
-            precision=precision,
-            floor=floor,
-            overwrite=overwrite,
-            progress=progress,
-            verifier=verifier,
-        )
-    if words is not None or sif is not None:
-        raise InputError("words and sif are for files of word vectors")
-    if is_elmo(source):
-        others |= {"similarity": similarity, "side": side, "prompts": prompts, "max_tokens": None}
-        _refuse(source, "an ELMo model, whose weights are int8 or fp32", others)
-        return export_elmo(
-            source,
-            target,
-            name=name,
-            source_name=source_name or source.resolve().name,
-            precision=precision,
-            floor=floor,
-            max_tokens=max_tokens,
-            overwrite=overwrite,
-            progress=progress,
-            verifier=verifier,
-        )
-    told = notes_of(source, names, kind, similarity, prompts, side) if source.exists() else []
-    given = None if recipes is None else read_recipes(Path(recipes))
-    if attention is not None and attention not in ATTENTIONS:
-        raise unusable("attention", attention, f"one of {ATTENTIONS}")
-    of_checkpoints = (adapter, adapters, task, attention, None if kind == "dense" else kind, side)
-    if is_graph(source, graph, of_checkpoints=of_checkpoints):
-        return export_graph(
-            source,
-            target,
-            graph,
-            name=name,
-            source_name=source_name,
-            precision=precision,
-            table=table,
-            search=search,
-            recipes=given,
-            floor=floor,
-            max_tokens=max_tokens,
-            prompts=prompts,
-            truncate_dims=truncate_dims,
-            truncate_norm=truncate_norm,
-            told=told,
-            overwrite=overwrite,
-            progress=progress,
-            verifier=verifier,
-        )
-    said = Said(
-        source_name=source_name,
-        max_tokens=max_tokens,
-        prompts=prompts,
-        adapter=None if adapter is None else Path(adapter),
-        adapters=adapters,
-        task=task,
-        truncate_dims=truncate_dims,
-        kind=kind,
-        attention=attention,
-        truncate_norm=truncate_norm,
-        notes=told,
-        side=side,
-    )
-    return export_checkpoint(
-        source,
-        target,
-        said,
+    options = ExportOptions(
         name=name,
+        source_name=source_name,
+        ignore=ignore,
         precision=precision,
         table=table,
         search=search,
-        recipes=given,
+        recipes=recipes,
         floor=floor,
+        max_tokens=max_tokens,
+        prompts=prompts,
+        adapter=adapter,
+        adapters=adapters,
+        task=task,
+        truncate_dims=truncate_dims,
+        truncate_norm=truncate_norm,
+        kind=kind,
+        similarity=similarity,
+        attention=attention,
+        side=side,
+        words=words,
+        sif=sif,
+        graph=graph,
+        verify=verify,
         overwrite=overwrite,
         progress=progress,
-        verifier=verifier,
     )
-
-
-def _refuse(source: Path, what: str, options: Mapping[str, object]) -> None:
-    """Raise InputError that names the options which were given and change nothing for such a source."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise InputError(f"{source} is {what}: there is no use for {', '.join(given)}")
-
-
-def _check_options(precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None) -> None:
-    if precision not in PRECISIONS:
-        raise unusable("precision", precision, f"one of {PRECISIONS}")
-    if table not in TABLE_BITS:
-        raise unusable("table", table, f"one of {tuple(TABLE_BITS)}")
-    if precision == "fp32" and (table != "int8" or search or recipes is not None):
-        raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
-    if search and recipes is not None:
-        raise InputError("search finds recipes and recipes gives them: choose one")
-
-
-def _without_reference(source: Path, task: str | None) -> str:
-    """Why no reference gives vectors of a source; "" where one does."""
-    if source.is_file():
-        return "the source is a file, and no folder that it loads"
-    if is_elmo(source):
-        return "it has no ELMo models"
-    if not any(is_there(source / name) for name in ("config.json", "modules.json")):
-        return "the folder has neither config.json nor modules.json"
-    return "" if task is None else "tasks are code of the model's own, which is never run"
+    place = Path(source)
+    with about(place, ExportError, SourceError), ignoring(options.ignore):
+        return detect.export(Request(place, Folder.of(place, side), Path(bundle), options))

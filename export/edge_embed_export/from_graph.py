@@ -1,41 +1,39 @@
 """From a published ONNX model, or one that torch converted, to a verified bundle."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.quantizer import Quantized, calibration_texts
+from edge_embed_export.calibration.recipes import Quantized, read_recipes
+from edge_embed_export.calibration.texts import calibration_texts
+from edge_embed_export.families.known import is_known
+from edge_embed_export.files.reading import is_there
+from edge_embed_export.files.tensors import INDEX, WEIGHTS
 from edge_embed_export.general.fromtorch import convert
 from edge_embed_export.general.model import General, GeneralQuantizer
 from edge_embed_export.general.signature import TOLERANCE, Floats, Original, to_floats, trial
 from edge_embed_export.general.structure import WORDS, find_structure
 from edge_embed_export.modules.listed import as_steps
+from edge_embed_export.options import GraphOptions, Pooling
 from edge_embed_export.receipt.finish import check_usable, finish
 from edge_embed_export.receipt.truncation import truncation
-from edge_embed_export.sources.files import is_there
-from edge_embed_export.sources.onnxfile import USUAL_TOKENS, GraphOptions, Published, find_onnx, read_published
-from edge_embed_export.sources.prompts import check_prompts, completed, with_roles
+from edge_embed_export.request import CODES, FLOAT32, Request
+from edge_embed_export.sources.onnxfile import USUAL_TOKENS, Published, find_onnx, read_published
+from edge_embed_export.sources.prompts import check_prompts
 from edge_embed_export.sources.purpose import noted
-from edge_embed_export.sources.tensors import INDEX, WEIGHTS
-from edge_embed_export.transformer.spec import Pooling, Spec
-from edge_embed_export.verify.compare import Verifier
-from edge_embed_quantize.calibrate import Recipe
+from edge_embed_export.tokenizer.definition import load
+from edge_embed_export.transformer.spec import Spec
 from edge_embed_runtime.bundle.bundle import Bundle, file_records
 from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Manifest
-from edge_embed_runtime.checks import check_count, check_text
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import BundleFormatError, ExportError, InputError, SourceError
+from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
-
-if TYPE_CHECKING:
-    from edge_embed_export.sources.checkpoint import Checkpoint
 
 Vectors = NDArray[np.float32]
 
@@ -123,163 +121,149 @@ def _fitted(model: General, published: Published, *, longest: int | None) -> Gen
     return replace(model, spec=fitted, weights={**model.weights, **weights})
 
 
-def read_graph(source: Path, options: GraphOptions, source_name: str | None) -> Published:
-    """The graph of a source: of an ONNX file, or converted from a checkpoint."""
-    names = () if source_name is None else (source_name,)
-    tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
-    stored = any(is_there(source / name) for name in (WEIGHTS, INDEX))
-    file = None if options.convert and stored and options.file is None else find_onnx(source, options.file)
-    if file is not None and options.convert:
-        raise InputError(f"{source} holds an ONNX model and no checkpoint: there is no use for --general")
-    if file is None and options.convert:
-        return convert(source, tokenizer=tokenizer, names=names)
-    if file is None:
-        raise SourceError(f"{source} holds no ONNX model")
-    return read_published(source, file, tokenizer=tokenizer, names=names)
+class OnnxGraph:
+    """An ONNX file, or a folder with one and no checkpoint of a known family."""
+
+    has_configs = True
+    unverifiable = ""
+
+    def fits(self, request: Request) -> bool:
+        return request.options.graph.file is not None or _holds_graph(request)
+
+    def refuses(self, request: Request) -> str:
+        if request.options.given("words", "sif"):
+            return "words and sif are for files of word vectors"
+        options = ("adapter", "adapters", "task", "attention", "side")
+        if request.options.given(*options) or request.options.kind not in (None, "dense"):
+            return (
+                f"{request.source} is taken as a graph; adapters, tasks, --attention and other kinds of vectors need a "
+                "checkpoint"
+            )
+        return ""
+
+    def read(self, request: Request) -> Published:
+        """The graph as it was published."""
+        options, source = request.options, request.source
+        tokenizer = None if options.graph.tokenizer is None else Path(options.graph.tokenizer)
+        file = find_onnx(source, options.graph.file)
+        if file is None:
+            raise SourceError(f"{source} holds no ONNX model")
+        return read_published(source, file, tokenizer=tokenizer, names=options.names)
+
+    def export(self, request: Request) -> Manifest:
+        options = request.options
+        recipes = None if options.recipes is None else read_recipes(options.recipes)
+        options.progress(f"reading {request.source}")
+        published = self.read(request)
+        options.progress("bringing the graph into our form")
+        model, floats = read_model(published, options.graph, options.max_tokens)
+        maker = _Maker(request, published, model, *_tokenizer(published, model), notes=list(floats.done))
+        check_prompts(maker.tokenizer, maker.prompts, request.source)
+        reference, _ = maker.make(None)
+        check_usable(reference, published.path)
+        maker.batches = _find_batches(published.path, model, reference)
+        maker.notes += [BATCHES[maker.batches]] * (maker.batches != "padded")
+        maker.notes += _compare(published, floats, reference, maker.tokenizer)
+        reference, contents = maker.make(None)  # its manifest says now what was found out
+        embedder = reference
+        if options.precision != "fp32":
+            options.progress("calibrating")
+            embedder, contents = maker.make(GeneralQuantizer(model, maker.tokenizer).run(recipes, options))
+        if not _keeps_vectors(request.source, embedder, maker.batches):
+            raise ExportError(
+                f"{request.source}: a text's vector depends on those that it is batched with; no bundle may do that"
+            )
+        for note in maker.notes:
+            options.progress(note)
+        return finish(request, contents, (reference, embedder))
 
 
-def export_graph(
-    source: Path,
-    target: Path,
-    options: GraphOptions,
-    *,
-    name: str | None,
-    source_name: str | None,
-    precision: str,
-    table: str,
-    search: bool,
-    recipes: Mapping[str, Recipe] | None,
-    floor: float | None,
-    max_tokens: int | None,
-    prompts: Mapping[str, str] | None,
-    truncate_dims: Sequence[int] | None,
-    truncate_norm: bool | None,
-    told: Sequence[str],
-    overwrite: bool,
-    progress: Callable[[str], None],
-    verifier: Verifier | None = None,
-) -> Manifest:
-    """Write a bundle of a model that comes as a graph. Options and errors are those of `exporter.export_model`;
-    told: what is to be noted of it, see `purpose`.
-    """
-    if max_tokens is not None:
-        check_count(max_tokens, "max_tokens", 3, 2**20)
-    progress(f"reading {source}")
-    published = read_graph(source, options, source_name)
-    progress("bringing the graph into our form")
-    model, floats = read_model(published, options, max_tokens)
-    given = {role: check_text(text, f"the prompt of {role!r}") for role, text in (prompts or {}).items()}
-    dim, own = model.spec.dim, cast("Checkpoint", published)
-    names = name or target.absolute().name, source_name or source.resolve().name
-    maker = _Maker(
-        target,
-        names,
-        published,
-        model,
-        *_tokenizer(published, model),
-        prompts=completed({**published.prompts, **with_roles(given)}, published.default_role),
-        told=told,
-        cut=truncation(own, dim, names[1:], truncate_dims, truncate_norm),
-        notes=list(floats.done),
-    )
-    check_prompts(maker.tokenizer, maker.prompts, source)
-    reference, _ = maker.make(None)
-    check_usable(reference, published.path)
-    maker.batches = _find_batches(published.path, model, reference)
-    maker.notes += [BATCHES[maker.batches]] * (maker.batches != "padded")
-    maker.notes += _compare(published, floats, reference, maker.tokenizer)
-    reference, contents = maker.make(None)  # it knows now what was found out
-    embedder = reference
-    if precision != "fp32":
-        progress("calibrating")
-        quantizer = GeneralQuantizer(model, maker.tokenizer)
-        if recipes is None:
-            recipes = quantizer.search(progress) if search else quantizer.default_recipes()
-        progress("rounding weights")
-        embedder, contents = maker.make(quantizer.quantize(recipes, table=table, int4=precision == "int4"))
-    if not _keeps_vectors(source, embedder, maker.batches):
-        raise ExportError(f"{source}: a text's vector depends on those that it is batched with; no bundle may do that")
-    for note in maker.notes:
-        progress(note)
-    return finish(
-        published.path, target, contents, (reference, embedder), precision, floor, overwrite, progress, verifier
-    )
+class Converted(OnnxGraph):
+    """A checkpoint of any architecture that torch converts."""
+
+    def fits(self, request: Request) -> bool:
+        return request.options.graph.convert
+
+    def read(self, request: Request) -> Published:
+        """The graph that torch makes of a checkpoint."""
+        options, source = request.options, request.source
+        if not _holds_weights(source) and find_onnx(source) is not None:
+            raise InputError(f"{source} holds an ONNX model and no checkpoint: there is no use for --general")
+        tokenizer = None if options.graph.tokenizer is None else Path(options.graph.tokenizer)
+        return convert(source, tokenizer=tokenizer, names=options.names)
+
+
+def _holds_weights(source: Path) -> bool:
+    return any(is_there(source / name) for name in (WEIGHTS, INDEX))
+
+
+def _holds_graph(request: Request) -> bool:
+    source = request.source
+    if source.is_file():
+        return source.suffix.lower() == ".onnx"
+    if not any(any(source.glob(pattern)) for pattern in ("*.onnx", "onnx/*.onnx")):
+        return False
+    return not _holds_weights(source) or not is_known(request.folder.config.get("model_type"))
 
 
 @dataclass
 class _Maker:
     """Makes bundles in memory.
 
-    names: of the bundle, and of its source
-    told:  what is to be noted of the model, see `purpose`
     notes: what was done and found, in words
     """
 
-    target: Path
-    names: tuple[str, str]
+    request: Request
     published: Published
     model: General
     tokenizer_bytes: bytes
     tokenizer: Tokenizer
-    prompts: dict[str, str]
-    told: Sequence[str]
-    cut: dict[str, Any]
     notes: list[str]
     batches: str = "padded"
+
+    @cached_property
+    def prompts(self) -> dict[str, str]:
+        return self.request.prompts(self.published.prompts, self.published.default_role)
 
     def make(self, quantized: Quantized | None) -> tuple[Embedder, dict[str, bytes]]:
         parts = (None,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
         contents = {MODEL: self.model.build(*parts).SerializeToString(), TOKENIZER: self.tokenizer_bytes}
-        bundle = Bundle(self.target, self._manifest(quantized, contents), contents[MODEL], self.tokenizer_bytes)
-        return Embedder(bundle, threads=1), contents
+        manifest = self._manifest(quantized, contents)
+        return Embedder(
+            Bundle(self.request.target, manifest, contents[MODEL], self.tokenizer_bytes), threads=1
+        ), contents
 
     def _manifest(self, quantized: Quantized | None, contents: dict[str, bytes]) -> Manifest:
-        spec, kept = self.model.spec, self.model.kept()
-        float32: dict[str, Any] = dict.fromkeys(("weights", "activations", "embedding_table"), "float32")
-        quantization = float32 if quantized is None else quantized.describe()
+        spec, kept, published, request = self.model.spec, self.model.kept(), self.published, self.request
+        quantization = FLOAT32 if quantized is None else quantized.describe()
         if quantized is not None and kept:
             quantization["kept_in_float32"] = kept
         return Manifest(
-            name=self.names[0],
+            name=request.name,
             files=file_records(contents),
             dim=spec.dim,
             max_tokens=spec.max_tokens,
             pooling="the graph's own" if self.model.pooled else spec.pooling,
-            architecture={
-                "family": self.published.architecture,
-                "graph": "general",
-                "batches": self.batches,
-                "hidden": spec.hidden,
-                "intermediate": spec.intermediate,
-                "heads": spec.heads,
-                "vocab": spec.vocab,
-            },
+            architecture={"family": published.architecture, "graph": "general", "batches": self.batches, **spec.sizes},
             prompts=self.prompts,
-            **self.cut,
-            default_role=self.published.default_role,
+            **truncation(published.folder, published.config, spec.dim, request.options),
+            default_role=published.default_role,
             left_out=spec.left_out,
             quantization=quantization,
-            codes={"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"},
-            provenance={
-                "source": self.names[1],
-                "weights_sha256": self.published.sha256,
-                "licence": self.published.licence,
-                "conversion": "; ".join(self.notes),
-                **noted([*self.told, *self.published.notes]),
-                "versions": {package: version(package) for package in ("onnx", "onnxruntime")},
-            },
+            codes=CODES,
+            provenance=request.provenance(
+                published.sha256,
+                licence=published.licence,
+                conversion="; ".join(self.notes),
+                **noted([*request.notes, *published.notes]),
+            ),
         )
 
 
 def _tokenizer(published: Published, model: General) -> tuple[bytes, Tokenizer]:
     path, vocab = published.path, model.spec.vocab
     content = sanitize(published.tokenizer)
-    try:
-        tokenizer = Tokenizer(content, model.spec.max_tokens)
-    except BundleFormatError as error:
-        raise ExportError(f"{path}: {error}") from error
-    if not len(tokenizer.encode("")):
-        raise ExportError(f"{path}: the tokenizer adds no special token, so the empty text would have no vector")
+    tokenizer = load(content, model.spec.max_tokens, path)
     largest = tokenizer.largest_id
     fits = largest < vocab
     if not vocab:

@@ -17,19 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.families import jina, read_family
-from edge_embed_export.sources.accounting import held
+from edge_embed_export.families import jina
+from edge_embed_export.families.known import read_family
+from edge_embed_export.files.accounting import held
+from edge_embed_export.files.pickled import in_place_of
+from edge_embed_export.files.reading import sha256_of
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.sources.files import sha256_of
 from edge_embed_export.sources.folding import ADAPTER, fold_adapter
-from edge_embed_export.sources.pickled import in_place_of
 from edge_embed_export.sources.prompts import ALIASES
 from edge_embed_export.transformer.spec import Array, Spec, Weights
-from edge_embed_quantize.receipt import cosine_receipt
 from edge_embed_runtime.bundle.adapters import BASE, MAX_ADAPTERS, Adapter
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_text
-from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError
 
 # The task that stands for all of a model's own adapters.
@@ -88,31 +87,11 @@ def _roles(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def role_prompts(variants: Sequence[Variant]) -> dict[str, str]:
-    """The prompts of roles that have an adapter with a prompt."""
-    return {role: v.adapter.prompt for v in variants for role in v.adapter.roles if v.adapter.prompt is not None}
-
-
 def with_adapters(manifest: Manifest, variants: Sequence[Variant]) -> Manifest:
     """What the manifest says about adapters: their names, and of which file each is that was given."""
     hashes = {variant.adapter.name: variant.sha256 for variant in variants if variant.sha256}
     provenance = {**manifest.provenance, **({"adapters_sha256": hashes} if hashes else {})}
     return replace(manifest, adapters=[variant.adapter for variant in variants], provenance=provenance)
-
-
-def adapter_receipt(reference: Embedder, embedder: Embedder, texts: Sequence[str]) -> dict[str, Any]:
-    """The cosines of each adapter's vectors to those of the float model with the same adapter."""
-    found = {}
-    for name in embedder.adapters:
-        expected, vectors = (one.encode(texts, adapter=name) for one in (reference, embedder))
-        found[name] = cosine_receipt(expected, vectors)["cosine_to_fp32"]
-    return {"adapters": found} if found else {}
-
-
-def lowest_mean(reference: Embedder, embedder: Embedder, texts: Sequence[str]) -> float:
-    """The mean cosine of the adapter that lost most; 1 where there is none."""
-    measured: dict[str, Any] = adapter_receipt(reference, embedder, texts).get("adapters", {})
-    return min((figures["mean"] for figures in measured.values()), default=1.0)
 
 
 def add_adapters(spec: Spec, weights: Weights, variants: Sequence[Variant]) -> dict[str, Array]:

@@ -23,7 +23,7 @@ from edge_embed.errors import InputError
 from edge_embed.measuring import versions
 from edge_embed.measuring.lengths import texts_of_length
 from edge_embed_export import export_model
-from edge_embed_export.calibration.quantizer import calibration_texts
+from edge_embed_export.calibration.texts import calibration_texts
 
 MINILM = {"layers": 6, "hidden": 384}
 TINY_RUN = ["--batch", "1,2", "--lengths", "8-12", "--threads", "1", "--rounds", "2", "--texts", "4"]

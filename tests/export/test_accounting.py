@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from builders.architectures import HIDDEN, MODELS, Model, write
 from builders.bert import Checkpoints
+from builders.checkpoints import read_checkpoint
 from builders.heads import rewrite, sparse_folder
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
@@ -22,12 +23,13 @@ from safetensors.numpy import load_file, save_file
 from edge_embed.cli.main import main
 from edge_embed.errors import EdgeEmbedError, ExportError, InputError, SourceError, UnsupportedModelError
 from edge_embed_export import export_model
-from edge_embed_export.elmo.graph import read_elmo
-from edge_embed_export.families import read_family
-from edge_embed_export.sources.accounting import Accounted, Keys, check_ignored, held, ignoring, refuse_unknown
-from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
+from edge_embed_export.elmo.reading import read_elmo
+from edge_embed_export.families.known import read_family
+from edge_embed_export.files.accounting import Accounted, Keys, check_ignored, held, ignoring, refuse_unknown
+from edge_embed_export.files.tensors import read_tensors, read_weights
+from edge_embed_export.modules.folder import Folder
+from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.folding import fold_adapter
-from edge_embed_export.sources.tensors import read_tensors, read_weights
 from edge_embed_export.static.sources import read_static
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
@@ -404,7 +406,7 @@ def test_static_model_with_more_tensors(tmp_path: Path) -> None:
     table = np.ones((25, 4), np.float32)
     save_file({"embeddings": table, "projection": table}, tmp_path / "model.safetensors")
     with pytest.raises(ExportError, match=r"the tensor 'projection' \[25, 4\] has no place in a model2vec model"):
-        read_static(tmp_path)
+        read_static(Folder(tmp_path))
 
 
 def test_elmo_options(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.bert import WORDS, word_tokenizer
+from builders.checkpoints import read_checkpoint
 from safetensors.numpy import load_file, save_file
 
 from edge_embed.errors import ExportError
 from edge_embed_export import GraphOptions, export_model
-from edge_embed_export.families import FAMILIES, read_family
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.families.known import FAMILIES, read_family
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_runtime.model.batching import pad

@@ -10,17 +10,16 @@ from typing import get_args
 import numpy as np
 import pytest
 from builders.bert import Checkpoints
+from builders.checkpoints import read_checkpoint
 from builders.marks import slow_but
 from numpy.typing import NDArray
 
 from edge_embed import Embedder
 from edge_embed.errors import ExportError
 from edge_embed_export import export_model
-from edge_embed_export.families import read_family
-from edge_embed_export.sources.checkpoint import read_checkpoint
-from edge_embed_export.transformer.activations import ACTIVATIONS, DENSE_ACTIVATIONS, SPLITTABLE, apply
+from edge_embed_export.families.known import read_family
+from edge_embed_export.transformer.activations import ACTIVATIONS, DENSE_ACTIVATIONS, SPLITTABLE, Activation, apply
 from edge_embed_export.transformer.builder import FLOAT, Graph
-from edge_embed_export.transformer.spec import Activation
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.onnxfile.allowed import check_model
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.architectures import MODELS, SIZE, Model, decoder, write
+from builders.checkpoints import read_checkpoint
 from builders.reference import Reference, both_sided_mistral
 from click.testing import CliRunner
 
@@ -13,8 +14,7 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, InputError, UnsupportedModelError
 from edge_embed_export import export_model
-from edge_embed_export.families import read_family
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.families.known import read_family
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 

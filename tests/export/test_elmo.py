@@ -15,7 +15,7 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import BundleFormatError, ExportError, InputError, MissingExtraError, SourceError
 from edge_embed_export import export_model
-from edge_embed_export.elmo.graph import cell_name
+from edge_embed_export.elmo.reading import cell_name
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.inputs.characters import character_ids
 from edge_embed_runtime.model.session import make_session

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from builders.bert import TINY, Checkpoints, bert, bert_tensors
+from builders.checkpoints import read_checkpoint
 from builders.tables import rows_of, unpack
 from click.testing import CliRunner
 from safetensors.numpy import save_file
@@ -27,10 +28,12 @@ from edge_embed.errors import (
 )
 from edge_embed_export import export_model
 from edge_embed_export.calibration import quantizer as quantizing
-from edge_embed_export.calibration.quantizer import Quantized, Quantizer, calibration_texts, read_recipes
-from edge_embed_export.families import read_family
-from edge_embed_export.receipt import dense, finish
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.calibration.quantizer import Quantizer
+from edge_embed_export.calibration.recipes import Quantized, read_recipes
+from edge_embed_export.calibration.texts import calibration_texts
+from edge_embed_export.families.known import read_family
+from edge_embed_export.options import FLOORS
+from edge_embed_export.receipt import dense
 from edge_embed_export.transformer.builder import FLOAT, Graph
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import Spec, prepare
@@ -676,7 +679,7 @@ def test_command_names_its_options() -> None:
     for option in ("--precision [int8|int4|fp32]", "--table [int8|int4|int3]", "--search", "--recipes FOLDER|minilm"):
         assert option in result.output
     shown = " ".join(result.output.split())
-    assert ", ".join(f"{finish.FLOORS[precision]} for {precision}" for precision in ("int8", "int4")) in shown
+    assert ", ".join(f"{FLOORS[precision]} for {precision}" for precision in ("int8", "int4")) in shown
 
 
 def test_command_passes_its_options_on(checkpoint: Checkpoints, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import EdgeEmbedError, ExportError, InputError, SourceError, UnsupportedModelError
 from edge_embed_export import GraphOptions, export_model
-from edge_embed_export.families import describe
+from edge_embed_export.families.known import describe
 from edge_embed_runtime.bundle.bundle import Bundle, read_bundle
 from edge_embed_runtime.inputs.prompts import LEAST_ROOM
 

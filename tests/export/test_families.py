@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from builders.architectures import MODELS, TASKS, Model, write
 from builders.bert import WORDS
+from builders.checkpoints import read_checkpoint
 from builders.reference import REFERENCES, vector
 from click.testing import CliRunner
 from safetensors.numpy import save_file
@@ -18,10 +19,9 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, SourceError
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
-from edge_embed_export.families import FAMILIES, read_family
+from edge_embed_export.calibration import texts as shipped
+from edge_embed_export.families.known import FAMILIES, read_family
 from edge_embed_export.receipt import finish
-from edge_embed_export.sources.checkpoint import read_checkpoint
 from edge_embed_export.transformer import builder as graph
 
 TEXTS = ["the river bank", "money at the bank and in the house", "a cat", "", "the dog is in the garden at night " * 9]
@@ -37,7 +37,7 @@ def some_texts(part: str) -> list[str]:
 
 @pytest.fixture
 def known_words(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
-    monkeypatch.setattr(quantizing, "calibration_texts", some_texts)
+    monkeypatch.setattr(shipped, "calibration_texts", some_texts)
     monkeypatch.setattr(finish, "calibration_texts", lambda part: some_texts(part)[::8])
 
 

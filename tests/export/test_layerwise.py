@@ -12,10 +12,10 @@ from builders.marks import slow_but
 from edge_embed import Embedder
 from edge_embed.errors import ExportError, InputError
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import layerwise
+from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
 from edge_embed_export.transformer import builder as graph
-from edge_embed_export.transformer import layerwise
 from edge_embed_runtime.bundle.manifest import WEIGHTS
 
 TEXTS = ["the river bank", "money at the bank and in the house", "a cat", "", "the dog is in the garden at night " * 9]
@@ -35,7 +35,7 @@ def some_texts(part: str) -> list[str]:
 
 @pytest.fixture
 def known_words(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
-    monkeypatch.setattr(quantizing, "calibration_texts", some_texts)
+    monkeypatch.setattr(shipped, "calibration_texts", some_texts)
     monkeypatch.setattr(finish, "calibration_texts", lambda part: some_texts(part)[::8])
 
 

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 from builders.architectures import MODELS, VOCAB, Model, decoder, write
 from builders.bert import WORDS, word_tokenizer
+from builders.checkpoints import read_checkpoint
 from numpy.typing import NDArray
 
 from edge_embed import Embedder
 from edge_embed.errors import EdgeEmbedError, ExportError
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.calibration.quantizer import Quantizer
-from edge_embed_export.families import read_family
+from edge_embed_export.families.known import read_family
 from edge_embed_export.receipt import finish, lengths
 from edge_embed_export.receipt.lengths import check_lengths
-from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
+from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_export.transformer.workshop import Workshop
@@ -38,7 +39,7 @@ TEXTS = [" ".join(WORDS[i:][:n]) for n in (1, 5, 12, 18) for i in range(8)]
 
 @pytest.fixture(autouse=True)
 def few_texts(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
-    for module in (quantizing, finish):
+    for module in (shipped, finish):
         monkeypatch.setattr(module, "calibration_texts", lambda _: TEXTS)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.bert import Checkpoints
+from builders.checkpoints import read_checkpoint
 from builders.heads import multi_folder, sparse_folder
 from safetensors.numpy import load_file, save_file
 
@@ -15,8 +16,8 @@ from edge_embed import Embedder
 from edge_embed.errors import ExportError
 from edge_embed_export import export_model
 from edge_embed_export.modules.classes import PACKAGES, module_class
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.listed import as_steps, read_modules
-from edge_embed_export.sources.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -198,9 +199,9 @@ def test_pooling_where_little_is_said(checkpoint: Checkpoints, tmp_path: Path) -
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_text(json.dumps(content))
-        assert read_modules(source).pooling == "mean"
+        assert read_modules(Folder(source)).pooling == "mean"
     path.write_text(json.dumps({"pooling_mode": "weightedmean", "pooling_mode_cls_token": True}))
-    assert read_modules(source).pooling == "weighted_mean"  # the newer key counts, in all releases
+    assert read_modules(Folder(source)).pooling == "weighted_mean"  # the newer key counts, in all releases
 
 
 @pytest.mark.parametrize(
@@ -410,7 +411,8 @@ def test_a_dense_without_an_activation_has_tanh(checkpoint: Checkpoints) -> None
     config = json.loads((source / "2_Dense/config.json").read_text())
     config.pop("activation_function")
     (source / "2_Dense/config.json").write_text(json.dumps(config))
-    (module,) = read_modules(listing(source, TRANSFORMER, POOLING, ("Dense", "2_Dense"))).after
+    folder = listing(source, TRANSFORMER, POOLING, ("Dense", "2_Dense"))
+    (module,) = read_modules(Folder(folder)).after
     assert module.step.activation == "tanh"
 
 
@@ -530,7 +532,7 @@ def test_steps_that_nothing_reads_are_left_out(checkpoint: Checkpoints) -> None:
     """By `as_steps`: a Normalize before a cut, one behind another, a cut of nothing."""
     source = checkpoint()
     (source / "config_sentence_transformers.json").write_text(json.dumps({"truncate_dim": 8}))
-    found = read_modules(source)
+    found = read_modules(Folder(source))
     assert [module.step.kind for module in found.after] == ["unit", "cut"]
     steps, weights = as_steps((), found.after, 32, "mean")
     assert [step.kind for step in steps["projections"]] == ["cut"]

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from builders import architectures
 from builders.bert import Checkpoints
+from builders.checkpoints import read_checkpoint
 
 from edge_embed import Embedder
 from edge_embed_export import export_model
-from edge_embed_export.calibration.quantizer import calibration_texts
-from edge_embed_export.families import read_family
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.calibration.texts import calibration_texts
+from edge_embed_export.families.known import read_family
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import Spec, prepare
 from edge_embed_runtime.bundle.bundle import read_bundle

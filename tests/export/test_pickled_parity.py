@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 
 from edge_embed.errors import ExportError, SourceError
 from edge_embed_export import export_model
+from edge_embed_export.files.tensors import read_tensors, read_weights
 from edge_embed_export.sources.folding import fold_adapter
-from edge_embed_export.sources.tensors import read_tensors, read_weights
 
 pytestmark = [
     pytest.mark.parity,

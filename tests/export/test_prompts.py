@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from builders.bert import Checkpoints
+from builders.checkpoints import read_checkpoint
 from click.testing import CliRunner
 
 from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, InputError
 from edge_embed_export import export_model
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.sources.prompts import read_prompts, with_roles
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
@@ -63,12 +64,12 @@ def test_roles_have_the_models_prompts(own: dict[str, str], query: str | None, d
 )
 def test_model_cards_fill_in(tmp_path: Path, name: str, query: str | None) -> None:
     """Where no file of the model has prompts, those of its card; a file that has some is believed."""
-    assert read_prompts(tmp_path, ("checkpoint", name)).get("query") == query
+    assert read_prompts(Folder(tmp_path), ("checkpoint", name)).get("query") == query
     path = tmp_path / "config_sentence_transformers.json"
     path.write_text(json.dumps({"prompts": {"query": "", "document": ""}}))
-    assert read_prompts(tmp_path, (name,))["query"] == (query or "")
+    assert read_prompts(Folder(tmp_path), (name,))["query"] == (query or "")
     path.write_text(json.dumps({"prompts": {"query": "mine: "}}))
-    assert read_prompts(tmp_path, (name,))["query"] == "mine: "
+    assert read_prompts(Folder(tmp_path), (name,))["query"] == "mine: "
 
 
 def test_manifest_holds_the_prompts(checkpoint: Checkpoints, tmp_path: Path) -> None:

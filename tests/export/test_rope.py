@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from builders.architectures import MODELS, VOCAB, Model, decoder, write
 from builders.bert import WORDS
+from builders.checkpoints import read_checkpoint
 from builders.reference import Reference, attend, base_angles, nomic, rotate, silu, split
 
 from edge_embed import Embedder
 from edge_embed.errors import ExportError
 from edge_embed_export import export_model
-from edge_embed_export.families import read_family
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.families.known import read_family
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 

@@ -18,6 +18,7 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import BundleFormatError, ExportError, InputError
 from edge_embed_export import export_model
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.routers import read_router
 from edge_embed_export.sources.prompts import left_out as left_out_of
 from edge_embed_runtime.bundle.bundle import read_bundle
@@ -341,8 +342,8 @@ def test_end_token_of_nvembed(tmp_path: Path) -> None:
 def test_instructor_is_known_by_its_name(checkpoint: Checkpoints, tmp_path: Path) -> None:
     """sentence-transformers leaves its instructions out of the pooling, whatever the folder says."""
     source = checkpoint()
-    assert left_out_of(source, {}, ("hkunlp/instructor-large",)) == "prompt"
-    assert left_out_of(source, {}, ("me/instructor-large-tuned", "instructor")) == ""
+    assert left_out_of(Folder(source), {}, ("hkunlp/instructor-large",)) == "prompt"
+    assert left_out_of(Folder(source), {}, ("me/instructor-large-tuned", "instructor")) == ""
     manifest = export(source, tmp_path / "b", source_name="hkunlp/instructor-base")
     assert manifest.left_out == "prompt"
     assert "instruction put before queries" in manifest.provenance["notes"]

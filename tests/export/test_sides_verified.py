@@ -11,6 +11,7 @@ import pytest
 from builders.bert import Checkpoints
 
 from edge_embed_export import export_model
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.sources.prompts import left_out
 from edge_embed_export.verify import compare as verifying
 from edge_embed_export.verify.reference import leave_out, needs_role
@@ -61,7 +62,7 @@ def test_request(checkpoint: Checkpoints, tmp_path: Path, asked: Callable[..., M
 )
 def test_instructions_of_nv_embed(tmp_path: Path, said: dict[str, Any], which: str) -> None:
     """Its code leaves an instruction out of pooling where both keys say so, which is also where they are missing."""
-    assert left_out(tmp_path, {"model_type": "nvembed", **said}, ()) == which
+    assert left_out(Folder(tmp_path), {"model_type": "nvembed", **said}, ()) == which
 
 
 def test_reference_is_told() -> None:

@@ -25,8 +25,10 @@ from edge_embed.errors import (
     SourceError,
 )
 from edge_embed_export import export_model
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.sources.wordvectors import read_word_vectors
-from edge_embed_export.static.sources import find_kind, make_table, zipf_weights
+from edge_embed_export.static.sources import find_kind
+from edge_embed_export.static.table import make_table, zipf_weights
 from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle
 from edge_embed_runtime.bundle.manifest import MANIFEST, TABLE, TOKENIZER, Manifest
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
@@ -123,7 +125,7 @@ def test_wordllama_folder(tmp_path: Path) -> None:
     (source / "tokenizers").mkdir()
     save_file({"embedding.weight": ROWS.astype(np.float16)}, source / "weights" / "w.safetensors")
     (source / "tokenizers" / "t_tokenizer_config.json").write_text(json.dumps(word_tokenizer()))
-    assert find_kind(source) == "WordLlama"
+    assert find_kind(Folder(source)) == "WordLlama"
     assert export_model(source, tmp_path / "b").dim == DIM
     (source / "weights" / "second.safetensors").write_bytes(b"")
     with pytest.raises(ExportError, match="more than one model"):

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from edge_embed.errors import ExportError
-from edge_embed_export.sources.stored import Stored
-from edge_embed_export.sources.tensors import map_tensors
+from edge_embed_export.files.stored import Stored
+from edge_embed_export.files.tensors import map_tensors
 
 RANDOM = np.random.default_rng(0).standard_normal((6, 8))
 
@@ -129,7 +129,7 @@ def test_a_tensor_twice_in_shards_is_named(tmp_path: Path) -> None:
     """One of the two would be taken without a word."""
     import json
 
-    from edge_embed_export.sources.tensors import read_weights
+    from edge_embed_export.files.tensors import read_weights
 
     for part in ("a", "b"):
         save_file({"x": np.ones(2), part: np.ones(1)}, tmp_path / f"{part}.safetensors")

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.bert import TINY, Checkpoints, bert_tensors
+from builders.checkpoints import read_checkpoint
 from safetensors.numpy import save_file
 
 from edge_embed import Embedder
 from edge_embed.errors import ExportError, SourceError
 from edge_embed_export import export_model
-from edge_embed_export.sources.checkpoint import read_checkpoint
+from edge_embed_export.files.tensors import read_tensors, read_weights
 from edge_embed_export.sources.folding import fold_adapter
-from edge_embed_export.sources.tensors import read_tensors, read_weights
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 

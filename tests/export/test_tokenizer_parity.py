@@ -17,7 +17,8 @@ from builders.tokenizerfolders import HARD, folder, with_pairs, with_words
 
 from edge_embed import Embedder
 from edge_embed_export import export_model
-from edge_embed_export.sources.files import read_json
+from edge_embed_export.files.reading import read_json
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.tokenizer.files import read_text
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 
@@ -47,7 +48,7 @@ def same_ids(place: Path) -> None:
     from transformers import AutoTokenizer
 
     reference = AutoTokenizer.from_pretrained(str(place))
-    text = read_text(place, place, read_json(place / "config.json"))
+    text = read_text(place, Folder(place), read_json(place / "config.json"))
     ours = Tokenizer(sanitize(text.tokenizer), 128)
     for given in HARD:
         expected = reference(given, truncation=True, max_length=128, split_special_tokens=True)["input_ids"]

@@ -12,7 +12,8 @@ from builders.bert import Checkpoints, word_tokenizer
 from builders.tokenizerfolders import PLAIN, byte_tokenizer, folder
 
 from edge_embed_export import export_model
-from edge_embed_export.sources.files import read_json
+from edge_embed_export.files.reading import read_json
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.tokenizer.files import Text, read_text
 from edge_embed_runtime.errors import ExportError
 
@@ -20,7 +21,7 @@ from edge_embed_runtime.errors import ExportError
 def read(place: Path, definition: dict[str, Any] | None = None) -> Text:
     if definition is not None:
         (place / "tokenizer.json").write_text(json.dumps(definition, ensure_ascii=False), encoding="utf-8")
-    return read_text(place, place, read_json(place / "config.json"))
+    return read_text(place, Folder(place), read_json(place / "config.json"))
 
 
 @pytest.mark.parametrize("version", ["4.57.6", "5.24.0"])
@@ -199,8 +200,8 @@ def test_limit_of_the_tokenizer_in_a_bundle(checkpoint: Checkpoints, tmp_path: P
         ({"do_lower_case": 1}, "do_lower_case is 1, expected true or false"),
         ({"model_args": {"num_hidden_layers": 1}}, "the argument of model_args 'num_hidden_layers'"),
         ({"tokenizer_args": {"shuffle": 1}}, "the key 'shuffle'"),
-        ({"transformer_task": "text-generation"}, "transformer_task 'text-generation' makes no vectors"),
-        ({"modality_config": {"message": {}}}, "modality_config takes a text as None"),
+        ({"transformer_task": "text-generation"}, "is 'text-generation', whose model gives no vectors"),
+        ({"modality_config": {"message": {}}}, "texts are no input as they stand"),
         ({"query_length": 9}, "query_length 9 is not supported"),
         ({"processing_kwargs": {"text": {"truncation": False}}}, "turn truncation off"),
     ],

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 from builders.tokenizerfolders import folder, with_pairs, with_words
 
-from edge_embed_export.sources.files import read_json
+from edge_embed_export.files.reading import read_json
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.tokenizer.files import read_text
 from edge_embed_runtime.errors import EdgeEmbedError, ExportError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 
 
 def tokens(place: Path, text: str) -> list[str]:
-    read = read_text(place, place, read_json(place / "config.json"))
+    read = read_text(place, Folder(place), read_json(place / "config.json"))
     assert read.notes == ("tokenizer.json was made of the vocabulary",)
     return Tokenizer(sanitize(read.tokenizer), 64).tokens(text).names
 

@@ -13,7 +13,7 @@ from builders.bert import WORDS, word_tokenizer
 
 from edge_embed import Embedder
 from edge_embed_export import export_model
-from edge_embed_export.families.unixcoder import MODES
+from edge_embed_export.tokenizer.authors import MODES
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 # <s>, <pad>, </s>, <unk>, <encoder-only>, ...

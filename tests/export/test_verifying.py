@@ -17,6 +17,7 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, FidelityError, InputError
 from edge_embed_export import export_model
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.verify import compare as verifying
 from edge_embed_export.verify import texts as verifytexts
 from edge_embed_export.verify.compare import UNVERIFIED
@@ -255,7 +256,7 @@ def test_a_wrong_limit_is_found(checkpoint: Checkpoints, tmp_path: Path, with_re
     embedder = Embedder(tmp_path / "b")
     settings.write_text(json.dumps({"max_seq_length": 10}))
     with pytest.raises(FidelityError, match="other vectors than sentence-transformers"):
-        verifying.Verifier(source, "auto")(embedder)
+        verifying.Verifier(source, ExportOptions())(embedder)
 
 
 @pytest.mark.parity

@@ -8,6 +8,7 @@ import pytest
 from builders.bert import word_tokenizer
 from builders.tokenizerfolders import PLAIN, byte_tokenizer
 
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.tokenizer.files import read_text
 from edge_embed_export.tokenizer.whitespace import SPACES, lowered, lowers, stripped, strips
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
@@ -83,7 +84,7 @@ def test_release_decides(tmp_path: Path, release: str | None, modules: bool, exp
     if release:
         versions = {"__version__": {"sentence_transformers": release, "transformers": "4.57.6"}}
         (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(versions))
-    text = read_text(tmp_path, tmp_path, {"model_type": "roberta", "transformers_version": "4.57.6"})
+    text = read_text(tmp_path, Folder(tmp_path), {"model_type": "roberta", "transformers_version": "4.57.6"})
     encode = encoder(text.tokenizer)
     assert (encode("the\n") != encode("the")) is expected
     assert text.notes == (() if note is None else (f"white space around a text is {note}",))
@@ -96,6 +97,6 @@ def test_lower_case_of_the_text_module(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(cased))
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     (tmp_path / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
-    text = read_text(tmp_path, tmp_path, {"model_type": "bert"})
+    text = read_text(tmp_path, Folder(tmp_path), {"model_type": "bert"})
     assert encoder(text.tokenizer)("The RIVER") == encoder(word_tokenizer())("the river")
     assert text.notes == ("texts are lowered, as sentence_bert_config.json says",)

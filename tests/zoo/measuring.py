@@ -17,6 +17,7 @@ from builders.architectures import Model
 
 from edge_embed import Embedder
 from edge_embed_export import export_model
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.receipt import dense, finish
 from edge_embed_export.verify import compare as verifying
 from edge_embed_export.verify import reference as referencing
@@ -95,7 +96,7 @@ def difference(row: Row, folder: Path, bundle: Path) -> float:
     if row.reference:
         return by_hand(row, embedder)
     said = row.options
-    verifier = verifying.Verifier(folder, "auto", adapter=None, limited="max_tokens" in said)
+    verifier = verifying.Verifier(folder, ExportOptions(max_tokens=said.get("max_tokens")))
     with in_this_process():
         verified = verifier(embedder)
     assert isinstance(verified, dict), f"{row.name}: {verified}"

@@ -1,1 +1,1 @@
-"""What quantization is calibrated on, and how."""
+"""Int8 layers of a float model, by texts that ship with the exporter."""

@@ -1,21 +1,18 @@
 """From a float model to int8 layers: calibration on the exporter's texts, and the search for the best recipe."""
 
-import gzip
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from edge_embed_export.sources.files import read_json
+from edge_embed_export.calibration.recipes import Quantized
+from edge_embed_export.calibration.texts import calibration_rows
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import float_session
 from edge_embed_export.transformer.spec import Spec, Weights, sites
@@ -34,12 +31,12 @@ from edge_embed_quantize.calibrate import (
     ranges,
     search,
 )
-from edge_embed_quantize.linear import Int4Storage, Int8Linear
+from edge_embed_quantize.linear import Int4Storage
 from edge_embed_quantize.rounding import Grams, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
 from edge_embed_runtime.bundle.adapters import INPUT
-from edge_embed_runtime.errors import ExportError, SourceError
-from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
+from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.system.memory import trim_heap
@@ -66,62 +63,59 @@ FREQUENT_ROWS = {4: 4096, 3: 256}
 CALIBRATION_BATCH_TOKENS = 1024
 
 
-def calibration_texts(part: str) -> list[str]:
-    """Texts that ship with the exporter; `part` is "calibration" or "receipt" (no text is in both)."""
-    return [record["text"] for record in records("texts") if record["part"] == part]
+class Calibrated:
+    """What both ways to quantize share: a model, the values that are quantized, and the texts that say how."""
+
+    def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop) -> None:
+        self._spec, self._weights, self._tokenizer, self._shop = spec, weights, tokenizer, shop
+        self._sites: list[Site] = sites(spec, weights)
+        self._rows = calibration_rows(tokenizer)
+        self._ranges: dict[str, Range] = {}
+
+    def _check_names(self, recipes: Mapping[str, Recipe]) -> None:
+        """Raise ExportError where the recipes are another model's."""
+        if sorted(recipes) != sorted(site.name for site in self._sites):
+            raise ExportError(f"the recipes are for another model: this one has {len(self._sites)} values to quantize")
+
+    def _default_recipe(self, site: Site) -> Recipe:
+        post = self._spec.norm == "post"
+        if site.name.endswith(".out.input"):  # the context of attention: the graph has no form for scales per row here
+            strength = CONTEXT_SMOOTHING if post else NORM_SMOOTHING
+            return Recipe(smooth=None if site.producer is None else strength)
+        uneven = not post and self._ranges[site.name].peak > LARGEST_PEAK
+        if site.split is not None and not uneven:
+            outliers = float(self._ranges[site.name].high.max()) > LEAST_SPLIT
+            return Recipe(extra=EXTRA_CHANNELS if outliers else 0)
+        if site.producer is None:  # a pooled vector, an activation function that cannot be split, a shared layer
+            return Recipe("row")
+        if not site.shiftable:  # a product of two layers
+            return Recipe("row", CONTEXT_SMOOTHING)
+        return Recipe("row" if uneven else "static", NORM_SMOOTHING)
+
+    def _compact_table(self, bits: int) -> CompactTable | None:
+        if bits == 8:
+            return None
+        if self._spec.kind == "sparse":
+            raise ExportError("the table of a sparse model is also what its weights are made with: it stays int8")
+        width = self._weights["embedding.word"].shape[1]
+        if width % 8:
+            raise ExportError(
+                f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {width}; "
+                "table int8 has no such limit"
+            )
+        seen = Counter(int(token) for row in self._rows for token in row)
+        frequent = [token for token, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))]
+        kept = frequent[: FREQUENT_ROWS[bits]]
+        return compact_table(self._weights["embedding.word"], bits, kept, self._never_given())
+
+    def _never_given(self) -> Sequence[int]:
+        """Ids of placeholders like [unused7], which no text gives."""
+        vocabulary = self._tokenizer.vocabulary()
+        placeholders = (token for token in vocabulary if re.fullmatch(r"\[unused\d+\]", token))
+        return [vocabulary[t] for t in placeholders if vocabulary[t] not in self._tokenizer.encode(t)]
 
 
-def calibration_rows(tokenizer: Tokenizer) -> list[TokenIds]:
-    return [tokenizer.encode(text) for text in calibration_texts("calibration")]
-
-
-def records(name: str) -> list[dict[str, Any]]:
-    """The rows of one of the exporter's data files."""
-    raw = files("edge_embed_export").joinpath(f"data/{name}.jsonl.gz").read_bytes()
-    return [json.loads(line) for line in gzip.decompress(raw).decode().splitlines()]
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """What `Quantizer.quantize` makes: `build` takes the first three.
-
-    moved: what was taken from each channel of the value that a norm or a linear layer gives (see calibrate.py)
-    """
-
-    weights: Weights
-    layers: dict[str, Int8Linear]
-    table: CompactTable | None
-    recipes: dict[str, Recipe]
-    moved: dict[str, NDArray[np.float32]]
-
-    def describe(self) -> dict[str, Any]:
-        """For the manifest; "recipes" is what `read_recipes` reads."""
-        stored = any(layer.stored for layer in self.layers.values())
-        table = "int8, one scale per row"
-        if self.table is not None:
-            table = f"int8 for {len(self.table.frequent)} frequent tokens, {self.table.bits} bits for the others"
-        rows = sum(recipe.activation == "row" for recipe in self.recipes.values())
-        return {
-            "weights": f"int8, one scale per output channel{', stored in 4 bits' * stored}",
-            "rounding": "GPTQ on the exporter's calibration texts",
-            "activations": "uint8, static scales"
-            + f", at {rows} of {len(self.recipes)} values one per row" * bool(rows),
-            "embedding_table": table,
-            "recipes": {name: asdict(recipe) for name, recipe in self.recipes.items()},
-        }
-
-
-def read_recipes(path: Path) -> dict[str, Recipe]:
-    """The recipes in a manifest.json, or in the manifest of a bundle folder."""
-    file = path / "manifest.json" if path.is_dir() else path
-    try:
-        found = read_json(file)["quantization"]["recipes"]
-        return {str(name): Recipe(**fields) for name, fields in found.items()}
-    except (SourceError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SourceError(f"{file} holds no recipes of an int8 bundle: {error!r}") from error
-
-
-class Quantizer:
+class Quantizer(Calibrated):
     """Quantizes one float model. Calibration runs the model once for the ranges, and once for how weights are rounded.
 
     weights:  as `prepare` returns them
@@ -131,13 +125,11 @@ class Quantizer:
     def __init__(
         self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, *, adapters: int = 0
     ) -> None:
-        self._spec, self._weights, self._tokenizer, self._adapters = spec, weights, tokenizer, adapters
-        self._shop = shop
-        self._sites: list[Site] = sites(spec, weights)
-        self._rows = calibration_rows(tokenizer)
+        super().__init__(spec, weights, tokenizer, shop)
+        self._adapters = adapters
         self._session: InferenceSession | None = None
         self._searching = False
-        self._ranges: dict[str, Range] = ranges(self._observe([site.name for site in self._sites]))
+        self._ranges = ranges(self._observe([site.name for site in self._sites]))
         # what the search has computed before, by site and recipe
         self._products: dict[tuple[str, Recipe], Grams] = {}
         self._rounded: dict[tuple[str, Recipe, bool, str], Rounded] = {}
@@ -163,25 +155,7 @@ class Quantizer:
 
     def default_recipes(self) -> dict[str, Recipe]:
         """How each site is quantized without a search."""
-        recipes = {}
-        for site in self._sites:
-            recipes[site.name] = self._default_recipe(site)
-        return recipes
-
-    def _default_recipe(self, site: Site) -> Recipe:
-        post = self._spec.norm == "post"
-        if site.name.endswith(".out.input"):  # the context of attention: the graph has no form for scales per row here
-            strength = CONTEXT_SMOOTHING if post else NORM_SMOOTHING
-            return Recipe(smooth=None if site.producer is None else strength)
-        uneven = not post and self._ranges[site.name].peak > LARGEST_PEAK
-        if site.split is not None and not uneven:
-            outliers = float(self._ranges[site.name].high.max()) > LEAST_SPLIT
-            return Recipe(extra=EXTRA_CHANNELS if outliers else 0)
-        if site.producer is None:  # a pooled vector, an activation function that cannot be split, a shared layer
-            return Recipe("row")
-        if not site.shiftable:  # a product of two layers
-            return Recipe("row", CONTEXT_SMOOTHING)
-        return Recipe("row" if uneven else "static", NORM_SMOOTHING)
+        return {site.name: self._default_recipe(site) for site in self._sites}
 
     def search(self, progress: Callable[[str], None]) -> dict[str, Recipe]:
         """The recipes with the highest mean cosine to the float model over the calibration texts, site by site."""
@@ -211,22 +185,24 @@ class Quantizer:
         found = np.vstack([session.run(None, feed)[0].reshape(-1, self._spec.dim) for feed in self._feeds()])
         return normalize(found) if self._spec.kind == "sparse" else found
 
+    def run(self, recipes: Mapping[str, Recipe] | None, options: ExportOptions) -> Quantized:
+        """The int8 model as the options ask for it. recipes: those that were given"""
+        if recipes is None:
+            recipes = self.search(options.progress) if options.search else self.default_recipes()
+        options.progress("rounding weights")
+        return self.quantize(recipes, table=options.table, int4=options.int4)
+
     def quantize(self, recipes: Mapping[str, Recipe], *, table: str = "int8", int4: bool = False) -> Quantized:
         """The int8 model. Raises ExportError when the recipes are another model's.
 
         table: one of TABLE_BITS, the embedding table's rows of tokens that are not frequent
         int4:  store the linear layers' weights in four bits
         """
-        names = [site.name for site in self._sites]
-        if sorted(recipes) != sorted(names):
-            raise ExportError(f"the recipes are for another model: this one has {len(names)} values to quantize")
+        self._check_names(recipes)
         for name, recipe in self.default_recipes().items():
-            if recipes[name].activation != recipe.activation:
-                raise ExportError(
-                    f"the recipe of {name} has {recipes[name].activation!r} scales, {recipe.activation!r} is needed"
-                )
+            check_recipe(name, recipes[name], recipe)
         weights, inputs = condition(self._weights, self._sites, recipes, self._ranges)
-        missing = {name: inputs[name] for name in names if (name, recipes[name]) not in self._products}
+        missing = {name: inputs[name] for name in recipes if (name, recipes[name]) not in self._products}
         if not self._searching:  # what is not needed meanwhile may be as large as the weights of a small model
             weights = {}
         for name, product in grams(self._observe(list(missing)), missing).items():
@@ -247,27 +223,11 @@ class Quantizer:
         weights = {**weights, **mix_offset(self._spec, weights, moved)}
         return Quantized(weights, layers, self._compact_table(TABLE_BITS[table]), dict(recipes), moved)
 
-    def _compact_table(self, bits: int) -> CompactTable | None:
-        if bits == 8:
-            return None
-        if self._spec.kind == "sparse":
-            raise ExportError("the table of a sparse model is also what its weights are made with: it stays int8")
-        width = self._weights["embedding.word"].shape[1]
-        if width % 8:
-            raise ExportError(
-                f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {width}; "
-                "table int8 has no such limit"
-            )
-        seen = Counter(int(token) for row in self._rows for token in row)
-        frequent = [token for token, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))]
-        kept = frequent[: FREQUENT_ROWS[bits]]
-        return compact_table(self._weights["embedding.word"], bits, kept, self._never_given())
 
-    def _never_given(self) -> Sequence[int]:
-        """Ids of placeholders like [unused7], which no text gives."""
-        vocabulary = self._tokenizer.vocabulary()
-        placeholders = (token for token in vocabulary if re.fullmatch(r"\[unused\d+\]", token))
-        return [vocabulary[t] for t in placeholders if vocabulary[t] not in self._tokenizer.encode(t)]
+def check_recipe(name: str, recipe: Recipe, default: Recipe) -> None:
+    """Raise ExportError where a value is to have other scales than the graph has a form for."""
+    if recipe.activation != default.activation:
+        raise ExportError(f"the recipe of {name} has {recipe.activation!r} scales, {default.activation!r} is needed")
 
 
 def round_weight(weight: NDArray[np.float32], product: Grams, int4: bool) -> Rounded:

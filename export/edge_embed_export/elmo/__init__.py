@@ -1,1 +1,1 @@
-"""ELMo: words by their characters, then language models in both directions."""
+"""Models that read words by their characters."""

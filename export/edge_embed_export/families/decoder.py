@@ -5,16 +5,17 @@ Llama, Mistral, Ministral, Qwen2, Qwen3, Gemma 3; EuroBERT (arXiv:2503.05500) an
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from edge_embed_export.families.directions import check_windows, is_causal
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.families.rope import FULL, SLIDING, add_tables, read_rope
+from edge_embed_export.options import Pooling
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.positions import visible
-from edge_embed_export.transformer.spec import LATENT, Layer, Pooling, Spec, Weights
+from edge_embed_export.transformer.spec import LATENT, Layer, Spec, Weights
 
 NORMS = {"attention_norm": "input_layernorm", "output_norm": "post_attention_layernorm"}
 GEMMA_NORMS = {
@@ -44,6 +45,31 @@ class Window:
         return Window(*(None if side is None or side >= tokens - 1 else side for side in (self.before, self.after)))
 
 
+@dataclass(frozen=True)
+class Style:
+    """What tells one family of decoders from another.
+
+    normed: queries and keys have norms
+    biased: queries, keys and values have biases whatever config.json says
+    gemma:  norms around both parts of a layer, their weights stored less 1, and a larger embedding table
+    kinds:  of layers, where each kind has a rotary embedding of its own; bases: by kind (see `read_rope`)
+    size, key_heads, eps: where config.json does not say it
+    """
+
+    normed: bool = False
+    biased: bool = False
+    gemma: bool = False
+    kinds: Sequence[str] = ()
+    bases: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    size: int | None = None
+    key_heads: int | None = None
+    eps: float = 1e-6
+    softcap: float = 0.0
+
+
+PLAIN = Style()
+
+
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """Llama, Mistral, Ministral, Qwen2 and Qwen3."""
     read = Reader(checkpoint, "embed_tokens.weight")
@@ -51,21 +77,15 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     causal, widths = is_causal(read), _widths(read, kind)
     if not causal:
         widths = check_windows(read, widths, read.reach(read.count("max_position_embeddings")))
-    return read_layers(
-        read,
-        [sides(width, causal) for width in widths],
-        causal=causal,
-        normed=kind == "qwen3",
-        biased=kind == "qwen2",
-        size=128 if kind == "qwen3" else None,
-        key_heads=KEY_HEADS.get(kind),
-    )
+    normed = kind == "qwen3"
+    style = Style(normed, biased=kind == "qwen2", size=128 if normed else None, key_heads=KEY_HEADS.get(kind))
+    return read_layers(read, [sides(width, causal) for width in widths], style, causal=causal)
 
 
 def read_encoder(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """EuroBERT: like Llama, but every token sees all others. The code in its folder is what the library has."""
     read = Reader(checkpoint, "embed_tokens.weight")
-    return read_layers(read, [Window()] * read.depth(), causal=False, eps=1e-5)
+    return read_layers(read, [Window()] * read.depth(), Style(eps=1e-5), causal=False)
 
 
 def read_ultrabert(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
@@ -76,7 +96,7 @@ def read_ultrabert(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     kinds = read.kinds(layers, [FULL if (i + 1) % 3 == 0 else SLIDING for i in range(layers)])
     windows = [Window(width, width) if kind == SLIDING else Window() for kind in kinds]
     bases = {FULL: (2_560_000.0, "rope_theta"), SLIDING: (10_000.0, "rope_theta")}
-    return read_layers(read, windows, causal=False, kinds=kinds, bases=bases)
+    return read_layers(read, windows, Style(kinds=kinds, bases=bases), causal=False)
 
 
 def read_gemma(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
@@ -91,11 +111,7 @@ def read_gemma(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     local = Window(width - 1, 0) if causal else Window(width // 2, width // 2)
     windows = [local if kind == SLIDING else Window(None, 0 if causal else None) for kind in kinds]
     bases = {FULL: (1_000_000.0, "rope_theta"), SLIDING: (10_000.0, "rope_local_base_freq")}
-    spec, weights = read_layers(
-        read, windows, causal=causal, normed=True, gemma=True, kinds=kinds, bases=bases, size=256
-    )
-    factor = np.float32(math.sqrt(spec.hidden))
-    return spec, {**weights, "embedding.word": weights["embedding.word"] * factor}
+    return read_layers(read, windows, Style(normed=True, gemma=True, kinds=kinds, bases=bases, size=256), causal=causal)
 
 
 def read_nvembed(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
@@ -159,63 +175,44 @@ def _widths(read: Reader, kind: str) -> list[int | None]:
     return [width if kind == SLIDING else None for kind in kinds]
 
 
-def read_layers(
-    read: Reader,
-    windows: list[Window],
-    *,
-    causal: bool,
-    normed: bool = False,
-    biased: bool = False,
-    gemma: bool = False,
-    kinds: Sequence[str] = (),
-    bases: Mapping[str, tuple[float, str]] | None = None,
-    size: int | None = None,
-    key_heads: int | None = None,
-    eps: float = 1e-6,
-    softcap: float = 0.0,
-) -> tuple[Spec, Weights]:
-    """The weights, and the spec.
-
-    windows: what each layer sees
-    normed:  queries and keys have norms
-    biased:  queries, keys and values have biases whatever config.json says
-    kinds:   of layers, where each kind has a rotary embedding of its own; bases: by kind (see `read_rope`)
-    size, key_heads, eps: where config.json does not say it
-    """
+def read_layers(read: Reader, windows: list[Window], style: Style = PLAIN, *, causal: bool) -> tuple[Spec, Weights]:
+    """The weights, and the spec. windows: what each layer sees"""
     hidden, heads, layers = read.count("hidden_size"), read.count("num_attention_heads"), read.depth()
-    size = read.count("head_dim", size or hidden // heads)
+    size = read.count("head_dim", style.size or hidden // heads)
     max_tokens = read.reach(read.count("max_position_embeddings"))
-    _layers(read, layers, normed=normed, biased=biased, gemma=gemma)
-    if not bases:
-        add_tables(read, "global", read_rope(read, size), max_tokens)
-    for kind, (theta, key) in (bases or {}).items():
-        rope = read_rope(read, size, theta=theta, key=key, kind=kind, scaled=kind == FULL)
-        if kind in kinds:
-            add_tables(read, ROTARY[kind], rope, max_tokens)
-    plan = tuple(
-        Layer(i, bias=table(read, window.within(max_tokens), max_tokens), rotary=ROTARY[kinds[i] if kinds else FULL])
-        for i, window in enumerate(windows)
-    )
+    _layers(read, layers, style)
+    _rotary(read, size, max_tokens, style)
+    tables = [table(read, window.within(max_tokens), max_tokens) for window in windows]
+    kinds = style.kinds or [FULL] * layers
+    name, usual = ("hidden_activation", "gelu_pytorch_tanh") if style.gemma else ("hidden_act", "silu")
     return read.finish(
         layers=layers,
         hidden=hidden,
         heads=heads,
         head_size=size,
-        kv_heads=read.count("num_key_value_heads", key_heads or heads),
+        kv_heads=read.count("num_key_value_heads", style.key_heads or heads),
         max_tokens=max_tokens,
         intermediate=read.count("intermediate_size"),
         norm="pre",
-        norm_eps=read.epsilon("rms_norm_eps", eps),
+        norm_eps=read.epsilon("rms_norm_eps", style.eps),
         rms=True,
-        activation=read.activation(
-            "hidden_activation" if gemma else "hidden_act", "gelu_pytorch_tanh" if gemma else "silu"
-        ),
+        activation=read.activation(name, usual),
         pooling=_pooling(read, causal),
         causal=causal,
-        plan=plan,
-        softcap=softcap,
-        **({"scale": read.real("query_pre_attn_scalar", 256) ** -0.5} if gemma else {}),
+        plan=tuple(Layer(i, bias=tables[i], rotary=ROTARY[kinds[i]]) for i in range(layers)),
+        softcap=style.softcap,
+        **({"scale": read.real("query_pre_attn_scalar", 256) ** -0.5} if style.gemma else {}),
     )
+
+
+def _rotary(read: Reader, size: int, max_tokens: int, style: Style) -> None:
+    """The tables of the rotary embedding: one for all layers, or one for each kind of them."""
+    if not style.bases:
+        add_tables(read, "global", read_rope(read, size), max_tokens)
+    for kind, (theta, key) in style.bases.items():
+        rope = read_rope(read, size, theta=theta, key=key, kind=kind, scaled=kind == FULL)
+        if kind in style.kinds:
+            add_tables(read, ROTARY[kind], rope, max_tokens)
 
 
 def _pooling(read: Reader, causal: bool) -> Pooling:
@@ -226,17 +223,18 @@ def _pooling(read: Reader, causal: bool) -> Pooling:
     return POOLINGS[said] if said is not None else "last" if causal else "mean"
 
 
-def _layers(read: Reader, layers: int, *, normed: bool, biased: bool, gemma: bool) -> None:
-    read.weights["embedding.word"] = read.words("embed_tokens.weight")
-    offset = 1.0 if gemma else 0.0
+def _layers(read: Reader, layers: int, style: Style) -> None:
+    words, offset = read.words("embed_tokens.weight"), 1.0 if style.gemma else 0.0
+    root = np.float32(math.sqrt(read.count("hidden_size")))
+    read.weights["embedding.word"] = words * root if style.gemma else words
     everywhere, forward = bool(read.config.get("attention_bias")), bool(read.config.get("mlp_bias"))
     biases = {
-        **dict.fromkeys(ATTENTION, biased or everywhere),
+        **dict.fromkeys(ATTENTION, style.biased or everywhere),
         "out": everywhere,
         **dict.fromkeys(FEED_FORWARD, forward),
     }
-    norms: Mapping[str, str] = GEMMA_NORMS if gemma else NORMS
-    if normed:
+    norms: Mapping[str, str] = GEMMA_NORMS if style.gemma else NORMS
+    if style.normed:
         norms = {**norms, "query_norm": "self_attn.q_norm", "key_norm": "self_attn.k_norm"}
     for i in range(layers):
         for ours, theirs in {**ATTENTION, "out": "self_attn.o_proj", **FEED_FORWARD}.items():

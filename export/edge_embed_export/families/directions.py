@@ -1,15 +1,11 @@
 """Whether a decoder's tokens see those behind them: what the caller, config.json or the names of its classes say."""
 
 import re
-from typing import Literal
 
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.owncode import own_classes
 from edge_embed_export.sources.purpose import check_own_code
-
-Attention = Literal["causal", "bidirectional"]
-ATTENTIONS: tuple[Attention, ...] = ("causal", "bidirectional")
 
 # Classes that LLM2Vec, NVIDIA and others made of the library's decoders by taking away what hides the tokens behind.
 BOTH_WAYS = re.compile(

@@ -1,9 +1,5 @@
 """Gemma 2 (arXiv:2408.00118): Gemma 3's norms, capped scores, windows in every other layer, one rotary base."""
 
-import math
-
-import numpy as np
-
 from edge_embed_export.families import decoder
 from edge_embed_export.families.directions import is_causal
 from edge_embed_export.families.reader import Reader
@@ -21,7 +17,5 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     windows = [decoder.sides(width if kind == SLIDING else None, causal) for kind in kinds]
     capped = read.config.get("attn_logit_softcapping", 50.0) is not None
     softcap = read.real("attn_logit_softcapping", 50.0) if capped else 0.0
-    spec, weights = decoder.read_layers(
-        read, windows, causal=causal, gemma=True, size=256, key_heads=4, softcap=softcap
-    )
-    return spec, {**weights, "embedding.word": weights["embedding.word"] * np.float32(math.sqrt(spec.hidden))}
+    style = decoder.Style(gemma=True, size=256, key_heads=4, softcap=softcap)
+    return decoder.read_layers(read, windows, style, causal=causal)

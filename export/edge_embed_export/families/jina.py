@@ -10,8 +10,9 @@ from edge_embed_export.families.reader import Reader
 from edge_embed_export.families.rope import add_tables, read_rope
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.prompts import ALIASES
+from edge_embed_export.transformer.activations import Activation
 from edge_embed_export.transformer.positions import alibi
-from edge_embed_export.transformer.spec import Activation, Array, Layer, Spec, Weights
+from edge_embed_export.transformer.spec import Array, Layer, Spec, Weights
 
 V2_LAYER = {
     "query": "attention.self.query",

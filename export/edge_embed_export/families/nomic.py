@@ -13,7 +13,8 @@ import numpy as np
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.families.rope import Rope, add_tables, growing, read_rope
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.transformer.spec import Activation, Layer, Spec, Weights
+from edge_embed_export.transformer.activations import Activation
+from edge_embed_export.transformer.spec import Layer, Spec, Weights
 
 # Those that end in "glu" are gated.
 ACTIVATIONS: dict[str, Activation] = {"swiglu": "silu", "geglu": "gelu", "gelu": "gelu", "gelu_new": "gelu_tanh"}

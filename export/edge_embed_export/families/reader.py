@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from edge_embed_export.files.reading import check_size
 from edge_embed_export.modules.listed import Mixed, as_steps
+from edge_embed_export.options import Pooling
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.sources.files import check_size
-from edge_embed_export.sources.heads import read_masked
-from edge_embed_export.transformer.activations import ACTIVATIONS
-from edge_embed_export.transformer.spec import Activation, Array, Pooling, Spec, Weights
+from edge_embed_export.transformer.activations import ACTIVATIONS, Activation
+from edge_embed_export.transformer.spec import Array, Spec, Weights
 from edge_embed_runtime.errors import ExportError
 
 # Tokens of a text where neither the folder nor the caller sets a limit: more need gigabytes of attention.
@@ -21,6 +21,38 @@ LONGEST = 8192
 FURTHEST = 2**17
 # No model has more layers; a config that says so is not sound.
 DEEPEST = 1000
+
+
+@dataclass(frozen=True)
+class MaskedHead:
+    """Names of a masked language model's head: dense, activation, norm, then the product with every token's row."""
+
+    dense: str
+    norm: str
+    decoder: str
+    biases: tuple[str, ...]
+    activation: str | None = None
+
+
+_ROBERTA = MaskedHead(
+    "lm_head.dense", "lm_head.layer_norm", "lm_head.decoder.weight", ("lm_head.bias", "lm_head.decoder.bias")
+)
+_BERT = "cls.predictions"
+# by model_type; `activation` names the config's field, None is gelu
+MASKED: dict[str, MaskedHead] = {
+    "bert": MaskedHead(
+        f"{_BERT}.transform.dense",
+        f"{_BERT}.transform.LayerNorm",
+        f"{_BERT}.decoder.weight",
+        (f"{_BERT}.bias", f"{_BERT}.decoder.bias"),
+        "hidden_act",
+    ),
+    "distilbert": MaskedHead(
+        "vocab_transform", "vocab_layer_norm", "vocab_projector.weight", ("vocab_projector.bias",), "activation"
+    ),
+    "modernbert": MaskedHead("head.dense", "head.norm", "decoder.weight", ("decoder.bias",), "classifier_activation"),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), _ROBERTA),
+}
 
 
 class Reader:
@@ -228,3 +260,52 @@ class Reader:
                 f"{mixed.path} has {len(weights)} weights from state {mixed.start} on; the model has {states} states"
             )
         return (*[0.0] * mixed.start, *(float(share) for share in weights / weights.sum()))
+
+
+def read_masked(read: Reader) -> dict[str, Any]:
+    """Put the weights of a masked language model's head into `read.weights`; gives what `Spec` has to say of it."""
+    kind, tensors = read.checkpoint.architecture, read.checkpoint.tensors
+    names = MASKED.get(kind)
+    if names is None or f"{names.dense}.weight" not in tensors:
+        raise read.error(
+            f"no head of a masked language model was found; a sparse model needs one ({', '.join(MASKED)})"
+        )
+    config = read.config
+    found: dict[str, Array] = {"head.dense.weight": np.ascontiguousarray(tensors[f"{names.dense}.weight"].T)}
+    # ModernBERT's config says which biases it has; the others have them all
+    own = kind == "modernbert"
+    has = {
+        "head.dense.bias": (f"{names.dense}.bias", bool(config.get("classifier_bias")) if own else True),
+        "head.norm.weight": (f"{names.norm}.weight", True),
+        "head.norm.bias": (f"{names.norm}.bias", bool(config.get("norm_bias")) if own else True),
+    }
+    for ours, (theirs, expected) in has.items():
+        if expected and theirs not in tensors:
+            raise read.error(f"the weights have no tensor {theirs!r}; the checkpoint is not complete")
+        if expected:
+            found[ours] = tensors[theirs]
+    table = read.weights["embedding.word"]
+    found["head.bias"] = _one_bias(read, names, own and config.get("decoder_bias") is False, len(table))
+    # tied in nearly all models: then it is stored once
+    decoder = tensors.get(names.decoder)
+    if decoder is None and config.get("tie_word_embeddings") is False:
+        raise read.error(f"the weights have no tensor {names.decoder!r}, and config.json does not tie it to the table")
+    if decoder is not None and not np.array_equal(decoder, table):
+        found["head.decoder"] = decoder
+    read.weights |= found
+    activation = read.activation(names.activation, "gelu") if names.activation else "gelu"
+    return {"head_activation": activation, "dim": len(table)}
+
+
+def _one_bias(read: Reader, names: MaskedHead, none: bool, vocab: int) -> Array:
+    """The bias [vocab] of the last product: one tensor, stored under one of its names or under both."""
+    tensors = read.checkpoint.tensors
+    stored = [name for name in names.biases if name in tensors]
+    if none and not stored:
+        return np.zeros(vocab, np.float32)
+    if not stored:
+        raise read.error(f"the weights have no tensor {names.biases[0]!r}; the checkpoint is not complete")
+    biases = [tensors[name] for name in stored]
+    if any(not np.array_equal(bias, biases[0]) for bias in biases):
+        raise read.error(f"the tensors {stored[0]!r} and {stored[1]!r} differ, though they are one and the same")
+    return biases[0]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.families.reader import Reader
-from edge_embed_export.sources.accounting import Accounted
+from edge_embed_export.files.accounting import Accounted
 from edge_embed_export.transformer.positions import frequencies, rotary
 from edge_embed_runtime.errors import ExportError
 

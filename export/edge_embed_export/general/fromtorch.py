@@ -20,20 +20,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from edge_embed_export.families.unixcoder import MAX_TOKENS, is_unixcoder, with_mode
+from edge_embed_export.files.accounting import is_ignored
+from edge_embed_export.files.formats import missing_weights
+from edge_embed_export.files.pickled import in_place_of
+from edge_embed_export.files.reading import is_there, read_json
+from edge_embed_export.files.tensors import INDEX, WEIGHTS, read_weights
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.text import NO_LIMIT
-from edge_embed_export.sources.accounting import is_ignored
-from edge_embed_export.sources.files import is_there, read_json
-from edge_embed_export.sources.formats import missing_weights
 from edge_embed_export.sources.onnxfile import (
     FOLDED_AWAY,
     Published,
-    _check_numbers,
     beside,
+    check_numbers,
     check_operators,
 )
-from edge_embed_export.sources.pickled import in_place_of
-from edge_embed_export.sources.tensors import INDEX, WEIGHTS, read_weights
+from edge_embed_export.tokenizer.authors import MODE_TOKENS, is_unixcoder, with_mode
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.system.files import check_regular
@@ -77,7 +78,8 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     stored, sha256 = read_weights(source)  # whole, and free of NaN
     definition = source if tokenizer is None else tokenizer
     definition = definition / "tokenizer.json" if definition.is_dir() else definition
-    fields = beside(source, names, None if tokenizer is None else definition)
+    folder = Folder(source)
+    fields = beside(folder, names, None if tokenizer is None else definition)
     rows = config.get("max_position_embeddings")
     if isinstance(rows, int) and 2 < rows < NO_LIMIT:
         fields["max_tokens"] = min(fields["max_tokens"] or rows, rows)
@@ -85,11 +87,11 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
         model, needed = _load(source, kind, stored)
         graph = _trace(source, kind, model, needed, _long(model.config, fields["max_tokens"]))
     check_operators(graph, source, FOLDED_AWAY)
-    _check_numbers(graph, source)
-    if is_unixcoder(source, config, fields["tokenizer"]):
-        limit = min(fields["max_tokens"] or MAX_TOKENS, MAX_TOKENS)
+    check_numbers(graph, source)
+    if is_unixcoder(folder, fields["tokenizer"]):
+        limit = min(fields["max_tokens"] or MODE_TOKENS, MODE_TOKENS)
         fields |= {"tokenizer": with_mode(fields["tokenizer"]), "max_tokens": limit}
-    return Published(source, source, graph, sha256=sha256, **fields)
+    return Published(source, folder, graph, sha256=sha256, **fields)
 
 
 def _known_types() -> set[str]:

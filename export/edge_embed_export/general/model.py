@@ -15,10 +15,10 @@ from edge_embed_export.calibration.quantizer import (
     EXTRA_CHANNELS,
     LEAST_SPLIT,
     NORM_SMOOTHING,
-    Quantized,
     Quantizer,
-    calibration_texts,
 )
+from edge_embed_export.calibration.recipes import Quantized
+from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_export.general.structure import WORDS, Linear, Norm, Place, Rows, Structure, find_places
 from edge_embed_export.transformer.builder import FLOAT
 from edge_embed_export.transformer.encoder import OUTPUT

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edge_embed_export.general.dequantize import to_float
 from edge_embed_export.general.graph import PREFIX, Net, convert_opset, fold_shapes, input_infos, optimize
 from edge_embed_export.general.unfuse import unfuse
+from edge_embed_export.options import Pooling
 from edge_embed_export.sources.onnxfile import Published, check_operators
-from edge_embed_export.transformer.spec import Pooling
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.model.session import make_session

@@ -1,1 +1,1 @@
-"""The modules of a sentence-transformers folder, in their order."""
+"""The modules of a sentence-transformers folder."""

@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.files.reading import optional_json, read_json
+from edge_embed_export.files.stored import Array
+from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.classes import module_class
+from edge_embed_export.modules.folder import SETTINGS, Folder
 from edge_embed_export.modules.pooling import read_pooling
-from edge_embed_export.modules.routers import Side, expanded
 from edge_embed_export.modules.task import read_task
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.sources.files import is_there, optional_json, read_json
-from edge_embed_export.sources.heads import SETTINGS, Kind
-from edge_embed_export.sources.multihead import is_multi
-from edge_embed_export.sources.stored import Array
-from edge_embed_export.sources.tensors import read_tensors
+from edge_embed_export.options import Kind, Pooling
 from edge_embed_export.transformer.activations import DENSE_ACTIVATIONS
-from edge_embed_export.transformer.spec import Pooling, Step
+from edge_embed_export.transformer.spec import Step
 from edge_embed_runtime.errors import ExportError
 
 # What modules call the vectors of tokens, and that of a text.
@@ -105,33 +104,17 @@ class Modules:
     kind: Kind | None = None
 
 
-def listed(folder: Path, side: Side | None = None) -> list[dict[str, Any]]:
-    """The entries of modules.json; of a Router those of its routes (see `routers.expanded`)."""
-    path = folder / "modules.json"
-    entries: list[dict[str, Any]] = []
-    for module in read_json(path, list) if is_there(path) else []:
-        if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
-            raise ExportError(f"{path}: {module!r} is not a module with type and path")
-        refuse_unknown(path, module, ("idx", "name", "path", "type", "kwargs"), "key of a module")
-        entries.append(module)
-    names = [str(module["name"]) for module in entries if "name" in module]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ExportError(f"{path}: two modules have the name {twice!r}, of which one takes the other's place")
-    return expanded(folder, entries, side)
-
-
-def read_modules(folder: Path, side: Side | None = None) -> Modules:
-    """The modules of a folder, of any kind of model that an export has a form for. side: of a Router, whose route
+def read_modules(folder: Folder) -> Modules:
+    """The modules of a folder, of any kind of model that an export has a form for.
 
     Raises ExportError that names file, module and place for one that is not known, or not where it can stand.
     """
-    entries = listed(folder, side)
-    walk = _Walk(folder, entries)
-    for number, entry in enumerate(entries):
+    walk = _Walk(folder)
+    for number, entry in enumerate(folder.modules):
         walk.sides = entry.get("sides", {})
         walk.default = str(entry.get("default"))
         walk.add(number, str(entry["type"]), str(entry["path"]))
-    return walk.finish(bool(entries))
+    return walk.finish()
 
 
 def read_dense(folder: Path) -> tuple[dict[str, Any], Module]:
@@ -183,17 +166,17 @@ def _tensors(folder: Path, *names: str) -> dict[str, Array]:
 class _Walk:
     """Reads modules one after the other, and knows what the last one gives: None, TOKENS or TEXT."""
 
-    def __init__(self, folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-        self.file = folder / "modules.json"
-        self.folder = folder
-        self.found = Modules(folder)
+    def __init__(self, folder: Folder) -> None:
+        self.file = folder.path / "modules.json"
+        self.folder, self.settings = folder.path, folder.settings
+        self.found, self.any = Modules(folder.path), bool(folder.modules)
         self.gives: str | None = None
         self.task = ""
         self.sides: Mapping[str, str] = {}
         self.default = ""
-        self.path, self.what = folder, ""
-        kinds = [str(entry["type"]) for entry in entries]
-        if is_multi(folder) or any(k.startswith("pylate.") or k.endswith(".MultiVectorMask") for k in kinds):
+        self.path, self.what = folder.path, ""
+        kinds = [str(entry["type"]) for entry in folder.modules]
+        if folder.is_multi or any(k.startswith("pylate.") or k.endswith(".MultiVectorMask") for k in kinds):
             self.found.kind = "multi"
         self.readers: dict[str, Callable[[], None]] = {
             "Transformer": self.transformer,
@@ -320,25 +303,24 @@ class _Walk:
         else:
             self.found.after = (*self.found.after, module)
 
-    def finish(self, any_listed: bool) -> Modules:
+    def finish(self) -> Modules:
         found = self.found
         wanted = "fill-mask" if found.kind == "sparse" else "feature-extraction"
         if self.gives is not None and self.task != wanted and (found.splade or found.pooling or found.mixed):
             raise ExportError(
                 f"{self.file}: the model is loaded for {self.task!r}; the modules behind it need vectors of {wanted!r}"
             )
-        if any_listed and self.gives is None:
+        if self.any and self.gives is None:
             raise ExportError(f"{self.file} lists no Transformer")
         if self.gives == TOKENS and found.kind is None:
             raise ExportError(f"{self.file} lists no module that pools: a text would have no vector")
-        settings = optional_json(self.folder / SETTINGS)
-        native = found.mask is not None or settings.get("model_type") == "MultiVectorEncoder"
+        native = found.mask is not None or self.settings.get("model_type") == "MultiVectorEncoder"
         if native and not (found.of_tokens and found.of_tokens[-1].step.kind == "unit"):
             raise ExportError(
                 f"{self.file}: its vectors of tokens have other lengths than 1 without a Normalize module at the end, "
                 "and a bundle's have length 1"
             )
-        width = settings.get("truncate_dim")
+        width = self.settings.get("truncate_dim")
         if found.kind == "dense" and width is not None:
             if type(width) is not int or width < 1:
                 raise ExportError(f"{self.folder / SETTINGS}: truncate_dim is {width!r:.40}, expected a whole number")

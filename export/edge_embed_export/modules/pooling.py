@@ -4,9 +4,9 @@ or in the booleans of the releases before."""
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.sources.files import optional_json
-from edge_embed_export.transformer.spec import Pooling
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.files.reading import optional_json
+from edge_embed_export.options import Pooling
 from edge_embed_runtime.errors import ExportError
 
 MODES: dict[str, Pooling] = {

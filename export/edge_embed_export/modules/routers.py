@@ -8,15 +8,14 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from edge_embed_export.files.accounting import refuse_unknown
+from edge_embed_export.files.reading import is_there, read_json, sha256_of
 from edge_embed_export.modules.classes import module_class
-from edge_embed_export.sources.accounting import refuse_unknown
-from edge_embed_export.sources.files import is_there, read_json, sha256_of
+from edge_embed_export.options import SIDES, Side
 from edge_embed_runtime.errors import ExportError, InputError
 
-Side = Literal["query", "document"]
-SIDES: tuple[Side, ...] = ("query", "document")
 ROUTERS = ("Router", "Asym")
 # What models call their routes, besides our names.
 ROUTES = {"query": ("query",), "document": ("document", "doc", "passage", "corpus")}

@@ -1,8 +1,10 @@
 """What the Transformer module gives for a text, as sentence_bert_config.json says it since release 5.4."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from edge_embed_export.sources.files import optional_json
+from edge_embed_export.files.reading import optional_json
 from edge_embed_runtime.errors import ExportError
 
 # Of these files the first that is there and not empty counts, in all releases.
@@ -15,12 +17,16 @@ TASKS = {"feature-extraction": "last_hidden_state", "fill-mask": "logits"}
 
 
 def read_task(folder: Path, usual: str) -> str:
-    """What the model in `folder` is loaded for, one of TASKS; `usual` where nothing says.
-
-    Raises ExportError for settings by which a text has no vectors of tokens, or others.
-    """
+    """What the model in `folder` is loaded for, one of TASKS; `usual` where nothing says."""
     path = next((folder / name for name in FILES if optional_json(folder / name)), folder / FILES[0])
-    settings = optional_json(path)
+    return check_task(path, optional_json(path), usual)
+
+
+def check_task(path: Path, settings: Mapping[str, Any], usual: str = "feature-extraction") -> str:
+    """The task of a file's settings.
+
+    Raises ExportError for settings by which a text has no vectors of tokens, or others, or is not taken as it stands.
+    """
     task = settings.get("transformer_task") or usual
     if task not in TASKS:
         raise ExportError(f"{path}: transformer_task is {task!r:.60}, whose model gives no vectors of tokens")

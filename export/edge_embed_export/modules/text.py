@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.modules.task import FILES, TASKS
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.sources.files import check_size, is_there, optional_json
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.files.reading import check_size, is_there, optional_json
+from edge_embed_export.modules.folder import Folder
+from edge_embed_export.modules.task import FILES, check_task
 from edge_embed_runtime.errors import ExportError
 
 READ = frozenset({
@@ -56,20 +57,20 @@ class TextModule:
         return self.release is not None and self.release < (5, 4)
 
 
-def read_text_module(folder: Path, root: Path, *, multi: bool = False) -> TextModule:
+def read_text_module(folder: Path, root: Folder, *, multi: bool = False) -> TextModule:
     """Read the file in the module's own folder, or in the folder of the whole model.
 
     multi: the model gives a vector for each token; only such a one has settings for queries and documents apart
 
     Raises ExportError for a key that is not known, or that changes vectors in a way that no bundle has.
     """
-    places = [place / name for place in (folder, root) for name in FILES]
-    path = next((place for place in places if is_there(place)), root / FILES[0])
+    places = [place / name for place in (folder, root.path) for name in FILES]
+    path = next((place for place in places if is_there(place)), root.path / FILES[0])
     values = optional_json(path)
     refuse_unknown(path, values, READ | HARMLESS["sentence_bert_config.json"])
     for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
         refuse_unknown(path, _object(path, values, name), LOADING, f"argument of {name}")
-    _check_modality(path, values)
+    check_task(path, values)
     sides = {name: values[name] for name in SIDES if values.get(name) is not None}
     if sides and not multi:
         name, value = next(iter(sides.items()))
@@ -111,22 +112,6 @@ def _object(path: Path, values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _check_modality(path: Path, values: Mapping[str, Any]) -> None:
-    """Raise ExportError where a text is not taken as it stands, or something else than hidden states comes out."""
-    task = values.get("transformer_task") or "feature-extraction"
-    if task not in TASKS:
-        raise ExportError(f"{path}: transformer_task {task!r:.40} makes no vectors of texts")
-    modality = values.get("modality_config")
-    if modality is not None:
-        way = modality.get("text") if isinstance(modality, dict) else None
-        expected = {"method": "forward", "method_output_name": TASKS[task]}
-        if not isinstance(way, dict) or {name: way.get(name) for name in expected} != expected:
-            raise ExportError(f"{path}: modality_config takes a text as {way!r:.100}; only {expected!r} is known")
-    name = values.get("module_output_name") or "token_embeddings"
-    if name != "token_embeddings":
-        raise ExportError(f"{path}: module_output_name {name!r:.40} is not known (token_embeddings is)")
-
-
 def _processing(path: Path, values: Mapping[str, Any]) -> int | None:
     """The limit that `processing_kwargs` sets, of all that it may set."""
     given = _object(path, values, "processing_kwargs")
@@ -147,9 +132,9 @@ def _processing(path: Path, values: Mapping[str, Any]) -> int | None:
     return None if limit is None else check_size(limit, "max_length", path)
 
 
-def release_of(root: Path) -> tuple[int, int] | None:
+def release_of(root: Folder) -> tuple[int, int] | None:
     """(major, minor) of the sentence-transformers that wrote a folder; None where it does not say."""
-    versions = optional_json(root / "config_sentence_transformers.json").get("__version__")
+    versions = root.settings.get("__version__")
     said = versions.get("sentence_transformers") if isinstance(versions, dict) else None
     found = re.match(r"(\d+)\.(\d+)", str(said))
     return (int(found[1]), int(found[2])) if found else None

@@ -1,1 +1,1 @@
-"""A bundle with a part of its vocabulary."""
+"""A bundle without the tokens that are not needed."""

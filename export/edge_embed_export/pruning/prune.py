@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.quantizer import calibration_texts
+from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_export.pruning.rows import Ids, cut_model, cut_table
 from edge_embed_export.pruning.scripts import COMMON, check_scripts, script_of, scripts_of_languages
 from edge_embed_export.pruning.vocabulary import Vocabulary

@@ -1,1 +1,1 @@
-"""What a bundle keeps of its float model, in figures, and writing it."""
+"""What a bundle keeps of its float model, in figures."""

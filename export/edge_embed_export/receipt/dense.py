@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed_export.calibration.layerwise import Remembered
+from edge_embed_export.receipt.adapters import adapter_receipt
 from edge_embed_export.receipt.kinds import Floats, KindReceipt, Sample
 from edge_embed_export.receipt.truncation import truncation_receipt
 from edge_embed_export.sources.heads import Head
-from edge_embed_export.transformer.layerwise import Remembered
 from edge_embed_export.transformer.spec import Spec
-from edge_embed_export.variants import adapter_receipt
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers
 from edge_embed_runtime.bundle.manifest import Golden
 from edge_embed_runtime.embed.embedder import Embedder
@@ -99,7 +99,7 @@ def _speed(fast: int, slow: int) -> dict[str, Any]:
 
 def _timed(embedder: Embedder, measured: list[str]) -> tuple[Floats, int]:
     """Vectors, and tokens per CPU second: the median of some rounds, to three digits; 0 of a model that was run before
-    (see transformer/layerwise.py)."""
+    (see calibration/layerwise.py)."""
     if not embedder.is_static and isinstance(embedder.network.session, Remembered):
         return embedder.encode(measured), 0
     tokens = sum(len(embedder.tokenizer.encode(text)) for text in measured)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.sources.files import optional_json
+from edge_embed_export.modules.folder import Folder
+from edge_embed_export.options import ExportOptions
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.vectors.int8 import Vectors
@@ -23,32 +23,26 @@ CARDS = ((re.compile(r"nomic-embed-text-v1\.5$", re.IGNORECASE), (512, 256, 128,
 PARTS, LEAST = (2, 4, 8), 8
 
 
-def trained_dims(checkpoint: Checkpoint, dim: int) -> list[int]:
+def trained_dims(folder: Folder, config: Mapping[str, Any], dim: int) -> list[int]:
     """The dims under `dim` that the model's files name, largest first."""
-    path = checkpoint.folder / "config_sentence_transformers.json"
-    configs: list[Mapping[str, Any]] = [checkpoint.config, optional_json(path)]
-    named: list[Any] = [config[name] for config in configs for name in FIELDS if config.get(name)]
+    named = [said[name] for said in (config, folder.settings) for name in FIELDS if said.get(name)]
     given = named[0] if named else []
     if not isinstance(given, list) or not all(type(n) is int and n > 0 for n in given):
-        raise ExportError(f"{checkpoint.folder}: {FIELDS[0]} is {given!r:.60}, expected a list of whole numbers")
+        raise ExportError(f"{folder.path}: {FIELDS[0]} is {given!r:.60}, expected a list of whole numbers")
     return sorted({n for n in given if n < dim}, reverse=True)
 
 
-def truncation(
-    checkpoint: Checkpoint, dim: int, names: Sequence[str], dims: Sequence[int] | None, norm: bool | None
-) -> dict[str, Any]:
+def truncation(folder: Folder, config: Mapping[str, Any], dim: int, options: ExportOptions) -> dict[str, Any]:
     """Fields of the manifest: the dims under `dim` that the model was trained for, and how its vectors are cut.
 
-    names: what the model is known by (see CARDS)
-    dims:  what the caller says that it was trained for; norm: whether a layer norm comes before a cut. None means what
-           the model's files and its card say
+    What the caller says counts, or else the model's files and its card.
     """
-    names = (*names, checkpoint.folder.resolve().name, str(checkpoint.config.get("_name_or_path", "")))
+    names, given = folder.known_as(options.names, config), options.truncate_dims
     card = next((dims for known, dims in CARDS if any(map(known.search, names))), ())
-    own = trained_dims(checkpoint, dim) or [n for n in card if n < dim]
-    normed = bool(card) if norm is None else norm
+    own = trained_dims(folder, config, dim) or [n for n in card if n < dim]
+    normed = bool(card) if options.truncate_norm is None else options.truncate_norm
     return {
-        "truncate_dims": own if dims is None else given_dims(dims, dim),
+        "truncate_dims": own if given is None else given_dims(given, dim),
         "truncation": "layer_norm" if normed else "",
     }
 

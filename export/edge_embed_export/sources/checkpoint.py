@@ -6,21 +6,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edge_embed_export.files.accounting import Accounted, Keys
+from edge_embed_export.files.formats import missing_weights
+from edge_embed_export.files.reading import is_there, read_json
+from edge_embed_export.files.stored import Array
+from edge_embed_export.files.tensors import read_weights
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.listed import Mixed, Module, Modules, linear, read_modules
-from edge_embed_export.modules.routers import Side
+from edge_embed_export.options import ExportOptions, Kind, Pooling
 from edge_embed_export.sources import m3
-from edge_embed_export.sources.accounting import Accounted, Keys
-from edge_embed_export.sources.files import is_there, read_json
 from edge_embed_export.sources.folding import ADAPTER, base_folder, fold_adapter
-from edge_embed_export.sources.formats import missing_weights
-from edge_embed_export.sources.heads import Head, Kind, sparse_head, told_kind
+from edge_embed_export.sources.heads import Head, sparse_head
 from edge_embed_export.sources.multihead import LONGEST, multi_head, with_markers
 from edge_embed_export.sources.prompts import default_role, left_out, read_prompts
-from edge_embed_export.sources.stored import Array
-from edge_embed_export.sources.tensors import read_weights
+from edge_embed_export.tokenizer.authors import with_own_end
 from edge_embed_export.tokenizer.files import Text, read_text
-from edge_embed_export.tokenizer.ownend import with_own_end
-from edge_embed_export.transformer.spec import Pooling
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.system.files import open_regular
 
@@ -73,7 +73,7 @@ class Checkpoint:
 MAX_CARD = 2**18
 
 
-def _licence(folder: Path) -> str | None:
+def licence_of(folder: Path) -> str | None:
     """The licence as the model card's front matter states it."""
     card = folder / "README.md"
     if not card.is_file():
@@ -95,7 +95,9 @@ class _Headed(NamedTuple):
     weights: Mapping[str, Array]
 
 
-def _headed(folder: Path, kind: Kind, modules: Modules, text: Text, hidden: int, tensors: dict[str, Array]) -> _Headed:
+def _headed(
+    folder: Folder, kind: Kind, modules: Modules, text: Text, hidden: int, tensors: dict[str, Array]
+) -> _Headed:
     of_tokens, after, own = modules.of_tokens, modules.after, m3.file_of(modules.model, kind)
     tokenizer, limit = text.tokenizer, text.limit
     if own is not None and kind == "sparse":
@@ -115,46 +117,33 @@ def _headed(folder: Path, kind: Kind, modules: Modules, text: Text, hidden: int,
     return _Headed(head, of_tokens, (), limit, {})
 
 
-def read_checkpoint(
-    folder: Path,
-    *,
-    adapter: Path | None = None,
-    task: str | None = None,
-    names: tuple[str, ...] = (),
-    kind: Kind | None = None,
-    side: Side | None = None,
-) -> Checkpoint:
+def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) -> Checkpoint:  # noqa: B008 - it is frozen
     """Read a folder as sentence-transformers or transformers writes it.
 
-    adapter: the folder of a LoRA adapter to fold into the weights; one in the model's own folder is folded anyway
-    task:    which of a model's own adapters to use
-    names:   what else the model is known by (see prompts.CARDS)
-    kind:    what the model gives; None means what the folder says
-    side:    of a Router whose sides differ, which one
+    An adapter in the model's own folder is folded into the weights as well as the one of the options.
     """
-    if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
+    source, side = folder.path, folder.side
+    if not source.is_dir():
+        raise SourceError(f"{source} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
-    modules = read_modules(folder, side)
+    modules = read_modules(folder)
     model = modules.model
     base = base_folder(model)
     if not (base / "config.json").exists():
         raise missing_weights(base / "config.json")
-    config = Keys(read_json(base / "config.json"))
-    tensors, sha256 = read_weights(base)
-    for changes in [path for path in (model, adapter) if path and (path == adapter or is_there(path / ADAPTER[0]))]:
-        tensors = fold_adapter(tensors, changes)
-    kind = kind or modules.kind or told_kind(folder) or "dense"
+    config = Keys(folder.config if base == source else read_json(base / "config.json"))
+    tensors, sha256 = _weights(base, model, options)
+    kind = options.kind or modules.kind or folder.kind or "dense"
     text = read_text(model, folder, config, multi=kind == "multi")
     text = replace(text, tokenizer=with_own_end(text.tokenizer, config, model))
     made = _headed(folder, kind, modules, text, int(config.peek("hidden_size") or 0), tensors)
     head = made.head
-    known = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
+    known = folder.known_as(options.names, config)
     prompts = read_prompts(folder, known)
     if kind == "multi":
-        head, prompts = with_markers(head, prompts, text.tokenizer, folder)
+        head, prompts = with_markers(head, prompts, text.tokenizer, source)
     return Checkpoint(
-        folder=folder,
+        folder=source,
         config=config,
         tensors=tensors,
         tokenizer=text.tokenizer,
@@ -163,14 +152,24 @@ def read_checkpoint(
         after=made.after,
         prompts=prompts,
         sha256=sha256,
-        licence=_licence(folder),
-        task=task,
+        licence=licence_of(source),
+        task=options.task,
+        attention=options.attention,
         head=head,
         head_weights=made.weights,
         of_tokens=made.of_tokens,
         mixed=modules.mixed,
         notes=text.notes,
         default_role=default_role(folder, prompts),
-        left_out=left_out(folder, config, known, side) if head.kind == "dense" else "",
+        left_out=left_out(folder, config, known) if head.kind == "dense" else "",
         side=side or "",
     )
+
+
+def _weights(base: Path, model: Path, options: ExportOptions) -> tuple[dict[str, Array], str]:
+    """The weights of a model with the adapters that are folded into them, and their sha256."""
+    tensors, sha256 = read_weights(base)
+    own = [model] if is_there(model / ADAPTER[0]) else []
+    for adapter in own + ([] if options.adapter is None else [Path(options.adapter)]):
+        tensors = fold_adapter(tensors, adapter)
+    return tensors, sha256

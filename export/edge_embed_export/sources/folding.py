@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.sources.accounting import harmless_of_adapter
-from edge_embed_export.sources.files import is_there, read_json
-from edge_embed_export.sources.stored import Array, as_stored
-from edge_embed_export.sources.tensors import read_tensors
+from edge_embed_export.files.accounting import harmless_of_adapter
+from edge_embed_export.files.reading import is_there, read_json
+from edge_embed_export.files.stored import Array, as_stored
+from edge_embed_export.files.tensors import read_tensors
 from edge_embed_runtime.errors import ExportError
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")

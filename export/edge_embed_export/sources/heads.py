@@ -5,26 +5,19 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from edge_embed_export.sources.accounting import refuse_unknown
-from edge_embed_export.sources.files import is_there, optional_json, read_json
-from edge_embed_export.sources.stored import Array
-from edge_embed_export.sources.tensors import read_tensors
+from edge_embed_export.files.accounting import refuse_unknown
+from edge_embed_export.files.reading import is_there, optional_json, read_json
+from edge_embed_export.files.stored import Array
+from edge_embed_export.files.tensors import read_tensors
+from edge_embed_export.modules.folder import QUERY_WEIGHTS, SETTINGS, Folder
+from edge_embed_export.options import Kind
 from edge_embed_export.tokenizer.files import read_text
+from edge_embed_export.tokenizer.parts import vocabulary
 from edge_embed_runtime.errors import ExportError
-
-if TYPE_CHECKING:
-    from edge_embed_export.families.reader import Reader
-
-Kind = Literal["dense", "sparse", "multi"]
-
-# What sentence-transformers says of a model as a whole.
-SETTINGS = "config_sentence_transformers.json"
-# Files with a weight for each token of a query, of models that run no network on queries.
-QUERY_WEIGHTS = ("idf.json", "query_token_weights.json")
 
 
 @dataclass(frozen=True)
@@ -47,51 +40,11 @@ class Head:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class MaskedHead:
-    """Names of a masked language model's head: dense, activation, norm, then the product with every token's row."""
-
-    dense: str
-    norm: str
-    decoder: str
-    biases: tuple[str, ...]
-    activation: str | None = None
-
-
-_ROBERTA = MaskedHead(
-    "lm_head.dense", "lm_head.layer_norm", "lm_head.decoder.weight", ("lm_head.bias", "lm_head.decoder.bias")
-)
-_BERT = "cls.predictions"
-# by model_type; `activation` names the config's field, None is gelu
-MASKED: dict[str, MaskedHead] = {
-    "bert": MaskedHead(
-        f"{_BERT}.transform.dense",
-        f"{_BERT}.transform.LayerNorm",
-        f"{_BERT}.decoder.weight",
-        (f"{_BERT}.bias", f"{_BERT}.decoder.bias"),
-        "hidden_act",
-    ),
-    "distilbert": MaskedHead(
-        "vocab_transform", "vocab_layer_norm", "vocab_projector.weight", ("vocab_projector.bias",), "activation"
-    ),
-    "modernbert": MaskedHead("head.dense", "head.norm", "decoder.weight", ("decoder.bias",), "classifier_activation"),
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), _ROBERTA),
-}
-
-
-def told_kind(folder: Path) -> Kind | None:
-    """What a folder says that it gives, besides in modules.json, or None."""
-    path = folder / SETTINGS
-    if path.is_file() and read_json(path).get("model_type") == "SparseEncoder":
-        return "sparse"
-    return "sparse" if any((folder / name).is_file() for name in QUERY_WEIGHTS) else None
-
-
-def sparse_head(folder: Path, tokenizer: Mapping[str, Any], pooling: Path | None, table: Path | None) -> Head:
+def sparse_head(folder: Folder, tokenizer: Mapping[str, Any], pooling: Path | None, table: Path | None) -> Head:
     """pooling, table: the folders of the modules SpladePooling and SparseStaticEmbedding, where there are such."""
     head = Head("sparse")
-    settings = optional_json(folder / SETTINGS)
-    _check_similarity(folder / SETTINGS, settings)
+    settings, path = folder.settings, folder.path / SETTINGS
+    _check_similarity(path, settings)
     config = read_json(pooling / "config.json") if pooling is not None else {}
     activation, strategy = config.get("activation_function", "relu"), config.get("pooling_strategy", "max")
     if activation not in ("relu", "log1p_relu") or strategy not in ("max", "sum"):
@@ -100,7 +53,7 @@ def sparse_head(folder: Path, tokenizer: Mapping[str, Any], pooling: Path | None
         )
     head = replace(head, saturations=1 if activation == "relu" else 2, pooling=strategy)
     facts: dict[str, Any] = {"saturations": head.saturations if strategy == "max" else 0}
-    weights = _query_weights(folder, tokenizer) if table is None else _static_weights(table)
+    weights = _query_weights(folder.path, tokenizer) if table is None else _static_weights(table)
     if weights is not None:
         facts["query_weights"] = base64.b64encode(weights.astype("<f4").tobytes()).decode()
     if table is not None and (most := _query_tokens(folder, tokenizer, table)) is not None:
@@ -108,7 +61,7 @@ def sparse_head(folder: Path, tokenizer: Mapping[str, Any], pooling: Path | None
     most = settings.get("max_active_dims")
     if most is not None:
         if type(most) is not int or most < 1:
-            raise ExportError(f"{folder / SETTINGS}: max_active_dims is {most!r:.40}, expected a positive whole number")
+            raise ExportError(f"{path}: max_active_dims is {most!r:.40}, expected a positive whole number")
         facts["most"] = most
     return replace(head, facts=facts)
 
@@ -122,7 +75,7 @@ def _check_similarity(path: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _query_tokens(folder: Path, tokenizer: Mapping[str, Any], table: Path) -> int | None:
+def _query_tokens(folder: Folder, tokenizer: Mapping[str, Any], table: Path) -> int | None:
     """Tokens of a query, none of them special, that the table of a Router's side counts.
 
     Raises ExportError where its tokenizer is another than that of documents.
@@ -164,63 +117,3 @@ def _query_weights(folder: Path, tokenizer: Mapping[str, Any]) -> Array | None:
     if not weights.any():
         raise ExportError(f"{path} has a weight for no token of the tokenizer")
     return weights
-
-
-def vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:
-    """Token to id of a tokenizer.json, added tokens included."""
-    try:
-        model = tokenizer["model"]["vocab"]
-        ids = dict(model) if isinstance(model, dict) else {entry[0]: i for i, entry in enumerate(model)}
-        added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()}
-        return {str(token): int(id_) for token, id_ in {**ids, **added}.items()}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ExportError(f"tokenizer.json has no vocabulary: {error!r}") from error
-
-
-def read_masked(read: "Reader") -> dict[str, Any]:
-    """Put the weights of a masked language model's head into `read.weights`; gives what `Spec` has to say of it."""
-    kind, tensors = read.checkpoint.architecture, read.checkpoint.tensors
-    names = MASKED.get(kind)
-    if names is None or f"{names.dense}.weight" not in tensors:
-        raise read.error(
-            f"no head of a masked language model was found; a sparse model needs one ({', '.join(MASKED)})"
-        )
-    config = read.config
-    found: dict[str, Array] = {"head.dense.weight": np.ascontiguousarray(tensors[f"{names.dense}.weight"].T)}
-    # ModernBERT's config says which biases it has; the others have them all
-    own = kind == "modernbert"
-    has = {
-        "head.dense.bias": (f"{names.dense}.bias", bool(config.get("classifier_bias")) if own else True),
-        "head.norm.weight": (f"{names.norm}.weight", True),
-        "head.norm.bias": (f"{names.norm}.bias", bool(config.get("norm_bias")) if own else True),
-    }
-    for ours, (theirs, expected) in has.items():
-        if expected and theirs not in tensors:
-            raise read.error(f"the weights have no tensor {theirs!r}; the checkpoint is not complete")
-        if expected:
-            found[ours] = tensors[theirs]
-    table = read.weights["embedding.word"]
-    found["head.bias"] = _one_bias(read, names, own and config.get("decoder_bias") is False, len(table))
-    # tied in nearly all models: then it is stored once
-    decoder = tensors.get(names.decoder)
-    if decoder is None and config.get("tie_word_embeddings") is False:
-        raise read.error(f"the weights have no tensor {names.decoder!r}, and config.json does not tie it to the table")
-    if decoder is not None and not np.array_equal(decoder, table):
-        found["head.decoder"] = decoder
-    read.weights |= found
-    activation = read.activation(names.activation, "gelu") if names.activation else "gelu"
-    return {"head_activation": activation, "dim": len(table)}
-
-
-def _one_bias(read: "Reader", names: MaskedHead, none: bool, vocab: int) -> Array:
-    """The bias [vocab] of the last product: one tensor, stored under one of its names or under both."""
-    tensors = read.checkpoint.tensors
-    stored = [name for name in names.biases if name in tensors]
-    if none and not stored:
-        return np.zeros(vocab, np.float32)
-    if not stored:
-        raise read.error(f"the weights have no tensor {names.biases[0]!r}; the checkpoint is not complete")
-    biases = [tensors[name] for name in stored]
-    if any(not np.array_equal(bias, biases[0]) for bias in biases):
-        raise read.error(f"the tensors {stored[0]!r} and {stored[1]!r} differ, though they are one and the same")
-    return biases[0]

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed_export.files.pickled import read_pickle
+from edge_embed_export.files.reading import is_there, optional_json
+from edge_embed_export.files.stored import Array
+from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.listed import Module, linear
-from edge_embed_export.sources.files import is_there, optional_json
-from edge_embed_export.sources.heads import Head, Kind, vocabulary
-from edge_embed_export.sources.pickled import read_pickle
-from edge_embed_export.sources.stored import Array
-from edge_embed_export.sources.tensors import read_tensors
+from edge_embed_export.options import Kind
+from edge_embed_export.sources.heads import Head
+from edge_embed_export.tokenizer.parts import vocabulary
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import is_installed
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown, words
+from edge_embed_export.files.reading import is_there, optional_json, read_json
+from edge_embed_export.modules.folder import METADATA, SETTINGS, Folder
 from edge_embed_export.modules.text import TextModule
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown, words
-from edge_embed_export.sources.files import is_there, optional_json, read_json
-from edge_embed_export.sources.heads import SETTINGS, Head, vocabulary
+from edge_embed_export.sources.heads import Head
+from edge_embed_export.tokenizer.parts import vocabulary
 from edge_embed_runtime.errors import ExportError
 
-METADATA = "artifact.metadata"
 # Tokens of queries and documents where a folder that is no ColBERT model is taken for one, markers included.
 QUERY_LENGTH, DOCUMENT_LENGTH = 32, 180
 # Tokens of a text where nothing gives a limit; the model may have fewer.
@@ -69,14 +70,8 @@ class Ways:
         return ExportError(f"{self.path}: {message}")
 
 
-def is_multi(folder: Path) -> bool:
-    """Whether a folder says that it gives a vector for each token, besides in modules.json."""
-    said = optional_json(folder / SETTINGS).get("model_type")
-    return said in ("ColBERT", "MultiVectorEncoder") or is_there(folder / METADATA)
-
-
 def multi_head(
-    folder: Path, tokenizer: Mapping[str, Any], mask: Path | None, text: TextModule, limit: int
+    folder: Folder, tokenizer: Mapping[str, Any], mask: Path | None, text: TextModule, limit: int
 ) -> tuple[Head, int]:
     """The head of a ColBERT model, and tokens of its documents.
 
@@ -95,7 +90,7 @@ def multi_head(
     unknown = [marker for marker in ways.markers if marker is not None and marker not in ids]
     if unknown:
         raise ways.error(f"the marker {unknown[0]!r:.40} is no token of the tokenizer")
-    filler = _filler(folder, text.path.parent, ways, ids, tokenizer) if ways.filled else None
+    filler = _filler(text.path.parent, ways, ids, tokenizer) if ways.filled else None
     skip = sorted({ids[word] for word in ways.skip if word in ids})
     facts: dict[str, Any] = {
         "query_marker": None if ways.markers[0] is None else ids[ways.markers[0]],
@@ -139,7 +134,7 @@ def with_markers(
     return replace(head, facts=facts), found
 
 
-def _filler(folder: Path, home: Path, ways: Ways, ids: Mapping[str, int], tokenizer: Mapping[str, Any]) -> int:
+def _filler(home: Path, ways: Ways, ids: Mapping[str, int], tokenizer: Mapping[str, Any]) -> int:
     """The id of what queries are filled up with: the mask, or the end of a text where there is none."""
     settings = optional_json(home / "tokenizer_config.json")
     named = [ways.filler] if ways.filler else [_content(settings.get("mask_token")), "[MASK]", "<mask>"]
@@ -148,7 +143,7 @@ def _filler(folder: Path, home: Path, ways: Ways, ids: Mapping[str, int], tokeni
     if found is None and ways.filler is None and end in ids:
         found = ids[end]
     if found is None:
-        raise ExportError(f"{folder}: queries are filled up with {ways.filler or '[MASK]'}, which the tokenizer lacks")
+        raise ExportError(f"{home}: queries are filled up with {ways.filler or '[MASK]'}, which the tokenizer lacks")
     if not ways.attend and found in _special(tokenizer):
         raise ways.error(
             "queries are filled up with a token that every text has, and that no other is to see: a bundle cannot "
@@ -168,8 +163,8 @@ def _special(tokenizer: Mapping[str, Any]) -> set[int]:
     return {int(id_) for token in known.values() if isinstance(token, dict) for id_ in token.get("ids") or ()}
 
 
-def _read(folder: Path, mask: Path | None, text: TextModule) -> Ways:
-    settings = optional_json(folder / SETTINGS)
+def _read(home: Folder, mask: Path | None, text: TextModule) -> Ways:
+    folder, settings = home.path, home.settings
     kind = settings.get("model_type")
     if mask is not None or kind == "MultiVectorEncoder":
         return _native(folder, settings, mask, text)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_embed_export.files.formats import other_tokenizers
+from edge_embed_export.files.reading import is_there
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.listed import Module, read_modules
 from edge_embed_export.modules.pooling import read_pooling
-from edge_embed_export.sources.checkpoint import _licence
-from edge_embed_export.sources.files import is_there, optional_json
-from edge_embed_export.sources.formats import other_tokenizers
+from edge_embed_export.options import Pooling
+from edge_embed_export.sources.checkpoint import licence_of
 from edge_embed_export.sources.prompts import default_role, left_out, read_prompts
-from edge_embed_export.sources.tensors import INDEX, WEIGHTS
 from edge_embed_export.tokenizer.files import read_text
 from edge_embed_export.transformer.builder import LARGEST
-from edge_embed_export.transformer.spec import Pooling
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.onnxfile.allowed import OPERATORS
@@ -34,24 +34,6 @@ FOLDED_AWAY = frozenset({"Dropout", "If", "Size"})
 
 
 @dataclass(frozen=True)
-class GraphOptions:
-    """What a caller says about a model that comes as a graph.
-
-    convert:   convert a checkpoint of any architecture through torch
-    file:      which ONNX file of a folder
-    tokenizer: a tokenizer.json, or its folder, that is not beside the model
-    pooling:   how vectors of tokens become one of the text; None means what the folder says
-    output:    which of the graph's outputs; None means what names and shapes say
-    """
-
-    convert: bool = False
-    file: str | None = None
-    tokenizer: str | None = None
-    pooling: Pooling | None = None
-    output: str | None = None
-
-
-@dataclass(frozen=True)
 class Published:
     """A model as it was published.
 
@@ -61,7 +43,7 @@ class Published:
     """
 
     path: Path
-    folder: Path
+    folder: Folder
     model: "onnx.ModelProto"
     tokenizer: dict[str, Any]
     sha256: str
@@ -79,36 +61,6 @@ class Published:
     @property
     def architecture(self) -> str:
         return str(self.config.get("model_type", "unknown"))
-
-
-def is_graph(source: Path, options: GraphOptions, of_checkpoints: tuple[object, ...] = ()) -> bool:
-    """Whether a source is to be read as a graph: an ONNX file, or a folder with one and no checkpoint that we know.
-
-    of_checkpoints: options that only checkpoints have. Raises InputError where the options are for another source.
-    """
-    if options.convert and options.file is not None:
-        raise InputError("--general converts a checkpoint and --onnx names an ONNX file: choose one")
-    found = options.convert or options.file is not None or _holds_graph(source)
-    if found and any(of_checkpoints):
-        raise InputError(
-            f"{source} is taken as a graph; adapters, tasks, --attention and other kinds of vectors need a checkpoint"
-        )
-    if not found and options != GraphOptions():
-        raise InputError(f"{source} holds no graph: tokenizer, pooling and output say how to take an ONNX model")
-    return found
-
-
-def _holds_graph(source: Path) -> bool:
-    if source.is_file():
-        return source.suffix.lower() == ".onnx"
-    if not any(any(source.glob(pattern)) for pattern in ("*.onnx", "onnx/*.onnx")):
-        return False
-    if not any(is_there(source / name) for name in (WEIGHTS, INDEX)):
-        return True
-    from edge_embed_export.families import FAMILIES
-
-    kind = optional_json(source / "config.json").get("model_type")
-    return not any(kind in family.types for family in FAMILIES)
 
 
 def find_onnx(source: Path, onnx_file: str | None = None) -> Path | None:
@@ -153,25 +105,24 @@ def read_published(
                 path=file,
             )
         definition = found / "tokenizer.json"
-    home = definition.parent
+    home = Folder(definition.parent)
     model, sha256 = load_onnx(file)
     return Published(file, home, model, sha256=sha256, **beside(home, names, definition))
 
 
-def beside(home: Path, names: tuple[str, ...], definition: Path | None = None) -> dict[str, Any]:
+def beside(home: Folder, names: tuple[str, ...], definition: Path | None = None) -> dict[str, Any]:
     """What a model's folder says, as fields of Published. definition: a tokenizer.json that is not in the folder."""
-    modules = read_modules(home)
+    place, modules = home.path, read_modules(home)
     if modules.mixed is not None:
         raise ExportError(f"{modules.mixed.path} weights the states of all layers, which a graph does not give")
     pooling = modules.pooling
-    if pooling is None and is_there(home / "1_Pooling" / "config.json"):
-        pooling = read_pooling(home / "1_Pooling")
-    config = optional_json(home / "config.json")
-    text = read_text(modules.model, home, config, definition)
-    known = (*names, home.resolve().name, str(config.get("_name_or_path", "")))
+    if pooling is None and is_there(place / "1_Pooling" / "config.json"):
+        pooling = read_pooling(place / "1_Pooling")
+    text = read_text(modules.model, home, home.config, definition)
+    known = home.known_as(names)
     prompts = read_prompts(home, known)
     return {
-        "config": config,
+        "config": home.config,
         "tokenizer": text.tokenizer,
         "max_tokens": text.limit,
         "notes": text.notes,
@@ -180,8 +131,8 @@ def beside(home: Path, names: tuple[str, ...], definition: Path | None = None) -
         "after": modules.after,
         "prompts": prompts,
         "default_role": default_role(home, prompts),
-        "left_out": left_out(home, config, known),
-        "licence": _licence(home),
+        "left_out": left_out(home, home.config, known),
+        "licence": licence_of(place),
     }
 
 
@@ -205,7 +156,7 @@ def load_onnx(path: Path) -> tuple["onnx.ModelProto", str]:
     check_operators(model, path, FOLDED_AWAY)
     sha256 = hashlib.sha256(content)
     _merge(model, path, sha256)
-    _check_numbers(model, path)
+    check_numbers(model, path)
     return model, sha256.hexdigest()
 
 
@@ -279,7 +230,7 @@ def _tensors(model: "onnx.ModelProto") -> list[Any]:
     return [*model.graph.initializer, *inside]
 
 
-def _check_numbers(model: "onnx.ModelProto", path: Path) -> None:
+def check_numbers(model: "onnx.ModelProto", path: Path) -> None:
     """Raise ExportError for NaN. Infinity is what some models hide tokens with."""
     onnx = require("onnx", "export")
     for tensor in _tensors(model):

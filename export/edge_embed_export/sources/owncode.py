@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.sources.accounting import is_ignored
+from edge_embed_export.files.accounting import is_ignored
 from edge_embed_runtime.errors import UnsupportedModelError
 
 # Names of classes that are known, by `model_type`, or by `position_embedding_type` where that makes another model of

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.modules.listed import listed
-from edge_embed_export.modules.routers import Side, kind_of
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.sources.files import optional_json
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.files.reading import optional_json
+from edge_embed_export.modules.folder import SETTINGS, Folder
+from edge_embed_export.modules.routers import kind_of
 from edge_embed_runtime.bundle.manifest import ROLES
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError
@@ -50,7 +50,6 @@ CARDS: tuple[tuple[str, dict[str, str]], ...] = (
     ),
     (r"gritlm", {"query": "<|embed|>\n", "document": "<|embed|>\n"}),
 )
-SETTINGS = "config_sentence_transformers.json"
 # What is read of it: prompts here, similarity_fn_name and model_type in purpose.py and heads.py, dims in
 # receipt/truncation.py,
 # and what PyLate's models say of queries and documents in heads.py.
@@ -66,13 +65,12 @@ HARMLESS[SETTINGS] = frozenset({"__version__"})
 UNPOOLED = re.compile(r"(^|/)instructor-(base|large|xl)$|gritlm", re.IGNORECASE)
 
 
-def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+def read_prompts(folder: Folder, names: tuple[str, ...]) -> dict[str, str]:
     """Prompts by role of a sentence-transformers folder, those of the model's own names beside ours.
 
     names: what the model may be known by, where its files hold no prompts (see CARDS)
     """
-    path = folder / SETTINGS
-    settings = optional_json(path)
+    path, settings = folder.path / SETTINGS, folder.settings
     nothing = {name for name, value in settings.items() if value is None}
     refuse_unknown(path, settings, READ | HARMLESS[SETTINGS] | nothing)
     found = settings.get("prompts") or {}
@@ -86,13 +84,12 @@ def read_prompts(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     return with_roles(prompts)
 
 
-def default_role(folder: Path, prompts: Mapping[str, str]) -> str:
+def default_role(folder: Folder, prompts: Mapping[str, str]) -> str:
     """The role whose prompt is put before a text where no role is named, "" for none.
 
     prompts: by role, those of the folder among them
     """
-    path = folder / SETTINGS
-    name = optional_json(path).get("default_prompt_name")
+    path, name = folder.path / SETTINGS, folder.settings.get("default_prompt_name")
     if name is None:
         return ""
     if not isinstance(name, str) or name not in {*prompts, *ROLES}:
@@ -107,10 +104,10 @@ def completed(prompts: Mapping[str, str], default: str) -> dict[str, str]:
     return {**dict.fromkeys(ROLES, prompts[default]), **prompts} if default else dict(prompts)
 
 
-def left_out(folder: Path, config: Mapping[str, Any], names: tuple[str, ...], side: Side | None = None) -> str:
+def left_out(folder: Folder, config: Mapping[str, Any], names: tuple[str, ...]) -> str:
     """Which tokens at a text's beginning are not pooled (see `Manifest.left_out`).
 
-    config: of the model; names: what else it is known by; side: of a Router, whose route
+    config: of the model, whose keys count as read; names: what it is known by
     """
     if config.get("model_type") == "nvembed":  # its code does so on these conditions
         masked = config.get("is_mask_instruction", True) is True, config.get("padding_side", "right") == "right"
@@ -118,9 +115,9 @@ def left_out(folder: Path, config: Mapping[str, Any], names: tuple[str, ...], si
     remote = str(config.get("auto_map"))
     if any(UNPOOLED.search(name) for name in (*names, remote)):
         return "prompt"
-    for module in listed(folder, side):
+    for module in folder.modules:
         if kind_of(module) == "Pooling":
-            path = folder / str(module["path"]) / "config.json"
+            path = folder.path / str(module["path"]) / "config.json"
             included = optional_json(path).get("include_prompt", True)
             if not isinstance(included, bool):
                 raise ExportError(f"{path}: include_prompt is {included!r:.40}, expected true or false")

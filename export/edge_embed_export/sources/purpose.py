@@ -8,14 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.modules.listed import listed
-from edge_embed_export.modules.routers import Side
-from edge_embed_export.sources.files import optional_json
-from edge_embed_export.sources.heads import SETTINGS, Kind, told_kind
-from edge_embed_export.sources.multihead import is_multi
+from edge_embed_export.modules.folder import SETTINGS, Folder
+from edge_embed_export.options import ExportOptions, Kind
 from edge_embed_export.sources.owncode import own_classes
 from edge_embed_export.sources.prompts import ALIASES, default_role, read_prompts
-from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
 
 # What an index compares by. Of vectors of length 1 (a Normalize module at the end) these have the same order.
@@ -26,7 +22,7 @@ DOT_NAMES = re.compile(r"-dot-(v\d|prod)|-tas-b$|(^|/)(facebook-)?dpr-|contrieve
 INSTRUCTED = re.compile(
     r"e5-(large|mistral-7b)-instruct|nv-embed|gritlm|(^|/)instructor-(base|large|xl)$", re.IGNORECASE
 )
-# As its authors publish it, it is exported as its own code uses it (see families/unixcoder.py).
+# As its authors publish it, it is exported as its own code uses it (see tokenizer/authors.py).
 UNIXCODER = re.compile(r"unixcoder", re.IGNORECASE)
 # Architectures of decoders as the library has them: their tokens see those before them alone.
 PLAIN = re.compile(
@@ -40,43 +36,27 @@ SCORING = re.compile(
 UNTRAINED = re.compile(r"(For(MaskedLM|PreTraining|CausalLM|ConditionalGeneration)|LMHeadModel)$")
 
 
-def notes_of(
-    source: Path,
-    names: tuple[str, ...],
-    kind: Kind | None,
-    similarity: str | None,
-    prompts: Mapping[str, str] | None = None,
-    side: Side | None = None,
-) -> list[str]:
-    """What is to be noted of the model of a folder, or of an ONNX file in one.
-
-    names:      what else the model is known by
-    kind:       what the caller says that it gives
-    similarity: "cosine" where the caller has it exported for cosines, whatever it was made for
-    prompts:    by role, of the caller
-    side:       of a Router, whose route
+def notes_of(folder: Folder, options: ExportOptions) -> list[str]:
+    """What is to be noted of the model of a folder.
 
     Raises ExportError for a model that gives no vectors, or vectors that are not for cosines, InputError for options.
     """
-    folder = source if source.is_dir() else source.parent
-    if source.is_file() and not (folder / "config.json").is_file():
-        folder = folder.parent
-    config = optional_json(folder / "config.json")
-    modules = [str(module["type"]) for module in listed(folder, side)]
-    names = (*names, folder.resolve().name, str(config.get("_name_or_path", "")))
-    notes = _scoring(folder, config, modules, kind) + _default(folder)
-    if side is not None:
-        notes.append(f"the side of the model for the role {side}; the other is a bundle of its own")
-    given = kind or told_kind(folder)
-    token_kinds = is_multi(folder) or any(re.search("sparse|pylate|MultiVector", m) for m in modules)
+    kind, similarity = options.kind, options.similarity
+    modules = [str(module["type"]) for module in folder.modules]
+    names = folder.known_as(options.names)
+    notes = _scoring(folder, modules, kind) + _default(folder)
+    if folder.side is not None:
+        notes.append(f"the side of the model for the role {folder.side}; the other is a bundle of its own")
+    given = kind or folder.kind
+    token_kinds = folder.is_multi or any(re.search("sparse|pylate|MultiVector", m) for m in modules)
     if given == "dense" or (given is None and not token_kinds):
-        notes += _not_trained(config, modules) + _similarity(folder, modules, names, similarity)
-        notes += _instruction(folder, names, prompts or {})
+        notes += _not_trained(folder.config, modules) + _similarity(folder, modules, names, similarity)
+        notes += _instruction(folder, names, options.prompts or {})
         if modules and any(map(UNIXCODER.search, names)):
             said = "puts a token for the mode <encoder-only> before a text, the bundle does not"
             notes.append(f"the model's own code {said}")
     elif similarity is not None:
-        raise InputError(f"similarity is for models that give one vector for a text; {folder} gives others")
+        raise InputError(f"similarity is for models that give one vector for a text; {folder.path} gives others")
     return notes
 
 
@@ -85,18 +65,19 @@ def noted(notes: Sequence[str]) -> dict[str, str]:
     return {"notes": "; ".join(notes)} if notes else {}
 
 
-def _scoring(folder: Path, config: dict[str, Any], modules: list[str], kind: Kind | None) -> list[str]:
+def _scoring(folder: Folder, modules: list[str], kind: Kind | None) -> list[str]:
     """Refuses cross-encoders and classifiers, unless the caller wants their encoder."""
+    config = folder.config
     named = next((str(name) for name in _architectures(config) if SCORING.search(str(name))), None)
     own = config.get("sentence_transformers")
-    cross = _settings(folder).get("model_type") == "CrossEncoder" or (isinstance(own, dict) and "activation_fn" in own)
+    cross = folder.settings.get("model_type") == "CrossEncoder" or (isinstance(own, dict) and "activation_fn" in own)
     if (named is None or modules) and not cross:
         return []
     what = f"{named or config.get('model_type')}, a cross-encoder or classifier"
     if kind != "dense":
         raise ExportError(
-            f"{folder} holds {what}: it gives scores of texts or pairs of texts, no vectors. Reranking is not there "
-            "yet. --kind dense exports its encoder all the same, pooled as is usual"
+            f"{folder.path} holds {what}: it gives scores of texts or pairs of texts, no vectors. Reranking is not "
+            "there yet. --kind dense exports its encoder all the same, pooled as is usual"
         )
     return [f"the folder holds {what}: it was exported to give vectors all the same, which it was not trained for"]
 
@@ -112,18 +93,18 @@ def _not_trained(config: dict[str, Any], modules: list[str]) -> list[str]:
     ]
 
 
-def _similarity(folder: Path, modules: list[str], names: tuple[str, ...], similarity: str | None) -> list[str]:
+def _similarity(folder: Folder, modules: list[str], names: tuple[str, ...], similarity: str | None) -> list[str]:
     """Refuses models that rank by something else than the cosine."""
-    if similarity not in (None, "cosine"):
-        raise unusable("similarity", similarity, "'cosine': an index compares by nothing else")
-    said = _settings(folder).get("similarity_fn_name")
+    said = folder.settings.get("similarity_fn_name")
     unit = bool(modules) and modules[-1].rsplit(".", 1)[-1] == "Normalize"
     meant = str(said).lower() if said is not None else "cosine"
     by_name = next((name for name in names if DOT_NAMES.search(name)), None) if said is None else None
     meant = meant if by_name is None else "dot"
     if meant == "cosine" or (unit and meant in SAME_ORDER):
         return []
-    where = f"{folder / SETTINGS}: similarity_fn_name is {said!r:.40}" if said is not None else f"{folder}: {by_name!r}"
+    where = f"{folder.path}: {by_name!r}"
+    if said is not None:
+        where = f"{folder.path / SETTINGS}: similarity_fn_name is {said!r:.40}"
     what = f"{where}: the model's vectors are compared by {meant}, not by their cosine"
     if similarity is None:
         raise ExportError(
@@ -133,9 +114,9 @@ def _similarity(folder: Path, modules: list[str], names: tuple[str, ...], simila
     return [f"made for {meant}, exported for cosines as was asked: ranks differ from the model's own"]
 
 
-def _instruction(folder: Path, names: tuple[str, ...], prompts: Mapping[str, str]) -> list[str]:
+def _instruction(folder: Folder, names: tuple[str, ...], prompts: Mapping[str, str]) -> list[str]:
     """What is to be known of models whose queries have an instruction that depends on the task."""
-    own = _settings(folder).get("prompts")
+    own = folder.settings.get("prompts")
     given = {**(own if isinstance(own, dict) else {}), **prompts}
     said = any(given.get(alias) for alias in ALIASES["query"])
     if said or not any(INSTRUCTED.search(name) for name in names):
@@ -149,9 +130,9 @@ def _instruction(folder: Path, names: tuple[str, ...], prompts: Mapping[str, str
     ]
 
 
-def _default(folder: Path) -> list[str]:
+def _default(folder: Folder) -> list[str]:
     """Where a folder's default prompt stands for roles that sentence-transformers' encode_query puts none for."""
-    own = _settings(folder).get("prompts")
+    own = folder.settings.get("prompts")
     prompts = own if isinstance(own, dict) else {}
     name = default_role(folder, prompts)
     roles = [role for role, aliases in ALIASES.items() if name and not any(alias in prompts for alias in aliases)]
@@ -176,7 +157,3 @@ def check_own_code(folder: Path, config: Mapping[str, Any]) -> None:
 def _architectures(config: Mapping[str, Any]) -> list[Any]:
     named = config.get("architectures")
     return named if isinstance(named, list) else []
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    return optional_json(folder / SETTINGS)

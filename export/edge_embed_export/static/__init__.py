@@ -1,1 +1,1 @@
-"""Static models: a table of rows."""
+"""Models that are a table of token vectors."""

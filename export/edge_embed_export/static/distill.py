@@ -20,7 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.static.sources import StaticSource, write_static, zipf_weights
+from edge_embed_export.modules.folder import Folder
+from edge_embed_export.options import ExportOptions
+from edge_embed_export.request import Request
+from edge_embed_export.static.bundle import write_static
+from edge_embed_export.static.table import StaticSource, zipf_weights
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_count
@@ -134,15 +138,10 @@ def distill_model(
         licence=teacher.manifest.provenance.get("licence"),
         notes=notes,
     )
-    return write_static(
-        static,
-        Path(out),
-        name=name,
-        source_name=str(teacher.manifest.provenance.get("source", teacher.manifest.name)),
-        truncate_dims=[n for n in (dim // 2, dim // 4) if n],
-        overwrite=overwrite,
-        progress=progress,
-    )
+    source = str(teacher.manifest.provenance.get("source", teacher.manifest.name))
+    cut = [n for n in (dim // 2, dim // 4) if n]
+    options = ExportOptions(name=name, source_name=source, truncate_dims=cut, overwrite=overwrite, progress=progress)
+    return write_static(static, Request(loaded.path, Folder(loaded.path), Path(out), options))
 
 
 def _content(teacher: Embedder, text: str) -> TokenIds:

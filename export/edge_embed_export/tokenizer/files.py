@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_embed_export.files.formats import missing_tokenizer
+from edge_embed_export.files.reading import is_there
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.text import TextModule, limit_of, read_text_module
-from edge_embed_export.sources.files import is_there, read_definition
-from edge_embed_export.sources.formats import missing_tokenizer
 from edge_embed_export.tokenizer import classes as tokenizerclasses
 from edge_embed_export.tokenizer import rebuild as tokenizerrebuild
 from edge_embed_export.tokenizer.classes import TYPES
+from edge_embed_export.tokenizer.definition import read_definition
 from edge_embed_export.tokenizer.parts import Part
 from edge_embed_export.tokenizer.sentencepieces import NAMES, convert
 from edge_embed_export.tokenizer.settings import GENERIC_NAMES, Settings, read_settings
@@ -39,7 +41,7 @@ class Text:
 
 
 def read_text(
-    folder: Path, root: Path, config: Mapping[str, Any], definition: Path | None = None, *, multi: bool = False
+    folder: Path, root: Folder, config: Mapping[str, Any], definition: Path | None = None, *, multi: bool = False
 ) -> Text:
     """The tokenizer of a folder and its limit, as the reference has them.
 
@@ -63,7 +65,7 @@ def read_text(
     if module.lower and not lowers(tokenizer):
         tokenizer = lowered(tokenizer, as_python=module.old)
         notes.append(f"texts are lowered, as {module.path.name} says")
-    if is_there(root / "modules.json") and not strips(tokenizer):
+    if is_there(root.path / "modules.json") and not strips(tokenizer):
         # lower case was put first above: what is taken off has none
         tokenizer = stripped(tokenizer) if module.old else tokenizer
         notes.append(_white_space(module))

@@ -1,7 +1,9 @@
 """Parts of a tokenizer.json: made, found, and compared by what they do to the ids of one text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from edge_embed_runtime.errors import ExportError
 
 Part = dict[str, Any]
 
@@ -92,25 +94,31 @@ def around(post_processor: Mapping[str, Any] | None) -> tuple[list[int], list[in
     return before, after
 
 
+def special(token: str, side: int = 0) -> Part:
+    """A special token in a template. side: the type of the tokens, 1 for those of a second text"""
+    return {"SpecialToken": {"id": token, "type_id": side}}
+
+
+def text_of(name: str, side: int = 0) -> Part:
+    """The place of a text in a template: "A", or "B" for the second of a pair."""
+    return {"Sequence": {"id": name, "type_id": side}}
+
+
+def template_of(single: list[Part], pair: list[Part], ids: Mapping[str, int]) -> Part:
+    """A post-processor for one text and for two. ids: of the special tokens by their names"""
+    tokens = {name: {"id": name, "ids": [number], "tokens": [name]} for name, number in ids.items()}
+    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}
+
+
 def template(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> Part:
     """A post-processor that puts tokens (name, id) around a text."""
 
-    def special(token: tuple[str, int], side: int = 0) -> Part:
-        return {"SpecialToken": {"id": token[0], "type_id": side}}
+    def around_text(name: str, side: int) -> list[Part]:
+        left, right = ([special(token, side) for token, _ in tokens] for tokens in (before, after))
+        return [*left, text_of(name, side), *right]
 
-    def text(name: str, side: int) -> Part:
-        return {"Sequence": {"id": name, "type_id": side}}
-
-    one = [*map(special, before), text("A", 0), *map(special, after)]
-    second = [*(special(token, 1) for token in before), text("B", 1), *(special(token, 1) for token in after)]
-    return {
-        "type": "TemplateProcessing",
-        "single": one,
-        "pair": [*one, *second],
-        "special_tokens": {
-            name: {"id": name, "ids": [number], "tokens": [name]} for name, number in sorted({*before, *after})
-        },
-    }
+    one = around_text("A", 0)
+    return template_of(one, [*one, *around_text("B", 1)], dict(sorted({*before, *after})))
 
 
 def framed(cls: tuple[str, int], sep: tuple[str, int]) -> Part:
@@ -118,7 +126,23 @@ def framed(cls: tuple[str, int], sep: tuple[str, int]) -> Part:
     made = template([cls], [sep])
     return {
         **made,
-        "pair": [piece for piece in made["pair"] if piece != {"SpecialToken": {"id": cls[0], "type_id": 1}}],
+        "pair": [piece for piece in made["pair"] if piece != special(cls[0], 1)],
+    }
+
+
+def word_level(words: Sequence[str], *, normalizer: Part | None, pre_tokenizer: Part) -> Part:
+    """A tokenizer.json whose tokens are whole words, numbered as they stand; the last stands for all others."""
+    vocab = {word: number for number, word in enumerate(words)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": words[-1]},
     }
 
 
@@ -131,3 +155,14 @@ def find_id(definition: Mapping[str, Any], token: str) -> int | None:
     if isinstance(vocab, dict):
         return vocab.get(token)
     return next((i for i, entry in enumerate(vocab) if entry[0] == token), None)
+
+
+def vocabulary(tokenizer: Mapping[str, Any]) -> dict[str, int]:
+    """Token to id of a tokenizer.json, added tokens included."""
+    try:
+        model = tokenizer["model"]["vocab"]
+        ids = dict(model) if isinstance(model, dict) else {entry[0]: i for i, entry in enumerate(model)}
+        added = {token["content"]: token["id"] for token in tokenizer.get("added_tokens") or ()}
+        return {str(token): int(id_) for token, id_ in {**ids, **added}.items()}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ExportError(f"tokenizer.json has no vocabulary: {error!r}") from error

@@ -6,6 +6,7 @@ class that is not built anew takes tokenizer.json as it stands; there `add_prefi
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from edge_embed_export.tokenizer.classes import (
@@ -20,6 +21,7 @@ from edge_embed_export.tokenizer.classes import (
     with_end,
     with_ends,
 )
+from edge_embed_export.tokenizer.classes import TYPES as TYPES_4
 from edge_embed_export.tokenizer.parts import (
     QWEN_WORDS,
     Part,
@@ -52,8 +54,6 @@ SPLIT_WORDS = {"type": "WhitespaceSplit"}
 
 def class_of(settings: Settings, model: Part | None, pre_tokenizer: Part | None) -> str:
     """The class by which transformers 5 loads a tokenizer. Raises ExportError for one that is not known."""
-    from edge_embed_export.tokenizer.classes import TYPES as TYPES_4
-
     own = own_code(settings)
     if own is not None:
         return own
@@ -179,10 +179,6 @@ def _bert(definition: Part, settings: Settings, *, mpnet: bool = False) -> Part:
     )
 
 
-def _mpnet(definition: Part, settings: Settings) -> Part:
-    return _bert(definition, settings, mpnet=True)
-
-
 def _bytes(definition: Part, settings: Settings, *, post: Part | None = None) -> Part:
     prefix = bool(settings.flag("add_prefix_space", False))
     return _built(
@@ -194,15 +190,10 @@ def _bytes(definition: Part, settings: Settings, *, post: Part | None = None) ->
     )
 
 
-def _roberta(definition: Part, settings: Settings) -> Part:
-    cls = _token(definition, settings, "cls_token", "<s>")
-    sep = _token(definition, settings, "sep_token", "</s>")
-    return _bytes(definition, settings, post=template([cls], [sep]))
-
-
-def _deberta(definition: Part, settings: Settings) -> Part:
-    cls = _token(definition, settings, "cls_token", "[CLS]")
-    sep = _token(definition, settings, "sep_token", "[SEP]")
+def _framed_bytes(definition: Part, settings: Settings, *, names: tuple[str, str]) -> Part:
+    """Bytes, and a template of cls_token and sep_token. names: what they are where they are not set"""
+    kinds = zip(("cls_token", "sep_token"), names, strict=True)
+    cls, sep = (_token(definition, settings, kind, usual) for kind, usual in kinds)
     return _bytes(definition, settings, post=template([cls], [sep]))
 
 
@@ -333,9 +324,9 @@ def _gemma(definition: Part, settings: Settings) -> Part:
 
 BUILT: dict[str, Callable[[Part, Settings], Part]] = {
     **dict.fromkeys(BERT - {"RetriBertTokenizer", "RealmTokenizer"}, _bert),
-    **dict.fromkeys(ROBERTA, _roberta),
-    MPNET: _mpnet,
-    "DebertaTokenizer": _deberta,
+    **dict.fromkeys(ROBERTA, partial(_framed_bytes, names=("<s>", "</s>"))),
+    MPNET: partial(_bert, mpnet=True),
+    "DebertaTokenizer": partial(_framed_bytes, names=("[CLS]", "[SEP]")),
     "GPT2Tokenizer": _bytes,
     "CodeGenTokenizer": _bytes,
     "GPTNeoXTokenizer": _neox,

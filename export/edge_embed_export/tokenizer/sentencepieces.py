@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.sources.files import read_definition
+from edge_embed_export.tokenizer.definition import read_definition
 from edge_embed_runtime.errors import ExportError, MissingExtraError
 from edge_embed_runtime.extras import is_installed, require
 from edge_embed_runtime.system.files import check_regular

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.sources.files import optional_json
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.files.reading import optional_json
+from edge_embed_export.modules.folder import Folder
 from edge_embed_runtime.errors import ExportError
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -88,7 +89,7 @@ class Settings:
         return value
 
 
-def read_settings(folder: Path, config: Mapping[str, Any], given: Mapping[str, Any], root: Path) -> Settings:
+def read_settings(folder: Path, config: Mapping[str, Any], given: Mapping[str, Any], root: Folder) -> Settings:
     """The settings of a tokenizer in a folder. Raises ExportError for a key that is not known.
 
     config: of the model
@@ -121,8 +122,8 @@ def is_token(name: str, value: object) -> bool:
     return held and name.endswith(("_token", "_token_id"))
 
 
-def _version(config: Mapping[str, Any], root: Path) -> str:
-    versions = optional_json(root / "config_sentence_transformers.json").get("__version__")
+def _version(config: Mapping[str, Any], root: Folder) -> str:
+    versions = root.settings.get("__version__")
     said = versions.get("transformers") if isinstance(versions, dict) else None
     # the model's own config is written anew whenever the model is
     return str(config.get("transformers_version") or said or "")

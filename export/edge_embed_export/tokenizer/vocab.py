@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.sources.files import is_there, read_json
+from edge_embed_export.files.reading import is_there, read_json
 from edge_embed_export.tokenizer.classes import BERT, MPNET, ROBERTA
 from edge_embed_export.tokenizer.parts import QWEN_WORDS, Part, framed, template
 from edge_embed_export.tokenizer.settings import Settings

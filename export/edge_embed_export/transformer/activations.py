@@ -7,17 +7,19 @@ bits; what they do is put together from Exp, Erf, Sigmoid and Tanh here.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
 from edge_embed_export.transformer.builder import Graph
 
-if TYPE_CHECKING:
-    from edge_embed_export.transformer.spec import Activation
-
+Activation = Literal[
+    "elu", "gelu", "gelu_10", "gelu_tanh", "hard_shrink", "hard_sigmoid", "hard_swish", "hard_tanh", "identity",
+    "laplace", "leaky_relu", "log_sigmoid", "mish", "quick_gelu", "relu", "relu2", "relu6", "selu", "sigmoid", "silu",
+    "soft_shrink", "softplus", "softsign", "sqrt_softplus", "tanh", "tanh_shrink",
+]  # fmt: skip
 # Names in transformers' configs (ACT2FN of 4.57 and 5.24) -> ours. Not there: prelu and xielu, which have weights.
-ACTIVATIONS: "dict[str, Activation]" = {
+ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_10": "gelu_10",
     "gelu_accurate": "gelu_tanh",
@@ -43,7 +45,7 @@ ACTIVATIONS: "dict[str, Activation]" = {
 }
 # Classes of torch.nn, as sentence-transformers' Dense names them -> ours. The library makes them without arguments, so
 # they have torch's defaults. Not there: those that have weights (PReLU), need arguments or draw at random.
-DENSE_ACTIVATIONS: "dict[str, Activation]" = {
+DENSE_ACTIVATIONS: dict[str, Activation] = {
     "CELU": "elu",  # of alpha 1 the same
     "ELU": "elu",
     "GELU": "gelu",
@@ -68,7 +70,7 @@ DENSE_ACTIVATIONS: "dict[str, Activation]" = {
 }
 # Functions so near to max(u, 0), by 0.2 at most, that a channel can be split (see calibrate.Site). SiLU, Mish and
 # hard swish are off by 0.28 to 0.38: split, small random models fall to cosines of 0.99.
-SPLITTABLE: "tuple[Activation, ...]" = ("gelu", "gelu_tanh", "relu", "quick_gelu")
+SPLITTABLE: tuple[Activation, ...] = ("gelu", "gelu_tanh", "relu", "quick_gelu")
 
 # transformers' LaplaceActivation (arXiv:2209.10655)
 LAPLACE_CENTRE, LAPLACE_SPREAD = 0.707107, 0.282095
@@ -78,7 +80,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.050700987355480493
 LOG_TERMS = 8
 
 
-def apply(g: Graph, x: str, kind: "Activation") -> str:
+def apply(g: Graph, x: str, kind: Activation) -> str:
     """The value of an activation function for each number of x, of any shape."""
     return x if kind == "identity" else _FUNCTIONS[kind](_Numbers(g), x)
 
@@ -146,7 +148,7 @@ class _Numbers:
         return self.op("Div", self.clip(self.plus(x, 3.0), 0.0, 6.0), self.scalar(6.0))
 
 
-_FUNCTIONS: "dict[str, Callable[[_Numbers, str], str]]" = {
+_FUNCTIONS: dict[str, Callable[[_Numbers, str], str]] = {
     "elu": lambda n, x: n.below(x, 1.0),
     "gelu": _Numbers.gelu,
     "gelu_10": lambda n, x: n.clip(n.gelu(x), -10.0, 10.0),

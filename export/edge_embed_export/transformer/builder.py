@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.sources.stored import as_stored
+from edge_embed_export.files.stored import as_stored
 from edge_embed_quantize.linear import Int8Linear, RowActivation
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.bundle.manifest import MAX_FILE_BYTES

@@ -10,11 +10,12 @@ else was tried, and what each form costs.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from edge_embed_export.transformer.activations import Activation
 from edge_embed_export.transformer.blockwise import Blockwise
 from edge_embed_export.transformer.builder import FLOAT, Apart
 from edge_embed_export.transformer.heads import Heads
 from edge_embed_export.transformer.positions import MASKED
-from edge_embed_export.transformer.spec import LATENT, Activation, Layer, Spec, Weights, expert_count
+from edge_embed_export.transformer.spec import LATENT, Layer, Spec, Weights, expert_count
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
 from edge_embed_quantize.table import CompactTable
 

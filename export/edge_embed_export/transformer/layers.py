@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.transformer import activations
+from edge_embed_export.transformer.activations import Activation
 from edge_embed_export.transformer.builder import FLOAT, Graph
-from edge_embed_export.transformer.spec import Activation, Array, Spec, Weights, input_name, side_count
+from edge_embed_export.transformer.spec import Array, Spec, Weights, input_name, side_count
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.bundle.adapters import INPUT

@@ -28,23 +28,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.sources.stored import as_stored
-from edge_embed_export.transformer.activations import SPLITTABLE
+from edge_embed_export.files.stored import as_stored
+from edge_embed_export.options import Kind, Pooling
+from edge_embed_export.transformer.activations import SPLITTABLE, Activation
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
-
-# see activations.py
-Activation = Literal[
-    "elu", "gelu", "gelu_10", "gelu_tanh", "hard_shrink", "hard_sigmoid", "hard_swish", "hard_tanh", "identity",
-    "laplace", "leaky_relu", "log_sigmoid", "mish", "quick_gelu", "relu", "relu2", "relu6", "selu", "sigmoid", "silu",
-    "soft_shrink", "softplus", "softsign", "sqrt_softplus", "tanh", "tanh_shrink",
-]  # fmt: skip
-# One of "mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens", or several whose vectors stand
-# one behind the other, as "cls+mean".
-Pooling = str
 
 LATENT = "latent"
 # Tokens of a text up to which attention computes all scores at a time (see blockwise.py).
@@ -133,7 +124,7 @@ class Spec:
     latent_heads: int = 0
     latent_size: int = 0
     latent_activation: Activation = "gelu"
-    kind: Literal["dense", "sparse", "multi"] = "dense"
+    kind: Kind = "dense"
     saturations: int = 1
     head_activation: Activation = "gelu"
     unattended: int | None = None
@@ -149,6 +140,11 @@ class Spec:
     def sharing(self) -> int:
         """Query heads that share a head of keys and values."""
         return self.heads // (self.kv_heads or self.heads)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a manifest says of them."""
+        return {name: getattr(self, name) for name in ("hidden", "intermediate", "heads", "vocab")}
 
     @property
     def blocks(self) -> tuple[Layer, ...]:

@@ -1,1 +1,1 @@
-"""A bundle compared with the library that its model is used with today."""
+"""A bundle compared with the library that its model is used with."""

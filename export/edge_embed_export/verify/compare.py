@@ -14,16 +14,19 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.reading import is_there, optional_json
+from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.text import release_of
-from edge_embed_export.sources.files import is_there, optional_json
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.owncode import own_classes
+from edge_embed_export.sources.prompts import with_roles
 from edge_embed_export.verify.texts import PATIENCE, Asked, asked_texts
-from edge_embed_runtime.errors import ExportError, FidelityError, InputError, MissingExtraError
+from edge_embed_runtime.errors import ExportError, FidelityError, MissingExtraError
 from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.system.cgroups import memory_limit
 from edge_embed_runtime.system.cpu import default_threads
@@ -33,7 +36,6 @@ from edge_embed_runtime.vectors.kinds import DENSE, Kind
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
 
-Verify = Literal["auto", "require", "skip"]
 UNVERIFIED = "not verified against the reference"
 # Numbers of vectors of length 1 that differ by more are other vectors.
 LARGEST = 1e-3
@@ -60,38 +62,29 @@ class Unverifiable(Exception):
 
 @dataclass(frozen=True)
 class Verifier:
-    """Compares a bundle's float32 form with the reference; see `export_model` for the options of the same names.
+    """Compares a bundle's float32 form with the reference.
 
-    said:    roles whose prompts the caller gave
-    limited: whether the caller gave the limit of tokens
-    pooling: what the caller pools by, where that is not the folder's own way
     without: why this source cannot be compared, "" where it can
     """
 
     source: Path
-    mode: Verify
-    said: frozenset[str] = frozenset()
-    limited: bool = False
-    pooling: str | None = None
-    adapter: Path | None = None
+    options: ExportOptions
     without: str = ""
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Verify):
-            raise InputError(f"verify is {self.mode!r:.40}, expected one of {get_args(Verify)}")
-        if self.mode == "require" and not installed():
+        if self.options.verify == "require" and not installed():
             raise MissingExtraError(
                 "--verify require needs sentence-transformers, or transformers and torch: "
                 "pip install 'edge-embed[verify]'",
                 package="sentence-transformers",
                 extra="verify",
             )
-        if self.mode == "require" and self.without:
+        if self.options.verify == "require" and self.without:
             raise ExportError(f"{self.source} cannot be verified against the reference: {self.without}")
 
     def __call__(self, embedder: "Embedder") -> dict[str, Any] | str:
         """What the manifest says. Raises FidelityError where vectors differ, ExportError where `require` cannot be."""
-        if self.mode == "skip":
+        if self.options.verify == "skip":
             return f"{UNVERIFIED}: --verify skip"
         try:
             if not installed():
@@ -100,7 +93,7 @@ class Verifier:
                 raise Unverifiable(self.without)
             return self._compare(embedder)
         except Unverifiable as error:
-            if self.mode == "require":
+            if self.options.verify == "require":
                 raise ExportError(f"{self.source} cannot be verified against the reference: {error}") from None
             return f"{UNVERIFIED}: {error}"
 
@@ -130,10 +123,11 @@ class Verifier:
 
     def _request(self, embedder: "Embedder", asked: Sequence[Asked]) -> dict[str, Any]:
         """What reference.py reads."""
-        manifest = embedder.manifest
-        bare = not is_there(self.source / "modules.json") and manifest.output is DENSE
+        manifest, adapter = embedder.manifest, self.options.adapter
+        bare = not is_there(self.source / "modules.json") and manifest.kind == "dense"
+        said = with_roles(self.options.prompts or {})
         prompts = {
-            role: {"text": embedder.prompts.get(role, ""), "said": role in self.said}
+            role: {"text": embedder.prompts.get(role, ""), "said": role in said}
             for role in dict.fromkeys(("query", "document", *filter(None, [manifest.default_role])))
         }
         return {
@@ -144,10 +138,10 @@ class Verifier:
             "default": manifest.default_role,
             "left_out": manifest.left_out,
             "max_tokens": None if embedder.is_static else embedder.max_tokens,
-            "limited": self.limited,
-            "pooling": manifest.pooling if bare or self.pooling else None,
+            "limited": self.options.max_tokens is not None,
+            "pooling": manifest.pooling if bare or self.options.graph.pooling else None,
             "pooled": manifest.pooling,
-            "adapter": None if self.adapter is None else str(self.adapter.resolve()),
+            "adapter": None if adapter is None else str(Path(adapter).resolve()),
             "strip": _strips(self.source, embedder),
             "sentence_transformers": is_installed("sentence_transformers"),
             "why": False,
@@ -260,7 +254,7 @@ def _longest(embedder: "Embedder") -> int:
 def _strips(source: Path, embedder: "Embedder") -> bool:
     """Whether white space at the ends of texts is to be taken away: by the release that wrote the folder, else by what
     the bundle does."""
-    release = release_of(source)
+    release = release_of(Folder(source))
     if release is not None:
         return release < KEEPS_SPACE
     return bool(np.array_equal(embedder.tokenizer.encode("a\n"), embedder.tokenizer.encode("a")))

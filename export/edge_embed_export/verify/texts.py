@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edge_embed_export.calibration.quantizer import calibration_texts
+from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 
 TEXTS = 64

@@ -17,7 +17,7 @@ from edge_embed import ComposedEmbedder, Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import BundleFormatError, BundleMismatchError, ExportError, InputError
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import dense, finish
 from edge_embed_export.variants import low_rank
 from edge_embed_runtime.bundle.adapters import Adapter, Adapters, parse_adapters
@@ -35,9 +35,9 @@ def some_texts(part: str) -> list[str]:
 @pytest.fixture(scope="module", autouse=True)
 def known_words() -> Iterator[None]:
     """Exports calibrate and measure on a few texts of words that the tiny tokenizer knows."""
-    judged = quantizing.records("judged")
+    judged = shipped.records("judged")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantizing, "calibration_texts", some_texts)
+        patch.setattr(shipped, "calibration_texts", some_texts)
         patch.setattr(finish, "calibration_texts", lambda part: some_texts(part)[::8])
         patch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
         patch.setattr(dense, "SPEED_ROUNDS", 1)

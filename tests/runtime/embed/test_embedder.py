@@ -16,7 +16,7 @@ from builders.files import refused_after_fork
 
 from edge_embed import Embedder
 from edge_embed.errors import BundleFormatError, EdgeEmbedError, GoldenError, InputError
-from edge_embed_export.calibration.quantizer import calibration_texts
+from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.model import network
 from edge_embed_runtime.model import session as session_module

@@ -19,9 +19,9 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import BundleFormatError, InputError, MemoryBudgetError
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import texts as shipped
+from edge_embed_export.options import GraphOptions
 from edge_embed_export.receipt import finish
-from edge_embed_export.sources.onnxfile import GraphOptions
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.bundle.manifest import MANIFEST, Layer
 from edge_embed_runtime.onnxfile.mapped import without_weights
@@ -39,7 +39,7 @@ def few_texts(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
     """Models are calibrated and measured on texts of the words that their tokenizer knows."""
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(WORDS, size)) for size in random.integers(0, 23, 48)]
-    monkeypatch.setattr(quantizing, "calibration_texts", lambda _: texts)
+    monkeypatch.setattr(shipped, "calibration_texts", lambda _: texts)
     monkeypatch.setattr(finish, "calibration_texts", lambda _: texts[:6])
 
 

@@ -16,16 +16,16 @@ import pytest
 from builders import architectures
 from builders.architectures import MODELS, write
 from builders.bert import WORDS, Checkpoints
+from builders.checkpoints import read_checkpoint
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edge_embed import Embedder
 from edge_embed.errors import BundleFormatError, DeadlineError
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
-from edge_embed_export.families import read_family
+from edge_embed_export.calibration import texts as shipped
+from edge_embed_export.families.known import read_family
 from edge_embed_export.receipt import finish
-from edge_embed_export.sources.checkpoint import read_checkpoint
 from edge_embed_export.transformer import blockwise, spec
 from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer.blockwise import Span, seen
@@ -60,7 +60,7 @@ def some_words(monkeypatch: pytest.MonkeyPatch, short_receipt: None) -> None:
     """Calibration with texts of the words that the tiny tokenizer knows."""
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(WORDS, size)) for size in random.integers(0, 23, 24)]
-    for module in (quantizing, finish):
+    for module in (shipped, finish):
         monkeypatch.setattr(module, "calibration_texts", lambda _: texts)
 
 

@@ -17,7 +17,7 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import BundleMismatchError, IndexFormatError, InputError, MemoryBudgetError
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance.reembed import reembed_index
@@ -44,7 +44,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("bundles")
     make: Checkpoints = fixture.__wrapped__(folder)  # type: ignore[attr-defined]
-    judged, texts = quantizing.records("judged"), quantizing.calibration_texts
+    judged, texts = shipped.records("judged"), shipped.calibration_texts
     made = {"dense": make("a"), "sparse": sparse_folder(make("b")), "multi": multi_folder(make("c"))}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "calibration_texts", lambda part: texts(part)[::32])

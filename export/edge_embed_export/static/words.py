@@ -2,8 +2,7 @@
 
 The library's WhitespaceTokenizer looks a word up as it stands between white space, then without punctuation around it,
 then in lower case; the first that is a stop word or in the vocabulary counts. The runtime does the same
-(tokenizer/whitespace.py)
-with stop words as words whose rows are zero.
+(inputs/whitespace.py) with stop words as words whose rows are zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
+from edge_embed_export.files.reading import optional_json, read_json
+from edge_embed_export.files.tensors import read_tensors
+from edge_embed_export.modules.pooling import read_pooling
 from edge_embed_export.modules.routers import kind_of
-from edge_embed_export.sources.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.sources.files import optional_json, read_json
-from edge_embed_export.sources.tensors import read_tensors
+from edge_embed_export.tokenizer.parts import word_level
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.inputs.whitespace import PUNCTUATION
 
 Array = NDArray[np.float32]
 
 KIND = "WordEmbeddings"
+# No word: text gives a bracket, a word and a bracket.
 UNKNOWN = "[UNK]"
 TOKENIZER = "WhitespaceTokenizer"
-# Poolings whose direction is that of the sum of rows.
-POOLINGS = {"pooling_mode_mean_tokens", "pooling_mode_mean_sqrt_len_tokens"}
-NAMED_POOLINGS = ("mean", "mean_sqrt_len_tokens")
 HARMLESS["wordembedding_config.json"] = frozenset({"update_embeddings"})
-HARMLESS["Pooling of words"] = frozenset({"word_embedding_dimension", "embedding_dimension"})
 
 
 @dataclass(frozen=True)
@@ -105,39 +103,20 @@ def _pooling(folder: Path, entries: Sequence[Mapping[str, Any]]) -> bool:
     if not entries or kind_of(entries[0]) != "Pooling":
         found = kind_of(entries[0]) if entries else "nothing"
         raise ExportError(f"{folder / 'modules.json'}: {found!r} follows {KIND}, expected Pooling")
-    path = folder / str(entries[0]["path"]) / "config.json"
-    config = optional_json(path)
-    modes = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
-    named = config.get("pooling_mode", "mean" if not modes else None)
-    fits = named in NAMED_POOLINGS if named is not None else len(modes) == 1 and modes[0] in POOLINGS
-    if not fits or config.get("include_prompt", True) is not True:
+    path = folder / str(entries[0]["path"])
+    how, config = read_pooling(path), optional_json(path / "config.json")
+    # their directions are that of the sum of rows
+    if how not in ("mean", "mean_sqrt_len") or config.get("include_prompt", True) is not True:
         raise ExportError(f"{path}: rows of words are pooled by their mean, prompts included; it says {config}")
-    told = {name for name in config if name.startswith("pooling_mode")} | {"include_prompt"}
-    refuse_unknown(path, config, told | HARMLESS["Pooling of words"])
-    return "sqrt_len" in str(named or modes[0])
+    return how == "mean_sqrt_len"
 
 
 def definition(words: Words) -> dict[str, Any]:
     """A tokenizer.json with these words, for what is no vector: places of passages, and counts of tokens."""
     around = f"^[{PUNCTUATION}]+|[{PUNCTUATION}]+$"
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": {"type": "Lowercase"} if words.lowercase else None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "WhitespaceSplit"},
-                {"type": "Split", "pattern": {"Regex": around}, "behavior": "Removed", "invert": False},
-            ],
-        },
-        "post_processor": None,
-        "decoder": None,
-        "model": {
-            "type": "WordLevel",
-            "vocab": {word: i for i, word in enumerate(words.vocabulary)},
-            "unk_token": UNKNOWN,
-        },
-    }
+    split = {"type": "Split", "pattern": {"Regex": around}, "behavior": "Removed", "invert": False}
+    return word_level(
+        words.vocabulary,
+        normalizer={"type": "Lowercase"} if words.lowercase else None,
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, split]},
+    )

@@ -1,5 +1,6 @@
-"""What the exporter reads of a model's folder: JSON, tokenizers and hashes, of regular files alone and of a size that
-such a file can have. A file that is there is never passed over because it is of another kind.
+"""JSON and hashes of a model's folder: of regular files alone, of a size that such a file can have.
+
+A file that is there is never passed over because it is of another kind.
 """
 
 import hashlib
@@ -8,9 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.tokenizer.form import one_form
-from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
-from edge_embed_runtime.inputs.vetting import MAX_BYTES, check_tokenizer
+from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.system.files import open_regular, read_regular
 
 # Bytes of a JSON file that is no tokenizer; the largest known name the tensors of a model, or weights of its tokens.
@@ -24,7 +23,7 @@ def is_there(path: Path) -> bool:
 
 def read_json(path: Path, kind: type = dict) -> Any:
     """The object (or, with kind=list, the list) that a JSON file holds."""
-    raw = _read(path, MAX_JSON)
+    raw = read_limited(path, MAX_JSON)
     try:
         content = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -37,15 +36,6 @@ def read_json(path: Path, kind: type = dict) -> Any:
 def optional_json(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; nothing where there is no such file."""
     return dict(read_json(path)) if is_there(path) else {}
-
-
-def read_definition(path: Path) -> dict[str, Any]:
-    """What a tokenizer.json holds. Raises ExportError for one that no bundle may hold (see vetting.py)."""
-    raw = _read(path, MAX_BYTES)
-    try:
-        return one_form(check_tokenizer(raw))
-    except BundleFormatError as error:
-        raise ExportError(f"{path}{str(error).removeprefix('tokenizer.json')}") from error
 
 
 def check_size(value: object, name: str, path: Path) -> int:
@@ -61,7 +51,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read_limited(path: Path, limit: int) -> bytes:
+    """The bytes of a file that must be there. Raises SourceError for none, and for one of more than `limit` bytes."""
     if not is_there(path):
         raise SourceError(f"{path} is missing", path=path, code="source_missing")
     return read_regular(path, limit)

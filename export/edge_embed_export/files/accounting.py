@@ -3,17 +3,15 @@
 Whoever knows better says so by name: `ignoring` holds those names while a model is exported (`--ignore NAME`).
 """
 
-import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar
 
 from edge_embed_runtime.checks import shown
-from edge_embed_runtime.errors import ExportError, InputError, SourceError, about
+from edge_embed_runtime.errors import ExportError, InputError
 
 
 def words(text: str) -> frozenset[str]:
@@ -75,7 +73,6 @@ HARMLESS: dict[str, frozenset[str]] = {
 WHOLE = r"(.+\.)?(position_ids|token_type_ids|attn\.bias)"
 
 Value = TypeVar("Value")
-Options = ParamSpec("Options")
 
 
 class Accounted(Mapping[str, Value]):
@@ -239,18 +236,6 @@ def ignoring(names: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         _ignored.reset(token)
-
-
-def leaving_out(function: Callable[Options, Value]) -> Callable[Options, Value]:
-    """A function whose option `ignore` holds while it runs, and whose errors are about its first argument."""
-
-    @wraps(function)
-    def inner(*args: Options.args, **options: Options.kwargs) -> Value:
-        source = cast("str | os.PathLike[str]", args[0] if args else options["source"])
-        with about(source, ExportError, SourceError), ignoring(cast("Iterable[str]", options.get("ignore", ()))):
-            return function(*args, **options)
-
-    return inner
 
 
 def is_ignored(name: str) -> bool:

@@ -11,13 +11,14 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.extras import require
 from edge_embed_runtime.system.files import open_regular
 
 Array = NDArray[np.float32]
 Step = Callable[[Array], Array]
 
-# Types of safetensors that are read -> how numpy sees them; bfloat16 is the upper half of float32.
-KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+# Types of safetensors that are read -> numpy's names; ml_dtypes gives it the last.
+KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16"}
 # Fewer bytes are not worth a call to the system.
 LET_GO_BYTES = 2**20
 
@@ -33,7 +34,7 @@ class MappedFile:
 
     def raw(self, kind: str, start: int, shape: tuple[int, ...]) -> NDArray[Any]:
         """The numbers of a tensor as they lie in the file."""
-        dtype = np.dtype(KINDS[kind])
+        dtype = np.dtype(require("ml_dtypes", "export").bfloat16 if kind == "BF16" else KINDS[kind])
         size = int(np.prod(shape)) * dtype.itemsize
         if start % dtype.itemsize:  # numpy reads such numbers, but slower
             return self._bytes[start : start + size].copy().view(dtype).reshape(shape)
@@ -53,7 +54,7 @@ class MappedFile:
 class Stored(NDArrayOperatorsMixin):
     """A tensor of a file, or a view of one. Slices, other orders of dimensions and products with a number read nothing.
 
-    To all else that numpy can do it is the float32 array [shape], made anew each time; 16 bits are never computed with.
+    To all else that numpy can do it is the float32 array [shape], read again each time; nothing is computed in 16 bits.
 
     name: of the tensor, for errors
     """
@@ -64,14 +65,13 @@ class Stored(NDArrayOperatorsMixin):
         self,
         file: MappedFile,
         name: str,
-        kind: str,
         raw: NDArray[Any],
         *,
         factor: np.float32 | None = None,
         steps: tuple[Step, ...] = (),
         shape: tuple[int, ...] | None = None,
     ) -> None:
-        self._file, self._name, self._kind, self._raw = file, name, kind, raw
+        self._file, self._name, self._raw = file, name, raw
         self._factor, self._steps = factor, steps
         self.shape: tuple[int, ...] = raw.shape if shape is None else shape
 
@@ -97,14 +97,11 @@ class Stored(NDArrayOperatorsMixin):
     def _view(self, see: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
         if self._steps:
             shape = see(np.broadcast_to(np.float32(0), self.shape)).shape
-            return Stored(
-                self._file, self._name, self._kind, self._raw,
-                factor=self._factor, steps=(*self._steps, see), shape=shape,
-            )  # fmt: skip
+            return self._later(see, shape)
         raw = np.asarray(see(self._raw))
         if not np.may_share_memory(raw, self._raw):
             self._file.let_go(self._raw)
-        return Stored(self._file, self._name, self._kind, raw, factor=self._factor)
+        return Stored(self._file, self._name, raw, factor=self._factor)
 
     def __getitem__(self, key: Any) -> Any:
         found = self._view(lambda array: array[key])
@@ -128,10 +125,11 @@ class Stored(NDArrayOperatorsMixin):
 
     def then(self, step: Step) -> Any:
         """The same shape, with what `step` makes of the numbers when they are asked for."""
-        return Stored(
-            self._file, self._name, self._kind, self._raw,
-            factor=self._factor, steps=(*self._steps, step), shape=self.shape,
-        )  # fmt: skip
+        return self._later(step, self.shape)
+
+    def _later(self, step: Step, shape: tuple[int, ...]) -> "Stored":
+        steps = (*self._steps, step)
+        return Stored(self._file, self._name, self._raw, factor=self._factor, steps=steps, shape=shape)
 
     # numbers
 
@@ -141,12 +139,7 @@ class Stored(NDArrayOperatorsMixin):
 
     def _read(self) -> Array:
         """Contiguous numbers, none of them those of the file, which is let go of."""
-        if self._kind == "BF16":
-            wide = self._raw.astype(np.uint32, order="C")
-            wide <<= 16
-            found: Array = wide.view(np.float32)
-        else:
-            found = np.array(self._raw, np.float32, order="C")
+        found = np.array(self._raw, np.float32, order="C")
         self._file.let_go(self._raw)
         # NaN would come out of both; an array of truth values would take a quarter of the numbers more
         if found.size and not (np.isfinite(found.min()) and np.isfinite(found.max())):
@@ -163,7 +156,7 @@ class Stored(NDArrayOperatorsMixin):
         if ufunc is np.multiply and method == "__call__" and not options and self._factor is None and not self._steps:
             other = inputs[1] if inputs[0] is self else inputs[0]
             if isinstance(other, float | np.float32) and not isinstance(other, np.float64):
-                return Stored(self._file, self._name, self._kind, self._raw, factor=np.float32(other))
+                return Stored(self._file, self._name, self._raw, factor=np.float32(other))
         arrays = (np.asarray(one) if isinstance(one, Stored) else one for one in inputs)
         return getattr(ufunc, method)(*arrays, **options)
 

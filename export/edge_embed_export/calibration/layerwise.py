@@ -13,24 +13,19 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.quantizer import (
-    CALIBRATION_BATCH_TOKENS,
-    Quantized,
-    Quantizer,
-    calibration_rows,
-    round_weight,
-)
+from edge_embed_export.calibration.quantizer import CALIBRATION_BATCH_TOKENS, Calibrated, check_recipe, round_weight
+from edge_embed_export.calibration.recipes import Quantized
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer.encoder import NEXT, STATE, build_stage
 from edge_embed_export.transformer.large import Scratch
-from edge_embed_export.transformer.spec import Array, Spec, Weights, sites
+from edge_embed_export.transformer.spec import Array, Spec, Weights
 from edge_embed_export.transformer.workshop import WeightsFile, Workshop
 from edge_embed_quantize.calibrate import Feed, Input, Recipe, Site, condition, grams, observe, quantize_layers, ranges
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
-from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.system.cpu import default_threads
@@ -188,24 +183,20 @@ class Remembered:
         return [found]
 
 
-class LayerQuantizer(Quantizer):
+class LayerQuantizer(Calibrated):
     """Quantizes as Quantizer does, layer by layer. There is no search, and there are no adapters.
 
     kept: takes the rounded weights
     """
 
     def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, kept: WeightsFile) -> None:
-        self._spec, self._weights, self._tokenizer, self._shop, self._kept = spec, weights, tokenizer, shop, kept
-        self._sites = sites(spec, weights)
-        self._rows = calibration_rows(tokenizer)
-        self._ranges = {}
+        super().__init__(spec, weights, tokenizer, shop)
+        self._kept = kept
 
-    def by_layer(
-        self, recipes: Mapping[str, Recipe] | None, table: str, int4: bool, progress: Callable[[str], None]
-    ) -> Quantized:
+    def run(self, recipes: Mapping[str, Recipe] | None, options: ExportOptions) -> Quantized:
         """The int8 model. recipes: None means those that are taken without a search."""
-        if recipes is not None and sorted(recipes) != sorted(site.name for site in self._sites):
-            raise ExportError(f"the recipes are for another model: this one has {len(self._sites)} values to quantize")
+        if recipes is not None:
+            self._check_names(recipes)
         stages = Stages(self._spec, self._weights, self._shop)
         texts = Texts(self._rows, self._spec.hidden, self._shop.folder())
         small: dict[str, Array] = {}
@@ -213,7 +204,7 @@ class LayerQuantizer(Quantizer):
         chosen: dict[str, Recipe] = {}
         moved: dict[str, Array] = {}
         for number in range(stages.count):
-            progress(f"layer {number + 1} of {stages.count}")
+            options.progress(f"layer {number + 1} of {stages.count}")
             here = [site for site in self._sites if self._stage_of(site) == number]
             stage = stages.session(number, texts, observe=True)
             last = number == stages.count - 1
@@ -229,11 +220,13 @@ class LayerQuantizer(Quantizer):
                 inputs |= used
             products = grams(stage.values(names, advance=not last), inputs) if names or not last else {}
             del stage
-            layers |= self._rounded_layers(here, changed, inputs, products, int4)
+            layers |= self._rounded_layers(here, changed, inputs, products, options.int4)
             small |= {name: array for name, array in changed.items() if not self._is_matrix(name)}
             moved |= {site.producer: inputs[site.name].offset for site in here if site.producer is not None}
             own = changed = {}  # they are as large as the next layer
-        return Quantized({**self._weights, **small}, layers, self._compact_table(TABLE_BITS[table]), chosen, moved)
+        return Quantized(
+            {**self._weights, **small}, layers, self._compact_table(TABLE_BITS[options.table]), chosen, moved
+        )
 
     def _stage_of(self, site: Site) -> int:
         part, number = site.name.split(".")[:2]
@@ -250,10 +243,7 @@ class LayerQuantizer(Quantizer):
     def _recipe(self, site: Site, recipes: Mapping[str, Recipe] | None) -> Recipe:
         default = self._default_recipe(site)
         recipe = default if recipes is None else recipes[site.name]
-        if recipe.activation != default.activation:
-            raise ExportError(
-                f"the recipe of {site.name} has {recipe.activation!r} scales, {default.activation!r} is needed"
-            )
+        check_recipe(site.name, recipe, default)
         return recipe
 
     def _own(self, group: Sequence[Site], small: Mapping[str, Array]) -> dict[str, Array]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.sources.accounting import check_whole
-from edge_embed_export.sources.files import sha256_of
-from edge_embed_export.sources.stored import Array
+from edge_embed_export.files.accounting import check_whole
+from edge_embed_export.files.reading import sha256_of
+from edge_embed_export.files.stored import Array
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.system.files import check_regular

@@ -10,11 +10,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.sources.accounting import check_shard, check_whole
-from edge_embed_export.sources.files import is_there, read_json, sha256_of
-from edge_embed_export.sources.formats import missing_weights
-from edge_embed_export.sources.pickled import in_place_of, read_pickle
-from edge_embed_export.sources.stored import KINDS, MappedFile, Stored
+from edge_embed_export.files.accounting import check_shard, check_whole
+from edge_embed_export.files.formats import missing_weights
+from edge_embed_export.files.pickled import in_place_of, read_pickle
+from edge_embed_export.files.reading import is_there, read_json, sha256_of
+from edge_embed_export.files.stored import KINDS, MappedFile, Stored
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.system.files import check_regular, open_regular
@@ -63,7 +63,7 @@ def _mapped(path: Path, said: Path, *, others: bool) -> dict[str, Array]:
     for name in names:
         kind, shape, (start, _) = (header[name][part] for part in ("dtype", "shape", "data_offsets"))
         if kind in KINDS:
-            stored = Stored(mapped, name, kind, mapped.raw(kind, 8 + size + start, tuple(shape)))
+            stored = Stored(mapped, name, mapped.raw(kind, 8 + size + start, tuple(shape)))
             found[name] = cast("Array", stored)
         elif not others:
             check_whole(said, name, kind)

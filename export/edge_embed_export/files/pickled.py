@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from edge_embed_export.sources.files import is_there
-from edge_embed_export.sources.formats import pickled_weights
+from edge_embed_export.files.formats import pickled_weights
+from edge_embed_export.files.reading import is_there
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.system.files import check_regular

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_embed_export.sources.accounting import HARMLESS, Accounted, Keys, held, is_ignored, refuse_tensors, words
+from edge_embed_export.files.accounting import HARMLESS, Accounted, Keys, held, is_ignored, refuse_tensors, words
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.purpose import SCORING
 from edge_embed_runtime.errors import ExportError

@@ -1,0 +1,72 @@
+"""What a source is: one entry for each way in which a model comes, and the first that fits is taken."""
+
+from dataclasses import replace
+from typing import Protocol
+
+from edge_embed_export.elmo.bundle import ElmoFolder
+from edge_embed_export.files.formats import check_file
+from edge_embed_export.files.reading import is_there
+from edge_embed_export.from_checkpoint import CheckpointFolder
+from edge_embed_export.from_graph import Converted, OnnxGraph
+from edge_embed_export.request import Request
+from edge_embed_export.sources.purpose import notes_of
+from edge_embed_export.static.bundle import StaticFolder, WordVectorFile
+from edge_embed_export.verify.compare import Verifier
+from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.errors import InputError
+
+
+class Source(Protocol):
+    """One way in which a model comes.
+
+    has_configs:  the configs of a folder say what the model is for
+    unverifiable: why no reference gives vectors of such a model; "" where one may
+    """
+
+    @property
+    def has_configs(self) -> bool: ...
+
+    @property
+    def unverifiable(self) -> str: ...
+
+    def fits(self, request: Request, /) -> bool:
+        """Whether the source of a request is of this kind."""
+
+    def refuses(self, request: Request) -> str:
+        """Why the options of a request cannot be; "" where they can."""
+
+    def export(self, request: Request) -> Manifest:
+        """Read the model, and write its bundle."""
+
+
+SOURCES: tuple[Source, ...] = (
+    WordVectorFile(),
+    StaticFolder(),
+    ElmoFolder(),
+    Converted(),
+    OnnxGraph(),
+    CheckpointFolder(),  # fits always
+)
+
+
+def export(request: Request) -> Manifest:
+    """Export the source of a request, whatever it is. Raises InputError for options that have no use with it."""
+    if request.source.is_file():
+        check_file(request.source)
+    source = next(source for source in SOURCES if source.fits(request))
+    if refused := source.refuses(request):
+        raise InputError(refused)
+    verifier = Verifier(request.source, request.options, _without_reference(source, request))
+    notes = notes_of(request.folder, request.options) if source.has_configs and request.source.exists() else []
+    return source.export(replace(request, notes=tuple(notes), verifier=verifier))
+
+
+def _without_reference(source: Source, request: Request) -> str:
+    """Why no reference gives vectors of a source; "" where one does."""
+    if source.unverifiable:
+        return source.unverifiable
+    if request.source.is_file():
+        return "the source is a file, and no folder that it loads"
+    if not any(is_there(request.source / name) for name in ("config.json", "modules.json")):
+        return "the folder has neither config.json nor modules.json"
+    return "" if request.options.task is None else "tasks are code of the model's own, which is never run"

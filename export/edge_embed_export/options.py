@@ -1,0 +1,119 @@
+"""What is asked of one export, checked once. What each option means stands at `exporter.export_model`."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from edge_embed_quantize.table import TABLE_BITS
+from edge_embed_runtime.checks import check_count, check_text, unusable
+from edge_embed_runtime.errors import InputError
+
+# What a model gives for a text: a vector, weights of tokens, or a vector for each token.
+Kind = Literal["dense", "sparse", "multi"]
+# The sides of a search, which some models have networks of their own for.
+Side = Literal["query", "document"]
+SIDES: tuple[Side, ...] = get_args(Side)
+# Whether the tokens of a decoder see those behind them.
+Attention = Literal["causal", "bidirectional"]
+Verify = Literal["auto", "require", "skip"]
+# One of "mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens", or several whose vectors stand
+# one behind the other, as "cls+mean".
+Pooling = str
+
+# The lowest mean cosine to float32 over the receipt texts that is written where the caller names no other.
+FLOORS = {"int8": 0.995, "int4": 0.95, "fp32": 0.0}
+# Each option with values of its own, and these.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "precision": tuple(FLOORS),
+    "table": tuple(TABLE_BITS),
+    "side": SIDES,
+    "attention": get_args(Attention),
+    "verify": get_args(Verify),
+}
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What a caller says about a model that comes as a graph.
+
+    convert:   convert a checkpoint of any architecture through torch
+    file:      which ONNX file of a folder
+    tokenizer: a tokenizer.json, or its folder, that is not beside the model
+    pooling:   how vectors of tokens become one of the text; None means what the folder says
+    output:    which of the graph's outputs; None means what names and shapes say
+    """
+
+    convert: bool = False
+    file: str | None = None
+    tokenizer: str | None = None
+    pooling: Pooling | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The options of `export_model`, under its names. Raises InputError for values that cannot be meant."""
+
+    name: str | None = None
+    source_name: str | None = None
+    ignore: Sequence[str] = ()
+    precision: str = "int8"
+    table: str = "int8"
+    search: bool = False
+    recipes: str | os.PathLike[str] | None = None
+    floor: float | None = None
+    max_tokens: int | None = None
+    prompts: Mapping[str, str] | None = None
+    adapter: str | os.PathLike[str] | None = None
+    adapters: Mapping[str, str | os.PathLike[str]] | None = None
+    task: str | None = None
+    truncate_dims: Sequence[int] | None = None
+    truncate_norm: bool | None = None
+    kind: Kind | None = None
+    similarity: str | None = None
+    attention: Attention | None = None
+    side: Side | None = None
+    words: int | None = None
+    sif: float | None = None
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    verify: Verify = "auto"
+    overwrite: bool = False
+    progress: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise unusable(name, value, f"one of {choices}")
+        if self.precision == "fp32" and self.given("table", "search", "recipes"):
+            raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
+        if self.search and self.recipes is not None:
+            raise InputError("search finds recipes and recipes gives them: choose one")
+        if self.graph.convert and self.graph.file is not None:
+            raise InputError("--general converts a checkpoint and --onnx names an ONNX file: choose one")
+        if self.similarity not in (None, "cosine"):
+            raise unusable("similarity", self.similarity, "'cosine': an index compares by nothing else")
+        for ignored in self.ignore:
+            check_text(ignored, "a name to ignore")
+        for role, text in (self.prompts or {}).items():
+            check_text(text, f"the prompt of {role!r}")
+        if self.max_tokens is not None:
+            check_count(self.max_tokens, "max_tokens", 3, 2**20)
+
+    @property
+    def int4(self) -> bool:
+        """Whether weights are stored in four bits."""
+        return self.precision == "int4"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the caller calls the source."""
+        return () if self.source_name is None else (self.source_name,)
+
+    def given(self, *names: str) -> list[str]:
+        """Those of some options that say something."""
+        return [name for name in names if getattr(self, name) and getattr(self, name) != USUAL.get(name)]
+
+
+USUAL: dict[str, Any] = {field.name: field.default for field in fields(ExportOptions)} | {"graph": GraphOptions()}
