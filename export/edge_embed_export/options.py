@@ -8,9 +8,10 @@ from typing import Any, Literal, get_args
 from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.checks import check_count, check_text, unusable
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.vectors.kinds import KINDS, Kind
 
 # What a model gives for a text: a vector, weights of tokens, or a vector for each token.
-Kind = Literal["dense", "sparse", "multi"]
+KindName = Literal["dense", "sparse", "multi"]
 # The sides of a search, which some models have networks of their own for.
 Side = Literal["query", "document"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -70,7 +71,7 @@ class ExportOptions:
     task: str | None = None
     truncate_dims: Sequence[int] | None = None
     truncate_norm: bool | None = None
-    kind: Kind | None = None
+    kind: KindName | None = None
     similarity: str | None = None
     attention: Attention | None = None
     side: Side | None = None
@@ -100,6 +101,11 @@ class ExportOptions:
             check_text(text, f"the prompt of {role!r}")
         if self.max_tokens is not None:
             check_count(self.max_tokens, "max_tokens", 3, 2**20)
+
+    @property
+    def output(self) -> Kind | None:
+        """`kind`, as the object that knows about it."""
+        return None if self.kind is None else KINDS[self.kind]
 
     @property
     def int4(self) -> bool:
