@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+from edge_embed_runtime.extras import require
 
 
 class Command(click.Command):
@@ -59,14 +60,16 @@ plot_option = click.option(
 )
 
 
-def check_plot(plot: str | None) -> None:
-    """Before anything is measured."""
+def check_outputs(plot: str | None, as_json: bool) -> None:
+    """Whether there will be a place for the plot and a package for the tables, before anything is measured."""
     from edge_embed_runtime.system.writing import check_output
 
     if plot and not Path(plot).absolute().parent.is_dir():
         raise SourceError(f"{plot}: the folder {Path(plot).absolute().parent} does not exist")
     if plot:
         check_output(Path(plot))
+    if not as_json:
+        require("rich.table", "bench")
 
 
 def write_plot(plot: str | None, drawing: Callable[[], str]) -> None:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from edge_embed.files.load import dump_vectors, load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
     from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.maintenance.compact import compact_index
     from edge_embed_runtime.maintenance.reembed import reembed_index
-    from edge_embed_runtime.maintenance.repair import compact_index, verify_index
+    from edge_embed_runtime.maintenance.verify import verify_index
     from edge_embed_runtime.storage.documents import Document, Hit, Hits
     from edge_embed_runtime.vectors.maxsim import maxsim
     from edge_embed_runtime.vectors.sparse import SparseVector
@@ -49,12 +50,12 @@ _HOMES = {
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
-    "compact_index": "edge_embed_runtime.maintenance.repair",
+    "compact_index": "edge_embed_runtime.maintenance.compact",
     "dump_vectors": "edge_embed.files.load",
     "load_vectors": "edge_embed.files.load",
     "maxsim": "edge_embed_runtime.vectors.maxsim",
     "reembed_index": "edge_embed_runtime.maintenance.reembed",
-    "verify_index": "edge_embed_runtime.maintenance.repair",
+    "verify_index": "edge_embed_runtime.maintenance.verify",
 }
 
 

@@ -19,8 +19,8 @@ from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.entries import entries
 from edge_embed_runtime.index.index import Index
-from edge_embed_runtime.maintenance import learning
-from edge_embed_runtime.search.searcher import Mode
+from edge_embed_runtime.maintenance import learn_rotation
+from edge_embed_runtime.search.query import Mode
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.storage.writing import write
@@ -131,7 +131,7 @@ def evaluate(
         with closing(Store(path, read_only=False)) as store:
             whole = [(Record(keys[i], texts[i], "{}"), [(0, len(texts[i]))]) for i in full]
             write(store, entries(whole, codes[full], scales[full], rows))
-            learning.follow(store)
+            learn_rotation.when_grown(store)
         tiers: dict[str, tuple[Mode, int]] = {"binary+int8": ("vector", size)} if models.dense else {}
         tiers |= {name: (cast("Mode", name), bytes_) for name, bytes_ in sizes.items()}
         tiers |= {"text": ("text", 0), "hybrid": ("hybrid", size + sizes.get("sparse", 0))}

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bench.command import Command, check_plot, chosen, numbers, plot_option, work_option, write_plot
+from bench.command import Command, check_outputs, chosen, numbers, plot_option, work_option, write_plot
 from bench.encode import plan, plot, table
 from bench.encode.peers import PEERS
 from bench.encode.run import run_encode_benchmark
@@ -77,7 +77,7 @@ def main(
     """
     if lengths and options["texts_file"]:
         raise click.BadParameter("the texts of --texts-file are taken as they are", param_hint="--lengths")
-    check_plot(plot_file)
+    check_outputs(plot_file, as_json)
     settings = plan.Settings(
         batches=batches or (plan.QUICK_BATCHES if quick else plan.BATCHES),
         lengths=lengths or (plan.QUICK_LENGTHS if quick else plan.LENGTHS),

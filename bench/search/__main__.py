@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from bench.command import Command, check_plot, chosen, numbers, plot_option, work_option, write_plot
+from bench.command import Command, check_outputs, chosen, numbers, plot_option, work_option, write_plot
 from bench.search import plot, table
 from bench.search.candidates import PEERS
 from bench.search.run import Settings, run_search_benchmark
@@ -61,7 +61,7 @@ def main(plot_file: str | None, as_json: bool, **options: Any) -> None:
 
     Peers need the extra `bench-search`: pip install 'edge-embed[bench-search]'
     """
-    check_plot(plot_file)
+    check_outputs(plot_file, as_json)
     result = run_search_benchmark(Settings(**options), lambda line: say(line, err=True))
     write_plot(plot_file, lambda: plot.svg(result))
     show(result, as_json, lambda: table.lines(result))

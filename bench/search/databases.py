@@ -42,7 +42,7 @@ class Ours:
 
     def open(self, folder: Path, _: int) -> Opened:
         from edge_embed_runtime.index.index import Index
-        from edge_embed_runtime.search.dense import RECALL
+        from edge_embed_runtime.search.query import RECALL
 
         index = Index.open(folder / FILE)
 

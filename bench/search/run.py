@@ -19,6 +19,7 @@ from bench.search.candidates import PEERS, WRITERS, candidate, why_not
 from bench.search.child import Child, ChildError, LateError
 from bench.search.texts import Texts, read_texts
 from bench.search.vectors import digest, embed, grow, neighbours
+from edge_embed.doctor.hardware import memory
 from edge_embed.embedder import bundle_path
 from edge_embed.measuring.vectors import SIGMA
 from edge_embed.measuring.versions import when_and_where
@@ -191,7 +192,7 @@ class _Run:
     def _build(self, name: str, count: int, folder: Path) -> dict[str, Any]:
         self._check_time(name, count)
         dim = self._queries.shape[1]
-        _check_room(count * dim * 4 * 2, available_memory(), "memory")
+        _check_room(count * dim * 4 * 2, memory()["available"], "memory")
         _check_room(count * (dim * 4 * 2 + 2 * TEXT_CHARACTERS), shutil.disk_usage(self.work).free, "disk space")
         order = {"candidate": name, "folder": str(folder), "count": count}
         order |= {"vectors": str(self._vectors), "texts": str(self._text_file)}
@@ -218,7 +219,7 @@ class _Run:
             raise ChildError(f"left out: {about}the limit is {self.settings.build_limit:,.0f} s (--build-limit)")
 
     def _open(self, name: str, child: Child, folder: Path, size: int) -> dict[str, Any]:
-        _check_room(size, available_memory(), "memory")
+        _check_room(size, memory()["available"], "memory")
         order = {"do": "open", "candidate": name, "folder": str(folder), "queries": str(self._query_file)}
         return child.ask({**order, "k": self.settings.k, "setting": self._tried(name)[0]}, PATIENCE_SECONDS)
 
@@ -312,15 +313,6 @@ def ratios(figures: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             p50, p99 = (ours[figure] / each[figure] for figure in ("p50_ms", "p99_ms"))
             found[candidate(name).family] = {"candidate": name, "p50": p50, "p99": p99}
     return found
-
-
-def available_memory() -> int | None:
-    """Bytes that programs can get without swapping (Linux), or None."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _check_room(needed: int, available: int | None, what: str) -> None:

@@ -1,6 +1,6 @@
 """`edge-embed bench`: how fast a bundle is on this device, and what it takes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -61,15 +61,15 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _moved(name: str) -> Callable[[], None]:
-    """What was `edge-embed bench encode` and `bench search` until release 0.1."""
+def _moved(name: str) -> click.Command:
+    """What was `edge-embed bench encode` and `bench search` until release 0.1, whatever follows it."""
 
     def refuse() -> None:
         raise click.UsageError(f"`edge-embed bench {name}` is now `python -m bench.{name}`, run in the source tree.")
 
-    return refuse
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    return click.Command(name, callback=refuse, hidden=True, context_settings=anything)
 
 
-for name in ("encode", "search"):
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-    bench.command(name, hidden=True, context_settings=settings)(_moved(name))
+bench.add_command(_moved("encode"))
+bench.add_command(_moved("search"))

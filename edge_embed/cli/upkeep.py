@@ -44,7 +44,7 @@ def verify(index: str, as_json: bool) -> None:
 
     Needs no bundle, changes nothing, and works while another process writes.
     """
-    from edge_embed_runtime.maintenance.repair import verify_index
+    from edge_embed_runtime.maintenance.verify import verify_index
 
     report = verify_index(index, show_progress=True)
 
@@ -120,7 +120,7 @@ def _damage_lines(word: str, damaged: list[Any]) -> Iterator[str]:
 @json_option
 def compact(index: str, as_json: bool) -> None:
     """Give the space of deleted documents of INDEX back; needs free space for a copy while it runs."""
-    from edge_embed_runtime.maintenance.repair import compact_index
+    from edge_embed_runtime.maintenance.compact import compact_index
 
     done = compact_index(index)
 

@@ -56,7 +56,7 @@ def readable(what: object) -> Iterator[None]:
         raise
     except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise SourceError(f"{what} cannot be read: {reason}", path=what) from error
+        raise SourceError(f"{what} cannot be read: {reason}") from error
 
 
 class ArrayReader:

@@ -55,13 +55,14 @@ def batch(job: dict[str, Any], _: Say) -> dict[str, Any]:
     from edge_embed.measuring.speed import PASSAGE_TOKENS, QUERY_TOKENS, encoder, texts_for, timed
 
     embedder = _embedder(job)
-    encode, found = encoder(embedder), {}
-    for name, length in (("texts", QUERY_TOKENS), ("passages", PASSAGE_TOKENS)):
-        rows = texts_for(embedder, length) * embedder.threads
-        timed(lambda _, rows=rows: encode(rows), 0, 1)  # type: ignore[misc]
-        measured = timed(lambda _, rows=rows: encode(rows), job["seconds"], LEAST_PASSES)  # type: ignore[misc]
-        found[name] = {**vars(measured), "texts": len(rows) * len(measured.seconds)}
-    return found
+
+    def rate(length: tuple[int, int]) -> dict[str, Any]:
+        rows, encode = texts_for(embedder, length) * embedder.threads, encoder(embedder)
+        timed(lambda _: encode(rows), 0, 1)
+        measured = timed(lambda _: encode(rows), job["seconds"], LEAST_PASSES)
+        return {**vars(measured), "texts": len(rows) * len(measured.seconds)}
+
+    return {"texts": rate(QUERY_TOKENS), "passages": rate(PASSAGE_TOKENS)}
 
 
 def build(job: dict[str, Any], _: Say) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from edge_embed_runtime.vectors.kinds import DENSE
 
 Vectors = NDArray[np.float32]
 
-# Texts whose vectors are compared, alone and beside others, with the published file's.
+# Texts whose vectors are compared, alone and in a batch with others, with the published file's.
 COMPARED = 12
 LENGTHS = (3, 5, 8, 16, 33)
 # What a batch may hold, and why not more.

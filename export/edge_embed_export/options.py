@@ -40,7 +40,7 @@ class GraphOptions:
 
     convert:   convert a checkpoint of any architecture through torch
     file:      which ONNX file of a folder
-    tokenizer: a tokenizer.json, or its folder, that is not beside the model
+    tokenizer: a tokenizer.json, or its folder, that is not next to the model
     pooling:   how vectors of tokens become one of the text; None means what the folder says
     output:    which of the graph's outputs; None means what names and shapes say
     """

@@ -95,7 +95,7 @@ def with_adapters(manifest: Manifest, variants: Sequence[Variant]) -> Manifest:
 
 
 def add_adapters(spec: Spec, weights: Weights, variants: Sequence[Variant]) -> dict[str, Array]:
-    """The weights of a model with those of its adapters beside them.
+    """The weights of a model with those of its adapters.
 
     Raises ExportError for an adapter that changes something else than linear layers and the embedding table.
     """

@@ -14,7 +14,7 @@ from bench.encode import run as encode_run
 from bench.search import __main__ as search
 from bench.search import run as search_run
 from edge_embed.embedder import bundle_path
-from edge_embed.errors import InputError, MissingExtraError
+from edge_embed.errors import InputError
 
 
 @pytest.mark.parametrize(("command", "module"), [(encode.main, encode_run), (search.main, search_run)])
@@ -45,8 +45,12 @@ def test_table() -> None:
     ]
 
 
-def test_table_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what to install."""
+@pytest.mark.parametrize("command", [encode.main, search.main])
+def test_without_rich(command: click.Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is measured it says what to install; JSON needs nothing."""
     monkeypatch.setitem(sys.modules, "rich.table", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'edge-embed\[bench\]'"):
-        list(report.table(["a"], []))
+    monkeypatch.setenv("EDGE_EMBED_BUNDLE", "nowhere")
+    result = CliRunner().invoke(command, [])
+    assert result.exit_code == 1
+    assert "pip install 'edge-embed[bench]'" in result.stderr
+    assert "nowhere" in CliRunner().invoke(command, ["--json"]).stderr

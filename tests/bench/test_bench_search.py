@@ -380,7 +380,6 @@ def test_what_takes_too_long_is_left_out(tmp_path: Path) -> None:
     with pytest.raises(ChildError, match=r"needs about 9\.0 GB of memory, 9\.5 GB are free"):
         run._check_room(9_000_000_000, 9_500_000_000, "memory")
     run._check_room(9_000_000_000, None, "memory")
-    assert (run.available_memory() or 10**9) > 10**7
 
 
 def test_table_and_plot() -> None:

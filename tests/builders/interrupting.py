@@ -13,7 +13,7 @@ import numpy as np
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import IndexClosedError
 from edge_embed_runtime.maintenance.reembed import reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 OURS = ("edge_embed_runtime", "edge_embed")
 PATIENCE = 30.0  # seconds for a call in another thread

@@ -108,9 +108,10 @@ def test_arithmetic() -> None:
     [(("--bundle", "nowhere"), "nowhere"), ((*QUICK, "--max-rss", "20"), "max_rss_mb=20 cannot be kept")],
 )
 def test_what_cannot_be_measured(arguments: tuple[str, ...], message: str) -> None:
-    """Exit status 1 and one line."""
+    """Exit status 1 and one line; with --json an object besides."""
     done = bench(*arguments, "--json")
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.exit_code == 1
+    assert message in json.loads(done.stdout)["error"]["message"]
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
 

@@ -130,9 +130,9 @@ def test_stdout_that_fails(index: Path) -> None:
 
 
 def commands(group: click.Group) -> list[click.Command]:
-    """All that are no groups."""
-    found = [commands(c) if isinstance(c, click.Group) else [c] for c in group.commands.values()]
-    return [command for part in found for command in part]
+    """All that help names."""
+    found = [[c, *(commands(c) if isinstance(c, click.Group) else [])] for c in group.commands.values()]
+    return [command for part in found for command in part if not command.hidden]
 
 
 def test_help_says_it() -> None:

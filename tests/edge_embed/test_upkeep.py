@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_embed.cli.main import main
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.database import beside
 
 

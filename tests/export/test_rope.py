@@ -276,7 +276,7 @@ def by_hand(model: Model, ids: list[int]) -> np.ndarray[Any, Any]:
 
 def nomic_by_hand(model: Model, ids: list[int], monkeypatch: pytest.MonkeyPatch) -> np.ndarray[Any, Any]:
     with monkeypatch.context() as patched:
-        patched.setattr("reference.base_angles", lambda *_: of_length(model, len(ids)))
+        patched.setattr("builders.reference.base_angles", lambda *_: of_length(model, len(ids)))
         pooled = nomic(model, ids).mean(0)
     return np.asarray(pooled / np.linalg.norm(pooled))
 

@@ -34,7 +34,7 @@ from edge_embed_runtime.bundle.manifest import MANIFEST, TABLE, TOKENIZER, Manif
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 from edge_embed_runtime.inputs.wordcache import MAX_WORDS, Words, has_words
 from edge_embed_runtime.model.static import read_table, write_table
-from edge_embed_runtime.search.searcher import STATIC_TEXT_SHARE, TEXT_SHARE
+from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 

@@ -120,7 +120,7 @@ class Quantizer(Calibrated):
     """Quantizes one float model. Calibration runs the model once for the ranges, and once for how weights are rounded.
 
     weights:  as `prepare` returns them
-    adapters: how many of the model's adapters (see variants.py) count beside its base
+    adapters: how many of the model's adapters (see variants.py) count besides its base
     """
 
     def __init__(

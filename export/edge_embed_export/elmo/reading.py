@@ -8,7 +8,7 @@ tensors under the names that they have there, `/` included:
     CNN_proj/W_proj [n, p]  CNN_proj/b_proj [p]
     RNN_D/RNN/MultiRNNCell/CellL/LSTMCell/{W_0 [2 p, 4 c], B [4 c], W_P_0 [c, p]}, D = 0 forward, 1 backward
 
-A `tokenizer.json` that finds words may lie beside them; without one, words are what white space and punctuation part.
+A `tokenizer.json` that finds words may lie next to them; without one, words are what white space and punctuation part.
 """
 
 from dataclasses import dataclass

@@ -36,10 +36,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     plan = tuple(Layer(n * groups // layers * inner + i) for n in range(layers) for i in range(inner))
     return read.finish(
         layers=layers,
-        hidden=read.count("hidden_size"),
-        heads=read.count("num_attention_heads"),
         max_tokens=min(checkpoint.max_tokens or len(table), len(table)),
-        intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-12),
         activation=read.activation("hidden_act", "gelu_new"),
         plan=plan,

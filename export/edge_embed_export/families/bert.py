@@ -86,10 +86,7 @@ def read_encoder(checkpoint: Checkpoint, first_position: int = 0) -> tuple[Spec,
     return read.finish(
         layers=read.layers(form.layer, "encoder.layer.{}"),
         norm=form.norm,
-        hidden=hidden,
-        heads=read.count("num_attention_heads"),
         max_tokens=min(checkpoint.max_tokens or len(table), len(table)),
-        intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-12),
         activation=read.activation("hidden_act", "gelu"),
     )

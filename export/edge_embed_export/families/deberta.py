@@ -69,11 +69,8 @@ def _scale(read: Reader, kinds: list[str]) -> float:
 def _finish(read: Reader, layers: int, kinds: list[str], buckets: tuple[int, int]) -> tuple[Spec, Weights]:
     return read.finish(
         layers=layers,
-        hidden=read.count("hidden_size"),
-        heads=read.count("num_attention_heads"),
         # texts beyond what it was trained on share the last bucket; its scores are computed all at a time
         max_tokens=min(read.limit(read.count("max_position_embeddings")), WHOLE),
-        intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-7),
         activation=read.activation("hidden_act", "gelu"),
         scale=_scale(read, kinds),

@@ -187,12 +187,9 @@ def read_layers(read: Reader, windows: list[Window], style: Style = PLAIN, *, ca
     name, usual = ("hidden_activation", "gelu_pytorch_tanh") if style.gemma else ("hidden_act", "silu")
     return read.finish(
         layers=layers,
-        hidden=hidden,
-        heads=heads,
         head_size=size,
         kv_heads=read.count("num_key_value_heads", style.key_heads or heads),
         max_tokens=max_tokens,
-        intermediate=read.count("intermediate_size"),
         norm="pre",
         norm_eps=read.epsilon("rms_norm_eps", style.eps),
         rms=True,

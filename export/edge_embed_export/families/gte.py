@@ -42,10 +42,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     add_tables(read, "all", _rope(read, hidden // heads), max_tokens)
     return read.finish(
         layers=layers,
-        hidden=hidden,
-        heads=heads,
         max_tokens=max_tokens,
-        intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-12),
         activation=read.activation("hidden_act", "gelu"),
         pooling="cls",

@@ -79,10 +79,7 @@ def read_v2(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     read.weights["positions.all"] = alibi(heads, max_tokens)
     return read.finish(
         layers=layers,
-        hidden=read.count("hidden_size"),
-        heads=heads,
         max_tokens=max_tokens,
-        intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-12),
         activation=activation,
         plan=tuple(Layer(i, bias="all") for i in range(layers)),
@@ -124,10 +121,7 @@ def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     add_tables(read, "all", read_rope(read, hidden // heads, theta=theta, key="rotary_emb_base"), max_tokens)
     return read.finish(
         layers=layers,
-        hidden=hidden,
-        heads=heads,
         max_tokens=max_tokens,
-        intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-5),
         activation=read.activation("hidden_act", "gelu"),
         plan=tuple(Layer(i, rotary="all") for i in range(layers)),

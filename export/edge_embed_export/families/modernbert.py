@@ -36,10 +36,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         read.weights["positions.local"] = visible(max_tokens, window, window)
     return read.finish(
         layers=layers,
-        hidden=hidden,
-        heads=heads,
         max_tokens=max_tokens,
-        intermediate=read.count("intermediate_size"),
         norm="pre",
         norm_eps=read.epsilon("norm_eps", 1e-5),
         activation=read.activation("hidden_activation", "gelu"),

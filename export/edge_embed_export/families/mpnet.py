@@ -34,10 +34,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     layers = read.layers(LAYER, "encoder.layer.{}")
     return read.finish(
         layers=layers,
-        hidden=read.count("hidden_size"),
-        heads=read.count("num_attention_heads"),
         max_tokens=max_tokens,
-        intermediate=read.count("intermediate_size"),
         norm_eps=read.epsilon("layer_norm_eps", 1e-12),
         activation=read.activation("hidden_act", "gelu"),
         plan=tuple(Layer(i, bias="all") for i in range(layers)),

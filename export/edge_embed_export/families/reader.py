@@ -20,6 +20,8 @@ from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE
 LONGEST = 8192
 # Tokens of a text where the folder sets a higher limit than the model's context: it means that there is none.
 FURTHEST = 2**17
+# What most families call their sizes in config.json.
+SIZES = {"hidden": "hidden_size", "heads": "num_attention_heads", "intermediate": "intermediate_size"}
 # No model has more layers; a config that says so is not sound.
 DEEPEST = 1000
 
@@ -226,7 +228,11 @@ class Reader:
         """The model, with what is the same in all families: pooling and the layers after it.
 
         pooling: where the folder does not say
+        fields:  of `Spec`; sizes that are not given stand in config.json under their usual names
         """
+        for name, usual in SIZES.items():
+            if name not in fields:
+                fields[name] = self.count(usual)
         head, given = self.checkpoint.head, self.checkpoint
         how = "tokens" if head.kind.by_token else given.pooling or pooling
         steps, weights = as_steps(given.of_tokens, given.after, fields["hidden"], how)

@@ -58,7 +58,7 @@ HARMLESS: dict[str, frozenset[str]] = {
         # read elsewhere: dims that a model was trained to be cut to
         "matryoshka_dimensions matryoshka_dims"
     ),
-    # of peft: what is read, and what says how it was trained or which layers it was put beside, as its tensors show
+    # of peft: what is read, and what says how it was trained or which layers it belongs to, as its tensors show
     "adapter_config.json": words(
         "alpha_pattern bias lora_alpha lora_bias peft_type r rank_pattern trainable_token_indices use_dora use_rslora "
         "auto_mapping base_model_name_or_path corda_config eva_config exclude_modules fan_in_fan_out inference_mode "

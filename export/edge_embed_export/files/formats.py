@@ -44,7 +44,7 @@ FORMATS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("rust_model.ot",), "weights for Rust, which are not read", _ORIGINAL),
     (
         ("*.hdf5",),
-        "weights as ELMo was published with, which are read beside their options.json",
+        "weights as ELMo was published with, which are read together with their options.json",
         "put that into the folder",
     ),
 )

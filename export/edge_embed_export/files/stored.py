@@ -19,7 +19,7 @@ Step = Callable[[Array], Array]
 
 # Types of safetensors that are read -> numpy's names; ml_dtypes gives it the last.
 KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bfloat16"}
-# Fewer bytes are not worth a call to the system.
+# For fewer bytes a call to the system costs more than it saves.
 LET_GO_BYTES = 2**20
 
 

@@ -30,9 +30,9 @@ from edge_embed_export.modules.text import NO_LIMIT
 from edge_embed_export.sources.onnxfile import (
     FOLDED_AWAY,
     Published,
-    beside,
     check_numbers,
     check_operators,
+    what_lies_near,
 )
 from edge_embed_export.tokenizer.authors import MODE_TOKENS, is_unixcoder, with_mode
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
@@ -79,7 +79,7 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     definition = source if tokenizer is None else tokenizer
     definition = definition / "tokenizer.json" if definition.is_dir() else definition
     folder = Folder(source)
-    fields = beside(folder, names, None if tokenizer is None else definition)
+    fields = what_lies_near(folder, names, None if tokenizer is None else definition)
     rows = config.get("max_position_embeddings")
     if isinstance(rows, int) and 2 < rows < NO_LIMIT:
         fields["max_tokens"] = min(fields["max_tokens"] or rows, rows)

@@ -28,7 +28,7 @@ from edge_embed_runtime.errors import ExportError, FidelityError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.static import read_table
 
-# The lowest mean cosine to the bundle as it was that is written without being told to.
+# The lowest mean cosine to the bundle as it was that is written unless the caller says otherwise.
 FLOOR = 0.99
 # Of texts alone, a script counts as theirs when it has this share of their letters: single characters of it all stay.
 SCRIPT_SHARE = 0.01
@@ -168,7 +168,7 @@ def _check_floor(receipt: dict[str, Any], floor: float | None, what: str) -> Non
 
 
 def _described(before: Embedder, after: Embedder, receipt: dict[str, Any], notes: dict[str, Any]) -> Manifest:
-    """The manifest with golden texts, what the pruned bundle is worth, and what it was made of."""
+    """The manifest with golden texts, the figures of the pruned bundle, and what it was made of."""
     old, new = before.manifest, after.manifest
     golden = [
         Golden(text, [round(float(x), 6) for x in row])

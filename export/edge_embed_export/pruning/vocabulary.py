@@ -158,7 +158,7 @@ class Vocabulary:
         return made & self.ids.keys()
 
     def pruned(self, kept: Iterable[int]) -> bytes:
-        """The tokenizer with these tokens alone, numbered anew in the order of their ids.
+        """The tokenizer with these tokens alone, with new numbers in the order of their ids.
 
         Raises ExportError where the tokens would get other numbers than their rows.
         """

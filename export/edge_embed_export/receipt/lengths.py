@@ -43,8 +43,8 @@ def check_lengths(embedder: Embedder, source: Path, text: str) -> None:
             if not np.array_equal(found[: len(expected)].view(np.uint32), expected.view(np.uint32)):
                 furthest = float(np.abs(found[: len(expected)] - expected).max())
                 raise ExportError(
-                    f"{source}: a text of {n} tokens has another vector beside one of {max(batch)} than alone, by "
-                    f"up to {furthest:.1g}; this should not be so, please report it"
+                    f"{source}: a text of {n} tokens has another vector in a batch with one of {max(batch)} than "
+                    f"alone, by up to {furthest:.1g}; this should not be so, please report it"
                 )
 
 

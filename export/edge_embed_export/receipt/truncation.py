@@ -1,5 +1,5 @@
-"""Vectors cut to their first numbers (Matryoshka, arXiv:2205.13147): which dims a model was trained for, and what
-they are worth, also for models that were trained for none."""
+"""Vectors cut to their first numbers (Matryoshka, arXiv:2205.13147): which dims a model was trained for, and how
+well they do, also for models that were trained for none."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

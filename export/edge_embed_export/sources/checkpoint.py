@@ -21,7 +21,6 @@ from edge_embed_export.sources.multihead import LONGEST, multi_head, with_marker
 from edge_embed_export.sources.prompts import default_role, left_out, read_prompts
 from edge_embed_export.tokenizer.authors import with_own_end
 from edge_embed_export.tokenizer.files import Text, read_text
-from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.system.files import open_regular
 from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
 
@@ -87,13 +86,13 @@ def licence_of(folder: Path) -> str | None:
 
 
 class _Headed(NamedTuple):
-    """What stands behind the last layer of a model of some kind; weights: of the head, by our names."""
+    """What stands behind the last layer of a model of some kind: fields of Checkpoint."""
 
     head: Head
     of_tokens: tuple[Module, ...]
     after: tuple[Module, ...]
     max_tokens: int | None
-    weights: Mapping[str, Array]
+    head_weights: Mapping[str, Array]
 
 
 def _headed(
@@ -123,9 +122,7 @@ def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) ->
 
     An adapter in the model's own folder is folded into the weights as well as the one of the options.
     """
-    source, side = folder.path, folder.side
-    if not source.is_dir():
-        raise SourceError(f"{source} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
+    source = folder.path
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
     modules = read_modules(folder)
     model = modules.model
@@ -138,32 +135,28 @@ def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) ->
     text = read_text(model, folder, config, multi=kind is MULTI)
     text = replace(text, tokenizer=with_own_end(text.tokenizer, config, model))
     made = _headed(folder, kind, modules, text, int(config.peek("hidden_size") or 0), tensors)
-    head = made.head
     known = folder.known_as(options.names, config)
     prompts = read_prompts(folder, known)
     if kind is MULTI:
-        head, prompts = with_markers(head, prompts, text.tokenizer, source)
+        head, prompts = with_markers(made.head, prompts, text.tokenizer, source)
+        made = made._replace(head=head)
     return Checkpoint(
         folder=source,
         config=config,
         tensors=tensors,
         tokenizer=text.tokenizer,
-        max_tokens=made.max_tokens,
         pooling=modules.pooling,
-        after=made.after,
         prompts=prompts,
         sha256=sha256,
         licence=licence_of(source),
         task=options.task,
         attention=options.attention,
-        head=head,
-        head_weights=made.weights,
-        of_tokens=made.of_tokens,
         mixed=modules.mixed,
         notes=text.notes,
         default_role=default_role(folder, prompts),
-        left_out=left_out(folder, config, known) if head.kind is DENSE else "",
-        side=side or "",
+        left_out=left_out(folder, config, known) if kind is DENSE else "",
+        side=folder.side or "",
+        **made._asdict(),
     )
 
 

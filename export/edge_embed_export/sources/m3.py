@@ -1,5 +1,5 @@
 """BGE-M3's heads besides its dense vector (arXiv:2402.03216): one weight for each token of a text, and a vector for
-each token but the first. They lie beside the model as small files of torch's.
+each token but the first. They lie next to the model as small files of torch's.
 
 Source: finetune/embedder/encoder_only/m3/modeling.py and inference/embedder/encoder_only/m3.py of FlagEmbedding.
 """

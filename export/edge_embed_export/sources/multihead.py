@@ -26,7 +26,7 @@ LONGEST = 8192
 # Queries are not filled up to more tokens than these.
 LONGEST_QUERY = 512
 MARKERS = ("[unused0]", "[unused1]")
-# Of PyLate's settings, which stand beside prompts.
+# Of PyLate's settings, which stand next to prompts.
 PYLATE = (
     *("query_prefix", "document_prefix", "query_length", "document_length", "skiplist_words", "do_query_expansion"),
     *("attend_to_expansion_tokens", "attend_to_mask_tokens", "query_expansion"),

@@ -1,4 +1,4 @@
-"""Reading published ONNX models: the file, its external data, and what lies beside it."""
+"""Reading published ONNX models: the file, its external data, and what lies next to it."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -88,9 +88,9 @@ def find_onnx(source: Path, onnx_file: str | None = None) -> Path | None:
 def read_published(
     source: Path, file: Path, *, tokenizer: Path | None = None, names: tuple[str, ...] = ()
 ) -> Published:
-    """Read an ONNX file with what is published beside it, or one folder up: tokenizer, configs, pooling, prompts.
+    """Read an ONNX file with what is published next to it, or one folder up: tokenizer, configs, pooling, prompts.
 
-    tokenizer: a tokenizer.json, or its folder, where there is none beside the model
+    tokenizer: a tokenizer.json, or its folder, where there is none next to the model
     names:     what else the model is known by (see prompts.CARDS)
     """
     homes = (file.parent, source if source.is_dir() else file.parent.parent)
@@ -101,16 +101,16 @@ def read_published(
         found = found or next((home for home in homes if other_tokenizers(home)), None)
         if found is None:
             raise SourceError(
-                f"{file}: no tokenizer.json beside it or one folder up; say where it is with --tokenizer FILE",
+                f"{file}: no tokenizer.json next to it or one folder up; say where it is with --tokenizer FILE",
                 path=file,
             )
         definition = found / "tokenizer.json"
     home = Folder(definition.parent)
     model, sha256 = load_onnx(file)
-    return Published(file, home, model, sha256=sha256, **beside(home, names, definition))
+    return Published(file, home, model, sha256=sha256, **what_lies_near(home, names, definition))
 
 
-def beside(home: Folder, names: tuple[str, ...], definition: Path | None = None) -> dict[str, Any]:
+def what_lies_near(home: Folder, names: tuple[str, ...], definition: Path | None = None) -> dict[str, Any]:
     """What a model's folder says, as fields of Published. definition: a tokenizer.json that is not in the folder."""
     place, modules = home.path, read_modules(home)
     if modules.mixed is not None:
@@ -177,7 +177,7 @@ def check_operators(model: "onnx.ModelProto", path: Path, also: frozenset[str] =
 
 
 def _merge(model: "onnx.ModelProto", path: Path, sha256: Any) -> None:
-    """Put the numbers of tensors that lie in other files into the model. Only files beside it are opened."""
+    """Put the numbers of tensors that lie in other files into the model. Only files next to it are opened."""
     onnx = require("onnx", "export")
     total = 0
     # the model's own folder, and where its file really lies: download caches are made of links

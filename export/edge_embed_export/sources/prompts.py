@@ -66,7 +66,7 @@ UNPOOLED = re.compile(r"(^|/)instructor-(base|large|xl)$|gritlm", re.IGNORECASE)
 
 
 def read_prompts(folder: Folder, names: tuple[str, ...]) -> dict[str, str]:
-    """Prompts by role of a sentence-transformers folder, those of the model's own names beside ours.
+    """Prompts by role of a sentence-transformers folder, under the model's own names and ours.
 
     names: what the model may be known by, where its files hold no prompts (see CARDS)
     """

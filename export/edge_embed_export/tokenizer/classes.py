@@ -136,12 +136,12 @@ def _normalized(definition: Part, settings: Settings, *, chinese: bool) -> Part:
 def _prefixed(definition: Part, settings: Settings, name: str) -> Part:
     """PreTrainedTokenizerFast.__init__: `add_prefix_space` replaces that of the pre_tokenizer, which is no sequence.
 
-    Llama's and T5's make the tokenizer anew from sentencepiece's file where the setting is there (`from_slow`).
+    Llama's and T5's make the tokenizer again from sentencepiece's file where the setting is there (`from_slow`).
     """
     said = settings.flag("add_prefix_space", None)
     if settings.flag("from_slow", False):
         raise ExportError(
-            f"{settings.path}: from_slow asks for a tokenizer made anew from other files than tokenizer.json; take it "
+            f"{settings.path}: from_slow asks for a tokenizer made again from other files than tokenizer.json; take it "
             "out, or save the tokenizer again with transformers"
         )
     if said is not None and name in ("LlamaTokenizer", "T5Tokenizer", "MT5Tokenizer"):

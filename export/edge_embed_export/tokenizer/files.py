@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder, with the settings beside tokenizer.json that the reference obeys."""
+"""The tokenizer of a model folder, with the settings next to tokenizer.json that the reference obeys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ def read_text(
 
     root:       the folder of the whole model, where the transformer lies in a folder of its own
     config:     of the model
-    definition: a tokenizer.json that is not in the folder; settings lie beside it
+    definition: a tokenizer.json that is not in the folder; settings lie next to it
     multi:      see `read_text_module`
     """
     module = read_text_module(folder, root, multi=multi)

@@ -1,7 +1,7 @@
-"""What transformers 5 makes of a tokenizer: its class builds it anew, with the vocabulary of tokenizer.json alone.
+"""What transformers 5 makes of a tokenizer: its class builds it again, with the vocabulary of tokenizer.json alone.
 
 Source: tokenization_auto.py, tokenization_utils_tokenizers.py and models/*/tokenization_*.py of transformers 5.24. A
-class that is not built anew takes tokenizer.json as it stands; there `add_prefix_space`, `add_bos_token` and
+class that is not built again takes tokenizer.json as it stands; there `add_prefix_space`, `add_bos_token` and
 `add_eos_token` count for nothing.
 """
 

@@ -1,7 +1,7 @@
-"""What lies beside tokenizer.json and changes what becomes of a text: tokenizer_config.json and older, smaller files.
+"""What lies next to tokenizer.json and changes what becomes of a text: tokenizer_config.json and older, smaller files.
 
 They are merged as `from_pretrained` of transformers merges them (tokenization_utils_base.py), and read as the release
-reads them that the folder was written with: transformers 5 makes tokenizers anew from their vocabulary, by their class.
+reads them that the folder was written with: transformers 5 makes tokenizers again, from vocabularies, by their class.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ HARMLESS[TOKENIZER_CONFIG] = frozenset({
 
 @dataclass(frozen=True)
 class Settings:
-    """What is said beside tokenizer.json.
+    """What is said next to tokenizer.json.
 
     path:     of tokenizer_config.json, for errors
     values:   by name, merged
@@ -125,7 +125,7 @@ def is_token(name: str, value: object) -> bool:
 def _version(config: Mapping[str, Any], root: Folder) -> str:
     versions = root.settings.get("__version__")
     said = versions.get("transformers") if isinstance(versions, dict) else None
-    # the model's own config is written anew whenever the model is
+    # the model's own config is written again whenever the model is
     return str(config.get("transformers_version") or said or "")
 
 

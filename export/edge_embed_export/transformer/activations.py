@@ -1,7 +1,7 @@
 """Activation functions: what transformers and torch call them, and how a graph computes each.
 
 Only operators whose last bits depend on the number alone are used. onnxruntime's own Log, Softplus, Elu, Selu, Celu and
-Mish compute the last few numbers of an array in another way than the others, so a text beside another would get other
+Mish compute the last few numbers of an array in another way than the others, so a text in a batch would get other
 bits; what they do is put together from Exp, Erf, Sigmoid and Tanh here.
 """
 

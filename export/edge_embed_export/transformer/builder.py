@@ -21,7 +21,7 @@ IR_VERSION = 10
 OPSET = 21  # the first with QuantizeLinear in blocks, here one block per row
 MICROSOFT_OPSET = 1
 
-# Bytes of weights that a file holds beside the graph itself, which has a few hundred kilobytes: protobuf ends at 2 GiB.
+# Bytes of weights in a file with the graph itself, which has a few hundred kilobytes: protobuf ends at 2 GiB.
 LARGEST = MAX_FILE_BYTES - 2**24
 # Where the weights of a model are kept apart, smaller ones stay in the graph all the same.
 APART_BYTES = 2**16

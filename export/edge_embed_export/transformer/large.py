@@ -1,4 +1,4 @@
-"""Float models of any size: onnxruntime finds their weights in a file beside the graph, which is gone afterwards."""
+"""Float models of any size: onnxruntime finds their weights in a file next to the graph, which is gone afterwards."""
 
 import os
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Where a bundle too large for memory is put together: a hidden folder beside its target, removed in the end."""
+"""Where a bundle too large for memory is put together: a hidden folder next to its target, removed in the end."""
 
 import errno
 import mmap

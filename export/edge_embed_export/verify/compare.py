@@ -1,4 +1,4 @@
-"""`--verify`: the float32 form of a bundle beside the library that its model is used with today.
+"""`--verify`: the float32 form of a bundle compared with the library that its model is used with today.
 
 sentence-transformers, or transformers alone, runs in a process of its own (reference.py), so that torch is never in
 the exporter's memory: it embeds the texts of texts.py, and the largest difference goes into the manifest, as

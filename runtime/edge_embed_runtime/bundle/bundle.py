@@ -11,6 +11,7 @@ from edge_embed_runtime.bundle.manifest import MANIFEST, PAYLOADS, TOKENIZER, Fi
 from edge_embed_runtime.checks import check_path, listed
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError, about
 from edge_embed_runtime.system.files import open_regular
+from edge_embed_runtime.system.writing import sync_folder
 
 if TYPE_CHECKING:
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -202,14 +203,3 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
             code="output_exists",
             path=target,
         )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable. Windows has no such call: there the file system's journal must do."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -108,9 +108,9 @@ class Connections:
             with self.read_turn:
                 self.search.forget(removed)  # or searches would read all codes again
             if records:
-                from edge_embed_runtime.maintenance import learning
+                from edge_embed_runtime.maintenance import learn_rotation
 
-                learning.follow(store)
+                learn_rotation.when_grown(store)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete documents by key. On a full disk this is what makes room: the lock keeps a reserve for it."""
@@ -144,7 +144,9 @@ class Connections:
     def check_process(self) -> None:
         if os.getpid() != self._process:
             raise IndexFileError(
-                "this Index was opened before a fork: open it again in the child process", code="forked", path=self.path
+                "this Index was opened before a fork: open it again in the child process",
+                code="forked",
+                path=self.reader.path,
             )
 
     def _check_open(self) -> None:

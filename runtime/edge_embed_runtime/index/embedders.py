@@ -11,7 +11,7 @@ from edge_embed_runtime.checks import check_text, shown
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.inputs.words import NORMAL
-from edge_embed_runtime.search.searcher import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query
+from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query
 from edge_embed_runtime.storage.schema import Facts, SideModel
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, SPARSE, Kind

@@ -14,15 +14,16 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.opening import OpenOptions, created, opened
-from edge_embed_runtime.search.dense import RECALL
-from edge_embed_runtime.search.searcher import MAX_HITS, Mode
+from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.additions import Additions
     from edge_embed_runtime.maintenance.backup import Backup
+    from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
-    from edge_embed_runtime.maintenance.repair import Compaction, Repair, Report
+    from edge_embed_runtime.maintenance.repair import Repair
+    from edge_embed_runtime.maintenance.verify import Report
     from edge_embed_runtime.storage.root import Root
     from edge_embed_runtime.system.headroom import Bounds
 
@@ -213,7 +214,7 @@ class Index:
         from edge_embed_runtime.index.stats import stats
 
         with self._connections.reading() as store:
-            return stats(store, self._search.graph)
+            return stats(store, self._search.dense.graph)
 
     def search(
         self,
@@ -293,9 +294,9 @@ class Index:
     def verify(self, *, show_progress: bool = False) -> "Report":
         """Read everything and say what is wrong; neither searches nor another process that writes are held up.
 
-        Without an embedder: `edge_embed_runtime.maintenance.repair.verify_index(path)`.
+        Without an embedder: `edge_embed.verify_index(path)`.
         """
-        from edge_embed_runtime.maintenance.repair import verify_index
+        from edge_embed_runtime.maintenance.verify import verify_index
 
         with self._connections.reading() as store:
             path = store.path
@@ -353,7 +354,7 @@ class Index:
 
         Raises StorageError when there is too little free space for SQLite's copy; the index stays as it is.
         """
-        from edge_embed_runtime.maintenance.repair import compact
+        from edge_embed_runtime.maintenance.compact import compact
 
         with self._connections.writing() as store, self._connections.read_turn:
             return compact(store)

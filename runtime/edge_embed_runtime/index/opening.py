@@ -46,7 +46,7 @@ def opened(path: object, models: Models, options: OpenOptions) -> Iterator[Conne
     """The connections of an index that is there, or is made for these models; closed where the block fails."""
     room = options.room(models)
     file = locate(path, must_exist=options.read_only)
-    facts = models.facts(check_words(options.words or "english"), check_fields(options.fields or []))
+    facts = models.facts(check_words(options.words or "english"), check_fields(options.fields or ()))
     if options.late_chunking and facts is not None:
         from edge_embed_runtime.passages.late import check_late
 
@@ -75,7 +75,7 @@ def created(path: object, space: str, dim: int, options: OpenOptions) -> Iterato
         space=True,
         words=check_words(options.words),
         normal=NORMAL,
-        fields=check_fields(options.fields or []),
+        fields=check_fields(options.fields),
     )
     file = locate(path, must_exist=False)
     if file.exists():

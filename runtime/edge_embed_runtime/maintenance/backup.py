@@ -1,27 +1,25 @@
 """A copy of an index that may be in use: SQLite's online backup, whole and durable, or not there at all."""
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
-from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError, about
+from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
+from edge_embed_runtime.maintenance.workspace import LOG_BYTES, pragmas, require_space
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import beside, locate, translated
 from edge_embed_runtime.storage.mainfile import NEW, ROW
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.files import check_no_link
 from edge_embed_runtime.system.lock import WriterLock
+from edge_embed_runtime.system.writing import sync_folder
 
-# Pages that are copied between two looks at the keyboard.
+# Pages that are copied before an interruption is noticed.
 STEP = 1024
-# Free space beyond the copy that is asked for.
-ODDS_AND_ENDS = 65_536
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,16 @@ def backup_index(
 ) -> Backup:
     """`Index.backup` of a file, without its embedder. What is damaged in the index is damaged in the copy."""
     source = locate(path, must_exist=True)
-    with about(out, InputError, StorageError):
-        target = _check_target(source, out, overwrite=overwrite)
-        with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
-            with store.snapshot():
-                generation = _generation(store)
-                _check_space(store, target, compact=compact)
-                _copy(store, temporary, show_progress)
-            _finish(temporary, compact=compact)
-            _check_copy(temporary, generation)
-            size = temporary.stat().st_size
+    target = _check_target(source, out, overwrite=overwrite)
+    with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
+        with store.snapshot():
+            generation = _generation(store)
+            pages, size = pragmas(store.connection, "page_count", "page_size")
+            require_space(target.parent, pages * size * (2 if compact else 1) + LOG_BYTES, f"{target}: the copy")
+            _copy(store, temporary, show_progress)
+        _finish(temporary, compact=compact)
+        _check_copy(temporary, generation)
+        size = temporary.stat().st_size
     return Backup(target, size, generation)
 
 
@@ -114,23 +112,11 @@ def _generation(store: Store) -> int:
         return -1
 
 
-def _check_space(store: Store, target: Path, *, compact: bool) -> None:
-    pages, size = (store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    wanted = pages * size * (2 if compact else 1) + ODDS_AND_ENDS
-    free = shutil.disk_usage(target.parent).free
-    if free < wanted:
-        raise StorageError(
-            f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}",
-            needed_bytes=wanted,
-            free_bytes=free,
-        )
-
-
 def _copy(store: Store, temporary: Path, show_progress: bool) -> None:
     """Every page of one committed state. The caller holds the snapshot, so that no commit begins the copy again."""
     with translated(temporary), closing(sqlite3.connect(temporary)) as copy:
         copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
-        (pages,) = store.connection.execute("PRAGMA page_count").fetchone()
+        (pages,) = pragmas(store.connection, "page_count")
         done = 0
         with progress_bar(pages, show_progress, "copying") as advance:
 

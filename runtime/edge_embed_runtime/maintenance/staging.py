@@ -1,4 +1,4 @@
-"""The file beside an index, INDEX.reembed, that collects its passages under another bundle until all are there.
+"""The file INDEX.reembed next to an index that collects its passages under another bundle until all are there.
 
 meta  which vectors are to be replaced by which
 doc   documents that are done: the crc32 of their rows in the index, the ids of their passages, crc32 over these
@@ -17,7 +17,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, Stora
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.database import beside, check_companions, connect_writer, translated
 from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
-from edge_embed_runtime.storage.schema import TABLES
+from edge_embed_runtime.storage.schema import TABLES, tables_of
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
 
 APPLICATION_ID = 0x45645265  # "EdRe"
@@ -83,9 +83,7 @@ def _errors(path: Path) -> Iterator[None]:
             with translated(path):
                 raise
         except IndexDamagedError:
-            raise IndexDamagedError(
-                f"{path} is damaged ({error}): run it again, which begins anew", path=path
-            ) from error
+            raise IndexDamagedError(f"{path} is damaged ({error}): run it again, which begins again") from error
         except StorageError:
             raise StorageError(
                 f"{path}: {error}; what was embedded before is kept for the next run", path=path
@@ -117,11 +115,7 @@ class Staging:
     def _check(self) -> Identity:
         """Refuse tables that are not ours, and pages that are not whole."""
         header = tuple(self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        with closing(sqlite3.connect(":memory:")) as expected:
-            for statement in DDL:
-                expected.execute(statement)
-            tables = expected.execute(TABLES).fetchall()
-        if header != (APPLICATION_ID, SCHEMA) or self._db.execute(TABLES).fetchall() != tables:
+        if header != (APPLICATION_ID, SCHEMA) or self._db.execute(TABLES).fetchall() != tables_of(DDL):
             raise IndexFormatError(f"{self.path} was not made by this release", path=self.path)
         rows: list[Identity] = self._db.execute("SELECT source, target FROM meta").fetchall()
         if self._db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)] or len(rows) != 1:

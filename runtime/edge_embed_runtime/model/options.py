@@ -26,8 +26,11 @@ class RunOptions:
     def __post_init__(self) -> None:
         check_limit(self.max_rss_mb)
         if self.background and self.threads not in (None, 1):
-            threads = shown(self.threads)
-            raise InputError(f"threads is {threads}; background means one thread", option="threads", value=threads)
+            raise InputError(
+                f"threads is {shown(self.threads)}; background means one thread",
+                option="threads",
+                value=shown(self.threads),
+            )
         if self.cores is not None:
             check_threads(self.cores)
 

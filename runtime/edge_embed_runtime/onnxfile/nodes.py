@@ -47,7 +47,9 @@ def _graph_nodes(read: Read, start: int, end: int) -> Iterator[Node]:
 
 
 def _node(read: Read, start: int, end: int) -> Node:
-    kind, inputs, outputs = "", [], []
+    kind = ""
+    inputs: list[str] = []
+    outputs: list[str] = []
     for number, _, first, last in every_field(read, start, end, NODE_FIELDS):
         if number == ATTRIBUTE:
             inputs += _body_inputs(read, first, last)

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.search.fusion import Ranking
+from edge_embed_runtime.search.query import Ranking
 from edge_embed_runtime.storage.documents import Hit
 from edge_embed_runtime.storage.filters import Condition
 from edge_embed_runtime.storage.pieces import parsed_bytes

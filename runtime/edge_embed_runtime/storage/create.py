@@ -9,11 +9,11 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.errors import IndexFileError, IndexReadOnlyError, StorageError
 from edge_embed_runtime.storage.database import APPLICATION_ID, beside, translated
 from edge_embed_runtime.storage.mainfile import CONTENT, NEW, ROW, Content
 from edge_embed_runtime.storage.schema import COUNTERS, SCHEMA, Facts, ddl
+from edge_embed_runtime.system.writing import sync_folder
 
 MIN_SQLITE = (3, 38, 0)  # STRICT tables (3.37) and JSON built in (3.38)
 # What is left of making an index is deleted at this age, where a folder has no more entries than can be looked at fast.

@@ -14,7 +14,8 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ from edge_embed_runtime.vectors.rotation import NONE, Frame
 
 SCHEMA = 2
 COUNTERS = ("generation", "deletions")
+# Rows of `meta` with checksums of their own: what `rebuild` measured of a graph over the binary codes; and how many
+# passages there were when the rotation of these was learned last.
+GRAPH, LEARNED = "graph", "learned"
 # How the words of a text are told apart: stems of English words; words as they are; any three characters in a row, for
 # languages without spaces.
 WORDS = {
@@ -142,7 +146,7 @@ def _crc(texts: Mapping[str, str]) -> str:
     return str(zlib.crc32("\x00".join(said).encode("utf-8", "surrogateescape")))
 
 
-def check_fields(names: Sequence[str]) -> tuple[str, ...]:
+def check_fields(names: object) -> tuple[str, ...]:
     """Names of metadata fields to declare. Raises InputError."""
     listed = list(names) if isinstance(names, list | tuple) else []
     good = all(isinstance(name, str) and FIELD_NAME.fullmatch(name) for name in listed)
@@ -206,17 +210,18 @@ def read_facts(db: sqlite3.Connection, path: Path) -> Facts | None:
         raise IndexDamagedError(f"{path} is damaged ({error}); {RESTORE}", path=path) from error
 
 
+def tables_of(statements: Iterable[str]) -> list[tuple[Any, ...]]:
+    """What TABLES gives for a database that these statements made."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in statements:
+            db.execute(statement)
+        return db.execute(TABLES).fetchall()
+
+
 def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     """Whether tables are what the facts say; where these are damaged, what they decide is not looked at."""
-    db = sqlite3.connect(":memory:")
-    try:
-        for statement in ddl(facts or UNKNOWN):
-            db.execute(statement)
-        expected = db.execute(TABLES).fetchall()
-    finally:
-        db.close()
 
     def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_", "vec_"))]
 
-    return fixed(found) == fixed(expected)
+    return fixed(found) == fixed(tables_of(ddl(facts or UNKNOWN)))

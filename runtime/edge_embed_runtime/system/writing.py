@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.errors import InputError, StorageError
 
 FLAGS = (
@@ -55,3 +54,14 @@ def replacing(target: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable. Windows has no such call: there the file system's journal must do."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -35,7 +35,7 @@ from edge_embed.errors import (
     InputError,
     StorageError,
 )
-from edge_embed_runtime.search import dense as nearest
+from edge_embed_runtime.search import nearest
 from edge_embed_runtime.storage.schema import UNKNOWN, ddl
 
 LANGUAGES = [

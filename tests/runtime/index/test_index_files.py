@@ -14,10 +14,11 @@ import pytest
 from edge_embed import Document, Index
 from edge_embed.errors import EdgeEmbedError, IndexFileError, IndexReadOnlyError, StorageError
 from edge_embed_runtime.index.stats import read_stats
-from edge_embed_runtime.maintenance import repair as maintenance
+from edge_embed_runtime.maintenance import workspace
+from edge_embed_runtime.maintenance.compact import compact_index
 from edge_embed_runtime.maintenance.reembed import discard_staging
-from edge_embed_runtime.maintenance.repair import compact_index, verify_index
 from edge_embed_runtime.maintenance.staging import create_staging, staging_path
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.database import beside, connect_reader, is_immutable
 from edge_embed_runtime.system import lock as filelock
 
@@ -210,7 +211,7 @@ def test_verify_without_room_for_temporary_files(path: Path, monkeypatch: pytest
     expected = verify_index(path)
     assert not expected.whole
 
-    monkeypatch.setattr(maintenance, "_temporary_folder", lambda: path / "none can be made here")
+    monkeypatch.setattr(workspace, "temporary_folder", lambda: path / "none can be made here")
     assert verify_index(path) == expected
 
 

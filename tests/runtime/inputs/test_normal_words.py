@@ -14,11 +14,11 @@ from edge_embed import Document, Embedder, Index
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.inputs.words import folded, in_word, normal
 from edge_embed_runtime.maintenance.reembed import reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.passages.borders import is_border, near_border
 from edge_embed_runtime.passages.late import late_passages
 from edge_embed_runtime.passages.split import split
-from edge_embed_runtime.search.textquery import split_query
+from edge_embed_runtime.search.keywords import split_query
 from edge_embed_runtime.storage import create as creating
 from edge_embed_runtime.storage.schema import WORDS, Facts
 from edge_embed_runtime.storage.words import WordTable

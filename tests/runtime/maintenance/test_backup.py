@@ -16,7 +16,7 @@ from edge_embed.cli.main import main
 from edge_embed.errors import IndexFileError, IndexLockedError, InputError, StorageError
 from edge_embed_runtime.maintenance import backup as backups
 from edge_embed_runtime.maintenance.backup import backup_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.database import beside
 
 DIM = 8

@@ -18,11 +18,11 @@ from edge_embed import Document, Index
 from edge_embed.cli.rebuild import rebuild as command
 from edge_embed.errors import IndexReadOnlyError, StorageError
 from edge_embed_runtime.index.stats import read_stats
-from edge_embed_runtime.maintenance import learning
+from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.maintenance import rebuild as rebuilding
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.search import hnsw as graphs
-from edge_embed_runtime.search.hnsw import Verdict, graph_path
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.search import hnswfile
+from edge_embed_runtime.search.hnswfile import Verdict, graph_path
 from edge_embed_runtime.storage.bitblocks import Blocks
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import Vectors
@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A closed index of STORED, each with a text, as releases left it that learned no frame while adding."""
     path = tmp_path_factory.mktemp("made") / "many.db"
     with pytest.MonkeyPatch.context() as patch, Index.create(path, space="s", dim=DIM) as index:
-        patch.setattr(learning, "follow", lambda _: None)
+        patch.setattr(learn_rotation, "when_grown", lambda _: None)
         index.add_vectors([Document(f"d{i}", f"number{i} of the log") for i in range(MANY)], STORED)
     return path
 
@@ -145,7 +145,7 @@ def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch
             patch.setattr(Blocks, "replace", fail)
             with pytest.raises(StorageError):
                 index.rebuild()
-        monkeypatch.setattr(learning, "follow", lambda _: None)
+        monkeypatch.setattr(learn_rotation, "when_grown", lambda _: None)
         assert index._connections.writer is not None
         assert index._connections.writer.frame == Frame()
         index.add_vectors([Document("new", "new")], QUERIES[:1])
@@ -161,7 +161,7 @@ def test_graph_is_kept_where_it_is_faster(
     path: Path, monkeypatch: pytest.MonkeyPatch, graph_ms: float, graph_recall: float, *, kept: bool
 ) -> None:
     """A graph stays if it is faster than the scan and finds as much; the verdict stays in any case."""
-    measured = rebuilding.replace(VERDICT, graph_ms=graph_ms, graph_recall=graph_recall, cpu=graphs.cpu_model())
+    measured = rebuilding.replace(VERDICT, graph_ms=graph_ms, graph_recall=graph_recall, cpu=hnswfile.cpu_model())
     monkeypatch.setattr(rebuilding, "_measure", lambda *_: measured)
     monkeypatch.setattr(rebuilding, "GRAPH_CODES", MANY)
     with Index.open(path) as index:
@@ -194,15 +194,15 @@ def test_always_and_never(path: Path) -> None:
         assert index.rebuild("never").graph == "none: not wanted"
         assert (index.stats()["graph"], graph_path(path).exists()) == (None, False)
         reader.search(vector=QUERIES[0])
-        assert reader._search.graph.graph is None
+        assert reader._search.dense.graph is None or reader._search.dense.graph.graph is None
     check_whole(path)
 
 
 def header(path: Path) -> int:
     """Bytes of a graph's file before the graph."""
     data = graph_path(path).read_bytes()
-    start = len(graphs.MAGIC) + graphs.HASH_BYTES
-    return start + graphs.LENGTH_BYTES + int.from_bytes(data[start : start + graphs.LENGTH_BYTES], "little")
+    start = len(hnswfile.MAGIC) + hnswfile.HASH_BYTES
+    return start + hnswfile.LENGTH_BYTES + int.from_bytes(data[start : start + hnswfile.LENGTH_BYTES], "little")
 
 
 def test_recall_is_measured_against_all_codes(path: Path) -> None:
@@ -226,13 +226,13 @@ def test_read_only(path: Path) -> None:
 CHILD = """
 import os, signal, sys
 from edge_embed_runtime.index import index
-from edge_embed_runtime.maintenance import learning, rebuild
-from edge_embed_runtime.search import hnsw as graph
+from edge_embed_runtime.maintenance import learn_rotation, rebuild
+from edge_embed_runtime.search import hnsw, hnswfile
 from edge_embed_runtime.storage import bitblocks as blocks
 rebuild.ROUNDS, rebuild.QUERIES = 1, 20
 path, place, name, number, after = sys.argv[1:]
-holder = {"blocks": blocks.Blocks, "learning": learning,
-          "rebuild": rebuild, "graph": graph, "os": graph.os, "path": graph.Path}[place]
+holder = {"blocks": blocks.Blocks, "learning": learn_rotation,
+          "rebuild": rebuild, "graph": hnsw, "os": hnswfile.os, "path": hnswfile.Path}[place]
 original, calls = getattr(holder, name), 0
 def killing(*arguments, **options):
     global calls

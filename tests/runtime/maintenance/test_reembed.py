@@ -33,10 +33,10 @@ from edge_embed.errors import (
     StorageError,
 )
 from edge_embed_export import export_model
-from edge_embed_runtime.maintenance import reembed
+from edge_embed_runtime.maintenance import reembed, scan
 from edge_embed_runtime.maintenance.reembed import Reembedded, discard_staging, reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.search.hnsw import graph_path
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.search.hnswfile import graph_path
 
 MANY = 200
 BATCH = 8
@@ -106,7 +106,7 @@ def path(folder: Path, tmp_path: Path, old: Embedder) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reembed, "BATCH", BATCH)
+    monkeypatch.setattr(scan, "BATCH", BATCH)
     monkeypatch.setattr(reembed, "MOVED", 2 * BATCH)
 
 
@@ -329,9 +329,9 @@ def test_a_writer_keeps_it_out(path: Path, old: Embedder, new: Embedder) -> None
 CHILD = """
 import os, signal, sys
 from edge_embed import Embedder
-from edge_embed_runtime.maintenance import reembed, staging
+from edge_embed_runtime.maintenance import reembed, scan, staging
 from edge_embed_runtime.maintenance.reembed import Staging, Store
-reembed.BATCH, reembed.MOVED = 8, 16
+scan.BATCH, reembed.MOVED = 8, 16
 calls = 0
 def dying(function, before, last):
     def call(*arguments, **options):
@@ -614,7 +614,7 @@ def test_an_index_without_documents(tmp_path: Path, old: Embedder, new: Embedder
 
 def test_commits_have_a_limit_of_characters(path: Path, new: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long documents come few at a time: what memory holds is bounded."""
-    monkeypatch.setattr(reembed, "CHARACTERS", 300)
+    monkeypatch.setattr(scan, "CHARACTERS", 300)
     sizes, add = [], reembed.Staging.add
     monkeypatch.setattr(
         reembed.Staging, "add", lambda *arguments: (sizes.append(len(arguments[1])), add(*arguments))[1]

@@ -19,7 +19,7 @@ from edge_embed.cli.main import main
 from edge_embed.errors import MemoryBudgetError
 from edge_embed.files.bounded import batches, upsert
 from edge_embed_runtime.index import entries as parts
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage import pieces
 from edge_embed_runtime.storage.documents import document_bytes
 from edge_embed_runtime.storage.pieces import Row, parsed_bytes

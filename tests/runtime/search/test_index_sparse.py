@@ -21,11 +21,10 @@ from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance.reembed import reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.model import budget
-from edge_embed_runtime.search import fusion as ranking
-from edge_embed_runtime.search import postings
-from edge_embed_runtime.search import searcher as search
+from edge_embed_runtime.search import fusion, multi, sparse
+from edge_embed_runtime.search import query as questions
 from edge_embed_runtime.system import headroom as room
 from edge_embed_runtime.vectors import maxsim as maxsims
 from edge_embed_runtime.vectors import sparse as sparses
@@ -85,7 +84,7 @@ def exact(path: Path, query: SparseVector, dim: int = 25) -> dict[int, float]:
 
 def test_found_exactly(models: dict[str, Embedder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was added, replaced and deleted in between, scores are the dot products with what is stored."""
-    monkeypatch.setattr(postings, "MOST_PARTS", 3)
+    monkeypatch.setattr(sparse, "MOST_PARTS", 3)
     path = tmp_path / "index.db"
     (query,) = models["sparse"].encode_sparse([QUERY], role="query")
     with Index.open(path, models["sparse"]) as index:
@@ -144,11 +143,11 @@ def test_hybrid_fuses_what_there_is(models: dict[str, Embedder], tmp_path: Path)
 
 
 def test_share_of_each() -> None:
-    """`fuse_all` weighs standardised scores; what a ranking lacks has a score of 0 in it."""
+    """`fuse` weighs standardised scores; what a ranking lacks has a score of 0 in it."""
     one, other = {1: (3.0, 10), 2: (1.0, 20)}, {2: (5.0, 21), 3: (1.0, 30)}
-    assert list(ranking.fuse_all([(1.0, one), (0.0, other)], 10)) == [1, 2, 3]
-    assert list(ranking.fuse_all([(0.0, one), (1.0, other)], 10)) == [2, 3, 1]
-    both = ranking.fuse_all([(0.5, one), (0.5, other)], 10)
+    assert list(fusion.fuse([(1.0, one), (0.0, other)], 10)) == [1, 2, 3]
+    assert list(fusion.fuse([(0.0, one), (1.0, other)], 10)) == [2, 3, 1]
+    both = fusion.fuse([(0.5, one), (0.5, other)], 10)
     assert {doc: passage for doc, (_, passage) in both.items()} == {1: 10, 2: 20, 3: 30}
 
 
@@ -293,8 +292,8 @@ def test_maxsim_in_the_index(models: dict[str, Embedder], tmp_path: Path, monkey
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         even = index.search(QUERY, k=30, mode="multi", where={"even": True})
         assert [hit.key for hit in even] == [hit.key for hit in hits if hit.metadata["even"]]
-        monkeypatch.setattr(search, "ALL_COMPARED", 5)
-        monkeypatch.setattr(search, "FUSION_DEPTH", 10)
+        monkeypatch.setattr(multi, "ALL_COMPARED", 5)
+        monkeypatch.setattr(questions, "FUSION_DEPTH", 10)
         some = {hit.key: hit.score for hit in index.search(QUERY, k=5, mode="multi")}
         every = {hit.key: hit.score for hit in hits}
         assert len(some) == 5

@@ -12,7 +12,7 @@ import pytest
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import IndexDamagedError
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.damagedwords import check_pages
 from edge_embed_runtime.storage.words import reading_words
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from edge_embed import Document, Index
 from edge_embed.errors import IndexDamagedError, IndexFileError
-from edge_embed_runtime.maintenance.repair import accept_lost_log, compact_index, verify_index
+from edge_embed_runtime.maintenance.compact import compact_index
+from edge_embed_runtime.maintenance.repair import accept_lost_log
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.database import beside
 from edge_embed_runtime.storage.mainfile import Content, Position, is_marked
 from edge_embed_runtime.storage.store import Store

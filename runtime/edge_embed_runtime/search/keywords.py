@@ -1,10 +1,13 @@
-"""A question typed by a person as a query for FTS5."""
+"""Documents by the words of a question: BM25 of SQLite's full-text search (FTS5)."""
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import accumulate, islice
 from math import log
 
 from edge_embed_runtime.inputs.words import NORMAL, UNSPACED, in_word, normal
+from edge_embed_runtime.search.query import PASSAGES_PER_HIT, SPARE, Question, Ranking, Retriever
+from edge_embed_runtime.storage.store import Store
 
 # A query longer than this is a document; its first words must do.
 MAX_CHARACTERS = 8192
@@ -17,6 +20,62 @@ K1 = 1.2
 LEAST = 1e-6
 # What part of the weights of all words the last passage that is wanted is taken to reach, before one is known.
 REACHED = 0.4
+
+
+class Keywords(Retriever):
+    """Finds passages that hold words of the question. Holds nothing in memory."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def cost(self, question: Question, passages: int) -> int:
+        return question.ranked_bytes(passages)
+
+    def rank(self, question: Question) -> Ranking:
+        """Documents by BM25."""
+        count, condition = question.depth + SPARE, question.condition
+        self._store.counters()  # the facts of what is committed now
+        facts = self._store.facts
+        words = split_query(question.query.text or "", facts.normal)
+        asked = phrases(words, facts.words)
+        if words and not asked:
+            return _documents(partial(self._store.words.holding, words, condition), count)
+        frequencies, passages = self._store.words.frequencies(asked)
+        if not frequencies:
+            return {}
+        ranked = Ranked(frequencies, passages)
+        needed = ranked.needed()
+        while True:
+            expression, times = ranked.expression(needed)
+            ranking = _documents(partial(self._store.words.match, expression, condition), count, times)
+            if needed == len(frequencies):
+                return ranking
+            if len(ranking) < count:
+                needed = min(2 * needed, len(frequencies))
+                continue
+            least = next(islice(ranking.values(), count - 1, None))[0]
+            if ranked.needed(least) <= needed:
+                return ranking
+            needed = ranked.needed(least)
+
+
+def _documents(find: Callable[[int], Iterable[tuple[int, int, float]]], count: int, times: int = 1) -> Ranking:
+    """Passages (passage, document, score) as documents; `find(limit)` is asked for more until there are `count`.
+
+    times: what scores are divided by
+    """
+    limit = PASSAGES_PER_HIT * count
+    while True:
+        ranking: Ranking = {}
+        rows = 0
+        for passage, doc, score in find(limit):
+            rows += 1
+            # words of a passage that was deleted while it was damaged lead nowhere
+            if isinstance(passage, int) and isinstance(doc, int) and doc not in ranking:
+                ranking[doc] = (score / times, passage)
+        if len(ranking) >= count or rows < limit:
+            return ranking
+        limit *= 4
 
 
 def split_query(query: str, form: str = NORMAL) -> list[str]:
@@ -59,11 +118,11 @@ class Ranked:
 
     Ranking takes about a microsecond for each passage that holds a word of the query, and most hold one such as "the".
     A passage without the rare words scores less than all the other words can give (MaxScore: Turtle and Flood, 1995):
-    where enough passages with a rare word score more than that, the others need not be looked at.
+    where enough passages with a rare word score more than that, the others need no ranking.
     """
 
     def __init__(self, found: Sequence[tuple[int, str]], passages: int) -> None:
-        """found: phrases with the number of passages that hold them, of so many in all."""
+        """found: phrases with the number of passages that hold them; passages: number of all"""
         ordered = sorted(found, key=lambda entry: entry[0])
         passages = max(passages, ordered[-1][0])  # where tables are damaged they may not fit each other
         self.phrases = [phrase for _, phrase in ordered]
@@ -72,7 +131,7 @@ class Ranked:
         self._rest = [*accumulate(reversed(self._weights), lambda rest, w: rest + (K1 + 1) * w, initial=0.0)][::-1]
 
     def needed(self, score: float | None = None) -> int:
-        """So many of the rarest phrases that a passage with none of them has less than this score."""
+        """The number of the rarest phrases without which a passage has less than this score."""
         reached = REACHED * sum(self._weights) if score is None else score
         return max(1, next(i for i, rest in enumerate(self._rest) if rest <= reached))
 

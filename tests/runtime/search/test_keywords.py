@@ -1,4 +1,4 @@
-"""textquery.py: words of a query, phrases for FTS5, and which of them a search needs."""
+"""keywords.py: words of a query, phrases for FTS5, and which of them a search needs."""
 
 import math
 import random
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_embed_runtime.search.textquery import K1, LEAST, MAX_TERMS, Ranked, phrases, split_query
+from edge_embed_runtime.search.keywords import K1, LEAST, MAX_TERMS, Ranked, phrases, split_query
 from edge_embed_runtime.storage.schema import WORDS
 
 

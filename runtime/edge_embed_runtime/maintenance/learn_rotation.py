@@ -1,8 +1,7 @@
-"""The frame of an index's binary codes follows what is stored: learned from the first vectors, looked at again as the
-index doubles, by whoever adds.
+"""The rotation of an index's binary codes is learned from its first vectors, and again as the index doubles.
 
-Looking takes a sample, so no longer for a large index than for a small one; codes are made anew where another frame is
-clearly better, which all in all takes time in proportion to what was added.
+Learning takes a sample, so no longer for a large index than for a small one; codes are made again where another
+rotation is clearly better, which all in all takes time in proportion to what was added.
 """
 
 import re
@@ -14,24 +13,22 @@ import numpy as np
 from edge_embed_runtime.errors import StorageError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.notes import HEXADECIMAL
+from edge_embed_runtime.storage.schema import LEARNED
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import Ids, Vectors, dequantize
 from edge_embed_runtime.vectors.rotation import LEAST_VECTORS, NONE, Frame, learn_frame, sample_size
 
-# The row of `meta` that holds the largest id of a passage when the frame was looked at last, and a checksum.
-LEARNED = "learned"
 GROWN = 2
 
 
-def follow(store: Store) -> None:
-    """Learn the frame again where the index has grown enough since the last time. Runs after a commit.
+def when_grown(store: Store) -> None:
+    """Learn the rotation again where the index has grown enough since the last time. Runs after a commit.
 
-    What was committed stays so if there is no room on the disk for other codes: the old ones are right, and the next
-    commit tries again.
+    Where there is no room on the disk for other codes, the old ones stay, which are right; the next commit tries again.
     """
     if not store.dim:
         return
-    (last,) = store.connection.execute("SELECT ifnull(max(id), 0) FROM vec").fetchone()
+    last = _last_id(store)
     if last < LEAST_VECTORS or last < GROWN * _learned(store):
         return
     with suppress(StorageError):
@@ -45,9 +42,9 @@ def follow(store: Store) -> None:
 
 
 def learn(store: Store, current: Frame = NONE) -> tuple[Frame, dict[str, float]]:
-    """The frame that fits what is stored, if not the current one, and what each finds; see `learn_frame`.
+    """The rotation that fits what is stored, if not the current one, and what each finds; see `learn_frame`.
 
-    Runs inside a snapshot. Few passages leave the frame that the index has.
+    Runs inside a snapshot. Few passages leave the rotation that the index has.
     """
     ids = passage_ids(store)
     if len(ids) < LEAST_VECTORS or not store.dim:
@@ -57,18 +54,15 @@ def learn(store: Store, current: Frame = NONE) -> tuple[Frame, dict[str, float]]
 
 
 def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
-    """All binary codes anew, in one transaction with the frame in which they are made."""
-    from edge_embed_runtime.maintenance.repair import all_blocks
-
+    """Make all binary codes again, in one transaction with the rotation that they are made by."""
     with store.transaction(deletes=True):
         store.set_facts(replace(store.facts, frame=frame))
-        blocks = all_blocks(store.connection)
+        blocks = store.blocks.numbers()
         with progress_bar(len(blocks), show_progress, "making binary codes") as advance:
             for block in blocks:
                 store.blocks.replace(block)
                 advance(1)
-        (last,) = store.connection.execute("SELECT ifnull(max(id), 0) FROM vec").fetchone()
-        _note(store, last)
+        _note(store, _last_id(store))
 
 
 def same(one: Frame, other: Frame) -> bool:
@@ -85,6 +79,12 @@ def vectors_of(store: Store, ids: Ids) -> Vectors:
     """Vectors [n, dim] of passages by id, ascending; damaged ones are left out."""
     found = store.passages(ids)
     return dequantize(found.codes, found.scales)
+
+
+def _last_id(store: Store) -> int:
+    """The largest id of a passage, 0 where there is none."""
+    (last,) = store.connection.execute("SELECT ifnull(max(id), 0) FROM vec").fetchone()
+    return int(last)
 
 
 def _learned(store: Store) -> int:
