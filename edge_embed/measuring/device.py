@@ -21,6 +21,7 @@ from edge_embed.measuring.versions import when_and_where
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import EdgeEmbedError
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.vectors.kinds import DENSE
 
 # Goes up when a name below goes or changes its meaning; a new name leaves it as it is.
 SCHEMA = 1
@@ -72,7 +73,7 @@ def measure_device(bundle: str | None, settings: Settings, *, show_progress: boo
     loaded = read_bundle(bundle_path(bundle))
     manifest = loaded.manifest
     jobs = ["start", "query", "batch"]
-    jobs += ["search"] if settings.documents and manifest.kind == "dense" else []
+    jobs += ["search"] if settings.documents and manifest.output is DENSE else []
     answers: dict[str, list[dict[str, Any]]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def timed(call: Callable[[int], Any], seconds: float, least: int, most: int | No
 
 def encoder(embedder: "Embedder") -> Callable[[list[str]], Any]:
     """Its method for texts: `encode`, `encode_sparse` or `encode_multi`."""
-    found: Callable[[list[str]], Any] = getattr(embedder, embedder.output.method)
-    return found
+    return partial(embedder.output.encode, embedder)
 
 
 def fitting(length: "LengthClass", max_tokens: int) -> "LengthClass":

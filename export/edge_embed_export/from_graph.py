@@ -34,6 +34,7 @@ from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
+from edge_embed_runtime.vectors.kinds import DENSE
 
 Vectors = NDArray[np.float32]
 
@@ -129,7 +130,7 @@ class OnnxGraph(Source):
 
     def refuses(self, request: Request) -> str:
         options = ("adapter", "adapters", "task", "attention", "side")
-        if request.options.given(*options) or request.options.kind not in (None, "dense"):
+        if request.options.given(*options) or request.options.output not in (None, DENSE):
             return (
                 f"{request.source} is taken as a graph; adapters, tasks, --attention and other kinds of vectors need a "
                 "checkpoint"

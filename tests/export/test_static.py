@@ -519,5 +519,5 @@ def test_command_line(model2vec: Callable[..., Path], tmp_path: Path) -> None:
 def test_hybrid_search_gives_words_more_weight(static_bundle: Path, tmp_path: Path) -> None:
     """Static vectors say less than a model's: in a hybrid search the words have a larger share."""
     with Index.open(tmp_path / "i.db", Embedder(static_bundle)) as index:
-        found, _ = index._query("river", "hybrid", None)
+        found, _ = index._models.query(index._store, "river", "hybrid", None)
     assert found.text_share == STATIC_TEXT_SHARE > TEXT_SHARE

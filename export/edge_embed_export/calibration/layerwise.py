@@ -103,7 +103,7 @@ class Stages:
         more = {LEFT_OUT_INPUT: np.array([left_out], np.int64)} if left_out else {}
         for batch, positions in enumerate(texts.batches):
             for i, vector in zip(positions, stage.run(None, batch, more)[0], strict=True):
-                found[i] = vector[: len(rows[i])] if self._spec.kind == "multi" else vector
+                found[i] = vector[: len(rows[i])] if self._spec.kind.by_token else vector
         return found
 
 
@@ -172,7 +172,7 @@ class Remembered:
         left_out = int(feed.get(LEFT_OUT_INPUT, [0])[0])
         keys = [(left_out, ids[i, :n].tobytes()) for i, n in enumerate(lengths)]
         rows = {key: ids[i, :n] for i, (key, n) in enumerate(zip(keys, lengths, strict=True))}
-        tokens, dim = (ids.shape[1:] if self._spec.kind == "multi" else ()), self._spec.dim
+        tokens, dim = (ids.shape[1:] if self._spec.kind.by_token else ()), self._spec.dim
         if self._asked is not None:
             self._asked |= rows
             return [np.full((len(ids), *tokens, dim), dim**-0.5, np.float32)]

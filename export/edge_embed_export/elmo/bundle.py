@@ -9,6 +9,7 @@ from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Layer, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.inputs.characters import CHARACTERS
 from edge_embed_runtime.inputs.tokenizer import sanitize
+from edge_embed_runtime.vectors.kinds import DENSE
 
 MAX_TOKENS = 256
 # Options that change nothing of such a model.
@@ -28,7 +29,7 @@ class ElmoFolder(Source):
         return is_elmo(request.source)
 
     def refuses(self, request: Request) -> str:
-        unused = UNUSED[:-1] if request.options.kind == "dense" else UNUSED
+        unused = UNUSED[:-1] if request.options.output is DENSE else UNUSED
         return super().refuses(request) or request.unused("an ELMo model, whose weights are int8 or fp32", *unused)
 
     def export(self, request: Request) -> Manifest:

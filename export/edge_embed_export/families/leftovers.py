@@ -16,6 +16,7 @@ from edge_embed_export.files.accounting import HARMLESS, Accounted, Keys, held, 
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.purpose import SCORING
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, Kind
 
 BERT = ("bert", "jina_bert", "nomic_bert", "ernie", "megatron-bert")
 ROBERTA = (
@@ -45,11 +46,11 @@ class Spare:
     names: str
     types: tuple[str, ...] = ()
     same: str | None = None
-    kinds: tuple[str, ...] = ("dense", "multi")
+    kinds: tuple[Kind, ...] = (DENSE, MULTI)
     scores: bool = False
 
 
-ALL = ("dense", "multi", "sparse")
+ALL = tuple(KINDS.values())
 LINEAR = r"(weight|bias)"
 SPARE: tuple[Spare, ...] = (
     # The pooler: a layer and tanh on the first token, for classes. No folder of sentence-transformers asks for it:

@@ -61,7 +61,7 @@ class KindReceipt(ABC):
     def describe(self, spec: Spec, head: Head) -> dict[str, Any]:
         """Fields of the manifest that such a model has besides."""
         facts = _fitting(spec, head.facts)
-        return {"kind": spec.kind, "head": facts, "pooling": self.pooling(spec), "codes": {}}
+        return {"kind": spec.kind.name, "head": facts, "pooling": self.pooling(spec), "codes": {}}
 
     @abstractmethod
     def pooling(self, spec: Spec) -> str:

@@ -17,6 +17,7 @@ from edge_embed_export.modules.text import TextModule
 from edge_embed_export.sources.heads import Head
 from edge_embed_export.tokenizer.parts import vocabulary
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import MULTI
 
 # Tokens of queries and documents where a folder that is no ColBERT model is taken for one, markers included.
 QUERY_LENGTH, DOCUMENT_LENGTH = 32, 180
@@ -103,7 +104,7 @@ def multi_head(
         facts["filled"] = ways.filled
     if skip and ways.skip_queries:
         facts["query_skip"] = skip
-    return Head("multi", unattended=None if ways.attend else filler, facts=facts), document
+    return Head(MULTI, unattended=None if ways.attend else filler, facts=facts), document
 
 
 def with_markers(

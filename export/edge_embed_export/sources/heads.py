@@ -14,10 +14,10 @@ from edge_embed_export.files.reading import check_size, is_there, optional_json,
 from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.folder import QUERY_WEIGHTS, SETTINGS, Folder
-from edge_embed_export.options import Kind
 from edge_embed_export.tokenizer.files import read_text
 from edge_embed_export.tokenizer.parts import vocabulary
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, SPARSE, Kind
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Head:
     facts:       for the manifest (see `Manifest.head`)
     """
 
-    kind: Kind = "dense"
+    kind: Kind = DENSE
     pooling: Literal["max", "sum", "token"] = "max"
     saturations: int = 1
     unattended: int | None = None
@@ -42,7 +42,7 @@ class Head:
 
 def sparse_head(folder: Folder, tokenizer: Mapping[str, Any], pooling: Path | None, table: Path | None) -> Head:
     """pooling, table: the folders of the modules SpladePooling and SparseStaticEmbedding, where there are such."""
-    head = Head("sparse")
+    head = Head(SPARSE)
     settings, path = folder.settings, folder.path / SETTINGS
     _check_similarity(path, settings)
     config = read_json(pooling / "config.json") if pooling is not None else {}

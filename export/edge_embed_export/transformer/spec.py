@@ -29,10 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.files.stored import as_stored
-from edge_embed_export.options import Kind, Pooling
+from edge_embed_export.options import Pooling
 from edge_embed_export.transformer.activations import SPLITTABLE, Activation
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, SPARSE, Kind
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
@@ -124,7 +125,7 @@ class Spec:
     latent_heads: int = 0
     latent_size: int = 0
     latent_activation: Activation = "gelu"
-    kind: Kind = "dense"
+    kind: Kind = DENSE
     saturations: int = 1
     head_activation: Activation = "gelu"
     unattended: int | None = None
@@ -279,7 +280,7 @@ def check(spec: Spec, weights: Weights) -> None:
     expected: dict[str, tuple[int, ...]] = {"embedding.word": (spec.vocab, width)}
     linears: dict[str, tuple[int, int]] = {"embedding.project": (width, h)}
     norms = {"embedding.norm": width, "final_norm": h, "head.norm": h}
-    if spec.kind == "sparse":
+    if spec.kind is SPARSE:
         expected |= {"head.bias": (spec.vocab,), "head.decoder": (spec.vocab, h)}
         linears |= {"head.dense": (h, h), "head.token": (h, 1)}
     if "embedding.position" in weights:

@@ -112,7 +112,7 @@ class Verifier:
     def _request(self, embedder: "Embedder", asked: Sequence[Asked]) -> dict[str, Any]:
         """What reference.py reads."""
         manifest, adapter = embedder.manifest, self.options.adapter
-        bare = not is_there(self.source / "modules.json") and manifest.kind == "dense"
+        bare = not is_there(self.source / "modules.json") and manifest.output is DENSE
         said = with_roles(self.options.prompts or {})
         prompts = {
             role: {"text": embedder.prompts.get(role, ""), "said": role in said}

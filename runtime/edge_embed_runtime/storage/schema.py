@@ -24,6 +24,7 @@ from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, Input
 from edge_embed_runtime.inputs.words import FORMS
 from edge_embed_runtime.storage.database import RESTORE, wal_bytes
 from edge_embed_runtime.storage.filters import field_value
+from edge_embed_runtime.vectors.kinds import KINDS
 from edge_embed_runtime.vectors.rotation import NONE, Frame
 
 SCHEMA = 2
@@ -42,7 +43,7 @@ MAX_FIELDS = 32
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # Tables next to `vec`, by the facts that name their models. Facts of later releases are stored only where they say
 # something, so that older files are still whole.
-ATTACHED = ("sparse", "multi")
+ATTACHED = tuple(kind.name for kind in KINDS.values() if kind.apart)
 LATER = (*ATTACHED, "late", "normal")
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
 
