@@ -11,7 +11,7 @@ from edge_embed_export.modules.folder import Folder
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.prompts import completed, with_roles
 from edge_embed_export.verify.compare import Verifier
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 
 # What a manifest says of how vectors are stored in an index, and of weights that were not quantized.
 CODES = {"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"}
