@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_embed import Embedder, Index
-from edge_embed.evaluate import read_judged_set
+from edge_embed.measuring.quality import read_judged_set
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.vectors.int8 import quantize_int8
 

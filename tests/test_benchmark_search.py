@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from edge_embed.benchmark import machine
 from edge_embed.benchmark.search import beside, candidates, child, durability, plot, run, table, texts, vectors, worker
 from edge_embed.benchmark.search.child import Child, ChildError, LateError
-from edge_embed.cli.demo import demo_documents
 from edge_embed.cli.main import main
 from edge_embed.errors import SourceError
+from edge_embed.files.demo import demo_documents
 
 FAKES = """
 import os, time

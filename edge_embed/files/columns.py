@@ -12,6 +12,11 @@ from typing import Any
 from edge_embed.files.rows import KEY_FIELDS, listed
 from edge_embed_runtime.errors import SourceError
 
+# The most rows, numbers and characters of vector files that are read or written at a time.
+BATCH_ROWS = 8192
+BATCH_NUMBERS = 2**22
+BATCH_CHARACTERS = 4_000_000
+
 
 @dataclass(frozen=True)
 class Names:
@@ -30,6 +35,11 @@ class Columns:
     text: str | None
     metadata: str | None
     others: tuple[str, ...]
+
+
+def rows_per_batch(dim: int) -> int:
+    """Rows of a batch of vectors."""
+    return max(1, min(BATCH_ROWS, BATCH_NUMBERS // dim))
 
 
 def choose(path: Path, names: Iterable[str], own: Iterable[str], asked: Names, usual: Mapping[str, str]) -> Columns:

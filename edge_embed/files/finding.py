@@ -88,7 +88,7 @@ class _Search:
                 self._take(path, real, status.st_size)
             else:
                 expected = f"expected {', '.join(SUFFIXES)} or a folder"
-                self._report(Problem(shown(path), None, f"is no file of a known type; {expected}"))
+                self._report(Problem(shown(path), None, f"is not a file of a known type; {expected}"))
 
     def _look_inside(self, path: Path, real: str) -> None:
         """A folder that was given, and all folders in it: not by recursion, as they may lie thousands deep."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed.evaluate import read_judged_set
+from edge_embed.measuring.quality import read_judged_set
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.system.files import read_lines
 
@@ -72,7 +72,7 @@ def _labelled(path: Path) -> list[str]:
 
 def _own_texts() -> tuple[list[str], list[str]]:
     """The corpus of `edge-embed demo`, and the judged set that bundles are measured on at export."""
-    from edge_embed.cli.demo import demo_documents
+    from edge_embed.files.demo import demo_documents
     from edge_embed_export.calibration.quantizer import records
 
     rows = records("judged")

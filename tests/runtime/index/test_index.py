@@ -19,7 +19,6 @@ import pytest
 from builders.files import alter, refused_after_fork
 
 from edge_embed import Document, Embedder, Index
-from edge_embed.cli.demo import demo_documents
 from edge_embed.errors import (
     BundleMismatchError,
     DocumentError,
@@ -35,6 +34,7 @@ from edge_embed.errors import (
     InputError,
     StorageError,
 )
+from edge_embed.files.demo import demo_documents
 from edge_embed_runtime.search import dense as nearest
 from edge_embed_runtime.storage.schema import Facts, ddl
 

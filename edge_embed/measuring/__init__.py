@@ -1,0 +1,1 @@
+"""Processes that measure this device, and figures of retrieval quality."""
