@@ -61,6 +61,9 @@ def wheelhouse(
     That file has the hash of each wheel. You can run an interrupted command again, and it continues. This is the only
     command that uses the network; it runs pip with your settings of pip.
     """
+    from edge_embed_runtime.extras import require
+
+    require("packaging.requirements", "wheelhouse")  # onnxruntime brings it, which a small install lacks
     from edge_embed.wheelhouse.build import build
     from edge_embed.wheelhouse.platforms import make_target
 
