@@ -17,7 +17,7 @@ from edge_embed.doctor import examine, hardware, measure, parts
 from edge_embed.doctor.examine import Finding, Report
 from edge_embed.doctor.parts import KNOWN, PARTS, child, numbers, part_sentence, required
 from edge_embed_runtime.model import network, session
-from edge_embed_runtime.system import cgroups
+from edge_embed_runtime.system import cgroups, memory
 from edge_embed_runtime.system import cpu as machine
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.tuning import recall
@@ -366,7 +366,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         def read_text(self, *arguments: Any, **options: Any) -> str:
             return Path(f"{tmp_path}{self}").read_text(*arguments, **options)
 
-    monkeypatch.setattr(hardware, "Path", Rooted)
+    monkeypatch.setattr(memory, "Path", Rooted)
     monkeypatch.setattr(machine, "Path", Rooted)
     monkeypatch.setattr(hardware, "memory_limit", lambda: cgroups.memory_limit(tmp_path))
     for module in (hardware, machine):
