@@ -95,15 +95,15 @@ def evaluate(
     multi: Embedder | None = None,
     show_progress: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Figures by tier: float, int8, binary, binary+int8, text, hybrid; each with `bytes_per_vector`.
+    """Figures of each tier: float, int8, binary, binary+int8, text, hybrid; each with `bytes_per_vector`.
 
     float, int8 and binary compare every document. binary+int8, text and hybrid are what `Index.search` returns in its
-    modes, as are sparse and multi, which are there where an embedder of that kind is (see `Index.open`). Every document
-    is one passage, cut at the model's limit, as published figures have it.
+    modes, as are sparse and multi, with an embedder of that kind (see `Index.open`). Every document is one passage,
+    truncated to the model's limit, as for published figures.
     """
     keys, queries = list(judged.documents), list(judged.queries)
     texts = [judged.documents[key] for key in keys]
-    # the index refuses documents without text; they can be found by no query anyhow
+    # the index refuses documents without text, which no query can find
     full = [i for i, text in enumerate(texts) if text]
     models = Models.of(embedder, sparse, multi)
     ranked: dict[str, tuple[Any, int]] = {}

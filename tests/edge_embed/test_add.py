@@ -19,6 +19,7 @@ from edge_embed.cli.main import main
 from edge_embed.files import documents as readers
 from edge_embed.files.adding import Added, Opening, Order, add_files
 from edge_embed.files.finding import find
+from edge_embed.files.problems import Problem
 from edge_embed.files.seen import Place, Seen
 from edge_embed_runtime.errors import SourceError
 
@@ -216,7 +217,7 @@ def test_a_file_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_changes_while_it_is_read() -> None:
     """What was read is stored, and said to be of two states."""
     write({"n.jsonl": '{"text": "one"}\n{"text": "two"}\n'})
-    problems: list[readers.Problem] = []
+    problems: list[Problem] = []
     documents = readers.read_documents(Path("n.jsonl"), report=problems.append)
     assert next(documents).text == "one"
     with Path("n.jsonl").open("a") as file:

@@ -121,7 +121,7 @@ def test_packages_that_crash(tmp_path: Path, bundle: Path) -> None:
     assert {part["name"] for part in report["parts"] if part["works"]} >= {"numpy", "sqlite3"}
     said = {finding["text"].split()[0]: finding for finding in report["findings"]}
     assert said["onnxruntime"]["level"] == "warning"
-    assert "Without it: no bundles but static ones" in said["onnxruntime"]["text"]
+    assert "Without it: no bundles except static ones" in said["onnxruntime"]["text"]
     assert f"onnxruntime {onnxruntime.__version__}: its process died: SIGILL" in said["onnxruntime"]["text"]
     assert "an instruction that this CPU does not have" in said["onnxruntime"]["text"]
     assert f"!={onnxruntime.__version__}" in said["onnxruntime"]["text"]
@@ -277,7 +277,7 @@ def report_of(**changes: Any) -> Report:
         ({"load": None}, None),
         ({"load": 1.5}, "busy"),
         ({"disk": [{"for": "index", "path": "here", "free": 10**6, "writable": True}]}, "only 1 MB are free in here"),
-        ({"disk": [{"for": "temporary", "path": "t", "free": 1, "writable": False}]}, "t cannot be written to"),
+        ({"disk": [{"for": "temporary", "path": "t", "free": 1, "writable": False}]}, "t is not writable"),
         ({"memory": {"total": 1, "available": 10**8, "limit": None}}, "132 MB with a small index, and 100 MB are free"),
         ({"memory": {"total": 1, "available": 10**9, "limit": 10**8}}, "and 100 MB are free"),
         ({"memory": {"total": None, "available": None, "limit": None}}, None),

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed.files.documents import find_files, read_documents
+from edge_embed.files.documents import read_documents
+from edge_embed.files.finding import find_files
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.storage.documents import Document
 
