@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -80,21 +81,22 @@ def prune(
     receipt = manifest.receipt["pruning"]
     result = {"bundle": out, "fingerprint": manifest.fingerprint, **receipt, "kept": manifest.provenance["pruned_from"]}
     alike = indistinct(languages) if texts is None else []
+    show(result, as_json, lambda: _lines(out, receipt, alike))
 
-    def text() -> Iterator[str]:
-        tokens, size = receipt["vocabulary"], receipt["bytes"]
-        yield f"{out}: {tokens['after']} of {tokens['before']} tokens, {_mb(size['after'])} of {_mb(size['before'])} MB"
-        if receipt["texts"]:
-            cosines, unknown = receipt["cosine_to_unpruned"], receipt["unknown_tokens"]
-            yield f"{receipt['texts']} texts ({receipt['measured_on']}): {receipt['unchanged_texts']:.1%} unchanged"
-            yield f"  cosine to the vectors before: mean {cosines['mean']:.4f}, lowest {cosines['min']:.4f}"
-            yield f"  unknown tokens: {unknown['before']:.2%} before, {unknown['after']:.2%} after"
-        else:
-            yield "the exporter has no texts in these scripts: give --texts to see how much the vectors change"
-        if alike:
-            yield f"other languages have the script of {', '.join(alike)}: their tokens were kept; --texts keeps fewer"
 
-    show(result, as_json, text)
+def _lines(out: str, receipt: dict[str, Any], alike: list[str]) -> Iterator[str]:
+    """alike: languages whose script others have as well."""
+    tokens, size = receipt["vocabulary"], receipt["bytes"]
+    yield f"{out}: {tokens['after']} of {tokens['before']} tokens, {_mb(size['after'])} of {_mb(size['before'])} MB"
+    if receipt["texts"]:
+        cosines, unknown = receipt["cosine_to_unpruned"], receipt["unknown_tokens"]
+        yield f"{receipt['texts']} texts ({receipt['measured_on']}): {receipt['unchanged_texts']:.1%} unchanged"
+        yield f"  cosine to the vectors before: mean {cosines['mean']:.4f}, lowest {cosines['min']:.4f}"
+        yield f"  unknown tokens: {unknown['before']:.2%} before, {unknown['after']:.2%} after"
+    else:
+        yield "the exporter has no texts in these scripts: give --texts to see how much the vectors change"
+    if alike:
+        yield f"other languages have the script of {', '.join(alike)}: their tokens were kept; --texts keeps fewer"
 
 
 def _mb(size: int) -> str:

@@ -140,7 +140,7 @@ def _look_at_versions(report: Report) -> None:
             report.findings.append(Finding("warning", text))
         for known in KNOWN:
             if known.fits(name, platform.machine().lower(), release):
-                text = f"{name} {release} works here, but not everywhere: {known.what}. Safer: pip install --upgrade {name}"
+                text = f"{name} {release} works here, not everywhere: {known.what}. Safer: pip install --upgrade {name}"
                 report.findings.append(Finding("note", text))
         if name == "sqlite3" and numbers(release) < numbers(SAFE_SQLITE):
             text = (
@@ -164,7 +164,7 @@ def _look_at_machine(report: Report) -> None:
             report.findings.append(Finding("warning", text))
     if _busy(machine):
         load, cores = machine["load"], machine["cores"]["usable"]
-        text = f"the machine was busy (load {load:.1f} on {cores} cores): the times are too long; run this again when it is idle"
+        text = f"the machine was busy (load {load:.1f} on {cores} cores): times are too long; run this when it is idle"
         report.findings.append(Finding("warning", text))
 
 

@@ -25,7 +25,7 @@ SAMPLE_CHARACTERS = 100_000
 
 
 class _Lines:
-    """The lines of a table for csv.reader, which takes as many as a row has. After `again` it gets those of the last row
+    """The lines of a table for csv.reader, which takes as many as a row has. After `again` it gets the last row's lines
     once more, except the first: a row with an unclosed quote also took the good rows after it."""
 
     def __init__(self, found: Iterator[Line], limit: int) -> None:
