@@ -10,7 +10,7 @@ from edge_embed.cli.options import all_options, json_option, show
 from edge_embed.cli.terminal import say, say_step
 
 POOLINGS = ["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean"]
-# How a bundle is named, and what it needs to be as good as.
+# The name of the bundle, and what of SOURCE to ignore.
 BUNDLE_OPTIONS = all_options(
     click.option("--name", help="The bundle's name.  [default: the folder's]"),
     click.option("--source-name", help="Where the model comes from, for the manifest.  [default: the folder's name]"),
