@@ -111,7 +111,7 @@ def floor(target: Target, wheels: Iterable[str]) -> tuple[str, str] | None:
             needs.append((min(versions), name))  # one of the tags is enough
     if not needs:
         return None
-    (major, minor), wheel = max(needs, key=lambda need: need[0])
+    (major, minor), wheel = max(sorted(needs), key=lambda need: need[0])
     return f"{kind} {major}.{minor}", wheel
 
 
