@@ -1,6 +1,6 @@
-"""Real weights of several kinds through our own exporter, and what their bundles are worth.
+"""Real weights of several kinds through our own exporter, and how good their bundles are.
 
-    python bench/models.py DATA --work DIR [--minilm FOLDER] [--paraphrase FILE] [--glove FILE] [--wordllama FOLDER]
+    python -m bench.models DATA --work DIR [--minilm FOLDER] [--paraphrase FILE] [--glove FILE] [--wordllama FOLDER]
         [--splade FOLDER] [--bundle FOLDER]... [--model2vec FOLDER] [--json]
 
 DATA holds stsb/test.tsv and the judged sets scifact and cranfield. Each model that is given is exported to DIR, where
@@ -33,8 +33,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 from numpy.typing import NDArray
-from stsb import spearman  # type: ignore[import-not-found]
 
+from bench.stsb import spearman
 from edge_embed import Embedder
 from edge_embed.measuring.quality import JudgedSet, evaluate, read_judged_set
 from edge_embed_export import export_model

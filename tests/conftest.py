@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from edge_embed_export import export_model
 from edge_embed_export.calibration import quantizer as quantizing
 from edge_embed_export.receipt import finish
 from edge_embed_export.verify import compare as verifying
+
+# the checkout, for tests of bench/: behind what is installed, so that its packages are what is tested
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # a shell's background job ignores SIGINT, and so would the commands that tests interrupt
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,5 +1,7 @@
 """`edge-embed delete`."""
 
+from typing import Any
+
 import click
 
 from edge_embed.cli.options import json_option, secure_option, show
@@ -21,6 +23,8 @@ def delete(index: str, keys: tuple[str, ...], secure_delete: bool, as_json: bool
     with Index.open(index, secure_delete=secure_delete) as target:
         missing = [key for key in keys if key not in target]
         deleted = target.delete(keys)
-    show({"deleted": deleted, "not_found": missing}, as_json, lambda: [f"{index}: {deleted} deleted"])
+    result: dict[str, Any] = {"deleted": deleted, "not_found": missing}
+    error = InputError(f"not in the index: {', '.join(missing)}", code="key_not_found", path=index, keys=missing)
+    show({**result, "error": error.as_dict()} if missing else result, as_json, lambda: [f"{index}: {deleted} deleted"])
     if missing:
-        raise InputError(f"not in the index: {', '.join(missing)}")
+        raise error

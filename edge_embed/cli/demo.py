@@ -50,8 +50,8 @@ def run_demo(model: dict[str, Any]) -> dict[str, Any]:
     import tempfile
     from pathlib import Path
 
+    from edge_embed.corpus import demo_documents
     from edge_embed.embedder import Embedder
-    from edge_embed.files.demo import demo_documents
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
 

@@ -43,7 +43,9 @@ def encode(file: str, output: str, role: str | None, prompt: str | None, as_json
     target = Path(output)
     check_output(target)
     if not target.absolute().parent.is_dir():
-        raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist")
+        raise SourceError(
+            f"{target}: the folder {target.absolute().parent} does not exist", path=target, code="source_missing"
+        )
     texts = _lines(file)
     embedder = Embedder(**model)
     vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
@@ -66,6 +68,6 @@ def _lines(file: str) -> list[str]:
         with io.TextIOWrapper(stream, "utf-8") as text:
             return [line.rstrip("\r\n") for line in text]
     except UnicodeDecodeError as error:
-        raise SourceError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise SourceError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})", path=name) from error
     except OSError as error:
-        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}", path=name) from error

@@ -20,7 +20,7 @@ def info(path: str, as_json: bool) -> None:
 
     place = bundle_path(path)
     if not place.exists():
-        raise SourceError(f"{place} does not exist")
+        raise SourceError(f"{place} does not exist", path=place, code="source_missing")
     if place.is_dir():
         embedder = Embedder(place)
         manifest, cosine = embedder.manifest, embedder.golden_cosine
@@ -28,7 +28,7 @@ def info(path: str, as_json: bool) -> None:
         facts = {**bundle_facts(manifest), "golden_cosine": cosine}
         show(facts, as_json, lambda: (*bundle_lines(place, manifest), reproduced))
     else:
-        from edge_embed_runtime.index.index import read_stats
+        from edge_embed_runtime.index.stats import read_stats
 
         stats = read_stats(place)
         shown = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}

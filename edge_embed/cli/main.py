@@ -4,10 +4,12 @@ import io
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from itertools import takewhile
+from typing import Any, NoReturn
 
 import click
 
+from edge_embed.cli.options import JSON, show_error
 from edge_embed.cli.terminal import discard, prepare, say
 from edge_embed_runtime.errors import EdgeEmbedError
 
@@ -15,7 +17,7 @@ from edge_embed_runtime.errors import EdgeEmbedError
 COMMANDS = {
     "add": "Add files and folders of files to INDEX.",
     "backup": "Copy INDEX to the file OUT.",
-    "bench": "Measure speed, fidelity and memory against other runtimes.",
+    "bench": "Measure this device: start, latency, texts/s, memory, search.",
     "compact": "Shrink INDEX by the space of deleted documents.",
     "delete": "Delete documents of INDEX by their keys.",
     "demo": "Index and search a small real corpus; show times and memory.",
@@ -37,12 +39,16 @@ COMMANDS = {
     "wheelhouse": "Download all wheels for a device without a network.",
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.
-ELSEWHERE = {"bench": ("edge_embed.benchmark.cli", "bench"), "eval": ("edge_embed.cli.evaluate", "evaluate")}
-INTERRUPTED = "edge-embed: interrupted; what was committed is stored"
+ELSEWHERE = {"eval": ("edge_embed.cli.evaluate", "evaluate")}
+INTERRUPTED = "interrupted; what was committed is stored"
 
 
 class Commands(click.Group):
-    """Errors end in one line on stderr and exit status 1."""
+    """Errors end in one line on stderr and exit status 1; with --json stdout has them too, see `show_error`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[JSON] = "--json" in takewhile("--".__ne__, args)  # before anything can be wrong
+        return super().parse_args(ctx, args)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """An interruption at any moment ends with 130, where click has "Aborted!" and 1."""
@@ -54,9 +60,10 @@ class Commands(click.Group):
             error.show(written)
             for line in written.getvalue().splitlines():
                 say(line, err=True)
+            show_error(getattr(error, "ctx", None), {"code": "usage", "message": error.format_message()})
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            say(INTERRUPTED, err=True)
+            say(f"edge-embed: {INTERRUPTED}", err=True)
             status = 130
         except SystemExit:  # click's way out where nobody reads what it prints
             discard(sys.stdout)
@@ -70,14 +77,23 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (EdgeEmbedError, OSError) as error:
-            say(f"edge-embed: {' '.join(str(error).split())}", err=True)
+        except EdgeEmbedError as error:
+            return _fail(ctx, str(error), error.as_dict())
+        except OSError as error:
+            path = {} if error.filename is None else {"path": str(error.filename)}
+            return _fail(ctx, str(error), {"code": "os_error", "message": str(error), **path})
         except MemoryError:
-            say("edge-embed: there is not enough memory", err=True)
+            return _fail(ctx, "there is not enough memory", {"code": "out_of_memory"})
         except KeyboardInterrupt:
-            say(INTERRUPTED, err=True)
-            ctx.exit(130)
-        return ctx.exit(1)
+            return _fail(ctx, INTERRUPTED, {"code": "interrupted"}, 130)
+
+
+def _fail(ctx: click.Context, message: str, error: dict[str, Any], status: int = 1) -> NoReturn:
+    """Say what went wrong, in one line, and end."""
+    line = " ".join(message.split())
+    say(f"edge-embed: {line}", err=True)
+    show_error(ctx, {**error, "message": line})
+    ctx.exit(status)
 
 
 class LazyCommands(Mapping[str, click.Command]):

@@ -25,7 +25,8 @@ def repair(index: str, drop: bool, backup: str | None, as_json: bool, **model: A
     was made during a write, INDEX is used without it.
     """
     from edge_embed.embedder import Embedder
-    from edge_embed_runtime.index.index import Index, read_stats
+    from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.index.stats import read_stats
     from edge_embed_runtime.maintenance.repair import accept_lost_log
     from edge_embed_runtime.storage.database import locate
 

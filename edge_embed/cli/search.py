@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_embed.cli.options import (
+    PRINTED,
     bundle_option,
     json_option,
     kind_options,
@@ -113,6 +114,7 @@ def search(
 
 def _print_json(hits: "Hits") -> None:
     """One object, printed hit by hit: all of them together may be large."""
+    click.get_current_context().meta[PRINTED] = True
     say('{"hits": [', end="")
     for number, hit in enumerate(hits):
         say((", " if number else "") + json_text(vars(hit)), end="")

@@ -75,7 +75,7 @@ def merged(metadata: Mapping[str, Any], others: Mapping[str, Any], path: Path, r
     """The metadata of a row and the values of its other columns, where None means an empty cell."""
     found = {name: value for name, value in others.items() if value is not None}
     if twice := metadata.keys() & found.keys():
-        raise SourceError(f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column")
+        raise SourceError(f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column", row=row)
     return {**metadata, **found}
 
 

@@ -20,7 +20,8 @@ from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
-from edge_embed_runtime.storage.store import DOCUMENTS, PASSAGES, Store, checked, is_whole
+from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, checked, is_whole
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.writing import check_output, replacing
 from edge_embed_runtime.vectors.int8 import dequantize
 
@@ -65,11 +66,13 @@ def dump_vectors(
     target = check_path(output, "the output")
     check_output(Path(cast(str, output)))  # before a link is followed
     if target.suffix.lower() not in DUMP_SUFFIXES:
-        raise InputError(f"{target} is not a file of a known type; expected {', '.join(DUMP_SUFFIXES)}")
+        raise InputError(f"{target} is not a file of a known type; expected {', '.join(DUMP_SUFFIXES)}", path=target)
     if target == path or target.is_dir():
-        raise InputError(f"{target} is {'the index itself' if target == path else 'a folder'}; give another name")
+        raise InputError(
+            f"{target} is {'the index itself' if target == path else 'a folder'}; give another name", path=target
+        )
     if target.exists() and not force:
-        raise InputError(f"{target} exists; --force (force=True) replaces it")
+        raise InputError(f"{target} exists; --force (force=True) replaces it", path=target, code="output_exists")
     with closing(Store(path, read_only=True)) as store, replacing(target) as file:
         return _dump(store, file, target, codes, show_progress)
 
@@ -79,7 +82,7 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
     with store.snapshot():
         store.counters()  # reads the facts again, which may have changed since the file was opened
         if not store.dim:
-            raise InputError(f"{store.path} has no dense vectors to write")
+            raise InputError(f"{store.path} has no dense vectors to write", path=store.path)
         facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
         with closing(_writer(file, target, store.dim, codes, facts)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:

@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import InputError
 
 # Larger files of text, and larger rows, are problems to report; they are not read on.
@@ -35,7 +36,11 @@ def check_encoding(name: str | None) -> str | None:
         "x".encode(name)  # base64 is an encoding too, but not of text
         return codecs.lookup(name).name
     except (LookupError, UnicodeError, ValueError):
-        raise InputError(f"{name!r:.60} is no encoding that is known; try utf-8, cp1252 or utf-16") from None
+        raise InputError(
+            f"{name!r:.60} is no encoding that is known; try utf-8, cp1252 or utf-16",
+            option="encoding",
+            value=shown(name),
+        ) from None
 
 
 def decode(raw: bytes, encoding: str | None) -> str:

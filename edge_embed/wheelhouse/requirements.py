@@ -52,7 +52,7 @@ def requirements_of(wheel: Path, extras: Sequence[str], environment: Mapping[str
             (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
             lines = BytesParser().parsebytes(archive.read(name)).get_all("Requires-Dist") or []
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{wheel}: not a whole wheel ({error}); delete it and run this again") from error
+        raise SourceError(f"{wheel}: not a whole wheel ({error}); delete it and run this again", path=wheel) from error
     yield from (requirement for requirement in map(parse, lines) if holds(requirement.marker, environment, extras))
 
 

@@ -23,7 +23,7 @@ from edge_embed_export.static.sources import find_kind, read_static, write_stati
 from edge_embed_export.verify.compare import Verifier, Verify
 from edge_embed_quantize.table import TABLE_BITS
 from edge_embed_runtime.bundle.bundle import Manifest
-from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.checks import check_text, unusable
 from edge_embed_runtime.errors import InputError
 
 PRECISIONS = tuple(FLOORS)
@@ -102,7 +102,7 @@ def export_model(
     for ignored in ignore:
         check_text(ignored, "a name to ignore")
     if side not in (None, *SIDES):
-        raise InputError(f"side is {side!r:.40}, expected one of {SIDES}")
+        raise unusable("side", side, f"one of {SIDES}")
     source, target = Path(source), Path(bundle)
     if source.is_file():
         check_file(source)
@@ -170,7 +170,7 @@ def export_model(
     told = notes_of(source, names, kind, similarity, prompts, side) if source.exists() else []
     given = None if recipes is None else read_recipes(Path(recipes))
     if attention is not None and attention not in ATTENTIONS:
-        raise InputError(f"attention is {attention!r:.40}, expected one of {ATTENTIONS}")
+        raise unusable("attention", attention, f"one of {ATTENTIONS}")
     of_checkpoints = (adapter, adapters, task, attention, None if kind == "dense" else kind, side)
     if is_graph(source, graph, of_checkpoints=of_checkpoints):
         return export_graph(
@@ -232,9 +232,9 @@ def _refuse(source: Path, what: str, options: Mapping[str, object]) -> None:
 
 def _check_options(precision: str, table: str, search: bool, recipes: str | os.PathLike[str] | None) -> None:
     if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}, expected one of {PRECISIONS}")
+        raise unusable("precision", precision, f"one of {PRECISIONS}")
     if table not in TABLE_BITS:
-        raise InputError(f"table is {table!r}, expected one of {tuple(TABLE_BITS)}")
+        raise unusable("table", table, f"one of {tuple(TABLE_BITS)}")
     if precision == "fp32" and (table != "int8" or search or recipes is not None):
         raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
     if search and recipes is not None:

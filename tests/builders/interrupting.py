@@ -45,7 +45,7 @@ class Lines:
 
     def _trace(self, frame: FrameType, *_: object) -> Any:
         # Python itself passes over what `__del__` raises
-        ours = Path(frame.f_code.co_filename).parent.name in OURS and frame.f_code.co_name != "__del__"
+        ours = frame.f_globals.get("__name__", "").split(".")[0] in OURS and frame.f_code.co_name != "__del__"
         return self._line if ours else None
 
     def _line(self, frame: FrameType, event: str, _: object) -> Any:

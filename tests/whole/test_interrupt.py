@@ -130,7 +130,7 @@ CASES = {
     "rebuild": ("rebuild {copy}", bar("making binary codes")),
     "reembed": ("reembed {copy}", bar("embedding")),
     "compact": ("compact {copy}", None),  # at work when it writes
-    "bench": ("bench encode --quick --peers none", bar("measuring")),
+    "bench": ("bench --documents 0", bar("measuring")),
 }
 
 

@@ -71,7 +71,8 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     if config.get("auto_map") and kind not in _known_types():
         raise UnsupportedModelError(
             f"{source}: the architecture {kind!r} is code in the folder itself, which is never run, and none that "
-            "transformers has"
+            "transformers has",
+            architecture=kind,
         )
     stored, sha256 = read_weights(source)  # whole, and free of NaN
     definition = source if tokenizer is None else tokenizer
@@ -135,14 +136,18 @@ def _load(source: Path, kind: str, stored: Collection[str]) -> tuple[Any, Collec
         except (ValueError, TypeError):  # of a model without a choice of attention
             model, info = transformers.AutoModel.from_pretrained(source, **options)
     except (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError, AttributeError) as error:
-        raise UnsupportedModelError(f"{source}: transformers cannot load the architecture {kind!r}: {error}") from error
+        raise UnsupportedModelError(
+            f"{source}: transformers cannot load the architecture {kind!r}: {error}", architecture=kind
+        ) from error
     _check_loaded(source, stored, info, str(model.base_model_prefix))
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     model = model.float().eval()
     takes = inspect.signature(model.forward).parameters
     if "input_ids" not in takes:
-        raise UnsupportedModelError(f"{source}: the architecture {kind!r} takes no texts (no input_ids)")
+        raise UnsupportedModelError(
+            f"{source}: the architecture {kind!r} takes no texts (no input_ids)", architecture=kind
+        )
     return model, takes
 
 
@@ -161,7 +166,9 @@ def _check_loaded(source: Path, stored: Collection[str], info: Mapping[str, Coll
         if whole.startswith(inside) and not spare and not is_ignored(whole):
             raise ExportError(
                 f"{source}: the tensor {whole!r} has no place in the model that transformers makes of the folder. If "
-                f"its vectors do not depend on it, leave it out of account: --ignore {whole}"
+                f"its vectors do not depend on it, leave it out of account: --ignore {whole}",
+                code="unknown_name",
+                name=whole,
             )
 
 
@@ -201,7 +208,9 @@ def _trace(source: Path, kind: str, model: Any, takes: Collection[str], long: in
                 reasons.append(f"of {long} tokens the graph gives other vectors than torch, by {apart:.2g}")
             except Exception as error:  # noqa: BLE001 - of torch, of transformers' code, of what they call
                 reasons.append(str(error).strip().split("\n")[0][:300])
-    raise UnsupportedModelError(f"{source}: torch cannot export the architecture {kind!r}: {reasons[0]}")
+    raise UnsupportedModelError(
+        f"{source}: torch cannot export the architecture {kind!r}: {reasons[0]}", architecture=kind
+    )
 
 
 def _same(found: Any, expected: Any, part: float) -> bool:

@@ -114,7 +114,11 @@ def prune_bundle(
     """
     target = Path(out)
     if (target.exists() or target.is_symlink()) and not overwrite:
-        raise InputError(f"{target} exists; choose another path, or replace it with --force (overwrite=True)")
+        raise InputError(
+            f"{target} exists; choose another path, or replace it with --force (overwrite=True)",
+            path=target,
+            code="output_exists",
+        )
     groups = [*(scripts_of_languages([code]) for code in languages), *([script] for script in check_scripts(scripts))]
     wanted = list(dict.fromkeys(script for group in groups for script in group))
     given = [text for text in dict.fromkeys(texts) if text.strip()]
@@ -164,7 +168,9 @@ def _check_floor(receipt: dict[str, Any], floor: float | None, what: str) -> Non
     if not reached >= lowest:
         raise FidelityError(
             f"{what} the mean cosine to the vectors as they were is {reached}, the floor is {lowest}; nothing was "
-            "written. A lower floor accepts it, more texts or a lower min_count keep more tokens"
+            "written. A lower floor accepts it, more texts or a lower min_count keep more tokens",
+            cosine=reached,
+            floor=lowest,
         )
 
 
@@ -247,7 +253,9 @@ class _Source:
         if keep is not None and keep < len(kept):
             raise InputError(
                 f"keep is {keep}, but {len(kept)} tokens must stay: single characters, special tokens and pieces that "
-                "single characters cannot stand in for"
+                "single characters cannot stand in for",
+                option="keep",
+                value=str(keep),
             )
         for token in order:
             parts = self.vocabulary.parts(token) if token not in kept else set()

@@ -102,7 +102,10 @@ def finish(
     if not reached >= lowest:  # NaN is no fidelity either
         raise FidelityError(
             f"{source}: the {precision} bundle has a mean cosine of {reached} to the float32 model, the floor is "
-            f"{lowest}; nothing was written. A lower floor accepts it"
+            f"{lowest}; nothing was written. A lower floor accepts it",
+            path=source,
+            cosine=reached,
+            floor=lowest,
         )
     manifest = replace(embedder.manifest, golden=kinds.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
     manifest = with_notes(manifest, check_ignored())

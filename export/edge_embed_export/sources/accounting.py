@@ -3,6 +3,7 @@
 Whoever knows better says so by name: `ignoring` holds those names while a model is exported (`--ignore NAME`).
 """
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
-from edge_embed_runtime.errors import ExportError, InputError
+from edge_embed_runtime.checks import shown
+from edge_embed_runtime.errors import ExportError, InputError, SourceError, about
 
 
 def words(text: str) -> frozenset[str]:
@@ -161,7 +163,10 @@ def refuse_unknown(path: Path, content: Mapping[str, Any], known: Collection[str
         if name not in known and not is_ignored(name):
             raise ExportError(
                 f"{path}: the {what} {name!r} ({value!r:.60}) is not known, and it may change the vectors; if it does "
-                f"not, leave it out of account: --ignore {name}"
+                f"not, leave it out of account: --ignore {name}",
+                code="unknown_name",
+                path=path,
+                name=name,
             )
 
 
@@ -176,7 +181,10 @@ def refuse_tensors(path: Path, tensors: Mapping[str, Any], names: Iterable[str],
             raise ExportError(
                 f"{path}: the tensor {name!r} {list(held(tensors)[name].shape)} has no place in {what}: the model may "
                 "compute something that the bundle would not. If its vectors do not depend on it, leave it out of "
-                f"account: --ignore {name}"
+                f"account: --ignore {name}",
+                code="unknown_name",
+                path=path,
+                name=name,
             )
 
 
@@ -186,7 +194,10 @@ def check_whole(path: Path, name: str, kind: str) -> None:
         raise ExportError(
             f"{path}: the tensor {name!r} holds numbers of type {kind}: weights are floats of 16, 32 or 64 bits. "
             "If these are quantised weights, take the checkpoint that they were made from; if nothing depends on the "
-            f"tensor, leave it out of account: --ignore {name}"
+            f"tensor, leave it out of account: --ignore {name}",
+            code="unknown_name",
+            path=path,
+            name=name,
         )
 
 
@@ -195,11 +206,16 @@ def check_shard(index: Path, listed: Mapping[str, str], file: Path, found: Colle
     here = {name for name, shard in listed.items() if shard == file.name}
     for name in sorted(here - set(found)):
         if not re.fullmatch(WHOLE, name) and not is_ignored(name):
-            raise ExportError(f"{file} has no tensor {name!r}, which {index.name} says is there")
+            raise ExportError(f"{file} has no tensor {name!r}, which {index.name} says is there", path=file, name=name)
     for name in sorted(set(found) - here):
         if not is_ignored(name):
             where = f"says is in {listed[name]}, so it is there twice" if name in listed else "does not name"
-            raise ExportError(f"{file}: the tensor {name!r} is one that {index.name} {where}")
+            raise ExportError(
+                f"{file}: the tensor {name!r} is one that {index.name} {where}",
+                code="unknown_name",
+                path=file,
+                name=name,
+            )
 
 
 def harmless_of_adapter(name: str, value: object) -> bool:
@@ -226,11 +242,12 @@ def ignoring(names: Iterable[str]) -> Iterator[None]:
 
 
 def leaving_out(function: Callable[Options, Value]) -> Callable[Options, Value]:
-    """A function whose option `ignore` holds while it runs."""
+    """A function whose option `ignore` holds while it runs, and whose errors are about its first argument."""
 
     @wraps(function)
     def inner(*args: Options.args, **options: Options.kwargs) -> Value:
-        with ignoring(cast("Iterable[str]", options.get("ignore", ()))):
+        source = cast("str | os.PathLike[str]", args[0] if args else options["source"])
+        with about(source, ExportError, SourceError), ignoring(cast("Iterable[str]", options.get("ignore", ()))):
             return function(*args, **options)
 
     return inner
@@ -251,6 +268,8 @@ def check_ignored() -> list[str]:
     idle = [name for name, used in ignored.items() if not used]
     if idle:
         raise InputError(
-            f"there is nothing to ignore under the name {idle[0]!r:.80}: no tensor or key of this name would be refused"
+            f"there is nothing to ignore under the name {idle[0]!r:.80}: no tensor or key of this name is refused",
+            option="ignore",
+            value=shown(idle[0]),
         )
     return [f"left out of account, as was asked: {', '.join(ignored)}"] if ignored else []

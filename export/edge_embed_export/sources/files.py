@@ -28,9 +28,9 @@ def read_json(path: Path, kind: type = dict) -> Any:
     try:
         content = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is not readable JSON: {error}") from error
+        raise SourceError(f"{path} is not readable JSON: {error}", path=path) from error
     if not isinstance(content, kind):
-        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}")
+        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}", path=path)
     return content
 
 
@@ -63,5 +63,5 @@ def sha256_of(path: Path) -> str:
 
 def _read(path: Path, limit: int) -> bytes:
     if not is_there(path):
-        raise SourceError(f"{path} is missing")
+        raise SourceError(f"{path} is missing", path=path, code="source_missing")
     return read_regular(path, limit)

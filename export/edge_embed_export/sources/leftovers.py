@@ -212,7 +212,9 @@ def _unknown_key(file: Path, kind: str, path: tuple[str, ...], value: object) ->
         f"it is not known for {kind} models, and may change what they compute; if it does not, leave it out of account"
     )
     advice = ADVICE.get(path[-1], f"{why}: --ignore {name}")
-    return ExportError(f"{file}: the key {name!r} is {value!r:.60}: {advice}")
+    return ExportError(
+        f"{file}: the key {name!r} is {value!r:.60}: {advice}", code="unknown_name", path=file, name=name
+    )
 
 
 def _is_harmless(config: Keys, kind: str, path: tuple[str, ...], value: object) -> bool:

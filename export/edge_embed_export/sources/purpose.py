@@ -15,6 +15,7 @@ from edge_embed_export.sources.heads import SETTINGS, Kind, told_kind
 from edge_embed_export.sources.multihead import is_multi
 from edge_embed_export.sources.owncode import own_classes
 from edge_embed_export.sources.prompts import ALIASES, default_role, read_prompts
+from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
 
 # What an index compares by. Of vectors of length 1 (a Normalize module at the end) these have the same order.
@@ -114,7 +115,7 @@ def _not_trained(config: dict[str, Any], modules: list[str]) -> list[str]:
 def _similarity(folder: Path, modules: list[str], names: tuple[str, ...], similarity: str | None) -> list[str]:
     """Refuses models that rank by something else than the cosine."""
     if similarity not in (None, "cosine"):
-        raise InputError(f"similarity is {similarity!r:.40}, expected 'cosine': an index compares by nothing else")
+        raise unusable("similarity", similarity, "'cosine': an index compares by nothing else")
     said = _settings(folder).get("similarity_fn_name")
     unit = bool(modules) and modules[-1].rsplit(".", 1)[-1] == "Normalize"
     meant = str(said).lower() if said is not None else "cosine"

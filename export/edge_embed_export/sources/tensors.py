@@ -99,7 +99,7 @@ def _shards(index: Path) -> tuple[dict[str, Array], list[Path]]:
     for file in files:
         pickle = file if ending == "bin" else None
         if pickle is not None and not is_there(file):
-            raise SourceError(f"{file} is missing")
+            raise SourceError(f"{file} is missing", path=file, code="source_missing")
         found = map_tensors(file) if pickle is None else read_pickle(file, partial(_mapped, said=file, others=False))
         check_shard(index, shards, file, found)
         tensors |= found

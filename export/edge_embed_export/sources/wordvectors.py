@@ -47,7 +47,7 @@ def read_word_vectors(path: Path, limit: int | None = None) -> WordVectors:
         with open_unpacked(path) as file:
             return _read(file, path, limit)
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+        raise SourceError(f"{path} cannot be read: {error}", path=path) from error
 
 
 def _read(file: IO[bytes], path: Path, limit: int | None) -> WordVectors:

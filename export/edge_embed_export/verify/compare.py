@@ -82,7 +82,9 @@ class Verifier:
         if self.mode == "require" and not installed():
             raise MissingExtraError(
                 "--verify require needs sentence-transformers, or transformers and torch: "
-                "pip install 'edge-embed[verify]'"
+                "pip install 'edge-embed[verify]'",
+                package="sentence-transformers",
+                extra="verify",
             )
         if self.mode == "require" and self.without:
             raise ExportError(f"{self.source} cannot be verified against the reference: {self.without}")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import check_path, listed, shown
-from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError
+from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError, about
 from edge_embed_runtime.system.files import open_regular, read_regular
+from edge_embed_runtime.system.writing import sync_folder
 
 if TYPE_CHECKING:
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -193,15 +194,17 @@ class Bundle:
 
     def verify(self) -> None:
         """Raise BundleDamagedError where the model, or its weights, is not what the manifest says."""
-        if isinstance(self.model, Path):
-            for name in self.manifest.large_files:
+        with about(self.path, BundleDamagedError):
+            for name in self.manifest.large_files if isinstance(self.model, Path) else ():
                 _verify(self.path, name, self.manifest.files[name])
 
     def check_unchanged(self) -> None:
         """Raise BundleDamagedError when such a file was replaced or written to since it was verified."""
         if isinstance(self.model, Path) and stamp_of(self.model.parent, self.manifest) != self.stamp:
             names = listed(self.manifest.large_files)
-            raise BundleDamagedError(f"bundle {self.path}: {names} was changed while it was being loaded")
+            raise BundleDamagedError(
+                f"bundle {self.path}: {names} was changed while it was being loaded", path=self.path
+            )
 
 
 def stamp_of(folder: Path, manifest: Manifest) -> tuple[int, ...]:
@@ -227,6 +230,11 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     or not what the manifest says.
     """
     folder = check_path(path, "the bundle")
+    with about(folder, BundleFormatError, BundleDamagedError):
+        return _opened(folder)
+
+
+def _opened(folder: Path) -> Bundle:
     if not folder.is_dir():
         what = "does not exist" if not folder.exists() else "is a file"
         raise BundleFormatError(f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export")
@@ -237,9 +245,11 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     expected = sorted([MANIFEST, *manifest.files])
     missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing:
-        raise BundleDamagedError(f"bundle {folder}: {listed(missing)} missing. Copy or export it again")
+        raise BundleDamagedError(f"bundle {folder}: {listed(missing)} missing. Copy or export it again", files=missing)
     if extra:
-        raise BundleDamagedError(f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it")
+        raise BundleDamagedError(
+            f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it", files=extra
+        )
     model = folder / manifest.model_file
     stamp = stamp_of(folder, manifest)
     with open_regular(folder / TOKENIZER, follow=False, error=BundleDamagedError) as file:
@@ -259,12 +269,14 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
     if size != record.size:
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes ({size} bytes, expected {record.size}). "
-            "Copy or export the bundle again"
+            "Copy or export the bundle again",
+            files=[name],
         )
     if sha256 != record.sha256:
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes (its sha256 differs). "
-            "Copy or export the bundle again"
+            "Copy or export the bundle again",
+            files=[name],
         )
 
 
@@ -401,7 +413,9 @@ def write_bundle(
                 old.rename(target)
         sync_folder(target.parent)
     except OSError as error:
-        raise StorageError(f"{target} could not be written: {error.strerror}; nothing was changed") from error
+        raise StorageError(
+            f"{target} could not be written: {error.strerror}; nothing was changed", path=target, cause=error
+        ) from error
     finally:
         if temporary is not None and (target.exists() or not (temporary / "old").exists()):
             shutil.rmtree(temporary, ignore_errors=True)
@@ -417,17 +431,10 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
         and sorted(entry.name for entry in os.scandir(target)) in (sorted([MANIFEST, *payload]) for payload in PAYLOADS)
     )
     if not is_bundle:
-        raise InputError(f"{target} exists and is not a bundle; choose another path")
+        raise InputError(f"{target} exists and is not a bundle; choose another path", path=target)
     if not overwrite:
-        raise InputError(f"{target} exists; choose another path, or replace it with --force (overwrite=True)")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable. Windows has no such call: there the file system's journal must do."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise InputError(
+            f"{target} exists; choose another path, or replace it with --force (overwrite=True)",
+            code="output_exists",
+            path=target,
+        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.checks import check_count
+from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -58,7 +58,7 @@ class ComposedEmbedder:
 
     def __init__(self, parts: Iterable[tuple[Member, float]], *, mode: Mode = "concat", dim: int | None = None) -> None:
         if mode not in get_args(Mode):
-            raise InputError(f"mode is {mode!r:.40}, expected one of {get_args(Mode)}")
+            raise unusable("mode", mode, f"one of {get_args(Mode)}")
         members = [_member(part, f"part {i}") for i, part in enumerate(parts)]
         if not members:
             raise InputError("ComposedEmbedder needs one part at least: [(Embedder(), 1.0), ...]")
@@ -178,7 +178,9 @@ def _dims(own: list[int], mode: Mode, dim: int | None) -> list[int]:
     """How many numbers of each member's vectors count."""
     if mode == "mean":
         if dim is None and len(set(own)) > 1:
-            raise InputError(f"a mean needs vectors of one dim, the parts have {own}; give dim, or mode='concat'")
+            raise InputError(
+                f"a mean needs vectors of one dim, the parts have {own}; give dim, or mode='concat'", option="dim"
+            )
         return [own[0] if dim is None else check_count(dim, "dim", 1, min(own))] * len(own)
     if dim is None:
         return own
@@ -187,5 +189,5 @@ def _dims(own: list[int], mode: Mode, dim: int | None) -> list[int]:
     ends = [max(i, dim * sum(own[:i]) // total) for i in range(len(own))] + [dim]
     shares = [end - start for start, end in pairwise(ends)]
     if min(shares) < 1:
-        raise InputError(f"dim {dim} leaves a part of {own} without numbers")
+        raise InputError(f"dim {dim} leaves a part of {own} without numbers", option="dim")
     return shares

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.adapters import Adapters
 from edge_embed_runtime.bundle.bundle import ROLES, Bundle, Manifest, open_bundle
-from edge_embed_runtime.checks import check_count, check_text, listed, shown
+from edge_embed_runtime.checks import check_count, check_text, listed, shown, unusable
 from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.budget import check_limit
@@ -45,7 +45,8 @@ def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[s
     if loaded.manifest.fingerprint != fingerprint:
         raise BundleError(
             f"the bundle {bundle!r} is another here than the one whose Embedder was pickled "
-            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others"
+            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others",
+            path=loaded.path,
         )
     return loaded
 
@@ -110,7 +111,9 @@ class Embedder:
         }
         limit = check_limit(max_rss_mb)
         if background and threads not in (None, 1):
-            raise InputError(f"threads is {shown(threads)}; background means one thread")
+            raise InputError(
+                f"threads is {shown(threads)}; background means one thread", option="threads", value=shown(threads)
+            )
         self.background: bool = background
         threads = 1 if background else threads
         most = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
@@ -193,7 +196,9 @@ class Embedder:
     def network(self) -> "Network":
         """The model as it is run. Raises InputError for a static bundle, which has none."""
         if self.manifest.is_static:
-            raise InputError(f"bundle {self.path} is static: a table of token vectors, without a network")
+            raise InputError(
+                f"bundle {self.path} is static: a table of token vectors, without a network", path=self.path
+            )
         return cast("Network", self._model)
 
     @property
@@ -228,7 +233,7 @@ class Embedder:
         try:
             return Frame() if stored is None else Frame.from_json(stored, self.dim)
         except ValueError as error:
-            raise BundleFormatError(f"bundle {self.path}: {error}") from error
+            raise BundleFormatError(f"bundle {self.path}: {error}", path=self.path) from error
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -423,7 +428,8 @@ class Embedder:
         if own != kind:
             raise InputError(
                 f"bundle {self.path} gives {KIND_NAMES[own]}: call {METHODS[own]}; {METHODS[kind]} is for bundles of "
-                f"kind {kind!r}"
+                f"kind {kind!r}",
+                path=self.path,
             )
 
     def _checked(
@@ -437,13 +443,14 @@ class Embedder:
         if self._model.peak:
             batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise InputError(f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}")
+            raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:
-            raise InputError("this Embedder was made before a fork: make a new one in the child process")
+            raise InputError("this Embedder was made before a fork: make a new one in the child process", code="forked")
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
                 f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "
-                f"the role {role!r} need the bundle of the other side"
+                f"the role {role!r} need the bundle of the other side",
+                path=self.path,
             )
         named = role or self.manifest.default_role
         before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge_embed_runtime.embed.embedder import Embedder
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -48,3 +50,12 @@ class Encoder(Protocol):
     def encode_query(self, texts: Sequence[str], **options: Any) -> "Vectors": ...
 
     def encode_document(self, texts: Sequence[str], **options: Any) -> "Vectors": ...
+
+
+def is_encoder(given: object) -> bool:
+    """Whether it is an `Embedder`, or several as one."""
+    if isinstance(given, Embedder):
+        return True
+    from edge_embed_runtime.embed.composed import ComposedEmbedder  # most indexes have none
+
+    return isinstance(given, ComposedEmbedder)

@@ -87,28 +87,33 @@ class TokenModel:
         if weights is None:
             return {self._layer(-1 if layer is None else layer, "layer"): 1.0}
         if layer is not None:
-            raise InputError("layer names one layer and weights mix several: give one of them")
+            raise InputError("layer names one layer and weights mix several: give one of them", option="layer")
         if isinstance(weights, Mapping):
             pairs = list(weights.items())
         elif isinstance(weights, Sequence | np.ndarray) and not isinstance(weights, str | bytes):
             if len(weights) != self.layers + 1:
                 raise InputError(
                     f"weights has {len(weights)} numbers, expected {self.layers + 1}: one for the embeddings and one "
-                    "for each layer, or {layer: weight}"
+                    "for each layer, or {layer: weight}",
+                    option="weights",
                 )
             pairs = list(enumerate(weights))
         else:
-            raise InputError(f"weights is {type(weights).__name__}, expected numbers or {{layer: weight}}")
+            raise InputError(
+                f"weights is {type(weights).__name__}, expected numbers or {{layer: weight}}", option="weights"
+            )
         found: dict[int, float] = {}
         for key, weight in pairs:
             number = self._layer(key, "weights: layer")
             real = isinstance(weight, int | float | np.floating | np.integer) and not isinstance(weight, bool)
             if not real or not np.isfinite(np.float32(weight)) or number in found:
-                raise InputError(f"weights: layer {number} has {weight!r:.40}, expected one finite number a layer")
+                raise InputError(
+                    f"weights: layer {number} has {weight!r:.40}, expected one finite number a layer", option="weights"
+                )
             if weight:
                 found[number] = float(weight)
         if not found:
-            raise InputError("weights are all 0")
+            raise InputError("weights are all 0", option="weights")
         return dict(sorted(found.items()))
 
     def _layer(self, given: object, what: str) -> int:
@@ -153,7 +158,8 @@ class TokenModel:
             if not good or (offset is not None and len(offset) != values.shape[1]):
                 raise BundleFormatError(
                     f"bundle {self._bundle.path}: layer {layer} gave {values.dtype} numbers {values.shape} for "
-                    f"{longest} x {len(rows)} tokens. Export it again"
+                    f"{longest} x {len(rows)} tokens. Export it again",
+                    path=self._bundle.path,
                 )
             state = values if offset is None else values + offset
             state = state if mix == {layer: 1.0} else state * np.float32(mix[layer])
@@ -163,7 +169,8 @@ class TokenModel:
         found = [np.ascontiguousarray(total[: len(row), i]) for i, row in enumerate(rows)]
         if not all(np.isfinite(vectors).all() for vectors in found):
             raise EdgeEmbedError(
-                f"bundle {self._bundle.path}: the model gave numbers that are not finite. Export it again"
+                f"bundle {self._bundle.path}: the model gave numbers that are not finite. Export it again",
+                path=self._bundle.path,
             )
         return found
 
@@ -205,14 +212,17 @@ class TokenModel:
         if layers != (self.layers,):
             raise InputError(
                 f"bundle {bundle.path} says nothing of its inner layers: only the last (layer=-1) can be read. Bundles "
-                "that edge-embed export makes of a model's own weights name the others"
+                "that edge-embed export makes of a model's own weights name the others",
+                path=bundle.path,
             )
         model = bundle.model
         found = None
         if bundle.manifest.pooling != POOLED:
             found = pooled_value(model if isinstance(model, bytes) else without_weights(model))
         if found is None:
-            raise InputError(f"bundle {bundle.path} does not say where its model has vectors of tokens")
+            raise InputError(
+                f"bundle {bundle.path} does not say where its model has vectors of tokens", path=bundle.path
+            )
         return found
 
     def _offset(self, layer: int) -> Vectors | None:
@@ -222,9 +232,13 @@ class TokenModel:
         try:
             offset = np.frombuffer(b64decode(encoded, validate=True), "<f4").astype(np.float32)
         except ValueError as error:
-            raise BundleFormatError(f"bundle {self._bundle.path}: the offset of layer {layer}: {error}") from error
+            raise BundleFormatError(
+                f"bundle {self._bundle.path}: the offset of layer {layer}: {error}", path=self._bundle.path
+            ) from error
         if not np.isfinite(offset).all():
-            raise BundleFormatError(f"bundle {self._bundle.path}: the offset of layer {layer} is not finite")
+            raise BundleFormatError(
+                f"bundle {self._bundle.path}: the offset of layer {layer} is not finite", path=self._bundle.path
+            )
         return offset
 
 

@@ -66,6 +66,8 @@ def tokenizer_of(bundle: Bundle) -> Tokenizer:
     """The tokenizer for what a bundle's model reads. Raises BundleFormatError."""
     inputs = bundle.manifest.inputs
     if inputs not in ("", CHARACTERS):
-        raise BundleFormatError(f"bundle {bundle.path}: the model reads {inputs!r:.40}, which this release cannot make")
+        raise BundleFormatError(
+            f"bundle {bundle.path}: the model reads {inputs!r:.40}, which this release cannot make", path=bundle.path
+        )
     kind = CharacterTokenizer if inputs else Tokenizer
     return kind(bundle.tokenizer, bundle.manifest.max_tokens)

@@ -8,14 +8,15 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
-from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
+from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError, about
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.database import beside, check_no_link, locate, translated
+from edge_embed_runtime.storage.database import beside, locate, translated
 from edge_embed_runtime.storage.mainfile import NEW, ROW
 from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.system.files import check_no_link
 from edge_embed_runtime.system.lock import WriterLock
+from edge_embed_runtime.system.writing import sync_folder
 
 # Pages that are copied between two looks at the keyboard.
 STEP = 1024
@@ -43,15 +44,16 @@ def backup_index(
 ) -> Backup:
     """`Index.backup` of a file, without its embedder. What is damaged in the index is damaged in the copy."""
     source = locate(path, must_exist=True)
-    target = _check_target(source, out, overwrite=overwrite)
-    with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
-        with store.snapshot():
-            generation = _generation(store)
-            _check_space(store, target, compact=compact)
-            _copy(store, temporary, show_progress)
-        _finish(temporary, compact=compact)
-        _check_copy(temporary, generation)
-        size = temporary.stat().st_size
+    with about(out, InputError, StorageError):
+        target = _check_target(source, out, overwrite=overwrite)
+        with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
+            with store.snapshot():
+                generation = _generation(store)
+                _check_space(store, target, compact=compact)
+                _copy(store, temporary, show_progress)
+            _finish(temporary, compact=compact)
+            _check_copy(temporary, generation)
+            size = temporary.stat().st_size
     return Backup(target, size, generation)
 
 
@@ -67,7 +69,10 @@ def _check_target(source: Path, out: str | os.PathLike[str], *, overwrite: bool)
         if not target.is_file():
             raise InputError(f"{target} is there already, and no file; give the backup another name")
         if not overwrite:
-            raise InputError(f"{target} is there already; give the backup another name, or let it overwrite (--force)")
+            raise InputError(
+                f"{target} is there already; give the backup another name, or let it overwrite (--force)",
+                code="output_exists",
+            )
     return target
 
 
@@ -87,11 +92,13 @@ def _made(target: Path, *, overwrite: bool) -> Iterator[Path]:
             check_no_link(log)
             log.unlink(missing_ok=True)
         if target.exists() and not overwrite:  # since it was looked for
-            raise InputError(f"{target} is there already; give the backup another name")
+            raise InputError(f"{target} is there already; give the backup another name", code="output_exists")
         temporary.replace(target)
         sync_folder(target.parent)
     except OSError as error:
-        raise StorageError(f"{target} could not be written: {error.strerror}; the index was not touched") from error
+        raise StorageError(
+            f"{target} could not be written: {error.strerror}; the index was not touched", cause=error
+        ) from error
     finally:
         for leftover in (temporary, *beside(temporary)):
             with suppress(OSError):
@@ -112,7 +119,11 @@ def _check_space(store: Store, target: Path, *, compact: bool) -> None:
     wanted = pages * size * (2 if compact else 1) + ODDS_AND_ENDS
     free = shutil.disk_usage(target.parent).free
     if free < wanted:
-        raise StorageError(f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}")
+        raise StorageError(
+            f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}",
+            needed_bytes=wanted,
+            free_bytes=free,
+        )
 
 
 def _copy(store: Store, temporary: Path, show_progress: bool) -> None:

@@ -5,7 +5,7 @@ Looking takes a sample, so no longer for a large index than for a small one; cod
 clearly better, which all in all takes time in proportion to what was added.
 """
 
-import zlib
+import re
 from contextlib import suppress
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_embed_runtime.errors import StorageError
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.notes import HEXADECIMAL
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import Ids, Vectors, dequantize
 from edge_embed_runtime.vectors.rotation import LEAST_VECTORS, NONE, Frame, learn_frame, sample_size
@@ -60,7 +61,7 @@ def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
     from edge_embed_runtime.maintenance.repair import all_blocks
 
     with store.transaction(deletes=True):
-        store.set_facts(replace(store.facts, frame=frame.to_json()))
+        store.set_facts(replace(store.facts, frame=frame))
         blocks = all_blocks(store.connection)
         with progress_bar(len(blocks), show_progress, "making binary codes") as advance:
             for block in blocks:
@@ -88,14 +89,9 @@ def vectors_of(store: Store, ids: Ids) -> Vectors:
 
 def _learned(store: Store) -> int:
     """The largest id at the last time; 0 where there was none, or the note is damaged."""
-    number, _, crc = (store.note(LEARNED) or "").partition(" ")
-    whole = number.isdecimal() and number.isascii() and len(number) < 20 and crc == _checksum(number)
-    return int(number) if whole else 0
+    number = HEXADECIMAL.read(store.note(LEARNED)) or ""
+    return int(number) if re.fullmatch("[0-9]{1,19}", number) else 0
 
 
 def _note(store: Store, last: int) -> None:
-    store.set_note(LEARNED, f"{last} {_checksum(str(last))}")
-
-
-def _checksum(number: str) -> str:
-    return f"{zlib.crc32(number.encode()):08x}"
+    store.set_note(LEARNED, HEXADECIMAL.write(str(last)))

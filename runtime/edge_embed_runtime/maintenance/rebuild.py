@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from edge_embed_runtime.errors import MissingExtraError
+from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.maintenance import learning
 from edge_embed_runtime.maintenance.repair import rebuild_words
 from edge_embed_runtime.search import hnsw as graphs
@@ -17,7 +18,6 @@ from edge_embed_runtime.search.dense import RECALL
 from edge_embed_runtime.search.hnsw import Graph, Verdict
 from edge_embed_runtime.search.searcher import Query, Searcher
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.storage.textquery import NORMAL
 from edge_embed_runtime.system.cpu import cpu_model, default_threads
 from edge_embed_runtime.vectors.int8 import Vectors, dequantize
 from edge_embed_runtime.vectors.rotation import Frame

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, cast
 
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
-from edge_embed_runtime.index.embedders import is_encoder
+from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.maintenance.learning import LEARNED
 from edge_embed_runtime.maintenance.staging import Identity, Staging, create_staging, remove_staging, staging_path
-from edge_embed_runtime.passages.entries import embed_passages
+from edge_embed_runtime.passages.encode import embed_passages
 from edge_embed_runtime.passages.late import check_late, late_size
 from edge_embed_runtime.passages.split import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
@@ -29,9 +29,9 @@ from edge_embed_runtime.search import hnsw as graphs
 from edge_embed_runtime.storage.bitblocks import BLOCK
 from edge_embed_runtime.storage.database import check_header, locate, translated
 from edge_embed_runtime.storage.mainfile import checkpoint
+from edge_embed_runtime.storage.rows import DOCUMENTS, checked, checked_passages, passage_row
 from edge_embed_runtime.storage.schema import Facts
-from edge_embed_runtime.storage.store import DOCUMENTS, Store, checked, checked_passages, passage_row
-from edge_embed_runtime.storage.textquery import NORMAL
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.lock import WriterLock
 
 # Documents, and about how many characters, of a commit to the file beside the index: what an interruption can cost.
@@ -100,7 +100,7 @@ def reembed_index(
     damaged ones, StorageError where the disk is too full; the index is then as it was.
     """
     if not is_encoder(embedder):
-        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
+        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}", option="embedder")
     with _locked(path) as index:
         store = Store(index, read_only=False)
         try:
@@ -113,7 +113,8 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
     index = store.path
     if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
         raise InputError(
-            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
+            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one",
+            path=index,
         )
     if store.facts.late:
         check_late(embedder)
@@ -127,7 +128,7 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
         kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
         notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
         _check_space(store, target, work, _expected(store, embedder, work))
-        _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
+        _stage(store, staging, embedder, work, show_progress, late=store.facts.late)
         _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
         passages = _switch(store, staging, target)
     graphs.remove(index)
@@ -163,16 +164,16 @@ def _target(facts: Facts, embedder: Encoder) -> Facts:
         facts,
         fingerprint=embedder.fingerprint,
         bundle=embedder.name,
-        dim=str(embedder.dim),
-        space="",
-        frame=embedder.frame.to_json(),
+        dim=embedder.dim,
+        space=False,
+        frame=embedder.frame,
         normal=NORMAL,
     )
 
 
 def _named(facts: Facts) -> str:
     """What tells vectors of one origin from others."""
-    return json.dumps([facts.fingerprint, facts.dim])
+    return json.dumps([facts.fingerprint, str(facts.dim)])
 
 
 def _tidy(index: Path, target: Facts, notify: Notify) -> None:
@@ -180,7 +181,7 @@ def _tidy(index: Path, target: Facts, notify: Notify) -> None:
     if not os.path.lexists(staging_path(index)):
         return
     try:
-        with Staging(index, int(target.dim)) as staging:
+        with Staging(index, target.dim) as staging:
             finished = staging.identity[1] == _named(target)
     except (IndexFormatError, IndexDamagedError):
         finished = True
@@ -196,7 +197,7 @@ def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> 
     if os.path.lexists(staging_path(index)):
         why = "is of another bundle or another index"
         try:
-            staging = Staging(index, int(target.dim))
+            staging = Staging(index, target.dim)
             if staging.identity == identity:
                 return staging
             staging.close()
@@ -205,7 +206,7 @@ def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> 
         notify(f"{staging_path(index)} {why}: it is thrown away")
     remove_staging(index)
     create_staging(index, identity)
-    return Staging(index, int(target.dim))
+    return Staging(index, target.dim)
 
 
 def _survey(store: Store, staging: Staging) -> _Work:
@@ -228,7 +229,9 @@ def _survey(store: Store, staging: Staging) -> _Work:
     if damaged:
         raise _damaged(store, damaged)
     if blank:
-        raise InputError(f"{store.path}: {blank} of {documents} documents have no text that could be embedded")
+        raise InputError(
+            f"{store.path}: {blank} of {documents} documents have no text that could be embedded", path=store.path
+        )
     return _Work(documents, characters, left, left_characters)
 
 
@@ -251,7 +254,9 @@ def _texts(store: Store) -> Iterator[_Text]:
 def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
     return IndexDamagedError(
         f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5, quoted=True)}). Repair it first: "
-        "`edge-embed repair --drop` deletes those that cannot be restored"
+        "`edge-embed repair --drop` deletes those that cannot be restored",
+        path=store.path,
+        keys=[str(key) for key in keys],
     )
 
 
@@ -304,7 +309,9 @@ def _moves(store: Store, staging: Staging) -> Iterator[list[tuple[int, int, int,
     for doc, text, crc in _texts(store):
         rows = staging.passages(doc, crc)
         if not rows:
-            raise IndexDamagedError(f"{staging.path} is damaged: run it again, which embeds anew what is lost")
+            raise IndexDamagedError(
+                f"{staging.path} is damaged: run it again, which embeds anew what is lost", path=staging.path
+            )
         passages += [(doc, start, stop, code, text[start:stop]) for _, _, start, stop, code, _ in rows]
         if len(passages) >= MOVED:
             yield passages
@@ -319,7 +326,7 @@ def _move(store: Store, passages: list[tuple[int, int, int, bytes, str]], last: 
     rows, words = [], []
     for id_, (doc, start, stop, code, text) in zip(ids, passages, strict=True):
         rows.append(passage_row(id_, doc, (start, stop), code))
-        words.append((id_, store.normal(text)))
+        words.append((id_, store.words.normal(text)))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", rows)
     store.connection.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
     found = checked_passages(rows, store.dim)
@@ -342,9 +349,9 @@ def _check_space(store: Store, target: Facts, work: _Work, passages: int) -> Non
         )
         (words,) = store.connection.execute("SELECT ifnull(sum(length(block)), 0) FROM fts_data").fetchone()
     old = _table_bytes(store.counts()[1], store.dim, page) + words
-    new = _table_bytes(passages, int(target.dim), page) + 2 * words
+    new = _table_bytes(passages, target.dim, page) + 2 * words
     left = passages * work.left_characters // max(1, work.characters)
-    staged = left * _row_bytes(int(target.dim) + ROW_BYTES, page) + work.left * ENTRY_BYTES
+    staged = left * _row_bytes(target.dim + ROW_BYTES, page) + work.left * ENTRY_BYTES
     growth = max(0, new - old - free * page)
     wanted = int(1.02 * max(new, old)) + growth + staged + min(staged, STAGING_LOG_BYTES) + 2 * LOG_BYTES
     folder = store.path.parent
@@ -352,7 +359,10 @@ def _check_space(store: Store, target: Facts, work: _Work, passages: int) -> Non
     if available < wanted:
         raise StorageError(
             f"{store.path}: embedding it with {target.bundle!r} needs up to {wanted:,} bytes of free space in "
-            f"{folder}, there are {available:,}; the index was not changed"
+            f"{folder}, there are {available:,}; the index was not changed",
+            path=store.path,
+            needed_bytes=wanted,
+            free_bytes=available,
         )
 
 

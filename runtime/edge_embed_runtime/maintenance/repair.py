@@ -16,14 +16,16 @@ import numpy as np
 from edge_embed_runtime.errors import IndexDamagedError, IndexLockedError, StorageError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.bitblocks import BLOCK
+from edge_embed_runtime.storage.damagedwords import RAISED, SHADOWS, check_pages, empty_table
 from edge_embed_runtime.storage.database import RESTORE, bytes_on_disk, check_header, locate, translated
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.mainfile import accept_loss, checkpoint
 from edge_embed_runtime.storage.root import read_root
-from edge_embed_runtime.storage.schema import Facts, ddl
+from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, StoredDocument, checked, is_whole
+from edge_embed_runtime.storage.schema import UNKNOWN, ddl
 from edge_embed_runtime.storage.sidetables import Attached
-from edge_embed_runtime.storage.store import DOCUMENTS, PASSAGES, Store, StoredDocument, checked, is_whole
-from edge_embed_runtime.storage.wordstable import NO_DAMAGE, RAISED, SHADOWS, check_pages, empty_table, reading_words
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.words import NO_DAMAGE, reading_words
 from edge_embed_runtime.system.lock import WriterLock
 
 # Documents, and about how many characters, that `repair` embeds and replaces in one transaction.
@@ -131,7 +133,9 @@ def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -
     try:
         found = _scan(store, show_progress)
         if store.changed:
-            raise IndexLockedError(f"{store.path} was written while it was read; try again")
+            raise IndexLockedError(
+                f"{store.path} was written while it was read; try again", path=store.path, code="index_busy"
+            )
     finally:
         store.close()
     damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
@@ -202,7 +206,7 @@ def _scan_with(store: Store, folder: Path | None, show_progress: bool) -> _Findi
             read_root(store)
         except IndexDamagedError as error:
             found.facts.append(str(error))
-        db, words = store.connection, _Words(folder, ddl(facts or Facts("", "", ""))[-1])
+        db, words = store.connection, _Words(folder, ddl(facts or UNKNOWN)[-1])
         try:
             with _noted(found.unreadable, "rows cannot be read"):
                 _scan_rows(store, None if facts is None else store.dim, found, words, show_progress)
@@ -262,7 +266,7 @@ def _scan_rows(store: Store, dim: int | None, found: _Findings, words: "_Words",
                 if what is not None:
                     found.broken[doc] = Damage(document.key, what)
                 if dim is not None:  # the facts are whole, and say how
-                    words.expect(store.passage_words(document, passages))
+                    words.expect(store.words.of_passages(document, passages))
             words.known.update(passage[0] for passage in passages)
             advance(len(passages))
     for (doc,) in db.execute("SELECT id FROM doc NOT INDEXED ORDER BY id"):
@@ -483,7 +487,7 @@ def repair(
 
 def _check_readable(store: Store, found: _Findings) -> None:
     if found.unreadable:
-        raise IndexDamagedError(f"{store.path} cannot be repaired ({found.unreadable[0]}); {RESTORE}")
+        raise IndexDamagedError(f"{store.path} cannot be repaired ({found.unreadable[0]}); {RESTORE}", path=store.path)
 
 
 def _reindex(store: Store) -> None:
@@ -492,7 +496,9 @@ def _reindex(store: Store) -> None:
             for table in ("doc", "vec"):
                 store.connection.execute(f"REINDEX {table}")
         except sqlite3.IntegrityError as error:
-            raise IndexDamagedError(f"{store.path} is damaged (two documents have the same key); {RESTORE}") from error
+            raise IndexDamagedError(
+                f"{store.path} is damaged (two documents have the same key); {RESTORE}", path=store.path
+            ) from error
 
 
 def _empty_words(store: Store, found: _Findings) -> None:
@@ -517,7 +523,7 @@ def _recount(store: Store, found: _Findings) -> list[str]:
 def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -> None:
     """Make the table of words again from whole rows, without the documents and passages that are to go.
 
-    form: one of textquery.FORMS
+    form: one of inputs.words.FORMS
     """
     db = store.connection
     with store.transaction(deletes=True):
@@ -534,7 +540,7 @@ def rebuild_words(store: Store, lost: list[int], strays: list[int], form: str) -
         for _, row, passages in _grouped(db):
             document = None if row is None else checked(row)
             if document is not None:
-                texts = store.passage_words(document, passages)
+                texts = store.words.of_passages(document, passages)
                 db.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", texts)
 
 
@@ -565,7 +571,9 @@ def compact(store: Store) -> Compaction:
         pending = _vacuum(store)
     except IndexDamagedError as error:
         why = error.__cause__ or error
-        raise IndexDamagedError(f"{store.path} is damaged ({why}): repair it, then compact it") from error
+        raise IndexDamagedError(
+            f"{store.path} is damaged ({why}): repair it, then compact it", path=store.path
+        ) from error
     return Compaction(before, bytes_on_disk(store.path), pending)
 
 
@@ -602,7 +610,10 @@ def _check_space(store: Store) -> None:
         if left < wanted:
             raise StorageError(
                 f"{store.path}: compacting needs up to {wanted:,} bytes of free space in {folder}, there are {left:,}; "
-                "nothing was changed"
+                "nothing was changed",
+                path=store.path,
+                needed_bytes=wanted,
+                free_bytes=left,
             )
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.database import beside, check_companions, connect_writer, translated
-from edge_embed_runtime.storage.store import PASSAGES, TABLES, checked_passages, passage_row
+from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
+from edge_embed_runtime.storage.schema import TABLES
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
 
 APPLICATION_ID = 0x45645265  # "EdRe"
@@ -45,7 +46,7 @@ def create_staging(index: Path, identity: Identity) -> None:
         check_companions(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
-        raise StorageError(f"{path} could not be created: {error.strerror}") from error
+        raise StorageError(f"{path} could not be created: {error.strerror}", path=path, cause=error) from error
     try:
         with _errors(path), closing(connect_writer(path)) as db:
             db.execute("BEGIN")
@@ -68,7 +69,7 @@ def remove_staging(index: Path) -> bool:
         for file in (path, *beside(path)):  # in this order: a log alone is known to be nothing
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"{path} could not be removed: {error.strerror}") from error
+        raise StorageError(f"{path} could not be removed: {error.strerror}", path=path) from error
     return there
 
 
@@ -82,9 +83,13 @@ def _errors(path: Path) -> Iterator[None]:
             with translated(path):
                 raise
         except IndexDamagedError:
-            raise IndexDamagedError(f"{path} is damaged ({error}): run it again, which begins anew") from error
+            raise IndexDamagedError(
+                f"{path} is damaged ({error}): run it again, which begins anew", path=path
+            ) from error
         except StorageError:
-            raise StorageError(f"{path}: {error}; what was embedded before is kept for the next run") from error
+            raise StorageError(
+                f"{path}: {error}; what was embedded before is kept for the next run", path=path
+            ) from error
 
 
 class Staging:
@@ -98,7 +103,7 @@ class Staging:
         self.path = staging_path(index)
         self._dim = dim
         if self.path.is_symlink():
-            raise IndexFormatError(f"{self.path} is a symbolic link")
+            raise IndexFormatError(f"{self.path} is a symbolic link", path=self.path)
         check_companions(self.path)
         with translated(self.path):
             self._db = connect_writer(self.path)
@@ -117,10 +122,10 @@ class Staging:
                 expected.execute(statement)
             tables = expected.execute(TABLES).fetchall()
         if header != (APPLICATION_ID, SCHEMA) or self._db.execute(TABLES).fetchall() != tables:
-            raise IndexFormatError(f"{self.path} was not made by this release")
+            raise IndexFormatError(f"{self.path} was not made by this release", path=self.path)
         rows: list[Identity] = self._db.execute("SELECT source, target FROM meta").fetchall()
         if self._db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)] or len(rows) != 1:
-            raise IndexDamagedError(f"{self.path} is damaged")
+            raise IndexDamagedError(f"{self.path} is damaged", path=self.path)
         return rows[0]
 
     def __enter__(self) -> Self:

@@ -57,7 +57,9 @@ class Watchdog:
             yield
         except Exception as error:
             if work.late:
-                raise DeadlineError(f"the model {what} within {seconds:g} s and was ended") from error
+                raise DeadlineError(
+                    f"the model {what} within {seconds:g} s and was ended", limit_seconds=seconds
+                ) from error
             raise
         finally:
             self._works.pop(id(work), None)

@@ -137,7 +137,9 @@ class Network:
             raise GoldenError(
                 f"{what}: this machine does not reproduce the golden vectors: "
                 f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}. "
-                f"onnxruntime {onnxruntime.__version__} may not support this CPU"
+                f"onnxruntime {onnxruntime.__version__} may not support this CPU",
+                cosine=self.golden_cosine,
+                floor=GOLDEN_COSINE,
             )
         give_back(code)  # nor is what loading took when an index is opened next
 
@@ -205,7 +207,8 @@ class Network:
             finite = "some not finite, " if (vectors.dtype, vectors.shape) == expected else ""
             raise EdgeEmbedError(
                 f"bundle {self._bundle.path}: the model gave {vectors.dtype} numbers {vectors.shape}, {finite}for "
-                f"{len(rows)} texts, expected finite float32 {expected[1]}. Export it again"
+                f"{len(rows)} texts, expected finite float32 {expected[1]}. Export it again",
+                path=self._bundle.path,
             )
         return vectors
 

@@ -92,25 +92,33 @@ def load_session(
         session = make_session(bundle.model, threads=1, exact=exact, prepacked=prepacked, values=values)
         bundle.check_unchanged()
     except DeadlineError as error:
-        raise DeadlineError(f"bundle {bundle.path}: {error}") from error
+        raise DeadlineError(
+            f"bundle {bundle.path}: {error}", path=bundle.path, limit_seconds=error.limit_seconds
+        ) from error
     except EdgeEmbedError:
         raise
     except Exception as error:
         raise BundleFormatError(
-            f"bundle {bundle.path}: onnxruntime {onnxruntime.__version__} cannot load the model: {error}"
+            f"bundle {bundle.path}: onnxruntime {onnxruntime.__version__} cannot load the model: {error}",
+            path=bundle.path,
         ) from error
     if values:
         return session
     taken = [value.name for value in session.get_overridable_initializers()]
     if bundle.manifest.adapters and INPUT not in taken:
-        raise BundleFormatError(f"bundle {bundle.path}: the manifest names adapters, which the model does not have")
+        raise BundleFormatError(
+            f"bundle {bundle.path}: the manifest names adapters, which the model does not have", path=bundle.path
+        )
     if bundle.manifest.left_out and LEFT_OUT_INPUT not in taken:
-        raise BundleFormatError(f"bundle {bundle.path}: the manifest leaves prompts out, which the model cannot do")
+        raise BundleFormatError(
+            f"bundle {bundle.path}: the manifest leaves prompts out, which the model cannot do", path=bundle.path
+        )
     inputs = sorted(value.name for value in session.get_inputs())
     shapes = [value.shape for value in session.get_outputs()]
     if inputs != ["attention_mask", "input_ids"] or [s[-1:] for s in shapes] != [[bundle.manifest.dim]]:
         raise BundleFormatError(
             f"bundle {bundle.path}: the model takes {inputs} and gives {shapes}, "
-            f"which is not an encoder of dim {bundle.manifest.dim}"
+            f"which is not an encoder of dim {bundle.manifest.dim}",
+            path=bundle.path,
         )
     return session

@@ -124,7 +124,10 @@ class StaticModel:
         if self.golden_cosine < GOLDEN_COSINE:
             raise GoldenError(
                 f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
-                f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}"
+                f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}",
+                path=bundle.path,
+                cosine=self.golden_cosine,
+                floor=GOLDEN_COSINE,
             )
 
     def _check(self, what: str, dim: int) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge_embed_runtime.search.fusion import Ranking
-from edge_embed_runtime.storage.store import PASSAGES, Store, StoredPassages, checked_passages
+from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_passages
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import Ids, Vectors, score_int8
 
 # Numbers of the rows that are in memory at a time: 2 MB where they are compared.

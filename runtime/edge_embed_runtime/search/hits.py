@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.search.fusion import Ranking
 from edge_embed_runtime.storage.documents import Hit
 from edge_embed_runtime.storage.filters import Condition

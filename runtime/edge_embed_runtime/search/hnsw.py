@@ -9,7 +9,6 @@ compared then.
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
@@ -18,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.errors import IndexFileError, MissingExtraError, StorageError
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.notes import CRC_FIRST
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.cpu import cpu_model
+from edge_embed_runtime.system.writing import sync_folder
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Places, Pool, Words
 
 MAGIC = b"edge_embed graph 1\n"
@@ -109,17 +109,13 @@ class Verdict:
 
     def to_text(self) -> str:
         """As it is stored, with a checksum of its own."""
-        content = json.dumps(asdict(self))
-        return f"{zlib.crc32(content.encode()):08x} {content}"
+        return CRC_FIRST.write(json.dumps(asdict(self)))
 
     @staticmethod
     def from_text(text: str | None) -> "Verdict | None":
         """None where there is none, or a damaged one."""
-        crc, _, content = (text or "").partition(" ")
-        if not content or crc != f"{zlib.crc32(content.encode('utf-8', 'surrogateescape')):08x}":
-            return None
         try:
-            return Verdict(**json.loads(content))
+            return Verdict(**json.loads(CRC_FIRST.read(text) or ""))
         except (ValueError, TypeError):  # of a later release
             return None
 
@@ -161,7 +157,8 @@ def require_usearch() -> Any:
         import usearch.index
     except ImportError as error:
         raise MissingExtraError(
-            f"a graph needs the package usearch, which is not installed ({error}): pip install usearch"
+            f"a graph needs the package usearch, which is not installed ({error}): pip install usearch",
+            package="usearch",
         ) from error
     return usearch
 
@@ -242,7 +239,8 @@ def build(store: Store, threads: int, show_progress: bool) -> tuple[Graph, bytes
         return Graph(origin, content), content
     except (RuntimeError, MemoryError) as error:
         raise IndexFileError(
-            f"{store.path}: a graph could not be built ({error}); the index is whole, searches do without"
+            f"{store.path}: a graph could not be built ({error}); the index is whole, searches do without",
+            path=store.path,
         ) from error
 
 
@@ -268,7 +266,9 @@ def write(index: Path, origin: Origin, content: bytes) -> str:
         sync_folder(index.parent)
     except OSError as error:
         raise StorageError(
-            f"{graph_path(index)} could not be written: {error.strerror}; the index is whole, searches do without"
+            f"{graph_path(index)} could not be written: {error.strerror}; the index is whole, searches do without",
+            path=graph_path(index),
+            cause=error,
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -281,7 +281,9 @@ def remove(index: Path) -> None:
         for path in (graph_path(index), _temporary(index)):
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"{graph_path(index)} could not be deleted: {error.strerror}") from error
+        raise StorageError(
+            f"{graph_path(index)} could not be deleted: {error.strerror}", path=graph_path(index)
+        ) from error
 
 
 @contextmanager

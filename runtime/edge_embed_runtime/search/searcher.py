@@ -1,6 +1,5 @@
 """Search: rankings by vectors of each kind and by words, alone or fused into one, and what they hold as hits."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from edge_embed_runtime.search.fusion import PASSAGES_PER_HIT, Ranking, best_pas
 from edge_embed_runtime.search.hits import HIT_BYTES, Reader
 from edge_embed_runtime.search.hnsw import Cache
 from edge_embed_runtime.search.streamed import StreamedCodes
+from edge_embed_runtime.search.textquery import Ranked, phrases, split_query
 from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where, has_field, named_fields
-from edge_embed_runtime.storage.store import Removed, Store
-from edge_embed_runtime.storage.textquery import Ranked, phrases, split_query
+from edge_embed_runtime.storage.rows import Removed
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import SEARCH_BYTES, Room
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Ids, Vectors, score_int8
 
@@ -109,7 +109,7 @@ class Searcher:
 
     def search(self, query: Query, k: int, where: Mapping[str, Any] | None, mode: Mode, recall: float) -> Hits:
         """`Index.search`, its arguments checked; the query has what the mode asks for."""
-        condition = None if where is None else compile_where(where, json.loads(self._store.facts.fields))
+        condition = None if where is None else compile_where(where, self._store.facts.fields)
         depth = max(k, FUSION_DEPTH) if mode in ("hybrid", "multi") else k
         with self._store.snapshot(), self._reserved(query, k, condition, mode):
             self._check_fields(where, condition)
@@ -184,7 +184,9 @@ class Searcher:
             if not self._store.any_document(has_field(field)):
                 known = self._store.fields()
                 near = sorted(known, key=lambda name: -alike(field, name))
-                raise FilterError(f"where: no document has the field {shown(field)}; fields: {listed(near)}")
+                raise FilterError(
+                    f"where: no document has the field {shown(field)}; fields: {listed(near)}", field=field
+                )
 
     def _loaded(self) -> BinaryCodes | StreamedCodes:
         """The codes of what is committed now. Runs inside a snapshot."""
@@ -192,7 +194,9 @@ class Searcher:
         if (self._store.facts.fingerprint, self._store.facts.dim) != self._made_with:
             raise BundleMismatchError(
                 f"{self._store.path} was embedded again with the bundle {self._store.facts.bundle!r} while it was "
-                "open: open it again, with that bundle"
+                "open: open it again, with that bundle",
+                path=self._store.path,
+                bundle=self._store.facts.bundle,
             )
         if self._codes is not None and (generation, deletions) == (self._generation, self._deletions):
             return self._codes
@@ -230,15 +234,15 @@ class Searcher:
         words, kind = split_query(query, self._store.facts.normal), self._store.facts.words
         asked = phrases(words, kind)
         if words and not asked:
-            return documents(partial(self._store.holding, words, condition), count)
-        found, passages = self._store.frequencies(asked)
+            return documents(partial(self._store.words.holding, words, condition), count)
+        found, passages = self._store.words.frequencies(asked)
         if not found:
             return {}
         ranked = Ranked(found, passages)
         needed = ranked.needed()
         while True:
             expression, times = ranked.expression(needed)
-            ranking = documents(partial(self._store.match, expression, condition), count, times)
+            ranking = documents(partial(self._store.words.match, expression, condition), count, times)
             if needed == len(found):
                 return ranking
             if len(ranking) < count:

@@ -7,7 +7,8 @@ from operator import itemgetter
 
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.documents import Record
-from edge_embed_runtime.storage.store import DOCUMENTS, PASSAGES, Store, is_whole, whole_document
+from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, is_whole, whole_document
+from edge_embed_runtime.storage.store import Store
 
 
 def unchanged(store: Store, records: Sequence[Record]) -> set[str]:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from edge_embed_runtime.errors import IndexFileError
 from edge_embed_runtime.storage.database import beside, connect_immutable, connect_reader, wal_bytes
+from edge_embed_runtime.storage.notes import DECIMAL
 
 # The rows of `meta` that hold a Position and a Content.
 ROW, CONTENT = "log", "content"
@@ -63,16 +64,14 @@ class Position:
         return self.base == main.state or (self.epoch == main.epoch and self.number >= main.number)
 
     def to_text(self) -> str:
-        text = f"{self.epoch} {self.number} {self.base}"
-        return f"{text} {zlib.crc32(text.encode())}"
+        return DECIMAL.write(f"{self.epoch} {self.number} {self.base}")
 
     @staticmethod
     def from_text(text: object) -> "Position | None":
         """None where it is not one."""
-        found = re.fullmatch(r"(([0-9a-f]{16}) ([0-9]{1,18}) (-|[0-9a-f]{16}\.[0-9]{1,18})) ([0-9]+)", str(text))
-        if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
-            return None
-        return Position(found[2], int(found[3]), found[4])
+        pattern = r"([0-9a-f]{16}) ([0-9]{1,18}) (-|[0-9a-f]{16}\.[0-9]{1,18})"
+        found = re.fullmatch(pattern, DECIMAL.read(text) or "")
+        return Position(found[1], int(found[2]), found[3]) if found else None
 
 
 @dataclass(frozen=True)
@@ -91,16 +90,13 @@ class Content:
         return Content(self.generation, self.documents + documents, self.sum + crc)
 
     def to_text(self) -> str:
-        text = f"{self.generation} {self.documents} {self.sum}"
-        return f"{text} {zlib.crc32(text.encode())}"
+        return DECIMAL.write(f"{self.generation} {self.documents} {self.sum}")
 
     @staticmethod
     def from_text(text: object) -> "Content | None":
         """None where it is not one."""
-        found = re.fullmatch(r"(([0-9]{1,18}) ([0-9]{1,18}) (-?[0-9]{1,38})) ([0-9]+)", str(text))
-        if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
-            return None
-        return Content(int(found[2]), int(found[3]), int(found[4]))
+        found = re.fullmatch("([0-9]{1,18}) ([0-9]{1,18}) (-?[0-9]{1,38})", DECIMAL.read(text) or "")
+        return Content(*map(int, found.groups())) if found else None
 
 
 # Below the first log of a file that says nothing of its position: one of an older release.
@@ -196,7 +192,7 @@ def problem_with_log(path: Path) -> str | None:
                 return None
             time.sleep(LOOK)
     except OSError as error:
-        raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
+        raise IndexFileError(f"{path} cannot be opened: {error.strerror}", path=path) from error
     return problem
 
 
@@ -277,7 +273,9 @@ class Place:
                 if give_up is None or not give_up():
                     raise IndexFileError(
                         f"{path} was in use in the process that this one was forked from, which SQLite's locks do not "
-                        "survive. Fork while nothing is done with the index, or start the process with spawn"
+                        "survive. Fork while nothing is done with the index, or start the process with spawn",
+                        path=path,
+                        code="forked",
                     )
         _places.add(self)
 
@@ -297,7 +295,9 @@ class Place:
         if not self.same:
             how = "was moved or deleted" if self.gone else "was replaced by another file"
             raise IndexFileError(
-                f"{self._path} {how} while it was open: {what}. Close this object, and open the file where it is now"
+                f"{self._path} {how} while it was open: {what}. Close this object, and open the file where it is now",
+                path=self._path,
+                code="index_moved",
             )
 
 

@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from edge_embed_runtime.vectors.int8 import Vectors, quantize_int8
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.embed.sparse import SparseVector
 
-# Rows that are read, and passages that are embedded, at once.
+# Rows that are read at once.
 READ = 1024
-EMBED_SLICE = 256
 STEPS = 255
 
 
@@ -111,15 +109,3 @@ def unpack_multi(codes: Sequence[bytes], dim: int) -> tuple[Vectors, NDArray[np.
     lengths = np.sqrt(np.einsum("nd,nd->n", numbers, numbers))
     starts = np.cumsum([0, *(len(code) // dim for code in codes[:-1])])
     return numbers / np.maximum(lengths, 1)[:, None], starts
-
-
-def embed_rows(name: str, embedder: "Embedder", passages: Sequence[str]) -> list[bytes]:
-    """The rows of passages."""
-    rows: list[bytes] = []
-    for start in range(0, len(passages), EMBED_SLICE):
-        part = passages[start : start + EMBED_SLICE]
-        if name == "sparse":
-            rows += [pack_sparse(v, embedder.manifest.dim) for v in embedder.encode_sparse(part, role="document")]
-        else:
-            rows += [pack_multi(vectors) for vectors in embedder.encode_multi(part, role="document")]
-    return rows

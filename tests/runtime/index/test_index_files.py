@@ -13,7 +13,7 @@ import pytest
 
 from edge_embed import Document, Index
 from edge_embed.errors import EdgeEmbedError, IndexFileError, IndexReadOnlyError, StorageError
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance import repair as maintenance
 from edge_embed_runtime.maintenance.reembed import discard_staging
 from edge_embed_runtime.maintenance.repair import compact_index, verify_index

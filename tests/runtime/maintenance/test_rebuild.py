@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from edge_embed import Document, Index
 from edge_embed.cli.rebuild import rebuild as command
 from edge_embed.errors import IndexReadOnlyError, StorageError
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance import learning
 from edge_embed_runtime.maintenance import rebuild as rebuilding
 from edge_embed_runtime.maintenance.repair import verify_index
@@ -113,7 +113,7 @@ def test_frame_is_learned_from_what_is_stored(path: Path) -> None:
         assert done.frame.startswith("centre")
         assert done.frames["centre"] > done.frames["none"] + 0.1
         assert min(recall(index), recall(reader)) >= before
-        np.testing.assert_array_equal(reader._store.frame.centre, index._writer.frame.centre)  # type: ignore[union-attr]
+        np.testing.assert_array_equal(reader._store.frame.centre, index._connections.writer.frame.centre)  # type: ignore[union-attr]
         index.add_vectors([Document("new", "new")], QUERIES[:1])
         assert index.search(vector=QUERIES[0])[0].key == reader.search(vector=QUERIES[0])[0].key == "new"
         assert index.verify().whole
@@ -146,8 +146,8 @@ def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch
             with pytest.raises(StorageError):
                 index.rebuild()
         monkeypatch.setattr(learning, "follow", lambda _: None)
-        assert index._writer is not None
-        assert index._writer.frame == Frame()
+        assert index._connections.writer is not None
+        assert index._connections.writer.frame == Frame()
         index.add_vectors([Document("new", "new")], QUERIES[:1])
         index.delete("new")
     assert frame_of(path) == Frame()
@@ -208,9 +208,9 @@ def header(path: Path) -> int:
 def test_recall_is_measured_against_all_codes(path: Path) -> None:
     """The tenth best score by all int8 codes, a document counted once."""
     with Index.open(path) as index:
-        assert index._writer is not None
-        with index._writer.snapshot():
-            least, counts = rebuilding._tenth(index._writer, QUERIES)
+        assert index._connections.writer is not None
+        with index._connections.writer.snapshot():
+            least, counts = rebuilding._tenth(index._connections.writer, QUERIES)
         hits = [index.search(vector=query, recall=1.0, k=MANY) for query in QUERIES]
     assert counts == [10] * len(QUERIES)
     np.testing.assert_allclose(least, [found[9].score for found in hits], atol=1e-5)

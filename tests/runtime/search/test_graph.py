@@ -14,7 +14,7 @@ from builders.files import alter
 
 from edge_embed import Document, Index
 from edge_embed.errors import IndexFileError, InputError, StorageError
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance import rebuild as rebuilding
 from edge_embed_runtime.search import hnsw as graphs
 from edge_embed_runtime.search.hnsw import Graph, Origin, Verdict, graph_path

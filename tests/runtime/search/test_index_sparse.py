@@ -21,7 +21,7 @@ from edge_embed_export.calibration import quantizer as quantizing
 from edge_embed_export.receipt import finish
 from edge_embed_runtime.embed.multi import maxsim
 from edge_embed_runtime.embed.sparse import SparseVector
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance.reembed import reembed_index
 from edge_embed_runtime.maintenance.repair import verify_index
 from edge_embed_runtime.model import budget
@@ -266,7 +266,7 @@ from edge_embed import Document, Embedder, Index
 with Index.open({str(tmp_path / "index.db")!r}, Embedder({str(bundles["sparse"])!r}, threads=1)) as index:
     for i in range(3):
         index.add([Document(f"{{i}}", "the cat")])
-    db = index._writer.connection
+    db = index._connections.writer.connection
     db.execute("BEGIN IMMEDIATE")
     db.execute("DELETE FROM vec")
     os.kill(os.getpid(), 9)

@@ -19,7 +19,8 @@ from edge_embed_runtime.search import dense as nearest
 from edge_embed_runtime.search import exact
 from edge_embed_runtime.search.coverage import Found, Sample, limits
 from edge_embed_runtime.search.streamed import StreamedCodes
-from edge_embed_runtime.storage.store import Store, checked_passages, passage_row
+from edge_embed_runtime.storage.rows import checked_passages, passage_row
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors import int8 as codes_module
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Vectors, binarize, hamming, quantize_int8, score_int8
 from edge_embed_runtime.vectors.rotation import NONE, Frame, learn_frame
@@ -233,8 +234,8 @@ def test_searches_while_the_frame_changes(tmp_path: Path) -> None:
         for start in range(200, 3000, 400):
             rows = range(start, min(start + 400, 3000))
             index.add_vectors([Document(str(i), "") for i in rows], stored[rows.start : rows.stop])
-            assert index._writer is not None
-            learning.recode(index._writer, Frame(stored.mean(axis=0), turned=start % 800 == 200))
+            assert index._connections.writer is not None
+            learning.recode(index._connections.writer, Frame(stored.mean(axis=0), turned=start % 800 == 200))
         done.set()
         for thread in threads:
             thread.join(30)

@@ -397,7 +397,7 @@ def test_open_again_after_a_fork(path: Path) -> None:
 def test_fork_in_the_middle_of_a_write_is_told(path: Path) -> None:
     """A child that was forked inside a transaction cannot use the file, and is told why."""
     make(path, "a").close()
-    with Index.open(path) as index, index._write() as store, store.transaction(deletes=False):
+    with Index.open(path) as index, index._connections.writing() as store, store.transaction(deletes=False):
         child = os.fork()
         if child == 0:
             status = 1
