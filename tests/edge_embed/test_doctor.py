@@ -243,11 +243,11 @@ def test_sentence_of_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     onnx = next(part for part in PARTS if part.name == "onnxruntime")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     died = part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 65536)
-    assert "Pages have 64 KiB here" in died
+    assert "Memory pages have 64 KiB here" in died
     assert "23957" in died
     assert "!=1.30.0'" in died
-    assert "Pages" not in part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 4096)
-    assert "Pages" not in part_sentence(onnx, "1.30.0", "ImportError: no", 65536)
+    assert "Memory pages" not in part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 4096)
+    assert "Memory pages" not in part_sentence(onnx, "1.30.0", "ImportError: no", 65536)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert "Known" not in part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 4096)
     assert "FTS5" in part_sentence(PARTS[1], None, "OperationalError: no such module: fts5", None)
