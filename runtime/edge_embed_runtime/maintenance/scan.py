@@ -6,6 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from edge_embed_runtime import batches as limited
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES
 from edge_embed_runtime.storage.store import Store
@@ -51,13 +52,4 @@ def shown_key(row: Row) -> str:
 
 def batches(documents: Iterable[T], length: Callable[[T], int]) -> Iterator[list[T]]:
     """Documents in batches that fit into memory and one transaction. length: characters of a document"""
-    batch: list[T] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += length(document)
-        if len(batch) == BATCH or characters >= CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+    return limited.batches(documents, BATCH, (length, CHARACTERS))

@@ -1,10 +1,12 @@
 """Documents are stored and deleted: their rows, words and binary codes in one transaction."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from edge_embed_runtime.batches import batches
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.inputs.words import Span
@@ -43,17 +45,9 @@ def write(store: Store, entries: Iterable[Entry], delete: Iterable[str] = ()) ->
 
 def _slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Entries of about INSERTED passages at a time, or about INSERTED_CHARACTERS characters."""
-    part: list[Entry] = []
-    passages = characters = 0
-    for entry in entries:
-        part.append(entry)
-        passages += len(entry.spans)
-        characters += sum(stop - start for start, stop in entry.spans)
-        if passages >= INSERTED or characters >= INSERTED_CHARACTERS:
-            yield part
-            part, passages, characters = [], 0, 0
-    if part:
-        yield part
+    passages = (lambda entry: len(entry.spans)), INSERTED
+    characters = (lambda entry: sum(stop - start for start, stop in entry.spans)), INSERTED_CHARACTERS
+    return batches(entries, sys.maxsize, passages, characters)
 
 
 def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> None:
