@@ -130,6 +130,16 @@ def test_every_error_is_documented() -> None:
     assert all(f"| `{name}` |" in table for name in errors.__all__)
 
 
+def test_code_that_the_architecture_names_exists() -> None:
+    """Names in the page of the architecture are those of the source."""
+    page = (pages.ROOT / "docs" / "architecture.md").read_text("utf-8")
+    packages = ("runtime", "export", "edge_embed")
+    source = "".join(path.read_text("utf-8") for folder in packages for path in (pages.ROOT / folder).rglob("*.py"))
+    named = re.findall(r"`([A-Z]\w+|load_model)[`(]", page)
+    assert len(named) >= 7
+    assert [name for name in named if not re.search(rf"^(class|def) {name}\b|^{name}\b", source, re.MULTILINE)] == []
+
+
 def test_every_family_is_documented() -> None:
     """The page of families has a row for each, and more than a few."""
     assert hooks.families().count("\n") > 20
