@@ -15,9 +15,9 @@ from bench.models import Data
 from edge_embed import Embedder
 from edge_embed.measuring.quality import JudgedSet
 from edge_embed_quantize.receipt import rank_tiers, score
-from edge_embed_runtime.vectors.int8 import Vectors
 from edge_embed_runtime.vectors.normalize import normalize
 from edge_embed_runtime.vectors.rotation import Frame
+from edge_embed_runtime.vectors.types import Vectors
 
 TIERS = ("float", "int8", "binary")
 

@@ -12,7 +12,8 @@ from bench.common import describe, private_bytes
 from bench.encode import measure, peers
 from bench.encode.runtimes import Loaded, Source
 from edge_embed.measuring.children import Say, answering
-from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
+from edge_embed_runtime.system.memory import peak_rss_bytes
+from edge_embed_runtime.system.process import seconds_since_start
 
 IDLE_SECONDS = 1.0
 

@@ -21,8 +21,7 @@ from bench.search.candidates import Candidate, candidate
 from bench.search.collection import TEXTS, Collection, Opened
 from bench.search.vectors import recall
 from edge_embed.measuring.children import Say, answering
-from edge_embed_runtime.system.cpu import peak_rss_bytes
-from edge_embed_runtime.system.memory import rss_bytes
+from edge_embed_runtime.system.memory import peak_rss_bytes, rss_bytes
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]

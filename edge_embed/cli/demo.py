@@ -53,7 +53,8 @@ def run_demo(model: dict[str, Any]) -> dict[str, Any]:
     from edge_embed.corpus import demo_documents
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.index.index import Index
-    from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
+    from edge_embed_runtime.system.memory import peak_rss_bytes
+    from edge_embed_runtime.system.process import seconds_since_start
 
     began = time.perf_counter()
     embedder = Embedder(**model)

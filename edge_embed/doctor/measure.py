@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
 from edge_embed_runtime.extras import require_onnxruntime
-from edge_embed_runtime.system.cpu import peak_rss_bytes
+from edge_embed_runtime.system.memory import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge_embed_runtime.bundle.bundle import Bundle
@@ -130,7 +130,7 @@ def measure_scan(dim: int) -> dict[str, Any]:
 
     from edge_embed.measuring.speed import timed
     from edge_embed_runtime.maintenance.rebuild import GRAPH_CODES
-    from edge_embed_runtime.vectors.int8 import BinaryCodes
+    from edge_embed_runtime.vectors.bits import BinaryCodes
 
     random = np.random.default_rng(0)
     vector = random.standard_normal(dim).astype(np.float32)

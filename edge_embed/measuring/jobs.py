@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_embed.measuring.children import Say, answering
 from edge_embed_runtime.errors import EdgeEmbedError
-from edge_embed_runtime.system.cpu import peak_rss_bytes
+from edge_embed_runtime.system.memory import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.vectors.int8 import Vectors
+    from edge_embed_runtime.vectors.types import Vectors
 
 SIGMA = 0.5
 SEED = 0

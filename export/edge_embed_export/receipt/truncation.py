@@ -11,8 +11,8 @@ from edge_embed_export.modules.folder import Folder
 from edge_embed_export.options import ExportOptions
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.errors import ExportError
-from edge_embed_runtime.vectors.int8 import Vectors
 from edge_embed_runtime.vectors.normalize import cut
+from edge_embed_runtime.vectors.types import Vectors
 
 # What config.json and config_sentence_transformers.json call the dims that a model was trained for.
 FIELDS = ("matryoshka_dimensions", "matryoshka_dims")

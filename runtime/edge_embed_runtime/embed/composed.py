@@ -14,10 +14,10 @@ from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
-from edge_embed_runtime.vectors.int8 import Vectors
 from edge_embed_runtime.vectors.kinds import DENSE, Kind
 from edge_embed_runtime.vectors.normalize import normalize
 from edge_embed_runtime.vectors.rotation import Frame
+from edge_embed_runtime.vectors.types import Vectors
 
 Mode = Literal["concat", "mean"]
 Member = Embedder | tuple[Embedder, str]

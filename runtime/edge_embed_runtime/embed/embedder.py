@@ -20,9 +20,9 @@ from edge_embed_runtime.model.model import Model, load_model
 from edge_embed_runtime.model.options import Call, RunOptions, check_threads
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.headroom import embedding
-from edge_embed_runtime.vectors.int8 import Vectors
 from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
 from edge_embed_runtime.vectors.rotation import Frame
+from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.tokens import TokenVectors

@@ -7,9 +7,9 @@ from edge_embed_runtime.embed.embedder import Embedder
 
 if TYPE_CHECKING:
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
-    from edge_embed_runtime.vectors.int8 import Vectors
     from edge_embed_runtime.vectors.kinds import Kind
     from edge_embed_runtime.vectors.rotation import Frame
+    from edge_embed_runtime.vectors.types import Vectors
 
 
 class Encoder(Protocol):

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.inputs.tokenizer import Tokens
-from edge_embed_runtime.vectors.int8 import Vectors
 from edge_embed_runtime.vectors.normalize import normalize
+from edge_embed_runtime.vectors.types import Vectors
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ from edge_embed_runtime.storage.documents import Document, Record, check_documen
 from edge_embed_runtime.storage.rows import Entry
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import WORD_COPIES
-from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.normalize import check_vectors
+from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder

@@ -13,11 +13,11 @@ from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, Input
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.inputs.words import NORMAL
-from edge_embed_runtime.model.budget import check_limit
 from edge_embed_runtime.storage.database import check_header, locate
 from edge_embed_runtime.storage.schema import WORDS, Facts, check_fields
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
+from edge_embed_runtime.system.memory import check_limit
 
 if TYPE_CHECKING:  # readers do without
     from edge_embed_runtime.system.lock import WriterLock

@@ -15,8 +15,9 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.notes import HEXADECIMAL
 from edge_embed_runtime.storage.schema import LEARNED
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.int8 import Ids, Vectors, dequantize
+from edge_embed_runtime.vectors.int8 import dequantize
 from edge_embed_runtime.vectors.rotation import LEAST_VECTORS, NONE, Frame, learn_frame, sample_size
+from edge_embed_runtime.vectors.types import Ids, Vectors
 
 GROWN = 2
 

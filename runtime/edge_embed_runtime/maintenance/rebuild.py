@@ -20,7 +20,8 @@ from edge_embed_runtime.search.searcher import Searcher
 from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.cpu import cpu_model, default_threads
-from edge_embed_runtime.vectors.int8 import Vectors, dequantize
+from edge_embed_runtime.vectors.int8 import dequantize
+from edge_embed_runtime.vectors.types import Vectors
 
 GraphChoice = Literal["auto", "always", "never"]
 

@@ -18,7 +18,7 @@ from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.database import check_companions, connect_writer, log_files, translated
 from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
 from edge_embed_runtime.storage.schema import TABLES, tables_of
-from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
+from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 
 APPLICATION_ID = 0x45645265  # "EdRe"
 SCHEMA = 1

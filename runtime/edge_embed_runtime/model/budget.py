@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_embed_runtime.checks import unusable
-from edge_embed_runtime.errors import InputError, MemoryBudgetError
+from edge_embed_runtime.errors import MemoryBudgetError
 from edge_embed_runtime.onnxfile.mapped import Weight
 from edge_embed_runtime.system.memory import MB, rss_bytes
 
@@ -68,19 +67,6 @@ class Prediction:
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size / MB:.0f}" for name, size in self.parts.items())
         return f"{math.ceil(self.total / MB)} MB ({parts})"
-
-
-def check_limit(max_rss_mb: object) -> int | None:
-    """Bytes of a limit that was given in MB (1,000,000 bytes), or None. Raises InputError."""
-    if max_rss_mb is None:
-        return None
-    if isinstance(max_rss_mb, bool) or not isinstance(max_rss_mb, int | float) or not 0 < max_rss_mb < 2**40:
-        raise unusable("max_rss_mb", max_rss_mb, "a number of megabytes")
-    if rss_bytes() is None:
-        raise InputError(
-            "max_rss_mb needs a system that tells how much memory a process has (Linux does)", option="max_rss_mb"
-        )
-    return int(max_rss_mb * MB)
 
 
 def predict(

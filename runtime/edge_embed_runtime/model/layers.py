@@ -27,7 +27,7 @@ from edge_embed_runtime.model.network import Network
 from edge_embed_runtime.model.session import load_session
 from edge_embed_runtime.onnxfile.mapped import weights_of, without_weights
 from edge_embed_runtime.onnxfile.outputs import pooled_value
-from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.types import Vectors
 
 # Texts that are tokenized and sorted together.
 WINDOW = 256

@@ -11,7 +11,7 @@ from edge_embed_runtime.system.background import Beside
 
 if TYPE_CHECKING:
     from edge_embed_runtime.model.network import Network
-    from edge_embed_runtime.vectors.int8 import Vectors
+    from edge_embed_runtime.vectors.types import Vectors
 
 
 class Model(Protocol):

@@ -20,8 +20,8 @@ from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 from edge_embed_runtime.onnxfile.allowed import Beside, check_model
 from edge_embed_runtime.onnxfile.mapped import weights_of
-from edge_embed_runtime.system.cpu import give_way
 from edge_embed_runtime.system.memory import give_back, trim_heap
+from edge_embed_runtime.system.process import give_way
 from edge_embed_runtime.system.tuning import recall
 from edge_embed_runtime.system.workers import work
 from edge_embed_runtime.vectors.normalize import cut

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from edge_embed_runtime.checks import check_count, shown
 from edge_embed_runtime.errors import InputError
-from edge_embed_runtime.model.budget import check_limit
 from edge_embed_runtime.system.cpu import default_threads
+from edge_embed_runtime.system.memory import check_limit
 
 # More is a mistake: no machine this is for has as many cores.
 MAX_THREADS = 1024

@@ -9,7 +9,8 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.split import each_span
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
+from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder

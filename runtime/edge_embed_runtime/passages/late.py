@@ -19,9 +19,10 @@ from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.borders import NEAR, is_border, near_border
 from edge_embed_runtime.passages.split import PASSAGE_TOKENS, split, token_spans
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.kinds import DENSE
 from edge_embed_runtime.vectors.normalize import cut
+from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 
 T = TypeVar("T")
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.vectors.int8 import Pool, Vectors, Words, binarize, hamming
+from edge_embed_runtime.vectors.bits import Pool, binarize, hamming
 from edge_embed_runtime.vectors.rotation import Frame
+from edge_embed_runtime.vectors.types import Vectors, Words
 
 # Passages in the sample, fewer of long vectors: with their signs 1 MB at 384 dimensions.
 SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17

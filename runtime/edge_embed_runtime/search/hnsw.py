@@ -16,7 +16,8 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.search.hnswfile import Origin, UnusableError, Verdict, check_age, open_graph
 from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.int8 import BinaryCodes, Places, Pool, Words
+from edge_embed_runtime.vectors.bits import BinaryCodes, Pool
+from edge_embed_runtime.vectors.types import Places, Words
 
 # Neighbours of a code, and how many codes are compared to find them. Of 100,000 vectors, recall@10 of a whole search is
 # 0.991 by the scan; with these 0.989, with (16, 64) 0.950, (24, 64) 0.965, (32, 128) 0.987 (600 proposed of 1,000).

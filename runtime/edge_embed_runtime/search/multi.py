@@ -9,8 +9,8 @@ from edge_embed_runtime.search.query import RANKED_BYTES, SPARE, Question, Ranki
 from edge_embed_runtime.storage.filters import EVERY
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
-from edge_embed_runtime.vectors.int8 import Ids, Vectors
 from edge_embed_runtime.vectors.maxsim import maxsim_all, unpack
+from edge_embed_runtime.vectors.types import Ids, Vectors
 
 # Up to this number of passages all are compared; of more, those of the documents that the other retrievers find.
 ALL_COMPARED = 1000

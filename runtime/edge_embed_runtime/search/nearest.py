@@ -17,7 +17,9 @@ from edge_embed_runtime.search.coverage import Found, Relation, Sample, limits
 from edge_embed_runtime.search.query import Question, Ranking, vector_of
 from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_passages
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.int8 import BinaryCodes, Ids, Places, Pool, Vectors, binarize, score_int8, whole
+from edge_embed_runtime.vectors.bits import BinaryCodes, Pool, binarize, whole
+from edge_embed_runtime.vectors.int8 import score_int8
+from edge_embed_runtime.vectors.types import Ids, Places, Vectors
 
 if TYPE_CHECKING:  # few indexes need either
     from edge_embed_runtime.search.hnsw import Cache

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edge_embed_runtime.storage.filters import Condition
 from edge_embed_runtime.storage.rows import Removed
-from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:  # most indexes have none
     from edge_embed_runtime.vectors.sparse import SparseVector

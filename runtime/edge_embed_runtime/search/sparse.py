@@ -17,8 +17,8 @@ from edge_embed_runtime.storage.sidetables import Attached
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.system.memory import trim_heap
-from edge_embed_runtime.vectors.int8 import Ids, Vectors
 from edge_embed_runtime.vectors.sparse import SparseVector, Unpacked, unpack
+from edge_embed_runtime.vectors.types import Ids, Vectors
 
 # Parts, one for each commit that was followed; more are read again as one.
 MOST_PARTS = 16

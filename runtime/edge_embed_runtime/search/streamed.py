@@ -9,18 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge_embed_runtime.storage.bitblocks import Blocks
-from edge_embed_runtime.vectors.int8 import (
-    Distances,
-    Ids,
-    Places,
-    Pool,
-    Vectors,
-    Words,
-    positions,
-    signs_dot,
-    smallest,
-    whole,
-)
+from edge_embed_runtime.vectors.bits import Pool, positions, signs_dot, smallest, whole
+from edge_embed_runtime.vectors.types import Distances, Ids, Places, Vectors, Words
 
 # Factor over the number asked for at which candidates are reduced to that number.
 CUT = 4

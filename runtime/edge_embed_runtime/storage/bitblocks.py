@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from edge_embed_runtime.vectors.int8 import Ids, Words
+from edge_embed_runtime.vectors.types import Ids, Words
 
 BLOCK = 256
 # Blocks that are read at once: 0.2 MB at 384 dimensions.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.documents import Record
-from edge_embed_runtime.vectors.int8 import Ids, Int8Codes, Vectors
+from edge_embed_runtime.vectors.types import Ids, Int8Codes, Vectors
 
 # Whole rows, in the order in which their checksums are made.
 DOCUMENTS = "SELECT id, key, text, metadata, crc FROM doc"

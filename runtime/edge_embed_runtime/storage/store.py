@@ -33,7 +33,9 @@ from edge_embed_runtime.storage.rows import (
 )
 from edge_embed_runtime.storage.schema import Facts
 from edge_embed_runtime.storage.words import WordTable
-from edge_embed_runtime.vectors.int8 import Ids, Int8Codes, Vectors, Words, binarize, dequantize
+from edge_embed_runtime.vectors.bits import binarize
+from edge_embed_runtime.vectors.int8 import dequantize
+from edge_embed_runtime.vectors.types import Ids, Int8Codes, Vectors, Words
 
 if TYPE_CHECKING:
     from edge_embed_runtime.storage.sidetables import Attached

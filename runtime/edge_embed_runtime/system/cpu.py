@@ -3,9 +3,6 @@
 import math
 import os
 import platform
-import sys
-import threading
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -56,40 +53,6 @@ def physical_cores(processors: list[int]) -> int | None:
         except OSError:
             return None
     return len(siblings) or None
-
-
-def give_way() -> None:
-    """Let this thread run only while nothing else wants its core (Linux; elsewhere nothing changes)."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # 0: the thread that calls
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-
-
-def peak_rss_bytes() -> int | None:
-    """The largest resident set of this process so far, or None where the system does not tell."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def seconds_since_start() -> float | None:
-    """Seconds since this process was started by the system (Linux), interpreter start-up included."""
-    try:
-        fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        return uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 @cache

@@ -9,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from edge_embed_runtime.checks import unusable
+from edge_embed_runtime.errors import InputError
+
 MB = 1_000_000
 MADV_DONTNEED = 4
 # Code that is run once, when these are imported: half of what onnxruntime has in memory then.
@@ -128,3 +131,32 @@ def _clean_code() -> Iterator[Range]:
             chosen = line.split()[1] != "0"
         elif chosen and line.startswith("VmFlags:"):
             yield start, length
+
+
+def peak_rss_bytes() -> int | None:
+    """The largest resident set of this process so far, or None where the system does not tell."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def check_limit(max_rss_mb: object) -> int | None:
+    """Bytes of a limit that was given in MB (1,000,000 bytes), or None. Raises InputError."""
+    if max_rss_mb is None:
+        return None
+    if isinstance(max_rss_mb, bool) or not isinstance(max_rss_mb, int | float) or not 0 < max_rss_mb < 2**40:
+        raise unusable("max_rss_mb", max_rss_mb, "a number of megabytes")
+    if rss_bytes() is None:
+        raise InputError(
+            "max_rss_mb needs a system that tells how much memory a process has (Linux does)", option="max_rss_mb"
+        )
+    return int(max_rss_mb * MB)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import InputError
-from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.types import Vectors
 
 
 def maxsim(query: Vectors, document: Vectors) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from edge_embed_runtime.errors import InputError
-from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.types import Vectors
 
 
 def normalize(vectors: Vectors) -> Vectors:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.checks import shown
-from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.types import Vectors
 
 ROUNDS = 3
 # Learning compares frames on so many vectors, of which the last eighth ask for their nearest among the others.

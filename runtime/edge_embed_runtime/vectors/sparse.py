@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.vectors.int8 import Ids, Vectors
+from edge_embed_runtime.vectors.types import Ids, Vectors
 
 # The largest weight, in steps of the scale.
 STEPS = 255

@@ -25,8 +25,8 @@ from edge_embed_runtime.search import hnswfile
 from edge_embed_runtime.search.hnswfile import Verdict, graph_path
 from edge_embed_runtime.storage.bitblocks import Blocks
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.int8 import Vectors
 from edge_embed_runtime.vectors.rotation import Frame
+from edge_embed_runtime.vectors.types import Vectors
 
 DIM = 48
 MANY = 1500

@@ -21,7 +21,8 @@ from edge_embed_runtime.search.hnsw import Graph
 from edge_embed_runtime.search.hnswfile import Origin, Verdict, graph_path
 from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.int8 import BinaryCodes, Vectors, binarize
+from edge_embed_runtime.vectors.bits import BinaryCodes, binarize
+from edge_embed_runtime.vectors.types import Vectors
 
 DIM = 64
 MANY = 4000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_embed_runtime.storage.bitblocks import BLOCK, Blocks
-from edge_embed_runtime.vectors.int8 import Ids, Words
+from edge_embed_runtime.vectors.types import Ids, Words
 
 DIM = 100  # two words
 

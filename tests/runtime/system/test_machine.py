@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from edge_embed_runtime.system import cpu as machine
-from edge_embed_runtime.system.cpu import default_threads, peak_rss_bytes, seconds_since_start
+from edge_embed_runtime.system.cpu import default_threads
+from edge_embed_runtime.system.memory import peak_rss_bytes
+from edge_embed_runtime.system.process import seconds_since_start
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 

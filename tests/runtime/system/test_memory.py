@@ -19,7 +19,7 @@ from edge_embed_runtime.search.streamed import StreamedCodes
 from edge_embed_runtime.system import memory
 from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.system.memory import MB, read_memory, rss_bytes
-from edge_embed_runtime.vectors.int8 import BinaryCodes
+from edge_embed_runtime.vectors.bits import BinaryCodes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from edge_embed_runtime.vectors import int8 as codes
-from edge_embed_runtime.vectors.int8 import BinaryCodes, binarize, hamming, quantize_int8, score_int8
+from edge_embed_runtime.vectors.bits import BinaryCodes, binarize, hamming
+from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
 
 
 def gaussian(*shape: int, seed: int = 0) -> codes.Vectors:

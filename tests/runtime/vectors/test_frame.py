@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from edge_embed_runtime.vectors.int8 import BinaryCodes, Vectors, binarize
+from edge_embed_runtime.vectors.bits import BinaryCodes, binarize
 from edge_embed_runtime.vectors.rotation import LEAST_VECTORS, Frame, learn_frame, turn
+from edge_embed_runtime.vectors.types import Vectors
 
 
 def clustered(count: int, dim: int, seed: int = 0) -> Vectors:
