@@ -44,7 +44,7 @@ def loaded(program: str, path: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_modules(program: str, index: Path) -> None:
-    """Exactly those in loaded_modules.json. `python tests/whole/test_loaded_modules.py` writes it; look at what changed."""
+    """Exactly those in loaded_modules.json; this file, run as a program, writes it: look at what has changed."""
     expected = json.loads(HERE.read_text())[program]
     ours, others = loaded(program, index)
     assert ours == expected["ours"]
