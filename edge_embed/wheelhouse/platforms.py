@@ -99,8 +99,8 @@ def make_target(platform: str, python: str, system: str | None) -> Target:
     elif not re.fullmatch(SHAPES[kind], system):
         raise InputError(
             f"system {system!r}: expected a version of {kind}, such as {SYSTEM[kind]}",
-            option="platform",
-            value=platform,
+            option="system",
+            value=system,
         )
     return Target(platform, python, system)
 

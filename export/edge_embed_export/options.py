@@ -30,7 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "table": tuple(TABLE_BITS),
     "side": SIDES,
     "attention": get_args(Attention),
-    "kind": get_args(Kind),
+    "kind": tuple(KINDS),
     "verify": get_args(Verify),
 }
 

@@ -40,7 +40,11 @@ class Workshop:
             raise self.error(error) from error
 
     def error(self, error: OSError) -> StorageError:
-        return StorageError(f"{self._target} could not be written: {error.strerror}; nothing was changed", cause=error)
+        return StorageError(
+            f"{self._target} could not be written: {error.strerror}; nothing was changed",
+            path=self._target,
+            cause=error,
+        )
 
     def remove(self) -> None:
         if self._folder is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_embed_runtime.checks import check_path
-from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
+from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError, about
 from edge_embed_runtime.maintenance.workspace import LOG_BYTES, pragmas, require_space
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate, log_files, translated
@@ -42,16 +42,17 @@ def backup_index(
 ) -> Backup:
     """`Index.backup` of a file, without its embedder. What is damaged in the index is damaged in the copy."""
     source = locate(path, must_exist=True)
-    target = _check_target(source, out, overwrite=overwrite)
-    with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
-        with store.snapshot():
-            generation = _generation(store)
-            pages, size = pragmas(store.connection, "page_count", "page_size")
-            require_space(target.parent, pages * size * (2 if compact else 1) + LOG_BYTES, f"{target}: the copy")
-            _copy(store, temporary, show_progress)
-        _finish(temporary, compact=compact)
-        _check_copy(temporary, generation)
-        size = temporary.stat().st_size
+    with about(out, InputError, StorageError):
+        target = _check_target(source, out, overwrite=overwrite)
+        with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
+            with store.snapshot():
+                generation = _generation(store)
+                pages, size = pragmas(store.connection, "page_count", "page_size")
+                require_space(target.parent, pages * size * (2 if compact else 1) + LOG_BYTES, f"{target}: the copy")
+                _copy(store, temporary, show_progress)
+            _finish(temporary, compact=compact)
+            _check_copy(temporary, generation)
+            size = temporary.stat().st_size
     return Backup(target, size, generation)
 
 

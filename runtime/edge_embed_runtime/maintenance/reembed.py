@@ -259,7 +259,9 @@ def _moves(store: Store, staging: Staging) -> Iterator[list[tuple[int, int, int,
     for doc, text, crc in _texts(store):
         rows = staging.passages(doc, crc)
         if not rows:
-            raise IndexDamagedError(f"{staging.path} is damaged: run it again: it embeds what is lost once more")
+            raise IndexDamagedError(
+                f"{staging.path} is damaged: run it again: it embeds what is lost once more", path=staging.path
+            )
         passages += [(doc, start, stop, code, text[start:stop]) for _, _, start, stop, code, _ in rows]
         if len(passages) >= MOVED:
             yield passages

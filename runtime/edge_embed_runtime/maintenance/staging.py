@@ -83,7 +83,9 @@ def _errors(path: Path) -> Iterator[None]:
             with translated(path):
                 raise
         except IndexDamagedError:
-            raise IndexDamagedError(f"{path} is damaged ({error}): run it again, which begins again") from error
+            raise IndexDamagedError(
+                f"{path} is damaged ({error}): run it again, which begins again", path=path
+            ) from error
         except StorageError:
             raise StorageError(
                 f"{path}: {error}; what was embedded before is kept for the next run", path=path

@@ -87,6 +87,7 @@ class Network:
                 f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
                 f"cosine {cosine:.4f}, expected at least {GOLDEN_COSINE}. "
                 f"onnxruntime {onnxruntime.__version__} may not support this CPU",
+                path=bundle.path,
                 cosine=cosine,
                 floor=GOLDEN_COSINE,
             )
