@@ -13,7 +13,7 @@ from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_export.families.known import is_known
 from edge_embed_export.files.reading import is_there
 from edge_embed_export.files.tensors import INDEX, WEIGHTS
-from edge_embed_export.general.fromtorch import convert
+from edge_embed_export.general.convert import convert
 from edge_embed_export.general.model import General, GeneralQuantizer
 from edge_embed_export.general.signature import TOLERANCE, Floats, Original, to_floats, trial
 from edge_embed_export.general.structure import WORDS, find_structure
@@ -156,7 +156,9 @@ class OnnxGraph:
         published = self.read(request)
         options.progress("bringing the graph into our form")
         model, floats = read_model(published, options.graph, options.max_tokens)
-        maker = _Maker(request, published, model, *_tokenizer(published, model), notes=list(floats.done))
+        maker = _Maker(
+            request, published, model, *_tokenizer(published, model), notes=[*published.conversion, *floats.done]
+        )
         check_prompts(maker.tokenizer, maker.prompts, request.source)
         reference, _ = maker.make(None)
         check_usable(reference, published.path)
