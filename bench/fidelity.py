@@ -1,6 +1,6 @@
 """How close quantized bundles are to the float32 model, on the texts of judged sets.
 
-    python bench/fidelity.py CHECKPOINT DATA_DIR... [--texts 2000] [--bundle FOLDER]...
+    python -m bench.fidelity CHECKPOINT DATA_DIR... [--texts 2000] [--bundle FOLDER]...
 
 CHECKPOINT is the official all-MiniLM-L6-v2 folder. The texts are documents and queries of the judged sets, in equal
 parts and spread over each set. The float32 bundle is exported on the spot, in a temporary folder. Without --bundle the

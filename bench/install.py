@@ -1,4 +1,4 @@
-"""What a user installs and waits for: python bench/install.py [--json] [--peer PYTHON]
+"""What a user installs and waits for: python -m bench.install [--json] [--peer PYTHON]
 
 Builds the wheel and makes three fresh virtual environments: one with every declared dependency, one lean
 (edge_embed/data/lean.txt), one for static bundles (edge_embed/data/static.txt). Prints what each distribution weighs by

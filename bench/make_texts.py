@@ -1,7 +1,7 @@
 """Build the texts that ship with edge_embed: calibration and receipt texts of the exporter, its judged set, the corpus
 of the demo.
 
-    python bench/make_texts.py DATA_DIR      # DATA_DIR holds xquad/{en,de,es,zh,hi} and banking77
+    python -m bench.make_texts DATA_DIR      # DATA_DIR holds xquad/{en,de,es,zh,hi} and banking77
 
 Sources: XQuAD (google-deepmind/xquad, CC BY-SA 4.0), Banking77 (PolyAI-LDN/task-specific-datasets, CC BY 4.0).
 """

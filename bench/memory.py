@@ -1,4 +1,4 @@
-"""Memory of a whole process that embeds one query and searches 100,000 documents: python bench/memory.py SCIFACT
+"""Memory of a whole process that embeds one query and searches 100,000 documents: python -m bench.memory SCIFACT
 
 SCIFACT is a judged set in BEIR's layout. Documents are forty words in a row of its texts, and such put together of two;
 their vectors are those of 400 texts, with noise.
@@ -19,10 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_embed import Embedder, Index
+from edge_embed import Document, Embedder, Index
 from edge_embed.evaluate import read_judged_set
-from edge_embed_runtime.storage.documents import Record
-from edge_embed_runtime.vectors.int8 import quantize_int8
 
 ROUNDS = 5
 PART = 10_000
@@ -35,8 +33,8 @@ from edge_embed import Embedder, Index
 from edge_embed_runtime.system.cpu import peak_rss_bytes
 from edge_embed_runtime.system.memory import read_memory
 embedder = Embedder()
-with Index.open(sys.argv[1], embedder, read_only=True) as index:
-    if len(index.search(sys.argv[2])) < 10:
+with Index.open(sys.argv[1], read_only=True) as index:
+    if len(index.search(sys.argv[2], mode="hybrid", vector=embedder.encode_query([sys.argv[2]])[0])) < 10:
         raise SystemExit(1)
     sys.stdin.read(int(sys.argv[3]))
     print(json.dumps({"peak": peak_rss_bytes(), **read_memory()._asdict(), "exact": embedder.exact}), flush=True)
@@ -52,15 +50,13 @@ def fill(path: Path, judged: str, documents: int) -> None:
         texts += [words[i : i + WORDS] for i in range(0, len(words), WORDS)]
     embedder = Embedder()
     some = embedder.encode([" ".join(texts[i]) for i in random.integers(0, len(texts), 400)])
-    with Index.open(path, embedder) as index:
+    with Index.create(path, space="bench", dim=embedder.dim) as index:
         for start in range(0, documents, PART):
             size = min(PART, documents - start)
             vectors = some[random.integers(0, 400, size)] + NOISE * random.standard_normal((size, embedder.dim))
-            codes = quantize_int8((vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
             pairs = random.integers(0, len(texts), (size, 2))
             joined = [" ".join(texts[a][: WORDS // 2] + texts[b][WORDS // 2 :]) or "none" for a, b in pairs]
-            records = [Record(str(start + i), text, "{}") for i, text in enumerate(joined)]
-            index._commit(records, [[(0, len(text))] for text in joined], *codes)
+            index.add_vectors([Document(str(start + i), text) for i, text in enumerate(joined)], vectors)
 
 
 def run(path: Path, at_a_time: int) -> Iterator[dict[str, float]]:

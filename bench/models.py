@@ -1,6 +1,6 @@
-"""Real weights of several kinds through our own exporter, and what their bundles are worth.
+"""Real weights of several kinds through our own exporter, and how good their bundles are.
 
-    python bench/models.py DATA --work DIR [--minilm FOLDER] [--paraphrase FILE] [--glove FILE] [--wordllama FOLDER]
+    python -m bench.models DATA --work DIR [--minilm FOLDER] [--paraphrase FILE] [--glove FILE] [--wordllama FOLDER]
         [--splade FOLDER] [--bundle FOLDER]... [--model2vec FOLDER] [--json]
 
 DATA holds stsb/test.tsv and the judged sets scifact and cranfield. Each model that is given is exported to DIR, where
@@ -33,8 +33,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 from numpy.typing import NDArray
-from stsb import spearman  # type: ignore[import-not-found]
 
+from bench.stsb import spearman
 from edge_embed import Embedder
 from edge_embed.evaluate import JudgedSet, evaluate, read_judged_set
 from edge_embed_export import export_model
@@ -42,6 +42,7 @@ from edge_embed_export.options import GraphOptions
 from edge_embed_quantize.receipt import score
 from edge_embed_runtime.errors import EdgeEmbedError, InputError, SourceError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.vectors.kinds import DENSE
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 SETS = ("scifact", "cranfield")
@@ -121,7 +122,7 @@ def measure(name: str, embedder: Embedder, data: Data) -> dict[str, Any]:
     }
     for set_, judged in data.judged.items():
         tiers = evaluate(judged, embedder)
-        vectors = tiers["float" if manifest.kind == "dense" else manifest.kind]
+        vectors = tiers["float" if manifest.output is DENSE else manifest.kind]
         found = {"vectors": vectors, "hybrid": tiers["hybrid"], "words": tiers["text"]}
         row[set_] = {tier: figures["ndcg@10"] for tier, figures in found.items()}
     return row
@@ -129,7 +130,7 @@ def measure(name: str, embedder: Embedder, data: Data) -> dict[str, Any]:
 
 def _similarity(embedder: Embedder, data: Data) -> NDArray[np.float64]:
     """Cosine of each pair of sentences."""
-    if embedder.manifest.kind == "dense":
+    if embedder.output is DENSE:
         left, right = (embedder.encode(texts) for texts in data.sides())
         return np.asarray((left * right).sum(axis=1), np.float64)
     pairs = zip(*(embedder.encode_sparse(texts) for texts in data.sides()), strict=True)

@@ -1,4 +1,4 @@
-"""What part of the nearest searches find, over vectors of many kinds: python bench/recall.py [--quick] [--data FOLDER]
+"""What part of the nearest searches find, over vectors of many kinds: python -m bench.recall [--quick] [--data FOLDER]
 
 For each set an index is made with `Index.create` and filled with `add_vectors` in four parts, as a program does that
 knows nothing of its vectors. Searches with recall=0.99 and with recall=1 are compared with the order of all int8 codes,
@@ -43,13 +43,13 @@ def normal(*shape: int) -> Vectors:
 
 
 def cone(cosine: float, dim: int) -> Draw:
-    """Vectors around one direction, whose cosines are `cosine` on average, with a falling spectrum beside it."""
+    """Vectors around one direction, whose cosines are `cosine` on average, with a falling spectrum around it."""
     base = normal(1, dim)
     spectrum = (1 + np.arange(dim)) ** -0.5
     turn, _ = np.linalg.qr(normal(dim, dim))
-    beside = (spectrum / np.linalg.norm(spectrum))[:, None].astype(np.float32) * turn
+    around = (spectrum / np.linalg.norm(spectrum))[:, None].astype(np.float32) * turn
     base *= np.float32(1 / (np.linalg.norm(base) * np.sqrt(1 / cosine - 1)))
-    return lambda count: unit(base + normal(count, dim) @ beside)
+    return lambda count: unit(base + normal(count, dim) @ around)
 
 
 def clusters(number: int, dim: int, width: float) -> Draw:

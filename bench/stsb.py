@@ -1,4 +1,4 @@
-"""Spearman correlation on STS-Benchmark: python bench/stsb.py STSB_TSV [--bundle FOLDER]
+"""Spearman correlation on STS-Benchmark: python -m bench.stsb STSB_TSV [--bundle FOLDER]
 
 STSB_TSV has lines of score, sentence, sentence by tabs. Published for all-MiniLM-L6-v2: 0.8203 on the test part.
 """

@@ -1,6 +1,6 @@
-"""What vectors are worth when only their first numbers are kept: STS-B, and nDCG@10 on judged sets, float and binary.
+"""How good vectors are when only their first numbers are kept: STS-B, and nDCG@10 on judged sets, float and binary.
 
-    python bench/truncation.py DATA [--bundle FOLDER] [--dims 256,192,128,96,64]
+    python -m bench.truncation DATA [--bundle FOLDER] [--dims 256,192,128,96,64]
 
 DATA holds stsb/test.tsv and the judged sets scifact and cranfield. Texts are embedded once; cut and brought to length 1
 their vectors are those of `Embedder(truncate_dim=...)`.
@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from models import Data  # type: ignore[import-not-found]
 
+from bench.models import Data
 from edge_embed import Embedder
 from edge_embed.evaluate import JudgedSet
 from edge_embed_quantize.receipt import rank_tiers, score

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.embed import embedder
+from edge_embed_runtime.errors import BundleError, MemoryBudgetError, about
 
 # Embedded bundles by the names that stand for them wherever a bundle's folder is given.
 BUNDLES = {"minilm": "all-minilm-l6-v2", "static": "static-minilm-l6-v2"}
@@ -44,15 +45,17 @@ class Embedder(embedder.Embedder):
         background: bool = False,
         adapter: str | None = None,
     ) -> None:
-        super().__init__(
-            bundle_path(bundle) if bundle is None or isinstance(bundle, str) else bundle,
-            threads=threads,
-            truncate_dim=truncate_dim,
-            exact=exact,
-            max_rss_mb=max_rss_mb,
-            background=background,
-            adapter=adapter,
-        )
+        found = bundle_path(bundle) if bundle is None or isinstance(bundle, str) else bundle
+        with about(found.path if isinstance(found, Bundle) else found, BundleError, MemoryBudgetError):
+            super().__init__(
+                found,
+                threads=threads,
+                truncate_dim=truncate_dim,
+                exact=exact,
+                max_rss_mb=max_rss_mb,
+                background=background,
+                adapter=adapter,
+            )
 
     def _bundle_name(self) -> str:
         """An embedded bundle keeps its name, by which another install finds its own."""

@@ -5,6 +5,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -15,10 +16,14 @@ from edge_embed_quantize.receipt import DEPTH, rank_tiers, score
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.index.additions import entries
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.index import Index
-from edge_embed_runtime.search.searcher import Mode
+from edge_embed_runtime.maintenance import learn_rotation
+from edge_embed_runtime.search.query import Mode
 from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.writing import write
 from edge_embed_runtime.system.files import open_unpacked, read_lines
 from edge_embed_runtime.vectors.int8 import quantize_int8
 
@@ -37,7 +42,9 @@ def read_judged_set(folder: str | Path) -> JudgedSet:
     judgement are left out. A document's text is its title and its text."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise SourceError(f"{folder} is not a folder; expected one with corpus.jsonl, queries.jsonl and qrels.tsv")
+        raise SourceError(
+            f"{folder} is not a folder; expected one with corpus.jsonl, queries.jsonl and qrels.tsv", path=folder
+        )
     corpus = _first(folder, "corpus.jsonl", "corpus.jsonl.gz")
     documents = {str(row["_id"]): f"{row.get('title') or ''} {row['text']}".strip() for row in _rows(corpus)}
     queries = {str(row["_id"]): str(row["text"]) for row in _rows(_first(folder, "queries.jsonl", "queries.jsonl.gz"))}
@@ -45,9 +52,9 @@ def read_judged_set(folder: str | Path) -> JudgedSet:
     judged = {q: text for q, text in queries.items() if any(grade > 0 for grade in judgements.get(q, {}).values())}
     blank = [q for q, text in judged.items() if not text.strip()]
     if blank:
-        raise SourceError(f"{folder}: the query {blank[0]!r} has no text")
+        raise SourceError(f"{folder}: the query {blank[0]!r} has no text", path=folder)
     if not documents or not judged:
-        raise SourceError(f"{folder}: no documents, or no query that has a relevant document")
+        raise SourceError(f"{folder}: no documents, or no query that has a relevant document", path=folder)
     return JudgedSet(documents, judged, {q: judgements[q] for q in judged})
 
 
@@ -55,7 +62,7 @@ def _first(folder: Path, *names: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise SourceError(f"{folder} has no {' or '.join(names)}")
+    raise SourceError(f"{folder} has no {' or '.join(names)}", path=folder)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -69,7 +76,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                         raise ValueError('expected {"_id": ..., "text": "..."}')
                     yield row
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise SourceError(f"{path}, line {number}: {error}") from error
+        raise SourceError(f"{path}, line {number}: {error}", path=path, line=number) from error
 
 
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -83,7 +90,9 @@ def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
         except ValueError:
             if number == 1:  # the names of the columns
                 continue
-            raise SourceError(f"{path}, line {number}: expected query-id, corpus-id and score by tabs") from None
+            raise SourceError(
+                f"{path}, line {number}: expected query-id, corpus-id and score by tabs", path=path, line=number
+            ) from None
     return judgements
 
 
@@ -118,14 +127,11 @@ def evaluate(
     sizes = {name: sum(map(len, found)) // len(full) for name, found in rows.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "eval.db"
-        with Index.open(path, embedder, sparse=sparse, multi=multi) as index:
-            index._commit(
-                [Record(keys[i], texts[i], "{}") for i in full],
-                [[(0, len(texts[i]))] for i in full],
-                codes[full],
-                scales[full],
-                attached=rows,
-            )
+        Index.open(path, embedder, sparse=sparse, multi=multi).close()
+        with closing(Store(path, read_only=False)) as store:
+            whole = [(Record(keys[i], texts[i], "{}"), [(0, len(texts[i]))]) for i in full]
+            write(store, entries(whole, codes[full], scales[full], rows))
+            learn_rotation.when_grown(store)
         tiers: dict[str, tuple[Mode, int]] = {"binary+int8": ("vector", size)} if models.dense else {}
         tiers |= {name: (cast("Mode", name), bytes_) for name, bytes_ in sizes.items()}
         tiers |= {"text": ("text", 0), "hybrid": ("hybrid", size + sizes.get("sparse", 0))}

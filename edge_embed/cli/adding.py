@@ -138,7 +138,10 @@ class _Run:
         self._order, self._opening, self._added, self._seen = order, opening, added, seen
         self._naming = naming_of(opening.path, order.root, free=order.reading.key is not None)
         if order.sync and self._naming.root is None:
-            raise InputError(f"{opening.path} has keys that are paths as they were typed; --sync needs a new index")
+            raise InputError(
+                f"{opening.path} has keys that are paths as they were typed; --sync needs a new index",
+                path=opening.path,
+            )
         self._reading = replace(order.reading, scoped=self._naming.root is not None)
         self._files: list[FoundFile] = []
         self._whole: dict[str, bool] = {}  # keys of the files that were read: whether all of each could be

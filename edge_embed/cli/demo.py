@@ -1,16 +1,13 @@
 """The whole job on a small real corpus that ships with the package."""
 
-import gzip
-import json
 import tempfile
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from edge_embed.corpus import demo_documents
 from edge_embed.embedder import Embedder
 from edge_embed_runtime.index.index import Index
-from edge_embed_runtime.storage.documents import Document
 from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
 
 QUERIES = (
@@ -19,13 +16,6 @@ QUERIES = (
     "can my teenage daughter get her own account?",
     "the machine kept my money but gave me nothing",
 )
-
-
-def demo_documents() -> list[Document]:
-    """Questions of bank customers with their topic, from Banking77 (CC BY 4.0; see data/README.md)."""
-    lines = gzip.decompress((files("edge_embed") / "data" / "demo.jsonl.gz").read_bytes()).decode().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [Document(row["key"], row["text"], {"topic": row["topic"]}) for row in rows]
 
 
 def run_demo(bundle: str | None = None, threads: int | None = None, **space: Any) -> dict[str, Any]:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.cli.options import shorten
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 
 # A line for every layer, which --json shows.
 LONG = "recipes"
-# What a bundle gives for a text, by its kind.
-WHAT = {"dense": "vectors", "sparse": "weights", "multi": "token vectors"}
 # Sections of the receipt with lines of their own.
 TABLES = ("truncate_dims", "adapters")
 
@@ -28,7 +26,7 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
     size = sum(record.size for record in manifest.files.values())
     yield f"{manifest.name}  {path}  {size / 1e6:.1f} MB, fingerprint {manifest.fingerprint}"
     limits = f"dim {manifest.dim}, texts up to {manifest.max_tokens} tokens, {manifest.pooling} pooling"
-    yield f"  {WHAT[manifest.kind]:<13} {limits}"
+    yield f"  {manifest.output.label:<13} {limits}"
     yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
     yield from _adapter_lines(manifest)
     if manifest.side:

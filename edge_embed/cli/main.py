@@ -3,17 +3,19 @@
 import io
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import click
 
-from edge_embed.benchmark.cli import bench
 from edge_embed.cli.add import add
+from edge_embed.cli.bench import bench
 from edge_embed.cli.distill import distill
 from edge_embed.cli.doctor import doctor
 from edge_embed.cli.load_dump import dump, load
 from edge_embed.cli.options import (
+    JSON,
     background_option,
     beside,
     bundle_option,
@@ -23,6 +25,7 @@ from edge_embed.cli.options import (
     max_rss_option,
     shorten,
     show,
+    show_error,
     space_options,
     threads_option,
 )
@@ -36,11 +39,15 @@ from edge_embed.cli.upkeep import backup, compact, delete, repair, verify
 from edge_embed.cli.wheelhouse import wheelhouse
 from edge_embed_runtime.errors import EdgeEmbedError
 
-INTERRUPTED = "edge-embed: interrupted; what was committed is stored"
+INTERRUPTED = "interrupted; what was committed is stored"
 
 
 class Commands(click.Group):
-    """Errors end in one line on stderr and exit status 1."""
+    """Errors end in one line on stderr and exit status 1; with --json stdout has them too, see `show_error`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[JSON] = "--json" in takewhile("--".__ne__, args)  # before anything can be wrong
+        return super().parse_args(ctx, args)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """An interruption at any moment ends with 130, where click has "Aborted!" and 1."""
@@ -52,9 +59,10 @@ class Commands(click.Group):
             error.show(written)
             for line in written.getvalue().splitlines():
                 say(line, err=True)
+            show_error(getattr(error, "ctx", None), {"code": "usage", "message": error.format_message()})
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            say(INTERRUPTED, err=True)
+            say(f"edge-embed: {INTERRUPTED}", err=True)
             status = 130
         except SystemExit:  # click's way out where nobody reads what it prints
             discard(sys.stdout)
@@ -68,14 +76,23 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (EdgeEmbedError, OSError) as error:
-            say(f"edge-embed: {' '.join(str(error).split())}", err=True)
+        except EdgeEmbedError as error:
+            return _fail(ctx, str(error), error.as_dict())
+        except OSError as error:
+            path = {} if error.filename is None else {"path": str(error.filename)}
+            return _fail(ctx, str(error), {"code": "os_error", "message": str(error), **path})
         except MemoryError:
-            say("edge-embed: there is not enough memory", err=True)
+            return _fail(ctx, "there is not enough memory", {"code": "out_of_memory"})
         except KeyboardInterrupt:
-            say(INTERRUPTED, err=True)
-            ctx.exit(130)
-        return ctx.exit(1)
+            return _fail(ctx, INTERRUPTED, {"code": "interrupted"}, 130)
+
+
+def _fail(ctx: click.Context, message: str, error: dict[str, Any], status: int = 1) -> NoReturn:
+    """Say what went wrong, in one line, and end."""
+    line = " ".join(message.split())
+    say(f"edge-embed: {line}", err=True)
+    show_error(ctx, {**error, "message": line})
+    ctx.exit(status)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -145,7 +162,9 @@ def encode(
     target = Path(output)
     check_output(target)
     if not target.absolute().parent.is_dir():
-        raise SourceError(f"{target}: the folder {target.absolute().parent} does not exist")
+        raise SourceError(
+            f"{target}: the folder {target.absolute().parent} does not exist", path=target, code="source_missing"
+        )
     texts = _lines(file)
     embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
     vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
@@ -168,9 +187,9 @@ def _lines(file: str) -> list[str]:
         with io.TextIOWrapper(stream, "utf-8") as text:
             return [line.rstrip("\r\n") for line in text]
     except UnicodeDecodeError as error:
-        raise SourceError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise SourceError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})", path=name) from error
     except OSError as error:
-        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}", path=name) from error
 
 
 @main.command()
@@ -439,7 +458,7 @@ def info(path: str, as_json: bool) -> None:
 
     path = str(bundle_path(path))
     if not Path(path).exists():
-        raise SourceError(f"{path} does not exist")
+        raise SourceError(f"{path} does not exist", path=path, code="source_missing")
     if Path(path).is_dir():
         embedder = Embedder(path)
         manifest, cosine = embedder.manifest, embedder.golden_cosine
@@ -447,7 +466,7 @@ def info(path: str, as_json: bool) -> None:
         facts = {**bundle_facts(manifest), "golden_cosine": cosine}
         show(facts, as_json, lambda: (*bundle_lines(Path(path), manifest), reproduced))
     else:
-        from edge_embed_runtime.index.index import read_stats
+        from edge_embed_runtime.index.stats import read_stats
 
         stats = read_stats(path)
         said = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}

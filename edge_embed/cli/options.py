@@ -1,15 +1,26 @@
 """Options and output that several commands share."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from edge_embed.cli.terminal import printable, say, say_json
+from edge_embed_runtime.errors import StorageError
 
 BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+# In the `meta` of click's contexts: whether JSON is asked for, and whether the object was printed.
+JSON, PRINTED = "edge_embed.json", "edge_embed.printed"
+
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object instead of text. Of a command that fails it is "
+    '{"error": {"code": ..., "message": ..., ...}}, with what else is known, such as path and keys.',
+)
 threads_option = click.option("--threads", type=click.IntRange(1), help="Cores to use.  [default: all allowed]")
 bundle_option = click.option(
     "--bundle",
@@ -102,10 +113,18 @@ def graph_options(command: Callable[..., None]) -> Callable[..., None]:
 def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]]) -> None:
     """Print a result for a machine or for a person."""
     if as_json:
+        click.get_current_context().meta[PRINTED] = True
         say_json(result)
     else:
         for line in text():
             say(line)
+
+
+def show_error(context: click.Context | None, error: dict[str, Any]) -> None:
+    """Print an error as the one JSON object, where that is asked for and was not printed. stderr has it in words."""
+    if context is not None and context.meta.get(JSON) and not context.meta.get(PRINTED):
+        with suppress(StorageError):  # stdout may be what failed
+            say_json({"error": error})
 
 
 def shorten(text: str, width: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_embed.cli.options import (
+    PRINTED,
     beside,
     bundle_option,
     json_option,
@@ -115,6 +116,7 @@ def search(
 
 def _print_json(hits: "Hits") -> None:
     """One object, hit by hit: what they hold may be large."""
+    click.get_current_context().meta[PRINTED] = True
     say('{"hits": [', end="")
     for number, hit in enumerate(hits):
         say((", " if number else "") + json_text(vars(hit)), end="")

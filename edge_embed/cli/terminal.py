@@ -42,7 +42,10 @@ def say(text: str, *, err: bool = False, end: str = "\n") -> None:
     except (OSError, ValueError) as error:  # a ValueError: it was closed
         discard(stream)
         if not err:
-            raise StorageError(f"stdout cannot be written: {getattr(error, 'strerror', None) or error}") from error
+            cause = error if isinstance(error, OSError) else None
+            raise StorageError(
+                f"stdout cannot be written: {(cause and cause.strerror) or error}", cause=cause
+            ) from error
 
 
 def say_json(result: dict[str, Any]) -> None:

@@ -29,9 +29,11 @@ def delete(index: str, keys: tuple[str, ...], secure_delete: bool, as_json: bool
     with Index.open(index, secure_delete=secure_delete) as target:
         missing = [key for key in keys if key not in target]
         deleted = target.delete(keys)
-    show({"deleted": deleted, "not_found": missing}, as_json, lambda: [f"{index}: {deleted} deleted"])
+    result: dict[str, Any] = {"deleted": deleted, "not_found": missing}
+    error = InputError(f"not in the index: {', '.join(missing)}", code="key_not_found", path=index, keys=missing)
+    show({**result, "error": error.as_dict()} if missing else result, as_json, lambda: [f"{index}: {deleted} deleted"])
     if missing:
-        raise InputError(f"not in the index: {', '.join(missing)}")
+        raise error
 
 
 @click.command()
@@ -42,7 +44,7 @@ def verify(index: str, as_json: bool) -> None:
 
     Needs no bundle, changes nothing, and works while another process writes.
     """
-    from edge_embed_runtime.maintenance.repair import verify_index
+    from edge_embed_runtime.maintenance.verify import verify_index
 
     report = verify_index(index, show_progress=True)
 
@@ -82,7 +84,8 @@ def repair(
     INDEX whose log is missing, such as a copy that was made in the middle of a write, is taken as it is.
     """
     from edge_embed.embedder import Embedder
-    from edge_embed_runtime.index.index import Index, read_stats
+    from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.index.stats import read_stats
     from edge_embed_runtime.maintenance.repair import accept_lost_log
     from edge_embed_runtime.storage.database import locate
 
@@ -117,7 +120,7 @@ def _damage_lines(word: str, damaged: list[Any]) -> Iterator[str]:
 @json_option
 def compact(index: str, as_json: bool) -> None:
     """Give the space of deleted documents of INDEX back; needs free space for a copy while it runs."""
-    from edge_embed_runtime.maintenance.repair import compact_index
+    from edge_embed_runtime.maintenance.compact import compact_index
 
     done = compact_index(index)
 

@@ -1,6 +1,5 @@
 """What `edge-embed doctor` finds out. Nothing native is imported here: every part is tried in a process of its own."""
 
-import json
 import platform
 import re
 from collections.abc import Callable, Sequence
@@ -8,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_embed.benchmark.machine import installed_version
 from edge_embed.doctor.hardware import describe_hardware
-from edge_embed.doctor.parts import IMPORT_SECONDS, KNOWN, PARTS, Part, child, numbers, part_sentence, required
+from edge_embed.doctor.parts import IMPORT_SECONDS, KNOWN, PARTS, Part, numbers, part_sentence, required
+from edge_embed.measuring.children import ask, child
+from edge_embed.measuring.versions import installed_version
 from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.tuning import Choice, Verdict, machine_key, store_verdict
@@ -174,21 +174,7 @@ def _busy(machine: dict[str, Any]) -> bool:
 
 def _run(job: dict[str, Any], step: Callable[[float], None]) -> tuple[dict[str, Any] | None, str | None]:
     """The result of a measuring job, or why there is none."""
-    heard: dict[str, Any] = {}
-
-    def hear(line: str) -> None:
-        try:
-            message = json.loads(line)
-        except ValueError:  # the end of a process that died while it wrote
-            return
-        if isinstance(message, dict):
-            heard.update(message)
-            step(message.get("done", 0.0))
-
-    _, problem = child(["-m", "edge_embed.doctor.measure", json.dumps(job)], MEASURE_SECONDS, hear)
-    if problem:
-        return None, f"while {heard.get('stage', 'starting')}: {problem}"
-    return heard.get("result"), heard.get("failed")
+    return ask("edge_embed.doctor.measure", job, MEASURE_SECONDS, lambda said: step(said.get("done", 0.0)))
 
 
 def _measure(report: Report, bundle: str | None, advance: Callable[[int], None]) -> None:

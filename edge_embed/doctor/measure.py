@@ -18,10 +18,7 @@ from edge_embed_runtime.system.cpu import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge_embed_runtime.bundle.bundle import Bundle
-    from edge_embed_runtime.embed.embedder import Embedder
 
-# A text of 12 tokens, special tokens included, is what a user types into a search box.
-QUERY_TOKENS = (10, 14)
 QUERIES = 50
 QUERY_SECONDS = 1.0
 # Texts a thread gets in a pass, fewer where a pass would take longer; passes that the median is of.
@@ -98,7 +95,8 @@ def fewest(texts_per_second: dict[str, float]) -> int:
 
 
 def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
-    from edge_embed_runtime.embed.embedder import METHODS, Embedder
+    from edge_embed.measuring.speed import encoder, texts_for, timed
+    from edge_embed_runtime.embed.embedder import Embedder
 
     measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
     began = time.perf_counter()
@@ -108,14 +106,9 @@ def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int)
         say(done=1 / forms)
         return {**measured, "problem": str(error)}
     measured |= {"load_ms": 1000 * (time.perf_counter() - began), "golden_cosine": embedder.golden_cosine}
-    texts, encode = _texts(embedder), getattr(embedder, METHODS[embedder.kind])
-    times: list[float] = []
-    finish = time.perf_counter() + QUERY_SECONDS
-    while len(times) < 3 or (len(times) < QUERIES and time.perf_counter() < finish):
-        start = time.perf_counter()
-        encode([texts[len(times) % len(texts)]])
-        times.append(time.perf_counter() - start)
-    per_query = statistics.median(times)
+    texts, encode = texts_for(embedder), encoder(embedder)
+    queries = timed(lambda i: encode([texts[i % len(texts)]]), QUERY_SECONDS, 3, QUERIES)
+    per_query = statistics.median(queries.seconds)
     measured |= {"ms_per_query": 1000 * per_query, "peak_rss": peak_rss_bytes()}
     say(done=0.25 / forms)
     many = max(2, min(PASS_TEXTS, int(PASS_SECONDS / per_query / max(threads)))) * max(threads)
@@ -124,24 +117,10 @@ def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int)
     for _ in range(PASSES):
         for count in threads:
             embedder.threads = count
-            start = time.perf_counter()
-            encode(rows)
-            seconds[count].append(time.perf_counter() - start)
+            seconds[count] += timed(lambda _: encode(rows), 0, 1).seconds
             say(done=0.75 / forms / PASSES / len(threads))
     rates = {str(count): many / statistics.median(taken) for count, taken in seconds.items()}
     return {**measured, "texts_per_second": rates}
-
-
-def _texts(embedder: "Embedder") -> list[str]:
-    """Real texts of QUERY_TOKENS tokens."""
-    import gzip
-    from importlib.resources import files
-
-    from edge_embed.benchmark.lengths import texts_of_length
-
-    lines = gzip.decompress((files("edge_embed") / "data" / "demo.jsonl.gz").read_bytes()).decode().splitlines()
-    least, most = (min(tokens, embedder.max_tokens) for tokens in QUERY_TOKENS)
-    return texts_of_length(embedder.tokenizer, [json.loads(line)["text"] for line in lines], (least, most), PASS_TEXTS)
 
 
 def measure_scan(dim: int) -> dict[str, Any]:
@@ -149,6 +128,7 @@ def measure_scan(dim: int) -> dict[str, Any]:
     say(stage="scanning binary codes")
     import numpy as np
 
+    from edge_embed.measuring.speed import timed
     from edge_embed_runtime.maintenance.rebuild import GRAPH_CODES
     from edge_embed_runtime.vectors.int8 import BinaryCodes
 
@@ -159,12 +139,11 @@ def measure_scan(dim: int) -> dict[str, Any]:
         codes = BinaryCodes(dim, capacity=size)
         words = random.integers(0, 2**64, (size, -(-dim // 64)), np.uint64)
         codes.append(np.arange(size), words)
-        times = []
-        for i in range(SCANS):
-            start = time.perf_counter()
+
+        def scan(i: int, codes: BinaryCodes = codes, words: Any = words) -> None:
             codes.estimate(codes.nearest(words[i], SCAN_POOL), vector)
-            times.append(1000 * (time.perf_counter() - start))
-        found[size] = statistics.median(times)
+
+        found[size] = 1000 * statistics.median(timed(scan, 0, SCANS).seconds)
         say(done=0.5)
     return {
         "dim": dim,

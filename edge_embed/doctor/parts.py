@@ -1,33 +1,14 @@
 """Native packages: whether each works here, tried in a process of its own, and which releases are known to fail."""
 
-import os
 import platform
 import re
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
-
-from edge_embed.benchmark.children import death, one_line
 
 # A first import from an SD card takes many seconds.
 IMPORT_SECONDS = 120.0
 ARM = ("aarch64", "arm64")
 COMMON_PAGE = 4096
-
-
-MEANINGS = {
-    "SIGILL": "an instruction that this CPU does not have, so the package was built for a newer one",
-    "SIGSEGV": "a crash in native code",
-    "SIGBUS": "a crash in native code, or a disk that ran full",
-    "SIGABRT": "it gave up by itself",
-    "SIGKILL": "killed, most often for want of memory",
-}
-# How Windows numbers the first two.
-WINDOWS_STATUS = {0xC000001D: -4, 0xC0000005: -11}
 
 
 @dataclass(frozen=True)
@@ -111,63 +92,6 @@ KNOWN = (
     ),
     Known("usearch", "2.10.0", "2.12.0", ARM, "SIGILL on some ARM CPUs (unum-cloud/usearch issues 416, 446)"),
 )
-
-
-def child(
-    arguments: Sequence[str], seconds: float, hear: Callable[[str], None] = lambda _: None
-) -> tuple[list[str], str | None]:
-    """Run this Python with arguments: the lines it printed, and why it did not end well or None.
-
-    It finds the same packages as this process. `hear` is called with every line as it comes.
-    """
-    lines: list[str] = []
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(  # noqa: S603 - programs of our own, by this interpreter
-                [sys.executable, "-P", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )
-        except (OSError, ValueError) as error:
-            return lines, f"a process cannot be started: {error}"
-        with process:
-            late = _listen(process, seconds, lines, hear)
-        errors.seek(0)
-        said = errors.read().decode("utf-8", "replace")
-    if late:
-        return lines, f"no answer within {seconds:.0f} seconds"
-    status = WINDOWS_STATUS.get(process.returncode & 0xFFFFFFFF, process.returncode)
-    return lines, _explain(death(status, said)) if status else None
-
-
-def _listen(process: "subprocess.Popen[bytes]", seconds: float, lines: list[str], hear: Callable[[str], None]) -> bool:
-    """Hear and keep the lines a process prints until it ends; whether it was killed because that took too long."""
-    late = threading.Event()
-
-    def stop() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(seconds, stop)
-    try:
-        timer.start()
-        for raw in process.stdout or ():
-            lines.append(raw.decode("utf-8", "replace").strip())
-            hear(lines[-1])
-        process.wait()
-    finally:
-        timer.cancel()
-        process.kill()
-    return late.is_set()
-
-
-def _explain(reason: str) -> str:
-    """Adds what a signal means: "its process died: SIGILL, an instruction that this CPU does not have, ..."."""
-    reason = reason.removeprefix("its process ended with status 1: ")  # the exception says enough
-    meaning = next((meaning for name, meaning in MEANINGS.items() if reason.endswith(name)), None)
-    return one_line(reason if meaning is None else f"{reason}, {meaning}")
 
 
 def part_sentence(part: Part, release: str | None, problem: str, page_size: int | None) -> str:

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_embed.files.columns import Names, choose, merged, to_json
 from edge_embed.files.rows import listed
-from edge_embed_runtime.errors import InputError, SourceError
-from edge_embed_runtime.index.index import MAX_DIM
+from edge_embed_runtime.errors import InputError, SourceError, about
+from edge_embed_runtime.index.opening import MAX_DIM
 from edge_embed_runtime.storage.documents import Document
 from edge_embed_runtime.system.files import open_regular
 
@@ -112,7 +112,7 @@ class ArrayReader:
 
 def read_vector(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """The numbers [dim] of a .npy file that holds one vector, [dim] or [1, dim]. Raises SourceError for any other."""
-    with open_regular(path) as file:
+    with open_regular(path) as file, about(path, SourceError):
         found = ArrayReader(file, os.fstat(file.fileno()).st_size, str(path))
         count = int(np.prod(found.shape, dtype=object))
         if found.dtype.kind not in "fiu" or max(found.shape, default=0) != count or not 0 < count <= MAX_DIM:
@@ -302,9 +302,11 @@ def parse_metadata(value: object, path: Path, row: int) -> Mapping[str, Any]:
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: row {row}: the metadata is not valid JSON: {error}") from error
+        raise SourceError(f"{path}: row {row}: the metadata is not valid JSON: {error}", row=row) from error
     if not isinstance(parsed, Mapping | None):
-        raise SourceError(f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object")
+        raise SourceError(
+            f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object", row=row
+        )
     return parsed or {}
 
 

@@ -36,7 +36,7 @@ def _readable(path: Path) -> Iterator[None]:
     except EdgeEmbedError:
         raise
     except (arrow.ArrowException, OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
+        raise SourceError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", path=path) from error
 
 
 class ArrowFile:
@@ -126,7 +126,10 @@ class ArrowFile:
             if len(other):
                 vector = column[int(other[0])].as_py()
                 what = "no vector" if vector is None else f"a vector of {len(vector)} numbers"
-                raise SourceError(f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}")
+                raise SourceError(
+                    f"{self.path}: row {first + int(other[0])} has {what}, expected {self.dim}",
+                    row=first + int(other[0]),
+                )
             rows = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, self.dim)
             yield rows * batch.column("scale").to_numpy(zero_copy_only=False)[:, None] if self.coded else rows
             first += batch.num_rows
@@ -165,7 +168,7 @@ class ArrowFile:
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):
                     kind = type(text[i]).__name__
-                    raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string")
+                    raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string", row=row)
                 held = {other: to_json(values[i], self._place(row, other)) for other, values in others.items()}
                 found = parse_metadata(metadata[i], self.path, row)
                 yield Document(name, text[i] or "", merged(found, held, self.path, row))

@@ -65,7 +65,7 @@ def merged(metadata: Mapping[str, Any], others: Mapping[str, Any], path: Path, r
     """Metadata of a row with what its other columns hold; None there is nothing, as an empty cell of a table is."""
     found = {name: value for name, value in others.items() if value is not None}
     if twice := metadata.keys() & found.keys():
-        raise SourceError(f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column")
+        raise SourceError(f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column", row=row)
     return {**metadata, **found}
 
 

@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import InputError
 
 # A larger text file, or a larger row, is a problem to report, not a reason to read on and on.
@@ -35,7 +36,11 @@ def check_encoding(name: str | None) -> str | None:
         "x".encode(name)  # also that it is one of text, which base64 is not
         return codecs.lookup(name).name
     except (LookupError, UnicodeError, ValueError):
-        raise InputError(f"{name!r:.60} is no encoding that is known; try utf-8, cp1252 or utf-16") from None
+        raise InputError(
+            f"{name!r:.60} is no encoding that is known; try utf-8, cp1252 or utf-16",
+            option="encoding",
+            value=shown(name),
+        ) from None
 
 
 def decode(raw: bytes, encoding: str | None) -> str:

@@ -24,13 +24,14 @@ from edge_embed.files.columns import Names
 from edge_embed.files.documents import ROW_SUFFIXES, Reading, read_documents
 from edge_embed.files.naming import Naming, naming_of
 from edge_embed_runtime.checks import check_path
-from edge_embed_runtime.errors import DuplicateKeyError, InputError, SourceError
+from edge_embed_runtime.errors import DuplicateKeyError, InputError, SourceError, about
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.documents import Document, check_key
+from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, checked, is_whole
 from edge_embed_runtime.storage.schema import Facts
-from edge_embed_runtime.storage.store import DOCUMENTS, PASSAGES, Store, checked, is_whole
+from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.writing import check_output, replacing
 from edge_embed_runtime.vectors.int8 import dequantize
 
@@ -130,7 +131,7 @@ def load_vectors(
         documents = _given(documents_path, "the documents", ROW_SUFFIXES)
     asked = Names(None if documents else key, None if documents else text, vector)
     reading = Reading(text=(text,) if text else (), key=key, scoped=False)
-    with closing(SOURCES[path.suffix.lower()](path, asked)) as source:
+    with about(path, SourceError), closing(SOURCES[path.suffix.lower()](path, asked)) as source:
         naming = naming_of(locate(index_path, must_exist=False), free=True)
         rows = _Rows(source, path, documents, reading, naming)
         _check_keys(rows)
@@ -144,9 +145,13 @@ def _given(path: object, what: str, suffixes: Iterable[str]) -> Path:
     """A file to read, with the path as it was given: keys of documents hold it."""
     found = check_path(path, what)
     if found.suffix.lower() not in suffixes:
-        raise SourceError(f"{found} is no file of a known type; expected {', '.join(suffixes)}")
+        raise SourceError(f"{found} is no file of a known type; expected {', '.join(suffixes)}", path=found)
     if not found.is_file():
-        raise SourceError(f"{found} {'is not a file' if found.exists() else 'does not exist'}")
+        raise SourceError(
+            f"{found} {'is not a file' if found.exists() else 'does not exist'}",
+            path=found,
+            code=None if found.exists() else "source_missing",
+        )
     return Path(cast(str, path))
 
 
@@ -196,14 +201,18 @@ def _check_keys(rows: _Rows) -> None:
         check_key(key, f"{rows.file}: row {row}: key")
         hashes.append(hash(key))
         if own is not None and (other := next(own, None)) not in (None, key):
-            raise SourceError(f"row {row} has the key {other!r} in {path} and {key!r} in {documents}")
+            raise SourceError(
+                f"row {row} has the key {other!r} in {path} and {key!r} in {documents}", keys=[key], row=row
+            )
     if len(hashes) != source.count:
         what = f"{rows.file} has {len(hashes)} rows and {path} {source.count} vectors"
-        raise SourceError(f"{what}: expected as many of both; nothing was stored")
+        raise SourceError(f"{what}: expected as many of both; nothing was stored", path=rows.file)
     twice = _first_twice(np.frombuffer(hashes, np.int64))
     if twice is not None:
         key = next(islice(rows.keys(), twice[1], None))
-        raise DuplicateKeyError(f"{rows.file}: rows {twice[0]} and {twice[1]} have the same key {key!r}")
+        raise DuplicateKeyError(
+            f"{rows.file}: rows {twice[0]} and {twice[1]} have the same key {key!r}", path=rows.file, keys=[key]
+        )
 
 
 def _first_twice(hashes: NDArray[np.int64]) -> tuple[int, int] | None:
@@ -233,7 +242,11 @@ def _opened(
     if not target.exists():
         if space is None:
             hint = f"; {path} says {source.bundle!r}" if source.bundle else ""
-            raise InputError(f"{target} is new: give its space, the name of the model of the vectors{hint}")
+            raise InputError(
+                f"{target} is new: give its space, the name of the model of the vectors{hint}",
+                path=target,
+                option="space",
+            )
         return Index.create(
             target,
             space=space,
@@ -246,11 +259,13 @@ def _opened(
     facts = _facts(target)
     wanted = source.bundle if space is None else space
     if not facts.space:
-        raise InputError(f"{target} holds vectors of the bundle {facts.bundle!r}; load into an index of its own")
+        raise InputError(
+            f"{target} holds vectors of the bundle {facts.bundle!r}; load into an index of its own", path=target
+        )
     if wanted not in (None, facts.bundle):
-        raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}")
-    if int(facts.dim) != source.dim:
-        raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}")
+        raise InputError(f"{target} holds vectors of {facts.bundle!r}, not of {wanted!r}", path=target, option="space")
+    if facts.dim != source.dim:
+        raise InputError(f"{target} holds vectors of {facts.dim} numbers, {path} of {source.dim}", path=target)
     return Index.open(target, words=words, fields=fields, timeout=timeout, max_rss_mb=max_rss_mb)
 
 
@@ -272,7 +287,11 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
             for batch in batches(rows.read(), lambda document: document, most, BATCH_CHARACTERS, bounds):
                 vectors = source.take(len(batch))
                 if len(vectors) < len(batch):
-                    raise SourceError(f"row {read + len(vectors)} of {rows.file} has no vector in {path}")
+                    raise SourceError(
+                        f"row {read + len(vectors)} of {rows.file} has no vector in {path}",
+                        path=rows.file,
+                        row=read + len(vectors),
+                    )
                 _check_rows(vectors, path, read)
                 if not replace:
                     _check_origins(index, rows, batch, read)
@@ -280,10 +299,13 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
                 read += len(batch)
                 advance(len(batch))
         if read < source.count:
-            raise SourceError(f"{rows.file} ends before row {read}; {path} has {source.count} vectors")
+            raise SourceError(f"{rows.file} ends before row {read}; {path} has {source.count} vectors", path=rows.file)
     except (SourceError, InputError) as error:
         kept = f"the {read} rows before row {read} are stored" if read else "nothing was stored"
-        raise SourceError(f"{error}; {kept}") from error
+        row = getattr(error, "row", None)
+        raise SourceError(
+            f"{error}; {kept}", code=error.code, path=error.path or path, keys=error.keys, row=row
+        ) from error
     return Loaded(read, changed, read - changed)
 
 
@@ -299,7 +321,9 @@ def _check_origins(index: Index, rows: _Rows, batch: Sequence[Document], first: 
             whose = f"a document of {origin}" if origin else "a document that names no file"
             raise DuplicateKeyError(
                 f"{rows.file}: row {row}: the key {document.key!r} is that of {whose}; --replace (replace=True) "
-                "puts this one in its place"
+                "puts this one in its place",
+                path=rows.file,
+                keys=[document.key],
             )
 
 
@@ -327,7 +351,10 @@ def _check_rows(vectors: NDArray[Any], path: Path, first: int) -> None:
     largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1).astype(np.float64))
     bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
     if len(bad):
-        raise SourceError(f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros")
+        raise SourceError(
+            f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros",
+            row=first + int(bad[0]),
+        )
 
 
 def dump_vectors(
@@ -356,11 +383,15 @@ def dump_vectors(
     target = check_path(output, "the output")
     check_output(Path(cast(str, output)))  # a link is not what it leads to
     if target.suffix.lower() not in DUMP_SUFFIXES:
-        raise InputError(f"{target} is no file of a known type; expected {', '.join(DUMP_SUFFIXES)}")
+        raise InputError(f"{target} is no file of a known type; expected {', '.join(DUMP_SUFFIXES)}", path=target)
     if target == path or target.is_dir():
-        raise InputError(f"{target} is {'the index itself' if target == path else 'a folder'}; give another name")
+        raise InputError(
+            f"{target} is {'the index itself' if target == path else 'a folder'}; give another name", path=target
+        )
     if target.exists() and not force:
-        raise InputError(f"{target} is there already; --force (force=True) replaces it")
+        raise InputError(
+            f"{target} is there already; --force (force=True) replaces it", path=target, code="output_exists"
+        )
     with closing(Store(path, read_only=True)) as store, replacing(target) as file:
         return _dump(store, file, target, codes, show_progress)
 
@@ -370,7 +401,7 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
     with store.snapshot():
         store.counters()  # reads the facts again where they changed since the file was opened
         if not store.dim:
-            raise InputError(f"{store.path} has no dense vectors to write")
+            raise InputError(f"{store.path} has no dense vectors to write", path=store.path)
         facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
         with closing(_writer(file, target, store.dim, codes, facts)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:

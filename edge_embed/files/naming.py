@@ -64,7 +64,9 @@ def naming_of(index: Path, root: str | None = None, *, free: bool = False) -> Na
             return Naming(default, new=True)
         if root is None or old is None:
             if root is not None:
-                raise InputError(f"{index} has keys that are paths as they were typed; for --root make a new index")
+                raise InputError(
+                    f"{index} has keys that are paths as they were typed; for --root make a new index", path=index
+                )
             wanted = old
         else:
             wanted = _changed(store, old, default)
@@ -98,6 +100,7 @@ def _changed(store: Store, old: Root, wanted: Root) -> Root:
     if has_files(store) and (not there or there < count_files(store, old.absolute)):
         raise InputError(
             f"{store.path} has the root {old.absolute}, and the files of its documents do not lie so under "
-            f"{wanted.absolute}: all would be stored a second time. Make a new index for another root"
+            f"{wanted.absolute}: all would be stored a second time. Make a new index for another root",
+            path=store.path,
         )
     return replace(wanted, free=wanted.free or old.free)

@@ -28,7 +28,7 @@ Report = Callable[[Problem], None]
 
 def refuse(problem: Problem) -> None:
     """The report that stops at the first problem."""
-    raise SourceError(str(problem))
+    raise SourceError(str(problem), path=problem.path, line=problem.line)
 
 
 def shown(path: str | os.PathLike[str]) -> str:

@@ -70,9 +70,14 @@ def run_pip(arguments: Sequence[str]) -> None:
     if done.returncode == 0:
         return
     if "No module named pip" in done.stderr:
-        raise MissingExtraError(f"this needs pip, which {sys.executable} does not have: {sys.executable} -m ensurepip")
+        raise MissingExtraError(
+            f"this needs pip, which {sys.executable} does not have: {sys.executable} -m ensurepip", package="pip"
+        )
     if UNREACHABLE.search(done.stderr):
-        raise EdgeEmbedError("the package index cannot be reached; what was downloaded is kept, run this again later")
+        raise EdgeEmbedError(
+            "the package index cannot be reached; what was downloaded is kept, run this again later",
+            code="network_unreachable",
+        )
     said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()[-1:]
     raise EdgeEmbedError(f"pip {arguments[0]} failed: {' '.join(said) or f'exit status {done.returncode}'}")
 
@@ -121,20 +126,27 @@ class _House:
         """Make the folder, or read what an earlier run left there."""
         state = self.folder / STATE
         if self.folder.exists() and not self.folder.is_dir():
-            raise SourceError(f"{self.folder} is a file; give a folder that is empty or does not exist")
+            raise SourceError(
+                f"{self.folder} is a file; give a folder that is empty or does not exist", path=self.folder
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         if state.exists():
             try:
                 content = json.loads(state.read_text("utf-8"))
                 self.kept = {name: Wheel(**facts) for name, facts in content.pop("wheels").items()}
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-                raise SourceError(f"{state} is damaged ({error}): delete the folder and run this again") from error
+                raise SourceError(
+                    f"{state} is damaged ({error}): delete the folder and run this again", path=state
+                ) from error
             if content != self.settings:
                 raise InputError(
-                    f"{self.folder} is a wheelhouse for {content}, not for {self.settings}: give another folder"
+                    f"{self.folder} is a wheelhouse for {content}, not for {self.settings}: give another folder",
+                    path=self.folder,
                 )
         elif any(self.folder.iterdir()):
-            raise SourceError(f"{self.folder} holds other files; give a folder that is empty or does not exist")
+            raise SourceError(
+                f"{self.folder} holds other files; give a folder that is empty or does not exist", path=self.folder
+            )
         self._save()
 
     def _save(self) -> None:
@@ -200,7 +212,8 @@ class _House:
             return error
         return InputError(
             f"there is no wheel of onnxruntime for {self.target}. Static bundles need none: give --static and another "
-            "folder, and on the device take the embedded bundle `static`"
+            "folder, and on the device take the embedded bundle `static`",
+            option="platform",
         )
 
     def _take(self, requirement: str, name: str, make: Callable[[Path], Path]) -> Wheel:

@@ -41,7 +41,9 @@ def own_wheel(folder: Path, given: Path | None, pip: Pip) -> Path:
     """
     if given is not None:
         if not given.name.startswith("edge_embed-") or not zipfile.is_zipfile(given):
-            raise SourceError(f"{given}: not a wheel of edge_embed; `pip wheel --no-deps .` in its checkout makes one")
+            raise SourceError(
+                f"{given}: not a wheel of edge_embed; `pip wheel --no-deps .` in its checkout makes one", path=given
+            )
         return Path(shutil.copy(given, folder))
     distribution = metadata.distribution(NAME)
     checkout = _editable_folder(distribution)
@@ -93,9 +95,9 @@ def _installed(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise EdgeEmbedError(f"{path} cannot be read ({error.strerror}): {advice}") from error
+            raise EdgeEmbedError(f"{path} cannot be read ({error.strerror}): {advice}", path=path) from error
         if file.hash is not None and file.hash.mode == "sha256" and file.hash.value != _digest(content):
-            raise EdgeEmbedError(f"{path} was changed since it was installed: {advice}")
+            raise EdgeEmbedError(f"{path} was changed since it was installed: {advice}", path=path)
         yield file.as_posix(), content
 
 

@@ -81,17 +81,23 @@ class Target:
 def make_target(platform: str, python: str, system: str | None) -> Target:
     """Raises InputError for a device that edge_embed does not run on."""
     if platform not in PLATFORMS:
-        raise InputError(f"platform {platform!r}: expected one of {', '.join(PLATFORMS)}")
+        raise InputError(
+            f"platform {platform!r}: expected one of {', '.join(PLATFORMS)}", option="platform", value=platform
+        )
     found = re.fullmatch(r"3\.(\d{1,2})", python)
     if found is None or int(found[1]) < LEAST_PYTHON:
-        raise InputError(f"python {python!r}: expected a version as 3.11, which is the least")
+        raise InputError(
+            f"python {python!r}: expected a version as 3.11, which is the least", option="python", value=python
+        )
     kind = PLATFORMS[platform][0]
     system = SYSTEM[kind] if system is None else system
     if kind == "Windows":
         if system:
             raise InputError("the version of Windows makes no difference: leave it out")
     elif not re.fullmatch(SHAPES[kind], system):
-        raise InputError(f"system {system!r}: expected a version of {kind}, as {SYSTEM[kind]}")
+        raise InputError(
+            f"system {system!r}: expected a version of {kind}, as {SYSTEM[kind]}", option="platform", value=platform
+        )
     return Target(platform, python, system)
 
 

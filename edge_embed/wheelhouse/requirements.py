@@ -108,7 +108,7 @@ def requirements_of(wheel: Path, extras: tuple[str, ...], environment: Mapping[s
             (name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", n))
             lines = BytesParser().parsebytes(archive.read(name)).get_all("Requires-Dist") or []
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{wheel}: not a whole wheel ({error}); delete it and run this again") from error
+        raise SourceError(f"{wheel}: not a whole wheel ({error}); delete it and run this again", path=wheel) from error
     for requirement in map(parse, lines):
         if any(holds(requirement.marker, {**environment, "extra": extra}) for extra in ("", *extras)):
             yield requirement

@@ -1,43 +1,18 @@
 """What a source is: one entry for each way in which a model comes, and the first that fits is taken."""
 
 from dataclasses import replace
-from typing import Protocol
 
 from edge_embed_export.elmo.bundle import ElmoFolder
 from edge_embed_export.files.formats import check_file
 from edge_embed_export.files.reading import is_there
 from edge_embed_export.from_checkpoint import CheckpointFolder
 from edge_embed_export.from_graph import Converted, OnnxGraph
-from edge_embed_export.request import Request
+from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.purpose import notes_of
 from edge_embed_export.static.bundle import StaticFolder, WordVectorFile
 from edge_embed_export.verify.compare import Verifier
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.errors import InputError
-
-
-class Source(Protocol):
-    """One way in which a model comes.
-
-    has_configs:  the configs of a folder say what the model is for
-    unverifiable: why no reference gives vectors of such a model; "" where one may
-    """
-
-    @property
-    def has_configs(self) -> bool: ...
-
-    @property
-    def unverifiable(self) -> str: ...
-
-    def fits(self, request: Request, /) -> bool:
-        """Whether the source of a request is of this kind."""
-
-    def refuses(self, request: Request) -> str:
-        """Why the options of a request cannot be; "" where they can."""
-
-    def export(self, request: Request) -> Manifest:
-        """Read the model, and write its bundle."""
-
 
 SOURCES: tuple[Source, ...] = (
     WordVectorFile(),

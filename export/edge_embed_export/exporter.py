@@ -7,9 +7,10 @@ from pathlib import Path
 from edge_embed_export import detect
 from edge_embed_export.files.accounting import ignoring
 from edge_embed_export.modules.folder import Folder
-from edge_embed_export.options import Attention, ExportOptions, GraphOptions, Kind, Side, Verify
+from edge_embed_export.options import Attention, ExportOptions, GraphOptions, KindName, Side, Verify
 from edge_embed_export.request import Request
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.errors import ExportError, SourceError, about
 
 
 def export_model(
@@ -31,7 +32,7 @@ def export_model(
     task: str | None = None,
     truncate_dims: Sequence[int] | None = None,
     truncate_norm: bool | None = None,
-    kind: Kind | None = None,
+    kind: KindName | None = None,
     similarity: str | None = None,
     attention: Attention | None = None,
     side: Side | None = None,
@@ -108,5 +109,5 @@ def export_model(
         progress=progress,
     )
     place = Path(source)
-    with ignoring(options.ignore):
+    with about(place, ExportError, SourceError), ignoring(options.ignore):
         return detect.export(Request(place, Folder.of(place, side), Path(bundle), options))

@@ -12,11 +12,10 @@ from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.families.known import read_family
 from edge_embed_export.files.accounting import check_ignored
 from edge_embed_export.options import FLOORS, SIDES, GraphOptions
-from edge_embed_export.receipt import kinds
 from edge_embed_export.receipt.adapters import lowest_mean
-from edge_embed_export.receipt.finish import check_usable, embed_all, finish, measured_texts
+from edge_embed_export.receipt.finish import RECEIPTS, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.receipt.truncation import truncation
-from edge_embed_export.request import CODES, FLOAT32, Request
+from edge_embed_export.request import CODES, FLOAT32, Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
 from edge_embed_export.sources.prompts import check_prompts, with_roles
 from edge_embed_export.sources.purpose import noted
@@ -31,20 +30,12 @@ from edge_embed_export.transformer.workshop import WeightsFile, Workshop, worksh
 from edge_embed_export.variants import EVERY_TASK, add_adapters, read_variants, with_adapters
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle.adapters import Adapter
-from edge_embed_runtime.bundle.bundle import (
-    MODEL,
-    TOKENIZER,
-    WEIGHTS,
-    Bundle,
-    Content,
-    Manifest,
-    check_replaceable,
-    file_records,
-    stamp_of,
-)
+from edge_embed_runtime.bundle.bundle import Bundle, Content, check_replaceable, file_records, stamp_of
+from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, WEIGHTS, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
+from edge_embed_runtime.vectors.kinds import DENSE
 
 # Bytes of a model that is written to a file before it is loaded.
 MAPPED_BYTES = 2**26
@@ -52,21 +43,16 @@ MAPPED_BYTES = 2**26
 Made = tuple[Embedder, dict[str, Content]]
 
 
-class CheckpointFolder:
+class CheckpointFolder(Source):
     """A folder with config.json and weights whose names a family knows: what is taken where nothing else fits."""
-
-    has_configs = True
-    unverifiable = ""
 
     def fits(self, _: Request) -> bool:
         return True
 
     def refuses(self, request: Request) -> str:
-        if request.options.given("words", "sif"):
-            return "words and sif are for files of word vectors"
         if request.options.graph != GraphOptions():
             return f"{request.source} holds no graph: tokenizer, pooling and output say how to take an ONNX model"
-        return ""
+        return super().refuses(request)
 
     def export(self, request: Request) -> Manifest:
         options = request.options
@@ -96,7 +82,7 @@ def read_asked(request: Request) -> Checkpoint:
         raise SourceError(f"{source} is not a folder; a checkpoint is a folder with config.json and model.safetensors")
     every = options.task == EVERY_TASK
     checkpoint = read_checkpoint(request.folder, replace(options, task=None) if every else options)
-    if checkpoint.head.kind == "dense" and is_unixcoder(request.folder, checkpoint.tokenizer):
+    if checkpoint.head.kind is DENSE and is_unixcoder(request.folder, checkpoint.tokenizer):
         most = min(checkpoint.max_tokens or MODE_TOKENS, MODE_TOKENS)
         checkpoint = replace(checkpoint, tokenizer=with_mode(checkpoint.tokenizer), max_tokens=most)
     of_tasks = with_roles(instructions(checkpoint)) if every else task_prompts(checkpoint)
@@ -118,12 +104,12 @@ class Maker:
         self.weights: dict[str, Array] = prepare(self.spec, add_adapters(self.spec, raw_weights, self.variants))
         self._cut = truncation(request.folder, checkpoint.config, self.spec.dim, options)
         kind = checkpoint.head.kind
-        if self.variants and kind != "dense":
-            raise InputError(f"{source} is of kind {kind!r}; adapters are kept apart for dense vectors only")
+        if self.variants and kind is not DENSE:
+            raise InputError(f"{source} is of kind {kind.name!r}; adapters are kept apart for dense vectors only")
         if self.sides and self.variants:
             raise InputError(f"{source} has a layer for each side, which its roles choose: adapters cannot be added")
-        if self._cut["truncation"] and kind != "dense":
-            raise InputError(f"{source} is of kind {kind!r}; truncate_norm is for dense vectors")
+        if self._cut["truncation"] and kind is not DENSE:
+            raise InputError(f"{source} is of kind {kind.name!r}; truncate_norm is for dense vectors")
         self._tokenizer_bytes = sanitize(checkpoint.tokenizer)
         self.tokenizer = self._read_tokenizer()
 
@@ -211,7 +197,7 @@ class Maker:
             architecture={**manifest.architecture, **blockwise.architecture(self.spec, weights)},
             layers=layer_states(states, self.spec, self.weights, moved) if states else [],
             **self._cut,
-            **kinds.describe(self.spec, self._checkpoint.head),
+            **RECEIPTS[self.spec.kind].describe(self.spec, self._checkpoint.head),
         )
         if self.sides:  # chosen as adapters are
             manifest = replace(manifest, adapters=[Adapter(side, [side]) for side in self.sides])
@@ -228,7 +214,7 @@ class Maker:
             max_tokens=spec.max_tokens,
             pooling=spec.pooling,
             architecture={"family": checkpoint.architecture, "layers": spec.layers, **spec.sizes}
-            | kinds.architecture(spec),
+            | RECEIPTS[spec.kind].architecture(),
             prompts=checkpoint.prompts,
             default_role=checkpoint.default_role,
             left_out=spec.left_out,

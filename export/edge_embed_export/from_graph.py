@@ -21,18 +21,20 @@ from edge_embed_export.modules.listed import as_steps
 from edge_embed_export.options import GraphOptions, Pooling
 from edge_embed_export.receipt.finish import check_usable, finish
 from edge_embed_export.receipt.truncation import truncation
-from edge_embed_export.request import CODES, FLOAT32, Request
+from edge_embed_export.request import CODES, FLOAT32, Request, Source
 from edge_embed_export.sources.onnxfile import USUAL_TOKENS, Published, find_onnx, read_published
 from edge_embed_export.sources.prompts import check_prompts
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.tokenizer.definition import load
 from edge_embed_export.transformer.spec import Spec
-from edge_embed_runtime.bundle.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.bundle.bundle import Bundle, file_records
+from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
-from edge_embed_runtime.model.network import pad
+from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
+from edge_embed_runtime.vectors.kinds import DENSE
 
 Vectors = NDArray[np.float32]
 
@@ -120,25 +122,20 @@ def _fitted(model: General, published: Published, *, longest: int | None) -> Gen
     return replace(model, spec=fitted, weights={**model.weights, **weights})
 
 
-class OnnxGraph:
+class OnnxGraph(Source):
     """An ONNX file, or a folder with one and no checkpoint of a known family."""
-
-    has_configs = True
-    unverifiable = ""
 
     def fits(self, request: Request) -> bool:
         return request.options.graph.file is not None or _holds_graph(request)
 
     def refuses(self, request: Request) -> str:
-        if request.options.given("words", "sif"):
-            return "words and sif are for files of word vectors"
         options = ("adapter", "adapters", "task", "attention", "side")
-        if request.options.given(*options) or request.options.kind not in (None, "dense"):
+        if request.options.given(*options) or request.options.output not in (None, DENSE):
             return (
                 f"{request.source} is taken as a graph; adapters, tasks, --attention and other kinds of vectors need a "
                 "checkpoint"
             )
-        return ""
+        return super().refuses(request)
 
     def read(self, request: Request) -> Published:
         """The graph as it was published."""

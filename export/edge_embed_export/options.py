@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.checks import check_count, check_text
+from edge_embed_runtime.checks import check_count, check_text, unusable
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.vectors.kinds import KINDS, Kind
 
 # What a model gives for a text: a vector, weights of tokens, or a vector for each token.
-Kind = Literal["dense", "sparse", "multi"]
+KindName = Literal["dense", "sparse", "multi"]
 # The sides of a search, which some models have networks of their own for.
 Side = Literal["query", "document"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -29,6 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "table": tuple(TABLE_BITS),
     "side": SIDES,
     "attention": get_args(Attention),
+    "kind": get_args(Kind),
     "verify": get_args(Verify),
 }
 
@@ -70,7 +72,7 @@ class ExportOptions:
     task: str | None = None
     truncate_dims: Sequence[int] | None = None
     truncate_norm: bool | None = None
-    kind: Kind | None = None
+    kind: KindName | None = None
     similarity: str | None = None
     attention: Attention | None = None
     side: Side | None = None
@@ -85,7 +87,7 @@ class ExportOptions:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in choices:
-                raise InputError(f"{name} is {value!r:.40}, expected one of {choices}")
+                raise unusable(name, value, f"one of {choices}")
         if self.precision == "fp32" and self.given("table", "search", "recipes"):
             raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
         if self.search and self.recipes is not None:
@@ -93,14 +95,18 @@ class ExportOptions:
         if self.graph.convert and self.graph.file is not None:
             raise InputError("--general converts a checkpoint and --onnx names an ONNX file: choose one")
         if self.similarity not in (None, "cosine"):
-            said = f"similarity is {self.similarity!r:.40}"
-            raise InputError(f"{said}, expected 'cosine': an index compares by nothing else")
+            raise unusable("similarity", self.similarity, "'cosine': an index compares by nothing else")
         for ignored in self.ignore:
             check_text(ignored, "a name to ignore")
         for role, text in (self.prompts or {}).items():
             check_text(text, f"the prompt of {role!r}")
         if self.max_tokens is not None:
             check_count(self.max_tokens, "max_tokens", 3, 2**20)
+
+    @property
+    def output(self) -> Kind | None:
+        """`kind`, as the object that knows about it."""
+        return None if self.kind is None else KINDS[self.kind]
 
     @property
     def int4(self) -> bool:

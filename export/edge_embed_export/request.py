@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.prompts import completed, with_roles
 from edge_embed_export.verify.compare import Verifier
+from edge_embed_runtime.bundle.manifest import Manifest
 
 # What a manifest says of how vectors are stored in an index, and of weights that were not quantized.
 CODES = {"int8": "symmetric, one scale per vector", "binary": "sign, in the frame"}
@@ -64,3 +65,24 @@ class Request:
         """
         versions = {package: version(package) for package in packages}
         return {"source": self.source_name, "weights_sha256": sha256, **facts, "versions": versions}
+
+
+class Source(Protocol):
+    """One way in which a model comes.
+
+    has_configs:  the configs of a folder say what the model is for
+    unverifiable: why no reference gives vectors of such a model; "" where one may
+    """
+
+    has_configs: bool = True
+    unverifiable: str = ""
+
+    def fits(self, request: Request, /) -> bool:
+        """Whether the source of a request is of this kind."""
+
+    def refuses(self, request: Request) -> str:
+        """Why the options of a request cannot be; "" where they can."""
+        return "words and sif are for files of word vectors" if request.options.given("words", "sif") else ""
+
+    def export(self, request: Request) -> Manifest:
+        """Read the model, and write its bundle."""

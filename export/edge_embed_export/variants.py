@@ -27,7 +27,7 @@ from edge_embed_export.sources.folding import ADAPTER, fold_adapter
 from edge_embed_export.sources.prompts import ALIASES
 from edge_embed_export.transformer.spec import Array, Spec, Weights
 from edge_embed_runtime.bundle.adapters import BASE, MAX_ADAPTERS, Adapter
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError
 

@@ -1,4 +1,4 @@
-"""Adapters beside linear layers that are quantized: W x + B (A x), A and B in float.
+"""Adapters of linear layers that are quantized: W x + B (A x), A and B in float.
 
 `NAME.lora_a` and `NAME.lora_b` are linear layers themselves, with weights [n, r] and [r, m]. They read and change what
 the layer NAME does, so what calibration does to a value reaches them as well. Names of weights are those of

@@ -48,6 +48,12 @@ def check_text(text: object, what: str) -> str:
     return text
 
 
+def unusable(option: str, value: object, expected: str) -> InputError:
+    """What to raise: ("k", 0, "a whole number of at least 1") -> "k is 0, expected a whole number of at least 1"."""
+    text = shown(value)
+    return InputError(f"{option} is {text}, expected {expected}", option=option, value=text)
+
+
 def check_count(value: object, what: str, least: int, most: int | None = None) -> int:
     """A whole number, numpy's included, from `least` to `most`; True and False are none."""
     try:
@@ -56,7 +62,7 @@ def check_count(value: object, what: str, least: int, most: int | None = None) -
         number = None
     if number is None or number < least or (most is not None and number > most):
         limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise InputError(f"{what} is {value!r:.40}, expected a whole number {limits}")
+        raise unusable(what, value, f"a whole number {limits}")
     return number
 
 
@@ -68,7 +74,7 @@ def check_path(path: object, what: str) -> Path:
         checked = Path(path).resolve()
         checked.exists()
     except PermissionError as error:
-        raise InputError(f"{what} {str(path)[:100]!r} cannot be looked at: {error.strerror}") from error
+        raise InputError(f"{what} {str(path)[:100]!r} cannot be looked at: {error.strerror}", path=path) from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}") from error
+        raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}", path=path) from error
     return checked

@@ -18,7 +18,9 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise MissingExtraError(
             f"this needs the package {module.split('.', maxsplit=1)[0]!r}, which is not installed "
-            f"({error}): pip install 'edge-embed[{extra}]'"
+            f"({error}): pip install 'edge-embed[{extra}]'",
+            package=module.split(".", maxsplit=1)[0],
+            extra=extra,
         ) from error
 
 
@@ -43,7 +45,7 @@ def without_onnxruntime(what: str, error: ImportError) -> MissingExtraError:
         reason = "is not installed: pip install 'onnxruntime>=1.22' (some systems have none, as Alpine)"
     static = 'Embedder("static"), --bundle static or EDGE_EMBED_BUNDLE=static'
     instead = f". A static bundle works without it: {static}" if what.startswith("bundle") else ""
-    return MissingExtraError(f"{what} needs onnxruntime, which {reason}{instead}")
+    return MissingExtraError(f"{what} needs onnxruntime, which {reason}{instead}", package="onnxruntime")
 
 
 def require_onnxruntime(what: str) -> None:

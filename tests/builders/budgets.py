@@ -20,7 +20,7 @@ import numpy as np
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import MemoryBudgetError
 from edge_embed.files.bounded import batches, upsert
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.system.memory import MB
 
 SHAPES = ("words", "wide", "chinese", "blanks", "one word", "signs")

@@ -13,7 +13,7 @@ import numpy as np
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import IndexClosedError
 from edge_embed_runtime.maintenance.reembed import reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 OURS = ("edge_embed_runtime", "edge_embed")
 PATIENCE = 30.0  # seconds for a call in another thread
@@ -45,7 +45,7 @@ class Lines:
 
     def _trace(self, frame: FrameType, *_: object) -> Any:
         # Python itself passes over what `__del__` raises
-        ours = Path(frame.f_code.co_filename).parent.name in OURS and frame.f_code.co_name != "__del__"
+        ours = frame.f_globals.get("__name__", "").split(".")[0] in OURS and frame.f_code.co_name != "__del__"
         return self._line if ours else None
 
     def _line(self, frame: FrameType, event: str, _: object) -> Any:

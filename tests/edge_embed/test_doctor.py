@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from edge_embed.cli.main import main
 from edge_embed.doctor import examine, hardware, measure, parts
 from edge_embed.doctor.examine import Finding, Report
-from edge_embed.doctor.parts import KNOWN, PARTS, child, numbers, part_sentence, required
+from edge_embed.doctor.parts import KNOWN, PARTS, numbers, part_sentence, required
+from edge_embed.measuring.children import child
 from edge_embed_runtime.model import network, session
 from edge_embed_runtime.system import cgroups
 from edge_embed_runtime.system import cpu as machine

@@ -12,7 +12,8 @@ from edge_embed import Document, Index
 from edge_embed.cli.options import shorten
 from edge_embed.cli.terminal import printable
 from edge_embed.embedder import bundle_path
-from edge_embed_runtime.bundle.bundle import MANIFEST, read_bundle, write_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import MANIFEST
 
 EVIL = "x\x1b]0;pwn\x07\x1b[2J\x9b31m\u202egnp\u2066\r\x00\u2028\x7fy"
 SHOWN = r"x\x1b]0;pwn\x07\x1b[2J\x9b31m\u202egnp\u2066\r\x00\u2028\x7fy"

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge_embed.cli.main import main
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.storage.database import beside
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.storage.database import log_files
 
 
 def run(*arguments: object) -> Any:
@@ -79,4 +79,4 @@ def test_a_copy_without_its_log(tmp_path: Path, source: Path) -> None:
     assert done.exit_code == 0
     assert "the log was missing" in done.output
     assert run("verify", copy).exit_code == 0
-    assert not beside(copy)[0].exists() or not beside(copy)[0].stat().st_size
+    assert not log_files(copy)[0].exists() or not log_files(copy)[0].stat().st_size

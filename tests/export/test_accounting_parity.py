@@ -19,7 +19,7 @@ from edge_embed_export import GraphOptions, export_model
 from edge_embed_export.families.known import FAMILIES, read_family
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import prepare
-from edge_embed_runtime.model.network import pad
+from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
 
 pytestmark = [

@@ -33,7 +33,7 @@ from edge_embed_export.calibration.recipes import Quantized, read_recipes
 from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_export.families.known import read_family
 from edge_embed_export.options import FLOORS
-from edge_embed_export.receipt import finish
+from edge_embed_export.receipt import dense
 from edge_embed_export.transformer.builder import FLOAT, Graph
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import Spec, prepare
@@ -382,10 +382,10 @@ def test_speed_is_tokens_by_the_median_of_cpu_seconds(
     export_model(checkpoint(), tmp_path / "b", precision="fp32")
     embedder = Embedder(tmp_path / "b")
     clock = iter([0, 2, 10, 10.25, 20, 20.5])
-    monkeypatch.setattr(finish, "SPEED_ROUNDS", 3)
-    monkeypatch.setattr(finish.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(dense, "SPEED_ROUNDS", 3)
+    monkeypatch.setattr(dense.time, "process_time", lambda: next(clock))
     texts = [" ".join(["bank"] * 15)] * 73  # 17 tokens each: 1241 in all, 2482 a second
-    vectors, speed = finish._timed(embedder, texts)
+    vectors, speed = dense._timed(embedder, texts)
     assert speed == 2480
     assert np.array_equal(vectors, embedder.encode(texts))
 
@@ -410,13 +410,13 @@ def test_floor_without_being_asked(
     checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, mean: float
 ) -> None:
     """int8 has to reach 0.995, int4 0.95; a model that gives NaN reaches nothing."""
-    monkeypatch.setattr(finish, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean}})
+    monkeypatch.setattr(dense, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean}})
     source = checkpoint()
     with pytest.raises(FidelityError, match=f"cosine of {mean}"):
         export_model(source, tmp_path / "b", precision=precision)
     assert not (tmp_path / "b").exists()
     if not math.isnan(mean):
-        monkeypatch.setattr(finish, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean + 0.0001}})
+        monkeypatch.setattr(dense, "cosine_receipt", lambda *_: {"cosine_to_fp32": {"mean": mean + 0.0001}})
         export_model(source, tmp_path / "b", precision=precision)
 
 

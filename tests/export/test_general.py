@@ -34,7 +34,7 @@ from edge_embed_export.general.structure import find_places, find_structure
 from edge_embed_export.general.unfuse import FUSED, unfuse
 from edge_embed_export.options import GraphOptions
 from edge_embed_export.sources.onnxfile import find_onnx, read_published
-from edge_embed_runtime.model.network import batches, pad
+from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.model.session import make_session
 
 pytestmark = pytest.mark.usefixtures("short_receipt", "few_texts")

@@ -26,7 +26,8 @@ from edge_embed_export.pruning import rows as cut
 from edge_embed_export.pruning.rows import cut_model
 from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer import workshop
-from edge_embed_runtime.bundle.bundle import LARGE_PAYLOAD, MANIFEST, MODEL, SCHEMA, WEIGHTS, read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.manifest import LARGE_PAYLOAD, MANIFEST, MODEL, SCHEMA, WEIGHTS
 from edge_embed_runtime.onnxfile.allowed import Beside, check_model
 from edge_embed_runtime.onnxfile.mapped import weights_of
 

@@ -16,7 +16,7 @@ from edge_embed_export.calibration import layerwise
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
 from edge_embed_export.transformer import builder as graph
-from edge_embed_runtime.bundle.bundle import WEIGHTS
+from edge_embed_runtime.bundle.manifest import WEIGHTS
 
 TEXTS = ["the river bank", "money at the bank and in the house", "a cat", "", "the dog is in the garden at night " * 9]
 # Bytes of a model that is too large here, and of a weight in its second file.

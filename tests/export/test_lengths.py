@@ -26,7 +26,7 @@ from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_export.transformer.workshop import Workshop
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
-from edge_embed_runtime.model.network import pad
+from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
 
 Run = Callable[[Sequence[NDArray[np.int64]]], NDArray[np.float32]]

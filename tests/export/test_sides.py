@@ -21,7 +21,8 @@ from edge_embed_export import export_model
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.routers import read_router
 from edge_embed_export.sources.prompts import left_out as left_out_of
-from edge_embed_runtime.bundle.bundle import MANIFEST, Manifest, read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.manifest import MANIFEST, Manifest
 from edge_embed_runtime.inputs.prompts import left_out
 
 pytestmark = pytest.mark.usefixtures("short_receipt")

@@ -133,7 +133,7 @@ def test_release_decides_where_the_two_differ(tmp_path: Path) -> None:
     [
         ({"shuffle_words": True}, r"the key 'shuffle_words' \(True\) is not known"),
         ({"truncation_side": "left"}, "truncation_side 'left' keeps the end"),
-        ({"from_slow": True}, "from_slow asks for a tokenizer made anew"),
+        ({"from_slow": True}, "from_slow asks for a tokenizer made again"),
         ({"fix_mistral_regex": True}, "fix_mistral_regex is not supported"),
         ({"tokenizer_class": "BertJapaneseTokenizer"}, "tokenizer_class 'BertJapaneseTokenizer' is not known"),
         ({"auto_map": {"AutoTokenizer": ["own.Tok", None]}}, r"auto_map names code of the folder's own \(own.Tok\)"),

@@ -12,7 +12,7 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import BundleFormatError, InputError
 from edge_embed_export import export_model
-from edge_embed_runtime.bundle import bundle as bundles
+from edge_embed_runtime.bundle import manifest as manifests
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.passages.late import check_late
 from edge_embed_runtime.vectors.normalize import cut
@@ -79,7 +79,7 @@ def test_older_releases_refuse_it(checkpoint: Checkpoints, tmp_path: Path, monke
     export_model(source, tmp_path / "normed", precision="fp32", truncate_norm=True)
     schemas = [json.loads((tmp_path / name / "manifest.json").read_text())["schema"] for name in ("plain", "normed")]
     assert schemas == [1, 2]
-    monkeypatch.setattr(bundles, "NEWER_SCHEMA", 1)
+    monkeypatch.setattr(manifests, "NEWER_SCHEMA", 1)
     with pytest.raises(BundleFormatError, match="schema version 2"):
         read_bundle(tmp_path / "normed")
 

@@ -17,10 +17,12 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, FidelityError, InputError
 from edge_embed_export import export_model
+from edge_embed_export.files import child
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.verify import compare as verifying
 from edge_embed_export.verify import texts as verifytexts
 from edge_embed_export.verify.compare import UNVERIFIED
+from edge_embed_runtime.vectors.kinds import KINDS
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -144,7 +146,7 @@ def test_a_reference_that_fails(
     """Whatever happens to it is said, and ends no export but one that requires it."""
     source = reference(program=program)
     if "while" in program:
-        monkeypatch.setattr(verifying, "TIMEOUT", 0.5)
+        monkeypatch.setattr(child, "TIMEOUT", 0.5)
     made = export_model(source, tmp_path / "b", precision="fp32")
     assert made.provenance["verified"].startswith(f"{UNVERIFIED}: {message}")
     with pytest.raises(ExportError, match=f"cannot be verified against the reference: {message}"):
@@ -216,7 +218,7 @@ def test_differences() -> None:
     ours = np.array([0.6, 0.8], np.float32)
 
     def difference(row: Any, kind: str) -> float | None:
-        return verifying._difference(ours, np.array(row, np.float32), kind)
+        return verifying._difference(ours, np.array(row, np.float32), KINDS[kind])
 
     assert difference([3, 4], "dense") == pytest.approx(0, abs=1e-6)
     assert difference([3, 4], "sparse") == pytest.approx(3.2)

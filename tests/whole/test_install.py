@@ -12,7 +12,7 @@ from builders.installs import environment, installed_bytes, pip, run
 
 from edge_embed_runtime.errors import MissingExtraError
 from edge_embed_runtime.index.index import Index
-from edge_embed_runtime.search import hnsw as graphs
+from edge_embed_runtime.search.hnswfile import graph_path
 
 LEAN = Path(str(files("edge_embed") / "data" / "lean.txt"))
 MOST_BYTES = 150_000_000
@@ -109,5 +109,5 @@ def test_a_graph_without_usearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             index.rebuild("always")
         monkeypatch.setattr("edge_embed_runtime.maintenance.rebuild.GRAPH_CODES", 10)
         assert "pip install usearch" in index.rebuild("auto").graph
-        assert not graphs.graph_path(tmp_path / "i.db").exists()
+        assert not graph_path(tmp_path / "i.db").exists()
         assert [hit.key for hit in index.search(vector=[1.0, 2.0, 0.5], k=5)] == before

@@ -17,7 +17,7 @@ import pytest
 
 from edge_embed import Document, Index
 from edge_embed.cli.main import INTERRUPTED
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 pty = pytest.importorskip("pty", reason="needs a terminal to show progress on")
 
@@ -130,7 +130,7 @@ CASES = {
     "rebuild": ("rebuild {copy}", bar("making binary codes")),
     "reembed": ("reembed {copy}", bar("embedding")),
     "compact": ("compact {copy}", None),  # at work when it writes
-    "bench": ("bench encode --quick --peers none", bar("measuring")),
+    "bench": ("bench --documents 0", bar("measuring")),
 }
 
 
@@ -151,7 +151,7 @@ def test_an_interrupted_command_ends_at_once(name: str, made: Path, tmp_path: Pa
 
 
 def check_end(end: End) -> None:
-    assert end.lines[-1] == INTERRUPTED
+    assert end.lines[-1] == f"edge-embed: {INTERRUPTED}"
     assert end.status == 130
     assert end.cpu <= SECONDS
     assert end.seconds <= PATIENCE

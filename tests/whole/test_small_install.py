@@ -11,13 +11,7 @@ from typing import Any
 
 import pytest
 from builders.installs import environment, installed_bytes, run
-from click.testing import CliRunner
 
-from edge_embed.benchmark import encode
-from edge_embed.benchmark.search import run as search
-from edge_embed.cli.main import main
-from edge_embed.embedder import bundle_path
-from edge_embed.errors import InputError
 from edge_embed_runtime import extras
 
 STATIC = Path(str(files("edge_embed") / "data" / "static.txt"))
@@ -57,6 +51,7 @@ def test_static_needs_no_onnxruntime(small: dict[str, str], tmp_path: Path) -> N
         (("verify", "n.db"), "whole"),
         (("rebuild", "n.db"), "scanned faster"),
         (("reembed", "n.db", *chosen), "static-minilm-l6-v2"),
+        (("bench", *chosen, "--documents", "99", "--repeat", "1", "--seconds", "0"), "search_p50_ms"),
     ):
         done = command(small, tmp_path, *arguments)
         assert (done.returncode, expected in done.stdout + done.stderr) == (0, True), (arguments, done)
@@ -155,22 +150,6 @@ def test_doctor_takes_names_of_embedded_bundles(tmp_path: Path) -> None:
     for arguments in ((), ("static",)):
         status, report = doctor(environment, tmp_path, *arguments)
         assert (status, [bundle["name"] for bundle in report["bundles"]]) == (0, ["static-minilm-l6-v2"])
-
-
-@pytest.mark.parametrize(("name", "module"), [("encode", encode), ("search", search)])
-def test_benchmarks_take_names_of_embedded_bundles(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As every other command does; without one the default is measured."""
-    asked = []
-
-    def read(path: Path) -> None:
-        asked.append(path)
-        raise InputError("far enough")
-
-    monkeypatch.setattr(module, "read_bundle", read)
-    monkeypatch.delenv("EDGE_EMBED_BUNDLE", raising=False)
-    for arguments in (["--bundle", "static"], []):
-        assert "far enough" in CliRunner().invoke(main, ["bench", name, *arguments]).output
-    assert asked == [bundle_path("static"), bundle_path(None)]
 
 
 @pytest.fixture(scope="module")

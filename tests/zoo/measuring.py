@@ -18,11 +18,11 @@ from builders.architectures import Model
 from edge_embed import Embedder
 from edge_embed_export import export_model
 from edge_embed_export.options import ExportOptions
-from edge_embed_export.receipt import finish
+from edge_embed_export.receipt import dense, finish
 from edge_embed_export.verify import compare as verifying
 from edge_embed_export.verify import reference as referencing
 from edge_embed_export.verify import texts as verifytexts
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 from zoo.folders import arrays, config, dense_arrays, write
 from zoo.models import Row
 from zoo.vocabularies import VOCABULARIES
@@ -171,10 +171,11 @@ def few_texts() -> Iterator[None]:
     judged = finish.records("judged")
     few = [judged[0], {**judged[-1], "relevant": ["p000"]}]
     texts = finish.calibration_texts
-    changes = {"records": lambda _: few, "calibration_texts": lambda part: texts(part)[::8], "SPEED_ROUNDS": 1}
+    changes = {"records": lambda _: few, "calibration_texts": lambda part: texts(part)[::8]}
     with contextlib.ExitStack() as stack:
         for name, change in changes.items():
             stack.enter_context(patch.object(finish, name, change))
+        stack.enter_context(patch.object(dense, "SPEED_ROUNDS", 1))
         yield
 
 

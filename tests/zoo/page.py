@@ -13,8 +13,7 @@ HEAD = """\
 
 Each row is a folder in the layout in which that model is published: the keys of its config.json, its modules, pooling,
 prompts, limit and kind of tokenizer, with small random weights and a small vocabulary (`tests/zoo`). Made by
-
-    python tests/zoo measure FILE.json && python tests/zoo table FILE.json
+`python tests/zoo measure FILE.json && python tests/zoo table FILE.json`.
 
 Nothing here was measured on the models' own weights: a row says that the exporter computes what the model's code
 computes, and no more. The difference is the largest of any number of a vector of length 1 (of a sparse one as it is)

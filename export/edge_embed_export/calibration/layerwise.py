@@ -25,9 +25,9 @@ from edge_embed_quantize.calibrate import Feed, Input, Recipe, Site, condition, 
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.model.network import batches, pad
+from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.system.cpu import default_threads
 
 WORD = "embedding.word"
@@ -103,7 +103,7 @@ class Stages:
         more = {LEFT_OUT_INPUT: np.array([left_out], np.int64)} if left_out else {}
         for batch, positions in enumerate(texts.batches):
             for i, vector in zip(positions, stage.run(None, batch, more)[0], strict=True):
-                found[i] = vector[: len(rows[i])] if self._spec.kind == "multi" else vector
+                found[i] = vector[: len(rows[i])] if self._spec.kind.by_token else vector
         return found
 
 
@@ -172,7 +172,7 @@ class Remembered:
         left_out = int(feed.get(LEFT_OUT_INPUT, [0])[0])
         keys = [(left_out, ids[i, :n].tobytes()) for i, n in enumerate(lengths)]
         rows = {key: ids[i, :n] for i, (key, n) in enumerate(zip(keys, lengths, strict=True))}
-        tokens, dim = (ids.shape[1:] if self._spec.kind == "multi" else ()), self._spec.dim
+        tokens, dim = (ids.shape[1:] if self._spec.kind.by_token else ()), self._spec.dim
         if self._asked is not None:
             self._asked |= rows
             return [np.full((len(ids), *tokens, dim), dim**-0.5, np.float32)]

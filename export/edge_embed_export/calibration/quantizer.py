@@ -37,9 +37,10 @@ from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, p
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
-from edge_embed_runtime.model.network import batches, pad
+from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.system.memory import trim_heap
+from edge_embed_runtime.vectors.kinds import SPARSE
 from edge_embed_runtime.vectors.normalize import normalize
 
 # SmoothQuant strengths without a search: values after a norm have outlier channels, the context of attention has few.
@@ -95,7 +96,7 @@ class Calibrated:
     def _compact_table(self, bits: int) -> CompactTable | None:
         if bits == 8:
             return None
-        if self._spec.kind == "sparse":
+        if self._spec.kind is SPARSE:
             raise ExportError("the table of a sparse model is also what its weights are made with: it stays int8")
         width = self._weights["embedding.word"].shape[1]
         if width % 8:
@@ -183,7 +184,7 @@ class Quantizer(Calibrated):
 
     def _vectors(self, session: InferenceSession) -> NDArray[np.float32]:
         found = np.vstack([session.run(None, feed)[0].reshape(-1, self._spec.dim) for feed in self._feeds()])
-        return normalize(found) if self._spec.kind == "sparse" else found
+        return normalize(found) if self._spec.kind is SPARSE else found
 
     def run(self, recipes: Mapping[str, Recipe] | None, options: ExportOptions) -> Quantized:
         """The int8 model as the options ask for it. recipes: those that were given"""

@@ -3,11 +3,13 @@
 from edge_embed_export.elmo.graph import build_elmo
 from edge_embed_export.elmo.reading import is_elmo, read_elmo
 from edge_embed_export.receipt.finish import check_usable, finish
-from edge_embed_export.request import CODES, Request
-from edge_embed_runtime.bundle.bundle import MODEL, TOKENIZER, Bundle, Layer, Manifest, file_records
+from edge_embed_export.request import CODES, Request, Source
+from edge_embed_runtime.bundle.bundle import Bundle, file_records
+from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Layer, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.inputs.characters import CHARACTERS
 from edge_embed_runtime.inputs.tokenizer import sanitize
+from edge_embed_runtime.vectors.kinds import DENSE
 
 MAX_TOKENS = 256
 # Options that change nothing of such a model.
@@ -17,7 +19,7 @@ UNUSED = (
 )
 
 
-class ElmoFolder:
+class ElmoFolder(Source):
     """A folder with the options and the weights of an ELMo model; see reading.py."""
 
     has_configs = False
@@ -27,8 +29,8 @@ class ElmoFolder:
         return is_elmo(request.source)
 
     def refuses(self, request: Request) -> str:
-        unused = UNUSED[:-1] if request.options.kind == "dense" else UNUSED
-        return request.unused("an ELMo model, whose weights are int8 or fp32", *unused)
+        unused = UNUSED[:-1] if request.options.output is DENSE else UNUSED
+        return super().refuses(request) or request.unused("an ELMo model, whose weights are int8 or fp32", *unused)
 
     def export(self, request: Request) -> Manifest:
         options = request.options

@@ -25,8 +25,7 @@ class _Body(Graph):
     """The graph inside a Scan: its weights are those of the graph around it, its values have names of their own."""
 
     def __init__(self, around: Graph, name: str) -> None:
-        super().__init__()
-        self._initializers = around._initializers
+        super().__init__(around)
         self._name = name
 
     def op(self, op_type: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:

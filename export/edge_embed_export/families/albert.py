@@ -1,6 +1,6 @@
 """ALBERT (arXiv:1909.11942): narrow embeddings, and layers that share their weights."""
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import TYPES, WORDS, Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Layer, Spec, Weights
 
@@ -17,12 +17,10 @@ LAYER = {
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     read.refuse(position_embedding_type="absolute")
     table = read.tensor("embeddings.position_embeddings.weight", 2)
-    read.weights["embedding.word"] = read.words("embeddings.word_embeddings.weight")
-    read.weights["embedding.position"] = read.with_type(table, "embeddings.token_type_embeddings.weight")
-    read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.embed(positions=read.with_type(table, TYPES))
     read.linear("embedding.project", "encoder.embedding_hidden_mapping_in")
     layers, groups = read.depth(), read.count("num_hidden_groups", 1)
     inner = read.count("inner_group_num", 1)

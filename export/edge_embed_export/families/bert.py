@@ -4,7 +4,7 @@ ELECTRA, ERNIE, data2vec, and pre-norm forms of BERT and RoBERTa."""
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import TYPES, WORDS, Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Spec, Weights
 
@@ -60,7 +60,7 @@ def read_roberta(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
 
 
 def read_encoder(checkpoint: Checkpoint, first_position: int = 0) -> tuple[Spec, Weights]:
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     positions = read.config.get("position_embedding_type", "absolute")
     if positions != "absolute":
         raise read.error(f"{checkpoint.architecture} with {positions!r} positions is not supported (absolute is)")
@@ -70,14 +70,11 @@ def read_encoder(checkpoint: Checkpoint, first_position: int = 0) -> tuple[Spec,
     if not len(table):
         raise read.error(f"the table of positions has no row {first_position}")
     # every token of a text has type 0, so its vector is part of the position's
-    table = read.with_type(table, "embeddings.token_type_embeddings.weight")
+    table = read.with_type(table, TYPES)
     if read.config.get("use_task_id"):  # ERNIE's tasks; a text is of task 0
         table = read.with_type(table, "embeddings.task_type_embeddings.weight")
-    read.weights["embedding.word"] = read.words("embeddings.word_embeddings.weight")
-    read.weights["embedding.position"] = table
     form = FORMS.get(checkpoint.architecture, Form())
-    if form.embedded:
-        read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.embed("embeddings.LayerNorm" if form.embedded else "", positions=table)
     if form.final:
         read.norm("final_norm", form.final)
     hidden = read.count("hidden_size")

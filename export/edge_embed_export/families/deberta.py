@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_embed_export.families import bert
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import WORDS, Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import WHOLE, Spec, Weights
 
@@ -15,7 +15,7 @@ LAYER = bert.LAYER | {part: f"{SELF}.{part}_proj" for part in ("query", "key", "
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """v2 and v3."""
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     read.refuse(conv_kernel_size=0, relative_attention=True)
     _embeddings(read)
     kinds, layers = _kinds(read), read.layers(LAYER, "encoder.layer.{}")
@@ -32,7 +32,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
 
 def read_v1(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """v1: a row of the table for every offset, queries, keys and values of a head in one layer, keys without bias."""
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     read.refuse(relative_attention=True, talking_head=False)
     _embeddings(read)
     heads, kinds = read.count("num_attention_heads"), _kinds(read)
@@ -80,10 +80,10 @@ def _finish(read: Reader, layers: int, kinds: list[str], buckets: tuple[int, int
 
 def _embeddings(read: Reader) -> None:
     """Tables in the width of the model, and the norm of their sum."""
-    tables = {"embedding.word": read.words("embeddings.word_embeddings.weight")}
+    tables = {"embedding.word": read.words(WORDS)}
     types = "embeddings.token_type_embeddings.weight"
     if read.config.get("type_vocab_size"):
-        tables["embedding.word"] = read.words("embeddings.word_embeddings.weight", types)
+        tables["embedding.word"] = read.words(WORDS, types)
     if read.config.get("position_biased_input", True):
         tables["embedding.position"] = read.tensor("embeddings.position_embeddings.weight", 2)
     if read.has("embeddings.embed_proj.weight"):  # before the norm, so it can be part of the tables

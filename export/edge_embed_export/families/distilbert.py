@@ -3,7 +3,7 @@
 from collections import ChainMap
 from typing import Any
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import WORDS, Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Spec, Weights
 
@@ -22,11 +22,9 @@ LAYER = {
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     renamed = {"num_hidden_layers": checkpoint.config.get("n_layers")}
     config: ChainMap[str, Any] = ChainMap(renamed, checkpoint.config)
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight", config)
+    read = Reader(checkpoint, WORDS, config)
     table = read.tensor("embeddings.position_embeddings.weight", 2)
-    read.weights["embedding.word"] = read.words("embeddings.word_embeddings.weight")
-    read.weights["embedding.position"] = table
-    read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.embed(positions=table)
     return read.finish(
         layers=read.layers(LAYER, "transformer.layer.{}"),
         hidden=read.count("dim"),

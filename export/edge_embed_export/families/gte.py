@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import WORDS, Reader
 from edge_embed_export.families.rope import Asked, Rope, add_tables, read_rope
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.positions import frequencies
@@ -31,13 +31,11 @@ LIBRARY_LAYER = {
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     read.refuse(layer_norm_type="layer_norm", position_embedding_type="rope", pack_qkv=True, logn_attention_scale=False)
     hidden, heads = read.count("hidden_size"), read.count("num_attention_heads")
     max_tokens = read.reach(read.count("max_position_embeddings"))
-    types = "embeddings.token_type_embeddings.weight" if read.config.get("type_vocab_size") else None
-    read.weights["embedding.word"] = read.words("embeddings.word_embeddings.weight", types)
-    read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.embed(types=bool(read.config.get("type_vocab_size")))
     layers = _layers(read)
     add_tables(read, "all", _rope(read, hidden // heads), max_tokens)
     return read.finish(

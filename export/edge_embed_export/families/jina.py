@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from edge_embed_export.families import bert
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import WORDS, Reader
 from edge_embed_export.families.rope import add_tables, read_rope
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.prompts import ALIASES
@@ -68,13 +68,11 @@ def is_v3(checkpoint: Checkpoint) -> bool:
 
 
 def read_v2(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     read.refuse(emb_pooler="mean")
     heads, layers = read.count("num_attention_heads"), read.depth()
     max_tokens = read.limit(read.count("max_position_embeddings"))
-    words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
-    read.weights["embedding.word"] = words
-    read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.embed(types=True)
     activation = _v2_layers(read, layers)
     read.weights["positions.all"] = alibi(heads, max_tokens)
     return read.finish(
@@ -104,13 +102,11 @@ def _v2_layers(read: Reader, layers: int) -> Activation:
 
 
 def read_v3(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     read.refuse(rotary_emb_interleaved=False, rotary_emb_fraction=1.0)
     hidden, heads = read.count("hidden_size"), read.count("num_attention_heads")
     max_tokens = read.reach(read.count("max_position_embeddings"))
-    words = read.words("embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight")
-    read.weights["embedding.word"] = words
-    read.norm("embedding.norm", "embeddings.LayerNorm" if read.of_library else "emb_ln")
+    read.embed("embeddings.LayerNorm" if read.of_library else "emb_ln", types=True)
     if read.of_library:
         layers = read.layers(V3_LIBRARY_LAYER, "layers.{}")
     else:

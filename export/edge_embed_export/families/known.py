@@ -284,7 +284,8 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
             f"{checkpoint.folder}: the architecture {kind!r} is not known to this exporter "
             f"(known: {', '.join(sorted({kind for family in FAMILIES for kind in family.types}))}){code}. The general "
             "path converts it through torch where transformers knows it: pip install 'edge-embed[general]', then "
-            "edge-embed export --general. An ONNX file of it is taken as well"
+            "edge-embed export --general. An ONNX file of it is taken as well",
+            architecture=kind,
         )
     _check_task(checkpoint, family)
     checkpoint = family.prepare(checkpoint)

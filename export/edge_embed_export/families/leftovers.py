@@ -16,6 +16,7 @@ from edge_embed_export.files.accounting import HARMLESS, Accounted, Keys, held, 
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.purpose import SCORING
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, Kind
 
 BERT = ("bert", "jina_bert", "nomic_bert", "ernie", "megatron-bert")
 ROBERTA = (
@@ -45,11 +46,11 @@ class Spare:
     names: str
     types: tuple[str, ...] = ()
     same: str | None = None
-    kinds: tuple[str, ...] = ("dense", "multi")
+    kinds: tuple[Kind, ...] = (DENSE, MULTI)
     scores: bool = False
 
 
-ALL = ("dense", "multi", "sparse")
+ALL = tuple(KINDS.values())
 LINEAR = r"(weight|bias)"
 SPARE: tuple[Spare, ...] = (
     # The pooler: a layer and tanh on the first token, for classes. No folder of sentence-transformers asks for it:
@@ -212,7 +213,9 @@ def _unknown_key(file: Path, kind: str, path: tuple[str, ...], value: object) ->
         f"it is not known for {kind} models, and may change what they compute; if it does not, leave it out of account"
     )
     advice = ADVICE.get(path[-1], f"{why}: --ignore {name}")
-    return ExportError(f"{file}: the key {name!r} is {value!r:.60}: {advice}")
+    return ExportError(
+        f"{file}: the key {name!r} is {value!r:.60}: {advice}", code="unknown_name", path=file, name=name
+    )
 
 
 def _is_harmless(config: Keys, kind: str, path: tuple[str, ...], value: object) -> bool:

@@ -1,6 +1,6 @@
 """MPNet (arXiv:2004.09297): absolute positions, and T5's relative ones, one table for all layers."""
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import WORDS, Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.positions import relative
 from edge_embed_export.transformer.spec import Layer, Spec, Weights
@@ -21,12 +21,10 @@ FURTHEST = 128
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     table = read.tensor("embeddings.position_embeddings.weight", 2)[FIRST_POSITION:]
     max_tokens = min(checkpoint.max_tokens or len(table), len(table))
-    read.weights["embedding.word"] = read.words("embeddings.word_embeddings.weight")
-    read.weights["embedding.position"] = table
-    read.norm("embedding.norm", "embeddings.LayerNorm")
+    read.embed(positions=table)
     bias = read.tensor("encoder.relative_attention_bias.weight", 2)
     if len(bias) != read.count("relative_attention_num_buckets", 32):
         raise read.error(f"encoder.relative_attention_bias.weight has {len(bias)} buckets, the config says otherwise")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import WORDS, Reader
 from edge_embed_export.families.rope import Rope, add_tables, growing, read_rope
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.activations import Activation
@@ -38,7 +38,7 @@ LIBRARY_LAYER = {
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    read = Reader(checkpoint, "embeddings.word_embeddings.weight")
+    read = Reader(checkpoint, WORDS)
     read.config = _one_spelling(read)
     own = is_own(checkpoint.config)
     read.refuse(prenorm=False, use_rms_norm=False, parallel_block=False, rotary_emb_interleaved=False)
@@ -51,11 +51,8 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         size = read.count("head_dim", size)
     context = read.count("max_position_embeddings", read.count("n_positions", 8192 if own else 2048))
     max_tokens = read.reach(context)
-    types = "embeddings.token_type_embeddings.weight"
-    read.weights["embedding.word"] = read.words(
-        "embeddings.word_embeddings.weight", types if read.config.get("type_vocab_size", 2) else None
-    )
-    read.norm("embedding.norm", "embeddings.LayerNorm" if read.of_library else "emb_ln")
+    typed = bool(read.config.get("type_vocab_size", 2))
+    read.embed("embeddings.LayerNorm" if read.of_library else "emb_ln", types=typed)
     every = read.config.get("moe_every_n_layers") or 0
     for i in range(layers):
         if read.of_library:

@@ -14,11 +14,14 @@ from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.activations import ACTIVATIONS, Activation
 from edge_embed_export.transformer.spec import Array, Spec, Weights
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE
 
 # Tokens of a text where neither the folder nor the caller sets a limit: more need gigabytes of attention.
 LONGEST = 8192
 # Tokens of a text where the folder sets a higher limit than the model's context: it means that there is none.
 FURTHEST = 2**17
+# BERT's tables of tokens, and of their types.
+WORDS, TYPES = "embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight"
 # What most families call their sizes in config.json.
 SIZES = {"hidden": "hidden_size", "heads": "num_attention_heads", "intermediate": "intermediate_size"}
 # No model has more layers; a config that says so is not sound.
@@ -189,6 +192,14 @@ class Reader:
             raise self.error(f"the tensor {name!r} has shape {types.shape}, expected {table.shape[1]} columns")
         return table + types[:1]
 
+    def embed(self, norm: str = "embeddings.LayerNorm", *, types: bool = False, positions: Array | None = None) -> None:
+        """The embeddings under BERT's names. types: whether the vector of token type 0 is part of each row"""
+        self.weights["embedding.word"] = self.words(WORDS, TYPES if types else None)
+        if positions is not None:
+            self.weights["embedding.position"] = positions
+        if norm:
+            self.norm("embedding.norm", norm)
+
     def kinds(self, layers: int, usual: Sequence[str]) -> list[str]:
         """The kind of each layer, "full_attention" or "sliding_attention". usual: where `layer_types` is missing"""
         kinds = self.config.get("layer_types")
@@ -233,21 +244,21 @@ class Reader:
             if name not in fields:
                 fields[name] = self.count(usual)
         head, given = self.checkpoint.head, self.checkpoint
-        how = "tokens" if head.kind == "multi" else given.pooling or pooling
+        how = "tokens" if head.kind.by_token else given.pooling or pooling
         steps, weights = as_steps(given.of_tokens, given.after, fields["hidden"], how)
         self.weights |= weights
         own: dict[str, Any] = {"pooling": how, "left_out": self._left_out(how), **steps}
-        if head.kind == "sparse":
+        if head.kind is SPARSE:
             if steps["projections"]:
                 raise self.error("a sparse model has no Dense layers")
-            own |= {"kind": "sparse", "pooling": head.pooling, "saturations": head.saturations}
+            own |= {"kind": SPARSE, "pooling": head.pooling, "saturations": head.saturations}
             if head.pooling == "token":
                 self.weights |= given.head_weights
                 own |= {"dim": len(self.weights["embedding.word"]), "weightless": head.weightless}
             else:
                 own |= read_masked(self)
-        elif head.kind == "multi":
-            own |= {"kind": "multi", "unattended": head.unattended}
+        elif head.kind is MULTI:
+            own |= {"kind": MULTI, "unattended": head.unattended}
         spec = Spec(vocab=len(self.weights["embedding.word"]), **{**own, **fields})
         return (spec if given.mixed is None else replace(spec, mix=self.mix(spec, given.mixed))), self.weights
 
@@ -258,7 +269,7 @@ class Reader:
                 f"{mixed.path} weights the states of all layers, and config.json has no output_hidden_states: true, "
                 "without which sentence-transformers has none: set it, or take the module out of modules.json"
             )
-        if spec.norm != "post" or spec.kind != "dense":
+        if spec.norm != "post" or spec.kind is not DENSE:
             raise self.error(f"{mixed.path} weights states of layers: there is no form for that here")
         states, weights = len(spec.blocks) + 1, mixed.weights
         if mixed.start + len(weights) != states:

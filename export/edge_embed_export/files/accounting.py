@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import ExportError, InputError
 
 
@@ -19,7 +20,7 @@ def words(text: str) -> frozenset[str]:
 
 
 # Keys that change no vector, by what kind of file they stand in. Of config.json: those of all architectures; what only
-# one of them does not read is in `leftovers.OF_FAMILY`.
+# one of them does not read is in families/leftovers.py.
 HARMLESS: dict[str, frozenset[str]] = {
     "config.json": words(
         # names, versions, types of numbers
@@ -159,7 +160,10 @@ def refuse_unknown(path: Path, content: Mapping[str, Any], known: Collection[str
         if name not in known and not is_ignored(name):
             raise ExportError(
                 f"{path}: the {what} {name!r} ({value!r:.60}) is not known, and it may change the vectors; if it does "
-                f"not, leave it out of account: --ignore {name}"
+                f"not, leave it out of account: --ignore {name}",
+                code="unknown_name",
+                path=path,
+                name=name,
             )
 
 
@@ -174,7 +178,10 @@ def refuse_tensors(path: Path, tensors: Mapping[str, Any], names: Iterable[str],
             raise ExportError(
                 f"{path}: the tensor {name!r} {list(held(tensors)[name].shape)} has no place in {what}: the model may "
                 "compute something that the bundle would not. If its vectors do not depend on it, leave it out of "
-                f"account: --ignore {name}"
+                f"account: --ignore {name}",
+                code="unknown_name",
+                path=path,
+                name=name,
             )
 
 
@@ -184,7 +191,10 @@ def check_whole(path: Path, name: str, kind: str) -> None:
         raise ExportError(
             f"{path}: the tensor {name!r} holds numbers of type {kind}: weights are floats of 16, 32 or 64 bits. "
             "If these are quantised weights, take the checkpoint that they were made from; if nothing depends on the "
-            f"tensor, leave it out of account: --ignore {name}"
+            f"tensor, leave it out of account: --ignore {name}",
+            code="unknown_name",
+            path=path,
+            name=name,
         )
 
 
@@ -193,11 +203,16 @@ def check_shard(index: Path, listed: Mapping[str, str], file: Path, found: Colle
     here = {name for name, shard in listed.items() if shard == file.name}
     for name in sorted(here - set(found)):
         if not re.fullmatch(WHOLE, name) and not is_ignored(name):
-            raise ExportError(f"{file} has no tensor {name!r}, which {index.name} says is there")
+            raise ExportError(f"{file} has no tensor {name!r}, which {index.name} says is there", path=file, name=name)
     for name in sorted(set(found) - here):
         if not is_ignored(name):
             where = f"says is in {listed[name]}, so it is there twice" if name in listed else "does not name"
-            raise ExportError(f"{file}: the tensor {name!r} is one that {index.name} {where}")
+            raise ExportError(
+                f"{file}: the tensor {name!r} is one that {index.name} {where}",
+                code="unknown_name",
+                path=file,
+                name=name,
+            )
 
 
 def harmless_of_adapter(name: str, value: object) -> bool:
@@ -238,6 +253,8 @@ def check_ignored() -> list[str]:
     idle = [name for name, used in ignored.items() if not used]
     if idle:
         raise InputError(
-            f"there is nothing to ignore under the name {idle[0]!r:.80}: no tensor or key of this name would be refused"
+            f"there is nothing to ignore under the name {idle[0]!r:.80}: no tensor or key of this name is refused",
+            option="ignore",
+            value=shown(idle[0]),
         )
     return [f"left out of account, as was asked: {', '.join(ignored)}"] if ignored else []

@@ -60,7 +60,7 @@ def missing_weights(path: Path) -> EdgeEmbedError:
         if found:
             held, do = found[0].relative_to(folder).as_posix(), advice.replace("FOLDER", repr(str(folder)))
             return ExportError(f"{folder} holds {held}, {what}, and no {path.name}: {do}")
-    return SourceError(f"{path} is missing")
+    return SourceError(f"{path} is missing", path=path, code="source_missing")
 
 
 def pickled_weights(path: Path, reason: str) -> ExportError:

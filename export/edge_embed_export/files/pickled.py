@@ -4,14 +4,12 @@ A pickle can run code when it is read. torch.load(weights_only=True) does not, a
 own (unpickling.py), whose result is a safetensors file in a temporary folder.
 """
 
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from edge_embed_export.files.child import last_line, run_alone
 from edge_embed_export.files.formats import pickled_weights
 from edge_embed_export.files.reading import is_there
 from edge_embed_runtime.errors import ExportError
@@ -25,8 +23,6 @@ NAMES = {
     "adapter_model.safetensors": "adapter_model.bin",
 }
 PROGRAM = Path(__file__).with_name("unpickling.py")
-TIMEOUT = 3600
-ALONE = {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
 
 Value = TypeVar("Value")
 
@@ -47,20 +43,11 @@ def read_pickle(path: Path, read: Callable[[Path], Value]) -> Value:
     check_regular(path)
     with tempfile.TemporaryDirectory(prefix="edge-embed-weights-") as work:
         target = Path(work) / "model.safetensors"
-        command = [sys.executable, "-P", str(PROGRAM), str(path.resolve()), str(target)]
         try:
-            done = subprocess.run(  # noqa: S603 - our own program
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                cwd=work,
-                env={**os.environ, **ALONE},
-                timeout=TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ExportError(f"{path}: torch took more than {TIMEOUT} seconds to read it") from None
+            done = run_alone(PROGRAM, path.resolve(), target, work=work)
+        except TimeoutError as error:
+            raise ExportError(f"{path}: torch took {error} to read it") from None
         if done.returncode:
-            said = (done.stdout or done.stderr).decode(errors="replace").strip().split("\n")[-1]
+            said = last_line(done.stdout or done.stderr)
             raise pickled_weights(path, said or f"status {done.returncode}")
         return read(target)

@@ -27,9 +27,9 @@ def read_json(path: Path, kind: type = dict) -> Any:
     try:
         content = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is not readable JSON: {error}") from error
+        raise SourceError(f"{path} is not readable JSON: {error}", path=path) from error
     if not isinstance(content, kind):
-        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}")
+        raise SourceError(f"{path} holds {type(content).__name__}, expected {kind.__name__}", path=path)
     return content
 
 
@@ -45,6 +45,13 @@ def check_size(value: object, name: str, path: Path) -> int:
     return value
 
 
+def check_flag(value: object, name: str, path: object) -> bool:
+    """A value of a config that is true or false."""
+    if not isinstance(value, bool):
+        raise ExportError(f"{path}: {name} is {value!r:.40}, expected true or false")
+    return value
+
+
 def sha256_of(path: Path) -> str:
     """The hash of a file, read part by part."""
     with open_regular(path) as file:
@@ -54,5 +61,5 @@ def sha256_of(path: Path) -> str:
 def read_limited(path: Path, limit: int) -> bytes:
     """The bytes of a file that must be there. Raises SourceError for none, and for one of more than `limit` bytes."""
     if not is_there(path):
-        raise SourceError(f"{path} is missing")
+        raise SourceError(f"{path} is missing", path=path, code="source_missing")
     return read_regular(path, limit)

@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_embed_export.files.accounting import check_shard, check_whole
 from edge_embed_export.files.formats import missing_weights
 from edge_embed_export.files.pickled import in_place_of, read_pickle
 from edge_embed_export.files.reading import is_there, read_json, sha256_of
-from edge_embed_export.files.stored import KINDS, MappedFile, Stored
+from edge_embed_export.files.stored import KINDS, Array, MappedFile, Stored
 from edge_embed_runtime.errors import ExportError, SourceError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.system.files import check_regular, open_regular
-
-Array = NDArray[np.float32]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -99,7 +96,7 @@ def _shards(index: Path) -> tuple[dict[str, Array], list[Path]]:
     for file in files:
         pickle = file if ending == "bin" else None
         if pickle is not None and not is_there(file):
-            raise SourceError(f"{file} is missing")
+            raise SourceError(f"{file} is missing", path=file, code="source_missing")
         found = map_tensors(file) if pickle is None else read_pickle(file, partial(_mapped, said=file, others=False))
         check_shard(index, shards, file, found)
         tensors |= found

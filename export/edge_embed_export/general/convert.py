@@ -54,7 +54,8 @@ def convert(source: Path, *, tokenizer: Path | None = None, names: tuple[str, ..
     if config.get("auto_map") and kind not in _known_types():
         raise UnsupportedModelError(
             f"{source}: the architecture {kind!r} is code in the folder itself, which is never run, and none that "
-            "transformers has"
+            "transformers has",
+            architecture=kind,
         )
     stored, sha256 = read_weights(source)  # whole, and free of NaN
     definition = source if tokenizer is None else tokenizer
@@ -119,14 +120,18 @@ def _load(source: Path, kind: str, stored: Collection[str]) -> tuple[Any, Collec
         except (ValueError, TypeError):  # of a model without a choice of attention
             model, info = transformers.AutoModel.from_pretrained(source, **options)
     except (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError, AttributeError) as error:
-        raise UnsupportedModelError(f"{source}: transformers cannot load the architecture {kind!r}: {error}") from error
+        raise UnsupportedModelError(
+            f"{source}: transformers cannot load the architecture {kind!r}: {error}", architecture=kind
+        ) from error
     _check_loaded(source, stored, info, str(model.base_model_prefix))
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     model = model.float().eval()
     takes = inspect.signature(model.forward).parameters
     if "input_ids" not in takes:
-        raise UnsupportedModelError(f"{source}: the architecture {kind!r} takes no texts (no input_ids)")
+        raise UnsupportedModelError(
+            f"{source}: the architecture {kind!r} takes no texts (no input_ids)", architecture=kind
+        )
     return model, takes
 
 
@@ -145,7 +150,9 @@ def _check_loaded(source: Path, stored: Collection[str], info: Mapping[str, Coll
         if whole.startswith(inside) and not spare and not is_ignored(whole):
             raise ExportError(
                 f"{source}: the tensor {whole!r} has no place in the model that transformers makes of the folder. If "
-                f"its vectors do not depend on it, leave it out of account: --ignore {whole}"
+                f"its vectors do not depend on it, leave it out of account: --ignore {whole}",
+                code="unknown_name",
+                name=whole,
             )
 
 

@@ -29,7 +29,7 @@ from edge_embed_quantize.linear import Int8Linear, quantize_rows
 from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
-from edge_embed_runtime.model.network import pad
+from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
 
 if TYPE_CHECKING:

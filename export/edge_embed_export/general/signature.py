@@ -179,12 +179,14 @@ def _choose(
     if each and pooling and (asked or each in OF_TOKENS or not texts):
         return each, pooling
     if each and not texts:
-        raise InputError(f"{path}: nothing says how its vectors of tokens become one; say it with --pooling")
+        raise InputError(
+            f"{path}: nothing says how its vectors of tokens become one; say it with --pooling", option="pooling"
+        )
     shapes = ", ".join(f"{name!r} {list(runs[0].shape)}" for name, runs in found.items())
     given = f"for {SHAPES[0][0]} texts of {SHAPES[0][1]} tokens it gives {shapes}"
     if not tokens and not texts:
         raise ExportError(f"{path}: none of its outputs is a vector for each text or for each token; {given}")
-    raise InputError(f"{path}: several outputs may be meant, say which with --output; {given}")
+    raise InputError(f"{path}: several outputs may be meant, say which with --output; {given}", option="output")
 
 
 def _usual(names: list[str], usual: tuple[str, ...]) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any
 from edge_embed_export.files.accounting import refuse_unknown
 from edge_embed_export.files.reading import is_there, optional_json, read_json
 from edge_embed_export.modules.routers import Entry, expanded
-from edge_embed_export.options import Kind, Side
+from edge_embed_export.options import Side
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import SPARSE, Kind
 
 # What sentence-transformers says of a model as a whole.
 SETTINGS = "config_sentence_transformers.json"
@@ -72,7 +73,7 @@ class Folder:
     def kind(self) -> Kind | None:
         """What it says that its model gives, besides in modules.json; None where it does not say that it is sparse."""
         sparse = self.settings.get("model_type") == "SparseEncoder"
-        return "sparse" if sparse or any((self.path / name).is_file() for name in QUERY_WEIGHTS) else None
+        return SPARSE if sparse or any((self.path / name).is_file() for name in QUERY_WEIGHTS) else None
 
     def known_as(self, names: Sequence[str], config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """What its model may be known by: the given names, its own, and what config.json names.

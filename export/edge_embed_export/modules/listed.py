@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.files.reading import optional_json, read_json
+from edge_embed_export.files.reading import check_size, optional_json, read_json
 from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.classes import module_class
 from edge_embed_export.modules.folder import SETTINGS, Folder
 from edge_embed_export.modules.pooling import read_pooling
 from edge_embed_export.modules.task import read_task
-from edge_embed_export.options import Kind, Pooling
+from edge_embed_export.options import Pooling
 from edge_embed_export.transformer.activations import DENSE_ACTIVATIONS
 from edge_embed_export.transformer.spec import Step
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
 
 # What modules call the vectors of tokens, and that of a text.
 TOKENS, TEXT = "token_embeddings", "sentence_embedding"
@@ -177,7 +178,7 @@ class _Walk:
         self.path, self.what = folder.path, ""
         kinds = [str(entry["type"]) for entry in folder.modules]
         if folder.is_multi or any(k.startswith("pylate.") or k.endswith(".MultiVectorMask") for k in kinds):
-            self.found.kind = "multi"
+            self.found.kind = MULTI
         self.readers: dict[str, Callable[[], None]] = {
             "Transformer": self.transformer,
             "MLMTransformer": self.masked,
@@ -242,17 +243,17 @@ class _Walk:
 
     def pooling(self) -> None:
         self.expect(TOKENS)
-        if self.found.kind == "multi":
+        if self.found.kind is MULTI:
             raise self.error("is none of a model that gives a vector for each token")
         self.found.pooling = read_pooling(self.path)
-        self.found.kind, self.gives = "dense", TEXT
+        self.found.kind, self.gives = DENSE, TEXT
 
     def splade(self) -> None:
         self.expect(TOKENS)
         if self.found.of_tokens or self.found.mixed:
             raise self.error("can only stand right behind the transformer")
         _config(self.path, "pooling_strategy", "activation_function", "chunk_size", *HARMLESS["a pooling"])
-        self.found.splade, self.found.kind, self.gives = self.path, "sparse", TEXT
+        self.found.splade, self.found.kind, self.gives = self.path, SPARSE, TEXT
 
     def table(self) -> None:
         self.found.query_table = self.path
@@ -289,7 +290,7 @@ class _Walk:
 
     def step(self, config: Mapping[str, Any], module: Module) -> None:
         """Put a step where it stands. Raises ExportError for one that reads or gives something else than is there."""
-        usual = TOKENS if self.found.kind == "multi" else TEXT
+        usual = TOKENS if self.found.kind is MULTI else TEXT
         read = config.get("module_input_name") or usual
         if read != self.gives or (config.get("module_output_name") or read) != read:
             raise self.error(
@@ -305,7 +306,7 @@ class _Walk:
 
     def finish(self) -> Modules:
         found = self.found
-        wanted = "fill-mask" if found.kind == "sparse" else "feature-extraction"
+        wanted = "fill-mask" if found.kind is SPARSE else "feature-extraction"
         if self.gives is not None and self.task != wanted and (found.splade or found.pooling or found.mixed):
             raise ExportError(
                 f"{self.file}: the model is loaded for {self.task!r}; the modules behind it need vectors of {wanted!r}"
@@ -321,9 +322,8 @@ class _Walk:
                 "and a bundle's have length 1"
             )
         width = self.settings.get("truncate_dim")
-        if found.kind == "dense" and width is not None:
-            if type(width) is not int or width < 1:
-                raise ExportError(f"{self.folder / SETTINGS}: truncate_dim is {width!r:.40}, expected a whole number")
+        if found.kind is DENSE and width is not None:
+            width = check_size(width, "truncate_dim", self.folder / SETTINGS)
             found.after = (*found.after, Module(Step("cut", width=width), path=self.folder / SETTINGS))
         return found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.files.reading import optional_json
+from edge_embed_export.files.reading import check_flag, optional_json
 from edge_embed_export.options import Pooling
 from edge_embed_runtime.errors import ExportError
 
@@ -47,10 +47,7 @@ def read_pooling(folder: Path) -> Pooling:
 
 
 def _flagged(path: Path, config: dict[str, Any]) -> list[str]:
-    odd = [name for name in FLAGS if name in config and not isinstance(config[name], bool)]
-    if odd:
-        raise ExportError(f"{path}: {odd[0]} is {config[odd[0]]!r:.40}, expected true or false")
-    modes = [mode for name, mode in FLAGS.items() if config.get(name)]
+    modes = [mode for name, mode in FLAGS.items() if check_flag(config.get(name, False), name, path)]
     mean = "pooling_mode_mean_tokens"
     if modes and mean not in config:
         # then releases before 5.4 put the mean behind the others, and later ones do not

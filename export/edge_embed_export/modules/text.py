@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.files.reading import check_size, is_there, optional_json
+from edge_embed_export.files.reading import check_flag, check_size, is_there, optional_json
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.task import FILES, check_task
 from edge_embed_runtime.errors import ExportError
@@ -40,7 +40,7 @@ class TextModule:
     limit:     tokens of a text
     lower:     whether texts are lowered
     tokenizer: settings that replace those of tokenizer_config.json
-    sides:     what is said of queries and documents apart (see sources/multihead.py)
+    sides:     what is said of queries and documents apart (see sources/colbert.py)
     release:   (major, minor) of the sentence-transformers that wrote the folder; None where it does not say
     """
 
@@ -77,14 +77,12 @@ def read_text_module(folder: Path, root: Folder, *, multi: bool = False) -> Text
         raise ExportError(f"{path}: {name} {value!r:.60} is not supported; max_seq_length is, for both sides")
     limit = values.get("max_seq_length")
     asked = _processing(path, values)
-    lower = values.get("do_lower_case", False)
-    if not isinstance(lower, bool) and lower is not None:
-        raise ExportError(f"{path}: do_lower_case is {lower!r:.40}, expected true or false")
+    lower = values.get("do_lower_case")
     arguments = {**_object(path, values, "tokenizer_args"), **_object(path, values, "processor_kwargs")}
     return TextModule(
         path=path,
         limit=asked if asked is not None else None if limit is None else check_size(limit, "max_seq_length", path),
-        lower=bool(lower),
+        lower=lower is not None and check_flag(lower, "do_lower_case", path),
         tokenizer={name: value for name, value in arguments.items() if name not in LOADING},
         release=release_of(root),
         sides=sides,

@@ -20,15 +20,8 @@ from edge_embed_export.pruning.rows import Ids, cut_model, cut_table
 from edge_embed_export.pruning.scripts import COMMON, check_scripts, script_of, scripts_of_languages
 from edge_embed_export.pruning.vocabulary import Vocabulary
 from edge_embed_export.receipt.finish import GOLDEN_TEXTS
-from edge_embed_runtime.bundle.bundle import (
-    TOKENIZER,
-    Bundle,
-    Golden,
-    Manifest,
-    file_records,
-    read_bundle,
-    write_bundle,
-)
+from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import TOKENIZER, Golden, Manifest
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, FidelityError, InputError
@@ -114,7 +107,11 @@ def prune_bundle(
     """
     target = Path(out)
     if (target.exists() or target.is_symlink()) and not overwrite:
-        raise InputError(f"{target} exists; choose another path, or replace it with --force (overwrite=True)")
+        raise InputError(
+            f"{target} exists; choose another path, or replace it with --force (overwrite=True)",
+            path=target,
+            code="output_exists",
+        )
     groups = [*(scripts_of_languages([code]) for code in languages), *([script] for script in check_scripts(scripts))]
     wanted = list(dict.fromkeys(script for group in groups for script in group))
     given = [text for text in dict.fromkeys(texts) if text.strip()]
@@ -164,7 +161,9 @@ def _check_floor(receipt: dict[str, Any], floor: float | None, what: str) -> Non
     if not reached >= lowest:
         raise FidelityError(
             f"{what} the mean cosine to the vectors as they were is {reached}, the floor is {lowest}; nothing was "
-            "written. A lower floor accepts it, more texts or a lower min_count keep more tokens"
+            "written. A lower floor accepts it, more texts or a lower min_count keep more tokens",
+            cosine=reached,
+            floor=lowest,
         )
 
 
@@ -247,7 +246,9 @@ class _Source:
         if keep is not None and keep < len(kept):
             raise InputError(
                 f"keep is {keep}, but {len(kept)} tokens must stay: single characters, special tokens and pieces that "
-                "single characters cannot stand in for"
+                "single characters cannot stand in for",
+                option="keep",
+                value=str(keep),
             )
         for token in order:
             parts = self.vocabulary.parts(token) if token not in kept else set()

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import InputError
 
 COMMON = "Common"
@@ -80,7 +81,9 @@ def check_scripts(names: Iterable[str]) -> list[str]:
     known = {script.lower(): script for script in SCRIPTS}
     for name in names:
         if name.lower() not in known:
-            raise InputError(f"the script {name!r} is not known; known are {', '.join(SCRIPTS)}")
+            raise InputError(
+                f"the script {name!r} is not known; known are {', '.join(SCRIPTS)}", option="scripts", value=shown(name)
+            )
     return [known[name.lower()] for name in names]
 
 
@@ -94,7 +97,9 @@ def scripts_of_languages(codes: Iterable[str]) -> list[str]:
         if code.lower() not in LANGUAGES:
             raise InputError(
                 f"the language {code!r} is not known by its code; known are {', '.join(sorted(LANGUAGES))}. "
-                "Of another language name the scripts"
+                "Of another language name the scripts",
+                option="languages",
+                value=shown(code),
             )
         found.update(dict.fromkeys(LANGUAGES[code.lower()]))
     return list(found)

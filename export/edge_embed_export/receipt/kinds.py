@@ -1,6 +1,8 @@
-"""What a bundle that gives something else than one vector is worth, and what its golden texts are."""
+"""What a bundle of each kind is measured by, and what it keeps to be checked by: one object for each kind."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,26 +11,82 @@ from numpy.typing import NDArray
 from edge_embed_export.sources.heads import Head
 from edge_embed_export.transformer.spec import Spec
 from edge_embed_quantize.receipt import DEPTH, cosine_receipt, score
-from edge_embed_runtime.bundle.bundle import Golden
+from edge_embed_runtime.bundle.manifest import Golden
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.embed.multi import maxsim_all
-from edge_embed_runtime.embed.sparse import SparseVector
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import SPARSE
+from edge_embed_runtime.vectors.maxsim import maxsim_all
 from edge_embed_runtime.vectors.normalize import normalize
+from edge_embed_runtime.vectors.sparse import SparseVector
 
 # Tokens of a sparse vector that are compared with the float model's.
 TOP = 32
+NOTHING = "the model gives nothing for a text"
 
-Rows = Sequence[dict[str, Any]]
+Floats = NDArray[np.float32]
 
 
-def describe(spec: Spec, head: Head) -> dict[str, Any]:
-    """What the manifest says of the kind of a model."""
-    if spec.kind == "dense":
+class Judged:
+    """A small judged set: documents, and queries with the documents that answer them (see `records`)."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        documents = [row for row in rows if "relevant" not in row]
+        queries = [row for row in rows if "relevant" in row]
+        self.texts = [row["text"] for row in rows]
+        self.documents, self.keys = [row["text"] for row in documents], [row["id"] for row in documents]
+        self.queries, self.names = [row["text"] for row in queries], [row["id"] for row in queries]
+        self.title = f"XQuAD, English: {len(documents)} paragraphs, {len(queries)} questions"
+        self._relevant = {row["id"]: dict.fromkeys(row["relevant"], 1) for row in queries}
+
+    def ndcg(self, ranked: Mapping[str, Sequence[str]]) -> float:
+        return round(score(ranked, self._relevant)["ndcg@10"], 4)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The texts that bundles are measured on.
+
+    calibration: what a model was quantized with
+    measured:    what it has not seen
+    """
+
+    calibration: list[str]
+    measured: list[str]
+    judged: Judged
+
+
+class KindReceipt(ABC):
+    """What is to know about bundles of a kind when they are made."""
+
+    def describe(self, spec: Spec, head: Head) -> dict[str, Any]:
+        """Fields of the manifest that such a model has besides."""
+        facts = _fitting(spec, head.facts)
+        return {"kind": spec.kind.name, "head": facts, "pooling": self.pooling(spec), "codes": {}}
+
+    @abstractmethod
+    def pooling(self, spec: Spec) -> str:
+        """What the manifest calls it."""
+
+    def architecture(self) -> dict[str, Any]:
+        """What such a model says of its shape besides."""
         return {}
-    weights = "a weight for each token" if spec.pooling == "token" else f"{spec.pooling} of log(1 + relu)"
-    pooling = {"multi": "a vector for each token", "sparse": weights}[spec.kind]
-    return {"kind": spec.kind, "head": _fitting(spec, head.facts), "pooling": pooling, "codes": {}}
+
+    def golden(self, embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
+        """What the model gives for texts as they stand (see `Kind.golden`)."""
+        network = embedder.network
+        return [Golden(text, self.numbers(network.run([network.tokenizer.encode(text)])[0])) for text in texts]
+
+    @abstractmethod
+    def numbers(self, row: Floats) -> list[float]:
+        """A golden vector, of what the model gives for a text."""
+
+    @abstractmethod
+    def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
+        """Why a model's vectors of texts are no vectors; "" where they are."""
+
+    @abstractmethod
+    def measure(self, reference: Embedder, embedder: Embedder, sample: Sample) -> dict[str, Any]:
+        """The receipt: how much of the float model `reference` the bundle keeps."""
 
 
 def _fitting(spec: Spec, facts: dict[str, Any]) -> dict[str, Any]:
@@ -42,118 +100,100 @@ def _fitting(spec: Spec, facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "query_length": spec.max_tokens}
 
 
-def architecture(spec: Spec) -> dict[str, Any]:
-    """What a sparse model says of its shape besides."""
-    return {"decoded": True} if spec.kind == "sparse" else {}
-
-
-def golden(embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
-    """What the model gives for texts as they stand: of a sparse one pairs of tokens and weights, before log(1 + x); of
-    one with a vector for each token all of them, one after the other."""
-    if embedder.kind == "dense":
-        rows = zip(texts, embedder.encode(texts, prompt=""), strict=True)
-        return [Golden(text, [round(float(x), 6) for x in row]) for text, row in rows]
-    found = []
-    for text in texts:
-        numbers = embedder.network.run([embedder.tokenizer.encode(text)])[0]
-        if embedder.manifest.kind == "sparse":
-            ids = np.flatnonzero(numbers > 0)
-            vector = [x for id_ in ids.tolist() for x in (float(id_), round(float(numbers[id_]), 4))]
-        else:
-            vector = [round(float(x), 4) for x in numbers.ravel()]
-        found.append(Golden(text, vector))
-    return found
-
-
-def check_usable(embedder: Embedder, texts: Sequence[str], source: Any) -> None:
-    """Raise ExportError for a model that gives nothing for a text."""
-    kind = embedder.manifest.kind
-    if kind == "sparse":
-        empty = not all(len(vector) for vector in embedder.encode_sparse(texts))
-    else:
-        lengths = np.concatenate([np.linalg.norm(v, axis=1) for v in embedder.encode_multi(texts)])
-        empty = not np.abs(lengths - 1).max() < 1e-3
-    if empty:
-        raise ExportError(f"{source}: the model gives nothing for a text; its weights are not usable")
-
-
-def receipt(reference: Embedder, embedder: Embedder, texts: list[str], rows: Rows) -> dict[str, Any]:
-    """Fidelity to the float model, and retrieval by dot product or MaxSim.
-
-    texts: what is compared
-    rows:  a small judged set (see `quantizing.records`)
-    """
-    measure = _sparse if embedder.manifest.kind == "sparse" else _multi
-    documents = [row for row in rows if "relevant" not in row]
-    queries = [row for row in rows if "relevant" in row]
-    judgements = {row["id"]: dict.fromkeys(row["relevant"], 1) for row in queries}
-    keys = [row["id"] for row in documents]
+def _retrieval(
+    reference: Embedder, embedder: Embedder, judged: Judged, scores: Callable[[Embedder, Judged], list[Floats]]
+) -> dict[str, Any]:
+    """What scores of all documents, query by query, find; and the bundle's size."""
 
     def ranked(model: Embedder) -> dict[str, list[str]]:
-        scores = _scores(model, [row["text"] for row in queries], [row["text"] for row in documents])
         return {
-            row["id"]: [keys[j] for j in np.argsort(-of, kind="stable")[:DEPTH]]
-            for row, of in zip(queries, scores, strict=True)
+            name: [judged.keys[j] for j in np.argsort(-of, kind="stable")[:DEPTH]]
+            for name, of in zip(judged.names, scores(model, judged), strict=True)
         }
 
     found, expected = ranked(embedder), ranked(reference)
     agreement = np.mean([len(set(found[q]) & set(expected[q])) / max(1, len(expected[q])) for q in expected])
     return {
-        **measure(reference, embedder, texts),
         "retrieval": {
-            "set": f"XQuAD, English: {len(documents)} paragraphs, {len(queries)} questions",
-            "ndcg@10": round(score(found, judgements)["ndcg@10"], 4),
-            "ndcg@10_fp32": round(score(expected, judgements)["ndcg@10"], 4),
+            "set": judged.title,
+            "ndcg@10": judged.ndcg(found),
+            "ndcg@10_fp32": judged.ndcg(expected),
             "same_top10": round(float(agreement), 4),
         },
         "bytes": sum(record.size for record in embedder.manifest.files.values()),
     }
 
 
-def _sparse(reference: Embedder, embedder: Embedder, texts: list[str]) -> dict[str, Any]:
-    expected, found = reference.encode_sparse(texts), embedder.encode_sparse(texts)
-    same = [len(np.intersect1d(_top(a), _top(b))) / max(1, len(_top(a))) for a, b in zip(expected, found, strict=True)]
-    dim = embedder.manifest.dim
-    return {
-        **cosine_receipt(_unit(expected, dim), _unit(found, dim)),
-        f"same_top{TOP}_tokens": round(float(np.mean(same)), 4),
-        "tokens_per_text": round(float(np.mean([len(vector) for vector in found])), 1),
-        "tokens_per_text_fp32": round(float(np.mean([len(vector) for vector in expected])), 1),
-    }
+class SparseReceipt(KindReceipt):
+    """Of weights of tokens."""
+
+    def pooling(self, spec: Spec) -> str:
+        return "a weight for each token" if spec.pooling == "token" else f"{spec.pooling} of log(1 + relu)"
+
+    def architecture(self) -> dict[str, Any]:
+        return {"decoded": True}
+
+    def numbers(self, row: Floats) -> list[float]:
+        ids = np.flatnonzero(row > 0)
+        return [x for id_ in ids.tolist() for x in (float(id_), round(float(row[id_]), 4))]
+
+    def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
+        return "" if all(len(vector) for vector in embedder.encode_sparse(texts)) else NOTHING
+
+    def measure(self, reference: Embedder, embedder: Embedder, sample: Sample) -> dict[str, Any]:
+        expected, found = reference.encode_sparse(sample.measured), embedder.encode_sparse(sample.measured)
+        pairs = [(_top(a), _top(b)) for a, b in zip(expected, found, strict=True)]
+        same = [len(np.intersect1d(a, b)) / max(1, len(a)) for a, b in pairs]
+        dim = embedder.manifest.dim
+        return {
+            **cosine_receipt(normalize(_rows(expected, dim)), normalize(_rows(found, dim))),
+            f"same_top{TOP}_tokens": round(float(np.mean(same)), 4),
+            "tokens_per_text": round(float(np.mean([len(vector) for vector in found])), 1),
+            "tokens_per_text_fp32": round(float(np.mean([len(vector) for vector in expected])), 1),
+            **_retrieval(reference, embedder, sample.judged, _dot_products),
+        }
 
 
-def _multi(reference: Embedder, embedder: Embedder, texts: list[str]) -> dict[str, Any]:
-    expected, found = reference.encode_multi(texts), embedder.encode_multi(texts)
-    return {
-        **cosine_receipt(np.concatenate(expected), np.concatenate(found)),
-        "texts": len(texts),
-        "vectors_per_text": round(float(np.mean([len(vectors) for vectors in found])), 1),
-    }
+def _dot_products(model: Embedder, judged: Judged) -> list[Floats]:
+    rows = _rows(model.encode_sparse(judged.documents, role="document"), model.manifest.dim)
+    asked = model.encode_sparse(judged.queries, role="query")
+    return [rows[:, vector.ids] @ vector.weights for vector in asked]
 
 
 def _top(vector: SparseVector) -> NDArray[np.int32]:
     return vector.ids[np.argsort(-vector.weights, kind="stable")[:TOP]]
 
 
-def _unit(vectors: Sequence[SparseVector], dim: int) -> NDArray[np.float32]:
-    return normalize(_rows(vectors, dim))
+def _rows(vectors: Sequence[SparseVector], dim: int) -> Floats:
+    """Vectors as rows [n, dim]."""
+    return np.stack([SPARSE.array(vector, dim) for vector in vectors])
 
 
-def _scores(model: Embedder, queries: list[str], documents: list[str]) -> list[NDArray[np.float32]]:
-    """The scores of all documents, query by query."""
-    if model.manifest.kind == "sparse":
-        rows = _rows(model.encode_sparse(documents, role="document"), model.manifest.dim)
-        asked = model.encode_sparse(queries, role="query")
-        return [rows[:, vector.ids] @ vector.weights for vector in asked]
-    vectors = model.encode_multi(documents, role="document")
+class MultiReceipt(KindReceipt):
+    """Of a vector for each token."""
+
+    def pooling(self, spec: Spec) -> str:  # noqa: ARG002 - as of every kind
+        return "a vector for each token"
+
+    def numbers(self, row: Floats) -> list[float]:
+        return [round(float(x), 4) for x in row.ravel()]
+
+    def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
+        lengths = np.concatenate([np.linalg.norm(v, axis=1) for v in embedder.encode_multi(texts)])
+        return "" if np.abs(lengths - 1).max() < 1e-3 else NOTHING
+
+    def measure(self, reference: Embedder, embedder: Embedder, sample: Sample) -> dict[str, Any]:
+        expected, found = reference.encode_multi(sample.measured), embedder.encode_multi(sample.measured)
+        return {
+            **cosine_receipt(np.concatenate(expected), np.concatenate(found)),
+            "texts": len(sample.measured),
+            "vectors_per_text": round(float(np.mean([len(vectors) for vectors in found])), 1),
+            **_retrieval(reference, embedder, sample.judged, _maxsims),
+        }
+
+
+def _maxsims(model: Embedder, judged: Judged) -> list[Floats]:
+    vectors = model.encode_multi(judged.documents, role="document")
     starts = np.cumsum([0, *map(len, vectors[:-1])])  # none is empty: special tokens are there in any text
     together = np.concatenate(vectors)
-    return [maxsim_all(query, together, starts) for query in model.encode_multi(queries, role="query")]
-
-
-def _rows(vectors: Sequence[SparseVector], dim: int) -> NDArray[np.float32]:
-    """Vectors as rows [n, dim]."""
-    rows = np.zeros((len(vectors), dim), np.float32)
-    for row, vector in zip(rows, vectors, strict=True):
-        row[vector.ids] = vector.weights
-    return rows
+    return [maxsim_all(query, together, starts) for query in model.encode_multi(judged.queries, role="query")]

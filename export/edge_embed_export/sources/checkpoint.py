@@ -13,15 +13,16 @@ from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_weights
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.listed import Mixed, Module, Modules, linear, read_modules
-from edge_embed_export.options import ExportOptions, Kind, Pooling
+from edge_embed_export.options import ExportOptions, Pooling
 from edge_embed_export.sources import m3
+from edge_embed_export.sources.colbert import LONGEST, multi_head, with_markers
 from edge_embed_export.sources.folding import ADAPTER, base_folder, fold_adapter
 from edge_embed_export.sources.heads import Head, sparse_head
-from edge_embed_export.sources.multihead import LONGEST, multi_head, with_markers
 from edge_embed_export.sources.prompts import default_role, left_out, read_prompts
 from edge_embed_export.tokenizer.authors import with_own_end
 from edge_embed_export.tokenizer.files import Text, read_text
 from edge_embed_runtime.system.files import open_regular
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Checkpoint:
     """What a folder holds, still in the checkpoint's own names. Config and tensors remember what is asked of them.
 
     pooling: None where the folder does not say
-    mixed, of_tokens, after: what the modules around pooling do, see `modules.Modules`
+    mixed, of_tokens, after: what the modules around pooling do, see `listed.Modules`
     task:    which of a model's own adapters to use
     attention: of a decoder, "causal" or "bidirectional", where the caller says it
     notes:   what the manifest says of how the folder was read
@@ -99,15 +100,15 @@ def _headed(
 ) -> _Headed:
     of_tokens, after, own = modules.of_tokens, modules.after, m3.file_of(modules.model, kind)
     tokenizer, limit = text.tokenizer, text.limit
-    if own is not None and kind == "sparse":
+    if own is not None and kind is SPARSE:
         head, weights = m3.sparse_head(own, tokenizer, hidden)
         return _Headed(head, of_tokens, after, limit, weights)
     if own is not None:
         head, of_tokens = m3.multi_head(own, hidden, limit or LONGEST)
         return _Headed(head, of_tokens, (), limit, {})
-    if kind == "sparse":
+    if kind is SPARSE:
         return _Headed(sparse_head(folder, tokenizer, modules.splade, modules.query_table), of_tokens, after, limit, {})
-    if kind == "dense":
+    if kind is DENSE:
         return _Headed(Head(), of_tokens, after, limit, {})
     head, limit = multi_head(folder, tokenizer, modules.mask, text.module, limit or LONGEST)
     of_tokens = (*of_tokens, *after)  # all are for tokens where a dense model is taken for such a one
@@ -130,13 +131,13 @@ def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) ->
         raise missing_weights(base / "config.json")
     config = Keys(folder.config if base == source else read_json(base / "config.json"))
     tensors, sha256 = _weights(base, model, options)
-    kind = options.kind or modules.kind or folder.kind or "dense"
-    text = read_text(model, folder, config, multi=kind == "multi")
+    kind = options.output or modules.kind or folder.kind or DENSE
+    text = read_text(model, folder, config, multi=kind is MULTI)
     text = replace(text, tokenizer=with_own_end(text.tokenizer, config, model))
     made = _headed(folder, kind, modules, text, int(config.peek("hidden_size") or 0), tensors)
     known = folder.known_as(options.names, config)
     prompts = read_prompts(folder, known)
-    if kind == "multi":
+    if kind is MULTI:
         head, prompts = with_markers(made.head, prompts, text.tokenizer, source)
         made = made._replace(head=head)
     return Checkpoint(
@@ -153,7 +154,7 @@ def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) ->
         mixed=modules.mixed,
         notes=text.notes,
         default_role=default_role(folder, prompts),
-        left_out=left_out(folder, config, known) if kind == "dense" else "",
+        left_out=left_out(folder, config, known) if kind is DENSE else "",
         side=folder.side or "",
         **made._asdict(),
     )

@@ -1,5 +1,5 @@
 """What a model gives for a text besides one vector: a weight for each token of the vocabulary (SPLADE), or a vector for
-each token of the text (ColBERT, see multihead.py). Read from the folder's own files."""
+each token of the text (ColBERT, see colbert.py). Read from the folder's own files."""
 
 import base64
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from edge_embed_export.files.accounting import refuse_unknown
-from edge_embed_export.files.reading import is_there, optional_json, read_json
+from edge_embed_export.files.reading import check_size, is_there, optional_json, read_json
 from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.folder import QUERY_WEIGHTS, SETTINGS, Folder
-from edge_embed_export.options import Kind
 from edge_embed_export.tokenizer.files import read_text
 from edge_embed_export.tokenizer.parts import vocabulary
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, SPARSE, Kind
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Head:
     pooling:     of a sparse head: the largest weight of all tokens, or their sum; "token": each has one weight, its own
     weightless:  of "token": ids that weigh nothing
     saturations: of a sparse head: how often log(1 + x) is taken; of the largest weights the runtime does it, of which
-                 there are few then, and alike for all (see headgraph.LANES)
+                 there are few then, and alike for all (see transformer/heads.py)
     unattended:  a token that no other sees
     facts:       for the manifest (see `Manifest.head`)
     """
 
-    kind: Kind = "dense"
+    kind: Kind = DENSE
     pooling: Literal["max", "sum", "token"] = "max"
     saturations: int = 1
     unattended: int | None = None
@@ -42,7 +42,7 @@ class Head:
 
 def sparse_head(folder: Folder, tokenizer: Mapping[str, Any], pooling: Path | None, table: Path | None) -> Head:
     """pooling, table: the folders of the modules SpladePooling and SparseStaticEmbedding, where there are such."""
-    head = Head("sparse")
+    head = Head(SPARSE)
     settings, path = folder.settings, folder.path / SETTINGS
     _check_similarity(path, settings)
     config = read_json(pooling / "config.json") if pooling is not None else {}
@@ -60,9 +60,7 @@ def sparse_head(folder: Folder, tokenizer: Mapping[str, Any], pooling: Path | No
         facts["query_tokens"] = most
     most = settings.get("max_active_dims")
     if most is not None:
-        if type(most) is not int or most < 1:
-            raise ExportError(f"{path}: max_active_dims is {most!r:.40}, expected a positive whole number")
-        facts["most"] = most
+        facts["most"] = check_size(most, "max_active_dims", path)
     return replace(head, facts=facts)
 
 

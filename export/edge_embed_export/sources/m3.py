@@ -15,21 +15,21 @@ from edge_embed_export.files.reading import is_there, optional_json
 from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.listed import Module, linear
-from edge_embed_export.options import Kind
 from edge_embed_export.sources.heads import Head
 from edge_embed_export.tokenizer.parts import vocabulary
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import is_installed
+from edge_embed_runtime.vectors.kinds import MULTI, SPARSE, Kind
 
-FILES: dict[str, str] = {"sparse": "sparse_linear.pt", "multi": "colbert_linear.pt"}
+FILES = {SPARSE: "sparse_linear.pt", MULTI: "colbert_linear.pt"}
 # Tokens that weigh nothing, as tokenizer_config.json calls them.
 WEIGHTLESS = ("cls_token", "eos_token", "pad_token", "unk_token")
 
 
 def file_of(folder: Path, kind: Kind | None) -> Path | None:
     """The file of a head, where a folder has one of this kind."""
-    path = folder / FILES.get(str(kind), "")
-    return path if kind in FILES and is_there(path) else None
+    path = None if kind not in FILES else folder / FILES[kind]
+    return path if path is not None and is_there(path) else None
 
 
 def sparse_head(path: Path, tokenizer: Mapping[str, Any], hidden: int) -> tuple[Head, dict[str, Array]]:
@@ -49,7 +49,7 @@ def sparse_head(path: Path, tokenizer: Mapping[str, Any], hidden: int) -> tuple[
         raise ExportError(f"{path.with_name('tokenizer_config.json')}: {lost} is no token of the tokenizer")
     weightless = tuple(sorted({ids[str(token)] for token in tokens if token in ids}))
     weights = {"head.token.weight": np.ascontiguousarray(weight.T), "head.token.bias": bias}
-    return Head("sparse", pooling="token", saturations=0, weightless=weightless, facts={"saturations": 0}), weights
+    return Head(SPARSE, pooling="token", saturations=0, weightless=weightless, facts={"saturations": 0}), weights
 
 
 def multi_head(path: Path, hidden: int, limit: int) -> tuple[Head, tuple[Module, ...]]:
@@ -57,7 +57,7 @@ def multi_head(path: Path, hidden: int, limit: int) -> tuple[Head, tuple[Module,
     weight, bias = _layer(path, hidden)
     facts: dict[str, Any] = dict.fromkeys(("query_marker", "document_marker", "expansion"))
     facts |= {"query_length": limit, "skip": [], "first": 1}
-    return Head("multi", facts=facts), (linear(weight, bias),)
+    return Head(MULTI, facts=facts), (linear(weight, bias),)
 
 
 def _layer(path: Path, hidden: int) -> tuple[Array, Array]:

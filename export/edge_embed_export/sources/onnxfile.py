@@ -83,7 +83,7 @@ def find_onnx(source: Path, onnx_file: str | None = None) -> Path | None:
     usual = [source / name for name in USUAL if is_there(source / name)]
     if len(files) > 1 and not usual:
         names = ", ".join(str(file.relative_to(source)) for file in files)
-        raise InputError(f"{source} holds several models: say which with --onnx: {names}")
+        raise InputError(f"{source} holds several models: say which with --onnx: {names}", option="onnx")
     return next(iter([*usual, *files]), None)
 
 
@@ -103,7 +103,8 @@ def read_published(
         found = found or next((home for home in homes if other_tokenizers(home)), None)
         if found is None:
             raise SourceError(
-                f"{file}: no tokenizer.json next to it or one folder up; say where it is with --tokenizer FILE"
+                f"{file}: no tokenizer.json next to it or one folder up; say where it is with --tokenizer FILE",
+                path=file,
             )
         definition = found / "tokenizer.json"
     home = Folder(definition.parent)
@@ -172,7 +173,7 @@ def check_operators(model: "onnx.ModelProto", path: Path, also: frozenset[str] =
         inside = any(attribute.HasField("g") for attribute in node.attribute)
         if node.op_type not in (frozenset() if inside else OPERATORS[node.domain]) | also:
             raise ExportError(
-                f"{path} needs the operator {node.op_type!r}, which no bundle may hold (see modelcheck.py): a bundle "
+                f"{path} needs the operator {node.op_type!r}, which no bundle may hold (see allowed.py): a bundle "
                 "computes its vectors without control flow, files, texts and random numbers"
             )
 
@@ -194,7 +195,9 @@ def _merge(model: "onnx.ModelProto", path: Path, sha256: Any) -> None:
         if not parts or ".." in parts or Path(location).is_absolute() or "\\" in location or not inside:
             raise ExportError(f"{path}: the tensor {tensor.name!r} lies in {location!r}, outside the model's folder")
         if not is_there(data):
-            raise SourceError(f"{data} is missing: the model's tensor {tensor.name!r} lies in it")
+            raise SourceError(
+                f"{data} is missing: the model's tensor {tensor.name!r} lies in it", path=data, code="source_missing"
+            )
         size = _bytes(tensor)
         total += size
         if total > LARGEST:

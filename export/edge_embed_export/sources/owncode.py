@@ -61,5 +61,6 @@ def check_known_code(folder: Path, config: dict[str, Any]) -> None:
             raise UnsupportedModelError(
                 f"{folder / 'config.json'}: auto_map names code of its own ({name:.100}), which is never run, and it "
                 f"is not known here what it makes of a {kinds[1]} model. If it computes what transformers does for "
-                f"{kinds[1]}: --ignore auto_map"
+                f"{kinds[1]}: --ignore auto_map",
+                architecture=kinds[1],
             )

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.files.reading import optional_json
+from edge_embed_export.files.reading import check_flag, optional_json
 from edge_embed_export.modules.folder import SETTINGS, Folder
 from edge_embed_export.modules.routers import kind_of
-from edge_embed_runtime.bundle.bundle import ROLES
+from edge_embed_runtime.bundle.manifest import ROLES
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.inputs.prompts import check_room
@@ -118,10 +118,7 @@ def left_out(folder: Folder, config: Mapping[str, Any], names: tuple[str, ...]) 
     for module in folder.modules:
         if kind_of(module) == "Pooling":
             path = folder.path / str(module["path"]) / "config.json"
-            included = optional_json(path).get("include_prompt", True)
-            if not isinstance(included, bool):
-                raise ExportError(f"{path}: include_prompt is {included!r:.40}, expected true or false")
-            if not included:
+            if not check_flag(optional_json(path).get("include_prompt", True), "include_prompt", path):
                 return "prompt"
     return ""
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.modules.folder import SETTINGS, Folder
-from edge_embed_export.options import ExportOptions, Kind
+from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.owncode import own_classes
 from edge_embed_export.sources.prompts import ALIASES, default_role, read_prompts
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
+from edge_embed_runtime.vectors.kinds import DENSE, Kind
 
 # What an index compares by. Of vectors of length 1 (a Normalize module at the end) these have the same order.
 SAME_ORDER = ("cosine", "dot", "dot_product", "euclidean")
@@ -41,7 +42,7 @@ def notes_of(folder: Folder, options: ExportOptions) -> list[str]:
 
     Raises ExportError for a model that gives no vectors, or vectors that are not for cosines, InputError for options.
     """
-    kind, similarity = options.kind, options.similarity
+    kind, similarity = options.output, options.similarity
     modules = [str(module["type"]) for module in folder.modules]
     names = folder.known_as(options.names)
     notes = _scoring(folder, modules, kind) + _default(folder)
@@ -49,7 +50,7 @@ def notes_of(folder: Folder, options: ExportOptions) -> list[str]:
         notes.append(f"the side of the model for the role {folder.side}; the other is a bundle of its own")
     given = kind or folder.kind
     token_kinds = folder.is_multi or any(re.search("sparse|pylate|MultiVector", m) for m in modules)
-    if given == "dense" or (given is None and not token_kinds):
+    if given is DENSE or (given is None and not token_kinds):
         notes += _not_trained(folder.config, modules) + _similarity(folder, modules, names, similarity)
         notes += _instruction(folder, names, options.prompts or {})
         if modules and any(map(UNIXCODER.search, names)):
@@ -74,7 +75,7 @@ def _scoring(folder: Folder, modules: list[str], kind: Kind | None) -> list[str]
     if (named is None or modules) and not cross:
         return []
     what = f"{named or config.get('model_type')}, a cross-encoder or classifier"
-    if kind != "dense":
+    if kind is not DENSE:
         raise ExportError(
             f"{folder.path} holds {what}: it gives scores of texts or pairs of texts, no vectors. Reranking is not "
             "there yet. --kind dense exports its encoder all the same, pooled as is usual"

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_embed_export.files.stored import Array
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.system.files import open_unpacked
-
-Array = NDArray[np.float32]
 
 HEADER = re.compile(rb"(\d{1,12})[ \t]+(\d{1,6})\s*\n")
 MAX_DIM = 65_536
@@ -47,7 +45,7 @@ def read_word_vectors(path: Path, limit: int | None = None) -> WordVectors:
         with open_unpacked(path) as file:
             return _read(file, path, limit)
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+        raise SourceError(f"{path} cannot be read: {error}", path=path) from error
 
 
 def _read(file: IO[bytes], path: Path, limit: int | None) -> WordVectors:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from edge_embed_export.receipt.finish import finish
-from edge_embed_export.request import CODES, Request
+from edge_embed_export.request import CODES, Request, Source
 from edge_embed_export.sources.prompts import check_prompts
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.sources.wordvectors import read_word_vectors
@@ -11,7 +11,8 @@ from edge_embed_export.static.sources import find_kind, read_static
 from edge_embed_export.static.table import StaticSource, make_table, weighted_rows
 from edge_embed_export.static.wordfile import from_words
 from edge_embed_export.tokenizer.definition import load
-from edge_embed_runtime.bundle.bundle import TABLE, TOKENIZER, Bundle, Manifest, file_records
+from edge_embed_runtime.bundle.bundle import Bundle, file_records
+from edge_embed_runtime.bundle.manifest import TABLE, TOKENIZER, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.inputs.tokenizer import sanitize
 
@@ -23,11 +24,8 @@ UNUSED = (
 )
 
 
-class StaticFolder:
+class StaticFolder(Source):
     """A folder with a table of token vectors; see sources.py."""
-
-    has_configs = True
-    unverifiable = ""
 
     def fits(self, request: Request) -> bool:
         return request.source.is_dir() and find_kind(request.folder) is not None
@@ -44,7 +42,7 @@ class StaticFolder:
         return write_static(replace(static, notes=noted(request.notes)), request)
 
 
-class WordVectorFile:
+class WordVectorFile(Source):
     """A file of GloVe or word2vec."""
 
     has_configs = False

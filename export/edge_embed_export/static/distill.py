@@ -1,7 +1,7 @@
 """A static model from any bundle: what the bundle says of each token alone, then fitted to what it says of texts.
 
 1. Every token of the vocabulary goes through the model alone (Minish Lab's Model2Vec,
-   https://github.com/MinishLab/model2vec), is centred, and weighted by how rare it is (`static.zipf_weights`).
+   https://github.com/MinishLab/model2vec), is centred, and weighted by how rare it is (`table.zipf_weights`).
 2. With texts: a linear map of all rows by ridge regression, so that sums of rows come near to the model's vectors of
    the texts; then each row on its own by regularised least squares, which tokens without texts do not take part in.
    Every tenth text is held out, and says how strongly to regularise, and whether a step pays.
@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.stored import Array
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.request import Request
 from edge_embed_export.static.bundle import write_static
 from edge_embed_export.static.table import StaticSource, zipf_weights
-from edge_embed_runtime.bundle.bundle import Manifest, read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError
 from edge_embed_runtime.inputs.tokenizer import TokenIds
 from edge_embed_runtime.progress import progress_bar
-
-Array = NDArray[np.float32]
 
 # What Model2Vec takes: a hundred times rarer words count fifty times as much.
 SIF = 1e-4
@@ -167,7 +167,9 @@ def _start(teacher: Embedder, show_progress: bool) -> tuple[Array, NDArray[np.bo
     network = teacher.network
     with progress_bar(len(ids), show_progress) as advance:
         for start in range(0, len(rows), BLOCK):
-            for batch, vectors in network.run_all(rows[start : start + BLOCK], network.batch_tokens, network.run):
+            for batch, vectors in network.run_all(
+                rows[start : start + BLOCK], network.loaded.batch_tokens, network.run
+            ):
                 found[[start + i for i in batch]] = vectors
                 advance(len(batch))
     found -= found.mean(axis=0)

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.stored import Array
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.model.static import write_table
-
-Array = NDArray[np.float32]
 
 # Tokens of a text that count: more change its mean vector little. model2vec has the same limit.
 MAX_TOKENS = 512

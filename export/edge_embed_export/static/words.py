@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
 from edge_embed_export.files.reading import optional_json, read_json
+from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.modules.pooling import read_pooling
 from edge_embed_export.modules.routers import kind_of
 from edge_embed_export.tokenizer.parts import word_level
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.inputs.whitespace import PUNCTUATION
-
-Array = NDArray[np.float32]
 
 KIND = "WordEmbeddings"
 # No word: text gives a bracket, a word and a bracket.

@@ -28,7 +28,7 @@ LONGEST = 8192
 class Text:
     """How a model reads a text.
 
-    tokenizer: what goes into the bundle as tokenizer.json, before `tokenizer.sanitize`
+    tokenizer: what goes into the bundle as tokenizer.json, before `sanitize`
     limit:     tokens of a text, special ones among them; None where nothing says
     notes:     what was done that tokenizer.json alone does not say
     module:    the settings of the module that reads texts

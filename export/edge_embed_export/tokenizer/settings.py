@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
-from edge_embed_export.files.reading import optional_json
+from edge_embed_export.files.reading import check_flag, optional_json
 from edge_embed_export.modules.folder import Folder
 from edge_embed_runtime.errors import ExportError
 
@@ -76,9 +76,7 @@ class Settings:
     def flag(self, name: str, default: bool | None) -> bool | None:
         """A setting that is true or false, or, where null has a meaning, null."""
         value = self.values.get(name, default)
-        if value is not None and not isinstance(value, bool):
-            raise ExportError(f"{self.path}: {name} is {value!r:.40}, expected true or false")
-        return value
+        return None if value is None else check_flag(value, name, self.path)
 
     def token(self, name: str, default: str | None = None) -> str | None:
         """The text of a special token."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_embed_export.files.stored import as_stored
 from edge_embed_quantize.linear import Int8Linear, RowActivation
 from edge_embed_quantize.table import CompactTable
-from edge_embed_runtime.bundle.bundle import MAX_FILE_BYTES
+from edge_embed_runtime.bundle.manifest import MAX_FILE_BYTES
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 
@@ -45,12 +45,15 @@ class Apart(Protocol):
 
 
 class Graph:
-    """Nodes and initializers of one graph. A value is known by its name (str)."""
+    """Nodes and initializers of one graph. A value is known by its name (str).
 
-    def __init__(self) -> None:
+    around: the graph that this one is inside of, whose initializers it shares
+    """
+
+    def __init__(self, around: "Graph | None" = None) -> None:
         self._onnx = require("onnx", "export")
         self._nodes: list[Any] = []
-        self._initializers: dict[str, NDArray[Any]] = {}
+        self._initializers: dict[str, NDArray[Any]] = {} if around is None else around._initializers
         self._optional: list[str] = []
         self._states: dict[str, list[str | int]] = {}
         self._scope = ""

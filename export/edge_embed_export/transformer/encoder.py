@@ -18,6 +18,7 @@ from edge_embed_export.transformer.positions import MASKED
 from edge_embed_export.transformer.spec import LATENT, Layer, Spec, Weights, expert_count
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
 from edge_embed_quantize.table import CompactTable
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +27,7 @@ OUTPUT = "embedding"
 # What one stage gives to the next (see `build_stage`).
 STATE, NEXT = "state", "next_state"
 Outputs = dict[str, list[str | int] | None]
-OUTPUTS = {"dense": OUTPUT, "sparse": "token_weights", "multi": "token_vectors"}
+OUTPUTS = {DENSE: OUTPUT, SPARSE: "token_weights", MULTI: "token_vectors"}
 
 
 class _Encoder(Blockwise, Heads):
@@ -153,12 +154,12 @@ class _Encoder(Blockwise, Heads):
     def finish(self, x: str, mask: str) -> str:
         """From hidden states [s * b, h] to what the model gives."""
         g, spec = self.graph, self.spec
-        if spec.kind == "multi":
+        if spec.kind is MULTI:
             return self.multi(x)
         x = self.steps_of_tokens(x)
         x = g.op("Reshape", x, g.op("Concat", "length", "batch", g.shape(spec.pooled or spec.hidden), axis=0))
         mask = g.op("Transpose", mask, perm=[1, 0])
-        if spec.kind == "sparse":
+        if spec.kind is SPARSE:
             return self.sparse(x, mask)
         return self.unit(self.steps_of_texts(self.pool(x, mask)))
 
@@ -185,7 +186,7 @@ class _Encoder(Blockwise, Heads):
 
     def model(self, x: str, producer: str, apart: Apart | None) -> "onnx.ModelProto":
         g, spec = self.graph, self.spec
-        shape: list[str | int] = ["batch", *(["sequence"] if spec.kind == "multi" else []), spec.dim]
+        shape: list[str | int] = ["batch", *(["sequence"] if spec.kind.by_token else []), spec.dim]
         outputs: Outputs = {g.op("Identity", x, name=OUTPUTS[spec.kind]): shape}
         return g.model(outputs | self.observations(), producer, apart)
 

@@ -12,7 +12,8 @@ from edge_embed_export.transformer.encoder import OUTPUT, build
 from edge_embed_export.transformer.spec import Spec, Weights
 from edge_embed_export.transformer.workshop import WeightsFile
 from edge_embed_runtime.bundle.adapters import INPUT
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT, Bundle
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.model import deadline
 
@@ -46,7 +47,7 @@ class Scratch(WeightsFile):
 
 
 def float_session(spec: Spec, weights: Weights, folder: Path, *, observe: bool = False) -> onnxruntime.InferenceSession:
-    """A session of a float model. folder: an empty one; options are those of `transformer.build`"""
+    """A session of a float model. folder: an empty one; options are those of `encoder.build`"""
     scratch = Scratch(folder)
     return scratch.session(build(spec, weights, observe=observe, apart=scratch).SerializeToString())
 

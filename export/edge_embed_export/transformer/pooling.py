@@ -6,7 +6,7 @@ from edge_embed_export.transformer.builder import FLOAT, INT64
 from edge_embed_export.transformer.layers import Parts
 from edge_embed_export.transformer.positions import MASKED
 from edge_embed_export.transformer.spec import NORM_EPS, Step
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 
 
 class Pooling(Parts):

@@ -10,7 +10,7 @@
     final_norm [h]  projection.I (see `Step`)         latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
     rotary.NAME.{angles,long,powers} [size / 2], rotary.NAME.numbers [3] (see rope.Stretch; then there are no tables)
-    projection.I.sides [numbers]: the side that each number of an adapter chooses (see Parts.side)
+    projection.I.sides [numbers]: the side that each number of an adapter chooses (see `layers.Parts.side`)
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
     projection.I [n, m]  projection.I.residual [n, m]  of a norm projection.I [n]
     head.token [h, 1]
@@ -29,10 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.files.stored import as_stored
-from edge_embed_export.options import Kind, Pooling
+from edge_embed_export.options import Pooling
 from edge_embed_export.transformer.activations import SPLITTABLE, Activation
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, SPARSE, Kind
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
@@ -87,7 +88,7 @@ class Spec:
     buckets:    of disentangled attention: (buckets, furthest distance); see positions.log_bucket
     active:     experts that a token uses
     kind:       what the graph gives: see heads.py
-    saturations, head_activation: of a sparse head, whose weights are `head.*` (see sources/heads.py)
+    saturations, head_activation: of a sparse head, whose weights are `head.*` (see families/reader.py)
     unattended: a token that no other sees
     weightless: of a sparse head whose pooling is "token": ids that weigh nothing
     projections: the steps from the last layer on; of_tokens: how many of them are done to tokens, before pooling
@@ -124,7 +125,7 @@ class Spec:
     latent_heads: int = 0
     latent_size: int = 0
     latent_activation: Activation = "gelu"
-    kind: Kind = "dense"
+    kind: Kind = DENSE
     saturations: int = 1
     head_activation: Activation = "gelu"
     unattended: int | None = None
@@ -279,7 +280,7 @@ def check(spec: Spec, weights: Weights) -> None:
     expected: dict[str, tuple[int, ...]] = {"embedding.word": (spec.vocab, width)}
     linears: dict[str, tuple[int, int]] = {"embedding.project": (width, h)}
     norms = {"embedding.norm": width, "final_norm": h, "head.norm": h}
-    if spec.kind == "sparse":
+    if spec.kind is SPARSE:
         expected |= {"head.bias": (spec.vocab,), "head.decoder": (spec.vocab, h)}
         linears |= {"head.dense": (h, h), "head.token": (h, 1)}
     if "embedding.position" in weights:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge_embed_export.transformer.spec import Array, Spec, Weights
-from edge_embed_runtime.bundle.bundle import Layer
+from edge_embed_runtime.bundle.manifest import Layer
 
 
 def producers(spec: Spec, weights: Weights) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.transformer import builder as graph
-from edge_embed_runtime.bundle.bundle import WEIGHTS
+from edge_embed_runtime.bundle.manifest import WEIGHTS
 from edge_embed_runtime.errors import StorageError
 
 # Where weights begin in their file: pages of memory are the smallest part that can be mapped.
@@ -40,7 +40,7 @@ class Workshop:
             raise self.error(error) from error
 
     def error(self, error: OSError) -> StorageError:
-        return StorageError(f"{self._target} could not be written: {error.strerror}; nothing was changed")
+        return StorageError(f"{self._target} could not be written: {error.strerror}; nothing was changed", cause=error)
 
     def remove(self) -> None:
         if self._folder is not None:
@@ -62,7 +62,7 @@ def workshop(target: Path) -> Iterator[Workshop]:
 
 
 class WeightsFile:
-    """Takes the large weights of a model that its own file could not hold (see `graph.Apart`): WEIGHTS of a folder.
+    """Takes the large weights of a model that its own file could not hold (see `builder.Apart`): WEIGHTS of a folder.
 
     A weight is stored once, under its name; `used` says whether a model took any from here.
     """

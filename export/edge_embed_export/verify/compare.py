@@ -7,9 +7,6 @@ that begins with UNVERIFIED and says why.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.files.child import last_line, run_alone
 from edge_embed_export.files.reading import is_there, optional_json
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.text import release_of
@@ -31,6 +29,7 @@ from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.system.cgroups import memory_limit
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.files import check_regular
+from edge_embed_runtime.vectors.kinds import DENSE, Kind
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
@@ -38,21 +37,11 @@ if TYPE_CHECKING:
 UNVERIFIED = "not verified against the reference"
 # Numbers of vectors of length 1 that differ by more are other vectors.
 LARGEST = 1e-3
-# Seconds after which the reference is given up.
-TIMEOUT = 3600
 # Releases of sentence-transformers before this one take white space from the ends of texts.
 KEEPS_SPACE = (5, 4)
 PROGRAM = Path(__file__).with_name("reference.py")
 # Bytes that torch and the libraries around it take besides weights.
 LIBRARIES = 2**30
-ALONE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "CUDA_VISIBLE_DEVICES": "",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
 
 
 class Unverifiable(Exception):
@@ -74,7 +63,9 @@ class Verifier:
         if self.options.verify == "require" and not installed():
             raise MissingExtraError(
                 "--verify require needs sentence-transformers, or transformers and torch: "
-                "pip install 'edge-embed[verify]'"
+                "pip install 'edge-embed[verify]'",
+                package="sentence-transformers",
+                extra="verify",
             )
         if self.options.verify == "require" and self.without:
             raise ExportError(f"{self.source} cannot be verified against the reference: {self.without}")
@@ -96,7 +87,7 @@ class Verifier:
 
     def _compare(self, embedder: "Embedder") -> dict[str, Any]:
         _check_memory(self.source)
-        side, dense = embedder.manifest.side, embedder.kind == "dense"
+        side, dense = embedder.manifest.side, embedder.output is DENSE
         roles = (side,) if side else (None, "query", "document") if dense else ("document", "query")
         longest = _longest(embedder)
         asked = asked_texts(embedder.tokenizer, roles, longest)
@@ -121,7 +112,7 @@ class Verifier:
     def _request(self, embedder: "Embedder", asked: Sequence[Asked]) -> dict[str, Any]:
         """What reference.py reads."""
         manifest, adapter = embedder.manifest, self.options.adapter
-        bare = not is_there(self.source / "modules.json") and manifest.kind == "dense"
+        bare = not is_there(self.source / "modules.json") and manifest.output is DENSE
         said = with_roles(self.options.prompts or {})
         prompts = {
             role: {"text": embedder.prompts.get(role, ""), "said": role in said}
@@ -176,35 +167,22 @@ def run_reference(
 
     Raises Unverifiable with the reason why there is none.
     """
-    environment = {**os.environ, **ALONE, "OMP_NUM_THREADS": str(default_threads())}
     with tempfile.TemporaryDirectory(prefix="edge-embed-verify-") as work:
-        asked, answer, errors = (Path(work) / name for name in ("request.json", "answer", "errors"))
+        asked, answer = (Path(work) / name for name in ("request.json", "answer"))
         asked.write_text(json.dumps(request), encoding="utf-8")
-        # -P: what lies in the folder where the command was given is no module of ours
-        command = [sys.executable, "-P", str(PROGRAM), str(asked), str(answer)]
         try:
-            with errors.open("wb") as said:
-                done = subprocess.run(  # noqa: S603 - our own program
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    cwd=work,
-                    env=environment,
-                    timeout=TIMEOUT,
-                    check=False,
-                )
+            done = run_alone(PROGRAM, asked, answer, work=work, OMP_NUM_THREADS=str(default_threads()))
+        except TimeoutError as error:
+            raise Unverifiable(f"the reference took {error}") from None
+        try:
             facts = json.loads(answer.with_suffix(".json").read_text(encoding="utf-8"))
             with np.load(answer.with_suffix(".npz"), allow_pickle=False) as stored:
                 rows = [stored[str(i)] for i in range(len(stored.files))]
-        except subprocess.TimeoutExpired:
-            raise Unverifiable(f"the reference took more than {TIMEOUT} seconds") from None
         except (OSError, ValueError) as error:
             if lenient:
                 return [], {}
-            last = errors.read_text(errors="replace").strip().split("\n")[-1] if errors.exists() else str(error)
-            how = f"with status {done.returncode}" if "done" in locals() else "before it began"
-            raise Unverifiable(f"the reference ended {how}: {last[:200]}") from error
+            said = f"with status {done.returncode}: {last_line(done.stderr)[:200]}"
+            raise Unverifiable(f"the reference ended {said}") from error
     if "reason" in facts and not lenient:
         raise Unverifiable(f"the reference does not load it: {facts['reason']}")
     return rows, facts
@@ -215,12 +193,12 @@ def compare(embedder: "Embedder", asked: Sequence[Asked], rows: Sequence[NDArray
 
     Dense vectors are compared at length 1, weights of tokens as they are; other numbers of vectors are infinitely far.
     """
-    return [_difference(_ours(embedder, one), row, embedder.kind) for one, row in zip(asked, rows, strict=True)]
+    return [_difference(_ours(embedder, one), row, embedder.output) for one, row in zip(asked, rows, strict=True)]
 
 
-def _difference(ours: NDArray[Any], row: NDArray[Any], kind: str) -> float | None:
+def _difference(ours: NDArray[Any], row: NDArray[Any], kind: Kind) -> float | None:
     theirs = row.astype(np.float64)
-    if kind == "dense":
+    if kind is DENSE:
         with np.errstate(invalid="ignore", divide="ignore"):
             theirs = theirs / np.linalg.norm(theirs)
     if not np.isfinite(theirs).all():
@@ -231,14 +209,8 @@ def _difference(ours: NDArray[Any], row: NDArray[Any], kind: str) -> float | Non
 
 
 def _ours(embedder: "Embedder", one: Asked) -> NDArray[Any]:
-    if embedder.kind == "dense":
-        return np.asarray(embedder.encode([one.text], role=one.role)[0])
-    if embedder.kind == "multi":
-        return np.asarray(embedder.encode_multi([one.text], role=one.role)[0])
-    (vector,) = embedder.encode_sparse([one.text], role=one.role)
-    weights = np.zeros(embedder.manifest.dim, np.float32)
-    weights[vector.ids] = vector.weights
-    return weights
+    (vector,) = embedder.output.encode(embedder, [one.text], role=one.role)
+    return embedder.output.array(vector, embedder.manifest.dim)
 
 
 def _longest(embedder: "Embedder") -> int:

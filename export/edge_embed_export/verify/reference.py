@@ -2,7 +2,7 @@
 
     python -P reference.py REQUEST.json ANSWER
 
-It reads the request that `verifying.Request` describes, and writes ANSWER.json, with what it compared or the reason why
+It reads the request of `compare.Verifier`, and writes ANSWER.json, with what it compared or the reason why
 it could not, and ANSWER.npz, with an array for each text. Code in a folder is never run, and no network is used.
 """
 

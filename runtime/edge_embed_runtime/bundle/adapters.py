@@ -100,4 +100,8 @@ class Adapters:
     def _check(self, name: Any) -> None:
         if not isinstance(name, str) or (name != BASE and name not in self._numbers):
             known = f"its adapters are {listed(self._numbers)}" if self._numbers else "it has no adapters"
-            raise InputError(f"{self._what} has no adapter {shown(name)}: {known}; {BASE!r} means none of them")
+            raise InputError(
+                f"{self._what} has no adapter {shown(name)}: {known}; {BASE!r} means none of them",
+                option="adapter",
+                value=shown(name),
+            )

@@ -6,20 +6,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_embed_runtime.checks import check_count
+from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.kinds import DENSE, Kind
 from edge_embed_runtime.vectors.normalize import normalize
 from edge_embed_runtime.vectors.rotation import Frame
-
-if TYPE_CHECKING:
-    Vectors = NDArray[np.float32]
 
 Mode = Literal["concat", "mean"]
 Member = Embedder | tuple[Embedder, str]
@@ -58,7 +56,7 @@ class ComposedEmbedder:
 
     def __init__(self, parts: Iterable[tuple[Member, float]], *, mode: Mode = "concat", dim: int | None = None) -> None:
         if mode not in get_args(Mode):
-            raise InputError(f"mode is {mode!r:.40}, expected one of {get_args(Mode)}")
+            raise unusable("mode", mode, f"one of {get_args(Mode)}")
         members = [_member(part, f"part {i}") for i, part in enumerate(parts)]
         if not members:
             raise InputError("ComposedEmbedder needs one part at least: [(Embedder(), 1.0), ...]")
@@ -86,6 +84,11 @@ class ComposedEmbedder:
     def max_tokens(self) -> int:
         """Tokens of a text that count for all members; some may read more."""
         return min(part.embedder.max_tokens for part in self._parts)
+
+    @property
+    def output(self) -> Kind:
+        """One vector for a text."""
+        return DENSE
 
     @property
     def is_static(self) -> bool:
@@ -127,22 +130,22 @@ class ComposedEmbedder:
         centre = np.concatenate(centres)
         return Frame(centre if centre.any() else None, any(frame.turned for frame in frames))
 
-    def encode_query(self, texts: Sequence[str], **options: Any) -> "Vectors":
+    def encode_query(self, texts: Sequence[str], **options: Any) -> Vectors:
         """`encode` with role="query"."""
         return self.encode(texts, role="query", **options)
 
-    def encode_document(self, texts: Sequence[str], **options: Any) -> "Vectors":
+    def encode_document(self, texts: Sequence[str], **options: Any) -> Vectors:
         """`encode` with role="document"."""
         return self.encode(texts, role="document", **options)
 
-    def encode(self, texts: Sequence[str], *, role: str | None = None, **options: Any) -> "Vectors":
+    def encode(self, texts: Sequence[str], *, role: str | None = None, **options: Any) -> Vectors:
         """Embed n texts: float32 [n, dim], each row of length 1, in the order of the texts.
 
         role, options: as of `Embedder.encode`, for every member; `adapter` and `truncate_dim` are fixed by the parts
         """
         for name in ("adapter", "truncate_dim"):
             if options.get(name) is not None:
-                raise InputError(f"{name} is said when a ComposedEmbedder is made: by its parts and its dim")
+                raise InputError(f"{name} is chosen when a ComposedEmbedder is made, by its parts and its dim")
         found = [p.embedder.encode(texts, role=role, **{**options, **_fixed(p)}) for p in self._parts]
         if self._mode == "concat":
             return normalize(np.hstack([v * np.float32(p.share**0.5) for v, p in zip(found, self._parts, strict=True)]))
@@ -166,8 +169,8 @@ def _member(part: Any, what: str) -> tuple[Embedder, str | None, float]:
     embedder, adapter = member if isinstance(member, tuple | list) and len(member) == 2 else (member, None)
     if not isinstance(embedder, Embedder):
         raise InputError(f"{what} has {type(embedder).__name__} in the place of an Embedder")
-    if embedder.manifest.kind != "dense":
-        raise InputError(f"{what}: bundle {embedder.path} is of kind {embedder.manifest.kind!r}; vectors are composed")
+    if embedder.output is not DENSE:
+        raise InputError(f"{what}: bundle {embedder.path} is of kind {embedder.kind!r}; vectors are composed")
     embedder.check_adapter(adapter)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise InputError(f"{what} has the weight {weight!r:.40}, expected a number over 0")
@@ -178,7 +181,9 @@ def _dims(own: list[int], mode: Mode, dim: int | None) -> list[int]:
     """How many numbers of each member's vectors count."""
     if mode == "mean":
         if dim is None and len(set(own)) > 1:
-            raise InputError(f"a mean needs vectors of one dim, the parts have {own}; give dim, or mode='concat'")
+            raise InputError(
+                f"a mean needs vectors of one dim, the parts have {own}; give dim, or mode='concat'", option="dim"
+            )
         return [own[0] if dim is None else check_count(dim, "dim", 1, min(own))] * len(own)
     if dim is None:
         return own
@@ -187,5 +192,5 @@ def _dims(own: list[int], mode: Mode, dim: int | None) -> list[int]:
     ends = [max(i, dim * sum(own[:i]) // total) for i in range(len(own))] + [dim]
     shares = [end - start for start, end in pairwise(ends)]
     if min(shares) < 1:
-        raise InputError(f"dim {dim} leaves a part of {own} without numbers")
+        raise InputError(f"dim {dim} leaves a part of {own} without numbers", option="dim")
     return shares

@@ -1,41 +1,37 @@
 """Texts to vectors."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.adapters import Adapters
-from edge_embed_runtime.bundle.bundle import ROLES, Bundle, Manifest, open_bundle
-from edge_embed_runtime.checks import check_count, check_text, listed, shown
+from edge_embed_runtime.bundle.bundle import Bundle, open_bundle
+from edge_embed_runtime.bundle.manifest import ROLES, Manifest
+from edge_embed_runtime.checks import check_count, check_text, listed, unusable
+from edge_embed_runtime.embed.texts import Texts, check_texts
 from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
-from edge_embed_runtime.model.budget import check_limit
+from edge_embed_runtime.model.model import Model, load_model
+from edge_embed_runtime.model.options import Call, RunOptions, check_threads
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.system.background import Beside
-from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.headroom import embedding
+from edge_embed_runtime.vectors.int8 import Vectors
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
 from edge_embed_runtime.vectors.rotation import Frame
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.embed.sparse import SparseVector
-    from edge_embed_runtime.embed.tokens import TokenModel, TokenVectors
+    from edge_embed_runtime.embed.tokens import TokenVectors
+    from edge_embed_runtime.model.layers import TokenModel
     from edge_embed_runtime.model.network import Network
-    from edge_embed_runtime.model.static import StaticModel
-
-    Vectors = NDArray[np.float32]
+    from edge_embed_runtime.vectors.sparse import SparseVector
 
 # Texts that are tokenized and sorted together: bounds what is held besides texts and vectors.
 WINDOW = 1024
-# More is a mistake: no machine this is for has as many cores.
-MAX_THREADS = 1024
-METHODS = {"dense": "encode", "sparse": "encode_sparse", "multi": "encode_multi"}
-KIND_NAMES = {"dense": "one vector for a text", "sparse": "weights of tokens", "multi": "a vector for each token"}
 T = TypeVar("T")
 
 
@@ -45,20 +41,10 @@ def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[s
     if loaded.manifest.fingerprint != fingerprint:
         raise BundleError(
             f"the bundle {bundle!r} is another here than the one whose Embedder was pickled "
-            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others"
+            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others",
+            path=loaded.path,
         )
     return loaded
-
-
-def _network(what: str) -> ModuleType:
-    """The module that runs networks, and imports onnxruntime, which static bundles do without."""
-    try:
-        from edge_embed_runtime.model import network
-    except ImportError as error:
-        from edge_embed_runtime.extras import without_onnxruntime
-
-        raise without_onnxruntime(what, error) from error
-    return network
 
 
 class Embedder:
@@ -77,7 +63,7 @@ class Embedder:
     adapter:      which of the bundle's adapters (see `adapters`) embeds every text, "base" for none of them; None means
                   that of the text's role, where it has one
 
-    Where `edge-embed doctor --tune` has left a verdict of this machine, it answers for None of `threads` and `exact`.
+    Where `edge-embed doctor --tune` has measured this machine, `threads` and `exact` of None mean what it found.
 
     Pickled, it is its path and options; where it is unpickled the bundle is loaded again, from the same place.
 
@@ -100,61 +86,25 @@ class Embedder:
         background: bool = False,
         adapter: str | None = None,
     ) -> None:
-        self._options: dict[str, Any] = {
-            "threads": threads,
-            "truncate_dim": truncate_dim,
-            "exact": exact,
-            "max_rss_mb": max_rss_mb,
-            "background": background,
-            "adapter": adapter,
-        }
-        limit = check_limit(max_rss_mb)
-        if background and threads not in (None, 1):
-            raise InputError(f"threads is {shown(threads)}; background means one thread")
+        self._options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter)
         self.background: bool = background
-        threads = 1 if background else threads
-        most = default_threads() if threads is None else check_count(threads, "threads", 1, MAX_THREADS)
         loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        verified = Beside(loaded.verify)
-        verified.begin()  # while modules are imported
         self.manifest: Manifest = loaded.manifest
         self.path: Path = loaded.path
-        self._bundle, self._limit = loaded, limit
         self._adapters: Adapters = Adapters(self.manifest.adapters, adapter, f"bundle {self.path}")
-        dim = self.manifest.dim
-        self._dim: int = dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, dim)
-        if self._dim != dim:
-            self._check_kind("dense")
+        self._dim: int = self._options.dim(self.manifest.dim)
+        if self._dim != self.manifest.dim:
+            self._check_kind(DENSE)
         self._process: int = os.getpid()
         self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
-        self._model: Network | StaticModel
-        if self.manifest.is_static:
-            from edge_embed_runtime.model import static
-
-            verified.result()
-            tokenizer = Tokenizer(loaded.tokenizer, self.manifest.max_tokens)
-            self._model = static.StaticModel(loaded, tokenizer, limit=limit, dim=self._dim)
-            self._model.threads = most
-        else:
-            network = _network(f"bundle {self.path}")
-            verified.result()
-            self._model = network.Network(
-                loaded,
-                threads=None if threads is None else most,
-                most_threads=most,
-                exact=exact,
-                limit=limit,
-                background=background,
-                dim=self._dim,
-            )
+        self._model: Model = load_model(loaded, self._options)
         self.tokenizer: Tokenizer = self._model.tokenizer
-        self.exact: bool = self._model.exact
-        self.golden_cosine: float = self._model.golden_cosine
+        self.exact: bool = self._model.loaded.exact
+        self.golden_cosine: float = self._model.loaded.golden_cosine
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, and copied, as bundle and options: the model is loaded again where it is unpickled."""
-        options = {**self._options, "threads": None} if self.background else self._options
-        return _load, (type(self), self._bundle_name(), self.manifest.fingerprint, options)
+        return _load, (type(self), self._bundle_name(), self.manifest.fingerprint, asdict(self._options))
 
     def _bundle_name(self) -> str:
         """What finds the bundle again, also in another process with another working directory."""
@@ -167,7 +117,9 @@ class Embedder:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        self._model.threads = self._options["threads"] = check_count(count, "threads", 1, MAX_THREADS)
+        self._model.threads = check_threads(count)
+        if not self.background:
+            self._options = replace(self._options, threads=count)
 
     @property
     def dim(self) -> int:
@@ -185,6 +137,11 @@ class Embedder:
         return self.manifest.name
 
     @property
+    def output(self) -> Kind:
+        """`kind`, as the object that knows its shape, and how an index stores it."""
+        return self.manifest.output
+
+    @property
     def is_static(self) -> bool:
         """Whether the bundle is a table of token vectors, without a network."""
         return self.manifest.is_static
@@ -192,14 +149,12 @@ class Embedder:
     @property
     def network(self) -> "Network":
         """The model as it is run. Raises InputError for a static bundle, which has none."""
-        if self.manifest.is_static:
-            raise InputError(f"bundle {self.path} is static: a table of token vectors, without a network")
-        return cast("Network", self._model)
+        return self._model.network
 
     @property
     def predicted_peak(self) -> int:
         """Bytes that the process was predicted to take at most, or 0 without `max_rss_mb`."""
-        return self._model.peak
+        return self._model.loaded.peak
 
     @property
     def max_tokens(self) -> int:
@@ -228,18 +183,18 @@ class Embedder:
         try:
             return Frame() if stored is None else Frame.from_json(stored, self.dim)
         except ValueError as error:
-            raise BundleFormatError(f"bundle {self.path}: {error}") from error
+            raise BundleFormatError(f"bundle {self.path}: {error}", path=self.path) from error
 
     @property
     def prompts(self) -> dict[str, str]:
         """Text put before the input, by role."""
         return self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
 
-    def encode_query(self, texts: Sequence[str], **options: Any) -> "Vectors":
+    def encode_query(self, texts: Sequence[str], **options: Any) -> Vectors:
         """`encode` with role="query"."""
         return self.encode(texts, role="query", **options)
 
-    def encode_document(self, texts: Sequence[str], **options: Any) -> "Vectors":
+    def encode_document(self, texts: Sequence[str], **options: Any) -> Vectors:
         """`encode` with role="document"."""
         return self.encode(texts, role="document", **options)
 
@@ -253,7 +208,7 @@ class Embedder:
         truncate_dim: int | None = None,
         batch_tokens: int | None = None,
         show_progress: bool = False,
-    ) -> "Vectors":
+    ) -> Vectors:
         """Embed n texts: float32 [n, dim], each row of length 1, in the order of the texts.
 
         role:          whose prompt is put before each text ("query", "document", ...); None means no prompt, or that of
@@ -270,19 +225,13 @@ class Embedder:
         The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts, and
         for a prompt that leaves no room for them.
         """
-        self._check_kind("dense")
+        self._check_kind(DENSE)
         number, own = self._adapters.choose(adapter, role)
-        texts, before, batch_tokens = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
+        given = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
         dim = self.dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, self.dim)
-        vectors = np.empty((len(texts), dim), np.float32)
-        left = self.left_out(before)
-        with progress_bar(len(texts), show_progress) as advance:
-            for start in range(0, len(texts), WINDOW):
-                window = [before + text for text in texts[start : start + WINDOW]]
-                with embedding(self._limit, self._model.peak):
-                    for batch, found in self._model.encode(window, dim, batch_tokens, number, left):
-                        vectors[[start + i for i in batch]] = found
-                        advance(len(batch))
+        call = Call(dim, given.batch_tokens, number, self.left_out(given.before))
+        vectors = np.empty((len(given), dim), np.float32)
+        self._run(given, lambda window: self._model.encode(window, call), vectors.__setitem__, show_progress)
         return vectors
 
     def encode_sparse(
@@ -301,14 +250,12 @@ class Embedder:
         """
         from edge_embed_runtime.embed import sparse
 
-        self._check_kind("sparse")
-        texts, before, batch_tokens = self._checked(texts, role, prompt, batch_tokens)
+        self._check_kind(SPARSE)
+        given = self._checked(texts, role, prompt, batch_tokens)
         most = None if max_active_dims is None else check_count(max_active_dims, "max_active_dims", 1)
-
-        def run(part: list[str]) -> "Iterator[tuple[Sequence[int], list[SparseVector]]]":
-            return sparse.encode(self, part, role, batch_tokens, most)
-
-        return self._collect(texts, before, run, show_progress)
+        return self._listed(
+            given, lambda window: sparse.encode(self.network, window, role, given.batch_tokens, most), show_progress
+        )
 
     def encode_multi(
         self,
@@ -318,23 +265,21 @@ class Embedder:
         prompt: str | None = None,
         batch_tokens: int | None = None,
         show_progress: bool = False,
-    ) -> "list[Vectors]":
+    ) -> list[Vectors]:
         """A vector of length 1 for each token of each text, float32 [tokens, dim], of a bundle of kind "multi".
 
         role: "query" fills up to the model's length of a query; any other leaves out what a document does without.
-              `multivector.maxsim` compares one with the other
+              `maxsim` compares one with the other
 
         Options are those of `encode`.
         """
-        from edge_embed_runtime.embed import multi as multivector
+        from edge_embed_runtime.embed import multi
 
-        self._check_kind("multi")
-        texts, before, batch_tokens = self._checked(texts, role, prompt, batch_tokens)
-
-        def run(part: list[str]) -> "Iterator[tuple[Sequence[int], list[Vectors]]]":
-            return multivector.encode(self, part, role, batch_tokens)
-
-        return self._collect(texts, before, run, show_progress)
+        self._check_kind(MULTI)
+        given = self._checked(texts, role, prompt, batch_tokens)
+        return self._listed(
+            given, lambda window: multi.encode(self.network, window, role, given.batch_tokens), show_progress
+        )
 
     def encode_tokens(
         self,
@@ -363,23 +308,22 @@ class Embedder:
         """
         mix = self.token_model.mix(layer, weights)
         number, own = self._adapters.choose(adapter, role)
-        texts, before, batch_tokens = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
+        given = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
         from edge_embed_runtime.embed.tokens import without_prompt
 
         found: dict[int, TokenVectors] = {}
-        whole = [before + text for text in texts]
-        with embedding(self._limit, self._model.peak):
-            for i, tokens, vectors in self.token_model.each(whole, mix, batch_tokens, number):
-                found[i] = without_prompt(tokens, vectors, texts[i], len(before), unit=normalize)
-        return [found[i] for i in range(len(texts))]
+        with embedding(self._options.limit, self.predicted_peak):
+            for i, tokens, vectors in self.token_model.each(given.whole(), mix, given.batch_tokens, number):
+                found[i] = without_prompt(tokens, vectors, given.texts[i], len(given.before), unit=normalize)
+        return [found[i] for i in range(len(given))]
 
     @cached_property
     def token_model(self) -> "TokenModel":
         """The layers of the network. Raises InputError for a static bundle."""
         network = self.network
-        from edge_embed_runtime.embed.tokens import TokenModel  # imports onnxruntime, as the network did
+        from edge_embed_runtime.model.layers import TokenModel  # imports onnxruntime, as the network did
 
-        return TokenModel(network, self._bundle, self._limit)
+        return TokenModel(network, self._options.limit)
 
     def left_out(self, prompt: str) -> int:
         """Tokens at the beginning of texts behind this prompt that their vectors are not made of: see
@@ -400,56 +344,57 @@ class Embedder:
         check_room(self.tokenizer, before, f"bundle {self.path}: the prompt{f' of {role!r}' * own}", limit)
         self._fitting = before, role
 
-    def _collect(
+    def _run(
         self,
-        texts: list[str],
-        before: str,
-        run: Callable[[list[str]], Iterator[tuple[Sequence[int], list[T]]]],
+        given: Texts,
+        encode: Callable[[list[str]], Iterator[tuple[Sequence[int], T]]],
+        keep: Callable[[list[int], T], None],
         show: bool,
-    ) -> list[T]:
-        """What `run` gives for windows of texts, in their order."""
-        found: dict[int, T] = {}
-        with progress_bar(len(texts), show) as advance:
-            for start in range(0, len(texts), WINDOW):
-                with embedding(self._limit, self._model.peak):
-                    for batch, results in run([before + text for text in texts[start : start + WINDOW]]):
-                        found.update(zip((start + i for i in batch), results, strict=True))
+    ) -> None:
+        """Have `encode` run on windows of texts, and `keep` what it makes of those at each of these positions."""
+        with progress_bar(len(given), show) as advance:
+            for start in range(0, len(given), WINDOW):
+                with embedding(self._options.limit, self.predicted_peak):
+                    for batch, results in encode(given.whole(start, start + WINDOW)):
+                        keep([start + i for i in batch], results)
                         advance(len(batch))
-        return [found[i] for i in range(len(texts))]
 
-    def _check_kind(self, kind: str) -> None:
+    def _listed(
+        self, given: Texts, encode: Callable[[list[str]], Iterator[tuple[Sequence[int], list[T]]]], show: bool
+    ) -> list[T]:
+        """What `encode` makes of each text, in their order."""
+        found: dict[int, T] = {}
+        self._run(given, encode, lambda places, results: found.update(zip(places, results, strict=True)), show)
+        return [found[i] for i in range(len(given))]
+
+    def _check_kind(self, kind: Kind) -> None:
         """Refuse a bundle that gives something else for a text."""
-        own = self.manifest.kind
-        if own != kind:
+        own = self.output
+        if own is not kind:
             raise InputError(
-                f"bundle {self.path} gives {KIND_NAMES[own]}: call {METHODS[own]}; {METHODS[kind]} is for bundles of "
-                f"kind {kind!r}"
+                f"bundle {self.path} gives {own.gives}: call {own.method}; {kind.method} is for bundles of "
+                f"kind {kind.name!r}",
+                path=self.path,
             )
 
-    def _checked(
-        self, texts: Sequence[str], role: str | None, prompt: str | None, batch_tokens: int | None
-    ) -> tuple[list[str], str, int]:
-        """Texts, what to put before each, and padded tokens of a batch."""
-        if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
-            raise InputError(f"encode takes a list of texts, got {type(texts).__name__}: write encode([text])")
-        most = self._model.batch_tokens
+    def _checked(self, texts: Sequence[str], role: str | None, prompt: str | None, batch_tokens: int | None) -> Texts:
+        """Raises InputError for what cannot be embedded."""
+        most = self._model.loaded.batch_tokens
         batch_tokens = most if batch_tokens is None else check_count(batch_tokens, "batch_tokens", 1)
-        if self._model.peak:
+        if self.predicted_peak:
             batch_tokens = min(batch_tokens, most)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise InputError(f"role is {shown(role)}, expected one of {listed(sorted(self.prompts))}")
+            raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:
-            raise InputError("this Embedder was made before a fork: make a new one in the child process")
+            raise InputError("this Embedder was made before a fork: make a new one in the child process", code="forked")
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
                 f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "
-                f"the role {role!r} need the bundle of the other side"
+                f"the role {role!r} need the bundle of the other side",
+                path=self.path,
             )
         named = role or self.manifest.default_role
         before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
         if before and (before, named) != self._fitting:
             self._check_prompt(before, named, prompt is None)
-        try:
-            return [check_text(text, f"text {i}") for i, text in enumerate(texts)], before, batch_tokens
-        except TypeError as error:  # an array without dimensions says that it can be iterated over
-            raise InputError(f"encode takes a list of texts: {error}") from error
+        return Texts(check_texts(texts), before, batch_tokens)

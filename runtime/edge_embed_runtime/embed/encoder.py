@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge_embed_runtime.embed.embedder import Embedder
+
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
+    from edge_embed_runtime.vectors.int8 import Vectors
+    from edge_embed_runtime.vectors.kinds import Kind
     from edge_embed_runtime.vectors.rotation import Frame
-
-    Vectors = NDArray[np.float32]
 
 
 class Encoder(Protocol):
@@ -27,6 +26,9 @@ class Encoder(Protocol):
 
     @property
     def max_tokens(self) -> int: ...
+
+    @property
+    def output(self) -> "Kind": ...
 
     @property
     def is_static(self) -> bool: ...
@@ -48,3 +50,12 @@ class Encoder(Protocol):
     def encode_query(self, texts: Sequence[str], **options: Any) -> "Vectors": ...
 
     def encode_document(self, texts: Sequence[str], **options: Any) -> "Vectors": ...
+
+
+def is_encoder(given: object) -> bool:
+    """Whether it is an `Embedder`, or several as one."""
+    if isinstance(given, Embedder):
+        return True
+    from edge_embed_runtime.embed.composed import ComposedEmbedder  # most indexes have none
+
+    return isinstance(given, ComposedEmbedder)

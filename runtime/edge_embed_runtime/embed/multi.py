@@ -1,5 +1,4 @@
-"""A vector for each token of a text, compared by MaxSim: each token of the query with the nearest of the document
-(ColBERT, arXiv:2004.12832).
+"""Texts as a vector for each of their tokens (ColBERT, arXiv:2004.12832; see vectors/maxsim.py).
 
 Of the manifest's `head`:
 
@@ -19,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.bundle.bundle import Manifest
-from edge_embed_runtime.errors import BundleFormatError, InputError
+from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.errors import BundleFormatError
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
+    from edge_embed_runtime.model.network import Network
 
     Vectors = NDArray[np.float32]
 
@@ -89,36 +88,16 @@ def _token(value: Any) -> int | None:
 
 
 def encode(
-    embedder: "Embedder", texts: Sequence[str], role: str | None, batch_tokens: int
+    network: "Network", texts: Sequence[str], role: str | None, batch_tokens: int
 ) -> Iterator[tuple[list[int], list["Vectors"]]]:
     """Positions of texts and their vectors, batch by batch. See `Embedder.encode_multi`."""
-    network, markup = embedder.network, Markup.of(embedder.manifest)
-    mark = markup.query if role == "query" else markup.document
-    rows = [mark(text, embedder.tokenizer) for text in texts]
-    skip = markup.query_skip if role == "query" else markup.skip
+    markup, query = Markup.of(network.bundle.manifest), role == "query"
+    mark, skip = (markup.query, markup.query_skip) if query else (markup.document, markup.skip)
+    rows = [mark(text, network.tokenizer) for text in texts]
     first = markup.first
 
     def run(batch: list["TokenIds"]) -> list["Vectors"]:
-        vectors = network.run(batch)
-        kept = zip(batch, vectors, strict=True)
+        kept = zip(batch, network.run(batch), strict=True)
         return [found[first : len(row)][~np.isin(row[first:], skip)] for row, found in kept]
 
     yield from network.run_all(rows, batch_tokens, run)
-
-
-def maxsim(query: "Vectors", document: "Vectors") -> float:
-    """The sum over the query's vectors [n, dim] of the largest dot product with one of the document's [m, dim].
-
-    Raises InputError for what are no two lists of vectors of one length.
-    """
-    query, document = np.asarray(query, np.float32), np.asarray(document, np.float32)
-    if query.ndim != 2 or document.ndim != 2 or query.shape[1] != document.shape[1] or not len(document):
-        raise InputError(f"maxsim compares [n, dim] with [m, dim], got {query.shape} and {document.shape}")
-    return float((query @ document.T).max(axis=1).sum())
-
-
-def maxsim_all(query: "Vectors", vectors: "Vectors", starts: NDArray[np.int64]) -> "Vectors":
-    """`maxsim` with several documents: their vectors one after the other [m, dim], and where each begins."""
-    best = np.maximum.reduceat(vectors @ query.T, starts, axis=0)
-    scores: Vectors = best.sum(axis=1)
-    return scores

@@ -1,4 +1,4 @@
-"""Sparse vectors: a text as weights of tokens of the vocabulary, most of them tokens that it does not hold (SPLADE,
+"""Texts as weights of tokens of the vocabulary, most of them tokens that a text does not hold (SPLADE,
 arXiv:2109.10086).
 
 Of the manifest's `head`:
@@ -13,68 +13,21 @@ Of the manifest's `head`:
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.errors import BundleFormatError
 from edge_embed_runtime.model.budget import DECODED_NUMBERS
+from edge_embed_runtime.vectors.sparse import SparseVector, from_dense
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.inputs.tokenizer import TokenIds
+    from edge_embed_runtime.model.network import Network
 
     Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class SparseVector:
-    """Weights of tokens; a token that is not there has weight 0.
-
-    ids:     int32 [n], ascending
-    weights: float32 [n], all over 0
-    """
-
-    ids: NDArray[np.int32]
-    weights: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SparseVector):
-            return NotImplemented
-        return np.array_equal(self.ids, other.ids) and np.array_equal(self.weights, other.weights)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def dot(self, other: "SparseVector") -> float:
-        """The dot product, by which documents are ranked."""
-        _, mine, theirs = np.intersect1d(self.ids, other.ids, assume_unique=True, return_indices=True)
-        return float(self.weights[mine] @ other.weights[theirs])
-
-    def tokens(self, embedder: "Embedder", most: int | None = None) -> list[tuple[str, float]]:
-        """(token, weight) for people, the largest weight first. most: only so many."""
-        order = np.lexsort((self.ids, -self.weights))[:most]
-        named = {id_: token for token, id_ in embedder.tokenizer.vocabulary().items()}
-        return [(named.get(int(self.ids[i]), f"[{self.ids[i]}]"), float(self.weights[i])) for i in order]
-
-
-def from_dense(row: "Vectors", most: int | None = None, saturations: int = 0) -> SparseVector:
-    """The numbers over 0 of a row [vocab]; with `most` only the largest so many, of equal ones the first.
-
-    saturations: how often to take log(1 + x) of them
-    """
-    ids = np.flatnonzero(row > 0)
-    if most is not None and len(ids) > most:
-        ids = np.sort(ids[np.argsort(-row[ids], kind="stable")[:most]])
-    weights = row[ids].astype(np.float64)
-    for _ in range(saturations):
-        weights = np.log1p(weights)
-    return SparseVector(ids.astype(np.int32), weights.astype(np.float32))
 
 
 def saturations(manifest: Manifest) -> int:
@@ -116,30 +69,23 @@ def by_table(ids: "TokenIds", table: "Vectors") -> SparseVector:
 
 
 def encode(
-    embedder: "Embedder", texts: Sequence[str], role: str | None, batch_tokens: int, most: int | None
+    network: "Network", texts: Sequence[str], role: str | None, batch_tokens: int, most: int | None
 ) -> Iterator[tuple[Sequence[int], list[SparseVector]]]:
     """Positions of texts and their vectors, batch by batch. See `Embedder.encode_sparse`."""
-    network, tokenizer = embedder.network, embedder.tokenizer
-    most = most or _count(embedder.manifest, "most")
-    table = query_table(embedder.manifest) if role == "query" else None
+    manifest, tokenizer = network.bundle.manifest, network.tokenizer
+    most = most or _count(manifest, "most")
+    table = query_table(manifest) if role == "query" else None
     if table is not None:
-        longest = _count(embedder.manifest, "query_tokens") or tokenizer.max_content
+        longest = _count(manifest, "query_tokens") or tokenizer.max_content
         found = [by_table(tokenizer.plain(text, longest), table) for text in texts]
-        yield range(len(texts)), found if most is None else [_largest(vector, most) for vector in found]
+        yield range(len(texts)), found if most is None else [vector.largest(most) for vector in found]
         return
 
     def run(batch: list["TokenIds"]) -> list[SparseVector]:
         return [from_dense(row, most, times) for row in network.run(batch)]
 
     rows = [tokenizer.encode(text) for text in texts]
-    times = saturations(embedder.manifest)
+    times = saturations(manifest)
     # short texts would be many in a batch
-    room = max(1, DECODED_NUMBERS // embedder.manifest.dim)
+    room = max(1, DECODED_NUMBERS // manifest.dim)
     yield from network.run_all(rows, min(batch_tokens, room * min(map(len, rows), default=1)), run)
-
-
-def _largest(vector: SparseVector, most: int) -> SparseVector:
-    if len(vector) <= most:
-        return vector
-    kept = np.sort(np.argsort(-vector.weights, kind="stable")[:most])
-    return SparseVector(vector.ids[kept], vector.weights[kept])

@@ -1,29 +1,28 @@
 """The embedders of one index: what each makes of a text, and what of it is stored."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from numpy.typing import ArrayLike
+
+from edge_embed_runtime.checks import check_text, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
-from edge_embed_runtime.storage.schema import Facts
-from edge_embed_runtime.storage.textquery import NORMAL
+from edge_embed_runtime.inputs.words import NORMAL
+from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query
+from edge_embed_runtime.storage.schema import Facts, SideModel
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, SPARSE, Kind
+from edge_embed_runtime.vectors.normalize import check_vectors
+from edge_embed_runtime.vectors.rotation import NONE
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
 
-NAMES = {"sparse": "sparse vectors", "multi": "vectors of tokens"}
-
-
-def is_encoder(given: object) -> bool:
-    """Whether it is an `Embedder`, or several as one."""
-    if isinstance(given, Embedder):
-        return True
-    from edge_embed_runtime.embed.composed import ComposedEmbedder  # most indexes have none
-
-    return isinstance(given, ComposedEmbedder)
+# Passages whose rows for side tables are made at once.
+EMBED_SLICE = 256
 
 
 @dataclass(frozen=True)
@@ -37,22 +36,22 @@ class Models:
     @staticmethod
     def of(embedder: "Encoder | None", sparse: Embedder | None, multi: Embedder | None) -> "Models":
         """What was given to `Index.open`; an embedder of another kind than "dense" stands in its own place."""
-        found: dict[str, Embedder | None] = {"sparse": sparse, "multi": multi}
+        found: dict[Kind, Any] = {DENSE: embedder, SPARSE: sparse, MULTI: multi}
         for kind, given in found.items():
-            if given is not None and (not isinstance(given, Embedder) or given.manifest.kind != kind):
-                what = given.manifest.kind if isinstance(given, Embedder) else type(given).__name__
-                raise InputError(f"{kind}= takes an Embedder of a bundle of kind {kind!r}, got {what}")
-        if isinstance(embedder, Embedder) and embedder.manifest.kind != "dense":
-            kind = embedder.manifest.kind
+            if kind.apart and given is not None and (not isinstance(given, Embedder) or given.output is not kind):
+                what, name = given.kind if isinstance(given, Embedder) else type(given).__name__, kind.name
+                raise InputError(f"{name}= takes an Embedder of a bundle of kind {name!r}, got {what}", option=name)
+        if embedder is not None and embedder.output.apart:
+            kind = embedder.output
             if found[kind] is not None:
-                raise InputError(f"two embedders of kind {kind!r} were given, expected one")
-            found[kind], embedder = embedder, None
-        return Models(embedder, found["sparse"], found["multi"])
+                raise InputError(f"two embedders of kind {kind.name!r} were given, expected one", option=kind.name)
+            found |= {kind: embedder, DENSE: None}
+        return Models(*found.values())
 
     @property
     def attached(self) -> dict[str, Embedder]:
         """Those whose vectors lie in tables of their own."""
-        return {name: model for name, model in (("sparse", self.sparse), ("multi", self.multi)) if model is not None}
+        return {model.kind: model for model in (self.sparse, self.multi) if model is not None}
 
     @property
     def first(self) -> "Encoder | None":
@@ -64,52 +63,87 @@ class Models:
         """Bytes that the process was predicted to take at most, or 0 without a limit."""
         return max((model.predicted_peak for model in (self.dense, self.sparse, self.multi) if model), default=0)
 
-    def facts(self, words: str, fields: str) -> Facts | None:
+    def facts(self, words: str, fields: tuple[str, ...]) -> Facts | None:
         """The facts of an index that they make; None without any of them."""
         first = self.first
         if first is None:
             return None
-        said = {
-            name: json.dumps([model.fingerprint, model.manifest.name, model.manifest.dim])
+        side = {
+            name: SideModel(model.fingerprint, model.manifest.name, model.manifest.dim)
             for name, model in self.attached.items()
         }
-        if self.dense is None:
-            return Facts(first.fingerprint, first.name, "0", words=words, fields=fields, normal=NORMAL, **said)
-        said |= {"frame": self.dense.frame.to_json(), "normal": NORMAL}
-        return Facts(first.fingerprint, first.name, str(self.dense.dim), words=words, fields=fields, **said)
+        return Facts(
+            first.fingerprint,
+            first.name,
+            0 if self.dense is None else self.dense.dim,
+            words=words,
+            fields=fields,
+            frame=NONE if self.dense is None else self.dense.frame,
+            sparse=side.get("sparse"),
+            multi=side.get("multi"),
+            normal=NORMAL,
+        )
 
     def check(self, path: Path, facts: Facts) -> None:
         """Refuse models whose vectors the index does not hold."""
         for name, model in self.attached.items():
             stored = facts.attached.get(name)
             if stored is None:
-                raise InputError(f"{path} was made without {NAMES[name]}; open it without {name}=, or make a new index")
-            if stored[0] != model.fingerprint:
+                what = KINDS[name].stored
+                raise InputError(
+                    f"{path} was made without {what}; open it without {name}=, or make a new index", path=path
+                )
+            if stored.fingerprint != model.fingerprint:
                 raise BundleMismatchError(
-                    f"{path} holds {NAMES[name]} of the bundle {stored[1]!r} ({stored[0][:8]}); {name}= is "
-                    f"{model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with"
+                    f"{path} holds {KINDS[name].stored} of the bundle {stored.name!r} ({stored.fingerprint[:8]}); "
+                    f"{name}= is {model.name!r} ({model.fingerprint[:8]}). Open it with the bundle it was made with",
+                    path=path,
+                    bundle=stored.name,
                 )
 
     def missing(self, facts: Facts) -> str | None:
         """What is needed to add to an index and is not here, as the end of a sentence; None where all is."""
         absent = [name for name in facts.attached if name not in self.attached]
-        if self.dense is None and facts.dim != "0":
+        if self.dense is None and facts.dim:
             return "an embedder" if facts.space else f"the Embedder of {facts.bundle!r}"
-        return f"{absent[0]}=Embedder(...) (--{absent[0]}) of {facts.attached[absent[0]][1]!r}" if absent else None
+        return f"{absent[0]}=Embedder(...) (--{absent[0]}) of {facts.attached[absent[0]].name!r}" if absent else None
 
     def cannot(self, mode: str, facts: Facts) -> str | None:
         """Why a query cannot be embedded for a mode of search, and what to do; None where it can."""
-        kinds = {"vector": ["dense"], "sparse": ["sparse"], "multi": ["multi"]}.get(mode, ["dense", "sparse", "multi"])
-        if any(getattr(self, kind) is not None for kind in kinds):
+        able = {"vector": self.dense, SPARSE.name: self.sparse, MULTI.name: self.multi}.get(mode, self.first)
+        if able is not None:
             return None
-        if mode in NAMES:
+        if mode in (SPARSE.name, MULTI.name):
             stored = facts.attached.get(mode)
             if stored is None:
-                return f"the index was made without {NAMES[mode]}"
-            return f"open it with {mode}=Embedder(...) (--{mode}) of {stored[1]!r}"
-        if facts.dim == "0" and mode == "vector":
+                return f"the index was made without {KINDS[mode].stored}"
+            return f"open it with {mode}=Embedder(...) (--{mode}) of {stored.name!r}"
+        if not facts.dim and mode == "vector":
             return f"there are no dense vectors, search with mode={next(iter(facts.attached))!r}"
         return f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
+
+    def query(self, store: Store, query: str | None, mode: Mode | None, vector: ArrayLike | None) -> tuple[Query, Mode]:
+        """What `Index.search` is to look for, checked and embedded."""
+        if mode is None:
+            mode = "vector" if query is None else "hybrid"
+        if mode not in get_args(Mode):
+            raise unusable("mode", mode, f"one of {get_args(Mode)}")
+        if query is None and (vector is None or mode != "vector"):
+            raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
+        if query is not None and not check_text(query, "the query").strip():
+            raise InputError("the query is empty", option="query")
+        if vector is not None:
+            return Query(query, check_vectors([vector], store.dim, "vector")[0]), mode
+        if mode == "text" or query is None:
+            return Query(query, None), mode
+        lacking = self.cannot(mode, store.facts)
+        if lacking is not None:
+            raise InputError(
+                f"{store.path} cannot embed the query: {lacking}, or search with mode='text'", path=store.path
+            )
+        static = self.dense is not None and self.dense.is_static
+        share = STATIC_TEXT_SHARE if static else TEXT_SHARE
+        return Query(query, *self.ask(query, mode), text_share=share), mode
 
     def ask(self, text: str, mode: str) -> tuple[Any, Any, Any]:
         """What a query is, of each kind that a mode of search compares."""
@@ -127,6 +161,14 @@ class Models:
         """What is stored of passages in the tables of their own."""
         if not self.attached:
             return {}
-        from edge_embed_runtime.storage.sidetables import embed_rows  # most indexes have none
+        return {name: embed_rows(model, passages) for name, model in self.attached.items()}
 
-        return {name: embed_rows(name, model, passages) for name, model in self.attached.items()}
+
+def embed_rows(embedder: Embedder, passages: Sequence[str]) -> list[bytes]:
+    """The rows of passages in a side table."""
+    kind, dim = embedder.output, embedder.manifest.dim
+    rows: list[bytes] = []
+    for start in range(0, len(passages), EMBED_SLICE):
+        vectors = kind.encode(embedder, passages[start : start + EMBED_SLICE], role="document")
+        rows += [kind.pack(vector, dim) for vector in vectors]
+    return rows

@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.errors import BundleFormatError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer, Tokens
 
@@ -60,12 +59,3 @@ class CharacterTokenizer(Tokenizer):
 
     def _rows(self, words: list[str]) -> NDArray[np.int64]:
         return np.stack([self._ids(TEXT_BEGIN), *(self._ids(word.encode()) for word in words), self._ids(TEXT_END)])
-
-
-def tokenizer_of(bundle: Bundle) -> Tokenizer:
-    """The tokenizer for what a bundle's model reads. Raises BundleFormatError."""
-    inputs = bundle.manifest.inputs
-    if inputs not in ("", CHARACTERS):
-        raise BundleFormatError(f"bundle {bundle.path}: the model reads {inputs!r:.40}, which this release cannot make")
-    kind = CharacterTokenizer if inputs else Tokenizer
-    return kind(bundle.tokenizer, bundle.manifest.max_tokens)

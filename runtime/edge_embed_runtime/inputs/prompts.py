@@ -26,7 +26,8 @@ def check_room(tokenizer: "Tokenizer", prompt: str, what: str, limit: int | None
         size = f"all {most}" if used == most else f"{used} of the {most}"
         raise InputError(
             f"{what} takes {size} tokens that count, and leaves {most - used} for the text behind it, where at least "
-            f"{LEAST_ROOM} are needed: give a shorter prompt ({prompt[:40]!r}...)"
+            f"{LEAST_ROOM} are needed: give a shorter prompt ({prompt[:40]!r}...)",
+            option="prompt",
         )
 
 

@@ -1,26 +1,25 @@
 """A copy of an index that may be in use: SQLite's online backup, whole and durable, or not there at all."""
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import IndexDamagedError, InputError, StorageError
+from edge_embed_runtime.maintenance.workspace import LOG_BYTES, pragmas, require_space
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.database import beside, check_no_link, locate, translated
+from edge_embed_runtime.storage.database import locate, log_files, translated
 from edge_embed_runtime.storage.mainfile import NEW, ROW
 from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.system.files import check_no_link
 from edge_embed_runtime.system.lock import WriterLock
+from edge_embed_runtime.system.writing import sync_folder
 
-# Pages that are copied between two looks at the keyboard.
+# Pages that are copied before an interruption is noticed.
 STEP = 1024
-# Free space beyond the copy that is asked for.
-ODDS_AND_ENDS = 65_536
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ def backup_index(
     with closing(Store(source, read_only=True)) as store, _made(target, overwrite=overwrite) as temporary:
         with store.snapshot():
             generation = _generation(store)
-            _check_space(store, target, compact=compact)
+            pages, size = pragmas(store.connection, "page_count", "page_size")
+            require_space(target.parent, pages * size * (2 if compact else 1) + LOG_BYTES, f"{target}: the copy")
             _copy(store, temporary, show_progress)
         _finish(temporary, compact=compact)
         _check_copy(temporary, generation)
@@ -67,7 +67,10 @@ def _check_target(source: Path, out: str | os.PathLike[str], *, overwrite: bool)
         if not target.is_file():
             raise InputError(f"{target} is there already, and no file; give the backup another name")
         if not overwrite:
-            raise InputError(f"{target} is there already; give the backup another name, or let it overwrite (--force)")
+            raise InputError(
+                f"{target} is there already; give the backup another name, or let it overwrite (--force)",
+                code="output_exists",
+            )
     return target
 
 
@@ -83,17 +86,19 @@ def _made(target: Path, *, overwrite: bool) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        for log in beside(target):  # of a file that was there before: it would be read into the copy
+        for log in log_files(target):  # of a file that was there before: it would be read into the copy
             check_no_link(log)
             log.unlink(missing_ok=True)
         if target.exists() and not overwrite:  # since it was looked for
-            raise InputError(f"{target} is there already; give the backup another name")
+            raise InputError(f"{target} is there already; give the backup another name", code="output_exists")
         temporary.replace(target)
         sync_folder(target.parent)
     except OSError as error:
-        raise StorageError(f"{target} could not be written: {error.strerror}; the index was not touched") from error
+        raise StorageError(
+            f"{target} could not be written: {error.strerror}; the index was not touched", cause=error
+        ) from error
     finally:
-        for leftover in (temporary, *beside(temporary)):
+        for leftover in (temporary, *log_files(temporary)):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
         if lock is not None:
@@ -107,19 +112,11 @@ def _generation(store: Store) -> int:
         return -1
 
 
-def _check_space(store: Store, target: Path, *, compact: bool) -> None:
-    pages, size = (store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    wanted = pages * size * (2 if compact else 1) + ODDS_AND_ENDS
-    free = shutil.disk_usage(target.parent).free
-    if free < wanted:
-        raise StorageError(f"{target}: the copy needs {wanted:,} bytes of free space, there are {free:,}")
-
-
 def _copy(store: Store, temporary: Path, show_progress: bool) -> None:
     """Every page of one committed state. The caller holds the snapshot, so that no commit begins the copy again."""
     with translated(temporary), closing(sqlite3.connect(temporary)) as copy:
         copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
-        (pages,) = store.connection.execute("PRAGMA page_count").fetchone()
+        (pages,) = pragmas(store.connection, "page_count")
         done = 0
         with progress_bar(pages, show_progress, "copying") as advance:
 

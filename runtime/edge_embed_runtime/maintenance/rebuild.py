@@ -1,5 +1,5 @@
-"""Everything in an index that can be derived, made anew: the frame of the binary codes, these, the table of words, and
-the graph beside the file, where that is faster than the scan."""
+"""What follows from the texts and vectors of an index, made again: binary codes and their rotation, the table of words,
+and the graph next to the file, where that is faster than the scan."""
 
 import time
 from dataclasses import dataclass, replace
@@ -10,22 +10,22 @@ from typing import Literal
 import numpy as np
 
 from edge_embed_runtime.errors import MissingExtraError
-from edge_embed_runtime.maintenance import learning
-from edge_embed_runtime.maintenance.repair import rebuild_words
-from edge_embed_runtime.search import hnsw as graphs
-from edge_embed_runtime.search.dense import RECALL
-from edge_embed_runtime.search.hnsw import Graph, Verdict
-from edge_embed_runtime.search.searcher import Query, Searcher
+from edge_embed_runtime.inputs.words import NORMAL
+from edge_embed_runtime.maintenance import learn_rotation
+from edge_embed_runtime.maintenance.words import rebuild_words
+from edge_embed_runtime.search import hnsw, hnswfile
+from edge_embed_runtime.search.hnswfile import Verdict
+from edge_embed_runtime.search.query import RECALL, Query
+from edge_embed_runtime.search.searcher import Searcher
+from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.storage.textquery import NORMAL
 from edge_embed_runtime.system.cpu import cpu_model, default_threads
 from edge_embed_runtime.vectors.int8 import Vectors, dequantize
-from edge_embed_runtime.vectors.rotation import Frame
 
 GraphChoice = Literal["auto", "always", "never"]
 
-# From so many codes on a graph is built to see whether it is faster, which takes many minutes. At a million a graph
-# that finds as much takes 1.2 times as long as the scan (measured), and only the scan's time grows with the codes.
+# From this number of codes on a graph is built and compared, which takes many minutes. At a million a graph that finds
+# as much takes 1.2 times as long as the scan (measured), and only the scan's time grows with the codes.
 GRAPH_CODES = 2_000_000
 # How much less a faster graph may find of the nearest.
 TOLERANCE = 0.005
@@ -45,8 +45,8 @@ class Rebuilt:
     """What `rebuild` did.
 
     passages: that have binary codes now
-    frame:    how these are made: "none", "centre", "rotation" or "centre+rotation"
-    frames:   what each frame finds, see `learn_frame`; {} for too few passages, which keep the frame they had
+    frame:    how these are rotated: "none", "centre", "rotation" or "centre+rotation"
+    frames:   what each of these finds, see `learn_frame`; {} for too few passages, which keep what they had
     graph:    whether there is one now, and why
     verdict:  what was measured, where a graph was built
     """
@@ -61,39 +61,35 @@ class Rebuilt:
 def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt:
     """See `Index.rebuild`."""
     if graph == "always":
-        graphs.require_usearch()  # says so before the work, not after it
+        hnsw.require_usearch()  # says so before the work, not after it
     with store.snapshot():
-        frame, frames = learning.learn(store)
-    learning.recode(store, frame, show_progress=show_progress)
+        rotation, rotations = learn_rotation.learn(store)
+    learn_rotation.recode(store, rotation, show_progress=show_progress)
     rebuild_words(store, [], [], NORMAL)
     with store.snapshot():
         passages = store.blocks.count()
     verdict, state = _rebuild_graph(store, graph, passages, show_progress)
-    return Rebuilt(passages, _named(frame), frames, state, verdict)
-
-
-def _named(frame: Frame) -> str:
-    parts = [name for name, used in (("centre", frame.centre is not None), ("rotation", frame.turned)) if used]
-    return "+".join(parts) or "none"
+    named = [name for name, used in (("centre", rotation.centre is not None), ("rotation", rotation.turned)) if used]
+    return Rebuilt(passages, "+".join(named) or "none", rotations, state, verdict)
 
 
 def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progress: bool) -> tuple[Verdict | None, str]:
+    """Builds a graph, or removes the one that is there; gives what was measured, and what was done and why."""
     reason = _no_graph(choice, passages if store.dim else 0)
-    if reason is not None:
-        _record(store, None)
-        graphs.remove(store.path)
-        return None, f"none: {reason}"
-    started = time.perf_counter()
-    graph, content = graphs.build(store, default_threads(), show_progress)
-    verdict = _measure(store, graph, time.perf_counter() - started)
-    faster = verdict.graph_ms < verdict.exact_ms and verdict.graph_recall >= verdict.exact_recall - TOLERANCE
-    if faster or choice == "always":
-        verdict = replace(verdict, sha256=graphs.write(store.path, graph.origin, content))
-        _record(store, verdict)
-        return verdict, "used: faster than the scan" if faster else "used: asked for"
+    verdict, kept, state = None, False, f"none: {reason or 'the scan is as good'}"
+    if reason is None:
+        started = time.perf_counter()
+        graph, content = hnsw.build(store, default_threads(), show_progress)
+        verdict = _measure(store, graph, time.perf_counter() - started)
+        faster = verdict.graph_ms < verdict.exact_ms and verdict.graph_recall >= verdict.exact_recall - TOLERANCE
+        kept = faster or choice == "always"
+        if kept:
+            verdict = replace(verdict, sha256=hnswfile.write(store.path, graph.origin, content))
+            state = "used: faster than the scan" if faster else "used: asked for"
     _record(store, verdict)
-    graphs.remove(store.path)
-    return verdict, "none: the scan is as good"
+    if not kept:
+        hnswfile.remove(store.path)
+    return verdict, state
 
 
 def _no_graph(choice: GraphChoice, passages: int) -> str | None:
@@ -103,7 +99,7 @@ def _no_graph(choice: GraphChoice, passages: int) -> str | None:
     if passages == 0 or (choice == "auto" and passages < GRAPH_CODES):
         return f"{passages:,} codes are scanned faster; one is tried from {GRAPH_CODES:,} on"
     try:
-        graphs.require_usearch()
+        hnsw.require_usearch()
     except MissingExtraError as error:
         return str(error)
     return None
@@ -111,10 +107,10 @@ def _no_graph(choice: GraphChoice, passages: int) -> str | None:
 
 def _record(store: Store, verdict: Verdict | None) -> None:
     with store.transaction(deletes=False):
-        store.set_note(graphs.VERDICT, None if verdict is None else verdict.to_text())
+        store.set_note(GRAPH, None if verdict is None else verdict.to_text())
 
 
-def _measure(store: Store, graph: Graph, seconds: float) -> Verdict:
+def _measure(store: Store, graph: hnsw.Graph, seconds: float) -> Verdict:
     """Whole searches with and without the graph, on this device."""
     with store.snapshot():
         queries = _queries(store)
@@ -126,31 +122,24 @@ def _measure(store: Store, graph: Graph, seconds: float) -> Verdict:
     for lap in range(ROUNDS):
         for i, query in enumerate(queries):
             for way in (0, 1) if i % 2 else (1, 0):
-                searcher.graph.graph = graph if way else None
+                searcher.dense.use_graph(graph if way else None)
                 started = time.perf_counter()
                 hits = searcher.search(Query(None, query), HITS, None, "vector", RECALL)
                 times[lap, i, way] = time.perf_counter() - started
                 found[i, way] = sum(hit.score >= least[i] - ROUNDING for hit in hits) / counts[i]
     exact_ms, graph_ms = (round(float(ms), 3) for ms in 1000 * np.median(times.min(axis=0), axis=0))
     exact_recall, graph_recall = (round(float(part), 4) for part in found.mean(axis=0))
+    origin, build_seconds = graph.origin, round(seconds, 1)
     return Verdict(
-        graph.origin.codes,
-        cpu_model(),
-        exact_ms,
-        graph_ms,
-        exact_recall,
-        graph_recall,
-        round(seconds, 1),
-        graph.origin.size,
-        sha256="",
+        origin.codes, cpu_model(), exact_ms, graph_ms, exact_recall, graph_recall, build_seconds, origin.size, ""
     )
 
 
 def _queries(store: Store) -> Vectors:
     """Stored vectors that are moved a little, of length 1 [n, dim]; the same ones of the same index."""
     random = np.random.default_rng(0)
-    ids = learning.passage_ids(store)
-    vectors = learning.vectors_of(store, np.sort(random.choice(ids, min(len(ids), 3 * QUERIES), replace=False)))
+    ids = learn_rotation.passage_ids(store)
+    vectors = learn_rotation.vectors_of(store, np.sort(random.choice(ids, min(len(ids), 3 * QUERIES), replace=False)))
     some = vectors[random.permutation(len(vectors))[:QUERIES]]
     one, other = (vectors[random.integers(0, len(vectors), len(some))] for _ in range(2))
     moved = some + NOISE * (one - other) / np.float32(2**0.5)

@@ -1,54 +1,51 @@
 """A change of the model: every document embedded again with another bundle, while the index serves its old vectors.
 
-New passages are collected in a file beside the index (staging.py), a batch of documents in each commit, so that what is
-there survives any interruption. Once it is complete, one transaction puts it in the place of the old passages.
+New passages are collected in a file next to the index (staging.py), a batch of documents in each commit, so that they
+survive any interruption. Once all are there, one transaction puts them in the place of the old ones.
 """
 
 import json
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.embed.encoder import Encoder
-from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError, StorageError
-from edge_embed_runtime.index.embedders import is_encoder
-from edge_embed_runtime.maintenance.learning import LEARNED
+from edge_embed_runtime.embed.encoder import Encoder, is_encoder
+from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError
+from edge_embed_runtime.inputs.words import NORMAL
+from edge_embed_runtime.maintenance.scan import batches, document_rows
 from edge_embed_runtime.maintenance.staging import Identity, Staging, create_staging, remove_staging, staging_path
-from edge_embed_runtime.passages.entries import embed_passages
+from edge_embed_runtime.maintenance.workspace import LOG_BYTES, locked, pragmas, require_space, word_bytes, writing
+from edge_embed_runtime.passages.encode import embed_passages
 from edge_embed_runtime.passages.late import check_late, late_size
 from edge_embed_runtime.passages.split import OVERLAP, PASSAGE_TOKENS
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.search import hnsw as graphs
+from edge_embed_runtime.search import hnswfile
 from edge_embed_runtime.storage.bitblocks import BLOCK
-from edge_embed_runtime.storage.database import check_header, locate, translated
+from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.mainfile import checkpoint
-from edge_embed_runtime.storage.schema import Facts
-from edge_embed_runtime.storage.store import DOCUMENTS, Store, checked, checked_passages, passage_row
-from edge_embed_runtime.storage.textquery import NORMAL
-from edge_embed_runtime.system.lock import WriterLock
+from edge_embed_runtime.storage.rows import checked, checked_passages, passage_row
+from edge_embed_runtime.storage.schema import GRAPH, LEARNED, Facts
+from edge_embed_runtime.storage.store import Store
 
-# Documents, and about how many characters, of a commit to the file beside the index: what an interruption can cost.
-BATCH = 256
-CHARACTERS = 1_000_000
 # Passages that are moved into the index at once.
 MOVED = 1024
 # For the estimate of free space: bytes of a row besides its code, and of a look-up entry; characters of a token, a low
-# guess; what SQLite's log takes at the least, and that of the file beside the index at most.
+# guess; what the log of the file next to the index takes at most.
 ROW_BYTES = 36
 ENTRY_BYTES = 24
 TOKEN_CHARACTERS = 3
-LOG_BYTES = 65_536
 STAGING_LOG_BYTES = 8_000_000
 
 # Takes a sentence on what was found or is about to be done.
 Notify = Callable[[str], None]
+# A document: its id, its text, the crc32 of its row.
+Text = tuple[int, str, int]
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,6 @@ class Reembedded:
     embedded: int
     kept: int
     switched: bool
-
-
-class _Text(NamedTuple):
-    """A document: its id, its text, the crc32 of its row."""
-
-    doc: int
-    text: str
-    crc: int
 
 
 class _Work(NamedTuple):
@@ -94,26 +83,23 @@ def reembed_index(
     a text. It is open for writing all the while; others may search it, and find the old vectors until the one
     transaction at the end. A run that ends before that, however it ends, is taken up by the next with the same bundle.
 
-    notify: is told what is found before embedding begins
+    notify: gets a sentence on what is found, before embedding begins
 
     Raises IndexLockedError where it is open for writing, InputError for documents without text, IndexDamagedError for
     damaged ones, StorageError where the disk is too full; the index is then as it was.
     """
     if not is_encoder(embedder):
-        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}")
-    with _locked(path) as index:
-        store = Store(index, read_only=False)
-        try:
-            return _reembed(store, embedder, show_progress, notify)
-        finally:
-            store.close()
+        raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}", option="embedder")
+    with writing(path) as store:
+        return _reembed(store, embedder, show_progress, notify)
 
 
 def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notify) -> Reembedded:
     index = store.path
-    if store.facts.attached or getattr(embedder, "kind", "dense") != "dense":
+    if store.facts.attached or embedder.output.apart:
         raise InputError(
-            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one"
+            f"{index}: an index with sparse vectors or vectors of tokens is not embedded again; make a new one",
+            path=index,
         )
     if store.facts.late:
         check_late(embedder)
@@ -122,15 +108,15 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
         notify(f"{index} holds vectors of {target.bundle!r} already: nothing to do")
         _tidy(index, target, notify)
         return Reembedded(*store.counts(), 0, 0, False)
-    with _open_staging(index, store.facts, target, notify) as staging:
+    with closing(_open_staging(index, store.facts, target, notify)) as staging:
         work = _survey(store, staging)
         kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
         notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
         _check_space(store, target, work, _expected(store, embedder, work))
-        _stage(store, staging, embedder, work, show_progress, late=bool(store.facts.late))
+        _stage(store, staging, embedder, work, show_progress, late=store.facts.late)
         _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
         passages = _switch(store, staging, target)
-    graphs.remove(index)
+    hnswfile.remove(index)
     remove_staging(index)
     with suppress(sqlite3.Error):  # gives the log's space back, where no reader uses it
         checkpoint(store.connection, 0.0, empty=True)
@@ -138,23 +124,9 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
 
 
 def discard_staging(path: str | os.PathLike[str]) -> bool:
-    """Remove what a run of `reembed_index` that is not to be finished left beside an index; gives whether it did."""
-    with _locked(path) as index:
+    """Remove the file of an unfinished run of `reembed_index`; gives whether there was one."""
+    with locked(path) as index:
         return remove_staging(index)
-
-
-@contextmanager
-def _locked(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The path of an index that nobody else writes to."""
-    index = locate(path, must_exist=True)
-    check_header(index)  # before a lock file is put beside what is no index
-    lock = None
-    try:
-        lock = WriterLock(index)
-        yield index
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 def _target(facts: Facts, embedder: Encoder) -> Facts:
@@ -163,16 +135,16 @@ def _target(facts: Facts, embedder: Encoder) -> Facts:
         facts,
         fingerprint=embedder.fingerprint,
         bundle=embedder.name,
-        dim=str(embedder.dim),
-        space="",
-        frame=embedder.frame.to_json(),
+        dim=embedder.dim,
+        space=False,
+        frame=embedder.frame,
         normal=NORMAL,
     )
 
 
 def _named(facts: Facts) -> str:
     """What tells vectors of one origin from others."""
-    return json.dumps([facts.fingerprint, facts.dim])
+    return json.dumps([facts.fingerprint, str(facts.dim)])
 
 
 def _tidy(index: Path, target: Facts, notify: Notify) -> None:
@@ -180,7 +152,7 @@ def _tidy(index: Path, target: Facts, notify: Notify) -> None:
     if not os.path.lexists(staging_path(index)):
         return
     try:
-        with Staging(index, int(target.dim)) as staging:
+        with closing(Staging(index, target.dim)) as staging:
             finished = staging.identity[1] == _named(target)
     except (IndexFormatError, IndexDamagedError):
         finished = True
@@ -196,7 +168,7 @@ def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> 
     if os.path.lexists(staging_path(index)):
         why = "is of another bundle or another index"
         try:
-            staging = Staging(index, int(target.dim))
+            staging = Staging(index, target.dim)
             if staging.identity == identity:
                 return staging
             staging.close()
@@ -205,7 +177,7 @@ def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> 
         notify(f"{staging_path(index)} {why}: it is thrown away")
     remove_staging(index)
     create_staging(index, identity)
-    return Staging(index, int(target.dim))
+    return Staging(index, target.dim)
 
 
 def _survey(store: Store, staging: Staging) -> _Work:
@@ -213,7 +185,7 @@ def _survey(store: Store, staging: Staging) -> _Work:
     documents = characters = left = left_characters = blank = 0
     damaged = []
     with staging.transaction():
-        for row in _rows(store):
+        for row in document_rows(store):
             document = checked(row)
             documents += 1
             if document is None:
@@ -228,55 +200,38 @@ def _survey(store: Store, staging: Staging) -> _Work:
     if damaged:
         raise _damaged(store, damaged)
     if blank:
-        raise InputError(f"{store.path}: {blank} of {documents} documents have no text that could be embedded")
+        raise InputError(
+            f"{store.path}: {blank} of {documents} documents have no text that could be embedded", path=store.path
+        )
     return _Work(documents, characters, left, left_characters)
 
 
-def _rows(store: Store) -> Iterator[tuple[Any, ...]]:
-    """Every row of `doc`, past its look-up tables."""
-    with translated(store.path):
-        rows = store.connection.execute(f"{DOCUMENTS} NOT INDEXED ORDER BY id")
-        while row := rows.fetchone():  # no `yield from`: it would close the cursor, after the connection at times
-            yield row
-
-
-def _texts(store: Store) -> Iterator[_Text]:
-    for row in _rows(store):
+def _texts(store: Store) -> Iterator[Text]:
+    for row in document_rows(store):
         document = checked(row)
         if document is None:
             raise _damaged(store, [row[1]])
-        yield _Text(document.id, document.text, row[4])
+        yield document.id, document.text, row[4]
 
 
 def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
     return IndexDamagedError(
         f"{store.path}: damaged documents: {len(keys)} ({listed(keys, 5, quoted=True)}). Repair it first: "
-        "`edge-embed repair --drop` deletes those that cannot be restored"
+        "`edge-embed repair --drop` deletes those that cannot be restored",
+        path=store.path,
+        keys=[str(key) for key in keys],
     )
 
 
 def _stage(store: Store, staging: Staging, embedder: Encoder, work: _Work, show_progress: bool, *, late: bool) -> None:
     """Embed every document that is not done yet."""
-    left = (document for document in _texts(store) if not staging.has(document.doc))
+    left = (document for document in _texts(store) if not staging.has(document[0]))
     with progress_bar(work.left_characters, show_progress) as advance:
-        for batch in _batches(left):
+        for batch in batches(left, lambda document: len(document[1])):
             spans, codes, scales = embed_passages(embedder, [text for _, text, _ in batch], False, late=late)
             done = [(doc, crc, parts) for (doc, _, crc), parts in zip(batch, spans, strict=True)]
             staging.add(done, codes, scales)
             advance(sum(len(text) for _, text, _ in batch))
-
-
-def _batches(documents: Iterator[_Text]) -> Iterator[list[_Text]]:
-    batch: list[_Text] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if len(batch) == BATCH or characters >= CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _switch(store: Store, staging: Staging, target: Facts) -> int:
@@ -289,7 +244,7 @@ def _switch(store: Store, staging: Staging, target: Facts) -> int:
         db.execute("DELETE FROM vec")
         db.execute("DELETE FROM bits")
         db.execute("INSERT INTO fts (fts) VALUES ('delete-all')")
-        store.set_note(graphs.VERDICT, None)
+        store.set_note(GRAPH, None)
         store.set_note(LEARNED, None)
         store.set_facts(target)
         last = before
@@ -304,7 +259,7 @@ def _moves(store: Store, staging: Staging) -> Iterator[list[tuple[int, int, int,
     for doc, text, crc in _texts(store):
         rows = staging.passages(doc, crc)
         if not rows:
-            raise IndexDamagedError(f"{staging.path} is damaged: run it again, which embeds anew what is lost")
+            raise IndexDamagedError(f"{staging.path} is damaged: run it again: it embeds what is lost once more")
         passages += [(doc, start, stop, code, text[start:stop]) for _, _, start, stop, code, _ in rows]
         if len(passages) >= MOVED:
             yield passages
@@ -319,7 +274,7 @@ def _move(store: Store, passages: list[tuple[int, int, int, bytes, str]], last: 
     rows, words = [], []
     for id_, (doc, start, stop, code, text) in zip(ids, passages, strict=True):
         rows.append(passage_row(id_, doc, (start, stop), code))
-        words.append((id_, store.normal(text)))
+        words.append((id_, store.words.normal(text)))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", rows)
     store.connection.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
     found = checked_passages(rows, store.dim)
@@ -335,25 +290,17 @@ def _expected(store: Store, embedder: Encoder, work: _Work) -> int:
 
 
 def _check_space(store: Store, target: Facts, work: _Work, passages: int) -> None:
-    """What is left to embed goes to the file beside the index; the transaction to SQLite's log, then to the index."""
+    """What is left to embed goes to the file next to the index; the transaction to SQLite's log, then to the index."""
     with translated(store.path):
-        page, free = (
-            store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "freelist_count")
-        )
-        (words,) = store.connection.execute("SELECT ifnull(sum(length(block)), 0) FROM fts_data").fetchone()
+        page, free = pragmas(store.connection, "page_size", "freelist_count")
+        words = word_bytes(store.connection)
     old = _table_bytes(store.counts()[1], store.dim, page) + words
-    new = _table_bytes(passages, int(target.dim), page) + 2 * words
+    new = _table_bytes(passages, target.dim, page) + 2 * words
     left = passages * work.left_characters // max(1, work.characters)
-    staged = left * _row_bytes(int(target.dim) + ROW_BYTES, page) + work.left * ENTRY_BYTES
+    staged = left * _row_bytes(target.dim + ROW_BYTES, page) + work.left * ENTRY_BYTES
     growth = max(0, new - old - free * page)
     wanted = int(1.02 * max(new, old)) + growth + staged + min(staged, STAGING_LOG_BYTES) + 2 * LOG_BYTES
-    folder = store.path.parent
-    available = shutil.disk_usage(folder).free
-    if available < wanted:
-        raise StorageError(
-            f"{store.path}: embedding it with {target.bundle!r} needs up to {wanted:,} bytes of free space in "
-            f"{folder}, there are {available:,}; the index was not changed"
-        )
+    require_space(store.path.parent, wanted, f"{store.path}: embedding it with {target.bundle!r}")
 
 
 def _table_bytes(passages: int, dim: int, page: int) -> int:

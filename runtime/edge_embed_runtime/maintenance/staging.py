@@ -1,4 +1,4 @@
-"""The file beside an index, INDEX.reembed, that collects its passages under another bundle until all are there.
+"""The file INDEX.reembed next to an index that collects its passages under another bundle until all are there.
 
 meta  which vectors are to be replaced by which
 doc   documents that are done: the crc32 of their rows in the index, the ids of their passages, crc32 over these
@@ -11,12 +11,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, StorageError
-from edge_embed_runtime.passages.split import Span
-from edge_embed_runtime.storage.database import beside, check_companions, connect_writer, translated
-from edge_embed_runtime.storage.store import PASSAGES, TABLES, checked_passages, passage_row
+from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.storage.database import check_companions, connect_writer, log_files, translated
+from edge_embed_runtime.storage.rows import PASSAGES, checked_passages, passage_row
+from edge_embed_runtime.storage.schema import TABLES, tables_of
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors
 
 APPLICATION_ID = 0x45645265  # "EdRe"
@@ -45,7 +46,7 @@ def create_staging(index: Path, identity: Identity) -> None:
         check_companions(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError as error:
-        raise StorageError(f"{path} could not be created: {error.strerror}") from error
+        raise StorageError(f"{path} could not be created: {error.strerror}", path=path, cause=error) from error
     try:
         with _errors(path), closing(connect_writer(path)) as db:
             db.execute("BEGIN")
@@ -65,10 +66,10 @@ def remove_staging(index: Path) -> bool:
     path = staging_path(index)
     there = os.path.lexists(path)
     try:
-        for file in (path, *beside(path)):  # in this order: a log alone is known to be nothing
+        for file in (path, *log_files(path)):  # in this order: a log alone is known to be nothing
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"{path} could not be removed: {error.strerror}") from error
+        raise StorageError(f"{path} could not be removed: {error.strerror}", path=path) from error
     return there
 
 
@@ -82,9 +83,11 @@ def _errors(path: Path) -> Iterator[None]:
             with translated(path):
                 raise
         except IndexDamagedError:
-            raise IndexDamagedError(f"{path} is damaged ({error}): run it again, which begins anew") from error
+            raise IndexDamagedError(f"{path} is damaged ({error}): run it again, which begins again") from error
         except StorageError:
-            raise StorageError(f"{path}: {error}; what was embedded before is kept for the next run") from error
+            raise StorageError(
+                f"{path}: {error}; what was embedded before is kept for the next run", path=path
+            ) from error
 
 
 class Staging:
@@ -98,7 +101,7 @@ class Staging:
         self.path = staging_path(index)
         self._dim = dim
         if self.path.is_symlink():
-            raise IndexFormatError(f"{self.path} is a symbolic link")
+            raise IndexFormatError(f"{self.path} is a symbolic link", path=self.path)
         check_companions(self.path)
         with translated(self.path):
             self._db = connect_writer(self.path)
@@ -112,22 +115,12 @@ class Staging:
     def _check(self) -> Identity:
         """Refuse tables that are not ours, and pages that are not whole."""
         header = tuple(self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        with closing(sqlite3.connect(":memory:")) as expected:
-            for statement in DDL:
-                expected.execute(statement)
-            tables = expected.execute(TABLES).fetchall()
-        if header != (APPLICATION_ID, SCHEMA) or self._db.execute(TABLES).fetchall() != tables:
-            raise IndexFormatError(f"{self.path} was not made by this release")
+        if header != (APPLICATION_ID, SCHEMA) or self._db.execute(TABLES).fetchall() != tables_of(DDL):
+            raise IndexFormatError(f"{self.path} was not made by this release", path=self.path)
         rows: list[Identity] = self._db.execute("SELECT source, target FROM meta").fetchall()
         if self._db.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)] or len(rows) != 1:
-            raise IndexDamagedError(f"{self.path} is damaged")
+            raise IndexDamagedError(f"{self.path} is damaged", path=self.path)
         return rows[0]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         with _errors(self.path):

@@ -8,9 +8,8 @@ The resident set of a process that embeds is what it was before, and
 - activations of the largest batch on each thread,
 - what Python needs to cut texts into tokens.
 
-What a limit leaves beside that is for indexes: see system/headroom.py. Texts that a program holds, and the vectors
-it gets, are
-its own.
+What a limit leaves besides that is for indexes: see system/headroom.py. Texts that a program holds, and the vectors
+it gets, are its own.
 """
 
 import math
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import InputError, MemoryBudgetError
 from edge_embed_runtime.onnxfile.mapped import Weight
 from edge_embed_runtime.system.memory import MB, rss_bytes
@@ -66,8 +66,8 @@ class Prediction:
         return sum(self.parts.values())
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name} {size / MB:.0f}" for name, size in self.parts.items())
-        return f"{math.ceil(self.total / MB)} MB ({shown})"
+        parts = ", ".join(f"{name} {size / MB:.0f}" for name, size in self.parts.items())
+        return f"{math.ceil(self.total / MB)} MB ({parts})"
 
 
 def check_limit(max_rss_mb: object) -> int | None:
@@ -75,9 +75,11 @@ def check_limit(max_rss_mb: object) -> int | None:
     if max_rss_mb is None:
         return None
     if isinstance(max_rss_mb, bool) or not isinstance(max_rss_mb, int | float) or not 0 < max_rss_mb < 2**40:
-        raise InputError(f"max_rss_mb is {max_rss_mb!r:.40}, expected a number of megabytes")
+        raise unusable("max_rss_mb", max_rss_mb, "a number of megabytes")
     if rss_bytes() is None:
-        raise InputError("max_rss_mb needs a system that tells how much memory a process has (Linux does)")
+        raise InputError(
+            "max_rss_mb needs a system that tells how much memory a process has (Linux does)", option="max_rss_mb"
+        )
     return int(max_rss_mb * MB)
 
 
@@ -91,7 +93,7 @@ def predict(
     exact:   see `session.make_session`: the weights are then copied twice, and one copy stays
     """
     table = int(shape.get("vocab") or 0)
-    # tables are looked up in; what is multiplied by is prepacked, and its part of the file let go of
+    # tables are looked up in; what is multiplied by is prepacked, and its part of the file is freed
     matrices = sum(weight.bytes for weight in weights if len(weight.dims) > 1 and weight.dims[0] != table)
     tables = sum(weight.bytes for weight in weights) - matrices
     if shape.get("decoded"):  # what words are looked up in is also multiplied by, in an order of its own
@@ -147,7 +149,9 @@ def choose_profile(
             return prediction
     raise MemoryBudgetError(
         f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {manifest.name!r}: the least is {prediction}. "
-        "Give that much, or a smaller bundle"
+        "Give that much, or a smaller bundle",
+        needed_mb=math.ceil(prediction.total / MB),
+        limit_mb=limit / MB,
     )
 
 
@@ -159,6 +163,8 @@ def check_static(limit: int | None, name: str, table_bytes: int) -> int:
     prediction = Prediction(Profile(1, 0), parts)
     if prediction.total > limit:
         raise MemoryBudgetError(
-            f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {name!r}: the least is {prediction}"
+            f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {name!r}: the least is {prediction}",
+            needed_mb=math.ceil(prediction.total / MB),
+            limit_mb=limit / MB,
         )
     return prediction.total

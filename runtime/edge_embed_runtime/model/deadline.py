@@ -57,7 +57,9 @@ class Watchdog:
             yield
         except Exception as error:
             if work.late:
-                raise DeadlineError(f"the model {what} within {seconds:g} s and was ended") from error
+                raise DeadlineError(
+                    f"the model {what} within {seconds:g} s and was ended", limit_seconds=seconds
+                ) from error
             raise
         finally:
             self._works.pop(id(work), None)
@@ -86,7 +88,7 @@ class Watchdog:
                 self._thread = thread
 
     def forget(self) -> None:
-        """Begin anew in a forked child: it has no thread, and perhaps a lock that nobody will release."""
+        """Start again in a forked child: it has no thread, and perhaps a lock that nobody will release."""
         self._works, self._lock, self._thread = {}, threading.Lock(), None
 
 

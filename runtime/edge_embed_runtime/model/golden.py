@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.bundle.bundle import Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.vectors.normalize import normalize
 
 # Golden vectors of another CPU agree to about 0.9997; a kernel that saturates gives 0.995.
@@ -20,22 +20,9 @@ def golden_cosine(manifest: Manifest, dim: int, encode: Callable[[str], NDArray[
     """
     if not manifest.golden:
         return 1.0
-    expected = [_expected(golden.vector, manifest, dim) for golden in manifest.golden]
+    kind = manifest.output
+    expected = [kind.golden(np.array([golden.vector], np.float32), dim) for golden in manifest.golden]
     found = [encode(golden.text)[..., :dim].reshape(1, -1) for golden in manifest.golden]
     if any(a.shape != b.shape for a, b in zip(expected, found, strict=True)):
         return 0.0
     return min(float((normalize(a) * normalize(b)).sum()) for a, b in zip(expected, found, strict=True))
-
-
-def _expected(vector: list[float], manifest: Manifest, dim: int) -> NDArray[np.float32]:
-    """A golden vector [1, n] as the model gives it."""
-    numbers = np.array([vector], np.float32)
-    if manifest.kind == "dense":
-        return numbers[:, :dim]
-    if manifest.kind == "multi":
-        return numbers
-    whole = np.zeros((1, manifest.dim), np.float32)
-    ids, weights = numbers[:, ::2].astype(np.int64), numbers[:, 1::2]
-    if ids.size and 0 <= ids.min() <= ids.max() < manifest.dim:
-        whole[:, ids[0]] = weights
-    return whole

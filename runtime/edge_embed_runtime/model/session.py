@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 
 from edge_embed_runtime.bundle.adapters import INPUT
-from edge_embed_runtime.bundle.bundle import LEFT_OUT_INPUT, Bundle
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
@@ -58,7 +59,7 @@ def make_session(
         with unsigned_model(model) as path:
             if path is not None:
                 return deadline.load(path, options)
-    if exact:  # onnxruntime heeds the entry at this level only
+    if exact:  # onnxruntime reads the entry at this level only
         options.graph_optimization_level = level.ORT_ENABLE_EXTENDED
         options.add_session_config_entry("session.x64quantprecision", "1")
     source = without_weights(model) if isinstance(model, Path) else model
@@ -92,25 +93,33 @@ def load_session(
         session = make_session(bundle.model, threads=1, exact=exact, prepacked=prepacked, values=values)
         bundle.check_unchanged()
     except DeadlineError as error:
-        raise DeadlineError(f"bundle {bundle.path}: {error}") from error
+        raise DeadlineError(
+            f"bundle {bundle.path}: {error}", path=bundle.path, limit_seconds=error.limit_seconds
+        ) from error
     except EdgeEmbedError:
         raise
     except Exception as error:
         raise BundleFormatError(
-            f"bundle {bundle.path}: onnxruntime {onnxruntime.__version__} cannot load the model: {error}"
+            f"bundle {bundle.path}: onnxruntime {onnxruntime.__version__} cannot load the model: {error}",
+            path=bundle.path,
         ) from error
     if values:
         return session
     taken = [value.name for value in session.get_overridable_initializers()]
     if bundle.manifest.adapters and INPUT not in taken:
-        raise BundleFormatError(f"bundle {bundle.path}: the manifest names adapters, which the model does not have")
+        raise BundleFormatError(
+            f"bundle {bundle.path}: the manifest names adapters, which the model does not have", path=bundle.path
+        )
     if bundle.manifest.left_out and LEFT_OUT_INPUT not in taken:
-        raise BundleFormatError(f"bundle {bundle.path}: the manifest leaves prompts out, which the model cannot do")
+        raise BundleFormatError(
+            f"bundle {bundle.path}: the manifest leaves prompts out, which the model cannot do", path=bundle.path
+        )
     inputs = sorted(value.name for value in session.get_inputs())
     shapes = [value.shape for value in session.get_outputs()]
     if inputs != ["attention_mask", "input_ids"] or [s[-1:] for s in shapes] != [[bundle.manifest.dim]]:
         raise BundleFormatError(
             f"bundle {bundle.path}: the model takes {inputs} and gives {shapes}, "
-            f"which is not an encoder of dim {bundle.manifest.dim}"
+            f"which is not an encoder of dim {bundle.manifest.dim}",
+            path=bundle.path,
         )
     return session

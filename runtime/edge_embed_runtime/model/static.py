@@ -20,15 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.errors import BundleFormatError, GoldenError
+from edge_embed_runtime.errors import BundleFormatError, GoldenError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.whitespace import INPUTS, WhitespaceWords
 from edge_embed_runtime.inputs.wordcache import Words, has_words
 from edge_embed_runtime.model.budget import check_static
 from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine
+from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from edge_embed_runtime.model.network import Network
 
     Vectors = NDArray[np.float32]
 
@@ -91,20 +94,14 @@ def _tensors(header: dict[str, Any], data: NDArray[np.uint8]) -> dict[str, NDArr
 
 
 class StaticModel:
-    """The table of a bundle with its tokenizer. Raises BundleFormatError when they do not fit each other.
+    """The table of a bundle with its tokenizer. Raises BundleFormatError when they do not fit each other."""
 
-    limit: bytes that the process is to keep to, or None
-    dim:   how many of a golden vector's numbers are compared
-    """
-
-    exact = False
-    threads = 1  # what the caller gave: one core does it
-    batch_tokens = 1  # nothing is padded, and nothing held but one text's rows
-
-    def __init__(self, bundle: Bundle, tokenizer: Tokenizer, *, limit: int | None = None, dim: int) -> None:
+    def __init__(self, bundle: Bundle, options: RunOptions) -> None:
         manifest = bundle.manifest
+        self._path = bundle.path
         what = f"bundle {bundle.path}: {manifest.model_file}"
-        self.peak: int = check_static(limit, manifest.name, manifest.files[manifest.model_file].size)
+        tokenizer = Tokenizer(bundle.tokenizer, manifest.max_tokens)
+        peak = check_static(options.limit, manifest.name, manifest.files[manifest.model_file].size)
         tensors = read_table(bundle.model, what)
         bundle.check_unchanged()
         self._rows: NDArray[Any] = tensors["rows"]
@@ -112,6 +109,7 @@ class StaticModel:
         self._scale: NDArray[np.float64] = tensors["scale"].astype(np.float64)
         self._place: NDArray[np.int32] | None = tensors.get("place")
         self.tokenizer = tokenizer
+        self.threads: int = options.most_cores  # what the caller gave: one core does it
         self._words: Words | WhitespaceWords | None = None
         if manifest.inputs == INPUTS:
             lowercase = (json.loads(bundle.tokenizer).get("normalizer") or {}).get("type") == "Lowercase"
@@ -119,13 +117,22 @@ class StaticModel:
         elif has_words(bundle.tokenizer):
             lowercase = json.loads(bundle.tokenizer)["normalizer"].get("lowercase") is True
             self._words = Words(tokenizer, lowercase=lowercase)
-        self._check(what, bundle.manifest.dim)
-        self.golden_cosine: float = golden_cosine(bundle.manifest, dim, lambda text: self.vectors([text], dim))
-        if self.golden_cosine < GOLDEN_COSINE:
+        self._check(what, manifest.dim)
+        dim = options.dim(manifest.dim)
+        cosine = golden_cosine(manifest, dim, lambda text: self.vectors([text], dim))
+        if cosine < GOLDEN_COSINE:
             raise GoldenError(
                 f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
-                f"cosine {self.golden_cosine:.4f}, expected at least {GOLDEN_COSINE}"
+                f"cosine {cosine:.4f}, expected at least {GOLDEN_COSINE}",
+                path=bundle.path,
+                cosine=cosine,
+                floor=GOLDEN_COSINE,
             )
+        self.loaded: Loaded = Loaded(cosine, peak)
+
+    @property
+    def network(self) -> "Network":
+        raise InputError(f"bundle {self._path} is static: a table of token vectors, without a network", path=self._path)
 
     def _check(self, what: str, dim: int) -> None:
         rows, vocab = len(self._rows) - 1, self.tokenizer.largest_id + 1
@@ -143,15 +150,15 @@ class StaticModel:
                 f"{what}: tokenizer.json puts special tokens around a text: a static model has none"
             )
 
-    def encode(self, texts: "Sequence[str]", dim: int, *_: int) -> "Iterator[tuple[Sequence[int], Vectors]]":
-        """All positions of texts and their vectors (see `vectors`), as networks give them batch by batch."""
+    def encode(self, texts: "Sequence[str]", call: Call) -> "Iterator[tuple[Sequence[int], Vectors]]":
+        """Positions of texts and their vectors (see `vectors`). Nothing is padded: batches have no tokens to bound."""
         start = 0
         while start < len(texts):
             stop, characters = start + 1, len(texts[start])
             while stop < len(texts) and characters + len(texts[stop]) <= TOGETHER:
                 characters += len(texts[stop])
                 stop += 1
-            yield range(start, stop), self.vectors(texts[start:stop], dim)
+            yield range(start, stop), self.vectors(texts[start:stop], call.dim)
             start = stop
 
     def vectors(self, texts: "Sequence[str]", dim: int) -> "Vectors":

@@ -5,14 +5,14 @@ onnxruntime copies weights that lie inside a model, and holds the model it parse
 another file; that file is the one the model came from. Weights for which that is too small do lie in another.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from edge_embed_runtime.onnxfile.allowed import (
-    BYTES,
+from edge_embed_runtime.onnxfile.allowed import place_of
+from edge_embed_runtime.onnxfile.wire import (
     DATA_LOCATION,
     DATA_TYPE,
     DIMS,
@@ -23,14 +23,17 @@ from edge_embed_runtime.onnxfile.allowed import (
     INITIALIZER,
     MODEL_FIELDS,
     TENSOR_FIELDS,
-    Fields,
     Read,
     all_fields,
     bytes_reader,
+    every_field,
     fields_of,
+    from_here,
+    head,
+    message,
     numbers_of,
-    place_of,
     reader,
+    whole_field,
 )
 
 # Weights of fewer bytes are copied: they would not fill a page of memory.
@@ -82,10 +85,10 @@ def weights_of(model: Path | bytes) -> list[Weight]:
 def _weights(read: Read, size: int) -> list[Weight]:
     found = []
     for _, _, _, start, end in fields_of(read, size, MODEL_FIELDS):
-        graph = _from(read, start)
+        graph = from_here(read, start)
         for number, _, _, first, last in fields_of(graph, end - start, GRAPH_FIELDS):
             if number == INITIALIZER:
-                found.append(_weight(_from(graph, first), last - first))
+                found.append(_weight(from_here(graph, first), last - first))
     return found
 
 
@@ -115,10 +118,10 @@ def model_parts(
                 if inner != INITIALIZER:
                     graph.append(part)
                 elif weight := _turned(read, first, last, turn, turned):
-                    graph += _head(INITIALIZER, weight), *weight
+                    graph += head(INITIALIZER, weight), *weight
                 else:
                     graph.append(message(INITIALIZER, _tensor(read, first, last, name)))
-            parts += _head(GRAPH, graph), *graph
+            parts += head(GRAPH, graph), *graph
         else:
             parts.append(content)
     return parts
@@ -130,7 +133,7 @@ def _turned(read: Read, start: int, end: int, turn: Collection[str], turned: set
         return []
     parts: list[Piece] = []
     name, raw = "", None
-    for number, wire, value, first, last in fields_of(_from(read, start), end - start, all_fields(TENSOR_FIELDS)):
+    for number, wire, value, first, last in fields_of(from_here(read, start), end - start, all_fields(TENSOR_FIELDS)):
         content = b""
         if number == RAW_DATA:
             raw = start + first, last - first
@@ -147,7 +150,7 @@ def _turned(read: Read, start: int, end: int, turn: Collection[str], turned: set
         return []
     turned.add(name)
     numbers = Turned(read, *raw)
-    return [*parts, _head(RAW_DATA, [numbers]), numbers]
+    return [*parts, head(RAW_DATA, [numbers]), numbers]
 
 
 def _tensor(read: Read, start: int, end: int, name: str) -> bytes:
@@ -155,7 +158,7 @@ def _tensor(read: Read, start: int, end: int, name: str) -> bytes:
     if end - start < LEAST_BYTES:
         return read(start, end - start)
     parts, raw, size = [], None, 1
-    for number, wire, value, first, last in fields_of(_from(read, start), end - start, all_fields(TENSOR_FIELDS)):
+    for number, wire, value, first, last in fields_of(from_here(read, start), end - start, all_fields(TENSOR_FIELDS)):
         if number == RAW_DATA:
             raw = start + first, last - first
             continue
@@ -168,42 +171,3 @@ def _tensor(read: Read, start: int, end: int, name: str) -> bytes:
     for key, entry in (("location", name), ("offset", str(offset)), ("length", str(length))):
         parts.append(message(EXTERNAL_DATA, message(1, key.encode()) + message(2, entry.encode())))
     return b"".join(parts) + whole_field(DATA_LOCATION, 0, EXTERNAL, b"")
-
-
-def every_field(read: Read, start: int, end: int, fields: Fields) -> Iterator[tuple[int, bytes, int, int]]:
-    """Each field of a message: number, its bytes (not of graph and weights), where its content starts and ends."""
-    large = {GRAPH} if fields is MODEL_FIELDS else {INITIALIZER}
-    for number, wire, value, first, last in fields_of(_from(read, start), end - start, all_fields(fields)):
-        whole = b"" if number in large else whole_field(number, wire, value, read(start + first, last - first))
-        yield number, whole, start + first, start + last
-
-
-def _from(read: Read, start: int) -> Read:
-    return lambda position, size: read(start + position, size)
-
-
-def whole_field(number: int, wire: int, value: int, content: bytes) -> bytes:
-    """A field as it stands in a file."""
-    if wire == BYTES:
-        return message(number, content)
-    return _varint(number << 3 | wire) + (_varint(value) if wire == 0 else content)
-
-
-def message(number: int, content: bytes) -> bytes:
-    """A field that holds bytes: a text, a message."""
-    return _head(number, [content]) + content
-
-
-def _head(number: int, parts: Sequence[Piece]) -> bytes:
-    """What comes before the pieces of such a field."""
-    return _varint(number << 3 | BYTES) + _varint(sum(map(len, parts)))
-
-
-def _varint(value: int) -> bytes:
-    """300 -> b"\\xac\\x02"."""
-    parts = bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)

@@ -5,33 +5,28 @@ layer come from a model that ends there: these values are its outputs, and what 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from edge_embed_runtime.errors import BundleFormatError
-from edge_embed_runtime.onnxfile.allowed import (
-    ATTRIBUTE,
-    ATTRIBUTE_FIELDS,
+from edge_embed_runtime.onnxfile.nodes import nodes_of
+from edge_embed_runtime.onnxfile.wire import (
     GRAPH,
     GRAPH_FIELDS,
     INITIALIZER,
     MODEL_FIELDS,
     NODE,
-    NODE_FIELDS,
-    OP_TYPE,
     TENSOR_FIELDS,
     Fields,
     all_fields,
     bytes_reader,
     fields_of,
+    message,
+    whole_field,
 )
-from edge_embed_runtime.onnxfile.mapped import message, whole_field
 
 # Numbers of fields in onnx.proto3: NodeProto, TensorProto, GraphProto, ValueInfoProto, TypeProto, AttributeProto.
-NODE_INPUT, NODE_OUTPUT = 1, 2
 TENSOR_NAME = 8
 GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUES = 11, 12, 13
 VALUE_NAME, VALUE_TYPE, TENSOR_TYPE, ELEMENT = 1, 2, 1, b"\x08\x01"  # float32
-BODY = 6
 # a tensor whose numbers lie in another file (see mapped.py) is one too
 VALUES = Fields(frozenset([1, 2, 3, 4]), frozenset(), {})
 TENSORS = Fields(TENSOR_FIELDS.wanted | {13}, TENSOR_FIELDS.skipped, {})
@@ -40,20 +35,12 @@ TENSORS = Fields(TENSOR_FIELDS.wanted | {13}, TENSOR_FIELDS.skipped, {})
 ORDERING = ("Reshape", "Transpose")
 
 
-class _Node(NamedTuple):
-    """An operator. inputs: also what a graph inside it may read from around it."""
-
-    kind: str
-    inputs: list[str]
-    outputs: list[str]
-
-
 def part(model: bytes, values: Sequence[str]) -> bytes:
     """The part of a checked model (see `check_model`) that gives these values, as its outputs in this order.
 
     Raises BundleFormatError for a value that it has not.
     """
-    nodes = _nodes(model)
+    nodes = nodes_of(model)
     makers = {output: i for i, node in enumerate(nodes) for output in node.outputs}
     for value in values:
         if value not in makers:
@@ -77,7 +64,7 @@ def pooled_value(model: bytes) -> str | None:
     Pooling begins with a Reshape or a Transpose to [sequence, batch, hidden], and has none behind it: so it is the
     nearest one on the way back from the output by first inputs.
     """
-    nodes = _nodes(model)
+    nodes = nodes_of(model)
     makers = {output: node for node in nodes for output in node.outputs}
     node = nodes[-1] if nodes else None
     for _ in nodes:
@@ -91,36 +78,6 @@ def _parts(data: bytes, fields: Fields) -> Iterator[tuple[int, bytes, bytes]]:
     """Each field of a message: number, content, and the field as it stands."""
     for number, wire, value, start, end in fields_of(bytes_reader(data), len(data), all_fields(fields)):
         yield number, data[start:end], whole_field(number, wire, value, data[start:end])
-
-
-def _graph(model: bytes) -> bytes:
-    return next(content for number, content, _ in _parts(model, MODEL_FIELDS) if number == GRAPH)
-
-
-def _nodes(model: bytes) -> list[_Node]:
-    return [_node(content) for number, content, _ in _parts(_graph(model), GRAPH_FIELDS) if number == NODE]
-
-
-def _node(data: bytes) -> _Node:
-    kind, inputs, outputs = "", [], []
-    for number, content, _ in _parts(data, NODE_FIELDS):
-        if number == NODE_INPUT:
-            inputs.append(content.decode())
-        elif number == NODE_OUTPUT:
-            outputs.append(content.decode())
-        elif number == OP_TYPE:
-            kind = content.decode()
-        elif number == ATTRIBUTE:
-            inputs += _body_inputs(content)
-    return _Node(kind, inputs, outputs)
-
-
-def _body_inputs(attribute: bytes) -> Iterator[str]:
-    for number, content, _ in _parts(attribute, ATTRIBUTE_FIELDS):
-        if number == BODY:
-            for inner, node, _ in _parts(content, GRAPH_FIELDS):
-                if inner == NODE:
-                    yield from _node(node).inputs
 
 
 def _rewritten(model: bytes, change: Callable[[bytes], Iterable[bytes]]) -> bytes:

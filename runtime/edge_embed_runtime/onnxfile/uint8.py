@@ -11,37 +11,22 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import onnxruntime
 
-from edge_embed_runtime.onnxfile.allowed import (
-    GRAPH,
-    GRAPH_FIELDS,
-    MODEL_FIELDS,
-    NODE,
-    NODE_FIELDS,
-    OP_TYPE,
-    Read,
-    bytes_reader,
-)
-from edge_embed_runtime.onnxfile.mapped import Piece, every_field, model_parts
+from edge_embed_runtime.onnxfile.mapped import Piece, model_parts
+from edge_embed_runtime.onnxfile.nodes import read_nodes
+from edge_embed_runtime.onnxfile.wire import Read, bytes_reader
 
 # The first release that looks for the weights of a model read from a file in the folder that it is told.
 LEAST_RELEASE = (1, 28)
 PRODUCT = "MatMulIntegerToFloat"
 WEIGHT, ZERO_POINT = 1, 5  # inputs of it
-INPUT = 1  # NodeProto.input
 # Operators that onnxruntime also turns weights for, or whose graphs inside could read them.
 OTHERS = {
     "ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "If", "Loop", "MatMulInteger", "QAttention", "QGemm",
     "QLinearConv", "QLinearMatMul", "QMoE", "Scan",
 }  # fmt: skip
-
-
-class _Node(NamedTuple):
-    kind: str
-    inputs: tuple[str, ...]
 
 
 @contextmanager
@@ -71,7 +56,7 @@ def unsigned_model(model: Path) -> Iterator[str | None]:
 
 def _parts(read: Read, size: int, name: str) -> list[Piece] | None:
     """The pieces of the model, or None where not all its products can be turned."""
-    nodes = list(_nodes(read, size))
+    nodes = list(read_nodes(read, size))
     wanted = Counter[str]()
     for node in nodes:
         if node.kind in OTHERS:
@@ -86,17 +71,3 @@ def _parts(read: Read, size: int, name: str) -> list[Piece] | None:
     turned: set[str] = set()
     parts = model_parts(read, size, name, frozenset(wanted), turned)
     return parts if turned == wanted.keys() else None
-
-
-def _nodes(read: Read, size: int) -> Iterator[_Node]:
-    for number, _, start, end in every_field(read, 0, size, MODEL_FIELDS):
-        if number != GRAPH:
-            continue
-        for inner, _, first, last in every_field(read, start, end, GRAPH_FIELDS):
-            if inner == NODE:
-                fields = list(every_field(read, first, last, NODE_FIELDS))
-                names = {
-                    field: [read(a, b - a).decode() for n, _, a, b in fields if n == field]
-                    for field in (INPUT, OP_TYPE)
-                }
-                yield _Node(names[OP_TYPE][0], tuple(names[INPUT]))

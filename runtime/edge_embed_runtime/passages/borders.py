@@ -9,7 +9,7 @@ import unicodedata
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.storage.textquery import UNSPACED, in_word
+from edge_embed_runtime.inputs.words import UNSPACED, in_word
 
 # Tokens to go back at most: more than any word has, but those that are no words.
 NEAR = 16

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.borders import NEAR, is_border, near_border
-from edge_embed_runtime.passages.split import PASSAGE_TOKENS, Span, split, token_spans
+from edge_embed_runtime.passages.split import PASSAGE_TOKENS, split, token_spans
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.vectors.kinds import DENSE
 from edge_embed_runtime.vectors.normalize import cut
 
 T = TypeVar("T")
@@ -46,19 +48,24 @@ class _Window(NamedTuple):
 def check_late(embedder: object) -> TypeGuard[Embedder]:
     """Raise InputError for an embedder whose passages are not the means of their tokens."""
     what = "late chunking makes passages' vectors of those of their tokens"
-    if not isinstance(embedder, Embedder) or embedder.manifest.is_static or embedder.manifest.kind != "dense":
+    if not isinstance(embedder, Embedder) or embedder.is_static or embedder.output is not DENSE:
         raise InputError(
-            f"{what}: it needs an Embedder with a bundle that runs a network and gives a vector for a text"
+            f"{what}: it needs an Embedder with a bundle that runs a network and gives a vector for a text",
+            option="late_chunking",
         )
     name, pooling = embedder.manifest.name, embedder.manifest.pooling
     if pooling != "mean":
-        raise InputError(f"{what}, by their mean: the bundle {name!r} has the pooling {pooling!r}")
+        raise InputError(
+            f"{what}, by their mean: the bundle {name!r} has the pooling {pooling!r}", option="late_chunking"
+        )
     (tokens,) = embedder.encode_tokens([PROBE], role="document")
     left = embedder.left_out(embedder.prompts["document"])
     mean = cut(tokens.vectors[left:].mean(axis=0, keepdims=True), embedder.dim, embedder.manifest.truncation)
     (vector,) = embedder.encode_document([PROBE])
     if mean.shape[1] != embedder.dim or (mean[0] * vector).sum() < LEAST_COSINE:
-        raise InputError(f"{what}, by their mean: the bundle {name!r} has layers that follow its pooling")
+        raise InputError(
+            f"{what}, by their mean: the bundle {name!r} has layers that follow its pooling", option="late_chunking"
+        )
     return True
 
 

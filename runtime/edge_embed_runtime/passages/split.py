@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.borders import near_border
 
 # Passages longer than this dilute what they say, even where a model would take more.
@@ -17,7 +18,6 @@ MAX_CHARACTERS = 8192
 # Characters that are tokenized at once: bounds the memory a document takes (tokenizers needs 140 bytes a character).
 BLOCK = 32_768
 
-Span = tuple[int, int]
 NO_TOKENS = np.empty((0, 2), np.int64)
 
 

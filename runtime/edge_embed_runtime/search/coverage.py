@@ -1,12 +1,11 @@
 """How many of the nearest a search has not seen: estimated in each search, from a sample of all passages.
 
-A search scores passages whose codes lie within limits: so many bits different from the query at the most (also of the
-first half of them, where codes are left out by it), and an estimate of so much at the least. Whether a passage with
-some score would have been seen depends on how codes scatter around scores, and that is looked up in a sample of all
-passages, not in those that were found, which are the lucky ones: the sample's scores are known, a straight line
-through its codes says what a score leads to, and what lies beside the line says how far off a code can be. If passages
-like those found are seen with a probability of p, then for each that was found (1 - p) / p were not (Horvitz and
-Thompson, 1952).
+A search scores passages whose codes lie within limits: a largest number of bits that differ from the query (also of the
+first half of them, where codes are left out by it), and a least estimate. Whether a passage with some score would have
+been seen depends on how codes scatter around scores. That is looked up in a sample of all passages, not in those that
+were found, which are the lucky ones: a straight line through the sample's codes says what a score leads to, and their
+distances from the line say how far off a code can be. If passages like those found are seen with a probability of p,
+then for each that was found (1 - p) / p were not (Horvitz and Thompson, 1952).
 
 Where the line does not fit, the estimate errs to the safe side: the further a score is from those of the sample, the
 wider codes scatter; and where those found lie on the bad side of the line, or scatter more, that counts.
@@ -25,9 +24,9 @@ from edge_embed_runtime.vectors.rotation import Frame
 SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17
 # Bytes that one number of it takes at most: the vectors and their signs, and what these are made of.
 NUMBER_BYTES = 24
-# Of the passages found so many are looked at.
+# Passages of those that were found whose codes are looked at.
 TELLING = 10
-# What is never seen in a sample may happen all the same: so much of one passage of it.
+# What no passage of the sample shows may happen all the same: it counts as so much of one passage.
 UNSEEN = 0.25
 TINY = 1e-12
 
@@ -60,7 +59,7 @@ class Sample:
         return len(self._vectors)
 
     def relation(self, query: Vectors, placed: Vectors, words: Words) -> "Relation":
-        """How codes scatter around scores for one query [dim], as it is, in the frame, and in bits."""
+        """How codes scatter around scores for one query [dim], as it is, rotated, and in bits."""
         half = len(words) // 2
         measures = np.empty((3, len(self)))
         measures[HALF] = hamming(self._words[:half], words[:half])
@@ -98,25 +97,25 @@ class Relation:
         self._spread = max(math.sqrt(squares / self._count), TINY)
         self._means = measures.mean(axis=1, keepdims=True)
         self._slopes = (measures @ centred)[:, None] / max(squares, TINY)
-        self._beside = measures - (self._means + self._slopes * centred)
-        self._deviations = np.sqrt(np.einsum("mn,mn->m", self._beside, self._beside) / self._count) + TINY
+        self._residuals = measures - (self._means + self._slopes * centred)
+        self._deviations = np.sqrt(np.einsum("mn,mn->m", self._residuals, self._residuals) / self._count) + TINY
 
     def missed(self, found: Found, limits: tuple[float, float, float]) -> float:
         """How many passages were not seen for each hit, if all were seen that measure up to `limits` [3]."""
         centred = found.scores - self._mean
         expected = self._means + self._slopes * centred
-        beside = found.measures - expected
+        residuals = found.measures - expected
         wider = np.sqrt(1 + (centred / self._spread) ** 2 / self._count)
         within = np.ones((found.count, self._count), bool)
         noise = 1 / math.sqrt(len(centred))
         limited = [i for i, limit in enumerate(limits) if math.isfinite(limit)]
         for i in limited:
-            mean = float(beside[i].mean())
-            deviation = math.sqrt(max(float(beside[i] @ beside[i]) / len(centred) - mean * mean, 0.0))
+            mean = float(residuals[i].mean())
+            deviation = math.sqrt(max(float(residuals[i] @ residuals[i]) / len(centred) - mean * mean, 0.0))
             scatter = max(deviation / self._deviations[i] - noise, 1.0)
             worse = max(mean - noise * self._deviations[i], 0.0)
             room = (limits[i] - worse - expected[i]) / (scatter * wider)
-            within &= self._beside[i] <= room[: found.count, None]
+            within &= self._residuals[i] <= room[: found.count, None]
         seen = np.count_nonzero(within, axis=1)
         if limited:
             seen = np.clip(seen, UNSEEN, self._count - UNSEEN)

@@ -2,15 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Any
 
-from edge_embed_runtime.passages.split import Span
-from edge_embed_runtime.search.fusion import Ranking
+from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.search.query import Ranking
 from edge_embed_runtime.storage.documents import Hit
 from edge_embed_runtime.storage.filters import Condition
 from edge_embed_runtime.storage.pieces import parsed_bytes
+from edge_embed_runtime.storage.rows import StoredDocument
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
 
@@ -23,8 +23,7 @@ CREDIT_BYTES = 1 << 20
 # Copies of a passage and of metadata from the file to the caller, and to what the caller makes of them.
 COPIES = 4
 
-Chosen = list[tuple[int, tuple[float, int]]]  # of a Ranking
-Found = tuple[str, str, dict[str, Any]] | None
+Head = tuple[int, str, int]  # see Store.heads
 
 
 class Reader:
@@ -47,56 +46,43 @@ class Reader:
             page = k - len(found) if self._room is None else min(PAGE, k - len(found))
             chosen, pending = pending[:page], pending[page:]
             spans = self._store.spans(passage for _, (_, passage) in chosen)
-            if self._room is None:
-                rows = self._read(chosen, spans, condition)
-            else:
-                rows = self._read_bounded(chosen, spans, condition, self._room, found)
-            for (_, (score, passage)), row in zip(chosen, rows, strict=True):
-                if row is None:
+            ids = (doc for doc, _ in chosen)
+            rows: Mapping[int, StoredDocument | Head] = (
+                self._store.documents(ids, condition) if self._room is None else self._store.heads(ids, condition)
+            )
+            for doc, (score, passage) in chosen:
+                row, span = rows.get(doc), spans.get(passage)
+                hit = None if row is None or span is None else self._hit(row, span, score, len(found))
+                if hit is None:
                     self._damaged.add(passage)
                 else:
-                    key, text, metadata = row
-                    found.append(Hit(key, score, text, metadata, *spans[passage]))
+                    found.append(hit)
         return found
 
-    def _read(self, chosen: Chosen, spans: dict[int, Span], condition: Condition) -> Iterator[Found]:
-        """Key, passage and metadata of each; None where it is damaged."""
-        documents = self._store.documents((doc for doc, _ in chosen), condition)
-        for doc, (_, passage) in chosen:
-            document, span = documents.get(doc), spans.get(passage)
-            if document is None or span is None:
-                yield None
-            else:
-                yield document.key, document.text[slice(*span)], document.metadata
-
-    def _read_bounded(
-        self, chosen: Chosen, spans: dict[int, Span], condition: Condition, room: Room, before: list[Hit]
-    ) -> Iterator[Found]:
-        """`_read` one by one and in pieces. Raises MemoryBudgetError before there is too much of them."""
-        heads = self._store.heads((doc for doc, _ in chosen), condition)
-        for doc, (_, passage) in chosen:
-            head, span = heads.get(doc), spans.get(passage)
-            yield None if head is None or span is None else self._read_one(head, span, room, len(before))
-
-    def _read_one(self, head: tuple[int, str, int], span: Span, room: Room, before: int) -> Found:
+    def _hit(self, stored: StoredDocument | Head, span: Span, score: float, before: int) -> Hit | None:
+        """None where the document is damaged. Under a budget it is read in pieces, and raises MemoryBudgetError before
+        there is too much of them. before: hits that were read"""
+        if isinstance(stored, StoredDocument):
+            return Hit(stored.key, score, stored.text[slice(*span)], stored.metadata, *span)
         try:
-            with closing(self._store.row(head)) as row:
-                shown = f"{head[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
+            with closing(self._store.row(stored)) as row:
+                shown = f"{stored[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
                 shown += f"; k={before} works" if before else "; a `where` that leaves it out works"
                 passage = min(row.text_bytes, 4 * (span[1] - span[0]))
-                self._afford(room, COPIES * (passage + row.metadata_bytes), shown)
+                self._afford(COPIES * (passage + row.metadata_bytes), shown)
                 found = row.read(span)
                 if found is None:
                     return None
                 text, metadata = found
-                self._afford(room, parsed_bytes(metadata), shown)
-                return head[1], text, json.loads(metadata)
+                self._afford(parsed_bytes(metadata), shown)
+                return Hit(stored[1], score, text, json.loads(metadata), *span)
         except sqlite3.OperationalError:  # damaged: no text
             return None
 
-    def _afford(self, room: Room, size: int, shown: str) -> None:
+    def _afford(self, size: int, shown: str) -> None:
         """Reserve memory for a part of a hit. Raises MemoryBudgetError."""
-        if size > self._credit:
+        room = self._room
+        if room is not None and size > self._credit:
             some = CREDIT_BYTES if room.left() > 2 * (CREDIT_BYTES + size) else 0
             room.add(size + some, lambda left: f"among the hits the document {shown}; {room.least(size, left)}")
             self._credit += size + some

@@ -22,12 +22,12 @@ from edge_embed_runtime.vectors.int8 import (
     whole,
 )
 
-# Candidates are cut down to those asked for when there are so many times more.
+# Factor over the number asked for at which candidates are reduced to that number.
 CUT = 4
 
 
 class StreamedCodes:
-    """`BinaryCodes` of one state of the file. `nearest` and `estimate` run inside the snapshot of that state."""
+    """`BinaryCodes` of one state of the file. What reads codes runs inside the snapshot of that state."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
@@ -44,10 +44,6 @@ class StreamedCodes:
     def places(self, ids: Ids) -> Places:
         """Where ids are, ascending; ids that are not here are passed over."""
         return positions(self.ids, ids)
-
-    def nearest(self, query: Words, count: int, allowed: Places | None = None) -> Places:
-        """Places of `pool`."""
-        return self.pool(query, count, allowed).places
 
     def pool(self, query: Words, count: int, allowed: Places | None = None) -> Pool:
         """The `count` codes with the fewest bits different from the query [words]; see `BinaryCodes`."""

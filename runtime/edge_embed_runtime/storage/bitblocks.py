@@ -83,8 +83,13 @@ class Blocks:
         same = np.array_equal(ids[known], wanted_ids) and np.array_equal(words[known], wanted)
         return same and others == int((~known).sum())
 
+    def numbers(self) -> list[int]:
+        """Numbers of the blocks that are there or should be."""
+        query = f"SELECT block FROM bits NOT INDEXED UNION SELECT id / {BLOCK} FROM vec NOT INDEXED"
+        return [block for (block,) in self._db.execute(query)]
+
     def replace(self, block: int) -> None:
-        """Make one block anew."""
+        """Make one block again from the rows of `vec`."""
         self._write(block, *self._derive(block))
 
     def _stored(self, block: int) -> tuple[Ids, Words] | None:

@@ -67,7 +67,9 @@ def check_documents(documents: Iterable[Document], *, blank: bool = False, room:
     room:  what there is for them; raises MemoryBudgetError where it is too small
     """
     if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
-        raise InputError(f"expected a list of Documents, got {type(documents).__name__}: write [document]")
+        raise InputError(
+            f"expected a list of Documents, got {type(documents).__name__}: write [document]", option="documents"
+        )
     records: dict[str, Record] = {}
     given = 0
     for i, document in enumerate(documents):
@@ -76,21 +78,23 @@ def check_documents(documents: Iterable[Document], *, blank: bool = False, room:
         record = check_document(document, f"document {i}", blank=blank)
         if record.key in records:
             raise DuplicateKeyError(
-                f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored"
+                f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored",
+                keys=[record.key],
             )
         records[record.key] = record
     return list(records.values())
 
 
 def _check_size(document: object, place: str, room: "Room", before: int) -> int:
-    """Bytes of a document, which fit in a room beside those before it. Raises MemoryBudgetError."""
+    """Bytes of a document, which fit in a room together with those before it. Raises MemoryBudgetError."""
     if not isinstance(document, Document):
         return 0
     size, longest = document_bytes(document), room.longest_value(stored=True)
     if size > longest:
         raise MemoryBudgetError(
             f"{place}, {document.key!r:.80}, has {size:,} bytes of text and metadata; max_rss_mb leaves room for "
-            f"{longest:,}. Nothing was stored"
+            f"{longest:,}. Nothing was stored",
+            keys=[document.key],
         )
     with room.for_storing(before + size):
         return size
@@ -119,7 +123,8 @@ def check_key(key: object, what: str = "key") -> str:
     text = _text(key, what)
     if not text or len(text) > MAX_KEY_CHARACTERS or "\x00" in text:
         raise DocumentError(
-            f"{what} {shown(text)} cannot be used: expected 1 to {MAX_KEY_CHARACTERS} characters without NUL"
+            f"{what} {shown(text)} cannot be used: expected 1 to {MAX_KEY_CHARACTERS} characters without NUL",
+            keys=[text],
         )
     return text
 
@@ -137,10 +142,14 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
         raise DocumentError(f"{place} is {type(document).__name__}, expected Document(key=..., text=...)")
     key = check_key(document.key, f"{place}: key")
     where = f"document {shown(key)}"
-    text = _text(document.text, f"{where}: text")
-    if not blank and (not text or text.isspace()):
-        raise DocumentError(f"{where} has no text: leave it out, or give it some")
-    return Record(key, text, _metadata_json(document.metadata, where))
+    try:
+        text = _text(document.text, f"{where}: text")
+        if not blank and (not text or text.isspace()):
+            raise DocumentError(f"{where} has no text: leave it out, or give it some", keys=[key])
+        return Record(key, text, _metadata_json(document.metadata, where))
+    except DocumentError as error:
+        error.keys = (key,)
+        raise
 
 
 def _metadata_json(metadata: object, where: str) -> str:

@@ -123,7 +123,9 @@ class _Compiler:
             return self._tests(field, value, _key)
         if re.match("[$][A-Za-z]", field):
             known = f"{', '.join(COMBINED)}; around a value: {', '.join(OPERATORS)}"
-            raise FilterError(f"where: {shown(field)} is no operator that can stand here; around fields: {known}")
+            raise FilterError(
+                f"where: {shown(field)} is no operator that can stand here; around fields: {known}", field=field
+            )
         return self._tests(field, value, lambda test: _field("?", test), [field])
 
     def _several(self, operator: str, given: object, levels: int) -> str:
@@ -141,12 +143,16 @@ class _Compiler:
         if not isinstance(given, Mapping):
             given = {"$eq": given}
         elif not given:
-            raise FilterError(f'where: the condition on {shown(field)} is {{}}, expected operators: {{"$gte": 2000}}')
+            raise FilterError(
+                f'where: the condition on {shown(field)} is {{}}, expected operators: {{"$gte": 2000}}', field=field
+            )
         parts = []
         for operator, operand in given.items():
             if operator not in OPERATORS or (field == "$key" and operator == "$exists"):
                 known = ", ".join(known for known in OPERATORS if field != "$key" or known != "$exists")
-                raise FilterError(f"where: {shown(operator)} on {shown(field)} is no operator; known: {known}")
+                raise FilterError(
+                    f"where: {shown(operator)} on {shown(field)} is no operator; known: {known}", field=field
+                )
             self._count()
             start = len(self.parameters)
             self.parameters += first or []
@@ -167,15 +173,21 @@ class _Compiler:
         """SQL that tests one value, with its parameters."""
         if operator == "$in":
             if not isinstance(operand, list | tuple):
-                raise FilterError(f"where: $in or $nin of {shown(field)} is {shown(operand)}, expected a list")
+                raise FilterError(
+                    f"where: $in or $nin of {shown(field)} is {shown(operand)}, expected a list", field=field
+                )
             if len(operand) > MAX_VALUES:
-                raise FilterError(f"where: {shown(field)} is compared with {len(operand)} values, at most {MAX_VALUES}")
+                raise FilterError(
+                    f"where: {shown(field)} is compared with {len(operand)} values, at most {MAX_VALUES}", field=field
+                )
             return self._one_of(operand, field)
         if operator == "$eq":
             return self._one_of([operand], field)
         wanted = "a str" if operator == "$prefix" or field == "$key" else "a str or a finite number"
         if not isinstance(operand, str if wanted == "a str" else str | int | float) or isinstance(operand, bool):
-            raise FilterError(f"where: {operator} of {shown(field)} is {shown(operand)}, expected {wanted}")
+            raise FilterError(
+                f"where: {operator} of {shown(field)} is {shown(operand)}, expected {wanted}", field=field
+            )
         type_, mark, parameter = _value(operand, field)
         if operator != "$prefix":
             self._bind(parameter)
@@ -189,7 +201,7 @@ class _Compiler:
         parameters: dict[str, list[Any]] = {}
         for value in values:
             if field == "$key" and not isinstance(value, str):
-                raise FilterError(f"where: $key is compared with {shown(value)}, expected a str")
+                raise FilterError(f"where: $key is compared with {shown(value)}, expected a str", field=field)
             type_, mark, parameter = _value(value, field)
             marks.setdefault(type_, []).append(mark)
             parameters.setdefault(type_, []).append(parameter)
@@ -267,7 +279,7 @@ def _value(value: object, field: str) -> tuple[str, str, Any]:
         return "number", "CAST(? AS REAL)", str(int(value)) if isinstance(value, int) else repr(float(value))
     hint = ', or operators around it: {"$in": [...]}' if isinstance(value, list | tuple | set | frozenset) else ""
     message = f"the value of {shown(field)} is {shown(value)}, expected str, finite number, bool or None{hint}"
-    raise FilterError(f"where: {message}")
+    raise FilterError(f"where: {message}", field=field)
 
 
 def _of_type(type_: str) -> str:
@@ -280,7 +292,7 @@ def _sign(fits: bool) -> str:
 
 def _flag(value: object, field: str) -> bool:
     if not isinstance(value, bool):
-        raise FilterError(f"where: $exists of {shown(field)} is {shown(value)}, expected True or False")
+        raise FilterError(f"where: $exists of {shown(field)} is {shown(value)}, expected True or False", field=field)
     return value
 
 

@@ -1,13 +1,13 @@
 """The main file and its log: that the one file is the index, and what tells when it is not.
 
 Commits go to SQLite's log (INDEX-wal) first, and are copied into the main file before the writing call returns. While
-the main file lacks some, because a reader still needs the old pages, it is one byte longer than whole pages: SQLite
-takes the number of pages from the header and cuts the byte off when all are copied. So a copy of the one file that was
-made meanwhile says that it is not whole. Where it lacked them for longer than a call, it is some more bytes longer
-afterwards, up to the next commit: their number says which commits it has, and so a copy that was begun before is told.
+the main file lacks some, because a reader still needs the old pages, it is one byte longer than whole pages (a mark):
+SQLite takes the number of pages from the header and cuts the byte off when all are copied. So a copy of the one file
+made at that time says that it is not whole. A file that lacked commits for longer than a call is longer by 2 to 511
+bytes afterwards, until the next commit (a seal): the number says which commits it has, which an older copy has not.
 
 Each commit also writes a row of `meta` that says on which state of the main file its log lies (`Position`), so that a
-log beside another file is noticed.
+log next to another file is noticed.
 """
 
 import os
@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_embed_runtime.errors import IndexFileError
-from edge_embed_runtime.storage.database import beside, connect_immutable, connect_reader, wal_bytes
+from edge_embed_runtime.storage.database import connect_immutable, connect_reader, log_files, wal_bytes
+from edge_embed_runtime.storage.notes import DECIMAL
 
 # The rows of `meta` that hold a Position and a Content.
 ROW, CONTENT = "log", "content"
@@ -63,16 +64,14 @@ class Position:
         return self.base == main.state or (self.epoch == main.epoch and self.number >= main.number)
 
     def to_text(self) -> str:
-        text = f"{self.epoch} {self.number} {self.base}"
-        return f"{text} {zlib.crc32(text.encode())}"
+        return DECIMAL.write(f"{self.epoch} {self.number} {self.base}")
 
     @staticmethod
     def from_text(text: object) -> "Position | None":
         """None where it is not one."""
-        found = re.fullmatch(r"(([0-9a-f]{16}) ([0-9]{1,18}) (-|[0-9a-f]{16}\.[0-9]{1,18})) ([0-9]+)", str(text))
-        if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
-            return None
-        return Position(found[2], int(found[3]), found[4])
+        pattern = r"([0-9a-f]{16}) ([0-9]{1,18}) (-|[0-9a-f]{16}\.[0-9]{1,18})"
+        found = re.fullmatch(pattern, DECIMAL.read(text) or "")
+        return Position(found[1], int(found[2]), found[3]) if found else None
 
 
 @dataclass(frozen=True)
@@ -91,16 +90,13 @@ class Content:
         return Content(self.generation, self.documents + documents, self.sum + crc)
 
     def to_text(self) -> str:
-        text = f"{self.generation} {self.documents} {self.sum}"
-        return f"{text} {zlib.crc32(text.encode())}"
+        return DECIMAL.write(f"{self.generation} {self.documents} {self.sum}")
 
     @staticmethod
     def from_text(text: object) -> "Content | None":
         """None where it is not one."""
-        found = re.fullmatch(r"(([0-9]{1,18}) ([0-9]{1,18}) (-?[0-9]{1,38})) ([0-9]+)", str(text))
-        if found is None or zlib.crc32(found[1].encode()) != int(found[5]):
-            return None
-        return Content(int(found[2]), int(found[3]), int(found[4]))
+        found = re.fullmatch("([0-9]{1,18}) ([0-9]{1,18}) (-?[0-9]{1,38})", DECIMAL.read(text) or "")
+        return Content(*map(int, found.groups())) if found else None
 
 
 # Below the first log of a file that says nothing of its position: one of an older release.
@@ -156,7 +152,7 @@ def _seal_of(position: Position) -> int:
 
 
 def accept_loss(path: Path) -> bool:
-    """Take a file that lacks commits, and whose log is missing, as it is; gives whether it was one. The caller is the
+    """Take a file that lacks commits, and whose log is missing, as it is. Returns whether it was one. The caller is the
     only writer."""
     if not _odd(path) or _has_frames(path):
         return False
@@ -167,7 +163,7 @@ def accept_loss(path: Path) -> bool:
 def _has_frames(path: Path) -> bool:
     """Whether there is a log with anything in it that SQLite would read."""
     try:
-        with beside(path)[0].open("rb") as file:
+        with log_files(path)[0].open("rb") as file:
             head = file.read(LOG_HEAD + FRAME_HEAD)
     except FileNotFoundError:
         return False
@@ -185,7 +181,7 @@ def _has_frames(path: Path) -> bool:
 def problem_with_log(path: Path) -> str | None:
     """What is wrong between a main file and its log, as a sentence without its end; None for nothing.
 
-    A writer may go on meanwhile: what it changes while this looks is looked at again.
+    A writer may be at work: what it changes while this looks is looked at again.
     """
     try:
         if not wal_bytes(path) and not _odd(path):
@@ -196,13 +192,13 @@ def problem_with_log(path: Path) -> str | None:
                 return None
             time.sleep(LOOK)
     except OSError as error:
-        raise IndexFileError(f"{path} cannot be opened: {error.strerror}") from error
+        raise IndexFileError(f"{path} cannot be opened: {error.strerror}", path=path) from error
     return problem
 
 
 def _look(path: Path) -> str | None:
     """What seems to be wrong at one moment; where a writer works, it may not be at the next."""
-    log = beside(path)[0].name
+    log = log_files(path)[0].name
     if not _has_frames(path):
         if is_marked(path):
             return f"{path} lacks its last commits: they were in its log {log}, which is not there"
@@ -277,7 +273,9 @@ class Place:
                 if give_up is None or not give_up():
                     raise IndexFileError(
                         f"{path} was in use in the process that this one was forked from, which SQLite's locks do not "
-                        "survive. Fork while nothing is done with the index, or start the process with spawn"
+                        "survive. Fork while nothing is done with the index, or start the process with spawn",
+                        path=path,
+                        code="forked",
                     )
         _places.add(self)
 
@@ -297,12 +295,14 @@ class Place:
         if not self.same:
             how = "was moved or deleted" if self.gone else "was replaced by another file"
             raise IndexFileError(
-                f"{self._path} {how} while it was open: {what}. Close this object, and open the file where it is now"
+                f"{self._path} {how} while it was open: {what}. Close this object, and open the file where it is now",
+                path=self._path,
+                code="index_moved",
             )
 
 
 def checkpoint(db: sqlite3.Connection, seconds: float, *, empty: bool = False) -> bool:
-    """Copy commits from the log into the main file; gives whether all of them are there.
+    """Copy commits from the log into the main file. Returns whether all of them are there.
 
     seconds: to wait at the most for readers of older states
     empty:   make the log empty, too

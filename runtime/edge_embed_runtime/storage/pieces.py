@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edge_embed_runtime.passages.split import Span
+from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.storage.rows import PIECE, crc_before_text, document_crc, encoded
 
-PIECE = 65_536
 # Bytes of objects that a character of JSON can become: {"a":{},"b":{}} and [[],[]] take most. Where one character is
 # beyond the basic plane, Python keeps four bytes for each, of the JSON and then of what it says.
 JSON_BRACE, JSON_BRACKET, JSON_COMMA = 240, 96, 110
@@ -45,7 +45,7 @@ class Row:
     def read(self, span: Span) -> tuple[str, bytes] | None:
         """The text from one character to another, and the metadata as JSON; None where the checksum does not fit."""
         start, stop = span
-        crc = zlib.crc32("\x00".join((str(self.id), self.key, "")).encode("utf-8", "surrogateescape"))
+        crc = crc_before_text(self.id, self.key)
         kept: list[bytes] = []
         first = characters = 0  # where what is kept begins, and where the piece does
         for piece in _pieces(self._text):
@@ -65,17 +65,10 @@ class Row:
 
     def holds(self, text: str, metadata: str) -> bool:
         """Whether it is whole, with this text and metadata."""
-        crc = zlib.crc32("\x00".join((str(self.id), self.key, "")).encode("utf-8", "surrogateescape"))
         for blob, wanted in ((self._text, text), (self._metadata, metadata)):
-            if blob is self._metadata:
-                crc = zlib.crc32(b"\x00", crc)
-            for piece in encoded(wanted):
-                if blob.read(len(piece)) != piece:
-                    return False
-                crc = zlib.crc32(piece, crc)
-            if blob.read(1):
+            if any(blob.read(len(piece)) != piece for piece in encoded(wanted)) or blob.read(1):
                 return False
-        return crc == self._crc
+        return document_crc(self.id, self.key, text, metadata) == self._crc
 
 
 def _pieces(blob: sqlite3.Blob) -> Iterator[bytes]:
@@ -88,12 +81,6 @@ def _begun(piece: bytes) -> int:
     if piece.isascii():
         return len(piece)
     return int(np.count_nonzero((np.frombuffer(piece, np.uint8) & 0xC0) != 0x80))
-
-
-def encoded(text: str) -> Iterator[bytes]:
-    """A text as UTF-8, in pieces."""
-    for start in range(0, len(text), PIECE):
-        yield text[start : start + PIECE].encode("utf-8", "surrogateescape")
 
 
 def parsed_bytes(metadata: bytes) -> int:

@@ -6,15 +6,15 @@ Documents name their file in their metadata: `source`, or `source_file` where `s
 
 import json
 import os
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexFileError, InputError
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.filters import METADATA
+from edge_embed_runtime.storage.notes import IN_LIST
 
 if TYPE_CHECKING:
     from edge_embed_runtime.storage.store import Store
@@ -39,28 +39,27 @@ class Root:
         """A folder as the root of an index. Raises InputError where it is none or its name is not UTF-8."""
         absolute = os.path.realpath(folder)
         if not Path(absolute).is_dir():
-            raise InputError(f"{folder} is no folder: the root of an index is one")
+            raise InputError(f"{folder} is no folder: the root of an index is one", path=folder)
         try:
             absolute.encode()
             relative = os.path.relpath(absolute, index.parent)
         except UnicodeEncodeError:
-            raise InputError(f"{absolute!a} cannot be the root of an index: its name is not UTF-8") from None
+            raise InputError(
+                f"{absolute!a} cannot be the root of an index: its name is not UTF-8", path=absolute
+            ) from None
         except ValueError:  # another drive
             relative = ""
         return Root(absolute, relative, free)
 
     def to_text(self) -> str:
-        said = [self.absolute, self.relative, self.free]
-        return json.dumps([*said, zlib.crc32(json.dumps(said).encode())])
+        return IN_LIST.write(json.dumps([self.absolute, self.relative, self.free]))
 
     @staticmethod
     def from_text(text: str) -> "Root | None":
         """None where its checksum does not fit."""
         try:
-            *said, crc = json.loads(text)
-            whole = zlib.crc32(json.dumps(said).encode()) == crc
-            return Root(str(said[0]), str(said[1]), bool(said[2])) if whole else None
-        except (ValueError, TypeError, IndexError, RecursionError):
+            return Root(*json.loads(IN_LIST.read(text) or ""))
+        except (ValueError, TypeError, RecursionError):
             return None
 
 
@@ -70,7 +69,7 @@ def read_root(store: "Store") -> Root | None:
     root = None if text is None else Root.from_text(text)
     if text is not None and root is None:
         raise IndexDamagedError(
-            f"{store.path} is damaged (its root does not fit its checksum); add --root FOLDER mends it"
+            f"{store.path} is damaged (its root does not fit its checksum); add --root FOLDER mends it", path=store.path
         )
     return root
 
@@ -95,7 +94,8 @@ def find_root(store: "Store") -> Root | None:
     if here and here == there:
         raise IndexFileError(
             f"{store.path} was copied: its documents' files lie in {root.absolute} and in {moved}; "
-            "add --root DIR says which of them it is for"
+            "add --root DIR says which of them it is for",
+            path=store.path,
         )
     return Root(moved, root.relative, root.free) if here > there else root
 
@@ -119,8 +119,5 @@ def origins(store: "Store", keys: Iterable[str]) -> dict[str, str | None]:
     """The files of the documents with these keys; None for one that names none. Unknown keys are left out."""
     query = f"SELECT key, {ORIGIN} FROM doc WHERE key IN (SELECT value FROM json_each(?))"
     with translated(store.path):
-        return {key: name if isinstance(name, str) else None for key, name in _rows(store, query, keys)}
-
-
-def _rows(store: "Store", query: str, keys: Iterable[str]) -> list[tuple[str, Any]]:
-    return store.connection.execute(query, (json.dumps(list(keys)),)).fetchall()
+        rows = store.connection.execute(query, (json.dumps(list(keys)),)).fetchall()
+    return {key: name if isinstance(name, str) else None for key, name in rows}

@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, cast
 
-from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+from edge_embed_runtime.errors import EdgeEmbedError, IndexFileError, SourceError
 
 FLAGS = (
     os.O_RDONLY
@@ -42,9 +42,9 @@ def check_regular(
     try:
         status = Path(path).stat(follow_symlinks=follow)
     except (OSError, ValueError) as found:
-        raise error(_unreadable(path, found)) from found
+        raise _unreadable(path, found, error) from found
     if not stat.S_ISREG(status.st_mode):
-        raise error(f"{path} is {_kind(status.st_mode)}, not a regular file")
+        raise error(f"{path} is {_kind(status.st_mode)}, not a regular file", path=path)
     return status
 
 
@@ -56,12 +56,28 @@ def open_regular(
     try:
         descriptor = os.open(path, FLAGS if follow else FLAGS | getattr(os, "O_NOFOLLOW", 0))
     except OSError as found:
-        raise error(_unreadable(path, found)) from found
+        raise _unreadable(path, found, error) from found
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode) or (not follow and Path(path).is_symlink()):  # replaced since the look at it
         os.close(descriptor)
-        raise error(f"{path} is {_kind(mode)}, not a regular file")
+        raise error(f"{path} is {_kind(mode)}, not a regular file", path=path)
     return os.fdopen(descriptor, "rb")
+
+
+def check_no_link(path: Path) -> None:
+    """Refuse anything but a regular file or nothing where a file of ours is made or written.
+
+    Raises IndexFileError. SQLite follows links: who put one there would have it write to any file of this user.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be looked at: {error.strerror}", path=path) from error
+    if not stat.S_ISREG(mode):
+        what = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+        raise IndexFileError(f"{path} is {what}; edge_embed keeps a file of its own there: remove it", path=path)
 
 
 @contextmanager
@@ -89,9 +105,9 @@ def read_regular(
         try:
             content = file.read(limit + 1) if size <= limit else b""
         except OSError as found:
-            raise error(_unreadable(path, found)) from found
+            raise _unreadable(path, found, error) from found
     if size > limit or len(content) > limit:
-        raise error(f"{path} has {max(size, len(content)):,} bytes; such a file has at most {limit:,}")
+        raise error(f"{path} has {max(size, len(content)):,} bytes; such a file has at most {limit:,}", path=path)
     return content
 
 
@@ -100,7 +116,7 @@ def read_lines(path: str | os.PathLike[str], limit: int = MAX_LINES) -> list[str
     try:
         return read_regular(path, limit).decode().splitlines()
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise SourceError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})", path=path) from error
 
 
 def _kind(mode: int) -> str:
@@ -108,7 +124,7 @@ def _kind(mode: int) -> str:
     return next((name for test, name in KINDS if test(mode)), "something else")
 
 
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path} does not exist"
-    return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+def _unreadable(path: str | os.PathLike[str], found: Exception, error: type[EdgeEmbedError]) -> EdgeEmbedError:
+    if not isinstance(found, FileNotFoundError):
+        return error(f"{path} cannot be read: {getattr(found, 'strerror', None) or found}", path=path)
+    return error(f"{path} does not exist", path=path, code="source_missing" if error is SourceError else None)

@@ -162,13 +162,20 @@ class Room:
                     trim_heap()
                     trimmed = True
                 else:
-                    raise MemoryBudgetError(f"max_rss_mb={self._limit / MB:g} cannot be kept: {refuse(left)}")
+                    raise MemoryBudgetError(
+                        f"max_rss_mb={self._limit / MB:g} cannot be kept: {refuse(left)}",
+                        needed_mb=self._least_mb(size, left),
+                        limit_mb=self._limit / MB,
+                    )
             size += max(0, floor - _ledger.process())
             _ledger.taken[me] = _ledger.taken.get(me, 0) + size
 
     def least(self, size: int, left: int) -> str:
         """The least limit, in words, under which so many bytes could be taken where only so many are left."""
-        return f"the least is {math.ceil((self._limit + size - left) / MB)} MB"
+        return f"the least is {self._least_mb(size, left)} MB"
+
+    def _least_mb(self, size: int, left: int) -> int:
+        return math.ceil((self._limit + size - left) / MB)
 
     @contextmanager
     def for_hits(self, k: int, cost: Callable[[int], int]) -> Iterator[None]:
@@ -196,7 +203,9 @@ class Room:
         if spare < ROW_COPIES * LEAST_ROW:
             wanted = WRITE_BYTES + ROW_COPIES * LEAST_ROW
             raise MemoryBudgetError(
-                f"max_rss_mb={self._limit / MB:g} cannot be kept: nothing can be stored; {self.least(wanted, left)}"
+                f"max_rss_mb={self._limit / MB:g} cannot be kept: nothing can be stored; {self.least(wanted, left)}",
+                needed_mb=self._least_mb(wanted, left),
+                limit_mb=self._limit / MB,
             )
         return Bounds(spare // ROW_COPIES, spare // 4)
 
@@ -221,9 +230,11 @@ class Room:
         """Raise MemoryBudgetError where sparse vectors of so many bytes cannot be held."""
         before = max(_ledger.process(), self.storing(0))
         if before + POSTINGS * size > self._limit:
+            least = math.ceil((before + POSTINGS * size) / MB)
             raise MemoryBudgetError(
-                f"max_rss_mb={self._limit / MB:g} cannot be kept: with these sparse vectors the least is "
-                f"{math.ceil((before + POSTINGS * size) / MB)} MB"
+                f"max_rss_mb={self._limit / MB:g} cannot be kept: with these sparse vectors the least is {least} MB",
+                needed_mb=least,
+                limit_mb=self._limit / MB,
             )
 
     def for_codes(self, count: int, dim: int) -> bool:
@@ -239,7 +250,9 @@ class Room:
         raise MemoryBudgetError(
             f"max_rss_mb={self._limit / MB:g} cannot be kept: with {count} passages the least is "
             f"{math.ceil((before + streamed) / MB)} MB (process {before / MB:.0f}, search {streamed / MB:.0f}); with "
-            f"{math.ceil((before + held) / MB)} MB searches read no codes from the file"
+            f"{math.ceil((before + held) / MB)} MB searches read no codes from the file",
+            needed_mb=math.ceil((before + streamed) / MB),
+            limit_mb=self._limit / MB,
         )
 
 

@@ -1,6 +1,5 @@
 """One writer per index: a lock file that the system releases when its process ends, however it ends.
 
-
 It keeps some space, too: where the disk is full, what a delete needs to be written.
 """
 
@@ -12,8 +11,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError, InputError
-from edge_embed_runtime.storage.database import check_no_link
+from edge_embed_runtime.checks import unusable
+from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError
+from edge_embed_runtime.system.files import check_no_link
 
 # Seconds between tries to get a lock that another holds.
 POLL = 0.02
@@ -60,7 +60,7 @@ class WriterLock:
 
     def __init__(self, index: Path, timeout: float = 0.0) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < math.inf:
-            raise InputError(f"timeout is {timeout!r:.40}, expected a number of seconds, 0 or more")
+            raise unusable("timeout", timeout, "a number of seconds, 0 or more")
         path = index.with_name(index.name + ".lock")
         check_no_link(path)
         try:
@@ -70,7 +70,8 @@ class WriterLock:
                 check_no_link(path)
             raise IndexReadOnlyError(
                 f"{index} cannot be opened for writing: {path} cannot be created ({error.strerror}). "
-                "To search only, open it with read_only=True"
+                "To search only, open it with read_only=True",
+                path=index,
             ) from error
         try:
             descriptor = self._file.fileno()
@@ -116,7 +117,9 @@ class WriterLock:
                 owner = raw.decode("ascii", "replace").strip("\0 \n")
                 raise IndexLockedError(
                     f"{index} is open for writing {f'in process {owner}' if owner else 'elsewhere'}. One writer at a "
-                    "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True"
+                    "time: close that one, wait for it with timeout=seconds, or open this one with read_only=True",
+                    path=index,
+                    pid=int(owner) if owner.isdecimal() else None,
                 ) from None
             return
 

@@ -145,7 +145,9 @@ def store_verdict(verdict: Verdict) -> Path:
         with replacing(folder / FILE) as file:
             file.write(json.dumps(content, indent=1).encode())
     except (OSError, InputError, StorageError) as error:
-        raise StorageError(f"{folder / FILE} cannot be written: {error}; set XDG_CACHE_HOME") from error
+        raise StorageError(
+            f"{folder / FILE} cannot be written: {error}; set XDG_CACHE_HOME", path=folder / FILE
+        ) from error
     return folder / FILE
 
 
@@ -159,5 +161,7 @@ def forget_verdict() -> Path | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StorageError(f"{folder / FILE} cannot be removed: {error.strerror or error}") from error
+        raise StorageError(
+            f"{folder / FILE} cannot be removed: {error.strerror or error}", path=folder / FILE
+        ) from error
     return folder / FILE

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_embed_runtime.bundle.bundle import sync_folder
 from edge_embed_runtime.errors import InputError, StorageError
 
 FLAGS = (
@@ -27,7 +26,7 @@ def check_output(target: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         what = "a symbolic link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
-        raise InputError(f"{target} is {what}; give another name")
+        raise InputError(f"{target} is {what}; give another name", path=target)
 
 
 @contextmanager
@@ -49,7 +48,20 @@ def replacing(target: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         sync_folder(target.parent)
     except OSError as error:
         reason = error.strerror or error
-        raise StorageError(f"{target} could not be written: {reason}; nothing was changed") from error
+        raise StorageError(
+            f"{target} could not be written: {reason}; nothing was changed", path=target, cause=error
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable. Windows has no such call: there the file system's journal must do."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

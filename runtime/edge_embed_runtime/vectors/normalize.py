@@ -29,20 +29,24 @@ def check_vectors(given: object, dim: int, what: str) -> Vectors:
     try:
         array = np.asarray(given)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{what}: not an array of numbers: {error}") from error
+        raise InputError(f"{what}: not an array of numbers: {error}", option=what) from error
     if array.ndim != 2 and array.size == 0:
         array = array.reshape(0, dim)
     if array.ndim != 2 or array.shape[1] != dim:
         shape = array.shape[1:] if what == "vector" else array.shape
-        raise InputError(f"{what}: the shape is {shape}, expected {(dim,) if what == 'vector' else ('n', dim)}")
+        raise InputError(
+            f"{what}: the shape is {shape}, expected {(dim,) if what == 'vector' else ('n', dim)}", option=what
+        )
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{what}: expected real numbers, got {array.dtype}")
+        raise InputError(f"{what}: expected real numbers, got {array.dtype}", option=what)
     rows = array.astype(np.float64)
     largest = np.abs(rows).max(axis=1)
     for bad, reason in ((~np.isfinite(largest), "NaN or infinity"), (largest == 0, "nothing but zeros")):
         if bad.any():
             row = "it" if what == "vector" else f"row {int(np.argmax(bad))}"
-            raise InputError(f"{what}: {row} holds {reason}{'' if what == 'vector' else '; nothing was stored'}")
+            raise InputError(
+                f"{what}: {row} holds {reason}{'' if what == 'vector' else '; nothing was stored'}", option=what
+            )
     rows /= largest[:, None]  # so that squares neither overflow nor vanish
     normalized: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return normalized

@@ -18,7 +18,7 @@ from edge_embed.cli.main import main
 from edge_embed.errors import BundleFormatError, BundleMismatchError, ExportError, InputError
 from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
-from edge_embed_export.receipt import finish
+from edge_embed_export.receipt import dense, finish
 from edge_embed_export.variants import low_rank
 from edge_embed_runtime.bundle.adapters import Adapter, Adapters, parse_adapters
 from edge_embed_runtime.bundle.bundle import read_bundle, write_bundle
@@ -40,7 +40,7 @@ def known_words() -> Iterator[None]:
         patch.setattr(shipped, "calibration_texts", some_texts)
         patch.setattr(finish, "calibration_texts", lambda part: some_texts(part)[::8])
         patch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
-        patch.setattr(finish, "SPEED_ROUNDS", 1)
+        patch.setattr(dense, "SPEED_ROUNDS", 1)
         yield
 
 

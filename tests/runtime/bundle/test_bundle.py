@@ -17,17 +17,8 @@ from edge_embed.errors import (
     InputError,
     StorageError,
 )
-from edge_embed_runtime.bundle import bundle as module
-from edge_embed_runtime.bundle.bundle import (
-    MANIFEST,
-    MODEL,
-    PAYLOAD,
-    TOKENIZER,
-    Manifest,
-    file_records,
-    read_bundle,
-    write_bundle,
-)
+from edge_embed_runtime.bundle.bundle import file_records, read_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import MANIFEST, MODEL, PAYLOAD, TOKENIZER, Manifest, manifest_of
 
 
 @pytest.fixture
@@ -42,7 +33,7 @@ def edit(folder: Path, **changes: object) -> None:
     content = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps(content))
     with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-        path.write_bytes(module._manifest(content).to_json())
+        path.write_bytes(manifest_of(content).to_json())
 
 
 @pytest.mark.parametrize("name", [*PAYLOAD, MANIFEST])

@@ -158,5 +158,5 @@ def test_what_cannot_be_composed(embedder: Embedder, static: Embedder) -> None:
             ComposedEmbedder([(static, 1), (embedder, 1)], mode=mode, dim=dim)  # type: ignore[arg-type]
     composed = ComposedEmbedder([((embedder, "base"), 1)])
     for option in ({"adapter": "base"}, {"truncate_dim": 8}):
-        with pytest.raises(InputError, match="is said when a ComposedEmbedder is made"):
+        with pytest.raises(InputError, match="is chosen when a ComposedEmbedder is made"):
             composed.encode(TEXTS, **option)

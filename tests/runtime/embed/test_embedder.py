@@ -20,7 +20,7 @@ from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.model import network
 from edge_embed_runtime.model import session as session_module
-from edge_embed_runtime.model.network import batches, pad
+from edge_embed_runtime.model.batching import batches, pad
 from edge_embed_runtime.model.session import make_session
 
 
@@ -111,7 +111,8 @@ def test_truncate_dim(texts: list[str], alone: np.ndarray) -> None:
 
 def test_roles_put_prompts_before_texts(tiny_bundle: Path) -> None:
     """A role's prompt is part of the text; no role means no prompt."""
-    from edge_embed_runtime.bundle.bundle import Manifest, read_bundle, write_bundle
+    from edge_embed_runtime.bundle.bundle import read_bundle, write_bundle
+    from edge_embed_runtime.bundle.manifest import Manifest
 
     bundle = read_bundle(tiny_bundle)
     prompts = {"query": "the river ", "document": ""}

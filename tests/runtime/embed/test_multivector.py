@@ -14,8 +14,9 @@ from safetensors.numpy import load_file
 from edge_embed import Embedder
 from edge_embed.errors import BundleFormatError, ExportError, GoldenError, InputError
 from edge_embed_export import export_model
-from edge_embed_runtime.bundle.bundle import Golden, read_bundle
-from edge_embed_runtime.embed.multi import maxsim, maxsim_all
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.manifest import Golden
+from edge_embed_runtime.vectors.maxsim import maxsim, maxsim_all
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 TEXTS = ["the river bank", "money at the bank and in the house", "a cat", "", "the dog is in the garden at night " * 9]

@@ -18,8 +18,9 @@ from edge_embed.cli.main import main
 from edge_embed.errors import BundleFormatError, ExportError, GoldenError, InputError
 from edge_embed_export import export_model
 from edge_embed_export.transformer import heads as headgraph
-from edge_embed_runtime.bundle.bundle import MODEL, TOKENIZER, Bundle, Golden, read_bundle, write_bundle
-from edge_embed_runtime.embed.sparse import SparseVector, from_dense
+from edge_embed_runtime.bundle.bundle import Bundle, read_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Golden
+from edge_embed_runtime.vectors.sparse import SparseVector, from_dense
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 TEXTS = ["the river bank", "money at the bank and in the house", "a cat", "", "the dog is in the garden at night " * 9]

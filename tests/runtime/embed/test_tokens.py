@@ -22,7 +22,8 @@ from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.options import GraphOptions
 from edge_embed_export.receipt import finish
-from edge_embed_runtime.bundle.bundle import MANIFEST, Layer, read_bundle
+from edge_embed_runtime.bundle.bundle import read_bundle
+from edge_embed_runtime.bundle.manifest import MANIFEST, Layer
 from edge_embed_runtime.onnxfile.mapped import without_weights
 from edge_embed_runtime.onnxfile.outputs import part, pooled_value
 
@@ -400,6 +401,6 @@ def test_graph_of_unknown_structure(checkpoint: Checkpoints, tmp_path: Path) -> 
         assert np.abs(found.vectors - own.vectors).max() < 1e-5
     with pytest.raises(InputError, match="says nothing of its inner layers"):
         embedder.encode_tokens(TEXTS, layer=0)
-    pooled = replace(embedder._bundle, manifest=replace(embedder.manifest, pooling="the graph's own"))
+    pooled = replace(embedder.network.bundle, manifest=replace(embedder.manifest, pooling="the graph's own"))
     with pytest.raises(InputError, match="does not say where its model has vectors of tokens"):
         Embedder(pooled, threads=1).encode_tokens(TEXTS)

@@ -19,7 +19,7 @@ import pytest
 from builders.files import alter, refused_after_fork
 
 from edge_embed import Document, Embedder, Index
-from edge_embed.cli.demo import demo_documents
+from edge_embed.corpus import demo_documents
 from edge_embed.errors import (
     BundleMismatchError,
     DocumentError,
@@ -35,8 +35,8 @@ from edge_embed.errors import (
     InputError,
     StorageError,
 )
-from edge_embed_runtime.search import dense as nearest
-from edge_embed_runtime.storage.schema import Facts, ddl
+from edge_embed_runtime.search import nearest
+from edge_embed_runtime.storage.schema import UNKNOWN, ddl
 
 LANGUAGES = [
     Document("en-1", "The cat sleeps on the warm windowsill.", {"lang": "en", "year": 2020, "draft": False}),
@@ -441,7 +441,7 @@ def test_flipped_byte_gives_the_same_or_an_error(path: Path, index: Index, embed
 
 def test_full_disk_loses_nothing(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the file cannot grow, add says so, nothing of the call is stored, and it works again when space returns."""
-    db = index._writer._db  # type: ignore[union-attr]
+    db = index._connections.writer._db  # type: ignore[union-attr]
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages}")
     batch = [Document(f"b{i}", "some more text " * 40) for i in range(20)]
@@ -490,7 +490,7 @@ def test_failed_embedding_stores_nothing(index: Index, monkeypatch: pytest.Monke
     def interrupted(*_: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index._embedder.network, "run", interrupted)
+    monkeypatch.setattr(index._models.dense.network, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index.upsert([Document("en-1", "changed"), Document("new", "text")])
     monkeypatch.undo()
@@ -694,7 +694,7 @@ def test_damaged_types(path: Path, index: Index, embedder: Embedder, table: str,
 def sqlite3_schema() -> dict[str, str]:
     """The schema as an index has it."""
     db = sqlite3.connect(":memory:")
-    for statement in ddl(Facts("", "", "")):
+    for statement in ddl(UNKNOWN):
         db.execute(statement)
     rows = dict(db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
     db.close()

@@ -13,12 +13,13 @@ import pytest
 
 from edge_embed import Document, Index
 from edge_embed.errors import EdgeEmbedError, IndexFileError, IndexReadOnlyError, StorageError
-from edge_embed_runtime.index.index import read_stats
-from edge_embed_runtime.maintenance import repair as maintenance
+from edge_embed_runtime.index.stats import read_stats
+from edge_embed_runtime.maintenance import workspace
+from edge_embed_runtime.maintenance.compact import compact_index
 from edge_embed_runtime.maintenance.reembed import discard_staging
-from edge_embed_runtime.maintenance.repair import compact_index, verify_index
 from edge_embed_runtime.maintenance.staging import create_staging, staging_path
-from edge_embed_runtime.storage.database import beside, connect_reader, is_immutable
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.storage.database import connect_reader, is_immutable, log_files
 from edge_embed_runtime.system import lock as filelock
 
 DIM = 8
@@ -87,7 +88,7 @@ def test_staging_is_not_written_through_a_link(path: Path, tmp_path: Path, endin
 
 def remove_log(path: Path) -> None:
     """What readers leave of a log that has nothing in it."""
-    for file in beside(path):
+    for file in log_files(path):
         file.unlink(missing_ok=True)
 
 
@@ -210,7 +211,7 @@ def test_verify_without_room_for_temporary_files(path: Path, monkeypatch: pytest
     expected = verify_index(path)
     assert not expected.whole
 
-    monkeypatch.setattr(maintenance, "_temporary_folder", lambda: path / "none can be made here")
+    monkeypatch.setattr(workspace, "temporary_folder", lambda: path / "none can be made here")
     assert verify_index(path) == expected
 
 

@@ -24,7 +24,7 @@ from edge_embed.errors import (
     IndexReadOnlyError,
     InputError,
 )
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.vectors.normalize import check_vectors
 
 DIM = 24

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from edge_embed import Document, Embedder, Index
-from edge_embed_runtime.index import index as indexes
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
+from edge_embed_runtime.inputs.words import folded, in_word, normal
 from edge_embed_runtime.maintenance.reembed import reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.passages.borders import is_border, near_border
 from edge_embed_runtime.passages.late import late_passages
 from edge_embed_runtime.passages.split import split
+from edge_embed_runtime.search.keywords import split_query
+from edge_embed_runtime.storage import create as creating
 from edge_embed_runtime.storage.schema import WORDS, Facts
-from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.storage.textquery import folded, in_word, normal, split_query
+from edge_embed_runtime.storage.words import WordTable
 
 TEXT = "한국어 문서 검색 ガラス Größe हिन्दी क़लम"
 # What is written in a document, and what finds it.
@@ -97,8 +98,8 @@ def test_short_words_in_a_table_of_trigrams(text: str, query: str, form: str, st
 def old_index(path: Path, static: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a release before this made it: words as the texts are, and no fact that says so."""
     with monkeypatch.context() as patch:
-        create = Store.create
-        patch.setattr(indexes.Store, "create", lambda path, facts: create(path, replace(facts, normal="")))
+        create = creating.create_index
+        patch.setattr(creating, "create_index", lambda path, facts: create(path, replace(facts, normal="")))
         with Index.open(path, static) as index:
             index.add([Document("nfd", unicodedata.normalize("NFD", TEXT)), Document("plain", "한국어 ferry")])
     with closing(sqlite3.connect(path)) as db:
@@ -155,7 +156,7 @@ def test_a_rebuild_that_fails_leaves_words_and_fact_as_they_were(
     old_index(path, static, monkeypatch)
     with Index.open(path, static) as index:
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "passage_words", lambda *_: (_ for _ in ()).throw(ValueError("full")))
+            patch.setattr(WordTable, "of_passages", lambda *_: (_ for _ in ()).throw(ValueError("full")))
             with pytest.raises(ValueError, match="full"):
                 index.rebuild()
         assert "advice" in index.stats()
@@ -166,7 +167,7 @@ def test_a_rebuild_that_fails_leaves_words_and_fact_as_they_were(
 
 def test_facts_say_the_form() -> None:
     """An unknown one is damage; none is that of earlier releases, whose checksum it does not change."""
-    facts = Facts("f", "b", "8", normal="NFKC")
+    facts = Facts("f", "b", 8, normal="NFKC")
     assert Facts.from_rows(facts.rows()) == facts
     assert Facts.from_rows(replace(facts, normal="NFX").rows()) is None
     assert "normal" not in replace(facts, normal="").rows()

@@ -16,8 +16,8 @@ from edge_embed.cli.main import main
 from edge_embed.errors import IndexFileError, IndexLockedError, InputError, StorageError
 from edge_embed_runtime.maintenance import backup as backups
 from edge_embed_runtime.maintenance.backup import backup_index
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.storage.database import beside
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.storage.database import log_files
 
 DIM = 8
 COUNT = 500
@@ -48,7 +48,7 @@ def index(path: Path) -> Any:
 
 
 def test_copy_is_an_index(index: Index, out: Path) -> None:
-    """Whole, of this user alone, with what was there, and nothing beside it; it can be written to."""
+    """Whole, of this user alone, with what was there, and no other file with it; it can be written to."""
     made = index.backup(out)
     assert (made.path, made.bytes, made.generation) == (out, out.stat().st_size, index.stats()["generation"])
     assert [file.name for file in out.parent.iterdir()] == [out.name]
@@ -76,15 +76,15 @@ def test_compact_copy(index: Index, out: Path) -> None:
 
 
 def test_log_of_the_index_is_none_of_the_copy(index: Index, out: Path) -> None:
-    """A log that is put beside a copy is noticed, though the copy and its index began as the same."""
+    """A log that is put next to a copy is noticed, though the copy and its index began as the same."""
     index.backup(out)
     add(index, "new")
-    shutil.copyfile(beside(index.path)[0], beside(out)[0])
+    shutil.copyfile(log_files(index.path)[0], log_files(out)[0])
     with pytest.raises(IndexFileError, match="belongs to another file"):
         Index.open(out)
 
 
-def test_copy_beside_a_writer(index: Index, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_while_another_writes(index: Index, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commits during the copy neither begin it again nor come into it in part."""
     monkeypatch.setattr(backups, "STEP", 1)
     commits = 0

@@ -1,4 +1,4 @@
-"""maintenance.py: an index is verified, repaired and compacted, and nothing whole is lost on the way."""
+"""An index is verified, repaired and compacted, and nothing whole is lost on the way."""
 
 import contextlib
 import json
@@ -32,8 +32,10 @@ from edge_embed.errors import (
     InputError,
     StorageError,
 )
-from edge_embed_runtime.maintenance import repair as maintenance
-from edge_embed_runtime.maintenance.repair import Damage, compact_index, verify_index
+from edge_embed_runtime.maintenance import compact
+from edge_embed_runtime.maintenance.compact import compact_index
+from edge_embed_runtime.maintenance.repair import Repair
+from edge_embed_runtime.maintenance.verify import Damage, Report, verify_index
 
 LONG = "The committee met again and discussed the agenda at length. " * 120
 DOCUMENTS = [
@@ -109,11 +111,11 @@ def test_whole_index(path: Path, embedder: Embedder) -> None:
         passages = index.stats()["passages"]
     before = path.read_bytes()
     report = verify_index(path)
-    assert report == maintenance.Report(5, passages, [], [])
+    assert report == Report(5, passages, [], [])
     assert passages > 10
     with Index.open(path, embedder) as index:
         assert index.verify() == report
-        assert index.repair() == maintenance.Repair([], [], [], [], [])
+        assert index.repair() == Repair([], [], [], [], [])
         assert index.stats()["generation"] == 1
     assert path.read_bytes() == before
 
@@ -125,7 +127,7 @@ def test_whole_after_deletes_and_changes(path: Path, embedder: Embedder) -> None
         index.upsert([Document("cat", "The dog barks."), Document("long", LONG)])
         assert index.verify().whole
         index.delete([document.key for document in DOCUMENTS])
-        assert index.verify() == maintenance.Report(0, 0, [], [])
+        assert index.verify() == Report(0, 0, [], [])
 
 
 RESTORABLE = [
@@ -159,7 +161,7 @@ def test_damaged_passages_are_embedded_again(
         assert key in done.restored
         assert (done.lost, done.dropped, done.problems) == ([], [], [])
         assert index.damaged == []
-        assert index.repair() == maintenance.Repair([], [], [], [], [])
+        assert index.repair() == Repair([], [], [], [], [])
         assert "blue carpet" in index.search("where is the password?", k=1)[0].text
     check_whole(path, embedder, DOCUMENTS)
 
@@ -173,11 +175,11 @@ def test_damaged_documents_go_only_when_told(path: Path, embedder: Embedder, col
     assert verify_index(path).damaged == lost
     with Index.open(path, embedder) as index:
         for _ in range(2):
-            assert index.repair() == maintenance.Repair([], lost, [], [], [])
+            assert index.repair() == Repair([], lost, [], [], [])
         assert len(index) == 5
         done = index.repair(drop=True)
         assert (done.dropped, done.lost, done.whole) == (lost, [], True)
-        assert index.repair(drop=True) == maintenance.Repair([], [], [], [], [])
+        assert index.repair(drop=True) == Repair([], [], [], [], [])
     check_whole(path, embedder, DOCUMENTS[1:])
 
 
@@ -196,14 +198,14 @@ def test_damaged_documents_go_only_when_told(path: Path, embedder: Embedder, col
         "UPDATE fts_data SET block = x'0505' WHERE id = 1",
     ],
 )
-def test_damaged_words_are_made_anew(path: Path, embedder: Embedder, statement: str) -> None:
+def test_damaged_words_are_made_again(path: Path, embedder: Embedder, statement: str) -> None:
     """Whatever is wrong with the table of words, inside or against the texts, is found and mended from the texts."""
     alter(path, statement)
     report = verify_index(path)
     assert report.damaged == []
     assert any("words" in problem for problem in report.problems)
     with Index.open(path, embedder) as index:
-        assert index.repair() == maintenance.Repair([], [], [], ["words"], [])
+        assert index.repair() == Repair([], [], [], ["words"], [])
         assert index.repair().rebuilt == []
         assert [hit.key for hit in index.search("windowsill", mode="text")] == ["cat"]
     check_whole(path, embedder, DOCUMENTS)
@@ -214,7 +216,7 @@ def test_lost_look_up_table_of_words(many: Path, embedder: Embedder) -> None:
     alter(many, "DELETE FROM fts_idx")
     assert verify_index(many).problems == ["the table of words does not lead to all of its words"]
     with Index.open(many, embedder) as index:
-        assert index.repair() == maintenance.Repair([], [], [], ["words"], [])
+        assert index.repair() == Repair([], [], [], ["words"], [])
         assert index.search("warm", mode="text") != []
     assert verify_index(many).whole
 
@@ -228,7 +230,7 @@ def test_passages_of_no_document(path: Path, embedder: Embedder) -> None:
     check_whole(path, embedder, DOCUMENTS[1:])
 
 
-def test_damaged_look_up_table_is_made_anew(path: Path, embedder: Embedder) -> None:
+def test_damaged_look_up_table_is_made_again(path: Path, embedder: Embedder) -> None:
     """A key that SQLite's table of keys has wrong is found again."""
     data, found = re.subn(rb"de-1(?!Der)", b"de-0", path.read_bytes())
     assert found == 1  # in the document's row the key comes right before the text
@@ -293,7 +295,7 @@ def test_backup(path: Path, embedder: Embedder, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".old*"))
 
 
-def test_verify_beside_a_writer(path: Path, embedder: Embedder) -> None:
+def test_verify_while_another_writes(path: Path, embedder: Embedder) -> None:
     """While one thread adds and deletes, every verification sees a committed, whole state."""
     stop, counts = threading.Event(), []
     with Index.open(path, embedder) as index:
@@ -319,7 +321,7 @@ def test_verify_beside_a_writer(path: Path, embedder: Embedder) -> None:
 
 
 def test_files_that_are_no_index(tmp_path: Path) -> None:
-    """Missing, empty, foreign and other things give the errors of the tree, and no lock is left beside them."""
+    """Missing, empty, foreign and other things give the errors of the tree, and no lock is left next to them."""
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("hello " * 100)
     (tmp_path / "folder").mkdir()
@@ -366,12 +368,12 @@ def test_compact_gives_space_back(many: Path, embedder: Embedder) -> None:
     assert done.after <= 0.15 * full
     again = compact_index(many)
     assert again.after <= again.before <= 0.15 * full + 200_000
-    assert verify_index(many) == maintenance.Report(MANY // 10, MANY // 10, [], [])
+    assert verify_index(many) == Report(MANY // 10, MANY // 10, [], [])
     with Index.open(many, embedder) as index:
         assert all((index.get(f"d{i}") is None) == bool(i % 10) for i in range(MANY))
 
 
-def test_compact_beside_a_reader(many: Path, embedder: Embedder) -> None:
+def test_compact_while_another_reads(many: Path, embedder: Embedder) -> None:
     """A reader that is open follows; one in the middle of reading keeps the old state, and compact says so."""
     with Index.open(many, embedder) as index, Index.open(many, embedder, read_only=True) as reader:
         index.delete([f"d{i}" for i in range(100, MANY)])
@@ -435,13 +437,13 @@ def test_full_disk_while_compacting(
     """When the disk gets full all the same the old state is whole, and compact works once there is room."""
     path = small_disk(room)
     with monkeypatch.context() as patch:
-        patch.setattr(maintenance, "_check_space", lambda _: None)
+        patch.setattr(compact, "_check_space", lambda _: None)
         with pytest.raises(StorageError, match="full"):
             compact_index(path)
-    assert verify_index(path) == maintenance.Report(MANY, MANY, [], [])
+    assert verify_index(path) == Report(MANY, MANY, [], [])
     small_disk(10_000_000)
     compact_index(path)
-    assert verify_index(path) == maintenance.Report(MANY, MANY, [], [])
+    assert verify_index(path) == Report(MANY, MANY, [], [])
 
 
 @pytest.mark.parametrize("same", [False, True])
@@ -462,8 +464,8 @@ def test_the_space_that_compact_asks_for_is_enough(small_disk: Callable[[int], P
 CHILD = """
 import sys
 from edge_embed import Embedder, Index
-from edge_embed_runtime.maintenance import repair as maintenance
-maintenance.REPAIR_BATCH = 4
+from edge_embed_runtime.maintenance import scan
+scan.BATCH = 4
 with Index.open(sys.argv[1], Embedder(threads=1)) as index:
     print("ready", flush=True)
     while True:
@@ -512,7 +514,7 @@ def test_killed_compact(many: Path, embedder: Embedder) -> None:
         index.delete([f"d{i}" for i in range(0, MANY, 2)])
     for delay in (0.005, 0.02, 0.04, 0.07, 0.1, 0.15):
         killed(many, "compact", delay)
-        assert verify_index(many) == maintenance.Report(MANY // 2, MANY // 2, [], [])
+        assert verify_index(many) == Report(MANY // 2, MANY // 2, [], [])
     compact_index(many)
     assert verify_index(many).whole
 

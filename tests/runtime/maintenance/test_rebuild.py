@@ -1,4 +1,4 @@
-"""rebuild.py: what an index derives is made anew, a graph kept where it is faster; an interruption harms nothing."""
+"""What follows from texts and vectors is made again, a graph kept where it is faster; an interruption harms nothing."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from edge_embed import Document, Index
 from edge_embed.cli.rebuild import rebuild as command
 from edge_embed.errors import IndexReadOnlyError, StorageError
-from edge_embed_runtime.index.index import read_stats
-from edge_embed_runtime.maintenance import learning
+from edge_embed_runtime.index.stats import read_stats
+from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.maintenance import rebuild as rebuilding
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.search import hnsw as graphs
-from edge_embed_runtime.search.hnsw import Verdict, graph_path
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.search import hnswfile
+from edge_embed_runtime.search.hnswfile import Verdict, graph_path
 from edge_embed_runtime.storage.bitblocks import Blocks
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import Vectors
@@ -54,10 +54,10 @@ def short() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed index of STORED, each with a text, as releases left it that learned no frame while adding."""
+    """A closed index of STORED, each with a text, as releases left it that learned no rotation while adding."""
     path = tmp_path_factory.mktemp("made") / "many.db"
     with pytest.MonkeyPatch.context() as patch, Index.create(path, space="s", dim=DIM) as index:
-        patch.setattr(learning, "follow", lambda _: None)
+        patch.setattr(learn_rotation, "when_grown", lambda _: None)
         index.add_vectors([Document(f"d{i}", f"number{i} of the log") for i in range(MANY)], STORED)
     return path
 
@@ -88,7 +88,7 @@ def check_whole(path: Path) -> None:
         assert [hit.key for hit in index.search("number77", mode="text")] == ["d77"]
 
 
-def test_what_is_derived_is_made_anew(path: Path) -> None:
+def test_what_is_derived_is_made_again(path: Path) -> None:
     """Binary codes and words come from vectors and texts, whatever became of them."""
     alter(
         path,
@@ -105,7 +105,7 @@ def test_what_is_derived_is_made_anew(path: Path) -> None:
     check_whole(path)
 
 
-def test_frame_is_learned_from_what_is_stored(path: Path) -> None:
+def test_rotation_is_learned_from_what_is_stored(path: Path) -> None:
     """Vectors that share a direction get codes without it; all connections follow, also when more is added."""
     with Index.open(path) as index, Index.open(path, read_only=True) as reader:
         before = recall(reader)
@@ -113,7 +113,7 @@ def test_frame_is_learned_from_what_is_stored(path: Path) -> None:
         assert done.frame.startswith("centre")
         assert done.frames["centre"] > done.frames["none"] + 0.1
         assert min(recall(index), recall(reader)) >= before
-        np.testing.assert_array_equal(reader._store.frame.centre, index._writer.frame.centre)  # type: ignore[union-attr]
+        np.testing.assert_array_equal(reader._store.frame.centre, index._connections.writer.frame.centre)  # type: ignore[union-attr]
         index.add_vectors([Document("new", "new")], QUERIES[:1])
         assert index.search(vector=QUERIES[0])[0].key == reader.search(vector=QUERIES[0])[0].key == "new"
         assert index.verify().whole
@@ -121,8 +121,8 @@ def test_frame_is_learned_from_what_is_stored(path: Path) -> None:
     assert frame_of(path).centre is not None
 
 
-def test_few_passages_keep_their_frame(tmp_path: Path) -> None:
-    """A few vectors do not tell which frame is better."""
+def test_few_passages_keep_their_rotation(tmp_path: Path) -> None:
+    """A few vectors do not tell which rotation is better."""
     path = tmp_path / "few.db"
     with Index.create(path, space="s", dim=DIM) as index:
         index.add_vectors([Document(f"d{i}", "text") for i in range(200)], STORED[:200])
@@ -132,7 +132,7 @@ def test_few_passages_keep_their_frame(tmp_path: Path) -> None:
 
 
 def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where codes cannot be written, frame and codes are the old ones, in the file and in the open index."""
+    """Where codes cannot be written, rotation and codes are the old ones, in the file and in the open index."""
     original = Blocks.replace
 
     def fail(self: Blocks, block: int) -> None:
@@ -145,9 +145,9 @@ def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch
             patch.setattr(Blocks, "replace", fail)
             with pytest.raises(StorageError):
                 index.rebuild()
-        monkeypatch.setattr(learning, "follow", lambda _: None)
-        assert index._writer is not None
-        assert index._writer.frame == Frame()
+        monkeypatch.setattr(learn_rotation, "when_grown", lambda _: None)
+        assert index._connections.writer is not None
+        assert index._connections.writer.frame == Frame()
         index.add_vectors([Document("new", "new")], QUERIES[:1])
         index.delete("new")
     assert frame_of(path) == Frame()
@@ -161,7 +161,7 @@ def test_graph_is_kept_where_it_is_faster(
     path: Path, monkeypatch: pytest.MonkeyPatch, graph_ms: float, graph_recall: float, *, kept: bool
 ) -> None:
     """A graph stays if it is faster than the scan and finds as much; the verdict stays in any case."""
-    measured = rebuilding.replace(VERDICT, graph_ms=graph_ms, graph_recall=graph_recall, cpu=graphs.cpu_model())
+    measured = rebuilding.replace(VERDICT, graph_ms=graph_ms, graph_recall=graph_recall, cpu=hnswfile.cpu_model())
     monkeypatch.setattr(rebuilding, "_measure", lambda *_: measured)
     monkeypatch.setattr(rebuilding, "GRAPH_CODES", MANY)
     with Index.open(path) as index:
@@ -194,23 +194,23 @@ def test_always_and_never(path: Path) -> None:
         assert index.rebuild("never").graph == "none: not wanted"
         assert (index.stats()["graph"], graph_path(path).exists()) == (None, False)
         reader.search(vector=QUERIES[0])
-        assert reader._search.graph.graph is None
+        assert reader._search.dense.graph is None or reader._search.dense.graph.graph is None
     check_whole(path)
 
 
 def header(path: Path) -> int:
     """Bytes of a graph's file before the graph."""
     data = graph_path(path).read_bytes()
-    start = len(graphs.MAGIC) + graphs.HASH_BYTES
-    return start + graphs.LENGTH_BYTES + int.from_bytes(data[start : start + graphs.LENGTH_BYTES], "little")
+    start = len(hnswfile.MAGIC) + hnswfile.HASH_BYTES
+    return start + hnswfile.LENGTH_BYTES + int.from_bytes(data[start : start + hnswfile.LENGTH_BYTES], "little")
 
 
 def test_recall_is_measured_against_all_codes(path: Path) -> None:
     """The tenth best score by all int8 codes, a document counted once."""
     with Index.open(path) as index:
-        assert index._writer is not None
-        with index._writer.snapshot():
-            least, counts = rebuilding._tenth(index._writer, QUERIES)
+        assert index._connections.writer is not None
+        with index._connections.writer.snapshot():
+            least, counts = rebuilding._tenth(index._connections.writer, QUERIES)
         hits = [index.search(vector=query, recall=1.0, k=MANY) for query in QUERIES]
     assert counts == [10] * len(QUERIES)
     np.testing.assert_allclose(least, [found[9].score for found in hits], atol=1e-5)
@@ -226,13 +226,13 @@ def test_read_only(path: Path) -> None:
 CHILD = """
 import os, signal, sys
 from edge_embed_runtime.index import index
-from edge_embed_runtime.maintenance import learning, rebuild
-from edge_embed_runtime.search import hnsw as graph
+from edge_embed_runtime.maintenance import learn_rotation, rebuild
+from edge_embed_runtime.search import hnsw, hnswfile
 from edge_embed_runtime.storage import bitblocks as blocks
 rebuild.ROUNDS, rebuild.QUERIES = 1, 20
 path, place, name, number, after = sys.argv[1:]
-holder = {"blocks": blocks.Blocks, "learning": learning,
-          "rebuild": rebuild, "graph": graph, "os": graph.os, "path": graph.Path}[place]
+holder = {"blocks": blocks.Blocks, "learning": learn_rotation,
+          "rebuild": rebuild, "graph": hnsw, "os": hnswfile.os, "path": hnswfile.Path}[place]
 original, calls = getattr(holder, name), 0
 def killing(*arguments, **options):
     global calls

@@ -33,10 +33,10 @@ from edge_embed.errors import (
     StorageError,
 )
 from edge_embed_export import export_model
-from edge_embed_runtime.maintenance import reembed
+from edge_embed_runtime.maintenance import reembed, scan
 from edge_embed_runtime.maintenance.reembed import Reembedded, discard_staging, reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.search.hnsw import graph_path
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.search.hnswfile import graph_path
 
 MANY = 200
 BATCH = 8
@@ -106,7 +106,7 @@ def path(folder: Path, tmp_path: Path, old: Embedder) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reembed, "BATCH", BATCH)
+    monkeypatch.setattr(scan, "BATCH", BATCH)
     monkeypatch.setattr(reembed, "MOVED", 2 * BATCH)
 
 
@@ -124,7 +124,7 @@ def found(index: Index) -> list[Hits]:
 
 
 def check_like_new(path: Path, embedder: Embedder, documents: list[Document]) -> None:
-    """An index is whole, nothing is left beside it, and it is that of the same documents that was made anew."""
+    """An index is whole, no other file is left, and it is that of the same documents that was made anew."""
     fresh = path.with_name("fresh.db")
     with Index.open(path, read_only=True) as index:
         words = index.stats()["words"]
@@ -147,7 +147,7 @@ def found_key_scores(hits: Hits) -> set[tuple[str, float, int, int]]:
 
 
 def staged(path: Path) -> int:
-    """Documents that are done in the file beside an index."""
+    """Documents that are done in the file next to an index."""
     db = sqlite3.connect(f"{path}.reembed")
     (count,) = db.execute("SELECT count(*) FROM doc").fetchone()
     db.close()
@@ -206,7 +206,7 @@ def test_the_old_bundle_is_refused_then(path: Path, old: Embedder, new: Embedder
 
 
 def test_nothing_to_do(path: Path, bundles: dict[str, Path], old: Embedder) -> None:
-    """Vectors of this bundle stay, whatever lies beside; fewer of their numbers are other vectors."""
+    """Vectors of this bundle stay, whatever lies next to it; fewer of their numbers are other vectors."""
     before, told = path.read_bytes(), []
     assert reembed_index(path, Watched(bundles["old"]), notify=told.append) == Reembedded(
         MANY, len(stored(path)), 0, 0, False
@@ -244,7 +244,7 @@ def test_a_run_is_taken_up(path: Path, bundles: dict[str, Path], new: Embedder, 
 
 
 def test_documents_that_change_between_runs(path: Path, bundles: dict[str, Path], old: Embedder, new: Embedder) -> None:
-    """Changed and new documents are embedded anew, also under an id that was used before; deleted ones are left out."""
+    """Changed and new documents are embedded, also under an id that was used before; deleted ones are left out."""
     interrupt(path, bundles["new"], MANY // BATCH - 1)
     changed = [Document(document.key, f"another {document.text}", {}) for document in DOCUMENTS[:5]]
     replacement = Document("last", DOCUMENTS[-1].text, DOCUMENTS[-1].metadata)
@@ -274,7 +274,7 @@ with Index.open(sys.argv[1], Embedder(sys.argv[2], threads=1), read_only=True) a
 """
 
 
-def test_beside_readers_and_writers(path: Path, bundles: dict[str, Path], old: Embedder, new: Embedder) -> None:
+def test_with_readers_and_writers(path: Path, bundles: dict[str, Path], old: Embedder, new: Embedder) -> None:
     """Until the transaction has ended all readers find what they found before, then they are told to open again."""
     arguments = [sys.executable, "-c", READER, str(path), str(bundles["old"])]
     pipe = subprocess.PIPE
@@ -329,9 +329,9 @@ def test_a_writer_keeps_it_out(path: Path, old: Embedder, new: Embedder) -> None
 CHILD = """
 import os, signal, sys
 from edge_embed import Embedder
-from edge_embed_runtime.maintenance import reembed, staging
+from edge_embed_runtime.maintenance import reembed, scan, staging
 from edge_embed_runtime.maintenance.reembed import Staging, Store
-reembed.BATCH, reembed.MOVED = 8, 16
+scan.BATCH, reembed.MOVED = 8, 16
 calls = 0
 def dying(function, before, last):
     def call(*arguments, **options):
@@ -542,7 +542,7 @@ def test_discard(path: Path, bundles: dict[str, Path], old: Embedder) -> None:
 
 
 def test_a_log_without_its_file(path: Path, bundles: dict[str, Path], new: Embedder) -> None:
-    """What SQLite wrote beside a file that was removed is not replayed into the next one."""
+    """What SQLite wrote next to a file that was removed is not replayed into the next one."""
     interrupt(path, bundles["new"], 2)
     db = sqlite3.connect(f"{path}.reembed", isolation_level=None)
     db.execute("UPDATE doc SET source = 1")
@@ -573,7 +573,7 @@ def test_a_folder_or_a_link_in_the_way(path: Path, new: Embedder, tmp_path: Path
 
 
 def test_damaged_documents(path: Path, new: Embedder, old: Embedder) -> None:
-    """They are named before anything is done; what is damaged besides texts is made anew."""
+    """They are named before anything is done; what is damaged besides texts is made again."""
     alter(path, "UPDATE doc SET text = 'x' WHERE id % 100 = 3", "UPDATE doc SET key = x'ff' || 'k' WHERE id = 5")
     damaged = path.read_bytes()
     with pytest.raises(IndexDamagedError, match=r"damaged documents: 3 \('d1', .*repair --drop"):
@@ -614,7 +614,7 @@ def test_an_index_without_documents(tmp_path: Path, old: Embedder, new: Embedder
 
 def test_commits_have_a_limit_of_characters(path: Path, new: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long documents come few at a time: what memory holds is bounded."""
-    monkeypatch.setattr(reembed, "CHARACTERS", 300)
+    monkeypatch.setattr(scan, "CHARACTERS", 300)
     sizes, add = [], reembed.Staging.add
     monkeypatch.setattr(
         reembed.Staging, "add", lambda *arguments: (sizes.append(len(arguments[1])), add(*arguments))[1]

@@ -18,8 +18,8 @@ from edge_embed import Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import MemoryBudgetError
 from edge_embed.files.bounded import batches, upsert
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.passages import entries as parts
+from edge_embed_runtime.index import additions as parts
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage import pieces
 from edge_embed_runtime.storage.documents import document_bytes
 from edge_embed_runtime.storage.pieces import Row, parsed_bytes
@@ -45,9 +45,9 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def leave(index: Index, megabytes: float) -> None:
     """Let a budget leave so much now."""
-    assert index._room is not None
+    assert index._connections.room is not None
     trim_heap()
-    index._room._limit = (rss_bytes() or 0) + int(megabytes * MB)
+    index._connections.room._limit = (rss_bytes() or 0) + int(megabytes * MB)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer.blockwise import Span, seen
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.positions import alibi, visible
-from edge_embed_runtime.bundle.bundle import MODEL
+from edge_embed_runtime.bundle.manifest import MODEL
 from edge_embed_runtime.model import budget, deadline
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.onnxfile.allowed import check_model

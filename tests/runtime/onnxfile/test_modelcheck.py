@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from edge_embed import Embedder
 from edge_embed.errors import BundleError, BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_export.transformer import builder as exported
-from edge_embed_runtime.bundle.bundle import MODEL, file_records, read_bundle, write_bundle
+from edge_embed_runtime.bundle.bundle import file_records, read_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import MODEL
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.allowed import MAX_PARTS, OPERATORS, REPEATING, check_model
 

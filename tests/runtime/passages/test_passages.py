@@ -5,8 +5,9 @@ import pytest
 
 from edge_embed import Embedder
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages import split as passages
-from edge_embed_runtime.passages.split import Span, split
+from edge_embed_runtime.passages.split import split
 
 # A word that is cut at a border can have other tokens than it had whole.
 MARGIN = 6

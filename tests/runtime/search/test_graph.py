@@ -1,4 +1,4 @@
-"""graph.py: a graph beside the index saves time or is left alone; whatever happened to it, hits are right."""
+"""A graph next to the index saves time or is left alone; whatever happened to it, hits are right."""
 
 import os
 import shutil
@@ -14,10 +14,12 @@ from builders.files import alter
 
 from edge_embed import Document, Index
 from edge_embed.errors import IndexFileError, InputError, StorageError
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance import rebuild as rebuilding
-from edge_embed_runtime.search import hnsw as graphs
-from edge_embed_runtime.search.hnsw import Graph, Origin, Verdict, graph_path
+from edge_embed_runtime.search import hnsw, hnswfile
+from edge_embed_runtime.search.hnsw import Graph
+from edge_embed_runtime.search.hnswfile import Origin, Verdict, graph_path
+from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import BinaryCodes, Vectors, binarize
 
@@ -122,7 +124,8 @@ def test_nearest_are_proposed(path: Path) -> None:
     codes.append(np.arange(1, MANY + 1), binarize(vectors))
     with Index.open(path, read_only=True) as index:
         assert state(index) == "used"
-        graph = index._search.graph.graph
+        assert index._search.dense.graph is not None
+        graph = index._search.dense.graph.graph
         assert graph is not None
         for query in binarize(QUERIES):
             places = graph.nearest(codes, query, 400)
@@ -216,7 +219,7 @@ def test_damaged_graphs_are_left_alone(path: Path, exact: list[list[str]], monke
     def refuse(_: int) -> None:
         raise AssertionError("usearch was given a damaged file")
 
-    monkeypatch.setattr(graphs, "_usearch", refuse)
+    monkeypatch.setattr(hnsw, "_usearch", refuse)
     random = np.random.default_rng(5)
     for _ in range(MUTATIONS):
         data = bytearray(whole)
@@ -251,13 +254,13 @@ def forged(path: Path, **changes: object) -> None:
     """A graph and a verdict that fit each other, with other facts."""
     store = Store(path, read_only=False)
     try:
-        verdict = Verdict.from_text(store.note(graphs.VERDICT))
+        verdict = Verdict.from_text(store.note(GRAPH))
         assert verdict is not None
-        with graphs._opened(store, verdict) as (file, origin, _):
+        with hnswfile.open_graph(store, verdict) as (file, origin, _):
             content = file.read()
-        sha256 = graphs.write(path, replace(origin, **changes), content)
+        sha256 = hnswfile.write(path, replace(origin, **changes), content)
         with store.transaction(deletes=False):
-            store.set_note(graphs.VERDICT, replace(verdict, sha256=sha256).to_text())
+            store.set_note(GRAPH, replace(verdict, sha256=sha256).to_text())
     finally:
         store.close()
 
@@ -270,8 +273,8 @@ UNUSABLE: list[tuple[Callable[[Path], None], str | None]] = [
     (lambda path: alter(path, "UPDATE meta SET value = '' WHERE key = 'graph'"), None),
     (lambda path: alter(path, "UPDATE meta SET value = '00000000 {}' WHERE key = 'graph'"), None),
     (lambda path: forged(path, usearch="1.0"), "made by usearch 1.0, "),
-    (lambda path: forged(path, facts="1"), "stale: the codes were made anew since"),
-    (lambda path: forged(path, generation=99), "stale: the codes were made anew since"),
+    (lambda path: forged(path, facts="1"), "stale: the codes were made again since"),
+    (lambda path: forged(path, generation=99), "stale: the codes were made again since"),
     (lambda path: forged(path, codes="4000"), "damaged: other types"),
     (lambda path: forged(path, size=10), "damaged: "),
 ]
@@ -299,7 +302,7 @@ def test_verdict_is_of_one_device(
 ) -> None:
     """On another processor nothing is known of what is faster: all codes are compared until it is measured there."""
     (measured,) = {read_stats(path)["graph"]["cpu"]}
-    monkeypatch.setattr(graphs, "cpu_model", lambda: "Another")
+    monkeypatch.setattr(hnswfile, "cpu_model", lambda: "Another")
     assert found(path) == exact
     assert read_stats(path)["graph"]["state"] == f"measured on another device ({measured})"
     assert watched == []
@@ -307,7 +310,7 @@ def test_verdict_is_of_one_device(
 
 def test_too_little_memory(path: Path, exact: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a process may not have the memory, a search does without a graph, and building one is refused."""
-    monkeypatch.setattr(graphs, "MEMORY", 2**42)
+    monkeypatch.setattr(hnsw, "MEMORY", 2**42)
     with Index.open(path) as index:
         with pytest.raises(IndexFileError, match=r"could not be built .* MB of memory.*searches do without"):
             index.rebuild("always")
@@ -317,10 +320,10 @@ def test_too_little_memory(path: Path, exact: list[list[str]], monkeypatch: pyte
         raise MemoryError("too little memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(graphs, "_check_memory", refuse)
+        patch.setattr(hnsw, "_check_memory", refuse)
         assert found(path, 3) == exact[:3]
     with pytest.raises(MemoryError, match="8,000,000,000,000 MB of memory"):
-        graphs._check_memory(8 * 10**18)
+        hnsw._check_memory(8 * 10**18)
 
 
 def test_full_disk(path: Path, exact: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +334,7 @@ def test_full_disk(path: Path, exact: list[list[str]], monkeypatch: pytest.Monke
 
     with Index.open(path) as index:
         with monkeypatch.context() as patch:
-            patch.setattr(graphs.os, "fsync", full)
+            patch.setattr(hnswfile.os, "fsync", full)
             with pytest.raises(StorageError, match=r"many\.db\.graph could not be written: No space left"):
                 index.rebuild("always")
         assert sorted(path.parent.glob("*.tmp")) == sorted(path.parent.glob(".*")) == []
@@ -374,7 +377,7 @@ def test_graph_choice_is_checked(path: Path) -> None:
 def test_origin_is_read_strictly() -> None:
     """Facts with other names or types are none."""
     good = Origin("f", "1", 1, 0, 2, 64, 2, "2.17", 16, 256, 100)
-    text = graphs.json.dumps(vars(good))
+    text = hnswfile.json.dumps(vars(good))
     assert Origin.from_json(text.encode()) == good
     for bad in (text.replace("bits", "bites"), text.replace("256", "256.0"), text.replace("256", "true"), "[]", "{"):
         with pytest.raises(ValueError):  # noqa: PT011 - the caller adds what was read

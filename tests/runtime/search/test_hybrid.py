@@ -8,7 +8,8 @@ import pytest
 from builders.files import alter
 
 from edge_embed import Document, Index
-from edge_embed_runtime.search.searcher import TEXT_SHARE, fuse
+from edge_embed_runtime.search import fusion
+from edge_embed_runtime.search.query import TEXT_SHARE, Ranking
 
 DIM = 8
 
@@ -28,6 +29,11 @@ def made(path: Path, texts: list[str], words: str = "english") -> Index:
     index = Index.create(path, space="test", dim=DIM, words=words)
     index.add_vectors([Document(str(i), text, {"n": i}) for i, text in enumerate(texts)], vectors(*[0.5] * len(texts)))
     return index
+
+
+def fuse(by_vector: Ranking, by_text: Ranking, depth: int) -> Ranking:
+    """Vectors and words fused, of what the vectors find."""
+    return fusion.fuse([(1 - TEXT_SHARE, by_vector), (TEXT_SHARE, by_text)], depth, by_vector)
 
 
 def test_fuse() -> None:

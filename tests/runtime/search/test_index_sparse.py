@@ -1,4 +1,4 @@
-"""Sparse vectors and vectors of tokens in the index: found exactly, kept consistent, damage told."""
+"""Sparse vectors and vectors of tokens in the index: found exactly, kept consistent, damage reported."""
 
 import random
 import sqlite3
@@ -19,17 +19,18 @@ from edge_embed.errors import BundleMismatchError, IndexFormatError, InputError,
 from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
-from edge_embed_runtime.embed.multi import maxsim
-from edge_embed_runtime.embed.sparse import SparseVector
-from edge_embed_runtime.index.index import read_stats
+from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.maintenance.reembed import reembed_index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.model import budget
-from edge_embed_runtime.search import fusion as ranking
-from edge_embed_runtime.search import postings
-from edge_embed_runtime.search import searcher as search
-from edge_embed_runtime.storage.sidetables import pack_multi, pack_sparse, token_type, unpack_multi, unpack_sparse
+from edge_embed_runtime.search import fusion, multi, sparse
+from edge_embed_runtime.search import query as questions
 from edge_embed_runtime.system import headroom as room
+from edge_embed_runtime.vectors import maxsim as maxsims
+from edge_embed_runtime.vectors import sparse as sparses
+from edge_embed_runtime.vectors.kinds import MULTI, SPARSE
+from edge_embed_runtime.vectors.maxsim import maxsim
+from edge_embed_runtime.vectors.sparse import SparseVector
 
 WORDS = ["bank", "river", "money", "cat", "dog", "house", "garden", "water", "night", "day", "red", "blue"]
 QUERY = "the cat in the garden"
@@ -76,14 +77,14 @@ def exact(path: Path, query: SparseVector, dim: int = 25) -> dict[int, float]:
     row[query.ids] = query.weights
     found = {}
     for id_, code in stored(path, "vec_sparse").items():
-        scales, steps, tokens, _ = unpack_sparse([code], dim)
+        scales, steps, tokens, _ = sparses.unpack([code], dim)
         found[id_] = float(row[tokens] @ steps) * float(scales[0])
     return {id_: score for id_, score in found.items() if score > 0}
 
 
 def test_found_exactly(models: dict[str, Embedder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was added, replaced and deleted in between, scores are the dot products with what is stored."""
-    monkeypatch.setattr(postings, "MOST_PARTS", 3)
+    monkeypatch.setattr(sparse, "MOST_PARTS", 3)
     path = tmp_path / "index.db"
     (query,) = models["sparse"].encode_sparse([QUERY], role="query")
     with Index.open(path, models["sparse"]) as index:
@@ -142,11 +143,11 @@ def test_hybrid_fuses_what_there_is(models: dict[str, Embedder], tmp_path: Path)
 
 
 def test_share_of_each() -> None:
-    """`fuse_all` weighs standardised scores; what a ranking lacks has a score of 0 in it."""
+    """`fuse` weighs standardised scores; what a ranking lacks has a score of 0 in it."""
     one, other = {1: (3.0, 10), 2: (1.0, 20)}, {2: (5.0, 21), 3: (1.0, 30)}
-    assert list(ranking.fuse_all([(1.0, one), (0.0, other)], 10)) == [1, 2, 3]
-    assert list(ranking.fuse_all([(0.0, one), (1.0, other)], 10)) == [2, 3, 1]
-    both = ranking.fuse_all([(0.5, one), (0.5, other)], 10)
+    assert list(fusion.fuse([(1.0, one), (0.0, other)], 10)) == [1, 2, 3]
+    assert list(fusion.fuse([(0.0, one), (1.0, other)], 10)) == [2, 3, 1]
+    both = fusion.fuse([(0.5, one), (0.5, other)], 10)
     assert {doc: passage for doc, (_, passage) in both.items()} == {1: 10, 2: 20, 3: 30}
 
 
@@ -266,7 +267,7 @@ from edge_embed import Document, Embedder, Index
 with Index.open({str(tmp_path / "index.db")!r}, Embedder({str(bundles["sparse"])!r}, threads=1)) as index:
     for i in range(3):
         index.add([Document(f"{{i}}", "the cat")])
-    db = index._writer.connection
+    db = index._connections.writer.connection
     db.execute("BEGIN IMMEDIATE")
     db.execute("DELETE FROM vec")
     os.kill(os.getpid(), 9)
@@ -286,13 +287,13 @@ def test_maxsim_in_the_index(models: dict[str, Embedder], tmp_path: Path, monkey
         vectors = dict(zip((d.key for d in docs), models["multi"].encode_multi([d.text for d in docs]), strict=True))
         assert len(hits) == 30
         for hit in hits:
-            kept, _ = unpack_multi([pack_multi(vectors[hit.key])], 16)
+            kept, _ = maxsims.unpack([MULTI.pack(vectors[hit.key], 16)], 16)
             assert hit.score == pytest.approx(maxsim(query, kept), rel=1e-5)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         even = index.search(QUERY, k=30, mode="multi", where={"even": True})
         assert [hit.key for hit in even] == [hit.key for hit in hits if hit.metadata["even"]]
-        monkeypatch.setattr(search, "ALL_COMPARED", 5)
-        monkeypatch.setattr(search, "FUSION_DEPTH", 10)
+        monkeypatch.setattr(multi, "ALL_COMPARED", 5)
+        monkeypatch.setattr(questions, "FUSION_DEPTH", 10)
         some = {hit.key: hit.score for hit in index.search(QUERY, k=5, mode="multi")}
         every = {hit.key: hit.score for hit in hits}
         assert len(some) == 5
@@ -309,10 +310,10 @@ def test_packing() -> None:
     """Weights are kept to half a step; what is smaller than that goes; ids are as wide as the vocabulary needs."""
     vector = SparseVector(np.array([3, 700, 65535], np.int32), np.array([2.0, 0.003, 1.0], np.float32))
     for dim in (2**16, 250_002):
-        code = pack_sparse(vector, dim)
-        assert len(code) == 4 + 2 * (1 + token_type(dim).itemsize)
-        scales, steps, tokens, counts = unpack_sparse(
-            [code, pack_sparse(SparseVector(vector.ids[:0], vector.weights[:0]), dim)], dim
+        code = SPARSE.pack(vector, dim)
+        assert len(code) == 4 + 2 * (1 + sparses.token_type(dim).itemsize)
+        scales, steps, tokens, counts = sparses.unpack(
+            [code, SPARSE.pack(SparseVector(vector.ids[:0], vector.weights[:0]), dim)], dim
         )
         assert tokens.tolist() == [3, 65535]
         assert counts.tolist() == [2, 0]
@@ -348,7 +349,7 @@ def test_commands(bundles: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_memory_budget(models: dict[str, Embedder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where sparse vectors do not fit beside what the process has, a search says so; what a model takes is foretold."""
+    """Where sparse vectors do not fit into the budget, a search says so; what a model takes is predicted."""
     with Index.open(tmp_path / "index.db", models["sparse"], max_rss_mb=100_000) as index:
         index.add(documents(3))
         assert index.search(QUERY, mode="sparse")
@@ -367,6 +368,6 @@ def test_nothing_to_dump(models: dict[str, Embedder], tmp_path: Path) -> None:
     """An index of sparse vectors alone has no dense ones to write."""
     with Index.open(tmp_path / "index.db", models["sparse"]) as index:
         index.add(documents(1))
-    told = CliRunner().invoke(main, ["dump", str(tmp_path / "index.db"), str(tmp_path / "out.npz")])
-    assert told.exit_code == 1
-    assert "no dense vectors" in told.output
+    result = CliRunner().invoke(main, ["dump", str(tmp_path / "index.db"), str(tmp_path / "out.npz")])
+    assert result.exit_code == 1
+    assert "no dense vectors" in result.output

@@ -12,8 +12,9 @@ import pytest
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import IndexDamagedError
-from edge_embed_runtime.maintenance.repair import verify_index
-from edge_embed_runtime.storage.wordstable import check_pages, reading_words
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.storage.damagedwords import check_pages
+from edge_embed_runtime.storage.words import reading_words
 
 WORDS = [
     "harbour",
@@ -162,15 +163,15 @@ def test_memory_that_is_short_may_be_no_damage() -> None:
 
 def test_a_crash_of_the_check_is_a_finding(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check runs in another process; a whole table passes there, and without such a process as well."""
-    from edge_embed_runtime.storage import wordstable
+    from edge_embed_runtime.storage import damagedwords
 
     path = Path(shutil.copy(start, tmp_path / "x.db"))
     assert check_pages(path) is None
-    monkeypatch.setattr(wordstable, "CHECK", "import os; os.abort()")
+    monkeypatch.setattr(damagedwords, "CHECK", "import os; os.abort()")
     assert check_pages(path) == "SQLite crashes in its check"
-    monkeypatch.setattr(wordstable, "CHECK", "raise SystemExit(3)")
+    monkeypatch.setattr(damagedwords, "CHECK", "raise SystemExit(3)")
     assert check_pages(path) is None
-    monkeypatch.setattr(wordstable.sys, "executable", "")
+    monkeypatch.setattr(damagedwords.sys, "executable", "")
     assert check_pages(path) is None
     damaged(start, path, CHANGES["no structure"])
     assert check_pages(path)

@@ -12,7 +12,7 @@ import pytest
 
 from edge_embed import Document, Embedder, Index
 from edge_embed_runtime.errors import FilterError
-from edge_embed_runtime.search.searcher import Mode
+from edge_embed_runtime.search.query import Mode
 from edge_embed_runtime.storage.filters import (
     MAX_CHARACTERS,
     MAX_CONDITIONS,

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from edge_embed import Document, Index
 from edge_embed.errors import IndexDamagedError, IndexFileError
-from edge_embed_runtime.maintenance.repair import accept_lost_log, compact_index, verify_index
-from edge_embed_runtime.storage.database import beside
+from edge_embed_runtime.maintenance.compact import compact_index
+from edge_embed_runtime.maintenance.repair import accept_lost_log
+from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.storage.database import log_files
 from edge_embed_runtime.storage.mainfile import Content, Position, is_marked
 from edge_embed_runtime.storage.store import Store
 
@@ -45,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 def keys(path: Path) -> set[str]:
     """Of a copy of the file alone."""
     alone = path.with_name("alone.db")
-    for file in (alone, *beside(alone)):
+    for file in (alone, *log_files(alone)):
         file.unlink(missing_ok=True)
     shutil.copyfile(path, alone)
     assert verify_index(alone).whole
@@ -83,7 +85,7 @@ def test_moved_file_after_close(path: Path) -> None:
     moved = path.with_name("moved.db")
     path.rename(moved)
     index.close()
-    assert not any(file.exists() for file in beside(path))
+    assert not any(file.exists() for file in log_files(path))
     make(path, "other").close()
     assert keys(moved) == {"a"}
     assert keys(path) == {"other"}
@@ -170,7 +172,7 @@ def test_log_without_commits_is_none(path: Path, log: bytes) -> None:
         add(index, "b")
         shutil.copyfile(path, copy)
         reader.close()
-    beside(copy)[0].write_bytes(log)
+    log_files(copy)[0].write_bytes(log)
     with pytest.raises(IndexDamagedError, match="lacks its last commits"):
         Index.open(copy)
 
@@ -183,7 +185,7 @@ def test_whole_after_a_kill(path: Path) -> None:
         reader = reader_of(path)
         add(index, "b")
         add(index, "c")
-        for file in (path, beside(path)[0]):
+        for file in (path, log_files(path)[0]):
             shutil.copyfile(file, folder / file.name)
         reader.close()
     killed = folder / path.name
@@ -198,7 +200,7 @@ def test_log_of_another_index_is_refused(path: Path) -> None:
     make(other, "x", "y").close()
     with make(path, "a") as index:
         add(index, "b")
-        shutil.copyfile(beside(path)[0], beside(other)[0])
+        shutil.copyfile(log_files(path)[0], log_files(other)[0])
     before = other.read_bytes()
     for read_only in (True, False):
         with pytest.raises(IndexDamagedError, match="belongs to another file"):
@@ -207,8 +209,8 @@ def test_log_of_another_index_is_refused(path: Path) -> None:
     assert (report.documents, len(report.problems)) == (2, 1)
     assert "belongs to another file" in report.problems[0]
     assert other.read_bytes() == before
-    beside(other)[0].unlink()
-    beside(other)[1].unlink(missing_ok=True)
+    log_files(other)[0].unlink()
+    log_files(other)[1].unlink(missing_ok=True)
     assert keys(other) == {"x", "y"}
 
 
@@ -219,7 +221,7 @@ def test_older_copy_under_a_newer_log_is_refused(path: Path) -> None:
         shutil.copyfile(path, old)
         add(index, "b")
         add(index, "c")
-        shutil.copyfile(beside(path)[0], beside(old)[0])
+        shutil.copyfile(log_files(path)[0], log_files(old)[0])
     with pytest.raises(IndexDamagedError, match="belongs to another file"):
         Index.open(old)
 
@@ -242,7 +244,7 @@ def test_index_of_an_older_release(path: Path, upgrade: bool) -> None:
             db.close()
         folder = path.parent / "killed"
         folder.mkdir()
-        for file in (path, beside(path)[0]):
+        for file in (path, log_files(path)[0]):
             shutil.copyfile(file, folder / file.name)
         reader.close()
     assert verify_index(folder / path.name).whole
@@ -397,7 +399,7 @@ def test_open_again_after_a_fork(path: Path) -> None:
 def test_fork_in_the_middle_of_a_write_is_told(path: Path) -> None:
     """A child that was forked inside a transaction cannot use the file, and is told why."""
     make(path, "a").close()
-    with Index.open(path) as index, index._write() as store, store.transaction(deletes=False):
+    with Index.open(path) as index, index._connections.writing() as store, store.transaction(deletes=False):
         child = os.fork()
         if child == 0:
             status = 1
@@ -421,7 +423,7 @@ def test_secure_delete_leaves_no_text(path: Path) -> None:
             index.add_vectors([Document("s", secret), Document("t", secret)], vectors(2))
             index.delete("s")
             index.upsert_vectors([Document("t", "nothing")], vectors(1))
-            content = b"".join(part.read_bytes() for part in (file, beside(file)[0]))
+            content = b"".join(part.read_bytes() for part in (file, log_files(file)[0]))
             words = [word in content for word in (b"quixotic", b"wombat", b"zebrafish", b"quixot")]
             assert words == [not secure] * 4
     assert keys(path) == {"a"}

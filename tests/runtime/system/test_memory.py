@@ -215,15 +215,13 @@ def filled(path: Path, embedder: Embedder) -> Index:
     return index
 
 
-def test_streamed_codes_find_the_same(embedder: Embedder, tmp_path: Path) -> None:
+def test_streamed_codes_find_the_same(embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Codes that stay in the file give the same hits: with and without conditions, after adding and deleting."""
+    monkeypatch.setattr(Room, "for_codes", lambda *_: False)
     with (
         filled(tmp_path / "index", embedder) as index,
-        Index.open(tmp_path / "index", embedder, read_only=True) as small,
+        Index.open(tmp_path / "index", embedder, read_only=True, max_rss_mb=100_000) as small,
     ):
-        room = Room(10_000 * MB, 0)
-        room.for_codes = lambda *_: False  # type: ignore[method-assign]
-        small._search._room = room
         for change in (
             lambda: None,
             lambda: index.delete(["d3", "d300", "d699"]),
@@ -235,8 +233,8 @@ def test_streamed_codes_find_the_same(embedder: Embedder, tmp_path: Path) -> Non
                     expected = index.search(query, k, where, "vector")
                     found = small.search(query, k, where, "vector")
                     assert [(hit.key, hit.score) for hit in found] == [(hit.key, hit.score) for hit in expected]
-            assert isinstance(index._search._codes, BinaryCodes)
-            assert isinstance(small._search._codes, StreamedCodes)
+            assert isinstance(index._search.dense.codes, BinaryCodes)
+            assert isinstance(small._search.dense.codes, StreamedCodes)
 
 
 def test_nearest_streamed_codes_are_those_of_memory(embedder: Embedder, tmp_path: Path) -> None:
@@ -244,7 +242,7 @@ def test_nearest_streamed_codes_are_those_of_memory(embedder: Embedder, tmp_path
     random = np.random.default_rng(0)
     with filled(tmp_path / "index", embedder) as index:
         index.search("a bank", mode="vector")
-        held = index._search._codes
+        held = index._search.dense.codes
         assert isinstance(held, BinaryCodes)
         streamed = StreamedCodes(index._store.blocks)
         assert np.array_equal(streamed.ids, held.ids)
@@ -252,7 +250,7 @@ def test_nearest_streamed_codes_are_those_of_memory(embedder: Embedder, tmp_path
         for count in (1, 7, 119, 120, 699, 700, 5000):
             query = random.integers(0, 2**63, 6).astype(np.uint64)
             for among in (None, allowed):
-                expected, found = held.nearest(query, count, among), streamed.nearest(query, count, among)
+                expected, found = held.nearest(query, count, among), streamed.pool(query, count, among).places
                 assert sorted(found) == sorted(expected)
                 vector = random.standard_normal(embedder.dim).astype(np.float32)
                 assert np.allclose(
@@ -267,7 +265,7 @@ def test_index_takes_the_tier_that_the_limit_allows(embedder: Embedder, tmp_path
     for limit, kind in ((10_000, BinaryCodes), (None, BinaryCodes)):
         with Index.open(tmp_path / "index", read_only=True, max_rss_mb=limit) as index:
             index.search(vector=np.ones(embedder.dim), k=3)
-            assert isinstance(index._search._codes, kind)
+            assert isinstance(index._search.dense.codes, kind)
     room = Room(1000 * MB, 1000 * MB - 7 * MB)
     assert room.for_codes(10_000, 384)
     assert not room.for_codes(100_000, 384)

@@ -14,7 +14,7 @@ import pytest
 from edge_embed import Embedder
 from edge_embed.errors import GoldenError, StorageError
 from edge_embed_runtime.embed import embedder as module
-from edge_embed_runtime.model import network, session
+from edge_embed_runtime.model import network, options, session
 from edge_embed_runtime.model.session import products_saturate
 from edge_embed_runtime.system import tuning as verdict
 from edge_embed_runtime.system.cpu import default_threads
@@ -194,7 +194,7 @@ def test_embedder_uses_the_verdict(stored: Path, embedder: Embedder, monkeypatch
 
     monkeypatch.setattr(session, "load_session", load)
     monkeypatch.setattr(session, "products_saturate", None)
-    monkeypatch.setattr(module, "default_threads", lambda: 4)
+    monkeypatch.setattr(options, "default_threads", lambda: 4)
     for threads, given, used in ((2, None, 2), (64, None, 4), (2, 3, 3), (None, None, 4)):
         choices = {embedder.fingerprint: Choice(exact, threads)}
         store_verdict(Verdict(machine_key(RELEASE), 30.0, choices))

@@ -10,7 +10,7 @@ from limits import Command
 from workload import NAME, Bench, Row
 
 from edge_embed import Index
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 FEW, MANY = 60, 999  # good files beside the bad one, in the quick and in the full run
 

@@ -27,7 +27,7 @@ from workload import Bench, Row
 
 from edge_embed import Embedder
 from edge_embed.errors import BundleError, EdgeEmbedError
-from edge_embed_runtime.bundle.bundle import MANIFEST, MODEL, TOKENIZER
+from edge_embed_runtime.bundle.manifest import MANIFEST, MODEL, TOKENIZER
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.allowed import OPERATORS
 

@@ -19,7 +19,7 @@ from workload import NAME, Bench, Operation, Row, State, Store, Verdict, content
 
 from edge_embed import Index
 from edge_embed.errors import EdgeEmbedError, IndexFileError
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.store import Store as File
 
 OPERATIONS = 40  # of one worker

@@ -24,7 +24,8 @@ from edge_embed.errors import EdgeEmbedError
 from edge_embed.files.arrays import read_vector
 from edge_embed.files.load import dump_vectors, load_vectors
 from edge_embed_export import export_model
-from edge_embed_runtime.bundle.bundle import TOKENIZER, file_records, open_bundle, write_bundle
+from edge_embed_runtime.bundle.bundle import file_records, open_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import TOKENIZER
 
 LIMIT = 30.0  # seconds
 TARGET = "untouched.npz"

@@ -16,7 +16,7 @@ from workload import NAME, Bench, Operation, Row, State, Store, after, check, co
 
 from edge_embed import Document, Index
 from edge_embed.errors import EdgeEmbedError
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 MIB = 2**20
 M_MMAP_THRESHOLD = -3  # of malloc.h

@@ -14,7 +14,7 @@ from workload import KEYS, NAME, Bench, Operation, Row, State, Store, after, con
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import EdgeEmbedError
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 PAGE = 4096
 SECTOR = 512

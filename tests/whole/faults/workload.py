@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import EdgeEmbedError
-from edge_embed_runtime.maintenance.repair import verify_index
+from edge_embed_runtime.maintenance.verify import verify_index
 
 NAME = "notes.db"
 KEYS = 60  # keys that a workload uses

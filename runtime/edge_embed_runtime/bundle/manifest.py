@@ -1,0 +1,259 @@
+"""manifest.json: what a bundle says of itself.
+
+Weights for which the model's file is too small lie in a second one, WEIGHTS. Such a bundle has a schema of its own, so
+that releases which know nothing of the second file say so; all others have the first.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_embed_runtime.bundle.adapters import Adapter, parse_adapters
+from edge_embed_runtime.checks import listed, shown
+from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError
+from edge_embed_runtime.system.files import read_regular
+from edge_embed_runtime.vectors.kinds import DENSE, KINDS, Kind
+
+# Every release reads the first; an older one would ignore what the second adds, and compute other vectors.
+SCHEMA, NEWER_SCHEMA = 1, 2
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+WEIGHTS = "model.weights"
+TABLE = "table.safetensors"
+TOKENIZER = "tokenizer.json"
+# What a bundle holds besides its manifest: a model for onnxruntime, or a static model's table of token vectors.
+PAYLOAD = (MODEL, TOKENIZER)
+LARGE_PAYLOAD = (MODEL, WEIGHTS, TOKENIZER)
+STATIC_PAYLOAD = (TABLE, TOKENIZER)
+PAYLOADS = (PAYLOAD, LARGE_PAYLOAD, STATIC_PAYLOAD)
+ROLES = ("query", "document")
+
+# A manifest is a few kilobytes; protobuf, and so ONNX, ends at 2 GiB.
+MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_FILE_BYTES = 2**31 - 1
+MAX_WEIGHTS_BYTES = 2**42
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size in bytes and hash of one file of the bundle."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A text and the vector that the exporter's machine got for it."""
+
+    text: str
+    vector: list[float]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a model has the states of its tokens behind a layer.
+
+    value:  the name of a value of the graph, [tokens, hidden], where token t of text i is row t * batch + i
+    offset: what to add to each number: base64 of float32 [hidden], or "" for nothing (int8 models move channels to the
+            middle of their range)
+    """
+
+    value: str
+    offset: str = ""
+
+
+# Fields that came later are left out where they have these values, so that manifests stay what earlier releases wrote.
+# Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
+NEWER: dict[str, Any] = {"truncation": "", "default_role": "", "left_out": "", "side": ""}
+LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": DENSE.name, "head": {}, "adapters": [], **NEWER}
+LEFT_OUT = ("", "prompt", "instruction")
+# The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
+# out. Where nothing would be left of a text, none of its tokens is.
+LEFT_OUT_INPUT = "left_out"
+# What `head` may hold. The first releases with other kinds would ignore NEWER_HEAD, and compute other vectors.
+HEAD = frozenset(
+    {"saturations", "query_weights", "query_marker", "document_marker", "query_length", "expansion", "skip"}
+)
+NEWER_HEAD = frozenset({"filled", "query_skip", "first", "most", "query_tokens"})
+TRUNCATIONS = ("", "layer_norm")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says.
+
+    prompts:       text put before the input, by role ("query", "document", ...)
+    truncate_dims: dimensions the model was trained to be cut to (Matryoshka), besides `dim`
+    layers:        the states of tokens, of the embeddings first, then behind each layer; empty where none can be read
+    inputs:        what a text becomes: "" for token ids, "characters" (see inputs/characters.py), "words" (see
+    inputs/whitespace.py)
+    kind:          what a text becomes: a name of vectors/kinds.py
+    head:          what the other kinds need: see embed/sparse.py and embed/multi.py
+    adapters:      what the model has besides its base, in the order of their numbers: see adapters.py
+    truncation:    what is done to a whole vector before it is cut: "" or "layer_norm" (see vectors/normalize.py)
+    default_role:  whose prompt is put before a text where the caller names no role; "" for none
+    left_out:      which tokens at a text's beginning its vector is not made of, where there is a prompt: "prompt" or
+                   "instruction" (see `prompts.left_out`); "" for none
+    side:          the one role that the model is for, "query" or "document", where the other has another network; ""
+                   for a model that is for all
+    """
+
+    name: str
+    files: dict[str, FileRecord]
+    dim: int
+    max_tokens: int
+    pooling: str
+    architecture: dict[str, Any]
+    prompts: dict[str, str] = field(default_factory=dict)
+    truncate_dims: list[int] = field(default_factory=list)
+    quantization: dict[str, Any] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
+    golden: list[Golden] = field(default_factory=list)
+    receipt: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    layers: list[Layer] = field(default_factory=list)
+    inputs: str = ""
+    kind: str = DENSE.name
+    head: dict[str, Any] = field(default_factory=dict)
+    adapters: list[Adapter] = field(default_factory=list)
+    truncation: str = ""
+    default_role: str = ""
+    left_out: str = ""
+    side: str = ""
+
+    @property
+    def newer(self) -> dict[str, Any]:
+        """Its fields that releases which read only the first schema do not know."""
+        found = {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}
+        # static bundles of the first schema all read texts alike
+        return {**found, "inputs": self.inputs} if self.is_static and self.inputs else found
+
+    @property
+    def model_file(self) -> str:
+        """The name of the file with the graph, MODEL, or of a static bundle the TABLE."""
+        return TABLE if TABLE in self.files else MODEL
+
+    @property
+    def large_files(self) -> tuple[str, ...]:
+        """The names of the files with weights."""
+        return tuple(name for name in self.files if name != TOKENIZER)
+
+    @property
+    def schema(self) -> int:
+        return NEWER_SCHEMA if self.newer or WEIGHTS in self.files or self.head.keys() & NEWER_HEAD else SCHEMA
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a text's vector is the sum of its tokens' rows in a table (see model/static.py)."""
+        return self.model_file == TABLE
+
+    @property
+    def output(self) -> Kind:
+        """What it gives for a text: `kind`, as the object that knows about it."""
+        return KINDS[self.kind]
+
+    @property
+    def fingerprint(self) -> str:
+        """A name (32 hex digits) for everything that decides which vector a text gets."""
+        hashes = {name: record.sha256 for name, record in self.files.items()}
+        parts = [hashes, self.dim, self.max_tokens, self.prompts, *([self.head] if self.head else [])]
+        parts += [asdict(adapter) for adapter in self.adapters]
+        parts += [self.newer] if self.newer else []
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def to_json(self) -> bytes:
+        """The bytes of manifest.json: the same for the same content, with a hash over themselves at the end."""
+        said = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+        content = {"schema": self.schema, "fingerprint": self.fingerprint, **said}
+        content["manifest_sha256"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises BundleFormatError for what is no manifest, BundleDamagedError for one that was changed."""
+    raw = read_regular(path, MAX_MANIFEST_BYTES, follow=False, error=BundleDamagedError)
+    try:
+        content = json.loads(raw)
+        schema = content["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
+    if schema not in (SCHEMA, NEWER_SCHEMA):
+        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {NEWER_SCHEMA}")
+    try:
+        manifest = manifest_of(content)
+        unchanged = raw == manifest.to_json()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise BundleFormatError(f"{path} is not a valid manifest: {shown(error, 200)}") from error
+    if not unchanged:
+        raise BundleDamagedError(f"{path} was changed after the export: its hash does not fit. Copy or export it again")
+    return manifest
+
+
+def manifest_of(content: Mapping[str, Any]) -> Manifest:
+    """Raises KeyError, TypeError, ValueError or AttributeError for what is no manifest."""
+    files = _file_records(content["files"])
+    dim, max_tokens, name = int(content["dim"]), int(content["max_tokens"]), str(content.get("kind", DENSE.name))
+    if name not in KINDS:
+        raise ValueError(f"kind is {name!r:.40}, expected one of {tuple(KINDS)}")
+    kind = KINDS[name]
+    if not (0 < dim <= kind.most_dims and 2 < max_tokens <= 2**20):
+        raise ValueError(f"dim {dim} or max_tokens {max_tokens} is out of range")
+    newer = _newer(content, cut=kind is DENSE and TABLE not in files)
+    head = dict(content.get("head", {}))
+    if odd := head.keys() - HEAD - NEWER_HEAD:
+        raise ValueError(f"head says {min(odd)!r:.40}, which this release does not know")
+    golden = [Golden(str(g["text"]), [float(x) for x in g["vector"]]) for g in content["golden"]]
+    if not all(kind.has_length(len(g.vector), dim) for g in golden):
+        raise ValueError(f"a golden vector has not the numbers that one of kind {name!r} and dim {dim} has")
+    return Manifest(
+        name=str(content["name"]),
+        files=files,
+        dim=dim,
+        max_tokens=max_tokens,
+        pooling=str(content["pooling"]),
+        architecture=dict(content["architecture"]),
+        prompts=dict(content["prompts"]),
+        truncate_dims=[int(n) for n in content["truncate_dims"]],
+        quantization=dict(content["quantization"]),
+        codes=dict(content["codes"]),
+        golden=golden,
+        receipt=dict(content["receipt"]),
+        provenance=dict(content["provenance"]),
+        layers=[Layer(str(layer["value"]), str(layer["offset"])) for layer in content.get("layers", [])],
+        inputs=str(content.get("inputs", "")),
+        kind=name,
+        head=head,
+        adapters=parse_adapters(content.get("adapters", [])),
+        **newer,
+    )
+
+
+def _file_records(content: Mapping[str, Any]) -> dict[str, FileRecord]:
+    files = {name: FileRecord(str(entry["sha256"]), int(entry["size"])) for name, entry in content.items()}
+    if sorted(files) not in (sorted(payload) for payload in PAYLOADS):
+        raise ValueError(f"files must be {' or '.join(map(str, PAYLOADS))}, got {listed(sorted(files))}")
+    largest = {WEIGHTS: MAX_WEIGHTS_BYTES}
+    if any(not 0 < record.size <= largest.get(name, MAX_FILE_BYTES) for name, record in files.items()):
+        raise ValueError("a file size is out of range")
+    return files
+
+
+def _newer(content: Mapping[str, Any], *, cut: bool) -> dict[str, str]:
+    """The fields of NEWER, checked with the prompts that they name. cut: whether vectors can have a `truncation`"""
+    newer = {name: str(content.get(name, nothing)) for name, nothing in NEWER.items()}
+    if newer["truncation"] not in TRUNCATIONS or (newer["truncation"] and not cut):
+        raise ValueError(
+            f"truncation is {newer['truncation']!r:.40}, expected one of {TRUNCATIONS}, of a network's dense vectors"
+        )
+    prompts = content["prompts"]
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in prompts.items()):
+        raise TypeError("prompts must map a role to a text")
+    if newer["default_role"] and newer["default_role"] not in prompts:
+        raise ValueError(f"default_role is {newer['default_role']!r:.40}, which is none of the prompts")
+    if newer["left_out"] not in LEFT_OUT or newer["side"] not in ("", *ROLES):
+        raise ValueError(f"left_out is {newer['left_out']!r:.40} and side is {newer['side']!r:.40}")
+    return newer

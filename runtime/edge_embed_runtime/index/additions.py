@@ -1,0 +1,198 @@
+"""Documents are checked, embedded and stored, all of a call or none."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from numpy.typing import ArrayLike
+
+from edge_embed_runtime.checks import listed
+from edge_embed_runtime.errors import DuplicateKeyError, InputError
+from edge_embed_runtime.index.connections import Connections
+from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.passages.encode import EMBED_SLICE, embed_passages, embed_texts, reserved_tokens
+from edge_embed_runtime.passages.split import each_span
+from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.documents import Document, Record, check_documents
+from edge_embed_runtime.storage.rows import Entry
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.system.headroom import WORD_COPIES
+from edge_embed_runtime.vectors.int8 import Int8Codes, Vectors, quantize_int8
+from edge_embed_runtime.vectors.normalize import check_vectors
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.embed.embedder import Embedder
+    from edge_embed_runtime.embed.encoder import Encoder
+
+# Bytes for each number of vectors that are checked, and become codes.
+VECTOR_COPIES = 48
+# Bytes for each character of a text whose tokens are all held.
+LATE_BYTES = 24
+# Passages of a part, fewer under a memory budget (else EMBED_SLICE), and about how many characters.
+BOUNDED_SLICE = 256
+SLICE_CHARACTERS = 2**20
+
+Part = tuple[Record, list[Span]]
+
+
+class Additions:
+    """What `Index.add` and the like do."""
+
+    def __init__(self, connections: Connections, models: Models) -> None:
+        self._connections, self._models = connections, models
+
+    def add(self, documents: Iterable[Document], show_progress: bool) -> int:
+        records = check_documents(documents, room=self._connections.room)
+        with self._connections.writing() as store:
+            _check_new(store, records)
+            self.store_texts(records, (), show_progress)
+        return len(records)
+
+    def upsert(self, documents: Iterable[Document], show_progress: bool) -> int:
+        records = check_documents(documents, room=self._connections.room)
+        with self._connections.writing() as store:
+            existing = store.existing(record.key for record in records)
+            changed = [r for r in records if r.key not in existing or not store.holds(r)]
+            self.store_texts(changed, existing.intersection(r.key for r in changed), show_progress)
+        return len(changed)
+
+    def add_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+        with self._connections.writing() as store:
+            records, codes, scales = self._check_pairs(store, documents, vectors)
+            _check_new(store, records)
+            self._store_vectors(records, codes, scales, ())
+        return len(records)
+
+    def upsert_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+        with self._connections.writing() as store:
+            records, codes, scales = self._check_pairs(store, documents, vectors)
+            existing = store.existing(record.key for record in records)
+            changed = [
+                i
+                for i, record in enumerate(records)
+                if record.key not in existing or not store.holds(record, codes[i], scales[i])
+            ]
+            fresh = [records[i] for i in changed]
+            old = existing.intersection(record.key for record in fresh)
+            self._store_vectors(fresh, codes[changed], scales[changed], old)
+        return len(changed)
+
+    def store_texts(self, records: Sequence[Record], delete: Iterable[str], show_progress: bool) -> None:
+        """Embed and store records, after deleting documents by key."""
+        reader = self._connections.reader
+        facts = reader.facts
+        if missing := self._models.missing(facts):
+            how = "use add_vectors" if facts.space else f"open it with {missing}"
+            kinds = " of each kind" if facts.attached else ""
+            raise InputError(f"{reader.path} was opened without an embedder{kinds}: {how}", path=reader.path)
+        bounded = self._connections.room is not None
+        found = text_entries(self._models, records, facts.late, bounded, show_progress)
+        # with late chunking, places of all tokens of a document are held
+        self._connections.commit(records, found, delete, LATE_BYTES * _longest(records) if facts.late else 0)
+
+    def _store_vectors(
+        self, records: Sequence[Record], codes: Int8Codes, scales: Vectors, delete: Iterable[str]
+    ) -> None:
+        """Store records as one passage each."""
+        whole = [(record, [(0, len(record.text))]) for record in records]
+        self._connections.commit(records, entries(whole, codes, scales), delete, WORD_COPIES * _longest(records))
+
+    def _check_pairs(
+        self, store: Store, documents: Iterable[Document], vectors: ArrayLike
+    ) -> tuple[list[Record], Int8Codes, Vectors]:
+        if not store.facts.space:
+            raise InputError(
+                f"{store.path} holds vectors of the bundle {store.facts.bundle!r}: use add; Index.create makes "
+                "indexes for vectors from elsewhere",
+                path=store.path,
+            )
+        records = check_documents(documents, blank=True, room=self._connections.room)
+        with self._connections.storing(records, VECTOR_COPIES * len(records) * store.dim):
+            checked = check_vectors(vectors, store.dim, "vectors")
+            if len(checked) != len(records):
+                raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
+            return records, *quantize_int8(checked)
+
+
+def _longest(records: Sequence[Record]) -> int:
+    return max((len(record.text) for record in records), default=0)
+
+
+def _check_new(store: Store, records: Iterable[Record]) -> None:
+    existing = store.existing(record.key for record in records)
+    if existing:
+        raise DuplicateKeyError(
+            f"already in the index: {listed(sorted(existing), 5, quoted=True)}; nothing was stored. "
+            "Use upsert to replace documents",
+            path=store.path,
+            keys=sorted(existing),
+        )
+
+
+def text_entries(
+    models: Models, records: Sequence[Record], late: bool, bounded: bool, show_progress: bool
+) -> Iterator[Entry]:
+    """Records with their passages, embedded when they are asked for, some hundred at a time."""
+    first = models.first
+    assert first is not None  # noqa: S101 - the caller asks `Models.missing`
+    with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
+        for part in _parts(first, records, late=late, bounded=bounded):
+            texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
+            if late:
+                _, codes, scales = embed_passages(first, [record.text for record, _ in part], False, late=True)
+            else:
+                codes, scales = embed_texts(first, texts)
+            yield from entries(part, codes, scales, models.rows(texts))
+            advance(sum(stop - start for _, spans in part for start, stop in spans))
+
+
+def entries(
+    part: Iterable[Part],
+    codes: Int8Codes,
+    scales: Vectors,
+    attached: Mapping[str, Sequence[bytes]] | None = None,
+) -> Iterator[Entry]:
+    """Of records with the spans of their passages; codes, scales and other rows are given one after the other."""
+    start = 0
+    for record, spans in part:
+        stop = start + len(spans)
+        rows = {name: given[start:stop] for name, given in (attached or {}).items()}
+        yield Entry(record, spans, codes[start:stop], scales[start:stop], rows)
+        start = stop
+
+
+def _parts(
+    embedder: "Encoder", records: Iterable[Record], *, late: bool, bounded: bool = False
+) -> Iterator[list[Part]]:
+    """Records with the spans of their passages, some hundred passages at a time; of a long record, some at a time.
+
+    late:    documents stay whole
+    bounded: fewer passages at a time
+    """
+    size = BOUNDED_SLICE if bounded else EMBED_SLICE
+    reserved = 0 if late else reserved_tokens(embedder)
+    part: list[Part] = []
+    passages = characters = 0
+    for record in records:
+        part.append((record, []))
+        spans = _late_spans(embedder, record) if late else each_span(record.text, embedder.tokenizer, reserved)
+        for span in spans:
+            part[-1][1].append(span)
+            passages, characters = passages + 1, characters + span[1] - span[0]
+            if not late and (passages >= size or characters >= SLICE_CHARACTERS):
+                yield part
+                part, passages, characters = [(record, [])], 0, 0
+        if not part[-1][1]:  # all of it has been given
+            part.pop()
+        if passages >= size or characters >= SLICE_CHARACTERS:
+            yield part
+            part, passages, characters = [], 0, 0
+    if part:
+        yield part
+
+
+def _late_spans(embedder: "Encoder", record: Record) -> list[Span]:
+    from edge_embed_runtime.passages.late import late_passages
+
+    (spans,) = late_passages(cast("Embedder", embedder), [record.text])
+    return spans

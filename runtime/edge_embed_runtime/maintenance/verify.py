@@ -1,0 +1,225 @@
+"""Verify: read every row of an index and say what is wrong."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge_embed_runtime.errors import IndexDamagedError, IndexLockedError, StorageError
+from edge_embed_runtime.maintenance.scan import Row, document_row, grouped, shown_key
+from edge_embed_runtime.maintenance.words import WordsCheck
+from edge_embed_runtime.maintenance.workspace import own_folder
+from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.database import locate
+from edge_embed_runtime.storage.root import read_root
+from edge_embed_runtime.storage.rows import StoredDocument, checked, is_whole
+from edge_embed_runtime.storage.schema import UNKNOWN, ddl
+from edge_embed_runtime.storage.sidetables import Attached
+from edge_embed_runtime.storage.store import Store
+
+
+class Damage(NamedTuple):
+    """A document and what is wrong with it. The key is as it is stored, which may be what is damaged."""
+
+    key: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found: documents and passages read, damaged documents, and what is wrong with the file itself."""
+
+    documents: int
+    passages: int
+    damaged: list[Damage]
+    problems: list[str]
+
+    @property
+    def whole(self) -> bool:
+        return not self.damaged and not self.problems
+
+
+@dataclass
+class Findings:
+    """Damage by what can be done about it; documents and passages by their ids."""
+
+    documents: int = 0
+    passages: int = 0
+    broken: dict[int, Damage] = field(default_factory=dict)  # text whole, passages not: can be embedded again
+    lost: dict[int, Damage] = field(default_factory=dict)
+    strays: list[int] = field(default_factory=list)  # passages of no document
+    facts: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)  # of binary codes
+    words: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)  # documents that are not those of the last commit
+    unreadable: list[str] = field(default_factory=list)
+    orphans: list[tuple[str, str]] = field(default_factory=list)  # of no passage: (table, what is wrong)
+
+    def problems(self) -> list[str]:
+        strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
+        codes = [f"{len(self.blocks)} blocks of binary codes are damaged or not up to date"] if self.blocks else []
+        others = [what for _, what in self.orphans]
+        return [*self.facts, *self.content, *self.unreadable, *self.tables, *strays, *others, *codes, *self.words]
+
+
+def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -> Report:
+    """Read every row of an index and say what is wrong; no embedder is needed, and a writer may go on meanwhile.
+
+    Raises IndexFileError when the file is missing, IndexFormatError or IndexDamagedError when it cannot be opened as
+    an index at all.
+    """
+    problems: list[str] = []
+    with closing(Store(locate(path, must_exist=True), read_only=True, problems=problems)) as store:
+        found = find_damage(store, show_progress)
+        if store.changed:
+            raise IndexLockedError(
+                f"{store.path} was written while it was read; try again", path=store.path, code="index_busy"
+            )
+    damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
+    return Report(found.documents, found.passages, damaged, problems + found.problems())
+
+
+@contextmanager
+def _noted(problems: list[str], what: str) -> Iterator[None]:
+    """SQLite's complaints about what it reads, as a problem; any other error, such as a failing disk, is raised."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        problems.append(f"{what}: {error}")
+
+
+def find_damage(store: Store, show_progress: bool) -> Findings:
+    """Everything that is wrong in one committed state.
+
+    What has to be remembered goes into a temporary file; where there is no room for one, into memory.
+    """
+    try:
+        with own_folder() as folder:
+            return _find(store, folder, show_progress)
+    except (OSError, StorageError):
+        return _find(store, None, show_progress)
+
+
+def _find(store: Store, folder: Path | None, show_progress: bool) -> Findings:
+    """folder: for temporary files; None: there is no room for them."""
+    found = Findings()
+    with store.snapshot():
+        facts = None
+        try:
+            facts = store.facts
+            store.counters()
+            read_root(store)
+        except IndexDamagedError as error:
+            found.facts.append(str(error))
+        db, words = store.connection, WordsCheck(folder, ddl(facts or UNKNOWN)[-1])
+        try:
+            with _noted(found.unreadable, "rows cannot be read"):
+                _check_rows(store, None if facts is None else store.dim, found, words, show_progress)
+            with _noted(found.unreadable, "other rows cannot be read"):
+                if not found.unreadable and facts is not None:
+                    for table in store.attached.values():
+                        _check_attached(db, table, found)
+                if not (found.unreadable or found.lost or found.strays or facts is None):
+                    _check_content(store, found)
+            with _noted(found.tables, "SQLite's check"):
+                wrong = (row[0] for row in db.execute("PRAGMA integrity_check(20)") if row[0] != "ok")
+                found.tables += [f"SQLite's check: {what}" for what in wrong]
+            if not found.unreadable and facts is not None:
+                found.words += words.compare(db)
+            with _noted(found.unreadable, "binary codes cannot be read"):
+                if not found.unreadable and facts is not None:
+                    found.blocks += [block for block in store.blocks.numbers() if not store.blocks.fits(block)]
+        finally:
+            words.close()
+    return found
+
+
+def _check_content(store: Store, found: Findings) -> None:
+    """Whether the documents are those that the last commit left."""
+    said = store.content()
+    (total,) = store.connection.execute("SELECT ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+    if said is not None and (said.documents, said.sum) != (found.documents, total):
+        found.content.append(
+            f"{found.documents} documents are not those of the last commit, which left {said.documents}: a copy made "
+            "while others wrote, or damage"
+        )
+
+
+def _check_rows(store: Store, dim: int | None, found: Findings, words: WordsCheck, show_progress: bool) -> None:
+    db, seen = store.connection, set[Any]()
+    (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
+    with progress_bar(expected, show_progress, "verifying") as advance:
+        for doc, row, passages in grouped(db):
+            found.passages += len(passages)
+            seen.add(doc)
+            document = None if row is None else checked(row)
+            if row is None:
+                found.strays += [passage[0] for passage in passages]
+            elif document is None:
+                found.lost[doc] = Damage(shown_key(row), "its checksum does not fit")
+            else:
+                what = _passage_damage(document, passages, dim)
+                if what is not None:
+                    found.broken[doc] = Damage(document.key, what)
+                if dim is not None:  # the facts are whole, and say how
+                    words.expect(store.words.of_passages(document, passages))
+            words.known.update(passage[0] for passage in passages)
+            advance(len(passages))
+    for (doc,) in db.execute("SELECT id FROM doc NOT INDEXED ORDER BY id"):
+        found.documents += 1
+        if doc not in seen:
+            row = document_row(db, doc)
+            if row is not None and checked(row) is not None:
+                found.broken[doc] = Damage(row[1], "it has no passages")
+            else:
+                found.lost[doc] = Damage(shown_key(row or (doc, None)), "its checksum does not fit")
+    (documents,) = db.execute("SELECT count(*) FROM doc").fetchone()
+    for name, read, counted in (("documents", found.documents, documents), ("passages", found.passages, expected)):
+        if read != counted:
+            found.tables.append(f"{read} {name} were read, SQLite counts {counted}")
+
+
+def _check_attached(db: sqlite3.Connection, table: Attached, found: Findings) -> None:
+    """Documents whose passages have no row in a table of other vectors, or a damaged one."""
+    whole: set[int] = set()
+    damaged: set[int] = set()
+    for ids, _, bad in table.load(after=-1):
+        whole.update(ids)
+        damaged.update(bad)
+    missing: dict[Any, int] = {}
+    for id_, doc in db.execute("SELECT id, doc FROM vec NOT INDEXED"):
+        if id_ not in whole:
+            missing[doc] = missing.get(doc, 0) + 1
+        whole.discard(id_)
+        damaged.discard(id_)
+    for doc, count in missing.items():
+        row = document_row(db, doc)
+        if row is not None and doc not in found.lost:
+            found.broken.setdefault(doc, Damage(shown_key(row), f"{count} of its {table.title} are missing or damaged"))
+    if whole or damaged:
+        found.orphans.append((table.name, f"{len(whole) + len(damaged)} {table.title} belong to no passage"))
+
+
+def _passage_damage(document: StoredDocument, passages: list[Row], dim: int | None) -> str | None:
+    """What is wrong with a document's passages, or None."""
+    text = document.text
+    bad = sum(
+        not is_whole(row)
+        or not (0 <= row[2] < row[3] <= len(text) or (text == "" and row[2] == row[3] == 0))
+        or (dim is not None and len(row[4]) != dim + 4)
+        for row in passages
+    )
+    if bad:
+        return f"{bad} of its {len(passages)} passages are damaged"
+    first, last = passages[0], passages[-1]
+    hole = last[0] - first[0] != len(passages) - 1
+    # Before, between and after a document's passages there is only what a tokenizer leaves out.
+    if hole or any(map(str.isalnum, text[: first[2]])) or any(map(str.isalnum, text[last[3] :])):
+        return "passages of it are missing"
+    return None

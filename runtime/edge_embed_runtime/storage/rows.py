@@ -1,0 +1,139 @@
+"""Rows of the tables `doc` and `vec`: what they hold, and the crc32 over all of each."""
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.vectors.int8 import Ids, Int8Codes, Vectors
+
+# Whole rows, in the order in which their checksums are made.
+DOCUMENTS = "SELECT id, key, text, metadata, crc FROM doc"
+PASSAGES = "SELECT id, doc, start, stop, code, crc FROM vec"
+DocumentRow = tuple[int, str, str, str, int]
+PassageRow = tuple[int, int, int, int, bytes, int]
+
+# Documents of fewer characters, metadata included, are read and compared whole: that is faster.
+LONG = 2**18
+# Characters that are encoded, and bytes that are read, at a time.
+PIECE = 65_536
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """A row of `doc` whose crc32 fits."""
+
+    id: int
+    key: str
+    text: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StoredPassages:
+    """Rows of `vec` whose crc32 fits, and the ids of those whose does not."""
+
+    ids: Ids
+    docs: Ids
+    codes: Int8Codes
+    scales: Vectors
+    damaged: list[int]
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Ids of passages that a commit deleted, and the counter `deletions` after it."""
+
+    passages: Ids
+    deletions: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document to store with its passages: spans, and their codes [n, dim] and scales [n].
+
+    A long document may come in several entries that follow each other: all have the same record.
+
+    attached: what else is stored of them, a row for each, by the name of the table
+    """
+
+    record: Record
+    spans: Sequence[Span]
+    codes: Int8Codes
+    scales: Vectors
+    attached: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+
+
+def document_crc(id_: int, key: str, text: str, metadata: str) -> int:
+    if len(text) + len(metadata) < LONG:
+        return zlib.crc32("\x00".join((str(id_), key, text, metadata)).encode("utf-8", "surrogateescape"))
+    crc = crc_before_text(id_, key)
+    for piece in chain(encoded(text), [b"\x00"], encoded(metadata)):
+        crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def crc_before_text(id_: int, key: str) -> int:
+    """Where `document_crc` stands before the text, which may follow in pieces."""
+    return zlib.crc32("\x00".join((str(id_), key, "")).encode("utf-8", "surrogateescape"))
+
+
+def encoded(text: str) -> Iterator[bytes]:
+    """A text as UTF-8, in pieces."""
+    for start in range(0, len(text), PIECE):
+        yield text[start : start + PIECE].encode("utf-8", "surrogateescape")
+
+
+def whole_document(row: DocumentRow) -> bool:
+    """Whether the checksum of a row of `doc` fits."""
+    id_, key, text, metadata, crc = row
+    return (
+        all(isinstance(value, str) for value in (key, text, metadata)) and document_crc(id_, key, text, metadata) == crc
+    )
+
+
+def checked(row: DocumentRow) -> StoredDocument | None:
+    """A row of `doc` as a document, or None when its checksum does not fit."""
+    id_, key, text, metadata, _ = row
+    return StoredDocument(id_, key, text, json.loads(metadata)) if whole_document(row) else None
+
+
+def passage_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
+    return zlib.crc32(code, zlib.crc32(f"{id_},{doc},{start},{stop}".encode()))
+
+
+def passage_row(id_: int, doc: int, span: Span, code: bytes) -> PassageRow:
+    """A row of `vec`, with its checksum; code: float32 scale and int8 code."""
+    return id_, doc, *span, code, passage_crc(id_, doc, *span, code)
+
+
+def is_whole(row: PassageRow) -> bool:
+    """Whether the checksum of a row of `vec` fits."""
+    id_, doc, start, stop, code, crc = row
+    return isinstance(code, bytes) and passage_crc(id_, doc, start, stop, code) == crc
+
+
+def checked_passages(rows: list[PassageRow], dim: int) -> StoredPassages:
+    """Rows of `vec` sorted into those whose checksum fits and those whose does not."""
+    good: list[tuple[int, int]] = []
+    blobs: list[bytes] = []
+    damaged = []
+    for id_, doc, start, stop, blob, crc in rows:
+        # `is_whole` in line: a call for each of hundreds of rows is felt in a search
+        head = f"{id_},{doc},{start},{stop}".encode()
+        if isinstance(blob, bytes) and len(blob) == dim + 4 and zlib.crc32(blob, zlib.crc32(head)) == crc:
+            good.append((id_, doc))
+            blobs.append(blob)
+        else:
+            damaged.append(id_)
+    raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dim + 4)
+    scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
+    numbers = np.array(good, np.int64).reshape(-1, 2)
+    return StoredPassages(numbers[:, 0], numbers[:, 1], raw[:, 4:], scales, damaged)
