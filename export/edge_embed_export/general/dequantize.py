@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.general.graph import Net, attributes
+from edge_embed_export.general.graph import Net, attributes, given
 from edge_embed_runtime.extras import require
 
 Array = NDArray[Any]
@@ -25,7 +25,7 @@ def to_float(net: Net) -> list[str]:
     """Turn a quantized or half precision model to float32, in place. Gives what was done, in words."""
     done: Counter[str] = Counter()
     _halves(net, done)
-    _weights(net, done)
+    _constants(net, done)
     _products(net, done)
     _pairs(net, done)
     net.drop_unused()
@@ -65,24 +65,24 @@ def _halves(net: Net, done: Counter[str]) -> None:
                 attribute.t.CopyFrom(onnx.numpy_helper.from_array(whole, attribute.t.name))
 
 
-def _weights(net: Net, done: Counter[str]) -> None:
+def _constants(net: Net, done: Counter[str]) -> None:
     """DequantizeLinear of a constant, or of rows that were looked up in one."""
     for node in [node for node in net.nodes if node.op_type == "DequantizeLinear"]:
         codes, *rest = node.input
         if not all(name in net.weights for name in rest if name):
             continue
-        given = [net.weights[name] for name in rest if name]
+        scale, zero = net.weights[rest[0]], net.numbers(node, 2)
         options = attributes(node)
         axis, block = options.get("axis", 1), options.get("block_size", 0)
         lookup = net.producer.get(codes)
         if codes in net.weights:
-            name = net.constant(f"{node.output[0]}/float", dequantize(net.weights[codes], *_two(given), axis, block))
+            name = net.constant(f"{node.output[0]}/float", dequantize(net.weights[codes], scale, zero, axis, block))
             net.replace(node.output[0], name)
         elif lookup is not None and lookup.op_type == "Gather" and lookup.input[0] in net.weights:
-            if given[0].size > 1 or attributes(lookup).get("axis", 0):
+            if scale.size > 1 or attributes(lookup).get("axis", 0):
                 continue
             table = f"{lookup.input[0]}/float"
-            net.constant(table, dequantize(net.weights[lookup.input[0]], *_two(given)))
+            net.constant(table, dequantize(net.weights[lookup.input[0]], scale, zero))
             new = net.node("Gather", [table, lookup.input[1]], [f"{node.output[0]}/float"])
             net.nodes.insert(net.nodes.index(node), new)
             net.replace(node.output[0], new.output[0])
@@ -90,10 +90,6 @@ def _weights(net: Net, done: Counter[str]) -> None:
             continue
         done["quantized tensors"] += 1
     net.drop_unused()
-
-
-def _two(given: list[Array]) -> tuple[Array, Array | None]:
-    return given[0], given[1] if len(given) > 1 else None
 
 
 def _pairs(net: Net, done: Counter[str]) -> None:
@@ -112,15 +108,8 @@ def _products(net: Net, done: Counter[str]) -> None:
     The scale of such activations becomes 1 and their codes the activations themselves, so that what follows - a cast,
     a product with both scales - is right as it stands.
     """
-    for node in list(net.nodes):
-        replace = PRODUCTS.get(node.op_type)
-        new = None if replace is None else replace(net, node)
-        if new is None:
-            continue
-        at = net.nodes.index(node)
-        net.nodes[at : at + 1] = new
-        net.index()
-        done[WEIGHTS_ONLY.get(node.op_type, PER_BATCH)] += 1
+    for kind, count in net.rewrite(PRODUCTS).items():
+        done[WEIGHTS_ONLY.get(kind, PER_BATCH)] += count
     one = net.scalar(1.0, "float32")
     for node in net.nodes:
         if node.op_type == "DynamicQuantizeLinear":
@@ -136,14 +125,10 @@ def _source(net: Net, value: str) -> str | None:
     return node.input[0] if node is not None and node.op_type == "DynamicQuantizeLinear" else None
 
 
-def _given(net: Net, node: Any, place: int) -> Array | None:
-    return net.weights.get(node.input[place]) if place < len(node.input) else None
-
-
 def _integer(net: Net, node: Any) -> list[Any] | None:
     """MatMulInteger and ConvInteger (activations, weights, their zero points)."""
-    x, codes, zero = _source(net, node.input[0]), net.weights.get(node.input[1]), _given(net, node, 3)
-    if x is None or codes is None or (len(node.input) > 3 and node.input[3] and zero is None):
+    x, codes, zero = _source(net, node.input[0]), net.numbers(node, 1), net.numbers(node, 3)
+    if x is None or codes is None or (given(node, 3) and zero is None):
         return None
     whole = dequantize(codes, np.ones(1, np.float32), zero, axis=codes.ndim - 1)
     name = net.constant(f"{node.output[0]}/weight", whole)
@@ -156,11 +141,11 @@ def _fused(net: Net, node: Any) -> list[Any] | None:
     dynamic = node.op_type == "DynamicQuantizeMatMul"
     x = node.input[0] if dynamic else _source(net, node.input[0])
     places = (2, 3, 4) if dynamic else (3, 5, 6)
-    codes, scale = net.weights.get(node.input[1]), _given(net, node, places[0])
+    codes, scale = net.numbers(node, 1), net.numbers(node, places[0])
     if x is None or codes is None or scale is None:
         return None
-    name = net.constant(f"{node.output[0]}/weight", dequantize(codes, scale, _given(net, node, places[1])))
-    bias = node.input[places[2]] if len(node.input) > places[2] else ""
+    name = net.constant(f"{node.output[0]}/weight", dequantize(codes, scale, net.numbers(node, places[1])))
+    bias = given(node, places[2])
     if not bias:
         return [net.node("MatMul", [x, name], node.output)]
     y = f"{node.output[0]}/product"
@@ -169,18 +154,18 @@ def _fused(net: Net, node: Any) -> list[Any] | None:
 
 def _attention(net: Net, node: Any) -> list[Any] | None:
     """QAttention, of a model that onnxruntime fused and then quantized."""
-    x, codes, scale = _source(net, node.input[0]), net.weights.get(node.input[1]), _given(net, node, 4)
-    if x is None or codes is None or scale is None or (len(node.input) > 8 and node.input[8]):
+    x, codes, scale = _source(net, node.input[0]), net.numbers(node, 1), net.numbers(node, 4)
+    if x is None or codes is None or scale is None or given(node, 8):
         return None
-    name = net.constant(f"{node.output[0]}/weight", dequantize(codes, scale, _given(net, node, 7)))
+    name = net.constant(f"{node.output[0]}/weight", dequantize(codes, scale, net.numbers(node, 7)))
     inputs = [x, name, node.input[2], *([node.input[5]] if len(node.input) > 5 else [])]
     return [net.node("Attention", inputs, node.output, "com.microsoft", **attributes(node))]
 
 
 def _embeddings(net: Net, node: Any) -> list[Any] | None:
     """QEmbedLayerNormalization: ids, types, five quantized tensors, the mask, five scales, five zero points."""
-    tensors = [_given(net, node, place) for place in range(2, 7)]
-    scales, zeros = ([_given(net, node, place) for place in places] for places in (range(8, 13), range(13, 18)))
+    tensors = [net.numbers(node, place) for place in range(2, 7)]
+    scales, zeros = ([net.numbers(node, place) for place in places] for places in (range(8, 13), range(13, 18)))
     names = []
     for i, (codes, scale, zero) in enumerate(zip(tensors, scales, zeros, strict=True)):
         if codes is None or scale is None:
@@ -194,25 +179,17 @@ def _few_bits(net: Net, node: Any) -> list[Any] | None:
     """MatMulNBits: weights [m, blocks, bytes] of four or eight bits, low ones first."""
     options = attributes(node)
     n, m, bits, block = (options[name] for name in ("K", "N", "bits", "block_size"))
-    packed, scale, zero = net.weights.get(node.input[1]), _given(net, node, 2), _given(net, node, 3)
+    packed, scale, zero = net.numbers(node, 1), net.numbers(node, 2), net.numbers(node, 3)
     extra = [name for name in node.input[4:] if name]
-    if (
-        packed is None
-        or scale is None
-        or bits not in (4, 8)
-        or extra
-        or (len(node.input) > 3 and node.input[3] and zero is None)
-    ):
+    if packed is None or scale is None or bits not in (4, 8) or extra or (given(node, 3) and zero is None):
         return None
     blocks = -(-n // block)
 
     def unpacked(array: Array, count: int) -> Array:
         rows = array.reshape(-1, array.size // m // (blocks if count == block else 1)).astype(np.uint8)
-        return (
-            rows[:, :count]
-            if bits == 8
-            else np.stack([rows & 15, rows >> 4], axis=-1).reshape(len(rows), -1)[:, :count]
-        )
+        if bits == 4:
+            rows = np.stack([rows & 15, rows >> 4], axis=-1).reshape(len(rows), -1)
+        return rows[:, :count]
 
     codes = unpacked(packed, block).reshape(m, blocks, block).astype(np.float32)
     if zero is None:

@@ -4,7 +4,8 @@ Values of a published model have the prefix "m/", so that what is added beside t
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ DISABLED = (
 KNOWN_SHAPES = frozenset({"Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "Cast", "Identity"})
 
 Dims = list[int | None]
+# Gives the nodes that take the place of one, or None where it has to stay.
+Rule = Callable[["Net", Any], list[Any] | None]
 
 
 class Net:
@@ -43,11 +46,10 @@ class Net:
         self.nodes = nodes
         self.weights = weights
         self.outputs = outputs
-        self._onnx = require("onnx", "export")
         self.index()
 
     def index(self) -> None:
-        """Look up producers and readers of values anew, after `nodes` changed."""
+        """Find producers and readers of values again, after `nodes` changed."""
         self.producer = {name: node for node in self.nodes for name in node.output if name}
         self.readers: dict[str, list[Any]] = {}
         for node in self.nodes:
@@ -58,22 +60,22 @@ class Net:
     def of(model: "onnx.ModelProto", prefix: str = PREFIX) -> "Net":
         """The graph of a model in the newest operator set that we write. Raises ExportError."""
         onnx = require("onnx", "export")
-        graph = onnx.GraphProto()
-        graph.CopyFrom(model.graph)
-        weights = {prefix + t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        nodes = []
+        graph = onnx.GraphProto(node=model.graph.node)  # a copy, without the weights
         _rename(graph, prefix)
+        weights = {prefix + t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+        nodes = []
         for node in graph.node:
             if node.op_type == "Constant" and not node.domain:
                 weights[node.output[0]] = _constant(node)
             else:
                 nodes.append(node)
-        return Net(nodes, weights, [prefix + value.name for value in graph.output])
+        return Net(nodes, weights, [prefix + value.name for value in model.graph.output])
 
     def node(
         self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any
     ) -> Any:
-        return self._onnx.helper.make_node(kind, list(inputs), list(outputs), domain=domain, **attributes)
+        onnx = require("onnx", "export")
+        return onnx.helper.make_node(kind, list(inputs), list(outputs), domain=domain, **attributes)
 
     def scalar(self, value: Any, dtype: str) -> str:
         return self.constant(f"{dtype}:{value}", np.array(value, dtype))
@@ -81,6 +83,23 @@ class Net:
     def constant(self, name: str, array: NDArray[Any]) -> str:
         self.weights[name] = array
         return name
+
+    def numbers(self, node: Any, place: int) -> NDArray[Any] | None:
+        """One of a node's inputs, where it is a constant."""
+        return self.weights.get(given(node, place))
+
+    def rewrite(self, rules: Mapping[str, Rule]) -> Counter[str]:
+        """Replace nodes by the rules for their kinds. Gives how many of each kind were."""
+        done: Counter[str] = Counter()
+        nodes = []
+        for node in self.nodes:
+            new = rules[node.op_type](self, node) if node.op_type in rules else None
+            nodes += [node] if new is None else new
+            if new is not None:
+                done[node.op_type] += 1
+        self.nodes = nodes
+        self.drop_unused()
+        return done
 
     def replace(self, old: str, new: str) -> None:
         """Let readers of one value read another."""
@@ -107,7 +126,7 @@ class Net:
 
     def model(self, inputs: Sequence[Any], outputs: Iterable[str] | None = None) -> "onnx.ModelProto":
         """As a model, whose outputs are of unknown type and shape."""
-        onnx = self._onnx
+        onnx = require("onnx", "export")
         size = sum(array.nbytes for array in self.weights.values())
         if size > LARGEST:
             raise ExportError(f"the graph has {size / 2**30:.1f} GiB of weights in float32; the general path takes 2")
@@ -131,6 +150,11 @@ def _rename(graph: Any, prefix: str) -> None:
             _rename(inner, prefix)
             for value in (*inner.input, *inner.output, *inner.initializer):
                 value.name = prefix + value.name
+
+
+def given(node: Any, place: int) -> str:
+    """One of a node's inputs; "" where it is left out."""
+    return str(node.input[place]) if place < len(node.input) else ""
 
 
 def attributes(node: Any) -> dict[str, Any]:

@@ -2,18 +2,18 @@
 
 A published graph is nodes; here it becomes a list of Linear, Norm and Rows, with the nodes that stay as they are
 between them. Weights get names as in transformer/spec.py (`NAME.weight`, `NAME.bias`, `embedding.word`), so that the
-passes for
-known families serve here too.
+passes for known families serve here too.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.general.graph import Net, attributes
+from edge_embed_export.general.graph import Net, attributes, given
 from edge_embed_quantize.calibrate import Site
 
 Array = NDArray[np.float32]
@@ -65,15 +65,32 @@ Part = Linear | Norm | Rows | Any  # Any: an onnx node
 
 @dataclass
 class Structure:
-    """parts: in the order in which they are computed; weights: by name, besides the constants of `net`."""
+    """parts: in the order in which they are computed; weights: by name, besides the constants of `net`; starts: the
+    first node of each linear layer, by id()."""
 
     net: Net
     parts: list[Part] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)
 
     @property
     def linears(self) -> list[Linear]:
         return [part for part in self.parts if isinstance(part, Linear)]
+
+    @cached_property
+    def norms(self) -> dict[str, str]:
+        """Names of norms, by their outputs."""
+        return {part.y: part.name for part in self.parts if isinstance(part, Norm)}
+
+    @cached_property
+    def unshared(self) -> dict[str, str]:
+        """Names of linear layers that share no weight, by their outputs."""
+        count = Counter(linear.name for linear in self.linears)
+        return {linear.y: linear.name for linear in self.linears if count[linear.name] == 1}
+
+    def only_for(self, node: Any, value: str) -> str | None:
+        """The unshared linear layer that gives a value which this node alone reads."""
+        return self.unshared.get(value) if self.net.alone(value) is node else None
 
 
 def find_structure(net: Net) -> Structure:
@@ -90,6 +107,7 @@ def find_structure(net: Net) -> Structure:
             found.weights[f"{name}.weight"] = weight
             if bias is not None:
                 found.weights[f"{name}.bias"] = bias
+            found.starts.add(id(node))
             inside |= {id(n) for n in nodes}
             ends[id(nodes[-1])] = Linear(name, node.input[0], nodes[-1].output[0])
     for node in net.nodes:
@@ -103,7 +121,7 @@ def find_structure(net: Net) -> Structure:
 def _linear(net: Net, node: Any) -> tuple[list[Any], tuple[str, ...], Array, Array | None] | None:
     """The nodes of a linear layer, what tells it from others, its weight [n, m] and bias [m]."""
     options = attributes(node)
-    weight: Any = net.weights.get(node.input[1]) if len(node.input) > 1 else None
+    weight: Any = net.numbers(node, 1)
     plain = node.op_type in ("MatMul", "Gemm", "FusedMatMul") and not any(
         options.get(name) for name in ("transA", "transBatchA", "transBatchB")
     )
@@ -116,21 +134,21 @@ def _linear(net: Net, node: Any) -> tuple[list[Any], tuple[str, ...], Array, Arr
     weight = weight * np.float32(options.get("alpha", 1.0))
     bias: Array | None = None
     nodes, key = [node], [node.op_type, *node.input[1:], str(sorted((k, v) for k, v in options.items()))]
-    if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
-        given = _per_output(net, node.input[2], m)
-        if given is None:
+    if node.op_type == "Gemm" and given(node, 2):
+        added = _per_output(net, node.input[2], m)
+        if added is None:
             return None
-        bias = given * np.float32(options.get("beta", 1.0))
+        bias = added * np.float32(options.get("beta", 1.0))
     while (after := net.alone(nodes[-1].output[0])) is not None and after.op_type in ("Add", "Mul", "Div"):
         value = nodes[-1].output[0]
         other = after.input[1] if after.input[0] == value else after.input[0]
-        given = None if other == value else _per_output(net, other, m)
-        if given is None or (after.op_type == "Div" and after.input[0] != value):
+        found = None if other == value else _per_output(net, other, m)
+        if found is None or (after.op_type == "Div" and after.input[0] != value):
             break
         if after.op_type == "Add":
-            bias = given if bias is None else bias + given
+            bias = found if bias is None else bias + found
         else:
-            factor: Any = given if after.op_type == "Mul" else 1 / given
+            factor: Any = found if after.op_type == "Mul" else 1 / found
             weight, bias = weight * factor, None if bias is None else bias * factor
         nodes.append(after)
         key += [after.op_type, other]
@@ -150,12 +168,12 @@ def _per_output(net: Net, name: str, outputs: int) -> Array | None:
 def _norm(found: Structure, node: Any) -> Norm | None:
     if node.op_type not in ("LayerNormalization", "SimplifiedLayerNormalization") or len(node.output) > 1:
         return None
-    given = [found.net.weights.get(name) for name in node.input[1:]]
+    weights = [found.net.weights.get(name) for name in node.input[1:]]
     axis = attributes(node).get("axis", -1)
-    if axis != -1 or any(w is None or w.ndim != 1 or w.size == 1 or w.dtype != np.float32 for w in given):
+    if axis != -1 or any(w is None or w.ndim != 1 or w.size == 1 or w.dtype != np.float32 for w in weights):
         return None
     name = f"norm.{sum(isinstance(part, Norm) for part in found.parts)}"
-    for part, weight in zip(("weight", "bias"), given, strict=False):
+    for part, weight in zip(("weight", "bias"), weights, strict=False):
         if weight is not None:
             found.weights[f"{name}.{part}"] = weight
     rms = node.op_type.startswith("Simplified")
@@ -212,51 +230,43 @@ def _place(found: Structure, values: list[str], names: list[str]) -> Place:  # n
     if len(values) > 1:
         return alone
     net, (value,) = found.net, values
-    made = {part.y: part for part in found.parts if isinstance(part, Linear | Norm)}
-    once = {name for name, count in Counter(linear.name for linear in found.linears).items() if count == 1}
-    others = [node for node in net.readers.get(value, []) if not _reads(found, node, value)]
+    others = [node for node in net.readers.get(value, []) if id(node) not in found.starts]
     read_by = [node for node in others if node.op_type != "Shape"]  # which a change of numbers does not touch
     private = not read_by and value not in net.outputs
-    before = made.get(value)
-    if isinstance(before, Norm):
+    norm = found.norms.get(value)
+    if norm is not None:
         if private:
-            return Place(Site(name, readers, before.name, scalable=True), (value,))
-        residual = _residual(made, once, value, read_by)
+            return Place(Site(name, readers, norm, scalable=True), (value,))
+        residual = _residual(found, value, read_by)
         if residual is not None and value not in net.outputs:
-            return Place(Site(name, readers, before.name, residual=residual), (value,))
+            return Place(Site(name, readers, norm, residual=residual), (value,))
         return alone
     node = net.producer.get(value)
     if node is None or not private:
         return alone
     if node.op_type in SPLITTABLE and len(readers) == 1:
-        up = made.get(node.input[0])
-        if isinstance(up, Linear) and up.name in once and net.alone(up.y) is node:
-            return Place(Site(name, readers, split=up.name), (value,))
-    if node.op_type == "Mul":  # gated
-        for given in node.input:
-            up = made.get(given)
-            if isinstance(up, Linear) and up.name in once and net.alone(up.y) is node and len(set(node.input)) == 2:
-                return Place(Site(name, readers, up.name, scalable=True, shiftable=False), (value,))
-    mixed = _mixed(net, made, once, value)
+        up = found.only_for(node, node.input[0])
+        if up is not None:
+            return Place(Site(name, readers, split=up), (value,))
+    if node.op_type == "Mul" and len(set(node.input)) == 2:  # gated
+        up = found.only_for(node, node.input[0]) or found.only_for(node, node.input[1])
+        if up is not None:
+            return Place(Site(name, readers, up, scalable=True, shiftable=False), (value,))
+    mixed = _mixed(found, value)
     return alone if mixed is None else Place(Site(name, readers, mixed, scalable=True), (value,), mixed=True)
 
 
-def _reads(found: Structure, node: Any, value: str) -> bool:
-    """Whether a node is the first of a linear layer that reads the value."""
-    return node.input[0] == value and _linear(found.net, node) is not None
-
-
-def _residual(made: dict[str, Any], once: set[str], value: str, readers: list[Any]) -> str | None:
+def _residual(found: Structure, value: str, readers: list[Any]) -> str | None:
     """The linear layer whose output is added to a value, where nothing else happens to it."""
     if len(readers) != 1 or readers[0].op_type != "Add" or len(set(readers[0].input)) != 2:
         return None
     (other,) = (name for name in readers[0].input if name != value)
-    linear = made.get(other)
-    return linear.name if isinstance(linear, Linear) and linear.name in once else None
+    return found.unshared.get(other)
 
 
-def _mixed(net: Net, made: dict[str, Any], once: set[str], value: str) -> str | None:
+def _mixed(found: Structure, value: str) -> str | None:
     """The linear layer that made the values of attention, whose context this value is: head by head, in their order."""
+    net = found.net
     out = _moved(net, value)
     if out is None or out[1] != [0, 2, 1, 3]:
         return None
@@ -267,12 +277,9 @@ def _mixed(net: Net, made: dict[str, Any], once: set[str], value: str) -> str | 
     if weights is None or weights.op_type != "Softmax" or attributes(weights).get("axis", -1) not in (-1, 3):
         return None
     values = _moved(net, product.input[1])
-    linear = None if values is None or net.alone(product.input[1]) is not product else made.get(values[0])
-    return (
-        linear.name
-        if isinstance(linear, Linear) and values == (linear.y, [0, 2, 1, 3]) and linear.name in once
-        else None
-    )
+    if values is None or values[1] != [0, 2, 1, 3] or net.alone(product.input[1]) is not product:
+        return None
+    return found.unshared.get(values[0])
 
 
 def _moved(net: Net, value: str) -> tuple[str, list[int]] | None:

@@ -4,12 +4,11 @@ A fused Attention hides three linear layers, which then could not be quantized, 
 as slow on CPUs as the sum and the norm that it stands for.
 """
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from edge_embed_export.general.graph import Net, attributes
+from edge_embed_export.general.graph import Net, attributes, given
 from edge_embed_runtime.extras import require
 
 HIDDEN = float(np.finfo(np.float32).min)
@@ -17,21 +16,7 @@ HIDDEN = float(np.finfo(np.float32).min)
 
 def unfuse(net: Net) -> list[str]:
     """Replace fused operators, in place. Gives what was done, in words."""
-    done: Counter[str] = Counter()
-    for node in list(net.nodes):
-        replace = FUSED.get(node.op_type)
-        new = None if replace is None else replace(net, node)
-        if new is not None:
-            at = net.nodes.index(node)
-            net.nodes[at : at + 1] = new
-            net.index()
-            done[node.op_type] += 1
-    net.drop_unused()
-    return [f"{count} {kind}: back to plain operators" for kind, count in done.items()]
-
-
-def _given(node: Any, place: int) -> str:
-    return str(node.input[place]) if place < len(node.input) else ""
+    return [f"{count} {kind}: back to plain operators" for kind, count in net.rewrite(FUSED).items()]
 
 
 class _Chain:
@@ -53,7 +38,7 @@ class _Chain:
 def _skip_norm(net: Net, node: Any) -> list[Any]:
     """SkipLayerNormalization (x, skip, gamma, beta, bias), and the form by root mean squares (x, skip, gamma, bias)."""
     chain, simple = _Chain(net, node), "Simplified" in node.op_type
-    beta, bias = ("", _given(node, 3)) if simple else (_given(node, 3), _given(node, 4))
+    beta, bias = ("", given(node, 3)) if simple else (given(node, 3), given(node, 4))
     whole = node.output[3] if len(node.output) > 3 else ""
     total = chain.op("Add", node.input[0], node.input[1], output="" if bias else whole)
     total = chain.op("Add", total, bias, output=whole) if bias else total
@@ -65,7 +50,7 @@ def _skip_norm(net: Net, node: Any) -> list[Any]:
 
 def _gelu(net: Net, node: Any) -> list[Any] | None:
     """BiasGelu and FastGelu (x, bias)."""
-    if not _given(node, 1):
+    if not given(node, 1):
         return None
     chain, kind = _Chain(net, node), {"BiasGelu": "Gelu"}.get(node.op_type, node.op_type)
     chain.op(kind, chain.op("Add", *node.input), output=node.output[0], domain="com.microsoft")
@@ -74,7 +59,7 @@ def _gelu(net: Net, node: Any) -> list[Any] | None:
 
 def _embeddings(net: Net, node: Any) -> list[Any] | None:
     """EmbedLayerNormalization (ids, types, words, positions, type rows, gamma, beta, mask, position ids)."""
-    ids, types, words, positions, rows, gamma, beta, mask, places = (_given(node, place) for place in range(9))
+    ids, types, words, positions, rows, gamma, beta, mask, places = (given(node, place) for place in range(9))
     chain = _Chain(net, node)
     if len(node.output) > 1 and net.readers.get(node.output[1]):
         if not mask:
@@ -97,9 +82,9 @@ def _embeddings(net: Net, node: Any) -> list[Any] | None:
 
 def _attention(net: Net, node: Any) -> list[Any] | None:
     """Attention (x, weights of queries, keys and values side by side, bias, mask, past, bias of scores)."""
-    options, weight, bias = attributes(node), net.weights.get(_given(node, 1)), net.weights.get(_given(node, 2))
+    options, weight, bias = attributes(node), net.numbers(node, 1), net.numbers(node, 2)
     odd = [name for name in ("unidirectional", "qkv_hidden_sizes", "do_rotary") if options.get(name)]
-    if weight is None or odd or _given(node, 4) or len(node.output) > 1:
+    if weight is None or odd or given(node, 4) or len(node.output) > 1:
         return None
     chain, parts = _Chain(net, node), []
     for i, rows in enumerate(np.split(weight, 3, axis=1)):
@@ -108,21 +93,21 @@ def _attention(net: Net, node: Any) -> list[Any] | None:
         if bias is not None:
             y = chain.op("Add", y, net.constant(f"{chain.name}/bias.{i}", np.split(bias, 3)[i]))
         parts.append(y)
-    return _attend(chain, node, parts, _given(node, 3), _given(node, 5))
+    return _attend(chain, node, parts, given(node, 3), given(node, 5))
 
 
 def _multi_head(net: Net, node: Any) -> list[Any] | None:
     """MultiHeadAttention (queries, keys, values, bias, mask, bias of scores, past keys and values)."""
-    bias = net.weights.get(_given(node, 3))
+    bias = net.numbers(node, 3)
     parts = list(node.input[:3])
-    packed = not all(parts) or (_given(node, 3) and bias is None) or _given(node, 6) or _given(node, 7)
+    packed = not all(parts) or (given(node, 3) and bias is None) or given(node, 6) or given(node, 7)
     if packed or attributes(node).get("unidirectional") or len(node.output) > 1:
         return None
     chain = _Chain(net, node)
     if bias is not None and len(bias) % 3 == 0:
         names = [net.constant(f"{chain.name}/bias.{i}", part) for i, part in enumerate(np.split(bias, 3))]
         parts = [chain.op("Add", x, name) for x, name in zip(parts, names, strict=True)]
-    return _attend(chain, node, parts, _given(node, 4), _given(node, 5))
+    return _attend(chain, node, parts, given(node, 4), given(node, 5))
 
 
 def _attend(chain: _Chain, node: Any, parts: list[str], mask: str, added: str) -> list[Any]:
