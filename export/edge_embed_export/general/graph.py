@@ -5,7 +5,7 @@ Values of a published model have the prefix "m/", so that what is added beside t
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,7 @@ class Net:
         self.weights = {name: array for name, array in self.weights.items() if name in needed}
         self.index()
 
-    def model(self, inputs: Sequence[Any], outputs: Iterable[str] | None = None) -> "onnx.ModelProto":
+    def model(self, inputs: Sequence[Any]) -> "onnx.ModelProto":
         """As a model, whose outputs are of unknown type and shape."""
         onnx = require("onnx", "export")
         size = sum(array.nbytes for array in self.weights.values())
@@ -134,7 +134,7 @@ class Net:
             self.nodes,
             "edge_embed",
             list(inputs),
-            [onnx.helper.make_empty_tensor_value_info(name) for name in (outputs or self.outputs)],
+            [onnx.helper.make_empty_tensor_value_info(name) for name in self.outputs],
             [onnx.numpy_helper.from_array(array, name) for name, array in self.weights.items()],
         )
         opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid("com.microsoft", MICROSOFT_OPSET)]

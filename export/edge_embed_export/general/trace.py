@@ -50,7 +50,8 @@ def trace(
     masks = MASKS if "attention_mask" in takes else MASKS[:1]
     masks = masks if getattr(model.config, "sliding_window", None) else masks[:2]
     examples: _Examples | None = None
-    notes, reasons = [], []
+    notes: list[str] = []
+    reasons: list[str] = []
     with require("torch", "general").no_grad():
         for way in (*([OPTIMUM] if is_installed("optimum.exporters.onnx") else []), *masks):
             try:
