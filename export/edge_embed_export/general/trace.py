@@ -47,8 +47,8 @@ def trace(
     takes: the inputs of the model
     long:  tokens of the long text that the graph must give torch's vectors for
     """
-    masks = MASKS if "attention_mask" in takes else MASKS[:1]
-    masks = masks if getattr(model.config, "sliding_window", None) else masks[:2]
+    windows = getattr(model.config, "sliding_window", None)
+    masks = MASKS[: 1 if "attention_mask" not in takes else 4 if windows else 2]
     examples: _Examples | None = None
     notes: list[str] = []
     reasons: list[str] = []
@@ -66,7 +66,9 @@ def trace(
                     notes.append(f"converted through torch alone: {reason}")
                 else:
                     reasons.append(reason)
-    raise UnsupportedModelError(f"{source}: torch cannot export the architecture {kind!r}: {reasons[0]}")
+    raise UnsupportedModelError(
+        f"{source}: torch cannot export the architecture {kind!r}: {reasons[0]}", architecture=kind
+    )
 
 
 class _Examples:
