@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_embed import Document, Embedder, Index
-from edge_embed.evaluate import read_judged_set
+from edge_embed.measuring.quality import read_judged_set
 
 ROUNDS = 5
 PART = 10_000

@@ -11,7 +11,8 @@ from edge_embed.errors import *  # noqa: F403 - every error, where users look fo
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
-    from edge_embed.files.load import dump_vectors, load_vectors
+    from edge_embed.files.dump import dump_vectors
+    from edge_embed.files.load import load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.maintenance.compact import compact_index
@@ -51,7 +52,7 @@ _HOMES = {
     "Index": "edge_embed_runtime.index.index",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
     "compact_index": "edge_embed_runtime.maintenance.compact",
-    "dump_vectors": "edge_embed.files.load",
+    "dump_vectors": "edge_embed.files.dump",
     "load_vectors": "edge_embed.files.load",
     "maxsim": "edge_embed_runtime.vectors.maxsim",
     "reembed_index": "edge_embed_runtime.maintenance.reembed",

@@ -26,7 +26,7 @@ from edge_embed.cli.options import bundle_option, json_option, max_rss_option, s
 @json_option
 @click.pass_context
 def bench(context: click.Context, /, bundle: str | None, as_json: bool, **settings: Any) -> None:
-    """Measure this device: start, latency of a query, texts per second, memory, and a search.
+    """Measure this device: start, latency, texts/s, memory, search.
 
     Each figure is measured in processes of its own. Keep what --json prints to compare releases, bundles or devices:
     its names do not change while `schema` is the same.

@@ -1,14 +1,12 @@
-"""The whole job on a small real corpus that ships with the package."""
+"""`edge-embed demo`: the whole job on a small real corpus that ships with the package."""
 
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from edge_embed.corpus import demo_documents
-from edge_embed.embedder import Embedder
-from edge_embed_runtime.index.index import Index
-from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
+import click
+
+from edge_embed.cli.options import bundle_option, json_option, shorten, show, space_options, threads_option
 
 QUERIES = (
     "my purse was stolen on the train",
@@ -18,10 +16,47 @@ QUERIES = (
 )
 
 
-def run_demo(bundle: str | None = None, threads: int | None = None, **space: Any) -> dict[str, Any]:
-    """Load the bundle, index the corpus in a temporary folder, search it. Gives hits, seconds and peak memory."""
+@click.command()
+@bundle_option
+@space_options
+@threads_option
+@json_option
+def demo(as_json: bool, **model: Any) -> None:
+    """Index and search a small real corpus; show times and memory."""
+    result = run_demo(model)
+
+    def text() -> Iterator[str]:
+        yield f"{result['documents']} questions of bank customers; {result['bundle']}, threads: {result['threads']}"
+        for answer in result["results"]:
+            yield ""
+            yield f"> {answer['query']}   ({answer['ms']:.1f} ms)"
+            for hit in answer["hits"]:
+                yield f"  {hit['score']:.4f}  {shorten(hit['text'], 70)}  [{hit['metadata']['topic']}]"
+        yield ""
+        yield f"load {result['load_seconds']:.2f} s, embed and store {result['add_seconds']:.2f} s"
+        if result["start_to_first_hit_seconds"] is not None:
+            yield f"process start to first hit {result['start_to_first_hit_seconds']:.2f} s"
+        if result["peak_rss_mb"] is not None:
+            yield f"peak memory {result['peak_rss_mb']:.0f} MB"
+
+    show(result, as_json, text)
+
+
+def run_demo(model: dict[str, Any]) -> dict[str, Any]:
+    """Load a bundle, index the corpus in a temporary folder, search it. Returns hits, seconds and peak memory.
+
+    model: what `Embedder` takes
+    """
+    import tempfile
+    from pathlib import Path
+
+    from edge_embed.corpus import demo_documents
+    from edge_embed.embedder import Embedder
+    from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.system.cpu import peak_rss_bytes, seconds_since_start
+
     began = time.perf_counter()
-    embedder = Embedder(bundle, threads=threads, **space)
+    embedder = Embedder(**model)
     loaded = time.perf_counter()
     documents = demo_documents()
     first_hit = None

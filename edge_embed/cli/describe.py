@@ -1,4 +1,4 @@
-"""A bundle's manifest in lines for people, and in one object for programs."""
+"""A bundle's manifest as lines for people, and as one object for programs."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from edge_embed.cli.options import shorten
 from edge_embed_runtime.bundle.manifest import Manifest
 
-# A line for every layer, which --json shows.
+# Has a line for every layer; only --json shows it.
 LONG = "recipes"
 # Sections of the receipt with lines of their own.
 TABLES = ("truncate_dims", "adapters")
@@ -30,11 +30,11 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
     yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
     yield from _adapter_lines(manifest)
     if manifest.side:
-        yield f"  side          {manifest.side}: the other role has another network, in a bundle of its own"
+        yield f"  side          {manifest.side}: the other role has its own network, in another bundle"
     if manifest.default_role:
-        yield f"  default role  {manifest.default_role}: its prompt is put before texts of no role"
+        yield f"  default role  {manifest.default_role}: its prompt is put before texts without a role"
     if manifest.left_out:
-        yield "  left out      the tokens of a prompt have no part in a text's vector"
+        yield "  left out      the tokens of a prompt do not count in a text's vector"
     for section in ("prompts", "quantization", "codes", "receipt", "provenance"):
         for key, value in getattr(manifest, section).items():
             if key != LONG and not (section == "receipt" and key in TABLES):
@@ -55,10 +55,10 @@ def _adapter_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def _truncation_lines(manifest: Manifest) -> Iterator[str]:
-    """What vectors of fewer numbers are worth, beside the whole."""
+    """The quality of truncated vectors."""
     measured = _table(manifest, "truncate_dims")
     if manifest.truncation:
-        yield "  truncated     behind a layer norm over the whole vector"
+        yield "  truncated     after a layer norm over the whole vector"
     for named in (dim for dim in manifest.truncate_dims if str(dim) not in measured):
         yield f"  truncated to  {named}: trained for"
     for dim, figures in measured.items():
@@ -68,7 +68,7 @@ def _truncation_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def _table(manifest: Manifest, section: str) -> dict[str, dict[str, Any]]:
-    """Rows of the receipt by name; nothing of what is no table, which a manifest may hold."""
+    """Rows of a table of the receipt by name. A manifest may hold anything: what is not a table is left out."""
     found = manifest.receipt.get(section)
     return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 

@@ -1,4 +1,4 @@
-"""`edge-embed doctor`: what this machine can do, and what is wrong with it."""
+"""`edge-embed doctor`."""
 
 import os
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ VERDICTS = {"ok": "OK", "warnings": "OK, with warnings", "unusable": "unusable"}
 
 @click.command()
 @click.argument("bundles", metavar="[FOLDER|minilm|static]...", nargs=-1)
-@click.option("--tune", is_flag=True, help="Store what was measured for this machine; every Embedder then uses it.")
+@click.option("--tune", is_flag=True, help="Store the best settings for this machine; every Embedder then uses them.")
 @click.option("--forget", is_flag=True, help="Remove what --tune stored; measure nothing.")
 @json_option
 def doctor(bundles: tuple[str, ...], tune: bool, forget: bool, as_json: bool) -> None:
-    """Examine this machine: CPU, memory, packages, and how fast bundles are on it, in folders or embedded.
+    """Check this machine: CPU, memory, packages, speed of bundles.
 
-    Without any the one in the environment or the default is measured; give several to compare them. Native
-    packages are tried in processes of their own, so that one which crashes on this CPU is named. Exit status 1 when
-    something makes edge-embed unusable here.
+    Give folders of bundles, or names of embedded ones, to compare them; without any, the one in the environment or the
+    default is measured. Each native package is tried in its own process, so a package that crashes on this CPU is
+    found. The exit status is 1 if edge-embed cannot be used here.
     """
     if forget:
         if bundles or tune:
-            raise click.UsageError("--forget goes alone.")
+            raise click.UsageError("--forget cannot be combined with --tune or bundles.")
         _forget(as_json)
         return
     from edge_embed.doctor.examine import examine
@@ -85,7 +85,7 @@ def _machine_lines(machine: dict[str, Any]) -> Iterator[str]:
     limits += [f"{cores['quota']:g} by cgroup quota"] if cores["quota"] else []
     limits += [f"{cores['physical']} physical"] if cores["physical"] else []
     yield from _row("cpu", f"{machine['cpu']} ({machine['architecture']})")
-    yield from _row("features", " ".join(machine["features"]) or "the system does not tell")
+    yield from _row("features", " ".join(machine["features"]) or "unknown")
     yield from _row("cores", f"{cores['usable']} used: {', '.join(limits)}")
     limit = "no limit" if memory["limit"] is None else f"limit {_size(memory['limit'])}"
     yield from _row("memory", f"{_size(memory['total'])}, {_size(memory['available'])} available, {limit} by cgroup")
@@ -104,7 +104,7 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
         return
     yield from _row("bundle", f"{bundle['name']}, {_size(bundle['bytes'])}, {bundle['path']}")
     peak = f"; peak memory of one query {_size(bundle['peak_rss'])}" if bundle["peak_rss"] else ""
-    products = "saturate here: the fast form errs" if bundle["saturates"] else "are exact here"
+    products = "saturate here: the fast form is wrong" if bundle["saturates"] else "are exact here"
     kinds = {"float": "float32 products", "static": "a table of token vectors, no products"}
     yield from _row("", kinds.get(bundle["forms"][0]["form"], f"int8 products {products}") + peak)
     counts = max((list(form["texts_per_second"]) for form in bundle["forms"]), key=len)

@@ -21,93 +21,86 @@ json_option = click.option(
     help="Print one JSON object instead of text. Of a command that fails it is "
     '{"error": {"code": ..., "message": ..., ...}}, with what else is known, such as path and keys.',
 )
-threads_option = click.option("--threads", type=click.IntRange(1), help="Cores to use.  [default: all allowed]")
+threads_option = click.option("--threads", type=click.IntRange(1), help="CPU cores to use.  [default: all allowed]")
 bundle_option = click.option(
     "--bundle",
     metavar="FOLDER|minilm|static",
     envvar=BUNDLE_VARIABLE,
-    help=f"Bundle to embed with: a folder or an embedded one; or {BUNDLE_VARIABLE} in the environment.  "
+    help=f"Bundle to embed with: a folder, or the name of an embedded one; or {BUNDLE_VARIABLE} in the environment.  "
     "[default: minilm]",
 )
 truncate_option = click.option(
     "--truncate-dim",
     type=click.IntRange(1),
-    help="Keep only so many numbers of each vector, the first; `edge-embed info BUNDLE` shows what that costs.",
+    help="Keep only this many numbers of each vector, the first ones; `edge-embed info BUNDLE` shows what that costs.",
 )
 adapter_option = click.option(
     "--adapter",
     metavar="NAME",
-    help="Embed with this adapter of the bundle, or with `base` alone.  [default: that of the role, if it has one]",
+    help="Embed with this adapter of the bundle; `base` uses none.  [default: the adapter of the role, if it has one]",
 )
 max_rss_option = click.option(
     "--max-rss",
     "max_rss_mb",
     metavar="MB",
     type=click.FloatRange(1),
-    help="Megabytes that the process is to stay under; refused with the least that works where it cannot.",
+    help="Memory limit of this process, in megabytes. If it is too low, the error names the lowest that works.",
 )
 secure_option = click.option(
     "--secure-delete",
     is_flag=True,
-    help="Overwrite in INDEX what is deleted or replaced, at once; takes longer the more words there are.",
+    help="Overwrite deleted and replaced content in INDEX at once; slower, the more words INDEX has.",
 )
 background_option = click.option(
-    "--background", is_flag=True, help="One thread that gives way to everything else that wants the CPU."
+    "--background", is_flag=True, help="Use one thread, which lets every other program have the CPU first."
 )
 words_option = click.option(
     "--words",
     type=click.Choice(["english", "plain", "trigram"]),
-    help="How a new INDEX tells words apart: stems, whole words, or three characters in a row, for languages without "
-    "spaces.  [default: english]",
+    help="How a new INDEX splits texts into words: english (stems), plain (whole words), or trigram (three characters "
+    "in a row, for languages without spaces).  [default: english]",
 )
 fields_option = click.option(
     "--field",
     "fields",
     metavar="NAME",
     multiple=True,
-    help="A metadata field of a new INDEX that --where is to find fast; may be given several times.",
+    help="A metadata field of a new INDEX that --where should find fast; may be given several times.",
 )
 timeout_option = click.option(
     "--timeout", type=click.FloatRange(0), default=0.0, help="Seconds to wait for another process that writes to INDEX."
 )
+# What the embedders of --sparse and --multi share with that of --bundle.
+SHARED = ("threads", "max_rss_mb", "background")
 
 
-def kind_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Bundles whose vectors are stored beside those of --bundle: see `beside`."""
-    sparse = click.option("--sparse", metavar="FOLDER", help="A bundle of kind sparse (SPLADE) to use beside --bundle.")
-    multi = click.option("--multi", metavar="FOLDER", help="A bundle of kind multi (ColBERT) to use beside --bundle.")
-    return sparse(multi(command))
+def all_options(*options: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Several options as one decorator, in the order of the help."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def beside(sparse: str | None, multi: str | None, **options: Any) -> dict[str, Any]:
-    """What `Index.open` takes for --sparse and --multi."""
+# Which vectors of a bundle: `truncate_dim` and `adapter`, as `Embedder` takes them.
+space_options = all_options(truncate_option, adapter_option)
+# Bundles whose vectors are stored together with those of --bundle: see `more_embedders`.
+kind_options = all_options(
+    click.option("--sparse", metavar="FOLDER", help="A bundle of kind sparse (SPLADE) to use together with --bundle."),
+    click.option("--multi", metavar="FOLDER", help="A bundle of kind multi (ColBERT) to use together with --bundle."),
+)
+
+
+def more_embedders(sparse: str | None, multi: str | None, model: dict[str, Any]) -> dict[str, Any]:
+    """What `Index.open` takes for --sparse and --multi. model: the options of --bundle's embedder."""
     from edge_embed.embedder import Embedder
 
+    shared = {name: model[name] for name in SHARED if name in model}
     given = {"sparse": sparse, "multi": multi}
-    return {name: Embedder(bundle, **options) for name, bundle in given.items() if bundle is not None}
-
-
-def space_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Which of the vectors that a bundle can make: `truncate_dim` and `adapter`, as `Embedder` takes them."""
-    return truncate_option(adapter_option(command))
-
-
-def graph_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What `export` is told of a model that comes as a graph: see edge_embed_export.options.GraphOptions."""
-    options = (
-        click.option("--general", is_flag=True, help="Convert SOURCE, of any architecture, through torch."),
-        click.option("--onnx", "onnx_file", metavar="FILE", help="Which ONNX file of the folder SOURCE to take."),
-        click.option("--tokenizer", metavar="FILE", help="A tokenizer.json that is not beside an ONNX model."),
-        click.option(
-            "--pooling",
-            type=click.Choice(["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean"]),
-            help="How an ONNX model's vectors of tokens become one.  [default: what its folder says]",
-        ),
-        click.option("--output", metavar="NAME", help="Which output of an ONNX model to take."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return {name: Embedder(bundle, **shared) for name, bundle in given.items() if bundle is not None}
 
 
 def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]]) -> None:

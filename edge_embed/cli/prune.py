@@ -1,13 +1,13 @@
-"""`edge-embed prune`: a bundle with a part of another's vocabulary."""
+"""`edge-embed prune`."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edge_embed.cli.options import json_option, show
-from edge_embed.cli.terminal import say
+from edge_embed.cli.terminal import say_step
 
 
 def _names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[str]:
@@ -23,19 +23,19 @@ def _names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> lis
 @click.option(
     "--texts",
     metavar="FILE",
-    help="Keep the tokens of these texts: one a line, or .jsonl and .csv with the field `text`, as `add` reads them.",
+    help="Keep the tokens of these texts: one per line, or .jsonl and .csv with the field `text`, as `add` reads them.",
 )
 @click.option(
-    "--min-count", type=click.IntRange(1), default=1, show_default=True, help="Of texts, tokens that come so often."
+    "--min-count", type=click.IntRange(1), default=1, show_default=True, help="Keep tokens this frequent in --texts."
 )
-@click.option("--keep", type=click.IntRange(1), metavar="N", help="At most N tokens, the most frequent.")
+@click.option("--keep", type=click.IntRange(1), metavar="N", help="Keep at most N tokens, the most frequent ones.")
 @click.option(
     "--floor",
     type=click.FloatRange(-1, 1),
     help="Lowest mean cosine to the vectors of BUNDLE to accept.  [default: 0.99]",
 )
 @click.option("--name", help="The new bundle's name.  [default: the folder's]")
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def prune(
     bundle: str,
@@ -50,10 +50,11 @@ def prune(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Make OUT, BUNDLE with fewer tokens: of some languages or scripts, or those that your texts hold.
+    """Make a bundle smaller by removing tokens of its vocabulary.
 
-    Texts whose tokens all stay keep their vectors bit for bit; others are taken apart into smaller pieces. Languages
-    are told apart by their scripts alone: to keep German and not Italian, give --texts. Needs the extra `export`.
+    OUT becomes a copy of BUNDLE with the tokens of some languages or scripts, or of your texts. Texts whose tokens are
+    all kept keep their vectors bit for bit; other texts are split into smaller tokens. Languages are recognized by
+    their script only: to keep German and not Italian, give --texts. Needs the extra `export`.
     """
     from edge_embed.embedder import bundle_path
     from edge_embed_export.pruning.prune import prune_bundle
@@ -75,26 +76,27 @@ def prune(
         floor=floor,
         name=name,
         overwrite=force,
-        progress=lambda step: say(step, err=True) if sys.stderr.isatty() else None,
+        progress=say_step,
     )
     receipt = manifest.receipt["pruning"]
     result = {"bundle": out, "fingerprint": manifest.fingerprint, **receipt, "kept": manifest.provenance["pruned_from"]}
     alike = indistinct(languages) if texts is None else []
+    show(result, as_json, lambda: _lines(out, receipt, alike))
 
-    def text() -> Iterator[str]:
-        tokens, size = receipt["vocabulary"], receipt["bytes"]
-        yield f"{out}: {tokens['after']} of {tokens['before']} tokens, {_mb(size['after'])} of {_mb(size['before'])} MB"
-        if receipt["texts"]:
-            cosines, unknown = receipt["cosine_to_unpruned"], receipt["unknown_tokens"]
-            yield f"{receipt['texts']} texts ({receipt['measured_on']}): {receipt['unchanged_texts']:.1%} unchanged"
-            yield f"  cosine to the vectors before: mean {cosines['mean']:.4f}, lowest {cosines['min']:.4f}"
-            yield f"  unknown tokens: {unknown['before']:.2%} before, {unknown['after']:.2%} after"
-        else:
-            yield "no texts in these scripts come with the exporter: give --texts to see what vectors lose"
-        if alike:
-            yield f"others are written like {', '.join(alike)}: their tokens stayed as well; --texts keeps fewer"
 
-    show(result, as_json, text)
+def _lines(out: str, receipt: dict[str, Any], alike: list[str]) -> Iterator[str]:
+    """alike: languages whose script others have as well."""
+    tokens, size = receipt["vocabulary"], receipt["bytes"]
+    yield f"{out}: {tokens['after']} of {tokens['before']} tokens, {_mb(size['after'])} of {_mb(size['before'])} MB"
+    if receipt["texts"]:
+        cosines, unknown = receipt["cosine_to_unpruned"], receipt["unknown_tokens"]
+        yield f"{receipt['texts']} texts ({receipt['measured_on']}): {receipt['unchanged_texts']:.1%} unchanged"
+        yield f"  cosine to the vectors before: mean {cosines['mean']:.4f}, lowest {cosines['min']:.4f}"
+        yield f"  unknown tokens: {unknown['before']:.2%} before, {unknown['after']:.2%} after"
+    else:
+        yield "the exporter has no texts in these scripts: give --texts to see how much the vectors change"
+    if alike:
+        yield f"other languages have the script of {', '.join(alike)}: their tokens were kept; --texts keeps fewer"
 
 
 def _mb(size: int) -> str:

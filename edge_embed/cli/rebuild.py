@@ -16,14 +16,14 @@ from edge_embed.cli.options import json_option, show
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="auto: builds a graph for two million passages and more, and keeps it where it is faster on this device.",
+    help="auto: build an HNSW graph from two million passages on, and keep it if it is faster on this device.",
 )
 @json_option
 def rebuild(index: str, graph: Any, as_json: bool) -> None:
-    """Make anew what INDEX derives from its texts and vectors: binary codes, the table of words, the graph.
+    """Build binary codes, word table and graph of INDEX again.
 
-    Worth it after much was added that differs from what was there first, on another device, and after a new release.
-    Needs no bundle. Killed at any moment it leaves a whole index.
+    These are computed from the texts and vectors of INDEX. Run it after you added many documents unlike the first ones,
+    on a new device, and after an update of edge-embed. Needs no bundle. If it is killed, INDEX stays whole.
     """
     from edge_embed_runtime.index.index import Index
 
@@ -31,7 +31,7 @@ def rebuild(index: str, graph: Any, as_json: bool) -> None:
         done = target.rebuild(graph, show_progress=True)
 
     def text() -> Iterator[str]:
-        yield f"{index}: {done.passages} binary codes and the table of words made anew; frame: {done.frame}"
+        yield f"{index}: {done.passages} binary codes and the word table built again; frame: {done.frame}"
         yield f"graph: {done.graph}"
         if (verdict := done.verdict) is not None:
             yield f"  scan  {verdict.exact_ms:.2f} ms a search, recall@10 {verdict.exact_recall:.4f}"

@@ -1,4 +1,4 @@
-"""`edge-embed reembed`: an index gets the vectors of another bundle."""
+"""`edge-embed reembed`."""
 
 from dataclasses import asdict
 from typing import Any
@@ -19,28 +19,19 @@ from edge_embed.cli.terminal import say
 
 @click.command()
 @click.argument("index", metavar="INDEX")
-@click.option("--discard", is_flag=True, help="Remove what an interrupted run left beside INDEX; embed nothing.")
+@click.option("--discard", is_flag=True, help="Remove the unfinished work of an interrupted run; embed nothing.")
 @bundle_option
 @space_options
 @threads_option
 @max_rss_option
 @background_option
 @json_option
-def reembed(
-    index: str,
-    discard: bool,
-    bundle: str | None,
-    threads: int | None,
-    max_rss_mb: float | None,
-    background: bool,
-    as_json: bool,
-    **space: Any,
-) -> None:
-    """Embed every document of INDEX again with the bundle given.
+def reembed(index: str, discard: bool, as_json: bool, **model: Any) -> None:
+    """Embed every document of INDEX again, with another bundle.
 
-    INDEX can be searched meanwhile and finds its old vectors until one transaction at the end puts the new ones in
-    their place. An interrupted run can be run again and goes on where it was; until it is done its work lies in
-    INDEX.reembed. The old bundle is not needed.
+    Searches work during the run and use the old vectors, until one transaction at the end replaces them all. You can
+    run an interrupted command again, and it continues; unfinished work is kept in INDEX.reembed. The old bundle is not
+    needed.
     """
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.maintenance.reembed import discard_staging, reembed_index
@@ -50,7 +41,7 @@ def reembed(
         what = "the work of an interrupted run was removed" if removed else "no run was interrupted"
         show({"discarded": removed}, as_json, lambda: [f"{index}: {what}"])
         return
-    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, background=background, **space)
+    embedder = Embedder(**model)
     done = reembed_index(index, embedder, show_progress=True, notify=lambda what: say(what, err=True))
     name, fingerprint = embedder.manifest.name, embedder.fingerprint
     counts = f"{done.embedded} documents embedded, {done.kept} by earlier runs"

@@ -10,11 +10,11 @@ import click
 
 from edge_embed.cli.options import (
     PRINTED,
-    beside,
     bundle_option,
     json_option,
     kind_options,
     max_rss_option,
+    more_embedders,
     shorten,
     show,
     space_options,
@@ -38,20 +38,20 @@ SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
     "conditions",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Metadata a hit must have; also !=, >=, <=, > and < in place of =. All must fit where there are several.",
+    help="Metadata that a hit must have; also with !=, >=, <=, > and <. Of several conditions, all must be true.",
 )
 @click.option(
     "--where-json",
     metavar="JSON",
     multiple=True,
-    help="""The same as `where` in Python: '{"$or": [{"lang": "en"}, {"year": {"$gte": 2020}}]}'.""",
+    help="""A condition as `where` in Python: '{"$or": [{"lang": "en"}, {"year": {"$gte": 2020}}]}'.""",
 )
 @click.option(
     "--mode",
     type=click.Choice(["hybrid", "vector", "text", "sparse", "multi"]),
     help="What to compare.  [default: hybrid; without QUERY, vector]",
 )
-@click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, in place of QUERY or beside it.")
+@click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, instead of QUERY or with it.")
 @bundle_option
 @kind_options
 @space_options
@@ -66,21 +66,19 @@ def search(
     where_json: tuple[str, ...],
     mode: Any,
     vector: str | None,
-    bundle: str | None,
-    threads: int | None,
-    max_rss_mb: float | None,
     as_json: bool,
     sparse: str | None,
     multi: str | None,
-    **space: Any,
+    **model: Any,
 ) -> None:
     """Find the documents of INDEX that fit QUERY best.
 
-    In --where the value is read as JSON where it is JSON (year=2020, draft=false), else as text (lang=en); after = and
-    != it also stands for its text, so that isbn=9780306406157 finds "9780306406157". Quote < and > for the shell:
-    --where "year>=2000" --where "year<2020". A name that holds one of = < > needs --where-json.
-    No bundle is loaded for --mode text, and with --vector, as an index of vectors that were given needs. --mode sparse
-    needs only --sparse.
+    The value in --where is read as JSON if it is JSON (year=2020, draft=false), otherwise as text (lang=en). With = and
+    != a JSON value also matches its text: isbn=9780306406157 finds "9780306406157" too. Quote < and > for the shell:
+    --where "year>=2000" --where "year<2020". A field whose name contains =, < or > needs --where-json.
+
+    No bundle is loaded for --mode text, nor with --vector, as for an index of loaded vectors; --mode sparse loads only
+    --sparse.
     """
     from edge_embed.embedder import Embedder
     from edge_embed.files.arrays import read_vector
@@ -92,10 +90,10 @@ def search(
         raise click.UsageError("Missing argument 'QUERY' or option '--vector'.")
     asked = None if vector is None else read_vector(vector)
     embedder = None
-    others = beside(sparse, multi, threads=threads, max_rss_mb=max_rss_mb) if mode != "text" else {}
+    others = more_embedders(sparse, multi, model) if mode != "text" else {}
     if mode != "text" and asked is None and not (mode == "sparse" and sparse is not None):
-        embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, **space)
-    with Index.open(index, embedder, **others, read_only=True, max_rss_mb=max_rss_mb) as target:
+        embedder = Embedder(**model)
+    with Index.open(index, embedder, **others, read_only=True, max_rss_mb=model["max_rss_mb"]) as target:
         hits = target.search(query, count, where, mode, vector=asked)
         damaged = len(target.damaged)
     if damaged:
@@ -115,7 +113,7 @@ def search(
 
 
 def _print_json(hits: "Hits") -> None:
-    """One object, hit by hit: what they hold may be large."""
+    """One object, printed hit by hit: all of them together may be large."""
     click.get_current_context().meta[PRINTED] = True
     say('{"hits": [', end="")
     for number, hit in enumerate(hits):
@@ -138,7 +136,7 @@ def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 
 
 def _condition(field: str, sign: str, value: str) -> Any:
-    """With = and != a number, true, false and null stand for their text too: isbn=9780306406157 finds it as either."""
+    """With = and != a number, true, false and null also match their text: isbn=9780306406157 finds both."""
     read = value if field == "$key" and not value.startswith('"') else _json_or_text(value)
     if sign in ("=", "!=") and not isinstance(read, str | list | dict):
         return {"$in" if sign == "=" else "$nin": [read, value]}
@@ -146,18 +144,18 @@ def _condition(field: str, sign: str, value: str) -> Any:
 
 
 def _number_hint(given: tuple[str, ...]) -> str:
-    """What may be the reason that conditions found nothing: "year>=2000" where years are texts."""
+    """A reason why conditions may have found nothing: "year>=2000" where the years are texts."""
     for condition in _conditions(given):
         for field, test in condition.items():
             for sign, value in test.items() if isinstance(test, dict) else ():
                 if sign in ("$gt", "$gte", "$lt", "$lte") and isinstance(value, int | float):
                     written = next(shown for shown, name in SIGNS.items() if name == sign)
-                    return f'; {field}{written}{value} fits numbers alone, {field}{written}"{value}" texts'
+                    return f'; {field}{written}{value} matches numbers only, {field}{written}"{value}" matches texts'
     return ""
 
 
 def _json_or_text(value: str) -> Any:
-    """2020 -> 2020, en -> "en"; NaN and 1e999, which are no JSON, are texts too."""
+    """2020 -> 2020, en -> "en"; NaN and 1e999, which are not JSON, stay texts."""
     try:
         read = json.loads(value)
     except (ValueError, RecursionError):
@@ -173,7 +171,7 @@ def _json_condition(given: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names all differ: of two, Python would drop the first without a word."""
+    """A JSON object whose names are all different: of two equal names, Python would silently drop the first."""
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a name comes twice in one object")
     return dict(pairs)

@@ -12,11 +12,11 @@ from edge_embed.cli.options import adapter_option, bundle_option, json_option, m
 @click.command()
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
 @click.option("--layer", type=int, help="0 for the embeddings, 1 for the first layer, -1 for the last.  [default: -1]")
-@click.option("--weights", metavar="N,N,...", help="A mix in place of one layer: a number for each, embeddings first.")
-@click.option("--normalize", is_flag=True, help="Bring vectors to length 1.")
-@click.option("--role", help="Whose prompt to put before each text: query, document, ...")
-@click.option("--prompt", help="Text to put before each text, as it stands, in place of a role's.")
-@click.option("-o", "--output", metavar="FILE", help="Where to write tokens and vectors (.npz).")
+@click.option("--weights", metavar="N,N,...", help="Mix all layers instead: a weight for each, embeddings first.")
+@click.option("--normalize", is_flag=True, help="Scale each vector to length 1.")
+@click.option("--role", help="Put the prompt of this role before each text: query, document, ...")
+@click.option("--prompt", help="Put this text before each text, instead of a role's prompt.")
+@click.option("-o", "--output", metavar="FILE", help="The file to write tokens and vectors to (.npz).")
 @adapter_option
 @bundle_option
 @threads_option
@@ -30,16 +30,13 @@ def tokens(
     role: str | None,
     prompt: str | None,
     output: str | None,
-    adapter: str | None,
-    bundle: str | None,
-    threads: int | None,
-    max_rss_mb: float | None,
     as_json: bool,
+    **model: Any,
 ) -> None:
-    """Show the tokens of each TEXT, where they are in it, and with --json or -o the vector of each.
+    """Show the tokens of each TEXT and their positions.
 
-    The file has `tokens`, `vectors` float32 [n, hidden], `offsets` [n, 2] in characters, `special` [n], and `texts`
-    [n]: the number of the text that a token is of.
+    With --json or -o also the vector of each token. The .npz file has `tokens`, `vectors` float32 [n, hidden],
+    `offsets` [n, 2] in characters, `special` [n], and `texts` [n]: the number of the text that each token is from.
     """
     from edge_embed.embedder import Embedder
     from edge_embed_runtime.system.writing import check_output
@@ -47,7 +44,7 @@ def tokens(
     if output is not None:
         check_output(Path(output))
     mix = None if weights is None else _numbers(weights)
-    embedder = Embedder(bundle, threads=threads, max_rss_mb=max_rss_mb, adapter=adapter)
+    embedder = Embedder(**model)
     found = embedder.encode_tokens(list(texts), role=role, prompt=prompt, layer=layer, weights=mix, normalize=normalize)
     if output is not None:
         _write(Path(output), found)

@@ -1,14 +1,13 @@
 """`edge-embed wheelhouse`."""
 
 import platform as machine
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from edge_embed.cli.options import json_option, show
-from edge_embed.cli.terminal import say
+from edge_embed.cli.terminal import say_step
 
 
 @click.command()
@@ -24,17 +23,21 @@ from edge_embed.cli.terminal import say
     metavar="VERSION",
     default=".".join(machine.python_version_tuple()[:2]),
     show_default=True,
-    help="Python of the device.",
+    help="The device's Python.",
 )
 @click.option(
     "--system",
     metavar="VERSION",
-    help="The device's glibc, musl or macOS, or an earlier one.  [default: 2.28, 1.2, 14.0]",
+    help="The version of the device's glibc, musl or macOS, or an earlier one.  [default: 2.28, 1.2, 14.0]",
 )
 @click.option(
-    "--lean", is_flag=True, help="Only what is imported on a device: no usearch, nothing that only others need."
+    "--lean",
+    is_flag=True,
+    help="Only what edge-embed imports on a device: no usearch, and nothing that only other programs need.",
 )
-@click.option("--static", is_flag=True, help="Only what static bundles need: no onnxruntime, which some devices lack.")
+@click.option(
+    "--static", is_flag=True, help="Only what static bundles need: no onnxruntime, which some devices cannot have."
+)
 @click.option(
     "--wheel",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -51,25 +54,24 @@ def wheelhouse(
     wheel: Path | None,
     as_json: bool,
 ) -> None:
-    """Download every wheel that a device without a network needs into DIR.
+    """Download all wheels for a device without a network.
 
-    Copy DIR there and run, in it: pip install --no-deps -r requirements.txt
+    Copy DIR to the device and run there, in DIR: pip install --no-deps -r requirements.txt
 
-    That file holds the hash of each wheel. An interrupted run can be run again and goes on. This command uses the
-    network, through pip and its settings; no other does.
+    That file has the hash of each wheel. You can run an interrupted command again, and it continues. This is the only
+    command that uses the network; it runs pip with your settings of pip.
     """
+    from edge_embed_runtime.extras import require
+
+    require("packaging.requirements", "wheelhouse")  # onnxruntime brings it, which a small install lacks
     from edge_embed.wheelhouse.build import build
     from edge_embed.wheelhouse.platforms import make_target
 
     if lean and static:
         raise click.UsageError("--static leaves out more than --lean: give one of them.")
 
-    def progress(step: str) -> None:
-        if sys.stderr.isatty():
-            say(step, err=True)
-
     target = make_target(platform, python, system)
-    done = build(folder, target, lean=lean, static=static, wheel=wheel, progress=progress)
+    done = build(folder, target, lean=lean, static=static, wheel=wheel, progress=say_step)
 
     def text() -> Iterator[str]:
         yield f"{folder}: {len(done['wheels'])} wheels for {done['target']}"

@@ -1,4 +1,4 @@
-"""What `edge-embed doctor` finds out. Nothing native is imported here: every part is tried in a process of its own."""
+"""What `edge-embed doctor` finds. Nothing native is imported here: each part is tried in its own process."""
 
 import platform
 import re
@@ -16,21 +16,21 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.tuning import Choice, Verdict, machine_key, store_verdict
 
 MEASURE_SECONDS = 600.0
-# What the bar counts for a part, a bundle and the scan.
+# Steps of the progress bar for a part, a bundle and the scan.
 PART_STEPS, BUNDLE_STEPS, SCAN_STEPS = 5, 100, 10
 MEGABYTE = 1_000_000
 LEAST_DISK = 200 * MEGABYTE
-# What an index and texts take besides the bundle, at the least.
+# The least memory that an index and texts need in addition to the bundle.
 SPARE_MEMORY = 32 * MEGABYTE
-# Load per core from which on times are too long.
+# From this load per core on, measured times are too long.
 BUSY = 0.5
-# The release that mended the WAL-reset bug.
+# The first release without the WAL-reset bug.
 SAFE_SQLITE = "3.51.3"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """level: "problem" (it cannot be used), "warning" (something should be done) or "note"."""
+    """level: "problem" (edge-embed cannot be used), "warning" (something should be done) or "note"."""
 
     level: str
     text: str
@@ -86,7 +86,7 @@ def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: b
             if problem:
                 report.findings.append(Finding("problem", f"the scan of an index: {problem}"))
     if tune and report.verdict == "unusable":
-        report.findings.append(Finding("note", "--tune stored nothing: mend what is wrong first"))
+        report.findings.append(Finding("note", "--tune stored nothing: first repair the problems above"))
     elif tune and not report.works("onnxruntime"):
         report.findings.append(Finding("note", "--tune stored nothing: it is for bundles that onnxruntime runs"))
     elif tune:
@@ -95,7 +95,7 @@ def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: b
 
 
 def _tune(report: Report) -> Path:
-    """Threads are stored where fewer than all are as fast; a busy machine does not tell."""
+    """The number of threads is stored if fewer than all are as fast, unless the machine is busy."""
     all_cores = report.machine["cores"]["usable"]
     found = {}
     for choice, name in ((bundle["choice"], bundle["fingerprint"]) for bundle in report.bundles):
@@ -128,7 +128,7 @@ def try_part(report: Report, part: Part) -> None:
 
 
 def _look_at_versions(report: Report) -> None:
-    """Versions that are too old, or known to fail elsewhere, of parts that work here."""
+    """Parts that work here, but whose version is too old, or known to fail on other machines."""
     for part in report.parts:
         name, release = part["name"], part["version"]
         if not part["works"] or not release:
@@ -140,12 +140,12 @@ def _look_at_versions(report: Report) -> None:
             report.findings.append(Finding("warning", text))
         for known in KNOWN:
             if known.fits(name, platform.machine().lower(), release):
-                text = f"{name} {release} works here, but elsewhere: {known.what}. Safer: pip install --upgrade {name}"
+                text = f"{name} {release} works here, not everywhere: {known.what}. Safer: pip install --upgrade {name}"
                 report.findings.append(Finding("note", text))
         if name == "sqlite3" and numbers(release) < numbers(SAFE_SQLITE):
             text = (
                 f"SQLite {release}: before {SAFE_SQLITE} two connections that write at once could damage a file (the "
-                "WAL-reset bug). Not here: an index has one writer, under a file lock. Nothing to do"
+                "WAL-reset bug). An index is safe: it has one writer, with a file lock. Nothing to do"
             )
             report.findings.append(Finding("note", text))
 
@@ -155,7 +155,7 @@ def _look_at_machine(report: Report) -> None:
     for disk in machine["disk"]:
         if not disk["writable"]:
             what = {"index": "an index here", "temporary": "temporary files", "cache": "--tune"}[disk["for"]]
-            text = f"{disk['path']} cannot be written to, which {what} would need: choose or mount another"
+            text = f"{disk['path']} is not writable, which {what} would need: choose or mount another"
             report.findings.append(Finding("note" if disk["for"] != "temporary" else "warning", text))
         elif disk["free"] < LEAST_DISK:
             text = (
@@ -164,7 +164,7 @@ def _look_at_machine(report: Report) -> None:
             report.findings.append(Finding("warning", text))
     if _busy(machine):
         load, cores = machine["load"], machine["cores"]["usable"]
-        text = f"the machine was busy (load {load:.1f} on {cores} cores): times are too long; run again when it is idle"
+        text = f"the machine was busy (load {load:.1f} on {cores} cores): times are too long; run this when it is idle"
         report.findings.append(Finding("warning", text))
 
 
@@ -199,8 +199,8 @@ def _measure(report: Report, bundle: str | None, advance: Callable[[int], None])
         text = "; ".join(form["problem"] for form in found["forms"])
         report.findings.append(Finding("problem", f"{text}: try another version of onnxruntime"))
     elif found["forms"][0]["problem"]:
-        text = f"bundle {found['path']}: the {found['forms'][0]['form']} form is wrong on this CPU, where it should "
-        text += "not be; the other one is used. Try another version of onnxruntime"
+        text = f"bundle {found['path']}: the {found['forms'][0]['form']} form is wrong on this CPU, although it "
+        text += "should be right; the other form is used. Try another version of onnxruntime"
         report.findings.append(Finding("warning", text))
     _look_at_memory(report, found)
 
@@ -216,7 +216,7 @@ def _look_at_memory(report: Report, bundle: dict[str, Any]) -> None:
     needed = (bundle["peak_rss"] or 0) + SPARE_MEMORY
     if free is not None and free < needed:
         text = (
-            f"{bundle['name']} takes {needed // MEGABYTE} MB with a small index, and {free // MEGABYTE} MB are free: "
+            f"{bundle['name']} needs {needed // MEGABYTE} MB with a small index, and {free // MEGABYTE} MB are free: "
             "stop other programs, raise the limit, or export a smaller bundle (--precision int4 --table int3)"
         )
         report.findings.append(Finding("warning", text))

@@ -1,4 +1,4 @@
-"""What a machine is and what it leaves to this process, read from the system; imports nothing native."""
+"""What this machine is, and what of it this process may use, as the system tells; imports nothing native."""
 
 import os
 import platform
@@ -10,11 +10,12 @@ from typing import Any
 
 from edge_embed_runtime.system.cgroups import cpu_quota, memory_limit
 from edge_embed_runtime.system.cpu import cpu_features, cpu_model, default_threads, physical_cores, usable_processors
+from edge_embed_runtime.system.memory import machine_memory
 from edge_embed_runtime.system.tuning import cache_folder
 
 
 def describe_hardware() -> dict[str, Any]:
-    """CPU, cores, memory, disk, pages, system; None for what the system does not tell. Sizes in bytes."""
+    """CPU, cores, memory, disk, pages, system; None for what is unknown. Sizes in bytes."""
     libc = " ".join(platform.libc_ver()).strip()
     return {
         "cpu": cpu_model(),
@@ -32,8 +33,8 @@ def describe_hardware() -> dict[str, Any]:
 
 
 def cores() -> dict[str, int | float | None]:
-    """usable: what `threads=None` takes; affinity: processors this process may run on; quota: of a cgroup, in cores;
-    physical: cores behind those processors."""
+    """usable: what `threads=None` uses; affinity: processors that this process may run on; quota: of a cgroup, in
+    cores; physical: cores that have these processors."""
     allowed = usable_processors()
     return {
         "usable": default_threads(),
@@ -44,23 +45,12 @@ def cores() -> dict[str, int | float | None]:
 
 
 def memory() -> dict[str, int | None]:
-    """total and available of the machine; limit: the tightest cgroup this process is in."""
-    found: dict[str, int | None] = {"total": None, "available": None, "limit": memory_limit()}
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            key = {"MemTotal": "total", "MemAvailable": "available"}.get(name)
-            if key:
-                found[key] = int(value.split()[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    if found["total"] is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        found["total"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return found
+    """total and available of the machine; limit: of the tightest cgroup that this process is in."""
+    return {**machine_memory()._asdict(), "limit": memory_limit()}
 
 
 def disks() -> list[dict[str, Any]]:
-    """Free bytes where an index would lie (here), where temporary files go, and where `--tune` writes."""
+    """Free bytes of the folder of an index (here), of temporary files, and of what `--tune` writes."""
     places: dict[str, Path | None] = {
         "index": Path.cwd(),
         "temporary": Path(tempfile.gettempdir()),

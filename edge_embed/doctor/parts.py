@@ -15,7 +15,7 @@ COMMON_PAGE = 4096
 class Part:
     """A native package, and a program that imports it, uses it and prints its version.
 
-    needs: parts that it imports itself; without: what edge_embed cannot do when it does not work, "" for anything
+    needs: parts that it imports itself; without: what does not work without this part, "" for everything
     """
 
     name: str
@@ -47,7 +47,7 @@ PARTS = (
         "import onnxruntime; assert 'CPUExecutionProvider' in onnxruntime.get_available_providers(); "
         "print(onnxruntime.__version__)",
         needs=("numpy",),
-        without="bundles but static ones, as the embedded `static` (--bundle static)",
+        without="bundles except static ones, such as the embedded `static` (--bundle static)",
     ),
     Part(
         "numkong",
@@ -95,13 +95,13 @@ KNOWN = (
 
 
 def part_sentence(part: Part, release: str | None, problem: str, page_size: int | None) -> str:
-    """The package, its version, what happened, what is known of it, what to try."""
+    """A message with the package, its version, what happened, what is known about it, what to try."""
     machine = platform.machine().lower()
     name = f"{part.name} {release or '(not installed)'}"
     sentences = [f"{name}: {problem}."]
     sentences += [f"Known: {one.package} {one.span}, {one.what}." for one in KNOWN if one.fits(part.name, machine)]
     if page_size is not None and page_size > COMMON_PAGE and "process died" in problem:
-        sentences.append(f"Pages have {page_size // 1024} KiB here; a package built for 4 KiB may die of that too.")
+        sentences.append(f"Memory pages have {page_size // 1024} KiB here; a package built for 4 KiB may crash.")
     if part.without:
         sentences.append(f"Without it: no {part.without}.")
     least = required(part.name) or part.name
@@ -116,7 +116,7 @@ def part_sentence(part: Part, release: str | None, problem: str, page_size: int 
 
 
 def required(package: str) -> str | None:
-    """What edge-embed asks for: required("numpy") -> "numpy>=2.1"; None for what it does not name."""
+    """What edge-embed requires: required("numpy") -> "numpy>=2.1"; None for a package that it does not require."""
     try:
         lines = requires("edge-embed") or []
     except PackageNotFoundError:

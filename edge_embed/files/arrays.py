@@ -27,7 +27,7 @@ from edge_embed_runtime.storage.documents import Document
 from edge_embed_runtime.system.files import open_regular
 
 OFFSETS = "_offsets"
-# What a column of rows is called as an array.
+# The array of each column.
 NAMES = {
     "key": "keys", "start": "starts", "stop": "stops", "vector": "vectors", "code": "codes", "scale": "scales",
     "text": "texts", "metadata": "metadata",
@@ -35,21 +35,21 @@ NAMES = {
 USUAL = {"key": "keys", "text": "texts", "metadata": "metadata"}
 # Arrays of a dump that say where a passage lies in its document.
 DUMPED = ("starts", "stops")
-# Rows of numbers and of short strings that are read at once.
+# Rows, and bytes of strings, that are read at a time.
 CHUNK = 8192
 CHUNK_BYTES = 2**24
 COPY_BYTES = 2**20
 MAGIC = b"\x93NUMPY"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# What numpy raises for headers that are none, and zipfile for files that are cut off, altered, encrypted, or packed in
-# a way that this Python cannot unpack.
+# What numpy raises for bytes that are not a header, and zipfile for files that are cut off, changed, encrypted, or
+# compressed in a way that this Python does not know.
 UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RuntimeError, TokenError, OSError, EOFError, zlib.error,
               zipfile.BadZipFile)  # fmt: skip
 
 
 @contextmanager
 def readable(what: object) -> Iterator[None]:
-    """Whatever goes wrong while a file is read, as a SourceError that names it."""
+    """Turns every error of reading a file into a SourceError that names the file."""
     try:
         yield
     except (SourceError, InputError):
@@ -79,7 +79,7 @@ class ArrayReader:
                 raise SourceError(f"{name} is in version {version} of numpy's format; save plain numbers or strings")
             try:
                 shape, by_columns, dtype = HEADERS[version](stream)
-            except ValueError as error:  # numpy says how to read it all the same
+            except ValueError as error:  # numpy's message tells how to read it without checks
                 raise SourceError(f"{name} cannot be read: its header is damaged") from error
             header = stream.tell()
         if dtype.hasobject:
@@ -103,7 +103,7 @@ class ArrayReader:
         return np.frombuffer(raw, self.dtype, whole * int(np.prod(tail))).reshape(whole, *tail)
 
     def value(self) -> Any:
-        """What an array without dimensions holds, a short string."""
+        """The one value of an array without dimensions, a short string."""
         if self.shape or self.dtype.itemsize > COPY_BYTES:
             raise SourceError(f"{self._name} is {self.dtype} {self.shape}, expected one short string")
         with readable(self._name):
@@ -153,7 +153,7 @@ class NpyFile:
 
 
 class NpzFile:
-    """Rows of an .npz file: `vectors`, or `codes` and `scales`; `keys`, `texts` and `metadata` where they are there.
+    """Rows of an .npz file: `vectors`, or `codes` and `scales`; and `keys`, `texts` and `metadata` if it has them.
 
     These are as described above, or arrays of numpy's strings; keys may be whole numbers. Other arrays of as many rows
     become metadata; see columns.py.
@@ -195,7 +195,7 @@ class NpzFile:
                 raise SourceError(f"{self._path} has {self.count} {name} and {count} {other}: expected as many")
 
     def _columns(self) -> list[str]:
-        """Arrays with rows: not the facts of a dump, where its passages lie, and the offsets of texts."""
+        """Arrays with a value per row: without facts and places of passages of a dump, and without offsets of texts."""
         dumped = DUMPED if "fingerprint" in self._names else ()
         names = [name for name in self._names if name not in dumped]
         texts = [name for name in names if name + OFFSETS in names]
@@ -244,13 +244,13 @@ class NpzFile:
         self._file.close()
 
     def _reader(self, name: str) -> ArrayReader:
-        """The array `name` from its start; several may be read side by side."""
+        """The array `name`, from its start; several can be read at the same time."""
         with readable(self._path):
             info = self._zip.getinfo(f"{name}.npy")
             return ArrayReader(cast(BinaryIO, self._zip.open(info)), info.file_size, f"{self._path}: {name}")
 
     def _count(self, name: str) -> int:
-        """How many texts the array `name` is of."""
+        """The number of texts in the array `name`."""
         offsets = name + OFFSETS in self._names
         shape = self._reader(name + OFFSETS if offsets else name).shape
         rows = len(shape) == 1 or (len(shape) > 1 and name in self._chosen.others)
@@ -311,8 +311,10 @@ def parse_metadata(value: object, path: Path, row: int) -> Mapping[str, Any]:
 
 
 class NpzWriter:
-    """Writes what NpzFile reads. Of arrays that grow part by part the length is known last, and comes first in their
-    file: parts wait in unnamed files in `folder`, which needs room for everything twice.
+    """Writes what NpzFile reads.
+
+    A .npy file begins with its length, which is known only at the end. So the parts of each array are first written to
+    unnamed files in `folder`, which needs space for everything twice.
     """
 
     def __init__(self, file: BinaryIO, folder: Path, dim: int, codes: bool, facts: Mapping[str, str]) -> None:
@@ -355,7 +357,7 @@ class NpzWriter:
             self._ends[name] = int(ends[-1])
 
     def finish(self) -> None:
-        """Put the archive together; not packed, as numpy.savez does."""
+        """Write the archive, without compression, as numpy.savez does."""
         with zipfile.ZipFile(self._file, "w") as archive:
             for name, fact in self._facts.items():
                 with _member(archive, name) as member:

@@ -48,7 +48,7 @@ class ArrowFile:
 
     def __init__(self, path: Path, asked: Names) -> None:
         self.path = path
-        check_regular(path)  # pyarrow opens it by its name
+        check_regular(path)  # pyarrow opens the file by its name
         with _readable(path):
             if path.suffix.lower() == ".parquet":
                 self._parquet = require("pyarrow.parquet", EXTRA).ParquetFile(path, pre_buffer=False)
@@ -84,7 +84,7 @@ class ArrowFile:
 
     @contextmanager
     def _ipc(self, columns: list[str] | None = None) -> Iterator[tuple[Any, Any]]:
-        """A reader of the columns, and the schema of all; read into memory batch by batch rather than mapped."""
+        """A reader of these columns, and the schema of all; the file is read batch by batch, not mapped into memory."""
         arrow, ipc = _arrow(), require("pyarrow.ipc", EXTRA)
         with arrow.OSFile(str(self.path)) as file:
             schema = ipc.open_file(file).schema
@@ -104,7 +104,7 @@ class ArrowFile:
                         yield batch.slice(start, READ_ROWS)
 
     def _dim(self, schema: Any) -> int:
-        """Numbers in a vector; where the type does not say so, those of the first row. 0 where there is none."""
+        """Numbers in a vector, by the column's type, or where that does not tell by the first row; 0 without rows."""
         kind, types = schema.field(self._column).type, _arrow().types
         lists = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
         if not lists or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
@@ -178,7 +178,7 @@ class ArrowFile:
         return f"{self.path}: row {row}: the column {column!r}"
 
     def _values(self, column: Any, name: str) -> list[Any]:
-        """A column of metadata in Python's types. Those of nanoseconds need pandas: microseconds do not."""
+        """A column of metadata as Python values. Times become microseconds: with nanoseconds pyarrow needs pandas."""
         arrow, kind = _arrow(), self._types[name]
         if arrow.types.is_timestamp(kind) and kind.unit == "ns":
             column = column.cast(arrow.timestamp("us", kind.tz), safe=False)
@@ -223,6 +223,6 @@ class ArrowWriter:
         self._writer.close()
 
     def close(self) -> None:
-        """Let go of the file, written whole or not."""
+        """Close the file, whether all was written or not."""
         with suppress(OSError, ValueError):
             self._writer.close()

@@ -12,6 +12,11 @@ from typing import Any
 from edge_embed.files.rows import KEY_FIELDS, listed
 from edge_embed_runtime.errors import SourceError
 
+# The most rows, numbers and characters of vector files that are read or written at a time.
+BATCH_ROWS = 8192
+BATCH_NUMBERS = 2**22
+BATCH_CHARACTERS = 4_000_000
+
 
 @dataclass(frozen=True)
 class Names:
@@ -24,7 +29,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns as the file has them; None for one that it has not. key None: rows are known by their number."""
+    """Names of columns in the file; None for a column that it does not have. key None: the keys are row numbers."""
 
     key: str | None
     text: str | None
@@ -32,13 +37,18 @@ class Columns:
     others: tuple[str, ...]
 
 
+def rows_per_batch(dim: int) -> int:
+    """The most vectors of this dimension that are read or written at a time."""
+    return max(1, min(BATCH_ROWS, BATCH_NUMBERS // dim))
+
+
 def choose(path: Path, names: Iterable[str], own: Iterable[str], asked: Names, usual: Mapping[str, str]) -> Columns:
     """Which column is what.
 
-    own:   columns that are accounted for: the vectors
-    usual: what the file's kind calls "key", "text" and "metadata"
+    own:   columns of vectors, which are none of these
+    usual: the usual names of "key", "text" and "metadata" in this kind of file
 
-    Raises SourceError for a name that is not there, and where rows might be known by a column that nobody named.
+    Raises SourceError for a name that is missing, and where it is not clear which column has the keys.
     """
     own = set(own)
     rest = [name for name in names if name not in own]
@@ -62,7 +72,7 @@ def _asked(path: Path, names: list[str], wanted: str | None, option: str) -> str
 
 
 def merged(metadata: Mapping[str, Any], others: Mapping[str, Any], path: Path, row: int) -> dict[str, Any]:
-    """Metadata of a row with what its other columns hold; None there is nothing, as an empty cell of a table is."""
+    """The metadata of a row and the values of its other columns, where None means an empty cell."""
     found = {name: value for name, value in others.items() if value is not None}
     if twice := metadata.keys() & found.keys():
         raise SourceError(f"{path}: row {row} has {listed(sorted(twice))} in its metadata and as a column", row=row)
@@ -70,7 +80,7 @@ def merged(metadata: Mapping[str, Any], others: Mapping[str, Any], path: Path, r
 
 
 def to_json(value: Any, place: str) -> Any:
-    """A value of a column as JSON can hold it; times become ISO texts. Raises SourceError that begins with `place`."""
+    """A value of a column as a JSON value; times become ISO texts. Raises SourceError, which begins with `place`."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float) and math.isfinite(value):

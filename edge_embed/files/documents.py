@@ -1,4 +1,4 @@
-"""Files and folders as documents: .txt and .md (one each), .jsonl, .csv and .tsv (one a row)."""
+"""Files and folders as documents: .txt and .md (one each), .jsonl, .csv and .tsv (one per row)."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,17 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_embed.files.finding import find_files
 from edge_embed.files.frontmatter import split_front_matter
 from edge_embed.files.lines import MAX_FILE, MAX_ROW, decode, undecodable
-from edge_embed.files.problems import Problem, Report, about, refuse, shown
+from edge_embed.files.problems import Report, about, refuse
 from edge_embed.files.rows import Reading, Row, Source, read_jsonl
 from edge_embed.files.tables import read_table
 from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
-
-__all__ = ["ROW_SUFFIXES", "Problem", "Reading", "Row", "find_files", "read_documents", "read_rows", "shown"]
 
 MARKDOWN = (".md", ".markdown")
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
@@ -31,15 +28,15 @@ def read_documents(
     report: Report = refuse,
     max_bytes: int | None = None,
 ) -> Iterator[Document]:
-    """The documents of one file; those without text are left out, or with `blank` given with an empty one.
+    """The documents of one file; those without text are left out, or with `blank` returned with an empty text.
 
-    A .txt or .md file is one document under the file's key, for which its path stands where none is given. A row of
-    .jsonl or .csv has its text in `text` (after its `title`, where there is one) and the key FILE#ID by its `key`,
-    `_id` or `id`, else FILE:LINE; other fields are metadata. `reading` names other fields.
+    A .txt or .md file is one document with the file's key, by default its path. A row of .jsonl or .csv has its text in
+    `text` (after its `title`, if it has one) and the key FILE#ID with its `key`, `_id` or `id`, otherwise FILE:LINE;
+    other fields are metadata. `reading` names other fields.
 
-    max_bytes: of a text file or of a row; larger ones are a problem. None for 1 GiB, and 64 MiB for a row
-    report:    gets each file or row that cannot be read, and reading goes on behind it. Without it: SourceError with
-               path and line
+    max_bytes: of a text file or of a row; larger ones are a problem. None means 1 GiB for a file, 64 MiB for a row
+    report:    called with each file or row that cannot be read; reading continues after it. By default such a problem
+               raises SourceError with path and line
     """
     chosen = reading or Reading()
     chosen = chosen if max_bytes is None else replace(chosen, max_bytes=max_bytes)
@@ -48,7 +45,7 @@ def read_documents(
 
 
 def read_rows(path: Path, key: str, reading: Reading, report: Report, *, blank: bool = False) -> Iterator[Row]:
-    """`read_documents`, with the line on which each begins. A file that changed meanwhile is a problem at the end."""
+    """`read_documents`, with the line on which each begins. A file that changes while it is read is a problem."""
     source = Source(path, key, reading, blank, report)
     reader = READERS.get(path.suffix.lower())
     if reader is None:

@@ -1,4 +1,4 @@
-"""Which files there are to read among the paths that were given, and what was passed over."""
+"""Which files to read among the paths that were given, and what was skipped."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_embed.files.problems import Problem, Report, refuse, shown
 
 SUFFIXES = (".txt", ".text", ".md", ".markdown", ".jsonl", ".ndjson", ".csv", ".tsv")
-# Reasons that are counted one by one.
+# Reasons that are counted separately.
 MAX_REASONS = 50
 
 
@@ -25,11 +25,11 @@ class FoundFile:
 
 @dataclass
 class Found:
-    """Files to read in order, each once, and what else there was.
+    """Files to read in order, each once, and what else was found.
 
-    passed_over: entries of folders that are not read, by reason
-    places:      the files and folders that were given and could be looked at, absolute and without links
-    empty:       the folders among them that hold no file to read
+    passed_over: numbers of entries of folders that are not read, by reason
+    places:      the files and folders that were given and are readable, absolute and without links
+    empty:       the folders among them without a file to read
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Found:
 
 
 def find_files(paths: Iterable[str], *, follow_links: bool = False) -> list[Path]:
-    """Readable files among paths and, in order of name, inside the folders among them; hidden ones left out.
+    """Readable files among the paths and, in order of name, inside the folders among them, without hidden ones.
 
     Raises SourceError for a path or a folder that cannot be read, and for a folder without a file to read.
     """
@@ -54,10 +54,10 @@ def holds_nothing(folder: Path) -> Problem:
 
 
 def find(paths: Iterable[str], report: Report, *, follow_links: bool = False, index: str | None = None) -> Found:
-    """The files to read. What is none is reported where it was given by its name, and counted inside folders.
+    """The files to read. Other paths are reported if they were given themselves, and counted inside folders.
 
-    follow_links: also what lies behind symbolic links inside folders; one that is given itself is always followed
-    index:        the absolute path of the index, which is not counted, nor is what lies beside it under its name
+    follow_links: follow symbolic links inside folders; a link that is given itself is always followed
+    index:        the absolute path of the index; neither it nor files whose names begin with it are counted
     """
     search = _Search(report, follow_links, index)
     for given in paths:
@@ -70,7 +70,7 @@ class _Search:
         self.found = Found()
         self._report, self._follow, self._index = report, follow_links, index
         self._files: set[str] = set()
-        self._folders: set[tuple[int, int]] = set()  # device and inode: links may lead round in a circle
+        self._folders: set[tuple[int, int]] = set()  # device and inode: links may form a circle
 
     def look_at(self, path: Path) -> None:
         """A path that was given."""
@@ -88,10 +88,10 @@ class _Search:
                 self._take(path, real, status.st_size)
             else:
                 expected = f"expected {', '.join(SUFFIXES)} or a folder"
-                self._report(Problem(shown(path), None, f"is no file of a known type; {expected}"))
+                self._report(Problem(shown(path), None, f"is not a file of a known type; {expected}"))
 
     def _look_inside(self, path: Path, real: str) -> None:
-        """A folder that was given, and all folders in it: not by recursion, as they may lie thousands deep."""
+        """A folder that was given, and all folders in it; without recursion, as they may be thousands deep."""
         files, waiting, readable = 0, self._entries(path, real), True
         if waiting is None:
             return
@@ -114,7 +114,7 @@ class _Search:
             self.found.empty.append(path)
 
     def _entries(self, folder: Path, real: str) -> list[tuple[Path, str, "os.DirEntry[str]"]] | None:
-        """What lies in a folder, the last by name first; None where it cannot be read."""
+        """The entries of a folder, the last by name first; None if it cannot be read."""
         try:
             status = folder.stat()
             if (status.st_dev, status.st_ino) in self._folders:
@@ -129,7 +129,7 @@ class _Search:
         return [(folder / entry.name, f"{real.rstrip(os.sep)}{os.sep}{entry.name}", entry) for entry in entries]
 
     def _kind(self, path: Path, entry: "os.DirEntry[str]") -> str:
-        """What it is: "folder" or "file" for what is to be read, else the reason why it is passed over."""
+        """What it is: "folder", "file" for a file to read, else the reason why it is skipped."""
         if entry.name.startswith("."):
             return "hidden"
         try:
@@ -139,14 +139,14 @@ class _Search:
                 return "folder"
             known = path.suffix.lower() in SUFFIXES
             mode = entry.stat().st_mode
-        except OSError as error:  # a link to nothing, or a file that has just gone
+        except OSError as error:  # a link to nothing, or a file that was just deleted
             return "link to nothing" if entry.is_symlink() else f"cannot be looked at ({_reason(error)})"
         if not stat.S_ISREG(mode):
             return "not a regular file"
         return "file" if known else self._type(path)
 
     def _type(self, path: Path) -> str:
-        """The reason for a file of an unknown type, with its ending; of many endings the later ones together."""
+        """The reason for a file of an unknown type, with its suffix; after MAX_REASONS the others share one."""
         ending = shown(path.suffix.lower())[:20] or "without an ending"
         reason = f"unknown type {ending if ending.isprintable() else ascii(ending)}"
         known = reason in self.found.passed_over or len(self.found.passed_over) < MAX_REASONS

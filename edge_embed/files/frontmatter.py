@@ -21,13 +21,13 @@ CLOSING = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
 MAX_CHARACTERS = 100_000
 ENTRY = re.compile(r"([^\s:#\-\[\]{}&*!|>'\"%@`,][^:]*?)[ \t]*:(?:[ \t]+(.*))?")
 ITEM = re.compile(r"[ \t]*-[ \t]+(.*)")
-# What begins a part of YAML that is not read here: maps, anchors, tags, texts over several lines.
+# The beginnings of YAML that is not read here: maps, anchors, tags, texts over several lines.
 OTHER = tuple("{}&*!|>%@`]")
 QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"|\'((?:[^\']|\'\')*)\'')
 
 
 def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
-    """(metadata, the text behind it); nothing and the whole text where there is no front matter that can be read."""
+    """(metadata, the text after it); without front matter that can be read, ({}, the whole text)."""
     opening = OPENING.match(text)
     closing = CLOSING.search(text, opening.end(), opening.end() + MAX_CHARACTERS) if opening else None
     if opening is None or closing is None:
@@ -37,10 +37,10 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _entries(block: str) -> dict[str, Any] | None:
-    """None where there is a line that is not understood."""
+    """None if a line is not understood."""
     found: dict[str, Any] = {}
     name = ""
-    listed: list[Any] | None = None  # what lines with - go on with
+    listed: list[Any] | None = None  # the list that lines with - add to
     for line in block.splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -84,7 +84,7 @@ def _items(text: str) -> Iterator[Any]:
 
 
 def _scalar(text: str) -> Any:
-    """One value. Raises ValueError for what is not read here."""
+    """One value. Raises ValueError for YAML that is not read here."""
     text = text.strip()
     quoted = QUOTED.match(text)
     if quoted is not None:

@@ -7,13 +7,13 @@ from typing import BinaryIO, NamedTuple
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import InputError
 
-# A larger text file, or a larger row, is a problem to report, not a reason to read on and on.
+# Larger files of text, and larger rows, are problems to report; they are not read on.
 MAX_FILE = 2**30
 MAX_ROW = 2**26
 CHUNK = 2**20
 BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as the mark of UTF-16 does
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is the beginning of this one
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -21,7 +21,7 @@ BOMS = (
 
 
 class Line(NamedTuple):
-    """A line with its end, from 1; error: why it, or a part of it, could not be read."""
+    """A line with its newline. number: from 1; error: why it, or a part of it, could not be read."""
 
     number: int
     text: str
@@ -33,7 +33,7 @@ def check_encoding(name: str | None) -> str | None:
     if name is None:
         return None
     try:
-        "x".encode(name)  # also that it is one of text, which base64 is not
+        "x".encode(name)  # base64 is an encoding too, but not of text
         return codecs.lookup(name).name
     except (LookupError, UnicodeError, ValueError):
         raise InputError(
@@ -56,7 +56,7 @@ def undecodable(error: UnicodeDecodeError) -> str:
 
 
 def lines(file: BinaryIO, encoding: str | None, limit: int) -> Iterator[Line]:
-    """Lines of a file from its beginning, each of at most `limit` bytes; they end with a newline alone."""
+    """Lines of a file from its beginning, each of at most `limit` bytes; only a newline ends a line."""
     file.seek(0)
     codec, mark = _codec(file.read(4), encoding)
     file.seek(mark)
@@ -65,7 +65,7 @@ def lines(file: BinaryIO, encoding: str | None, limit: int) -> Iterator[Line]:
 
 
 def _codec(start: bytes, encoding: str | None) -> tuple[str, int]:
-    """The encoding, and the length of the byte order mark, which decides between those of Unicode."""
+    """The encoding, and the length of the byte order mark, which tells the encodings of Unicode apart."""
     if encoding is None or encoding.startswith("utf"):
         for mark, name in BOMS:
             if start.startswith(mark):
@@ -89,7 +89,7 @@ def _lines_of_bytes(file: BinaryIO, codec: str, limit: int) -> Iterator[Line]:
 
 
 def _lines_of_text(file: BinaryIO, codec: str, limit: int) -> Iterator[Line]:
-    """Where a newline is more than one byte, as in UTF-16; nothing is read behind what cannot be decoded."""
+    """For encodings in which a newline has more than one byte, as UTF-16. Reading ends at what cannot be decoded."""
     decoder = codecs.getincrementaldecoder(codec)()
     number, parts, size, error = 1, [""], 0, None
     while error is None and (raw := file.read(CHUNK)):

@@ -1,4 +1,4 @@
-"""Keys of files: their place under the root of an index, so that a file has one key however its path was typed."""
+"""Keys of files: their place under the root of an index, so that a file has one key for all ways to type its path."""
 
 import os
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from edge_embed_runtime.storage.store import Store
 
 @dataclass(frozen=True)
 class Naming:
-    """root: of the index; None for one that was made before there were roots: its keys are paths as they are typed.
-    new: whether the index has yet to record it."""
+    """root: of the index; None for an index from before there were roots: its keys are paths as they were typed.
+    new: whether the index does not have this root recorded yet."""
 
     root: Root | None
     new: bool = False
@@ -34,7 +34,7 @@ class Naming:
         return str(Path(self.root.absolute, key)) if self.root else key
 
     def prefixes(self, place: str) -> Iterator[str]:
-        """With what the keys of documents begin whose files lie under a place, absolute and without links."""
+        """The beginnings of keys of documents whose files lie under a place, which is absolute and without links."""
         if self.root is None:
             return
         if self.root.free or is_under(self.root.absolute, place):
@@ -49,7 +49,7 @@ def is_under(path: str, folder: str) -> bool:
 
 
 def naming_of(index: Path, root: str | None = None, *, free: bool = False) -> Naming:
-    """How the files of an index are named: by the root that it has, by `root`, or by the folder that it lies in.
+    """How the files of an index are named: by its recorded root, by `root`, or by the folder of the index.
 
     free: whether keys are added that do not name their file
 
@@ -77,8 +77,8 @@ def naming_of(index: Path, root: str | None = None, *, free: bool = False) -> Na
 
 
 def _roots(store: Store, *, given: bool) -> tuple[Root | None, Root | None]:
-    """The root as it was recorded, and where it is now; where another one is given, a copied or damaged index is no
-    reason to stop."""
+    """The root as it was recorded, and where it is now. If another root is given, an index that was copied or is
+    damaged raises no error."""
     try:
         recorded = read_root(store)
         return recorded, find_root(store)
@@ -93,7 +93,7 @@ def _roots(store: Store, *, given: bool) -> tuple[Root | None, Root | None]:
 
 
 def _changed(store: Store, old: Root, wanted: Root) -> Root:
-    """Another root for documents that are there: right where their files lie under it, as after a move."""
+    """Another root for existing documents. It is right if their files lie under it, as after a move."""
     if wanted.absolute == old.absolute:
         return replace(wanted, free=wanted.free or old.free)
     there = count_files(store, wanted.absolute)

@@ -1,4 +1,4 @@
-"""What could not be read: said at once as an error, or collected and said at the end."""
+"""What could not be read: raised at once as an error, or collected and shown at the end."""
 
 import os
 from collections.abc import Callable
@@ -37,6 +37,6 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def about(path: Path, line: int | None, error: Exception) -> Problem:
-    """An error of a reader as a problem of this file; its message names the file by itself."""
+    """An error of a reader as a problem of this file; its message without the file's name."""
     reason = " ".join(str(error).split())
     return Problem(shown(path), line, reason.removeprefix(str(path)).lstrip(" ,:"))

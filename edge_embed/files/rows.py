@@ -23,10 +23,10 @@ class Reading:
 
     text:      fields that hold the text of a row, joined by newlines; () for `text`
     title:     the field that comes before it; None for `title`, where a row has one
-    key:       the field whose values are keys by themselves; None: the first of `key`, `_id` and `id`, see `scoped`
+    key:       the field whose values alone are the keys; None: the first of `key`, `_id` and `id`, see `scoped`
     encoding:  of files without a byte order mark; None for UTF-8
-    delimiter: between the cells of a table; None: found out for each file
-    scoped:    an id counts in its file alone, and the key of its row is FILE#ID; else ids are keys by themselves
+    delimiter: between the cells of a table; None: found in each file
+    scoped:    ids are unique only in their file, and the key of a row is FILE#ID; otherwise the id alone is the key
     max_bytes: of a file of text, and of a row; None for MAX_FILE and MAX_ROW
     """
 
@@ -40,15 +40,15 @@ class Reading:
 
 
 class Row(NamedTuple):
-    """A document, and the line on which it begins, None for one that is a whole file."""
+    """A document, and the line on which it begins; None if it is a whole file."""
 
     document: Document
     line: int | None
 
 
 class Source(NamedTuple):
-    """A file that is read: its path for messages, its key, how it is read, whether rows without text count, and who is
-    told what cannot be read."""
+    """A file that is read: its path for messages, its key, how it is read, whether rows without text count, and what
+    is called with each problem."""
 
     path: Path
     key: str
@@ -70,9 +70,9 @@ class Columns:
 
 
 def find_columns(names: Iterable[str], reading: Reading) -> Columns:
-    """{"ID", " Text"} -> text " Text", keys "ID": names that are not there exactly may differ in case and in spaces.
+    """{"ID", " Text"} -> text " Text", keys "ID": names may differ in case and in spaces around them.
 
-    Raises InputError for a name that was asked for and fits two, and for a missing one of the text.
+    Raises InputError for a wanted name that matches two columns, and for a text column that is missing.
     """
     names = list(names)
     wanted = reading.text or (TEXT,)
@@ -87,7 +87,7 @@ def find_columns(names: Iterable[str], reading: Reading) -> Columns:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for a message, cut after some."""
+    """Names for a message; after MAX_SHOWN_NAMES only their number."""
     names = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
     more = f" and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else ""
     return (", ".join(names[:MAX_SHOWN_NAMES]) + more) or "none"
@@ -104,7 +104,7 @@ def _find(names: list[str], wanted: str) -> str | None:
 
 
 def to_document(source: Source, line: int, row: Mapping[str, Any], columns: Columns) -> Document | None:
-    """The document of a row; None without text. Raises InputError for what cannot be stored."""
+    """The document of a row; None without text. Raises InputError for a row that cannot be stored."""
     texts = [row[name] for name in columns.text if name in row]
     title = row.get(columns.title) if columns.title else None
     if not all(isinstance(text, str) for text in texts) or not isinstance(title, str | None):
@@ -124,7 +124,7 @@ def to_document(source: Source, line: int, row: Mapping[str, Any], columns: Colu
 
 
 def _key(source: Source, line: int, name: str | None, value: object) -> str:
-    """FILE#ID, or FILE:LINE without an id; ID alone where it is a key by itself."""
+    """FILE#ID, or FILE:LINE without an id, or ID alone; see `Reading`."""
     if name is None:
         if source.reading.key is not None:
             raise InputError(f"no {source.reading.key!r}, which --key says is the key")
@@ -163,7 +163,7 @@ def read_jsonl(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
 
 
 def _columns(row: Mapping[str, Any], source: Source) -> Columns:
-    """Of one row: without text it can stand only beside a vector, and of several text fields some may be missing."""
+    """Of one row. Some of several text fields may be missing; all of them only where the row belongs to a vector."""
     try:
         return find_columns(row, source.reading)
     except InputError:

@@ -1,4 +1,4 @@
-"""Keys that a run has met, and where: in a temporary file of SQLite's once they are too many for its cache."""
+"""Keys that a run has seen, and where. SQLite keeps them, in a temporary file once its cache is full."""
 
 import json
 import sqlite3
@@ -25,14 +25,14 @@ class Seen:
         self._db.execute("BEGIN")
 
     def add(self, key: str, place: Place) -> Place | None:
-        """Where the key was met before; None the first time."""
+        """Where the key was seen before; None the first time."""
         with translated(self._folder):
             if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (key, *place)).rowcount:
                 return None
             return Place(*self._db.execute("SELECT file, line FROM seen WHERE key = ?", (key,)).fetchone())
 
     def missing(self, keys: Sequence[str]) -> list[str]:
-        """Those of the keys that were not met."""
+        """Those of the keys that were not seen."""
         query = "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT key FROM seen)"
         with translated(self._folder):
             return [key for (key,) in self._db.execute(query, (json.dumps(keys),))]

@@ -19,14 +19,14 @@ from edge_embed_runtime.errors import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
 SEP = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
-# Rows that are looked at to find the delimiter, and characters of each line of them.
+# Rows that are read to find the delimiter, and characters of each of their lines.
 SAMPLE_ROWS = 20
 SAMPLE_CHARACTERS = 100_000
 
 
 class _Lines:
-    """The lines of a table for csv.reader, which takes as many as a row has. `again` gives those of the last row once
-    more, but for its first: where that has a loose quote, it has swallowed rows that are good."""
+    """The lines of a table for csv.reader, which takes as many as a row has. After `again` it gets the last row's lines
+    once more, except the first: a row with an unclosed quote also took the good rows after it."""
 
     def __init__(self, found: Iterator[Line], limit: int) -> None:
         self._found, self._limit = found, limit
@@ -67,16 +67,16 @@ class _Table:
         self._returns = "\n" not in first and "\r" in first.strip()
         sample = [line.text[:SAMPLE_CHARACTERS] for line in islice(self._lines(), SAMPLE_ROWS) if line.text.strip()]
         said = SEP.fullmatch(sample[0]) if sample else None
-        self._separated = said is not None  # by a first line that says so, as Excel writes it
+        self._separated = said is not None  # whether the first line names the delimiter, as Excel writes it
         self._delimiter = source.reading.delimiter or (said[1] if said else self._find_delimiter(sample))
 
     def _find_delimiter(self, sample: list[str]) -> str:
         if self._source.path.suffix.lower() == ".tsv":
             return "\t"
-        return max(DELIMITERS, key=lambda delimiter: self._fitness(sample, delimiter))  # the first of equal ones
+        return max(DELIMITERS, key=lambda delimiter: self._fitness(sample, delimiter))  # of equal ones the first
 
     def _fitness(self, sample: list[str], delimiter: str) -> tuple[bool, bool, int]:
-        """Whether there is a text among the names, whether rows have as many cells as there are names; how many."""
+        """Whether one of the names is that of the text; whether rows have as many cells as names; how many names."""
         rows = csv.reader(sample, delimiter=delimiter)
         try:
             names = next((row for row in rows if row), [])
@@ -85,7 +85,7 @@ class _Table:
             return False, False, sample[0].count(delimiter) if sample else 0
         try:
             counts = [len(row) for row in rows if row]
-        except csv.Error:  # of one row: the others are read later
+        except csv.Error:  # in one row; the others are read later
             counts = []
         return True, all(count == len(names) for count in counts[:-1]), len(names)
 
@@ -99,7 +99,7 @@ class _Table:
                 yield Line(number, f"{part}\n", line.error)
 
     def rows(self, problem: Callable[[int, str], None]) -> Iterator[tuple[int, list[str]]]:
-        """The line on which a row begins, and its cells; `problem` is told of what is no row."""
+        """The line on which a row begins, and its cells; `problem` is called for lines that are not a row."""
         source = _Lines(self._lines(), self._limit)
         reader = csv.reader(source, delimiter=self._delimiter, strict=True)
         while True:
@@ -110,7 +110,7 @@ class _Table:
             except StopIteration:
                 return
             except csv.Error as error:
-                returned = "new-line character" in str(error)  # csv's own words would puzzle
+                returned = "new-line character" in str(error)  # csv's own message is hard to understand
                 wrong = f"not valid CSV: {'a carriage return in a cell without quotes' if returned else error}"
                 source.again()
             wrong = next((line.error for line in source.taken if line.error), wrong)
@@ -143,11 +143,11 @@ def read_table(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
 
 
 def _header(table: _Table, source: Source) -> tuple[list[str], Columns, set[str]] | None:
-    """Names of the columns, which of them are what, and those whose cells stay texts; None where there are none."""
+    """Names of all columns, those of text, title and key, and those whose cells stay texts; None without a header."""
     problems: list[tuple[int, str]] = []
     rows = table.rows(lambda line, reason: None if problems else problems.append((line, reason)))
     line, names = next(rows, (0, []))
-    if problems:  # what comes next is no header
+    if problems:  # the row after a problem is not the header
         source.problem(*problems[0])
         return None
     if not names:

@@ -7,4 +7,5 @@ lengths.py   real texts cut to token lengths
 vectors.py   more vectors made of some
 children.py  processes of their own: a crash is an answer, not an end
 versions.py  the CPU and the versions that figures depend on
+quality.py   retrieval quality on a judged set (`edge-embed eval`)
 """

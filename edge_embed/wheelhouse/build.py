@@ -1,7 +1,7 @@
-"""A folder with every wheel that a device needs, for one that reaches no package index.
+"""A folder with all wheels for a device that cannot reach a package index.
 
-The folder also gets requirements.txt, which names each wheel with its hash, and wheelhouse.json, which remembers what
-is there, so that an interrupted run goes on.
+The folder also gets requirements.txt, which names each wheel with its hash, and wheelhouse.json, which records what is
+there, so that an interrupted run can continue.
 """
 
 import hashlib
@@ -17,10 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
 from edge_embed.wheelhouse.ownwheel import Pip, own_wheel
 from edge_embed.wheelhouse.platforms import Target, floor
-from edge_embed.wheelhouse.requirements import Requirement, listed_requirements, normalized, parse, requirements_of
+from edge_embed.wheelhouse.requirements import listed_requirements, parse, requirements_of
 from edge_embed_runtime.errors import EdgeEmbedError, InputError, MissingExtraError, SourceError
+from edge_embed_runtime.system.writing import replacing
 
 STATE = "wheelhouse.json"
 SCHEMA = 1
@@ -31,7 +35,7 @@ UNREACHABLE = re.compile(r"NewConnectionError|ConnectTimeout|ReadTimeout|ProxyEr
 
 @dataclass
 class Wheel:
-    """A wheel of the folder. requirement: what was asked for; "" for edge_embed itself."""
+    """A wheel of the folder. requirement: what pip was asked for; "" for edge_embed itself."""
 
     file: str
     requirement: str
@@ -39,22 +43,21 @@ class Wheel:
     bytes: int
 
     def answers(self, requirement: str) -> bool:
-        """Whether it was found for this requirement, or for one that asked more."""
-        asked, found = (set(parse(text).specifier.split(",")) - {""} for text in (requirement, self.requirement))
-        return asked <= found
+        """Whether it was found for this requirement, or for a stricter one."""
+        return set(parse(requirement).specifier) <= set(parse(self.requirement).specifier)
 
     @property
     def name(self) -> str:
-        return normalized(self.file.split("-")[0])
+        return parse_wheel_filename(self.file)[0]
 
     @property
     def version(self) -> str:
-        return self.file.split("-")[1]
+        return str(parse_wheel_filename(self.file)[1])
 
 
 @dataclass
 class Wanted:
-    """What is asked of one package, by all that require it."""
+    """What all wheels together require of one package."""
 
     specifiers: set[str] = field(default_factory=set)
     extras: set[str] = field(default_factory=set)
@@ -92,15 +95,15 @@ def build(
     pip: Pip = run_pip,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Fill a folder with wheels for a device; what is there already and whole is kept.
+    """Fill a folder with wheels for a device. Wheels that are there already, and whole, are kept.
 
-    lean:     what edge_embed imports on a device, without what these packages only declare (see data/lean.txt)
-    static:   of that what static bundles need, which is no onnxruntime (see data/static.txt)
-    wheel:    of edge_embed; None means this installation
-    pip:      runs pip with arguments
-    progress: is told what comes next
+    lean:     only what edge_embed imports on a device, not all that these packages require (see data/lean.txt)
+    static:   of these only what static bundles need: no onnxruntime (see data/static.txt)
+    wheel:    the wheel of edge_embed; None means this installation
+    pip:      runs pip with these arguments
+    progress: called with the name of each step
 
-    Raises SourceError for a folder of something else, EdgeEmbedError where pip fails.
+    Raises SourceError for a folder with other files, EdgeEmbedError where pip fails.
     """
     choice = "static" if static else "lean" if lean else ""
     house = _House(folder, target, choice, pip, progress)
@@ -123,7 +126,7 @@ class _House:
         self._open()
 
     def _open(self) -> None:
-        """Make the folder, or read what an earlier run left there."""
+        """Create the folder, or read the state that an earlier run left there."""
         state = self.folder / STATE
         if self.folder.exists() and not self.folder.is_dir():
             raise SourceError(
@@ -151,12 +154,14 @@ class _House:
 
     def _save(self) -> None:
         wheels = {name: vars(wheel) for name, wheel in sorted({**self.kept, **self.used}.items())}
-        temporary = self.folder / f".{STATE}.tmp"
-        temporary.write_text(json.dumps({**self.settings, "wheels": wheels}, indent=1) + "\n", "utf-8")
-        temporary.replace(self.folder / STATE)
+        self._write(STATE, json.dumps({**self.settings, "wheels": wheels}, indent=1))
+
+    def _write(self, name: str, text: str) -> None:
+        with replacing(self.folder / name, 0o666) as file:
+            file.write(f"{text}\n".encode())
 
     def add_own(self, given: Path | None) -> Wheel:
-        """edge_embed's own wheel, made anew each time: a checkout may have changed without its version."""
+        """edge_embed's own wheel, made in every run: a checkout may have changed without a new version."""
         self.progress("edge-embed")
         return self._take("", "edge-embed", lambda incoming: own_wheel(incoming, given, self.pip))
 
@@ -164,18 +169,19 @@ class _House:
         return list(requirements_of(self.folder / wheel.file, extras, self.target.environment))
 
     def follow(self, requirements: list[Requirement], *, alone: bool) -> None:
-        """Download what is required, and unless that is to be alone what it requires, until nothing is missing."""
+        """Download the requirements and, unless `alone`, all that they require in turn."""
         wanted: dict[str, Wanted] = {}
         pending: deque[str] = deque()
 
         def ask(requirement: Requirement) -> None:
-            new = requirement.name not in wanted
-            want = wanted.setdefault(requirement.name, Wanted())
+            name = canonicalize_name(requirement.name)
+            new = name not in wanted
+            want = wanted.setdefault(name, Wanted())
             before = len(want.specifiers) + len(want.extras)
-            want.specifiers |= {part for part in requirement.specifier.split(",") if part}
-            want.extras |= set(requirement.extras)
-            if (new or len(want.specifiers) + len(want.extras) > before) and requirement.name not in pending:
-                pending.append(requirement.name)
+            want.specifiers |= {str(part) for part in requirement.specifier}
+            want.extras |= {canonicalize_name(extra) for extra in requirement.extras}
+            if (new or len(want.specifiers) + len(want.extras) > before) and name not in pending:
+                pending.append(name)
 
         for requirement in requirements:
             ask(requirement)
@@ -186,7 +192,7 @@ class _House:
                 ask(requirement)
 
     def _fetch(self, name: str, requirement: str) -> Wheel:
-        """The newest wheel that fits: one that is here and whole, or pip's, which checks the index's hash."""
+        """The newest wheel that fits: the one in the folder if it is whole, else from pip, which checks its hash."""
         here = self.used.get(name) or self.kept.get(name)
         if here is not None and here.answers(requirement) and _is_whole(self.folder / here.file, here.sha256):
             self.used[name] = here
@@ -207,17 +213,17 @@ class _House:
         return self._take(requirement, name, download)
 
     def _without(self, name: str, error: EdgeEmbedError) -> EdgeEmbedError:
-        """The error, or where the package index has no onnxruntime for the device what to do without it."""
+        """The error; where the package index has no onnxruntime for the device, what to do without it."""
         if name != "onnxruntime" or "No matching distribution" not in str(error):
             return error
         return InputError(
-            f"there is no wheel of onnxruntime for {self.target}. Static bundles need none: give --static and another "
-            "folder, and on the device take the embedded bundle `static`",
+            f"there is no wheel of onnxruntime for {self.target}. Static bundles do not need it: give --static and "
+            "another folder, and on the device use the embedded bundle `static`",
             option="platform",
         )
 
     def _take(self, requirement: str, name: str, make: Callable[[Path], Path]) -> Wheel:
-        """Make a wheel in a folder of its own, then move it to its place: there is none by halves."""
+        """Make a wheel in a folder of its own, then move it to its place: so it is there whole or not at all."""
         incoming = self.folder / INCOMING
         shutil.rmtree(incoming, ignore_errors=True)
         incoming.mkdir()
@@ -232,7 +238,7 @@ class _House:
         return wheel
 
     def finish(self, own: Wheel) -> dict[str, Any]:
-        """Delete wheels of earlier versions, write requirements.txt, and say what is here."""
+        """Delete wheels of earlier versions, write requirements.txt, and report what the folder holds."""
         wheels = [own, *(wheel for name, wheel in sorted(self.used.items()) if wheel is not own)]
         names = {wheel.file for wheel in wheels}
         for path in self.folder.glob("*.whl"):
@@ -243,7 +249,7 @@ class _House:
         install = f"pip install --no-deps -r {REQUIREMENTS}"
         lines = [f"# For {self.target}. In this folder: {install}", "--no-index", "--find-links ."]
         lines += [f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}" for wheel in wheels]
-        (self.folder / REQUIREMENTS).write_text("\n".join(lines) + "\n", "utf-8")
+        self._write(REQUIREMENTS, "\n".join(lines))
         listed = []
         for wheel in wheels:
             with zipfile.ZipFile(self.folder / wheel.file) as archive:

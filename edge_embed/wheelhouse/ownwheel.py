@@ -1,5 +1,5 @@
-"""The wheel of edge_embed itself: one that is given, built from an editable install's folder, or put together again
-from the installed files.
+"""The wheel of edge_embed itself: given by the user, built from the folder of an editable installation, or made of
+the installed files.
 
 A wheel is a zip of the files that RECORD lists, with their hashes
 (https://packaging.python.org/en/latest/specifications/binary-distribution-format/).
@@ -21,9 +21,9 @@ from urllib.request import url2pathname
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 
 NAME = "edge-embed"
-# What an installer adds; it makes them anew.
+# Files that the installer adds; the next one adds its own.
 INSTALLERS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
-# The same files give the same wheel: no time, one mode.
+# The same files make the same wheel: one time and one mode for all.
 WHEN = (1980, 1, 1, 0, 0, 0)
 MODE = 0o644 << 16
 
@@ -31,13 +31,13 @@ Pip = Callable[[Sequence[str]], None]
 
 
 def own_wheel(folder: Path, given: Path | None, pip: Pip) -> Path:
-    """Put a wheel of edge_embed into `folder`, and give its path.
+    """Put a wheel of edge_embed into `folder`, and return its path.
 
     given: a wheel to copy; None means this installation
-    pip:   runs pip with these arguments; needed for an editable installation only
+    pip:   runs pip with these arguments; only used for an editable installation
 
-    Raises SourceError for a `given` that is no wheel of edge_embed, EdgeEmbedError for an installation without RECORD,
-    or whose files differ from it.
+    Raises SourceError if `given` is not a wheel of edge_embed, EdgeEmbedError for an installation without RECORD, or
+    whose files differ from it.
     """
     if given is not None:
         if not given.name.startswith("edge_embed-") or not zipfile.is_zipfile(given):
@@ -55,7 +55,7 @@ def own_wheel(folder: Path, given: Path | None, pip: Pip) -> Path:
 
 
 def _editable_folder(distribution: metadata.Distribution) -> Path | None:
-    """The checkout of an editable installation, which has no copy of the packages; None for any other."""
+    """The checkout of an editable installation, which has no copy of the packages; None for other installations."""
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     if not origin.get("dir_info", {}).get("editable"):
         return None
@@ -63,7 +63,7 @@ def _editable_folder(distribution: metadata.Distribution) -> Path | None:
 
 
 def repack(distribution: metadata.Distribution, folder: Path) -> Path:
-    """Write the wheel that an installed distribution came from; equal files give an equal wheel.
+    """Write the wheel that an installed distribution came from; the same files make the same wheel.
 
     Raises EdgeEmbedError where files are missing, or differ from what was installed.
     """
@@ -90,7 +90,7 @@ def _installed(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes
     for file in distribution.files:
         compiled = "__pycache__" in file.parts
         if file.parts[0] == ".." or file.is_absolute() or compiled or file.name in INSTALLERS_OWN:
-            continue  # the command's script is made by the installer
+            continue  # the script of the command, which the installer makes
         path = Path(str(file.locate()))
         try:
             content = path.read_bytes()
@@ -111,7 +111,7 @@ def _field(distribution: metadata.Distribution, name: str) -> str:
 
 
 def _digest(content: bytes) -> str:
-    """As RECORD has it: URL-safe base64 without padding."""
+    """As in RECORD: URL-safe base64 without padding."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 

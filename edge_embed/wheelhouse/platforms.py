@@ -1,12 +1,14 @@
-"""Devices that wheels are for: tags that pip knows them by, answers to markers, what a wheel asks of them."""
+"""Devices that wheels are for: their tags for pip, their answers to markers, what a wheel needs of them."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from packaging.utils import parse_wheel_filename
+
 from edge_embed_runtime.errors import InputError
 
-# what is there besides the CPU; sys_platform, platform_system, os_name, platform_machine
+# C library or system; sys_platform, platform_system, os_name, platform_machine
 PLATFORMS = {
     "linux_x86_64": ("glibc", "linux", "Linux", "posix", "x86_64"),
     "linux_aarch64": ("glibc", "linux", "Linux", "posix", "aarch64"),
@@ -17,10 +19,10 @@ PLATFORMS = {
     "windows_amd64": ("Windows", "win32", "Windows", "nt", "AMD64"),
     "windows_arm64": ("Windows", "win32", "Windows", "nt", "ARM64"),
 }
-# What the device's system is sure to be, unless it is said: Debian 10, Ubuntu 20.04, RHEL 8; Alpine; macOS of 2023.
+# The version that is assumed without --system: Debian 10, Ubuntu 20.04, RHEL 8; Alpine; macOS of 2023.
 SYSTEM = {"glibc": "2.28", "musl": "1.2", "macOS": "14.0", "Windows": ""}
 SHAPES = {"glibc": r"2\.\d{1,2}", "musl": r"1\.\d", "macOS": r"\d{2}\.\d{1,2}"}
-# The oldest that wheels are tagged for, and the older names of three of them.
+# The oldest glibc in tags of wheels, and the older names of three of the tags.
 OLDEST_GLIBC = 5
 OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 LEAST_PYTHON = 11
@@ -58,7 +60,7 @@ class Target:
 
     @property
     def tags(self) -> list[str]:
-        """Platform tags of wheels that fit; pip adds older macOS itself."""
+        """Platform tags of wheels that fit; pip itself adds those of older macOS."""
         kind, *_, machine = PLATFORMS[self.platform]
         if kind == "Windows":
             return [f"win_{machine.lower()}"]
@@ -87,7 +89,7 @@ def make_target(platform: str, python: str, system: str | None) -> Target:
     found = re.fullmatch(r"3\.(\d{1,2})", python)
     if found is None or int(found[1]) < LEAST_PYTHON:
         raise InputError(
-            f"python {python!r}: expected a version as 3.11, which is the least", option="python", value=python
+            f"python {python!r}: expected a version such as 3.11, which is the lowest", option="python", value=python
         )
     kind = PLATFORMS[platform][0]
     system = SYSTEM[kind] if system is None else system
@@ -96,26 +98,33 @@ def make_target(platform: str, python: str, system: str | None) -> Target:
             raise InputError("the version of Windows makes no difference: leave it out")
     elif not re.fullmatch(SHAPES[kind], system):
         raise InputError(
-            f"system {system!r}: expected a version of {kind}, as {SYSTEM[kind]}", option="platform", value=platform
+            f"system {system!r}: expected a version of {kind}, such as {SYSTEM[kind]}",
+            option="platform",
+            value=platform,
         )
     return Target(platform, python, system)
 
 
 def floor(target: Target, wheels: Iterable[str]) -> tuple[str, str] | None:
-    """What the wheels ask of the device's system, and which of them asks for so much; None where they ask nothing.
+    """The version of the device's system that the wheels need, and the wheel that needs it; None if they need none.
 
     ["numpy-2.4.6-cp311-cp311-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl"] -> ("glibc 2.27", "numpy")
     """
     kind = PLATFORMS[target.platform][0]
     needs = []
     for wheel in wheels:
-        tags = wheel.removesuffix(".whl").rsplit("-", 1)[1]
-        versions = re.findall(r"(?:manylinux|musllinux|macosx)_(\d+)_(\d+)_", tags)  # any of a wheel's tags is enough
-        versions += [("2", str(minor)) for minor, name in OLD_NAMES.items() if name in tags]
+        name, _, _, tags = parse_wheel_filename(wheel)
+        versions = [version for tag in tags if (version := _needed(tag.platform)) is not None]
         if versions:
-            least = min((int(major), int(minor)) for major, minor in versions)
-            needs.append((least, wheel.split("-")[0]))
+            needs.append((min(versions), name))  # one of the tags is enough
     if not needs:
         return None
-    (major, minor), wheel = max(needs, key=lambda need: need[0])
+    (major, minor), wheel = max(sorted(needs), key=lambda need: need[0])
     return f"{kind} {major}.{minor}", wheel
+
+
+def _needed(platform: str) -> tuple[int, int] | None:
+    """macosx_11_0_arm64 -> (11, 0), manylinux2014_x86_64 -> (2, 17), any -> None."""
+    minor = next((minor for minor, name in OLD_NAMES.items() if platform.startswith(f"{name}_")), None)
+    found = re.match(r"(?:manylinux|musllinux|macosx)_(\d+)_(\d+)_", platform)
+    return (2, minor) if minor is not None else (int(found[1]), int(found[2])) if found else None

@@ -35,7 +35,7 @@ from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, WEIGHTS, Manife
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
-from edge_embed_runtime.vectors.kinds import DENSE
+from edge_embed_runtime.vectors.kinds import DENSE, SPARSE
 
 # Bytes of a model that is written to a file before it is loaded.
 MAPPED_BYTES = 2**26
@@ -214,7 +214,7 @@ class Maker:
             max_tokens=spec.max_tokens,
             pooling=spec.pooling,
             architecture={"family": checkpoint.architecture, "layers": spec.layers, **spec.sizes}
-            | RECEIPTS[spec.kind].architecture(),
+            | ({"decoded": True} if spec.kind is SPARSE else {}),
             prompts=checkpoint.prompts,
             default_role=checkpoint.default_role,
             left_out=spec.left_out,

@@ -28,7 +28,7 @@ from edge_embed_export.sources.purpose import noted
 from edge_embed_export.tokenizer.definition import load
 from edge_embed_export.transformer.spec import Spec
 from edge_embed_runtime.bundle.bundle import Bundle, file_records
-from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, Manifest
+from edge_embed_runtime.bundle.manifest import MODEL, OWN_POOLING, TOKENIZER, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
@@ -241,7 +241,7 @@ class _Maker:
             files=file_records(contents),
             dim=spec.dim,
             max_tokens=spec.max_tokens,
-            pooling="the graph's own" if self.model.pooled else spec.pooling,
+            pooling=OWN_POOLING if self.model.pooled else spec.pooling,
             architecture={"family": published.architecture, "graph": "general", "batches": self.batches, **spec.sizes},
             prompts=self.prompts,
             **truncation(published.folder, published.config, spec.dim, request.options),

@@ -19,8 +19,10 @@ import numpy as np
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import MemoryBudgetError
-from edge_embed.files.bounded import batches, upsert
+from edge_embed.files.adding import upsert
+from edge_embed_runtime.batches import batches
 from edge_embed_runtime.maintenance.verify import verify_index
+from edge_embed_runtime.storage.documents import document_bytes
 from edge_embed_runtime.system.memory import MB
 
 SHAPES = ("words", "wide", "chinese", "blanks", "one word", "signs")
@@ -199,7 +201,8 @@ def store(case: dict[str, Any], embedder: Any, limit: float, said: dict[str, Any
     with Index.open(case["new"], embedder, max_rss_mb=limit) as index:
         bounds = index.bounds
         assert bounds is not None
-        for documents in batches(rows(Path(case["rows"]), bounds.row, said), lambda row: row, 256, 10**6, bounds):
+        limits = ((lambda row: len(row.text), 10**6), (document_bytes, bounds.batch))
+        for documents in batches(rows(Path(case["rows"]), bounds.row, said), 256, *limits):
             changed, refused = upsert(index, documents)
             said["refused"] += [reason for _, reason in refused]
             keys = {document.key for document in documents} - {document.key for document, _ in refused}

@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge_embed import Embedder, Index
-from edge_embed.cli.adding import Added, Opening, Order, add_files
 from edge_embed.cli.main import main
 from edge_embed.files import documents as readers
+from edge_embed.files.adding import Added, Opening, Order, add_files
 from edge_embed.files.finding import find
+from edge_embed.files.problems import Problem
 from edge_embed.files.seen import Place, Seen
 from edge_embed_runtime.errors import SourceError
 
@@ -105,7 +106,7 @@ def test_paths_that_are_no_files() -> None:
     write({"a.md": "text", "photo.jpg": "x", "empty/x.pdf": "x"})
     result = added("a.md", "photo.jpg", "nowhere", "empty", status=1)
     reasons = [(problem["path"], problem["reason"].split(";")[0]) for problem in result["problems"]]
-    assert reasons[:2] == [("photo.jpg", "is no file of a known type"), ("nowhere", "does not exist")]
+    assert reasons[:2] == [("photo.jpg", "is not a file of a known type"), ("nowhere", "does not exist")]
     assert reasons[2][0] == "empty"
     assert result["documents"] == 1
     assert run("add", "b.db", "photo.jpg", "nowhere").exit_code == 1
@@ -128,10 +129,10 @@ def test_what_is_passed_over_is_counted(place: Path) -> None:
         "hidden": 2, "link": 3, "not a regular file": 2, "empty": 1, "unknown type .org": 1, "unknown type .html": 1,
         "unknown type .log": 2, "unknown type without an ending": 1}  # fmt: skip
     assert keys() == ["m/f.markdown", "m/f.text", "m/f.txt"]
-    assert "passed over: 3 link, 2 hidden" in run("add", "a.db", "m").stdout
+    assert "skipped: 3 link, 2 hidden" in run("add", "a.db", "m").stdout
     write({"links/.hidden": ""})
     Path("links/a.md").symlink_to("../out.md")
-    assert "passed over: 1 hidden, 1 link" in run("add", "b.db", "links").stdout
+    assert "skipped: 1 hidden, 1 link" in run("add", "b.db", "links").stdout
     followed = added("m", "--follow-links")
     assert (followed["stored"], followed["passed_over"]["link to nothing"]) == (2, 1)
     assert keys() == ["m/f.markdown", "m/f.text", "m/f.txt", "out.md", "real/r.md"]
@@ -216,7 +217,7 @@ def test_a_file_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_changes_while_it_is_read() -> None:
     """What was read is stored, and said to be of two states."""
     write({"n.jsonl": '{"text": "one"}\n{"text": "two"}\n'})
-    problems: list[readers.Problem] = []
+    problems: list[Problem] = []
     documents = readers.read_documents(Path("n.jsonl"), report=problems.append)
     assert next(documents).text == "one"
     with Path("n.jsonl").open("a") as file:

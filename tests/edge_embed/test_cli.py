@@ -129,7 +129,7 @@ def test_eval(folder: Path) -> None:
     [
         (["add", "a.db", "nowhere"], "nowhere does not exist"),
         (["add", "a.db", "bad.jsonl", "--strict"], "bad.jsonl, line 2: not valid JSON"),
-        (["add", "a.db", "photo.jpg"], "no file of a known type"),
+        (["add", "a.db", "photo.jpg"], "not a file of a known type"),
         (["add", "none/a.db", "notes"], "does not exist"),
         (["add", "notes", "notes"], "is a folder"),
         (["search", "none.db", "x"], "does not exist"),
@@ -222,7 +222,7 @@ def test_bad_search_options(folder: Path) -> None:
 
 def test_bad_row_keeps_what_was_committed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --strict batches before the malformed line are stored; after mending the file, add goes on."""
-    monkeypatch.setattr("edge_embed.cli.adding.ADD_BATCH", 2)
+    monkeypatch.setattr("edge_embed.files.adding.ADD_BATCH", 2)
     lines = [json.dumps({"id": f"r{i}", "text": f"row number {i}"}) for i in range(5)]
     (folder / "rows.jsonl").write_text("\n".join([*lines[:4], "oops"]))
     assert "line 5" in run("add", "a.db", "rows.jsonl", "--strict").stderr

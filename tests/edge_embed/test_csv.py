@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from edge_embed.files.documents import Problem, Reading, read_documents
+from edge_embed.files.documents import read_documents
 from edge_embed.files.lines import check_encoding
+from edge_embed.files.problems import Problem
+from edge_embed.files.rows import Reading
 from edge_embed.files.values import is_name, value
 from edge_embed_runtime.errors import InputError, SourceError
 

@@ -18,7 +18,7 @@ from edge_embed.doctor.examine import Finding, Report
 from edge_embed.doctor.parts import KNOWN, PARTS, numbers, part_sentence, required
 from edge_embed.measuring.children import child
 from edge_embed_runtime.model import network, session
-from edge_embed_runtime.system import cgroups
+from edge_embed_runtime.system import cgroups, memory
 from edge_embed_runtime.system import cpu as machine
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.tuning import recall
@@ -122,7 +122,7 @@ def test_packages_that_crash(tmp_path: Path, bundle: Path) -> None:
     assert {part["name"] for part in report["parts"] if part["works"]} >= {"numpy", "sqlite3"}
     said = {finding["text"].split()[0]: finding for finding in report["findings"]}
     assert said["onnxruntime"]["level"] == "warning"
-    assert "Without it: no bundles but static ones" in said["onnxruntime"]["text"]
+    assert "Without it: no bundles except static ones" in said["onnxruntime"]["text"]
     assert f"onnxruntime {onnxruntime.__version__}: its process died: SIGILL" in said["onnxruntime"]["text"]
     assert "an instruction that this CPU does not have" in said["onnxruntime"]["text"]
     assert f"!={onnxruntime.__version__}" in said["onnxruntime"]["text"]
@@ -243,11 +243,11 @@ def test_sentence_of_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     onnx = next(part for part in PARTS if part.name == "onnxruntime")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     died = part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 65536)
-    assert "Pages have 64 KiB here" in died
+    assert "Memory pages have 64 KiB here" in died
     assert "23957" in died
     assert "!=1.30.0'" in died
-    assert "Pages" not in part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 4096)
-    assert "Pages" not in part_sentence(onnx, "1.30.0", "ImportError: no", 65536)
+    assert "Memory pages" not in part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 4096)
+    assert "Memory pages" not in part_sentence(onnx, "1.30.0", "ImportError: no", 65536)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert "Known" not in part_sentence(onnx, "1.30.0", "its process died: SIGSEGV", 4096)
     assert "FTS5" in part_sentence(PARTS[1], None, "OperationalError: no such module: fts5", None)
@@ -278,7 +278,7 @@ def report_of(**changes: Any) -> Report:
         ({"load": None}, None),
         ({"load": 1.5}, "busy"),
         ({"disk": [{"for": "index", "path": "here", "free": 10**6, "writable": True}]}, "only 1 MB are free in here"),
-        ({"disk": [{"for": "temporary", "path": "t", "free": 1, "writable": False}]}, "t cannot be written to"),
+        ({"disk": [{"for": "temporary", "path": "t", "free": 1, "writable": False}]}, "t is not writable"),
         ({"memory": {"total": 1, "available": 10**8, "limit": None}}, "132 MB with a small index, and 100 MB are free"),
         ({"memory": {"total": 1, "available": 10**9, "limit": 10**8}}, "and 100 MB are free"),
         ({"memory": {"total": None, "available": None, "limit": None}}, None),
@@ -367,7 +367,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         def read_text(self, *arguments: Any, **options: Any) -> str:
             return Path(f"{tmp_path}{self}").read_text(*arguments, **options)
 
-    monkeypatch.setattr(hardware, "Path", Rooted)
+    monkeypatch.setattr(memory, "Path", Rooted)
     monkeypatch.setattr(machine, "Path", Rooted)
     monkeypatch.setattr(hardware, "memory_limit", lambda: cgroups.memory_limit(tmp_path))
     for module in (hardware, machine):

@@ -84,7 +84,7 @@ def test_global_keys_of_another_file_are_not_replaced() -> None:
     once = added("a.db", "a.csv", "b.csv", "--key", "isbn", status=1)
     assert [p["reason"] for p in once["problems"]] == ["the key '7' comes twice: here and in a.csv, line 2"]
     again = added("a.db", "b.csv", "--key", "isbn", status=1)
-    assert again["problems"] == [{"path": "b.csv", "line": 2, "reason": "the key '7' is that of a document of a.csv"}]
+    assert again["problems"] == [{"path": "b.csv", "line": 2, "reason": "the key '7' belongs to a document of a.csv"}]
     assert keys() == ["7", "8", "9"]
     with Index.open("a.db", read_only=True) as index:
         assert index.get("7") == Document("7", "apples", {"source": "a.csv"})
@@ -148,7 +148,7 @@ def test_an_older_index_keeps_its_keys(place: Path) -> None:
     write({"n/a.md": "apples", "f.csv": "id,text\n1,plums\n", "g.csv": "id,text\n1,saw\n2,hammer\n"})
     assert added("a.db", "n", "f.csv")["stored"] == 1
     assert added("a.db", place / "f.csv")["stored"] == 1  # the same file, typed otherwise: its source is as typed
-    assert "'1' is that of a document of" in added("a.db", "g.csv", status=1)["problems"][0]["reason"]
+    assert "'1' belongs to a document of" in added("a.db", "g.csv", status=1)["problems"][0]["reason"]
     assert keys() == ["1", "2", "n/a.md"]
     assert json.loads(run("info", "a.db", "--json").stdout)["root"] is None
     for option in (["--sync"], ["--root", "."]):

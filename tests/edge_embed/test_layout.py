@@ -6,9 +6,12 @@ from importlib import import_module
 from importlib.metadata import metadata, version
 from pathlib import Path
 
+import click
 import pytest
 
 import edge_embed
+from edge_embed import cli
+from edge_embed.cli.main import COMMANDS, main
 
 FORBIDDEN = ("onnx", "torch", "transformers", "optimum", "safetensors", "huggingface_hub", "httpx", "requests")
 
@@ -31,12 +34,34 @@ def test_device_half_imports_no_workstation_package_and_no_network() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_help_is_light() -> None:
-    """`edge-embed --help` loads neither numpy nor onnxruntime."""
-    heavy = ("numpy", "onnxruntime", "tokenizers", "sqlite3")
-    program = f"import sys, edge_embed.cli.main; print([name for name in {heavy} if name in sys.modules])"
+def loaded(program: str) -> set[str]:
+    """The modules that a program has loaded at its end."""
+    program = f"import sys\n{program}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [("--help", set()), ("add --help", {"edge_embed.cli.add"})])
+def test_help_is_light(arguments: str, expected: set[str]) -> None:
+    """`edge-embed --help` loads no command, and the help of a command that command alone; neither loads numpy."""
+    found = loaded(f"from edge_embed.cli.main import main\ntry: main({arguments.split()})\nexcept SystemExit: pass")
+    assert found & {f"edge_embed.cli.{name}" for name in COMMANDS} == expected
+    assert not found & {"numpy", "onnxruntime", "tokenizers", "sqlite3"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_summaries(name: str) -> None:
+    """`edge-embed --help` shows the first sentence of each command's help, as one line of a terminal."""
+    assert isinstance(main, click.Group)
+    assert main.commands[name].get_short_help_str(100) == COMMANDS[name]
+    assert len(COMMANDS[name]) <= 66
+
+
+def test_every_command_is_listed() -> None:
+    """A module of a command that is missing in COMMANDS would be a command that nobody can call."""
+    shared = {"__init__", "describe", "main", "options", "terminal", "evaluate"}
+    modules = {path.stem for path in Path(str(cli.__file__)).parent.glob("*.py")} - shared
+    assert modules | {"bench", "eval"} == set(COMMANDS)
 
 
 def test_version_is_said_once() -> None:

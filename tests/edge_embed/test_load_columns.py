@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edge_embed import Document, Index
 from edge_embed.cli.main import main
-from edge_embed.files.load import dump_vectors, load_vectors
+from edge_embed.files.dump import dump_vectors
+from edge_embed.files.load import load_vectors
 from edge_embed_runtime.errors import SourceError
 
 V: NDArray[Any] = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
@@ -92,7 +93,7 @@ def test_rows_by_number_are_of_one_file(kind: str) -> None:
         np.save(f"{name}.npy", vectors) if kind == ".npy" else save(f"{name}{kind}", vector=vectors)
     load_vectors("a.db", f"p{kind}", space="s")
     assert documents()[2] == Document("2", "", {"source": f"p{kind}"})
-    with pytest.raises(SourceError, match=rf"row 0: the key '0' is that of a document of p\{kind}; --replace"):
+    with pytest.raises(SourceError, match=rf"row 0: the key '0' belongs to a document of p\{kind}; --replace"):
         load_vectors("a.db", f"q{kind}")
     assert documents()[2].metadata == {"source": f"p{kind}"}
     assert load_vectors("a.db", f"q{kind}", replace=True).stored == 3
@@ -107,7 +108,7 @@ def test_documents_of_another_file_are_not_replaced() -> None:
     for name in ("d", "e"):
         Path(f"{name}.jsonl").write_text("".join(f'{{"id": {i}, "text": "{name}"}}\n' for i in range(3)))
     load_vectors("a.db", "v.npy", "d.jsonl", space="s")
-    with pytest.raises(SourceError, match=r"e.jsonl: row 0: the key '0' is that of a document of d.jsonl"):
+    with pytest.raises(SourceError, match=r"e.jsonl: row 0: the key '0' belongs to a document of d.jsonl"):
         load_vectors("a.db", "v.npy", "e.jsonl")
     Path("e.jsonl").unlink()
     Path("d.jsonl").rename("moved.jsonl")

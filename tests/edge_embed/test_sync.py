@@ -59,7 +59,7 @@ def test_deleted_renamed_emptied_files_and_dropped_rows() -> None:
     Path("n/rows.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
     Path("n/t.csv").write_text("id,text\n2,pears\n")
     told = run("add", "a.db", "n")
-    assert "5 documents of 5 files that are gone; add --sync removes them" in told.stdout
+    assert "5 documents of 5 files that no longer exist; add --sync removes them" in told.stdout
     assert keys() == ALL | {"n/taxes.txt"}
     done = added("n", "--sync")
     assert (done["gone"], done["gone_files"], done["deleted"]) == (5, 5, 5)
@@ -151,7 +151,9 @@ def test_a_row_may_move_to_a_new_file() -> None:
     added("k.csv", "--key", "isbn")
     Path("k.csv").rename("l.csv")
     reasons = {problem["reason"] for problem in added("l.csv", "--key", "isbn", status=1)["problems"]}
-    assert "the key '7' is that of a document of k.csv, which is gone (--sync lets go of it)" in reasons
+    assert (
+        "the key '7' belongs to a document of k.csv, which no longer exists (--sync deletes its documents)" in reasons
+    )
     assert added("l.csv", "--key", "isbn", "--sync")["stored"] == 2
     Path("l.csv").write_text("isbn,text\n8,pears\n")
     assert added("l.csv", "--key", "isbn", "--sync")["deleted"] == 1

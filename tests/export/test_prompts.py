@@ -87,7 +87,7 @@ def test_manifest_holds_the_prompts(checkpoint: Checkpoints, tmp_path: Path) -> 
     assert (embedder.encode(["bank"], role="topic") == embedder.encode(["money bank"])).all()
     for wrong in ("query", "=text"):
         run = CliRunner().invoke(main, ["export", source, str(tmp_path / "x"), "--prompt", wrong])
-        assert (run.exit_code, "= behind it" in run.output) == (2, True)
+        assert (run.exit_code, "followed by =" in run.output) == (2, True)
     with pytest.raises(InputError, match="prompt of 'query'"):
         export_model(source, tmp_path / "x", prompts={"query": "\ud800"})
 

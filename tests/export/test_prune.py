@@ -385,7 +385,7 @@ def test_prune_command(made: Callable[..., Path], tmp_path: Path) -> None:
     arguments = ["prune", str(bundle), out, "--languages", "de,fr", "--scripts", "Han", "--floor", "-1"]
     shown = CliRunner().invoke(main, arguments)
     assert shown.exit_code == 0, shown.output
-    assert "written like de, fr" in shown.output
+    assert "the script of de, fr" in shown.output
     assert "cosine to the vectors before" in shown.output
     (tmp_path / "texts.jsonl").write_text('{"id": 1, "title": "the", "text": "river"}\n')
     texts = ["--texts", str(tmp_path / "texts.jsonl"), "--force", "--json"]

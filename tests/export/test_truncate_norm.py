@@ -65,7 +65,7 @@ def test_the_card(checkpoint: Checkpoints, tmp_path: Path) -> None:
     source = checkpoint("nomic-embed-text-v1.5", hidden_size=128, intermediate_size=64)
     found = export_model(source, tmp_path / "a", precision="fp32")
     assert (found.truncation, found.truncate_dims) == ("layer_norm", [64])
-    assert "behind a layer norm" in CliRunner().invoke(main, ["info", str(tmp_path / "a")]).output
+    assert "after a layer norm" in CliRunner().invoke(main, ["info", str(tmp_path / "a")]).output
     arguments = ["export", str(source), str(tmp_path / "b"), "--precision=fp32", "--no-truncate-norm", "--json"]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output

@@ -129,7 +129,7 @@ def test_doctor_without_onnxruntime(small: dict[str, str], tmp_path: Path) -> No
     assert [(bundle["name"], bundle["problem"]) for bundle in report["bundles"]] == [("static-minilm-l6-v2", None)]
     said = {finding["text"].split()[0]: finding for finding in report["findings"]}
     assert said["onnxruntime"]["level"] == "warning"
-    assert "Without it: no bundles but static ones" in said["onnxruntime"]["text"]
+    assert "Without it: no bundles except static ones" in said["onnxruntime"]["text"]
     status, report = doctor(small, tmp_path, "static", "minilm", "--tune")
     assert (status, report["verdict"], report["tuned"]) == (1, "unusable", None)
     (problem,) = [finding["text"] for finding in report["findings"] if finding["level"] == "problem"]

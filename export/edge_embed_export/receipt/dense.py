@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_embed_export.calibration.layerwise import Remembered
 from edge_embed_export.receipt.adapters import adapter_receipt
-from edge_embed_export.receipt.kinds import Floats, KindReceipt, Sample
+from edge_embed_export.receipt.kinds import Floats, Sample
 from edge_embed_export.receipt.truncation import truncation_receipt
 from edge_embed_export.sources.heads import Head
 from edge_embed_export.transformer.spec import Spec
@@ -23,21 +23,15 @@ from edge_embed_runtime.vectors.rotation import Frame, learn_frame
 SPEED_ROUNDS = 3
 
 
-class DenseReceipt(KindReceipt):
-    """Also retrieval at each storage tier, and speed on this machine."""
+class DenseReceipt:
+    """Of one vector for a text: also retrieval at each storage tier, and speed on this machine."""
 
     def describe(self, spec: Spec, head: Head) -> dict[str, Any]:  # noqa: ARG002 - as of every kind
         return {}
 
-    def pooling(self, spec: Spec) -> str:
-        return spec.pooling
-
     def golden(self, embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
-        rows = embedder.encode(texts, prompt="")
-        return [Golden(text, self.numbers(row)) for text, row in zip(texts, rows, strict=True)]
-
-    def numbers(self, row: Floats) -> list[float]:
-        return [round(float(x), 6) for x in row]
+        rows = zip(texts, embedder.encode(texts, prompt=""), strict=True)
+        return [Golden(text, [round(float(x), 6) for x in row]) for text, row in rows]
 
     def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
         lengths = np.linalg.norm(embedder.encode(texts), axis=1)

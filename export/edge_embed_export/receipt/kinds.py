@@ -1,9 +1,8 @@
 """What a bundle of each kind is measured by, and what it keeps to be checked by: one object for each kind."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,38 +54,30 @@ class Sample:
     judged: Judged
 
 
-class KindReceipt(ABC):
+class KindReceipt(Protocol):
     """What is to know about bundles of a kind when they are made."""
 
     def describe(self, spec: Spec, head: Head) -> dict[str, Any]:
         """Fields of the manifest that such a model has besides."""
-        facts = _fitting(spec, head.facts)
-        return {"kind": spec.kind.name, "head": facts, "pooling": self.pooling(spec), "codes": {}}
-
-    @abstractmethod
-    def pooling(self, spec: Spec) -> str:
-        """What the manifest calls it."""
-
-    def architecture(self) -> dict[str, Any]:
-        """What such a model says of its shape besides."""
-        return {}
 
     def golden(self, embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
         """What the model gives for texts as they stand (see `Kind.golden`)."""
-        network = embedder.network
-        return [Golden(text, self.numbers(network.run([network.tokenizer.encode(text)])[0])) for text in texts]
 
-    @abstractmethod
-    def numbers(self, row: Floats) -> list[float]:
-        """A golden vector, of what the model gives for a text."""
-
-    @abstractmethod
     def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
         """Why a model's vectors of texts are no vectors; "" where they are."""
 
-    @abstractmethod
     def measure(self, reference: Embedder, embedder: Embedder, sample: Sample) -> dict[str, Any]:
         """The receipt: how much of the float model `reference` the bundle keeps."""
+
+
+def _described(spec: Spec, head: Head, pooling: str) -> dict[str, Any]:
+    return {"kind": spec.kind.name, "head": _fitting(spec, head.facts), "pooling": pooling, "codes": {}}
+
+
+def _outputs(embedder: Embedder, texts: Sequence[str]) -> Iterator[tuple[str, Floats]]:
+    """Texts, and what the model itself gives for each."""
+    network = embedder.network
+    return ((text, network.run([network.tokenizer.encode(text)])[0]) for text in texts)
 
 
 def _fitting(spec: Spec, facts: dict[str, Any]) -> dict[str, Any]:
@@ -124,18 +115,19 @@ def _retrieval(
     }
 
 
-class SparseReceipt(KindReceipt):
+class SparseReceipt:
     """Of weights of tokens."""
 
-    def pooling(self, spec: Spec) -> str:
-        return "a weight for each token" if spec.pooling == "token" else f"{spec.pooling} of log(1 + relu)"
+    def describe(self, spec: Spec, head: Head) -> dict[str, Any]:
+        token = spec.pooling == "token"
+        return _described(spec, head, "a weight for each token" if token else f"{spec.pooling} of log(1 + relu)")
 
-    def architecture(self) -> dict[str, Any]:
-        return {"decoded": True}
-
-    def numbers(self, row: Floats) -> list[float]:
-        ids = np.flatnonzero(row > 0)
-        return [x for id_ in ids.tolist() for x in (float(id_), round(float(row[id_]), 4))]
+    def golden(self, embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
+        found = []
+        for text, row in _outputs(embedder, texts):
+            pairs = ((float(id_), round(float(row[id_]), 4)) for id_ in np.flatnonzero(row > 0).tolist())
+            found.append(Golden(text, [x for pair in pairs for x in pair]))
+        return found
 
     def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
         return "" if all(len(vector) for vector in embedder.encode_sparse(texts)) else NOTHING
@@ -169,14 +161,14 @@ def _rows(vectors: Sequence[SparseVector], dim: int) -> Floats:
     return np.stack([SPARSE.array(vector, dim) for vector in vectors])
 
 
-class MultiReceipt(KindReceipt):
+class MultiReceipt:
     """Of a vector for each token."""
 
-    def pooling(self, spec: Spec) -> str:  # noqa: ARG002 - as of every kind
-        return "a vector for each token"
+    def describe(self, spec: Spec, head: Head) -> dict[str, Any]:
+        return _described(spec, head, "a vector for each token")
 
-    def numbers(self, row: Floats) -> list[float]:
-        return [round(float(x), 4) for x in row.ravel()]
+    def golden(self, embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
+        return [Golden(text, [round(float(x), 4) for x in row.ravel()]) for text, row in _outputs(embedder, texts)]
 
     def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
         lengths = np.concatenate([np.linalg.norm(v, axis=1) for v in embedder.encode_multi(texts)])

@@ -29,6 +29,7 @@ from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.system.cgroups import memory_limit
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.files import check_regular
+from edge_embed_runtime.system.memory import machine_memory
 from edge_embed_runtime.vectors.kinds import DENSE, Kind
 
 if TYPE_CHECKING:
@@ -256,10 +257,6 @@ def _check_memory(source: Path) -> None:
 
 
 def _room() -> int | None:
-    """Bytes that another process can have, or None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
-    return min(free, memory_limit() or free)
+    """Bytes that another process can have, or None where that is unknown."""
+    free = machine_memory().available
+    return None if free is None else min(free, memory_limit() or free)

@@ -80,6 +80,8 @@ HEAD = frozenset(
 )
 NEWER_HEAD = frozenset({"filled", "query_skip", "first", "most", "query_tokens"})
 TRUNCATIONS = ("", "layer_norm")
+# The pooling of a bundle whose graph was published with one inside it.
+OWN_POOLING = "the graph's own"
 
 
 @dataclass(frozen=True)

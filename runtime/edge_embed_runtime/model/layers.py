@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 
+from edge_embed_runtime.bundle.manifest import OWN_POOLING
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.errors import BundleFormatError, EdgeEmbedError, InputError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokens
@@ -30,9 +31,6 @@ from edge_embed_runtime.vectors.int8 import Vectors
 
 # Texts that are tokenized and sorted together.
 WINDOW = 256
-
-# The pooling of a bundle whose graph was published with one inside it.
-POOLED = "the graph's own"
 
 Mix = Mapping[int, float]
 
@@ -190,7 +188,7 @@ class TokenModel:
             )
         model = bundle.model
         found = None
-        if bundle.manifest.pooling != POOLED:
+        if bundle.manifest.pooling != OWN_POOLING:
             found = pooled_value(model if isinstance(model, bytes) else without_weights(model))
         if found is None:
             raise InputError(

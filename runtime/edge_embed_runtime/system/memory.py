@@ -1,6 +1,7 @@
 """What memory this process takes, and giving back what only starting needed. Bytes throughout; Linux tells most."""
 
 import ctypes
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,27 @@ def read_memory() -> Memory | None:
         return Memory(sizes["Rss"], sizes["Pss"], sizes["Private_Clean"] + dirty, dirty)
     except KeyError:
         return None
+
+
+class MachineMemory(NamedTuple):
+    """Bytes of the whole machine; available: what programs can get without swapping. None for what is unknown."""
+
+    total: int | None
+    available: int | None
+
+
+def machine_memory() -> MachineMemory:
+    """The memory of this machine: from /proc/meminfo, or where there is none the total from sysconf."""
+    sizes: dict[str, int] = {}
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in ("MemTotal", "MemAvailable"):
+                sizes[name] = int(value.split()[0]) * 1024
+    total = sizes.get("MemTotal")
+    if total is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return MachineMemory(total, sizes.get("MemAvailable"))
 
 
 def rss_bytes() -> int | None:

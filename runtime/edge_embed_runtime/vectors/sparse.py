@@ -6,7 +6,7 @@ vocabulary has at most 65,536, else uint32.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,13 @@ from edge_embed_runtime.vectors.int8 import Ids, Vectors
 
 # The largest weight, in steps of the scale.
 STEPS = 255
+
+
+class Tokenized(Protocol):
+    """What has a tokenizer, as an Embedder has."""
+
+    @property
+    def tokenizer(self) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,7 @@ class SparseVector:
         kept = _largest(self.weights, most)
         return SparseVector(self.ids[kept], self.weights[kept])
 
-    def tokens(self, embedder: Any, most: int | None = None) -> list[tuple[str, float]]:
+    def tokens(self, embedder: Tokenized, most: int | None = None) -> list[tuple[str, float]]:
         """(token, weight) for people, the largest weight first. most: only so many."""
         order = np.lexsort((self.ids, -self.weights))[:most]
         named = {id_: token for token, id_ in embedder.tokenizer.vocabulary().items()}

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from edge_embed import Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import MemoryBudgetError
-from edge_embed.files.bounded import batches, upsert
+from edge_embed.files.adding import upsert
+from edge_embed_runtime.batches import batches
 from edge_embed_runtime.index import additions as parts
 from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage import pieces
@@ -111,7 +112,7 @@ def test_hits_that_are_too_large(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_documents_that_are_too_large(static: Embedder, tmp_path: Path) -> None:
-    """Refused before they are embedded, by name; the call stores nothing, and `upsert` of bounded.py the others."""
+    """Refused before they are embedded, by name; the call stores nothing, and `upsert` of adding.py the others."""
     with Index.open(tmp_path / "index.db", static, max_rss_mb=10_000) as index:
         leave(index, 30)
         long = Document("long", "ferry " * 500_000)
@@ -133,7 +134,7 @@ def test_documents_that_are_too_large(static: Embedder, tmp_path: Path) -> None:
         leave(index, 30)
         bounds = index.bounds
         assert bounds is not None
-        for part in batches(many, lambda document: document, 256, 10**6, bounds):
+        for part in batches(many, 256, (document_bytes, bounds.batch)):
             assert sum(map(document_bytes, part[:-1])) < bounds.batch
             assert index.add(part) == len(part)
         assert len(index) == 31

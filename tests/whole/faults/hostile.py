@@ -22,7 +22,8 @@ from workload import Bench, Row
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import EdgeEmbedError
 from edge_embed.files.arrays import read_vector
-from edge_embed.files.load import dump_vectors, load_vectors
+from edge_embed.files.dump import dump_vectors
+from edge_embed.files.load import load_vectors
 from edge_embed_export import export_model
 from edge_embed_runtime.bundle.bundle import file_records, open_bundle, write_bundle
 from edge_embed_runtime.bundle.manifest import TOKENIZER

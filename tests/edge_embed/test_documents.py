@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_embed.files.documents import find_files, read_documents
+from edge_embed.files.documents import read_documents
+from edge_embed.files.finding import find_files
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.storage.documents import Document
 
@@ -153,8 +154,11 @@ def test_paths_keep_their_order(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ("missing.txt", "missing.txt does not exist"),
-        ("a.pdf", "a.pdf is no file of a known type; expected .txt, .text, .md, .markdown, .*, .csv, .tsv or a folder"),
-        ("Makefile", "Makefile is no file of a known type"),
+        (
+            "a.pdf",
+            "a.pdf is not a file of a known type; expected .txt, .text, .md, .*, .csv, .tsv or a folder",
+        ),
+        ("Makefile", "Makefile is not a file of a known type"),
         ("empty", r"empty holds no .txt, .text, .md, .markdown, .jsonl, .ndjson, .csv, .tsv file"),
     ],
 )

@@ -104,16 +104,14 @@ def evaluate(
     multi: Embedder | None = None,
     show_progress: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Figures by tier: float, int8, binary, binary+int8, text, hybrid; each with `bytes_per_vector`.
+    """Figures of each tier: float, int8, binary, binary+int8, text, hybrid; each with `bytes_per_vector`.
 
     float, int8 and binary compare every document. binary+int8, text and hybrid are what `Index.search` returns in its
-    modes, as are sparse and multi, which are there where an embedder of that kind is (see `Index.open`). Every document
-    is one passage, cut at the model's limit, as published figures have it.
+    modes, as are sparse and multi, with an embedder of that kind (see `Index.open`). Every document is one passage,
+    truncated to the model's limit, as for published figures.
     """
     keys, queries = list(judged.documents), list(judged.queries)
     texts = [judged.documents[key] for key in keys]
-    # the index refuses documents without text; they can be found by no query anyhow
-    full = [i for i, text in enumerate(texts) if text]
     models = Models.of(embedder, sparse, multi)
     ranked: dict[str, tuple[Any, int]] = {}
     codes, scales, size = np.empty((len(keys), 0), np.int8), np.ones(len(keys), np.float32), 0
@@ -123,8 +121,13 @@ def evaluate(
         ranked = rank_tiers(keys, vectors, queries, asked, models.dense.frame)
         size = ranked["binary"][1] + ranked["int8"][1]
         codes, scales = quantize_int8(vectors)
+    # the index refuses documents without text, which no query can find
+    full = [i for i, text in enumerate(texts) if text]
     rows = models.rows([texts[i] for i in full])
     sizes = {name: sum(map(len, found)) // len(full) for name, found in rows.items()}
+    tiers: dict[str, tuple[Mode, int]] = {"binary+int8": ("vector", size)} if models.dense else {}
+    tiers |= {name: (cast("Mode", name), bytes_) for name, bytes_ in sizes.items()}
+    tiers |= {"text": ("text", 0), "hybrid": ("hybrid", size + sizes.get("sparse", 0))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "eval.db"
         Index.open(path, embedder, sparse=sparse, multi=multi).close()
@@ -132,13 +135,14 @@ def evaluate(
             whole = [(Record(keys[i], texts[i], "{}"), [(0, len(texts[i]))]) for i in full]
             write(store, entries(whole, codes[full], scales[full], rows))
             learn_rotation.when_grown(store)
-        tiers: dict[str, tuple[Mode, int]] = {"binary+int8": ("vector", size)} if models.dense else {}
-        tiers |= {name: (cast("Mode", name), bytes_) for name, bytes_ in sizes.items()}
-        tiers |= {"text": ("text", 0), "hybrid": ("hybrid", size + sizes.get("sparse", 0))}
         with Index.open(path, embedder, sparse=sparse, multi=multi, read_only=True) as index:
-            for tier, (mode, size_) in tiers.items():
-                found = {q: [hit.key for hit in index.search(judged.queries[q], DEPTH, mode=mode)] for q in queries}
-                ranked[tier] = (found, size_)
+            ranked |= {tier: (_search(index, judged, mode), bytes_) for tier, (mode, bytes_) in tiers.items()}
     return {
-        tier: {**score(result, judged.judgements), "bytes_per_vector": size} for tier, (result, size) in ranked.items()
+        tier: {**score(result, judged.judgements), "bytes_per_vector": bytes_}
+        for tier, (result, bytes_) in ranked.items()
     }
+
+
+def _search(index: Index, judged: JudgedSet, mode: Mode) -> dict[str, list[str]]:
+    """The keys that each query finds, the best first."""
+    return {name: [hit.key for hit in index.search(text, DEPTH, mode=mode)] for name, text in judged.queries.items()}

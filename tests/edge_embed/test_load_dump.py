@@ -1,4 +1,4 @@
-"""transfer.py, arrays.py, arrow.py and their commands: vectors in from files, and out to them."""
+"""load.py, dump.py, arrays.py, arrow.py and their commands: vectors in from files, and out to them."""
 
 import itertools
 import json
@@ -20,7 +20,8 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from edge_embed import Document, Embedder, Index
-from edge_embed.cli.load_dump import dump, load
+from edge_embed.cli.dump import dump
+from edge_embed.cli.load import load
 from edge_embed.cli.main import Commands
 from edge_embed.errors import (
     DocumentError,
@@ -33,9 +34,11 @@ from edge_embed.errors import (
     SourceError,
     StorageError,
 )
-from edge_embed.files import load as transfer
+from edge_embed.files import columns
+from edge_embed.files import load as loading
 from edge_embed.files.arrays import ArrayReader
-from edge_embed.files.load import Dumped, Loaded, dump_vectors, load_vectors
+from edge_embed.files.dump import Dumped, dump_vectors
+from edge_embed.files.load import Loaded, load_vectors
 
 DIM = 16
 COUNT = 100
@@ -204,7 +207,7 @@ def headed(path: str, shape: str, content: bytes = b"") -> None:
         (lambda p: np.save(p, np.ones((2, 3), bool)), "is of bool"),
         (lambda p: np.save(p, np.array([["a", "b"]])), "is of <U1"),
         (lambda p: np.save(p, np.zeros((2, 2), [("x", "f4")])), "expected real numbers"),
-        (lambda p: np.save(p, np.ones((3, 0))), "holds vectors of no numbers"),
+        (lambda p: np.save(p, np.ones((3, 0))), "holds vectors without numbers"),
         (lambda p: np.save(p, np.ones((2, 70_000), np.int8)), "dim is 70000"),
     ],
 )
@@ -307,14 +310,14 @@ def test_other_numbers_of_rows(folder: Path, count: int, message: str) -> None:
 @pytest.mark.parametrize("change", ["shorter", "longer"])
 def test_documents_that_change_while_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     """What is found at the end names the row, and what is stored."""
-    check = transfer._check_keys
+    check = loading._check_keys
 
     def altered(*arguments: Any) -> None:
         check(*arguments)
         write_rows("d.jsonl", rows(COUNT - 30 if change == "shorter" else COUNT + 30))
 
-    monkeypatch.setattr(transfer, "_check_keys", altered)
-    monkeypatch.setattr(transfer, "BATCH_ROWS", 10)
+    monkeypatch.setattr(loading, "_check_keys", altered)
+    monkeypatch.setattr(columns, "BATCH_ROWS", 10)
     stored = 70 if change == "shorter" else 100
     message = "d.jsonl ends before row 70; v.npy has 100" if change == "shorter" else "row 100 of d.jsonl has no vector"
     with pytest.raises(SourceError, match=f"{message}.*; the {stored} rows before row {stored} are stored"):
@@ -375,10 +378,10 @@ def test_bad_documents_name_their_line(folder: Path) -> None:
     ("vectors", "documents", "message"),
     [
         ("none.npy", None, r"none\.npy does not exist"),
-        ("v.txt", None, r"v\.txt is no file of a known type; expected \.npy, \.npz, \.parquet, \.arrow"),
+        ("v.txt", None, r"v\.txt is not a file of a known type; expected \.npy, \.npz, \.parquet, \.arrow"),
         ("folder.npy", None, "is not a file"),
         ("v.npy", "none.jsonl", r"none\.jsonl does not exist"),
-        ("v.npy", "d.txt", r"d\.txt is no file of a known type; expected \.jsonl, \.ndjson, \.csv, \.tsv"),
+        ("v.npy", "d.txt", r"d\.txt is not a file of a known type; expected \.jsonl, \.ndjson, \.csv, \.tsv"),
     ],
 )
 def test_files_that_cannot_be_read(folder: Path, vectors: str, documents: str | None, message: str) -> None:
@@ -508,7 +511,7 @@ def test_damaged_rows_are_left_out(made: Path) -> None:
 def test_an_output_that_is_there(made: Path) -> None:
     """It is kept, unless forced; the index itself always."""
     Path("out.npz").write_text("precious")
-    with pytest.raises(InputError, match="is there already; --force"):
+    with pytest.raises(InputError, match="exists; --force"):
         dump_vectors(made, "out.npz")
     assert Path("out.npz").read_text() == "precious"
     dump_vectors(made, "out.npz", force=True)
@@ -519,7 +522,7 @@ def test_an_output_that_is_there(made: Path) -> None:
     Path("folder.npz").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         dump_vectors("index.npz", "folder.npz", force=True)
-    with pytest.raises(InputError, match=r"no file of a known type; expected \.npz, \.parquet, \.arrow"):
+    with pytest.raises(InputError, match=r"not a file of a known type; expected \.npz, \.parquet, \.arrow"):
         dump_vectors("index.npz", "out.csv")
     with pytest.raises(StorageError, match="could not be written"):
         dump_vectors("index.npz", "none/out.npz")
@@ -552,7 +555,7 @@ def test_a_full_disk(made: Path, suffix: str) -> None:
     program = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "from edge_embed.files.load import dump_vectors\nfrom edge_embed.errors import StorageError\n"
+        "from edge_embed.files.dump import dump_vectors\nfrom edge_embed.errors import StorageError\n"
         "try: dump_vectors(sys.argv[1], sys.argv[2])\nexcept StorageError as error: print(error)"
     )
     with Index.open(made):  # so that the reader need not make what SQLite keeps beside the index
@@ -613,7 +616,8 @@ def test_without_pyarrow(made: Path, monkeypatch: pytest.MonkeyPatch, suffix: st
 def test_npz_needs_no_pyarrow(made: Path) -> None:
     """Nor is it imported."""
     program = (
-        "import sys; from edge_embed.files.load import *; dump_vectors(sys.argv[1], 'o.npz');"
+        "import sys; from edge_embed.files.dump import dump_vectors; from edge_embed.files.load import load_vectors; "
+        "dump_vectors(sys.argv[1], 'o.npz');"
         "load_vectors('n.db', 'o.npz', space='s'); print('pyarrow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(made)], capture_output=True, text=True, check=True)
@@ -701,7 +705,7 @@ def save_table(name: str, table: Any) -> None:
         ({"vector": [[1.0, 2.0], [1.0]]}, "row 1 has a vector of 1 numbers, expected 2"),
         ({"vector": [[1.0, None]]}, "row 0 holds NaN"),
         ({"vector": [[1.0, 2.0], [0.0, 0.0]]}, "row 1 holds NaN, infinity, or nothing but zeros"),
-        ({"vector": [None, [1.0, 2.0]]}, "holds vectors of no numbers"),
+        ({"vector": [None, [1.0, 2.0]]}, "holds vectors without numbers"),
         ({"vector": [[1.0]], "key": [None]}, "a key is None, expected a string"),
         ({"vector": [[1.0]], "key": [1.5]}, "a key is 1.5"),
         ({"vector": [[1.0]], "key": [True]}, "a key is True"),
@@ -740,8 +744,9 @@ def test_memory_is_bounded(folder: Path, suffix: str) -> None:
     if suffix in (".parquet", ".arrow"):
         pytest.importorskip("pyarrow")
     program = (
-        "import sys; from edge_embed import transfer; from edge_embed.files.load import *\n"
-        "from edge_embed_runtime.system.cpu import peak_rss_bytes; transfer.BATCH_NUMBERS = 2**20\n"
+        "import sys; from edge_embed.files import columns\n"
+        "from edge_embed.files.dump import dump_vectors; from edge_embed.files.load import load_vectors\n"
+        "from edge_embed_runtime.system.cpu import peak_rss_bytes; columns.BATCH_NUMBERS = 2**20\n"
         "if sys.argv[1]: load_vectors(sys.argv[2], sys.argv[1], space='s')\n"
         "else: dump_vectors(sys.argv[2], sys.argv[3])\n"
         "print(peak_rss_bytes() / 2**20)"
@@ -764,7 +769,7 @@ def test_memory_is_bounded(folder: Path, suffix: str) -> None:
 
 def test_characters_are_bounded_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long texts make small batches."""
-    monkeypatch.setattr(transfer, "BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(loading, "BATCH_CHARACTERS", 100)
     load_vectors("a.db", "v.npy", "d.jsonl", space="s")
     with Index.open("a.db") as index:
         assert len(index) == COUNT
@@ -835,7 +840,7 @@ def test_an_interrupted_load_goes_on(folder: Path, signal_number: int) -> None:
     """What was committed is whole, in whole batches; the next run does the rest."""
     np.save("big.npy", random_vectors(150_000, 64))
     program = (
-        "from edge_embed.cli.main import Commands; from edge_embed.cli.load_dump import load;"
+        "from edge_embed.cli.main import Commands; from edge_embed.cli.load import load;"
         "Commands(commands={'load': load})(['load', 'a.db', 'big.npy', '--space', 's'])"
     )
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:

@@ -1,44 +1,47 @@
-"""What `add` does: files into an index. What is there already unchanged needs no embedder, and is passed over."""
+"""Files into an index. Documents that the index already has unchanged are skipped, and need no embedder."""
 
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from edge_embed.files.bounded import batches, upsert
-from edge_embed.files.documents import Problem, Reading, Row, read_rows, shown
+from edge_embed.files.documents import read_rows
 from edge_embed.files.finding import Found, FoundFile, find, holds_nothing
 from edge_embed.files.naming import Naming, is_under, naming_of
-from edge_embed.files.problems import refuse
+from edge_embed.files.problems import Problem, refuse, shown
+from edge_embed.files.rows import Reading, Row
 from edge_embed.files.seen import Place, Seen
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.batches import Limit, batches
+from edge_embed_runtime.errors import InputError, MemoryBudgetError
 from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
+from edge_embed_runtime.storage.documents import Document, document_bytes
 from edge_embed_runtime.system.headroom import Bounds
 
-# Documents, and about how many characters, per commit: what an interruption can cost, and what memory holds.
+# Documents and characters of a commit: so much an interruption can lose, and so much is held in memory.
 ADD_BATCH = 256
 ADD_CHARACTERS = 1_000_000
-# Keys of documents whose files are gone that are looked at, and deleted, at once.
+# Keys that are looked at, and deleted, at once where files no longer exist.
 GONE_BATCH = 1024
-# Problems that are kept; more are counted.
+# Problems that are kept; further ones are only counted.
 MAX_PROBLEMS = 100_000
-# In place of the file that a document comes from, where there is no such document.
+# Stands for the file that a document comes from, where the index has no such document.
 NOT_STORED: Any = object()
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be added, and how.
+    """What to add, and how.
 
-    root:         the folder that keys are relative to; None for the one that the index has, or the folder it lies in
-    follow_links: read what lies behind symbolic links inside folders
-    sync:         delete documents of files under `paths` that are gone
+    root:         the folder that keys are relative to; None for the one recorded in the index, or the index's folder
+    follow_links: follow symbolic links inside folders
+    sync:         delete documents whose files under `paths` no longer exist
     strict:       raise SourceError for the first file or row that cannot be read
     """
 
@@ -52,14 +55,15 @@ class Order:
 
 @dataclass
 class Added:
-    """What came of it.
+    """The result.
 
-    files, bytes, read:  files found, their sizes together, and documents in them
-    stored, unchanged:   documents that are new or changed, and those that were there as they are
+    files, bytes, read:  files found, their total size, and documents read from them
+    stored, unchanged:   documents that are new or changed, and documents that the index already had
     documents:           in the index now
-    deleted, gone:       documents whose files are gone: deleted by `sync`, else only counted; gone_files: their files
+    deleted, gone:       documents whose files no longer exist: deleted with `sync`, otherwise only counted; gone_files:
+                         the number of these files
     passed_over:         what was not read, by reason
-    problems:            what could not be read or stored; more than MAX_PROBLEMS are counted in problems_left_out
+    problems:            what could not be read or stored; above MAX_PROBLEMS they are counted in problems_left_out
     """
 
     files: int = 0
@@ -77,10 +81,10 @@ class Added:
 
 
 class Opening:
-    """The index: open for reading, without an embedder, until something is to be stored.
+    """The index: opened for reading, without an embedder, until something has to be stored.
 
     models:  makes the embedders, as arguments of `Index.open`
-    options: its other arguments
+    options: the other arguments of `Index.open`
     """
 
     def __init__(self, path: str, models: Callable[[], dict[str, Any]], options: dict[str, Any]) -> None:
@@ -91,23 +95,23 @@ class Opening:
 
     @property
     def bounds(self) -> Bounds | None:
-        """What of files can be read and stored under a memory budget; None without one."""
+        """How much of files can be read and stored under a memory budget; None without one."""
         return None if self.index is None else self.index.bounds
 
     def bounded(self, reading: Reading) -> Reading:
-        """How to read no more than there is memory for."""
+        """A `Reading` that reads no more than the memory budget allows."""
         bounds = self.bounds
         return reading if bounds is None else replace(reading, max_bytes=bounds.row)
 
     def read(self, naming: Naming) -> None:
         if self._options.get("max_rss_mb") is not None:
-            self.write(naming)  # what the models leave is known once they are there
+            self.write(naming)  # the memory that is left is known once the models are loaded
         elif self.path.exists():
             asked: dict[str, Any] = {name: self._options.get(name) for name in ("words", "fields", "late_chunking")}
             self.index = Index.open(self.path, read_only=True, **asked)
 
     def write(self, naming: Naming, *, embed: bool = True) -> Index:
-        """The index open for writing, made where it is missing; `embed`: with the embedders."""
+        """The index opened for writing, and created if missing; embed: with the embedders."""
         if self.index is None or not self._writing:
             self.close()
             asked: dict[str, Any] = {"timeout": self._options.get("timeout", 0.0)}
@@ -123,14 +127,32 @@ class Opening:
         self.index = None
 
 
-def add_files(order: Order, opening: Opening, added: Added, advance: Callable[[int], None] = lambda _: None) -> None:
-    """Store the documents of files. `added` is filled meanwhile, so that an error leaves what was known before it.
+def add_files(order: Order, opening: Opening, added: Added, *, show_progress: bool = False) -> None:
+    """Store the documents of files. `added` is filled during the run, so it is there after an error, too.
 
-    Raises SourceError with `strict`, InputError where the index cannot take them, and what `Index.open` and
-    `Index.upsert` raise. What was committed before is stored.
+    Raises SourceError with `strict`, InputError where the index cannot take the documents, and what `Index.open` and
+    `Index.upsert` raise. What was committed before an error is stored.
     """
     with closing(opening), closing(Seen()) as seen:
-        _Run(order, opening, added, seen).run(advance)
+        _Run(order, opening, added, seen).run(show_progress)
+
+
+def upsert(index: Index, documents: Sequence[Document]) -> tuple[int, list[tuple[Document, str]]]:
+    """`Index.upsert`; one by one where a memory budget has no room for all of them together.
+
+    Returns the number of documents that changed, and those that do not fit into the budget, each with the reason.
+    """
+    try:
+        return index.upsert(documents), []
+    except MemoryBudgetError as error:
+        if len(documents) == 1:
+            return 0, [(documents[0], str(error))]
+    changed, refused = 0, list[tuple[Document, str]]()
+    for document in documents:
+        stored, without = upsert(index, [document])
+        changed += stored
+        refused += without
+    return changed, refused
 
 
 class _Run:
@@ -144,9 +166,9 @@ class _Run:
             )
         self._reading = replace(order.reading, scoped=self._naming.root is not None)
         self._files: list[FoundFile] = []
-        self._whole: dict[str, bool] = {}  # keys of the files that were read: whether all of each could be
+        self._whole: dict[str, bool] = {}  # by key of a file: whether all of it could be read
 
-    def run(self, advance: Callable[[int], None]) -> None:
+    def run(self, show_progress: bool) -> None:
         links, index = self._order.follow_links, str(self._opening.path)
         found = find(self._order.paths, self._report, follow_links=links, index=index)
         if not self._order.sync:
@@ -157,9 +179,11 @@ class _Run:
         self._added.bytes = sum(file.size for file in found.files)
         self._added.passed_over = found.passed_over
         self._opening.read(self._naming)
-        for batch in self._batches(advance):
-            self._store(batch)
-            del batch  # or it would be there while the next is read
+        with progress_bar(self._added.bytes, show_progress, "adding") as advance:
+            for batch in self._batches(advance):
+                self._store(batch)
+                del batch  # or it would be in memory while the next is read
+            advance(self._added.bytes)  # what was counted are characters of texts
         if self._opening.index is None and found.files and not self._added.problems:
             self._opening.write(self._naming)  # an index without documents
         if self._opening.index is not None:
@@ -180,15 +204,17 @@ class _Run:
     def _batches(self, advance: Callable[[int], None]) -> Iterator[list[tuple[Row, int]]]:
         """Rows with the numbers of their files."""
         rows = ((row, number) for number, file in enumerate(self._files) for row in self._rows(number, file))
-        bounds = self._opening.bounds
-        for batch in batches(rows, lambda item: item[0].document, ADD_BATCH, ADD_CHARACTERS, bounds):
+        limits: list[Limit[tuple[Row, int]]] = [(lambda item: len(item[0].document.text), ADD_CHARACTERS)]
+        if (bounds := self._opening.bounds) is not None:
+            limits.append((lambda item: document_bytes(item[0].document), bounds.batch))
+        for batch in batches(rows, ADD_BATCH, *limits):
             pending = sum(len(row.document.text) for row, _ in batch)
             yield batch
             del batch
             advance(pending)
 
     def _rows(self, number: int, file: FoundFile) -> Iterator[Row]:
-        """The rows of a file whose keys did not come before."""
+        """The rows of a file, without those whose keys came before."""
         key, count, whole = self._naming.key(file.path, file.real), 0, True
 
         def report(problem: Problem) -> None:
@@ -236,22 +262,22 @@ class _Run:
         self._report(_of(file, row, reason))
 
     def _clash(self, key: str, origin: str | None, file: FoundFile) -> str | None:
-        """Why a document may not take the place of the one under its key, which comes from `origin`."""
+        """Why a document must not replace the one that has its key and comes from `origin`; None if it may."""
         own = self._naming.key(file.path, file.real)
         if origin == own or (origin is None and (key == own or key.startswith((f"{own}#", f"{own}:")))):
             return None
         if origin is None:
-            return f"the key {key!r} is that of a document that comes from no file"
+            return f"the key {key!r} belongs to a document that comes from no file"
         if self._naming.root is None and os.path.realpath(origin) == file.real:
-            return None  # the same file, typed otherwise
+            return None  # the same file, by another path
         gone = self._naming.root is not None and self._is_gone(origin)
         if gone and self._order.sync:
             return None
-        hint = ", which is gone (--sync lets go of it)" if gone else ""
-        return f"the key {key!r} is that of a document of {origin}{hint}"
+        hint = ", which no longer exists (--sync deletes its documents)" if gone else ""
+        return f"the key {key!r} belongs to a document of {origin}{hint}"
 
     def _is_gone(self, origin: str) -> bool:
-        """Whether a file that documents come from is known to be gone: not where it cannot be looked at."""
+        """Whether a file surely no longer exists. False where that cannot be found out."""
         try:
             os.lstat(self._naming.place(origin))
         except (OSError, ValueError) as error:
@@ -259,7 +285,7 @@ class _Run:
         return False
 
     def _look_for_gone(self, found: Found) -> None:
-        """Delete documents whose files are gone, or that their files no longer hold; without `sync` count them."""
+        """Delete, or without `sync` count, documents that are no longer in their files, or whose files are gone."""
         files: set[str] = set()
         documents = self._gone(found.places)
         while block := list(islice(documents, GONE_BATCH)):
@@ -271,8 +297,7 @@ class _Run:
         self._added.gone_files = len(files)
 
     def _gone(self, places: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """(key, file) of documents of files under the places that are gone, or were read whole and no longer hold
-        them."""
+        """(key, file) of documents under the places whose file no longer exists, or was read whole without them."""
         places = [p for p in dict.fromkeys(places) if not any(p != q and is_under(p, q) for q in places)]
         for place in places:
             for prefix in self._naming.prefixes(place):
@@ -288,7 +313,7 @@ class _Run:
                             yield key, origin
 
     def _keys(self, prefix: str) -> Iterator[str]:
-        """Keys of the index, while it may be closed and opened again for writing."""
+        """Keys of the index, which may be closed and opened again for writing during the iteration."""
         last = ""
         while self._opening.index is not None:
             block = list(islice(self._opening.index.keys(prefix, after=last), GONE_BATCH))

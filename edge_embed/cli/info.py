@@ -1,0 +1,35 @@
+"""`edge-embed info`."""
+
+import click
+
+from edge_embed.cli.options import json_option, show
+
+
+@click.command()
+@click.argument("path")
+@json_option
+def info(path: str, as_json: bool) -> None:
+    """Show what a bundle or an index holds.
+
+    PATH is a bundle's folder, the name of an embedded bundle, or an index. A bundle is also checked: its files by their
+    hashes, and its golden vectors by embedding their texts.
+    """
+    from edge_embed.cli.describe import bundle_facts, bundle_lines
+    from edge_embed.embedder import Embedder, bundle_path
+    from edge_embed_runtime.errors import SourceError
+
+    place = bundle_path(path)
+    if not place.exists():
+        raise SourceError(f"{place} does not exist", path=place, code="source_missing")
+    if place.is_dir():
+        embedder = Embedder(place)
+        manifest, cosine = embedder.manifest, embedder.golden_cosine
+        reproduced = f"  golden        {len(manifest.golden)} texts reproduced here, lowest cosine {cosine:.6f}"
+        facts = {**bundle_facts(manifest), "golden_cosine": cosine}
+        show(facts, as_json, lambda: (*bundle_lines(place, manifest), reproduced))
+    else:
+        from edge_embed_runtime.index.stats import read_stats
+
+        stats = read_stats(place)
+        shown = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}
+        show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in shown.items()))

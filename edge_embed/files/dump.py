@@ -1,0 +1,138 @@
+"""Vectors of an index into .npz, .parquet and .arrow files."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from edge_embed.files.arrays import NpzWriter
+from edge_embed.files.arrow import SUFFIXES as ARROW_SUFFIXES
+from edge_embed.files.arrow import ArrowWriter
+from edge_embed.files.columns import BATCH_CHARACTERS, rows_per_batch
+from edge_embed_runtime.batches import batches
+from edge_embed_runtime.checks import check_path
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.database import locate
+from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, checked, is_whole
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.system.writing import check_output, replacing
+from edge_embed_runtime.vectors.int8 import dequantize
+
+DUMP_SUFFIXES = (".npz", *ARROW_SUFFIXES)
+# key, start, stop, text, metadata and code (float32 scale, then int8 numbers) of a passage.
+Row = tuple[str, int, int, str, str, bytes]
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What `dump_vectors` did: passages written, and rows left out because they are damaged."""
+
+    rows: int
+    damaged: int
+    dim: int
+
+
+def dump_vectors(
+    index_path: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    codes: bool = False,
+    force: bool = False,
+    show_progress: bool = False,
+) -> Dumped:
+    """Write every passage of an index to a file. Other processes may write to the index meanwhile: the file has what
+    was committed when this began.
+
+    output: .npz: `keys`, `texts` and `metadata` (JSON) in the form that edge_embed.files.arrays describes; `starts` and
+            `stops`, int64 [n], where the passage lies in its document, in characters; `vectors`, float32 [n, dim], each
+            of length 1; `bundle` and `fingerprint`, of the bundle or space. .parquet or .arrow: the columns `key`,
+            `start`, `stop`, `vector`, `text` and `metadata`; `bundle` and `fingerprint` in the schema's metadata
+    codes:  write `codes`, int8 [n, dim], and `scales`, float32 [n], instead of vectors: vector = code * scale. As
+            columns they are called `code` and `scale`
+    force:  replace an existing output
+
+    The output is written whole or not at all. Damaged rows are left out and counted. Needs no embedder.
+    Raises IndexFileError for a file that is not an index, InputError for an output that exists, StorageError where it
+    cannot be written, MissingExtraError where pyarrow is needed and missing.
+    """
+    path = locate(index_path, must_exist=True)
+    target = check_path(output, "the output")
+    check_output(Path(cast(str, output)))  # before a link is followed
+    if target.suffix.lower() not in DUMP_SUFFIXES:
+        raise InputError(f"{target} is not a file of a known type; expected {', '.join(DUMP_SUFFIXES)}", path=target)
+    if target == path or target.is_dir():
+        raise InputError(
+            f"{target} is {'the index itself' if target == path else 'a folder'}; give another name", path=target
+        )
+    if target.exists() and not force:
+        raise InputError(f"{target} exists; --force (force=True) replaces it", path=target, code="output_exists")
+    with closing(Store(path, read_only=True)) as store, replacing(target) as file:
+        return _dump(store, file, target, codes, show_progress)
+
+
+def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress: bool) -> Dumped:
+    found = _Found()
+    with store.snapshot():
+        store.counters()  # reads the facts again, which may have changed since the file was opened
+        if not store.dim:
+            raise InputError(f"{store.path} has no dense vectors to write", path=store.path)
+        facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
+        with closing(_writer(file, target, store.dim, codes, facts)) as writer:
+            with progress_bar(store.counts()[1], show_progress, "writing") as advance:
+                texts = (lambda row: len(row[3]), BATCH_CHARACTERS)
+                for rows in batches(_whole(store, found), rows_per_batch(store.dim), texts):
+                    writer.write(_columns(rows, codes))
+                    advance(len(rows))
+            writer.finish()
+        bare = "SELECT count(*) FROM doc WHERE id NOT IN (SELECT doc FROM vec)"
+        found.damaged += store.connection.execute(bare).fetchone()[0]
+    return Dumped(found.passages, found.damaged, store.dim)
+
+
+def _writer(file: BinaryIO, target: Path, dim: int, codes: bool, facts: dict[str, str]) -> NpzWriter | ArrowWriter:
+    suffix = target.suffix.lower()
+    if suffix == ".npz":
+        return NpzWriter(file, target.parent, dim, codes, facts)
+    return ArrowWriter(file, suffix, dim, codes, facts)
+
+
+@dataclass
+class _Found:
+    """Passages that were read so far."""
+
+    passages: int = 0
+    damaged: int = 0
+
+
+def _whole(store: Store, found: _Found) -> Iterator[Row]:
+    """The passages that are not damaged; `found` counts all."""
+    db = store.connection
+    for doc, passages in groupby(db.execute(f"{PASSAGES} NOT INDEXED ORDER BY id"), key=itemgetter(1)):
+        query = f"{DOCUMENTS} NOT INDEXED WHERE id = ?"
+        row = db.execute(query, (doc,)).fetchone() if isinstance(doc, int) else None
+        document, metadata = (None, "") if row is None else (checked(row), row[3])
+        for passage in passages:
+            _, _, start, stop, code, _ = passage
+            if document is None or not is_whole(passage) or len(code) != store.dim + 4:
+                found.damaged += 1
+            else:
+                found.passages += 1
+                yield document.key, start, stop, document.text[start:stop], metadata, code
+
+
+def _columns(rows: list[Row], codes: bool) -> dict[str, Any]:
+    key, start, stop, text, metadata, code = zip(*rows, strict=True)
+    raw = np.frombuffer(b"".join(code), np.int8).reshape(len(rows), -1)
+    numbers, scales = raw[:, 4:], np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0]
+    columns: dict[str, Any] = {"key": key, "start": start, "stop": stop, "text": text, "metadata": metadata}
+    if codes:
+        return {**columns, "code": numbers, "scale": scales}
+    vectors = dequantize(numbers, scales)
+    return {**columns, "vector": vectors / np.linalg.norm(vectors, axis=1, keepdims=True)}

@@ -1,0 +1,63 @@
+"""A bundle becomes a model: which one, with which options, and what callers see of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_embed.embedder import bundle_path
+from edge_embed.errors import BundleDamagedError, InputError
+from edge_embed_runtime.bundle.bundle import open_bundle
+from edge_embed_runtime.bundle.manifest import TABLE
+from edge_embed_runtime.model import options as module
+from edge_embed_runtime.model.model import load_model
+from edge_embed_runtime.model.network import Network
+from edge_embed_runtime.model.options import Call, RunOptions
+from edge_embed_runtime.model.static import StaticModel
+
+
+@pytest.mark.parametrize(("name", "kind"), [("minilm", Network), ("static", StaticModel)])
+def test_the_bundle_chooses_the_model(name: str, kind: type) -> None:
+    """Texts become vectors of length 1 in either, of as many numbers as the call asks for."""
+    model = load_model(open_bundle(bundle_path(name)), RunOptions(threads=2))
+    assert type(model) is kind
+    assert (model.threads, model.loaded.peak, model.loaded.golden_cosine > 0.999) == (2, 0, True)
+    found = np.empty((3, 64), np.float32)
+    for positions, vectors in model.encode(["a cat", "", "the river " * 50], Call(64, batch_tokens=512)):
+        found[list(positions)] = vectors
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_only_a_network_has() -> None:
+    """A static model says that it has none; a network is its own."""
+    with pytest.raises(InputError, match="without a network"):
+        _ = load_model(open_bundle(bundle_path("static")), RunOptions()).network
+    network = load_model(open_bundle(bundle_path(None)), RunOptions(threads=1))
+    assert network.network is network
+
+
+def test_files_are_verified_before_the_model_is_made(tmp_path: Path) -> None:
+    """One wrong byte of a table is an error, though a table of other numbers could be used."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in bundle_path("static").iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    table = bytearray((copy / TABLE).read_bytes())
+    table[-1] ^= 1
+    (copy / TABLE).write_bytes(table)
+    with pytest.raises(BundleDamagedError, match=TABLE):
+        load_model(open_bundle(copy), RunOptions())
+
+
+def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that nobody chose are those of the machine; in the background there is one."""
+    monkeypatch.setattr(module, "default_threads", lambda: 7)
+    assert (RunOptions().cores, RunOptions().most_cores) == (None, 7)
+    assert (RunOptions(threads=3).cores, RunOptions(threads=3).most_cores) == (3, 3)
+    assert (RunOptions(background=True).cores, RunOptions(background=True).most_cores) == (1, 1)
+    assert (RunOptions().limit, RunOptions().dim(384), RunOptions(truncate_dim=64).dim(384)) == (None, 384, 64)
+    for wrong in ({"threads": 0}, {"threads": 2, "background": True}, {"max_rss_mb": -1}):
+        with pytest.raises(InputError, match="is "):
+            RunOptions(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="truncate_dim"):
+        RunOptions(truncate_dim=385).dim(384)
