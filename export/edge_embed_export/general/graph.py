@@ -36,10 +36,10 @@ KNOWN_SHAPES = frozenset({"Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "
 
 Dims = list[int | None]
 # Gives the nodes that take the place of one, or None where it has to stay.
-Rule = Callable[["Net", Any], list[Any] | None]
+Rule = Callable[["EditableGraph", Any], list[Any] | None]
 
 
-class Net:
+class EditableGraph:
     """Nodes and constants of one model; inputs and outputs are names of values."""
 
     def __init__(self, nodes: list[Any], weights: dict[str, NDArray[Any]], outputs: list[str]) -> None:
@@ -57,7 +57,7 @@ class Net:
                 self.readers.setdefault(name, []).append(node)
 
     @staticmethod
-    def of(model: "onnx.ModelProto", prefix: str = PREFIX) -> "Net":
+    def of(model: "onnx.ModelProto", prefix: str = PREFIX) -> "EditableGraph":
         """The graph of a model in the newest operator set that we write. Raises ExportError."""
         onnx = require("onnx", "export")
         graph = onnx.GraphProto(node=model.graph.node)  # a copy, without the weights
@@ -69,7 +69,7 @@ class Net:
                 weights[node.output[0]] = _constant(node)
             else:
                 nodes.append(node)
-        return Net(nodes, weights, [prefix + value.name for value in model.graph.output])
+        return EditableGraph(nodes, weights, [prefix + value.name for value in model.graph.output])
 
     def node(
         self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any
@@ -108,7 +108,7 @@ class Net:
         self.readers.setdefault(new, []).extend(self.readers.pop(old, ()))
         self.outputs = [new if name == old else name for name in self.outputs]
 
-    def alone(self, value: str) -> Any:
+    def only_reader(self, value: str) -> Any:
         """The one node that reads a value, or None where several do or it is an output."""
         readers = self.readers.get(value, [])
         return readers[0] if len(readers) == 1 and value not in self.outputs else None
@@ -193,11 +193,11 @@ def input_infos() -> list[Any]:
     return [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, ["batch", "sequence"]) for n in names]
 
 
-def fold_shapes(net: Net) -> None:
+def fold_shapes(graph: EditableGraph) -> None:
     """Replace what a graph computes from dimensions that are always the same, such as a head's size, by constants."""
     onnx = require("onnx", "export")
     try:
-        inferred = onnx.shape_inference.infer_shapes(net.model(input_infos()), data_prop=True).graph.value_info
+        inferred = onnx.shape_inference.infer_shapes(graph.model(input_infos()), data_prop=True).graph.value_info
     except Exception:  # it only helps to find constants  # noqa: BLE001
         return
     shapes: dict[str, Dims] = {}
@@ -206,33 +206,33 @@ def fold_shapes(net: Net) -> None:
             dims = value.type.tensor_type.shape.dim
             shapes[value.name] = [d.dim_value if d.HasField("dim_value") else None for d in dims]
     known: dict[str, Dims | int | None] = {}
-    for node in net.nodes:
+    for node in graph.nodes:
         if node.op_type == "Shape" and node.input[0] in shapes:
             wanted = attributes(node)
             known[node.output[0]] = shapes[node.input[0]][wanted.get("start", 0) : wanted.get("end")]
         elif node.op_type in KNOWN_SHAPES and not node.domain:
-            found = _known(node, net, known)
+            found = _known(node, graph, known)
             if found is not None:
                 known[node.output[0]] = found
     for name, dims in known.items():
         whole = dims if isinstance(dims, list) else [dims]
-        if all(dim is not None for dim in whole) and net.producer[name].op_type != "Shape":
-            kind = np.float32 if _cast_to(net.producer[name]) == onnx.TensorProto.FLOAT else np.int64
-            net.constant(f"{name}/known", np.array(dims, kind))
-            net.replace(name, f"{name}/known")
-    net.drop_unused()
+        if all(dim is not None for dim in whole) and graph.producer[name].op_type != "Shape":
+            kind = np.float32 if _cast_to(graph.producer[name]) == onnx.TensorProto.FLOAT else np.int64
+            graph.constant(f"{name}/known", np.array(dims, kind))
+            graph.replace(name, f"{name}/known")
+    graph.drop_unused()
 
 
 def _cast_to(node: Any) -> int:
     return int(attributes(node)["to"]) if node.op_type == "Cast" else 0
 
 
-def _known(node: Any, net: Net, known: dict[str, Dims | int | None]) -> Any:  # noqa: PLR0911 - one for each kind
+def _known(node: Any, graph: EditableGraph, known: dict[str, Dims | int | None]) -> Any:  # noqa: PLR0911 - one for each kind
     """What a node makes of dimensions, None standing for those that change; None where that cannot be told."""
     onnx = require("onnx", "export")
     values: list[Any] = []
     for name in node.input:
-        constant = net.weights.get(name)
+        constant = graph.weights.get(name)
         if name in known:
             values.append(known[name])
         elif constant is not None and constant.ndim < 2 and constant.dtype.kind == "i" and constant.size < 16:
@@ -255,7 +255,7 @@ def _known(node: Any, net: Net, known: dict[str, Dims | int | None]) -> Any:  # 
     return x if kind in ("Cast", "Identity") else None
 
 
-def optimize(net: Net, path: Path) -> Net:
+def optimize(graph: EditableGraph, path: Path) -> EditableGraph:
     """onnxruntime's own passes: constants folded, layer norms and activation functions fused, transposes merged.
 
     Raises ExportError where onnxruntime cannot load the model.
@@ -268,14 +268,14 @@ def optimize(net: Net, path: Path) -> Net:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/dev/null")
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        content = net.model(input_infos()).SerializeToString()
+        content = graph.model(input_infos()).SerializeToString()
         try:
             onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED)
             )
         except Exception as error:  # onnxruntime's errors have no common type
             raise ExportError(f"{path}: onnxruntime cannot load the model: {error}") from error
-        found = Net.of(onnx.load(options.optimized_model_filepath), prefix="")
-    found.outputs = list(net.outputs)
+        found = EditableGraph.of(onnx.load(options.optimized_model_filepath), prefix="")
+    found.outputs = list(graph.outputs)
     found.drop_unused()
     return found

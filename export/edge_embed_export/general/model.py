@@ -113,8 +113,8 @@ class _Builder(Pooling):
             return name
         if name not in self.values:
             self.values[name] = f"value.{len(self.values)}"
-            if name in self.model.structure.net.weights:
-                array = self.model.structure.net.weights[name]
+            if name in self.model.structure.graph.weights:
+                array = self.model.structure.graph.weights[name]
                 self.graph.keep(self.values[name], array)
         return self.values[name]
 
@@ -165,7 +165,7 @@ class _Builder(Pooling):
         g.op("Shape", "input_ids", name="length", start=1, end=2)
         for part in self.model.structure.parts:
             self.part(part)
-        x = self.value(self.model.structure.net.outputs[0])
+        x = self.value(self.model.structure.graph.outputs[0])
         if not self.model.pooled:
             # tokens first, as in our own graphs: sums over them then do not depend on padding
             mask = g.op("Transpose", g.op("Cast", "attention_mask", to=FLOAT), perm=[1, 0])
