@@ -138,7 +138,7 @@ def _load(source: Path, kind: str, stored: Collection[str]) -> tuple[Any, Collec
 def _check_loaded(source: Path, stored: Collection[str], info: Mapping[str, Collection[str]], prefix: str) -> None:
     """Raise ExportError where transformers made up a tensor, or left one of the encoder's unread; it does both quietly.
 
-    prefix: what stands before the encoder's tensors where the file holds a model with a head
+    prefix: of the names of the encoder's tensors, where the file holds a model with a head
     """
     for name in sorted(info["missing_keys"]):
         if "pooler" not in name.split("."):  # vectors of tokens do not depend on it

@@ -1,8 +1,8 @@
 """Published quantized models back to float32, exactly as their weights are stored.
 
 Published int8 models quantize activations with one scale for the whole batch (DynamicQuantizeLinear), so a text's
-vector depends on the texts beside it and on padding. Their weights are taken as they are; how activations are
-quantized is decided anew, by calibration.
+vector depends on the other texts of its batch and on padding. Their weights stay as they are; how activations are
+quantized is decided again, by calibration.
 """
 
 from collections import Counter
@@ -106,7 +106,7 @@ def _products(graph: EditableGraph, done: Counter[str]) -> None:
     """Products of activations that were quantized when the model ran.
 
     The scale of such activations becomes 1 and their codes the activations themselves, so that what follows - a cast,
-    a product with both scales - is right as it stands.
+    a product with both scales - needs no change.
     """
     for kind, count in graph.rewrite(PRODUCTS).items():
         done[WEIGHTS_ONLY.get(kind, PER_BATCH)] += count

@@ -1,6 +1,6 @@
 """An ONNX graph to change: its nodes in order, its constants as arrays, and passes that every model gets.
 
-Values of a published model have the prefix "m/", so that what is added beside them never has one of their names.
+Values of a published model have the prefix "m/", so that nothing which is added has one of their names.
 """
 
 import tempfile
@@ -228,7 +228,10 @@ def _cast_to(node: Any) -> int:
 
 
 def _known(node: Any, graph: EditableGraph, known: dict[str, Dims | int | None]) -> Any:  # noqa: PLR0911 - one for each kind
-    """What a node makes of dimensions, None standing for those that change; None where that cannot be told."""
+    """What a node gives for known dimensions (None for those that change); None where its kind is not among ours.
+
+    Concat of [None, 7] and [3] -> [None, 7, 3]
+    """
     onnx = require("onnx", "export")
     values: list[Any] = []
     for name in node.input:

@@ -74,7 +74,7 @@ class General:
         return _Builder(self, weights or self.weights, int8 or {}, table, observe).build()
 
     def kept(self) -> str:
-        """What stays in float32 besides what is done number by number, in words."""
+        """What stays in float32, apart from what is done number by number, in words."""
         products = Counter(
             WHOLE.get(part.op_type) or f"{part.op_type} operators"
             for part in self.structure.parts

@@ -104,16 +104,15 @@ def _role(name: str) -> str | None:
 
 def _input(graph: EditableGraph, role: str, name: str, kind: int) -> list[Any]:
     """Nodes that make the value of one of the model's own inputs, of the element type `kind`."""
-    source, nodes = role, []
-    if role == "token_type_ids":
-        nodes.append(graph.node("Mul", ["input_ids", graph.scalar(0, "int64")], [f"{name}/int64"]))
-    elif role == "position_ids":
-        one = graph.scalar(1, "int64")
-        nodes.append(graph.node("Mul", ["input_ids", graph.scalar(0, "int64")], [f"{name}/zeros"]))
-        nodes.append(graph.node("Add", [f"{name}/zeros", one], [f"{name}/ones"]))
-        nodes.append(graph.node("CumSum", [f"{name}/ones", one], [f"{name}/counted"]))
-        nodes.append(graph.node("Sub", [f"{name}/counted", one], [f"{name}/int64"]))
-    source = nodes[-1].output[0] if nodes else role
+    steps = []
+    if role in ("token_type_ids", "position_ids"):
+        steps.append(("Mul", graph.scalar(0, "int64")))
+    if role == "position_ids":  # 0, 0, 0 -> 1, 1, 1 -> 1, 2, 3 -> 0, 1, 2
+        steps += [(step, graph.scalar(1, "int64")) for step in ("Add", "CumSum", "Sub")]
+    nodes, source = [], "input_ids" if steps else role
+    for i, (step, other) in enumerate(steps):
+        nodes.append(graph.node(step, [source, other], [f"{name}/{i}"]))
+        source = nodes[-1].output[0]
     return [*nodes, graph.node("Cast", [source], [name], to=kind)]
 
 
@@ -240,7 +239,7 @@ def unit(vectors: NDArray[Any]) -> Array:
 
 
 class Original:
-    """The published file as it stands, in onnxruntime: what others get from it.
+    """The published file, unchanged, in onnxruntime: what others get from it.
 
     how: of its output, as in Prepared
     """

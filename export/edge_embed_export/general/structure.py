@@ -65,8 +65,12 @@ Part = Linear | Norm | Rows | Any  # Any: an onnx node
 
 @dataclass
 class Structure:
-    """parts: in the order in which they are computed; weights: by name, besides the constants of `graph`; starts: the
-    first node of each linear layer, by id()."""
+    """What a graph is made of.
+
+    parts:   in the order in which they are computed
+    weights: by name; further constants are in `graph`
+    starts:  the first node of each linear layer, by id()
+    """
 
     graph: EditableGraph
     parts: list[Part] = field(default_factory=list)

@@ -31,14 +31,14 @@ EQUAL = 1e-4
 OPTIMUM = "optimum"
 # Inputs that a text encoder may have; those of optimum's encoder-decoders are more.
 TAKEN = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids"})
-# Ways to hand a mask over: as it is; one for all layers, causal or with a window besides; one for each kind of layer.
+# How a model is given its mask: as it is; one for all layers, causal, or with a window too; one for each kind of layer.
 MASKS = ("plain", "causal", "window", "windows")
 
 
 def trace(
     source: Path, kind: str, model: Any, takes: Collection[str], long: int
 ) -> tuple["onnx.ModelProto", tuple[str, ...]]:
-    """The graph, and what is to be said of how it was made. Raises UnsupportedModelError where there is no way.
+    """The graph, and notes of how it was made. Raises UnsupportedModelError where no way gives torch's vectors.
 
     What transformers does to make a causal mask cannot be traced by torch alone, or loses its windows: then masks are
     made here.
