@@ -130,8 +130,9 @@ def _by_optimum(model: Any, kind: str) -> "onnx.ModelProto":
         from optimum.exporters.onnx import export
         from optimum.exporters.tasks import TasksManager
     except ImportError as error:
+        why = str(error).partition(" (")[0]  # without this machine's path
         raise ImportError(
-            f"{_releases()} cannot be imported with transformers {version('transformers')} ({error})"
+            f"{_releases()} cannot be imported with transformers {version('transformers')}: {why}"
         ) from error
     try:
         tasks = TasksManager.get_supported_tasks_for_model_type(kind, "onnx", library_name="transformers")
