@@ -111,8 +111,8 @@ def test_an_optimum_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.
     found, said = convert(source, tmp_path / "bundle", precision="fp32", progress=lines.append)
     (line,) = [line for line in lines if line.startswith("converted")]
     assert line == (
-        "converted through torch alone: optimum 1.2.3 and optimum-onnx 1.2.3 cannot be imported with transformers 1.2.3: "
-        "cannot import name 'export' from 'optimum.exporters.onnx'"
+        "converted through torch alone: optimum 1.2.3 and optimum-onnx 1.2.3 cannot be imported with transformers "
+        "1.2.3: cannot import name 'export' from 'optimum.exporters.onnx'"
     )
     assert said.startswith(line)
     assert np.abs(found - reference(source, tmp_path / "bundle")).max() < 1e-5
