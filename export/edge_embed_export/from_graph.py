@@ -13,9 +13,9 @@ from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_export.families.known import is_known
 from edge_embed_export.files.reading import is_there
 from edge_embed_export.files.tensors import INDEX, WEIGHTS
-from edge_embed_export.general.fromtorch import convert
+from edge_embed_export.general.convert import convert
 from edge_embed_export.general.model import General, GeneralQuantizer
-from edge_embed_export.general.signature import TOLERANCE, Floats, Original, to_floats, trial
+from edge_embed_export.general.signature import TOLERANCE, Original, Prepared, prepare, trial
 from edge_embed_export.general.structure import WORDS, find_structure
 from edge_embed_export.modules.listed import as_steps
 from edge_embed_export.options import GraphOptions, Pooling
@@ -51,15 +51,15 @@ BATCHES = {
 SAME = 1 - 1e-6
 
 
-def read_model(published: Published, options: GraphOptions, max_tokens: int | None) -> tuple[General, Floats]:
+def read_model(published: Published, options: GraphOptions, max_tokens: int | None) -> tuple[General, Prepared]:
     """What a published graph is made of.
 
     max_tokens: of a text; None means what its files say, at most what its position table has rows for
     """
-    floats = to_floats(published, pooling=options.pooling, output=options.output)
-    if floats.pooling is None:  # a graph that gives vectors of texts has the modules in it, and no cut
+    prepared = prepare(published, pooling=options.pooling, output=options.output)
+    if prepared.pooling is None:  # a graph that gives vectors of texts has the modules in it, and no cut
         published = replace(published, of_tokens=(), after=tuple(m for m in published.after if m.step.kind == "cut"))
-    structure = find_structure(floats.net)
+    structure = find_structure(prepared.graph)
     weights = dict(structure.weights)
     if any(module.sides > 1 for module in published.after):
         raise ExportError(f"{published.path}: a Router with a Dense for each side needs a checkpoint, not a graph")
@@ -74,11 +74,11 @@ def read_model(published: Published, options: GraphOptions, max_tokens: int | No
         vocab=0 if table is None else len(table),
         max_tokens=max_tokens or published.max_tokens or USUAL_TOKENS,
         dim=0,
-        pooling=floats.pooling or "mean",
-        left_out=_left_out(published, floats.pooling),
+        pooling=prepared.pooling or "mean",
+        left_out=_left_out(published, prepared.pooling),
     )
-    model = General(structure, spec, weights, pooled=floats.pooling is None)
-    return _fitted(model, published, longest=max_tokens), floats
+    model = General(structure, spec, weights, pooled=prepared.pooling is None)
+    return _fitted(model, published, longest=max_tokens), prepared
 
 
 def _left_out(published: Published, pooling: Pooling | None) -> str:
@@ -152,14 +152,16 @@ class OnnxGraph(Source):
         options.progress(f"reading {request.source}")
         published = self.read(request)
         options.progress("bringing the graph into our form")
-        model, floats = read_model(published, options.graph, options.max_tokens)
-        maker = _Maker(request, published, model, *_tokenizer(published, model), notes=list(floats.done))
+        model, prepared = read_model(published, options.graph, options.max_tokens)
+        maker = _Maker(
+            request, published, model, *_tokenizer(published, model), notes=[*published.conversion, *prepared.done]
+        )
         check_prompts(maker.tokenizer, maker.prompts, request.source)
         reference, _ = maker.make(None)
         check_usable(reference, published.path)
         maker.batches = _find_batches(published.path, model, reference)
         maker.notes += [BATCHES[maker.batches]] * (maker.batches != "padded")
-        maker.notes += _compare(published, floats, reference, maker.tokenizer)
+        maker.notes += _compare(published, prepared, reference, maker.tokenizer)
         reference, contents = maker.make(None)  # its manifest says now what was found out
         embedder = reference
         if options.precision != "fp32":
@@ -277,14 +279,14 @@ def _tokenizer(published: Published, model: General) -> tuple[bytes, Tokenizer]:
     return content, tokenizer
 
 
-def _compare(published: Published, floats: Floats, reference: Embedder, tokenizer: Tokenizer) -> list[str]:
+def _compare(published: Published, prepared: Prepared, reference: Embedder, tokenizer: Tokenizer) -> list[str]:
     """How near our float form is to the published file, and whether that one gives a text one vector.
 
     Raises ExportError where a float file and our form of it differ.
     """
     rows = [tokenizer.encode(text) for text in calibration_texts("receipt")[:COMPARED]]
     try:
-        original = Original(published, floats)
+        original = Original(published, prepared)
         alone = np.vstack([original.encode(pad([row])) for row in rows])
         together = original.encode(pad(rows))
     except Exception as error:  # onnxruntime's errors have no common type  # noqa: BLE001
@@ -295,7 +297,7 @@ def _compare(published: Published, floats: Floats, reference: Embedder, tokenize
     if not published.of_tokens and not published.after and reference.dim == alone.shape[1]:
         cosine = float((ours * alone).sum(axis=1).min())
         # infinitely far apart counts as differing too
-        if not floats.done and not cosine > 1 - TOLERANCE:
+        if not prepared.done and not cosine > 1 - TOLERANCE:
             raise ExportError(
                 f"{published.path}: our form of the graph gives other vectors than the file (cosine {cosine:.6f}); "
                 "nothing was written"

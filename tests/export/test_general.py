@@ -28,8 +28,8 @@ from edge_embed_export import export_model
 from edge_embed_export import from_graph as published
 from edge_embed_export.general import model as general
 from edge_embed_export.general.dequantize import dequantize, to_float
-from edge_embed_export.general.graph import Net
-from edge_embed_export.general.signature import Original, pool, to_floats
+from edge_embed_export.general.graph import EditableGraph
+from edge_embed_export.general.signature import Original, pool, prepare
 from edge_embed_export.general.structure import find_places, find_structure
 from edge_embed_export.general.unfuse import FUSED, unfuse
 from edge_embed_export.options import GraphOptions
@@ -225,8 +225,8 @@ def test_search_and_recipes(publish: Publish, tmp_path: Path) -> None:
 def test_what_a_site_can_take_over_is_found_in_the_graph(publish: Publish) -> None:
     """Norms, residuals, attention's values and activation functions are seen as in a known family."""
     folder = publish(bert_model())
-    floats = to_floats(read_published(folder, folder / "onnx" / "model.onnx"))
-    sites = [place.site for place in find_places(find_structure(floats.net))]
+    prepared = prepare(read_published(folder, folder / "onnx" / "model.onnx"))
+    sites = [place.site for place in find_places(find_structure(prepared.graph))]
     assert [site.producer for site in sites[:4]] == ["norm.0", "linear.2", "norm.1", None]
     assert [site.residual for site in sites[:4]] == ["linear.3", None, "linear.5", None]
     assert [site.split for site in sites[:4]] == [None, None, None, "linear.4"]
@@ -341,10 +341,10 @@ def test_a_published_quantized_model_keeps_its_weights_and_gets_one_vector(publi
     quantized(folder)
     file = folder / "onnx" / "model_quantized.onnx"
     source = read_published(folder, file)
-    floats = to_floats(source)
-    kinds = Counter(node.op_type for node in floats.net.nodes)
+    prepared = prepare(source)
+    kinds = Counter(node.op_type for node in prepared.graph.nodes)
     assert not any("Quantize" in kind or "Integer" in kind for kind in kinds)
-    original = Original(source, floats)
+    original = Original(source, prepared)
     embedder_rows = [[2, 7, 9, 3], [2, *range(5, 23), 3]]
     apart = np.vstack([original.encode(pad([np.array(row)])) for row in embedder_rows])
     together = original.encode(pad([np.array(row) for row in embedder_rows]))
@@ -369,7 +369,7 @@ def run_nodes(nodes: list[Any], arrays: dict[str, Any], x: Any, output: str) -> 
     )
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    return make_session(model.SerializeToString(), threads=1).run(None, {"x": x})[0], Net.of(model)
+    return make_session(model.SerializeToString(), threads=1).run(None, {"x": x})[0], EditableGraph.of(model)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Published quantized models back to float32, exactly as their weights are stored.
 
 Published int8 models quantize activations with one scale for the whole batch (DynamicQuantizeLinear), so a text's
-vector depends on the texts beside it and on padding. Their weights are taken as they are; how activations are
-quantized is decided anew, by calibration.
+vector depends on the other texts of its batch and on padding. Their weights stay as they are; how activations are
+quantized is decided again, by calibration.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.general.graph import Net, attributes
+from edge_embed_export.general.graph import EditableGraph, attributes, given
 from edge_embed_runtime.extras import require
 
 Array = NDArray[Any]
@@ -21,14 +21,14 @@ PER_BATCH = "products whose activations had one scale for the whole batch"
 WEIGHTS_ONLY = {"MatMulNBits": "weights of four bits", "QEmbedLayerNormalization": "quantized tables"}
 
 
-def to_float(net: Net) -> list[str]:
+def to_float(graph: EditableGraph) -> list[str]:
     """Turn a quantized or half precision model to float32, in place. Gives what was done, in words."""
     done: Counter[str] = Counter()
-    _halves(net, done)
-    _weights(net, done)
-    _products(net, done)
-    _pairs(net, done)
-    net.drop_unused()
+    _halves(graph, done)
+    _constants(graph, done)
+    _products(graph, done)
+    _pairs(graph, done)
+    graph.drop_unused()
     return [f"{count} {what}: back to float32" for what, count in done.items()]
 
 
@@ -49,14 +49,14 @@ def dequantize(codes: Array, scale: Array, zero: Array | None, axis: int = 1, bl
     return np.asarray(whole * scale.astype(np.float32), np.float32)
 
 
-def _halves(net: Net, done: Counter[str]) -> None:
+def _halves(graph: EditableGraph, done: Counter[str]) -> None:
     onnx = require("onnx", "export")
     half = onnx.TensorProto.FLOAT16
-    for name, array in net.weights.items():
+    for name, array in graph.weights.items():
         if array.dtype == np.float16:
-            net.weights[name] = array.astype(np.float32)
+            graph.weights[name] = array.astype(np.float32)
             done["tensors of float16"] += 1
-    for node in net.nodes:
+    for node in graph.nodes:
         for attribute in node.attribute:
             if attribute.name == "to" and attribute.i == half:
                 attribute.i = onnx.TensorProto.FLOAT
@@ -65,154 +65,131 @@ def _halves(net: Net, done: Counter[str]) -> None:
                 attribute.t.CopyFrom(onnx.numpy_helper.from_array(whole, attribute.t.name))
 
 
-def _weights(net: Net, done: Counter[str]) -> None:
+def _constants(graph: EditableGraph, done: Counter[str]) -> None:
     """DequantizeLinear of a constant, or of rows that were looked up in one."""
-    for node in [node for node in net.nodes if node.op_type == "DequantizeLinear"]:
+    for node in [node for node in graph.nodes if node.op_type == "DequantizeLinear"]:
         codes, *rest = node.input
-        if not all(name in net.weights for name in rest if name):
+        if not all(name in graph.weights for name in rest if name):
             continue
-        given = [net.weights[name] for name in rest if name]
+        scale, zero = graph.weights[rest[0]], graph.numbers(node, 2)
         options = attributes(node)
         axis, block = options.get("axis", 1), options.get("block_size", 0)
-        lookup = net.producer.get(codes)
-        if codes in net.weights:
-            name = net.constant(f"{node.output[0]}/float", dequantize(net.weights[codes], *_two(given), axis, block))
-            net.replace(node.output[0], name)
-        elif lookup is not None and lookup.op_type == "Gather" and lookup.input[0] in net.weights:
-            if given[0].size > 1 or attributes(lookup).get("axis", 0):
+        lookup = graph.producer.get(codes)
+        if codes in graph.weights:
+            name = graph.constant(f"{node.output[0]}/float", dequantize(graph.weights[codes], scale, zero, axis, block))
+            graph.replace(node.output[0], name)
+        elif lookup is not None and lookup.op_type == "Gather" and lookup.input[0] in graph.weights:
+            if scale.size > 1 or attributes(lookup).get("axis", 0):
                 continue
             table = f"{lookup.input[0]}/float"
-            net.constant(table, dequantize(net.weights[lookup.input[0]], *_two(given)))
-            new = net.node("Gather", [table, lookup.input[1]], [f"{node.output[0]}/float"])
-            net.nodes.insert(net.nodes.index(node), new)
-            net.replace(node.output[0], new.output[0])
+            graph.constant(table, dequantize(graph.weights[lookup.input[0]], scale, zero))
+            new = graph.node("Gather", [table, lookup.input[1]], [f"{node.output[0]}/float"])
+            graph.nodes.insert(graph.nodes.index(node), new)
+            graph.replace(node.output[0], new.output[0])
         else:
             continue
         done["quantized tensors"] += 1
-    net.drop_unused()
+    graph.drop_unused()
 
 
-def _two(given: list[Array]) -> tuple[Array, Array | None]:
-    return given[0], given[1] if len(given) > 1 else None
-
-
-def _pairs(net: Net, done: Counter[str]) -> None:
+def _pairs(graph: EditableGraph, done: Counter[str]) -> None:
     """QuantizeLinear and DequantizeLinear after each other, which only round."""
-    for node in [node for node in net.nodes if node.op_type == "DequantizeLinear"]:
-        before = net.producer.get(node.input[0])
+    for node in [node for node in graph.nodes if node.op_type == "DequantizeLinear"]:
+        before = graph.producer.get(node.input[0])
         if before is not None and before.op_type in ("QuantizeLinear", "DynamicQuantizeLinear"):
-            net.replace(node.output[0], before.input[0])
+            graph.replace(node.output[0], before.input[0])
             done["activations that were rounded to int8 and back"] += 1
-    net.drop_unused()
+    graph.drop_unused()
 
 
-def _products(net: Net, done: Counter[str]) -> None:
+def _products(graph: EditableGraph, done: Counter[str]) -> None:
     """Products of activations that were quantized when the model ran.
 
     The scale of such activations becomes 1 and their codes the activations themselves, so that what follows - a cast,
-    a product with both scales - is right as it stands.
+    a product with both scales - needs no change.
     """
-    for node in list(net.nodes):
-        replace = PRODUCTS.get(node.op_type)
-        new = None if replace is None else replace(net, node)
-        if new is None:
-            continue
-        at = net.nodes.index(node)
-        net.nodes[at : at + 1] = new
-        net.index()
-        done[WEIGHTS_ONLY.get(node.op_type, PER_BATCH)] += 1
-    one = net.scalar(1.0, "float32")
-    for node in net.nodes:
+    for kind, count in graph.rewrite(PRODUCTS).items():
+        done[WEIGHTS_ONLY.get(kind, PER_BATCH)] += count
+    one = graph.scalar(1.0, "float32")
+    for node in graph.nodes:
         if node.op_type == "DynamicQuantizeLinear":
-            left = [reader for reader in net.readers.get(node.output[0], ()) if reader.op_type != "DequantizeLinear"]
+            left = [reader for reader in graph.readers.get(node.output[0], ()) if reader.op_type != "DequantizeLinear"]
             if not left:
-                net.replace(node.output[1], one)
-    net.drop_unused()
+                graph.replace(node.output[1], one)
+    graph.drop_unused()
 
 
-def _source(net: Net, value: str) -> str | None:
+def _source(graph: EditableGraph, value: str) -> str | None:
     """The float value that a value was quantized from, with a scale of its batch."""
-    node = net.producer.get(value)
+    node = graph.producer.get(value)
     return node.input[0] if node is not None and node.op_type == "DynamicQuantizeLinear" else None
 
 
-def _given(net: Net, node: Any, place: int) -> Array | None:
-    return net.weights.get(node.input[place]) if place < len(node.input) else None
-
-
-def _integer(net: Net, node: Any) -> list[Any] | None:
+def _integer(graph: EditableGraph, node: Any) -> list[Any] | None:
     """MatMulInteger and ConvInteger (activations, weights, their zero points)."""
-    x, codes, zero = _source(net, node.input[0]), net.weights.get(node.input[1]), _given(net, node, 3)
-    if x is None or codes is None or (len(node.input) > 3 and node.input[3] and zero is None):
+    x, codes, zero = _source(graph, node.input[0]), graph.numbers(node, 1), graph.numbers(node, 3)
+    if x is None or codes is None or (given(node, 3) and zero is None):
         return None
     whole = dequantize(codes, np.ones(1, np.float32), zero, axis=codes.ndim - 1)
-    name = net.constant(f"{node.output[0]}/weight", whole)
+    name = graph.constant(f"{node.output[0]}/weight", whole)
     kind = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}[node.op_type]
-    return [net.node(kind, [x, name], node.output, **attributes(node))]
+    return [graph.node(kind, [x, name], node.output, **attributes(node))]
 
 
-def _fused(net: Net, node: Any) -> list[Any] | None:
+def _fused(graph: EditableGraph, node: Any) -> list[Any] | None:
     """DynamicQuantizeMatMul (x, codes, scale, zero point, bias) and MatMulIntegerToFloat (with x's own before)."""
     dynamic = node.op_type == "DynamicQuantizeMatMul"
-    x = node.input[0] if dynamic else _source(net, node.input[0])
+    x = node.input[0] if dynamic else _source(graph, node.input[0])
     places = (2, 3, 4) if dynamic else (3, 5, 6)
-    codes, scale = net.weights.get(node.input[1]), _given(net, node, places[0])
+    codes, scale = graph.numbers(node, 1), graph.numbers(node, places[0])
     if x is None or codes is None or scale is None:
         return None
-    name = net.constant(f"{node.output[0]}/weight", dequantize(codes, scale, _given(net, node, places[1])))
-    bias = node.input[places[2]] if len(node.input) > places[2] else ""
+    name = graph.constant(f"{node.output[0]}/weight", dequantize(codes, scale, graph.numbers(node, places[1])))
+    bias = given(node, places[2])
     if not bias:
-        return [net.node("MatMul", [x, name], node.output)]
+        return [graph.node("MatMul", [x, name], node.output)]
     y = f"{node.output[0]}/product"
-    return [net.node("MatMul", [x, name], [y]), net.node("Add", [y, bias], node.output)]
+    return [graph.node("MatMul", [x, name], [y]), graph.node("Add", [y, bias], node.output)]
 
 
-def _attention(net: Net, node: Any) -> list[Any] | None:
+def _attention(graph: EditableGraph, node: Any) -> list[Any] | None:
     """QAttention, of a model that onnxruntime fused and then quantized."""
-    x, codes, scale = _source(net, node.input[0]), net.weights.get(node.input[1]), _given(net, node, 4)
-    if x is None or codes is None or scale is None or (len(node.input) > 8 and node.input[8]):
+    x, codes, scale = _source(graph, node.input[0]), graph.numbers(node, 1), graph.numbers(node, 4)
+    if x is None or codes is None or scale is None or given(node, 8):
         return None
-    name = net.constant(f"{node.output[0]}/weight", dequantize(codes, scale, _given(net, node, 7)))
+    name = graph.constant(f"{node.output[0]}/weight", dequantize(codes, scale, graph.numbers(node, 7)))
     inputs = [x, name, node.input[2], *([node.input[5]] if len(node.input) > 5 else [])]
-    return [net.node("Attention", inputs, node.output, "com.microsoft", **attributes(node))]
+    return [graph.node("Attention", inputs, node.output, "com.microsoft", **attributes(node))]
 
 
-def _embeddings(net: Net, node: Any) -> list[Any] | None:
+def _embeddings(graph: EditableGraph, node: Any) -> list[Any] | None:
     """QEmbedLayerNormalization: ids, types, five quantized tensors, the mask, five scales, five zero points."""
-    tensors = [_given(net, node, place) for place in range(2, 7)]
-    scales, zeros = ([_given(net, node, place) for place in places] for places in (range(8, 13), range(13, 18)))
+    tensors = [graph.numbers(node, place) for place in range(2, 7)]
+    scales, zeros = ([graph.numbers(node, place) for place in places] for places in (range(8, 13), range(13, 18)))
     names = []
     for i, (codes, scale, zero) in enumerate(zip(tensors, scales, zeros, strict=True)):
         if codes is None or scale is None:
             return None
-        names.append(net.constant(f"{node.output[0]}/tensor.{i}", dequantize(codes, scale, zero)))
+        names.append(graph.constant(f"{node.output[0]}/tensor.{i}", dequantize(codes, scale, zero)))
     inputs = [*node.input[:2], *names, node.input[7]]
-    return [net.node("EmbedLayerNormalization", inputs, node.output, "com.microsoft", **attributes(node))]
+    return [graph.node("EmbedLayerNormalization", inputs, node.output, "com.microsoft", **attributes(node))]
 
 
-def _few_bits(net: Net, node: Any) -> list[Any] | None:
+def _few_bits(graph: EditableGraph, node: Any) -> list[Any] | None:
     """MatMulNBits: weights [m, blocks, bytes] of four or eight bits, low ones first."""
     options = attributes(node)
     n, m, bits, block = (options[name] for name in ("K", "N", "bits", "block_size"))
-    packed, scale, zero = net.weights.get(node.input[1]), _given(net, node, 2), _given(net, node, 3)
+    packed, scale, zero = graph.numbers(node, 1), graph.numbers(node, 2), graph.numbers(node, 3)
     extra = [name for name in node.input[4:] if name]
-    if (
-        packed is None
-        or scale is None
-        or bits not in (4, 8)
-        or extra
-        or (len(node.input) > 3 and node.input[3] and zero is None)
-    ):
+    if packed is None or scale is None or bits not in (4, 8) or extra or (given(node, 3) and zero is None):
         return None
     blocks = -(-n // block)
 
     def unpacked(array: Array, count: int) -> Array:
         rows = array.reshape(-1, array.size // m // (blocks if count == block else 1)).astype(np.uint8)
-        return (
-            rows[:, :count]
-            if bits == 8
-            else np.stack([rows & 15, rows >> 4], axis=-1).reshape(len(rows), -1)[:, :count]
-        )
+        if bits == 4:
+            rows = np.stack([rows & 15, rows >> 4], axis=-1).reshape(len(rows), -1)
+        return rows[:, :count]
 
     codes = unpacked(packed, block).reshape(m, blocks, block).astype(np.float32)
     if zero is None:
@@ -222,8 +199,8 @@ def _few_bits(net: Net, node: Any) -> list[Any] | None:
     else:
         zeros = zero.reshape(m, blocks).astype(np.float32)
     whole = (codes - zeros[..., None]) * scale.reshape(m, blocks, 1).astype(np.float32)
-    name = net.constant(f"{node.output[0]}/weight", np.ascontiguousarray(whole.reshape(m, -1)[:, :n].T))
-    return [net.node("MatMul", [node.input[0], name], node.output)]
+    name = graph.constant(f"{node.output[0]}/weight", np.ascontiguousarray(whole.reshape(m, -1)[:, :n].T))
+    return [graph.node("MatMul", [node.input[0], name], node.output)]
 
 
 PRODUCTS = {

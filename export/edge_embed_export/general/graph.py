@@ -1,10 +1,11 @@
 """An ONNX graph to change: its nodes in order, its constants as arrays, and passes that every model gets.
 
-Values of a published model have the prefix "m/", so that what is added beside them never has one of their names.
+Values of a published model have the prefix "m/", so that nothing which is added has one of their names.
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,20 +35,21 @@ DISABLED = (
 KNOWN_SHAPES = frozenset({"Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "Cast", "Identity"})
 
 Dims = list[int | None]
+# Gives the nodes that take the place of one, or None where it has to stay.
+Rule = Callable[["EditableGraph", Any], list[Any] | None]
 
 
-class Net:
+class EditableGraph:
     """Nodes and constants of one model; inputs and outputs are names of values."""
 
     def __init__(self, nodes: list[Any], weights: dict[str, NDArray[Any]], outputs: list[str]) -> None:
         self.nodes = nodes
         self.weights = weights
         self.outputs = outputs
-        self._onnx = require("onnx", "export")
         self.index()
 
     def index(self) -> None:
-        """Look up producers and readers of values anew, after `nodes` changed."""
+        """Find producers and readers of values again, after `nodes` changed."""
         self.producer = {name: node for node in self.nodes for name in node.output if name}
         self.readers: dict[str, list[Any]] = {}
         for node in self.nodes:
@@ -55,25 +57,25 @@ class Net:
                 self.readers.setdefault(name, []).append(node)
 
     @staticmethod
-    def of(model: "onnx.ModelProto", prefix: str = PREFIX) -> "Net":
+    def of(model: "onnx.ModelProto", prefix: str = PREFIX) -> "EditableGraph":
         """The graph of a model in the newest operator set that we write. Raises ExportError."""
         onnx = require("onnx", "export")
-        graph = onnx.GraphProto()
-        graph.CopyFrom(model.graph)
-        weights = {prefix + t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        nodes = []
+        graph = onnx.GraphProto(node=model.graph.node)  # a copy, without the weights
         _rename(graph, prefix)
+        weights = {prefix + t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+        nodes = []
         for node in graph.node:
             if node.op_type == "Constant" and not node.domain:
                 weights[node.output[0]] = _constant(node)
             else:
                 nodes.append(node)
-        return Net(nodes, weights, [prefix + value.name for value in graph.output])
+        return EditableGraph(nodes, weights, [prefix + value.name for value in model.graph.output])
 
     def node(
         self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any
     ) -> Any:
-        return self._onnx.helper.make_node(kind, list(inputs), list(outputs), domain=domain, **attributes)
+        onnx = require("onnx", "export")
+        return onnx.helper.make_node(kind, list(inputs), list(outputs), domain=domain, **attributes)
 
     def scalar(self, value: Any, dtype: str) -> str:
         return self.constant(f"{dtype}:{value}", np.array(value, dtype))
@@ -82,6 +84,23 @@ class Net:
         self.weights[name] = array
         return name
 
+    def numbers(self, node: Any, place: int) -> NDArray[Any] | None:
+        """One of a node's inputs, where it is a constant."""
+        return self.weights.get(given(node, place))
+
+    def rewrite(self, rules: Mapping[str, Rule]) -> Counter[str]:
+        """Replace nodes by the rules for their kinds. Gives how many of each kind were."""
+        done: Counter[str] = Counter()
+        nodes = []
+        for node in self.nodes:
+            new = rules[node.op_type](self, node) if node.op_type in rules else None
+            nodes += [node] if new is None else new
+            if new is not None:
+                done[node.op_type] += 1
+        self.nodes = nodes
+        self.drop_unused()
+        return done
+
     def replace(self, old: str, new: str) -> None:
         """Let readers of one value read another."""
         for node in self.readers.get(old, ()):
@@ -89,7 +108,7 @@ class Net:
         self.readers.setdefault(new, []).extend(self.readers.pop(old, ()))
         self.outputs = [new if name == old else name for name in self.outputs]
 
-    def alone(self, value: str) -> Any:
+    def only_reader(self, value: str) -> Any:
         """The one node that reads a value, or None where several do or it is an output."""
         readers = self.readers.get(value, [])
         return readers[0] if len(readers) == 1 and value not in self.outputs else None
@@ -105,9 +124,9 @@ class Net:
         self.weights = {name: array for name, array in self.weights.items() if name in needed}
         self.index()
 
-    def model(self, inputs: Sequence[Any], outputs: Iterable[str] | None = None) -> "onnx.ModelProto":
+    def model(self, inputs: Sequence[Any]) -> "onnx.ModelProto":
         """As a model, whose outputs are of unknown type and shape."""
-        onnx = self._onnx
+        onnx = require("onnx", "export")
         size = sum(array.nbytes for array in self.weights.values())
         if size > LARGEST:
             raise ExportError(f"the graph has {size / 2**30:.1f} GiB of weights in float32; the general path takes 2")
@@ -115,7 +134,7 @@ class Net:
             self.nodes,
             "edge_embed",
             list(inputs),
-            [onnx.helper.make_empty_tensor_value_info(name) for name in (outputs or self.outputs)],
+            [onnx.helper.make_empty_tensor_value_info(name) for name in self.outputs],
             [onnx.numpy_helper.from_array(array, name) for name, array in self.weights.items()],
         )
         opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid("com.microsoft", MICROSOFT_OPSET)]
@@ -131,6 +150,11 @@ def _rename(graph: Any, prefix: str) -> None:
             _rename(inner, prefix)
             for value in (*inner.input, *inner.output, *inner.initializer):
                 value.name = prefix + value.name
+
+
+def given(node: Any, place: int) -> str:
+    """One of a node's inputs; "" where it is left out."""
+    return str(node.input[place]) if place < len(node.input) else ""
 
 
 def attributes(node: Any) -> dict[str, Any]:
@@ -169,11 +193,11 @@ def input_infos() -> list[Any]:
     return [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, ["batch", "sequence"]) for n in names]
 
 
-def fold_shapes(net: Net) -> None:
+def fold_shapes(graph: EditableGraph) -> None:
     """Replace what a graph computes from dimensions that are always the same, such as a head's size, by constants."""
     onnx = require("onnx", "export")
     try:
-        inferred = onnx.shape_inference.infer_shapes(net.model(input_infos()), data_prop=True).graph.value_info
+        inferred = onnx.shape_inference.infer_shapes(graph.model(input_infos()), data_prop=True).graph.value_info
     except Exception:  # it only helps to find constants  # noqa: BLE001
         return
     shapes: dict[str, Dims] = {}
@@ -182,33 +206,36 @@ def fold_shapes(net: Net) -> None:
             dims = value.type.tensor_type.shape.dim
             shapes[value.name] = [d.dim_value if d.HasField("dim_value") else None for d in dims]
     known: dict[str, Dims | int | None] = {}
-    for node in net.nodes:
+    for node in graph.nodes:
         if node.op_type == "Shape" and node.input[0] in shapes:
             wanted = attributes(node)
             known[node.output[0]] = shapes[node.input[0]][wanted.get("start", 0) : wanted.get("end")]
         elif node.op_type in KNOWN_SHAPES and not node.domain:
-            found = _known(node, net, known)
+            found = _known(node, graph, known)
             if found is not None:
                 known[node.output[0]] = found
     for name, dims in known.items():
         whole = dims if isinstance(dims, list) else [dims]
-        if all(dim is not None for dim in whole) and net.producer[name].op_type != "Shape":
-            kind = np.float32 if _cast_to(net.producer[name]) == onnx.TensorProto.FLOAT else np.int64
-            net.constant(f"{name}/known", np.array(dims, kind))
-            net.replace(name, f"{name}/known")
-    net.drop_unused()
+        if all(dim is not None for dim in whole) and graph.producer[name].op_type != "Shape":
+            kind = np.float32 if _cast_to(graph.producer[name]) == onnx.TensorProto.FLOAT else np.int64
+            graph.constant(f"{name}/known", np.array(dims, kind))
+            graph.replace(name, f"{name}/known")
+    graph.drop_unused()
 
 
 def _cast_to(node: Any) -> int:
     return int(attributes(node)["to"]) if node.op_type == "Cast" else 0
 
 
-def _known(node: Any, net: Net, known: dict[str, Dims | int | None]) -> Any:  # noqa: PLR0911 - one for each kind
-    """What a node makes of dimensions, None standing for those that change; None where that cannot be told."""
+def _known(node: Any, graph: EditableGraph, known: dict[str, Dims | int | None]) -> Any:  # noqa: PLR0911 - one for each kind
+    """What a node gives for known dimensions (None for those that change); None where its kind is not among ours.
+
+    Concat of [None, 7] and [3] -> [None, 7, 3]
+    """
     onnx = require("onnx", "export")
     values: list[Any] = []
     for name in node.input:
-        constant = net.weights.get(name)
+        constant = graph.weights.get(name)
         if name in known:
             values.append(known[name])
         elif constant is not None and constant.ndim < 2 and constant.dtype.kind == "i" and constant.size < 16:
@@ -231,7 +258,7 @@ def _known(node: Any, net: Net, known: dict[str, Dims | int | None]) -> Any:  # 
     return x if kind in ("Cast", "Identity") else None
 
 
-def optimize(net: Net, path: Path) -> Net:
+def optimize(graph: EditableGraph, path: Path) -> EditableGraph:
     """onnxruntime's own passes: constants folded, layer norms and activation functions fused, transposes merged.
 
     Raises ExportError where onnxruntime cannot load the model.
@@ -244,14 +271,14 @@ def optimize(net: Net, path: Path) -> Net:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/dev/null")
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        content = net.model(input_infos()).SerializeToString()
+        content = graph.model(input_infos()).SerializeToString()
         try:
             onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED)
             )
         except Exception as error:  # onnxruntime's errors have no common type
             raise ExportError(f"{path}: onnxruntime cannot load the model: {error}") from error
-        found = Net.of(onnx.load(options.optimized_model_filepath), prefix="")
-    found.outputs = list(net.outputs)
+        found = EditableGraph.of(onnx.load(options.optimized_model_filepath), prefix="")
+    found.outputs = list(graph.outputs)
     found.drop_unused()
     return found

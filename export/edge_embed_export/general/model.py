@@ -74,7 +74,7 @@ class General:
         return _Builder(self, weights or self.weights, int8 or {}, table, observe).build()
 
     def kept(self) -> str:
-        """What stays in float32 besides what is done number by number, in words."""
+        """What stays in float32, apart from what is done number by number, in words."""
         products = Counter(
             WHOLE.get(part.op_type) or f"{part.op_type} operators"
             for part in self.structure.parts
@@ -113,8 +113,8 @@ class _Builder(Pooling):
             return name
         if name not in self.values:
             self.values[name] = f"value.{len(self.values)}"
-            if name in self.model.structure.net.weights:
-                array = self.model.structure.net.weights[name]
+            if name in self.model.structure.graph.weights:
+                array = self.model.structure.graph.weights[name]
                 self.graph.keep(self.values[name], array)
         return self.values[name]
 
@@ -165,7 +165,7 @@ class _Builder(Pooling):
         g.op("Shape", "input_ids", name="length", start=1, end=2)
         for part in self.model.structure.parts:
             self.part(part)
-        x = self.value(self.model.structure.net.outputs[0])
+        x = self.value(self.model.structure.graph.outputs[0])
         if not self.model.pooled:
             # tokens first, as in our own graphs: sums over them then do not depend on padding
             mask = g.op("Transpose", g.op("Cast", "attention_mask", to=FLOAT), perm=[1, 0])

@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from edge_embed_export.general.dequantize import to_float
-from edge_embed_export.general.graph import PREFIX, Net, convert_opset, fold_shapes, input_infos, optimize
+from edge_embed_export.general.graph import PREFIX, EditableGraph, convert_opset, fold_shapes, input_infos, optimize
 from edge_embed_export.general.unfuse import unfuse
 from edge_embed_export.options import Pooling
 from edge_embed_export.sources.onnxfile import Published, check_operators
@@ -41,15 +41,15 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Floats:
+class Prepared:
     """A model in float32, in our inputs.
 
-    net:     with one output
+    graph:   with one output
     pooling: of the output [batch, sequence, n]; None where it is [batch, dim]
     done:    what was done to the published graph, in words
     """
 
-    net: Net
+    graph: EditableGraph
     pooling: Pooling | None
     done: list[str]
 
@@ -63,15 +63,15 @@ def trial(batch: int, length: int) -> Feed:
     return {"input_ids": random.integers(1, 10, (batch, length)) * mask, "attention_mask": mask}
 
 
-def to_our_inputs(published: Published) -> Net:
+def to_our_inputs(published: Published) -> EditableGraph:
     """The graph with `input_ids` and `attention_mask`, int64 [batch, sequence], and what else it asks for made of them.
 
     Raises ExportError that names an input which a text model does not have, or a fixed dimension.
     """
     onnx = require("onnx", "export")
-    path, graph = published.path, published.model.graph
-    stored = {tensor.name for tensor in graph.initializer}
-    given = [value for value in graph.input if value.name not in stored]
+    path, proto = published.path, published.model.graph
+    stored = {tensor.name for tensor in proto.initializer}
+    given = [value for value in proto.input if value.name not in stored]
     roles = {value.name: _role(value.name) for value in given}
     odd = [name for name, role in roles.items() if role is None]
     if odd:
@@ -81,7 +81,7 @@ def to_our_inputs(published: Published) -> Net:
         )
     if "input_ids" not in roles.values():
         raise ExportError(f"{path}: the model takes no input_ids; it takes {', '.join(map(repr, roles)) or 'nothing'}")
-    net = Net.of(convert_opset(published.model, path))
+    graph = EditableGraph.of(convert_opset(published.model, path))
     nodes = []
     for value in given:
         kind, dims = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
@@ -92,32 +92,31 @@ def to_our_inputs(published: Published) -> Net:
                 f"{[dim.dim_value or dim.dim_param or '?' for dim in dims]}; export the model with a dynamic batch "
                 "and a dynamic sequence length"
             )
-        nodes += _input(net, roles[value.name] or "", PREFIX + value.name, kind or onnx.TensorProto.INT64)
-    net.nodes[:0] = nodes
-    net.index()
-    return net
+        nodes += _input(graph, roles[value.name] or "", PREFIX + value.name, kind or onnx.TensorProto.INT64)
+    graph.nodes[:0] = nodes
+    graph.index()
+    return graph
 
 
 def _role(name: str) -> str | None:
     return next((role for role, names in INPUTS.items() if name.lower() in names), None)
 
 
-def _input(net: Net, role: str, name: str, kind: int) -> list[Any]:
+def _input(graph: EditableGraph, role: str, name: str, kind: int) -> list[Any]:
     """Nodes that make the value of one of the model's own inputs, of the element type `kind`."""
-    source, nodes = role, []
-    if role == "token_type_ids":
-        nodes.append(net.node("Mul", ["input_ids", net.scalar(0, "int64")], [f"{name}/int64"]))
-    elif role == "position_ids":
-        one = net.scalar(1, "int64")
-        nodes.append(net.node("Mul", ["input_ids", net.scalar(0, "int64")], [f"{name}/zeros"]))
-        nodes.append(net.node("Add", [f"{name}/zeros", one], [f"{name}/ones"]))
-        nodes.append(net.node("CumSum", [f"{name}/ones", one], [f"{name}/counted"]))
-        nodes.append(net.node("Sub", [f"{name}/counted", one], [f"{name}/int64"]))
-    source = nodes[-1].output[0] if nodes else role
-    return [*nodes, net.node("Cast", [source], [name], to=kind)]
+    steps = []
+    if role in ("token_type_ids", "position_ids"):
+        steps.append(("Mul", graph.scalar(0, "int64")))
+    if role == "position_ids":  # 0, 0, 0 -> 1, 1, 1 -> 1, 2, 3 -> 0, 1, 2
+        steps += [(step, graph.scalar(1, "int64")) for step in ("Add", "CumSum", "Sub")]
+    nodes, source = [], "input_ids" if steps else role
+    for i, (step, other) in enumerate(steps):
+        nodes.append(graph.node(step, [source, other], [f"{name}/{i}"]))
+        source = nodes[-1].output[0]
+    return [*nodes, graph.node("Cast", [source], [name], to=kind)]
 
 
-def to_floats(published: Published, *, pooling: Pooling | None = None, output: str | None = None) -> Floats:
+def prepare(published: Published, *, pooling: Pooling | None = None, output: str | None = None) -> Prepared:
     """The published model in float32 with one output.
 
     pooling: how vectors of tokens become one; None means what the folder says
@@ -126,19 +125,19 @@ def to_floats(published: Published, *, pooling: Pooling | None = None, output: s
     Raises ExportError where the model is none of texts, or works for some shapes only.
     """
     path = published.path
-    net = to_our_inputs(published)
-    done = to_float(net) + unfuse(net)
-    fold_shapes(net)
-    net = optimize(net, path)
-    model = net.model(input_infos())
+    graph = to_our_inputs(published)
+    done = to_float(graph) + unfuse(graph)
+    fold_shapes(graph)
+    graph = optimize(graph, path)
+    model = graph.model(input_infos())
     check_operators(model, path)
     found = _run_trials(model, path)
     named = {name.removeprefix(PREFIX): values for name, values in found.items()}
     chosen, own = _choose(named, path, pooling or published.pooling, pooling is not None, output)
     how = None if own == "whole" else own
-    net.outputs = [PREFIX + chosen]
-    net.drop_unused()
-    return Floats(net, how, done)
+    graph.outputs = [PREFIX + chosen]
+    graph.drop_unused()
+    return Prepared(graph, how, done)
 
 
 def _run_trials(model: "onnx.ModelProto", path: Path) -> dict[str, list[NDArray[Any]]]:
@@ -240,15 +239,15 @@ def unit(vectors: NDArray[Any]) -> Array:
 
 
 class Original:
-    """The published file as it stands, in onnxruntime: what others get from it.
+    """The published file, unchanged, in onnxruntime: what others get from it.
 
-    how: of its output, as in Floats
+    how: of its output, as in Prepared
     """
 
-    def __init__(self, published: Published, floats: Floats) -> None:
+    def __init__(self, published: Published, prepared: Prepared) -> None:
         self._roles = {value.name: _role(value.name) for value in published.model.graph.input}
-        self._output = floats.net.outputs[0].removeprefix(PREFIX)
-        self._how = floats.pooling
+        self._output = prepared.graph.outputs[0].removeprefix(PREFIX)
+        self._how = prepared.pooling
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4

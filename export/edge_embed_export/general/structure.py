@@ -2,18 +2,18 @@
 
 A published graph is nodes; here it becomes a list of Linear, Norm and Rows, with the nodes that stay as they are
 between them. Weights get names as in transformer/spec.py (`NAME.weight`, `NAME.bias`, `embedding.word`), so that the
-passes for
-known families serve here too.
+passes for known families serve here too.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.general.graph import Net, attributes
+from edge_embed_export.general.graph import EditableGraph, attributes, given
 from edge_embed_quantize.calibrate import Site
 
 Array = NDArray[np.float32]
@@ -65,34 +65,56 @@ Part = Linear | Norm | Rows | Any  # Any: an onnx node
 
 @dataclass
 class Structure:
-    """parts: in the order in which they are computed; weights: by name, besides the constants of `net`."""
+    """What a graph is made of.
 
-    net: Net
+    parts:   in the order in which they are computed
+    weights: by name; further constants are in `graph`
+    starts:  the first node of each linear layer, by id()
+    """
+
+    graph: EditableGraph
     parts: list[Part] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
+    starts: set[int] = field(default_factory=set)
 
     @property
     def linears(self) -> list[Linear]:
         return [part for part in self.parts if isinstance(part, Linear)]
 
+    @cached_property
+    def norms(self) -> dict[str, str]:
+        """Names of norms, by their outputs."""
+        return {part.y: part.name for part in self.parts if isinstance(part, Norm)}
 
-def find_structure(net: Net) -> Structure:
+    @cached_property
+    def unshared(self) -> dict[str, str]:
+        """Names of linear layers that share no weight, by their outputs."""
+        count = Counter(linear.name for linear in self.linears)
+        return {linear.y: linear.name for linear in self.linears if count[linear.name] == 1}
+
+    def only_for(self, node: Any, value: str) -> str | None:
+        """The unshared linear layer that gives a value which this node alone reads."""
+        return self.unshared.get(value) if self.graph.only_reader(value) is node else None
+
+
+def find_structure(graph: EditableGraph) -> Structure:
     """The parts of a graph in float32."""
-    found = Structure(net)
+    found = Structure(graph)
     names: dict[tuple[str, ...], str] = {}
     ends: dict[int, Linear] = {}
     inside: set[int] = set()
-    for node in net.nodes:
-        chain = _linear(net, node)
+    for node in graph.nodes:
+        chain = _linear(graph, node)
         if chain is not None:
             nodes, key, weight, bias = chain
             name = names.setdefault(key, f"linear.{len(names)}")
             found.weights[f"{name}.weight"] = weight
             if bias is not None:
                 found.weights[f"{name}.bias"] = bias
+            found.starts.add(id(node))
             inside |= {id(n) for n in nodes}
             ends[id(nodes[-1])] = Linear(name, node.input[0], nodes[-1].output[0])
-    for node in net.nodes:
+    for node in graph.nodes:
         if id(node) in ends:
             found.parts.append(ends[id(node)])
         elif id(node) not in inside:
@@ -100,14 +122,14 @@ def find_structure(net: Net) -> Structure:
     return found
 
 
-def _linear(net: Net, node: Any) -> tuple[list[Any], tuple[str, ...], Array, Array | None] | None:
+def _linear(graph: EditableGraph, node: Any) -> tuple[list[Any], tuple[str, ...], Array, Array | None] | None:
     """The nodes of a linear layer, what tells it from others, its weight [n, m] and bias [m]."""
     options = attributes(node)
-    weight: Any = net.weights.get(node.input[1]) if len(node.input) > 1 else None
+    weight: Any = graph.numbers(node, 1)
     plain = node.op_type in ("MatMul", "Gemm", "FusedMatMul") and not any(
         options.get(name) for name in ("transA", "transBatchA", "transBatchB")
     )
-    if not plain or weight is None or weight.ndim != 2 or weight.dtype != np.float32 or node.input[0] in net.weights:
+    if not plain or weight is None or weight.ndim != 2 or weight.dtype != np.float32 or node.input[0] in graph.weights:
         return None
     weight = weight.T if options.get("transB") else weight
     n, m = weight.shape
@@ -116,30 +138,30 @@ def _linear(net: Net, node: Any) -> tuple[list[Any], tuple[str, ...], Array, Arr
     weight = weight * np.float32(options.get("alpha", 1.0))
     bias: Array | None = None
     nodes, key = [node], [node.op_type, *node.input[1:], str(sorted((k, v) for k, v in options.items()))]
-    if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
-        given = _per_output(net, node.input[2], m)
-        if given is None:
+    if node.op_type == "Gemm" and given(node, 2):
+        added = _per_output(graph, node.input[2], m)
+        if added is None:
             return None
-        bias = given * np.float32(options.get("beta", 1.0))
-    while (after := net.alone(nodes[-1].output[0])) is not None and after.op_type in ("Add", "Mul", "Div"):
+        bias = added * np.float32(options.get("beta", 1.0))
+    while (after := graph.only_reader(nodes[-1].output[0])) is not None and after.op_type in ("Add", "Mul", "Div"):
         value = nodes[-1].output[0]
         other = after.input[1] if after.input[0] == value else after.input[0]
-        given = None if other == value else _per_output(net, other, m)
-        if given is None or (after.op_type == "Div" and after.input[0] != value):
+        found = None if other == value else _per_output(graph, other, m)
+        if found is None or (after.op_type == "Div" and after.input[0] != value):
             break
         if after.op_type == "Add":
-            bias = given if bias is None else bias + given
+            bias = found if bias is None else bias + found
         else:
-            factor: Any = given if after.op_type == "Mul" else 1 / given
+            factor: Any = found if after.op_type == "Mul" else 1 / found
             weight, bias = weight * factor, None if bias is None else bias * factor
         nodes.append(after)
         key += [after.op_type, other]
     return nodes, tuple(key), np.ascontiguousarray(weight, np.float32), bias
 
 
-def _per_output(net: Net, name: str, outputs: int) -> Array | None:
+def _per_output(graph: EditableGraph, name: str, outputs: int) -> Array | None:
     """A constant that is one number, or one for each output of a layer, as [outputs]."""
-    array = net.weights.get(name)
+    array = graph.weights.get(name)
     if array is None or array.dtype != np.float32 or array.size not in (1, outputs) or array.ndim > 3:
         return None
     if array.size > 1 and array.shape[-1] != outputs:
@@ -150,12 +172,12 @@ def _per_output(net: Net, name: str, outputs: int) -> Array | None:
 def _norm(found: Structure, node: Any) -> Norm | None:
     if node.op_type not in ("LayerNormalization", "SimplifiedLayerNormalization") or len(node.output) > 1:
         return None
-    given = [found.net.weights.get(name) for name in node.input[1:]]
+    weights = [found.graph.weights.get(name) for name in node.input[1:]]
     axis = attributes(node).get("axis", -1)
-    if axis != -1 or any(w is None or w.ndim != 1 or w.size == 1 or w.dtype != np.float32 for w in given):
+    if axis != -1 or any(w is None or w.ndim != 1 or w.size == 1 or w.dtype != np.float32 for w in weights):
         return None
     name = f"norm.{sum(isinstance(part, Norm) for part in found.parts)}"
-    for part, weight in zip(("weight", "bias"), given, strict=False):
+    for part, weight in zip(("weight", "bias"), weights, strict=False):
         if weight is not None:
             found.weights[f"{name}.{part}"] = weight
     rms = node.op_type.startswith("Simplified")
@@ -163,21 +185,21 @@ def _norm(found: Structure, node: Any) -> Norm | None:
 
 
 def _rows(found: Structure, node: Any) -> Rows | None:
-    net = found.net
-    table = net.weights.get(node.input[0]) if node.op_type == "Gather" else None
+    graph = found.graph
+    table = graph.weights.get(node.input[0]) if node.op_type == "Gather" else None
     if table is None or table.ndim != 2 or table.dtype != np.float32 or attributes(node).get("axis", 0):
         return None
-    if table.size < LEAST_TABLE and not _is_token(net, node.input[1]):
+    if table.size < LEAST_TABLE and not _is_token(graph, node.input[1]):
         return None
-    name = WORDS if _is_token(net, node.input[1]) else node.input[0]
+    name = WORDS if _is_token(graph, node.input[1]) else node.input[0]
     if name in found.weights and found.weights[name] is not table:  # a second table of tokens
         name = node.input[0]
     found.weights[name] = table
     return Rows(name, node.input[1], node.output[0])
 
 
-def _is_token(net: Net, value: str) -> bool:
-    while (node := net.producer.get(value)) is not None and node.op_type in UNCHANGED:
+def _is_token(graph: EditableGraph, value: str) -> bool:
+    while (node := graph.producer.get(value)) is not None and node.op_type in UNCHANGED:
         value = node.input[0]
     return value == "input_ids"
 
@@ -211,79 +233,68 @@ def _place(found: Structure, values: list[str], names: list[str]) -> Place:  # n
     alone = Place(Site(name, readers), tuple(values))
     if len(values) > 1:
         return alone
-    net, (value,) = found.net, values
-    made = {part.y: part for part in found.parts if isinstance(part, Linear | Norm)}
-    once = {name for name, count in Counter(linear.name for linear in found.linears).items() if count == 1}
-    others = [node for node in net.readers.get(value, []) if not _reads(found, node, value)]
+    graph, (value,) = found.graph, values
+    others = [node for node in graph.readers.get(value, []) if id(node) not in found.starts]
     read_by = [node for node in others if node.op_type != "Shape"]  # which a change of numbers does not touch
-    private = not read_by and value not in net.outputs
-    before = made.get(value)
-    if isinstance(before, Norm):
+    private = not read_by and value not in graph.outputs
+    norm = found.norms.get(value)
+    if norm is not None:
         if private:
-            return Place(Site(name, readers, before.name, scalable=True), (value,))
-        residual = _residual(made, once, value, read_by)
-        if residual is not None and value not in net.outputs:
-            return Place(Site(name, readers, before.name, residual=residual), (value,))
+            return Place(Site(name, readers, norm, scalable=True), (value,))
+        residual = _residual(found, value, read_by)
+        if residual is not None and value not in graph.outputs:
+            return Place(Site(name, readers, norm, residual=residual), (value,))
         return alone
-    node = net.producer.get(value)
+    node = graph.producer.get(value)
     if node is None or not private:
         return alone
     if node.op_type in SPLITTABLE and len(readers) == 1:
-        up = made.get(node.input[0])
-        if isinstance(up, Linear) and up.name in once and net.alone(up.y) is node:
-            return Place(Site(name, readers, split=up.name), (value,))
-    if node.op_type == "Mul":  # gated
-        for given in node.input:
-            up = made.get(given)
-            if isinstance(up, Linear) and up.name in once and net.alone(up.y) is node and len(set(node.input)) == 2:
-                return Place(Site(name, readers, up.name, scalable=True, shiftable=False), (value,))
-    mixed = _mixed(net, made, once, value)
+        up = found.only_for(node, node.input[0])
+        if up is not None:
+            return Place(Site(name, readers, split=up), (value,))
+    if node.op_type == "Mul" and len(set(node.input)) == 2:  # gated
+        up = found.only_for(node, node.input[0]) or found.only_for(node, node.input[1])
+        if up is not None:
+            return Place(Site(name, readers, up, scalable=True, shiftable=False), (value,))
+    mixed = _mixed(found, value)
     return alone if mixed is None else Place(Site(name, readers, mixed, scalable=True), (value,), mixed=True)
 
 
-def _reads(found: Structure, node: Any, value: str) -> bool:
-    """Whether a node is the first of a linear layer that reads the value."""
-    return node.input[0] == value and _linear(found.net, node) is not None
-
-
-def _residual(made: dict[str, Any], once: set[str], value: str, readers: list[Any]) -> str | None:
+def _residual(found: Structure, value: str, readers: list[Any]) -> str | None:
     """The linear layer whose output is added to a value, where nothing else happens to it."""
     if len(readers) != 1 or readers[0].op_type != "Add" or len(set(readers[0].input)) != 2:
         return None
     (other,) = (name for name in readers[0].input if name != value)
-    linear = made.get(other)
-    return linear.name if isinstance(linear, Linear) and linear.name in once else None
+    return found.unshared.get(other)
 
 
-def _mixed(net: Net, made: dict[str, Any], once: set[str], value: str) -> str | None:
+def _mixed(found: Structure, value: str) -> str | None:
     """The linear layer that made the values of attention, whose context this value is: head by head, in their order."""
-    out = _moved(net, value)
+    graph = found.graph
+    out = _moved(graph, value)
     if out is None or out[1] != [0, 2, 1, 3]:
         return None
-    product = net.producer.get(out[0])
+    product = graph.producer.get(out[0])
     if product is None or product.op_type not in ("MatMul", "FusedMatMul") or attributes(product).get("transB"):
         return None
-    weights = net.producer.get(product.input[0])
+    weights = graph.producer.get(product.input[0])
     if weights is None or weights.op_type != "Softmax" or attributes(weights).get("axis", -1) not in (-1, 3):
         return None
-    values = _moved(net, product.input[1])
-    linear = None if values is None or net.alone(product.input[1]) is not product else made.get(values[0])
-    return (
-        linear.name
-        if isinstance(linear, Linear) and values == (linear.y, [0, 2, 1, 3]) and linear.name in once
-        else None
-    )
+    values = _moved(graph, product.input[1])
+    if values is None or values[1] != [0, 2, 1, 3] or graph.only_reader(product.input[1]) is not product:
+        return None
+    return found.unshared.get(values[0])
 
 
-def _moved(net: Net, value: str) -> tuple[str, list[int]] | None:
+def _moved(graph: EditableGraph, value: str) -> tuple[str, list[int]] | None:
     """What a value was before one Transpose and one Reshape that nothing else reads, and the order of axes."""
     order: list[int] | None = None
     kinds: list[str] = []
-    while (node := net.producer.get(value)) is not None and node.op_type in MOVING and len(kinds) < 2:
+    while (node := graph.producer.get(value)) is not None and node.op_type in MOVING and len(kinds) < 2:
         kinds.append(node.op_type)
         if node.op_type == "Transpose":
             order = list(attributes(node).get("perm", []))
         value = node.input[0]
-        if net.alone(value) is not node:
+        if graph.only_reader(value) is not node:
             return None
     return None if order is None or sorted(kinds) != sorted(MOVING) else (value, order)

@@ -4,56 +4,41 @@ A fused Attention hides three linear layers, which then could not be quantized, 
 as slow on CPUs as the sum and the norm that it stands for.
 """
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from edge_embed_export.general.graph import Net, attributes
+from edge_embed_export.general.graph import EditableGraph, attributes, given
 from edge_embed_runtime.extras import require
 
 HIDDEN = float(np.finfo(np.float32).min)
 
 
-def unfuse(net: Net) -> list[str]:
+def unfuse(graph: EditableGraph) -> list[str]:
     """Replace fused operators, in place. Gives what was done, in words."""
-    done: Counter[str] = Counter()
-    for node in list(net.nodes):
-        replace = FUSED.get(node.op_type)
-        new = None if replace is None else replace(net, node)
-        if new is not None:
-            at = net.nodes.index(node)
-            net.nodes[at : at + 1] = new
-            net.index()
-            done[node.op_type] += 1
-    net.drop_unused()
-    return [f"{count} {kind}: back to plain operators" for kind, count in done.items()]
-
-
-def _given(node: Any, place: int) -> str:
-    return str(node.input[place]) if place < len(node.input) else ""
+    return [f"{count} {kind}: back to plain operators" for kind, count in graph.rewrite(FUSED).items()]
 
 
 class _Chain:
     """Nodes that replace one node; its last output keeps the name."""
 
-    def __init__(self, net: Net, node: Any) -> None:
-        self.net, self.name, self.nodes, self.constants = net, node.output[0], list[Any](), 0
+    def __init__(self, graph: EditableGraph, node: Any) -> None:
+        self.graph, self.name, self.nodes, self.constants = graph, node.output[0], list[Any](), 0
 
     def op(self, kind: str, *inputs: str, output: str = "", domain: str = "", **options: Any) -> str:
         output = output or f"{self.name}/{len(self.nodes)}"
-        self.nodes.append(self.net.node(kind, inputs, [output], domain, **options))
+        self.nodes.append(self.graph.node(kind, inputs, [output], domain, **options))
         return output
 
     def constant(self, value: Any, dtype: str) -> str:
         self.constants += 1
-        return self.net.constant(f"{self.name}/constant.{self.constants}", np.array(value, dtype))
+        return self.graph.constant(f"{self.name}/constant.{self.constants}", np.array(value, dtype))
 
 
-def _skip_norm(net: Net, node: Any) -> list[Any]:
+def _skip_norm(graph: EditableGraph, node: Any) -> list[Any]:
     """SkipLayerNormalization (x, skip, gamma, beta, bias), and the form by root mean squares (x, skip, gamma, bias)."""
-    chain, simple = _Chain(net, node), "Simplified" in node.op_type
-    beta, bias = ("", _given(node, 3)) if simple else (_given(node, 3), _given(node, 4))
+    chain, simple = _Chain(graph, node), "Simplified" in node.op_type
+    beta, bias = ("", given(node, 3)) if simple else (given(node, 3), given(node, 4))
     whole = node.output[3] if len(node.output) > 3 else ""
     total = chain.op("Add", node.input[0], node.input[1], output="" if bias else whole)
     total = chain.op("Add", total, bias, output=whole) if bias else total
@@ -63,27 +48,27 @@ def _skip_norm(net: Net, node: Any) -> list[Any]:
     return chain.nodes
 
 
-def _gelu(net: Net, node: Any) -> list[Any] | None:
+def _gelu(graph: EditableGraph, node: Any) -> list[Any] | None:
     """BiasGelu and FastGelu (x, bias)."""
-    if not _given(node, 1):
+    if not given(node, 1):
         return None
-    chain, kind = _Chain(net, node), {"BiasGelu": "Gelu"}.get(node.op_type, node.op_type)
+    chain, kind = _Chain(graph, node), {"BiasGelu": "Gelu"}.get(node.op_type, node.op_type)
     chain.op(kind, chain.op("Add", *node.input), output=node.output[0], domain="com.microsoft")
     return chain.nodes
 
 
-def _embeddings(net: Net, node: Any) -> list[Any] | None:
+def _embeddings(graph: EditableGraph, node: Any) -> list[Any] | None:
     """EmbedLayerNormalization (ids, types, words, positions, type rows, gamma, beta, mask, position ids)."""
-    ids, types, words, positions, rows, gamma, beta, mask, places = (_given(node, place) for place in range(9))
-    chain = _Chain(net, node)
-    if len(node.output) > 1 and net.readers.get(node.output[1]):
+    ids, types, words, positions, rows, gamma, beta, mask, places = (given(node, place) for place in range(9))
+    chain = _Chain(graph, node)
+    if len(node.output) > 1 and graph.readers.get(node.output[1]):
         if not mask:
             return None
         # Attention takes how many tokens a text has, or the mask itself; the mask stands for both here
         chain.op("Identity", mask, output=node.output[1])
     if not places:
         length = chain.op("Shape", ids, start=1, end=2)
-        places = chain.op("Slice", chain.constant(range(len(net.weights[positions])), "int64"),
+        places = chain.op("Slice", chain.constant(range(len(graph.weights[positions])), "int64"),
                           chain.constant([0], "int64"), length)  # fmt: skip
     x = chain.op("Gather", words, ids)
     if types:
@@ -95,34 +80,34 @@ def _embeddings(net: Net, node: Any) -> list[Any] | None:
     return chain.nodes
 
 
-def _attention(net: Net, node: Any) -> list[Any] | None:
+def _attention(graph: EditableGraph, node: Any) -> list[Any] | None:
     """Attention (x, weights of queries, keys and values side by side, bias, mask, past, bias of scores)."""
-    options, weight, bias = attributes(node), net.weights.get(_given(node, 1)), net.weights.get(_given(node, 2))
+    options, weight, bias = attributes(node), graph.numbers(node, 1), graph.numbers(node, 2)
     odd = [name for name in ("unidirectional", "qkv_hidden_sizes", "do_rotary") if options.get(name)]
-    if weight is None or odd or _given(node, 4) or len(node.output) > 1:
+    if weight is None or odd or given(node, 4) or len(node.output) > 1:
         return None
-    chain, parts = _Chain(net, node), []
+    chain, parts = _Chain(graph, node), []
     for i, rows in enumerate(np.split(weight, 3, axis=1)):
-        name = net.constant(f"{chain.name}/weight.{i}", np.ascontiguousarray(rows))
+        name = graph.constant(f"{chain.name}/weight.{i}", np.ascontiguousarray(rows))
         y = chain.op("MatMul", node.input[0], name)
         if bias is not None:
-            y = chain.op("Add", y, net.constant(f"{chain.name}/bias.{i}", np.split(bias, 3)[i]))
+            y = chain.op("Add", y, graph.constant(f"{chain.name}/bias.{i}", np.split(bias, 3)[i]))
         parts.append(y)
-    return _attend(chain, node, parts, _given(node, 3), _given(node, 5))
+    return _attend(chain, node, parts, given(node, 3), given(node, 5))
 
 
-def _multi_head(net: Net, node: Any) -> list[Any] | None:
+def _multi_head(graph: EditableGraph, node: Any) -> list[Any] | None:
     """MultiHeadAttention (queries, keys, values, bias, mask, bias of scores, past keys and values)."""
-    bias = net.weights.get(_given(node, 3))
+    bias = graph.numbers(node, 3)
     parts = list(node.input[:3])
-    packed = not all(parts) or (_given(node, 3) and bias is None) or _given(node, 6) or _given(node, 7)
+    packed = not all(parts) or (given(node, 3) and bias is None) or given(node, 6) or given(node, 7)
     if packed or attributes(node).get("unidirectional") or len(node.output) > 1:
         return None
-    chain = _Chain(net, node)
+    chain = _Chain(graph, node)
     if bias is not None and len(bias) % 3 == 0:
-        names = [net.constant(f"{chain.name}/bias.{i}", part) for i, part in enumerate(np.split(bias, 3))]
+        names = [graph.constant(f"{chain.name}/bias.{i}", part) for i, part in enumerate(np.split(bias, 3))]
         parts = [chain.op("Add", x, name) for x, name in zip(parts, names, strict=True)]
-    return _attend(chain, node, parts, _given(node, 4), _given(node, 5))
+    return _attend(chain, node, parts, given(node, 4), given(node, 5))
 
 
 def _attend(chain: _Chain, node: Any, parts: list[str], mask: str, added: str) -> list[Any]:

@@ -37,9 +37,10 @@ FOLDED_AWAY = frozenset({"Dropout", "If", "Size"})
 class Published:
     """A model as it was published.
 
-    path:    of the file, or of the folder that it was converted from
-    folder:  where its configs lie
-    pooling: None where nothing says
+    path:       of the file, or of the folder that it was converted from
+    folder:     where its configs lie
+    pooling:    None where nothing says
+    conversion: how a checkpoint became this graph, in words
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Published:
     prompts: dict[str, str] = field(default_factory=dict)
     licence: str | None = None
     notes: tuple[str, ...] = ()
+    conversion: tuple[str, ...] = ()
     default_role: str = ""
     left_out: str = ""
 
