@@ -54,7 +54,8 @@ def require_space(folder: Path, wanted: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < wanted:
         raise StorageError(
-            f"{what} needs up to {wanted:,} bytes of free space in {folder}, there are {free:,}; the index is unchanged",
+            f"{what} needs up to {wanted:,} bytes of free space in {folder}, "
+            f"there are {free:,}; the index is unchanged",
             path=folder,
             needed_bytes=wanted,
             free_bytes=free,
