@@ -35,11 +35,15 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+# Only on CPUs whose products of int8 saturate.
+SATURATING = {"edge_embed_runtime.onnxfile.nodes", "edge_embed_runtime.onnxfile.uint8"}
+
+
 def loaded(program: str, path: Path) -> list[list[str]]:
     command = [sys.executable, "-c", PROGRAMS[program] + SAY, str(path), *LARGE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    answer: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    ours, others = json.loads(done.stdout.splitlines()[-1])
+    return [[name for name in ours if name not in SATURATING], others]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

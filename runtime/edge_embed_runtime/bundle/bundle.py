@@ -11,7 +11,6 @@ from edge_embed_runtime.bundle.manifest import MANIFEST, PAYLOADS, TOKENIZER, Fi
 from edge_embed_runtime.checks import check_path, listed
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError, about
 from edge_embed_runtime.system.files import open_regular
-from edge_embed_runtime.system.writing import sync_folder
 
 if TYPE_CHECKING:
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -152,6 +151,8 @@ def write_bundle(
     """
     import shutil
     import tempfile
+
+    from edge_embed_runtime.system.writing import sync_folder
 
     target = Path(path).absolute()
     check_replaceable(target, overwrite)

@@ -21,13 +21,13 @@ from edge_embed_runtime.model.options import Call, RunOptions, check_threads
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.headroom import embedding
 from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
-from edge_embed_runtime.vectors.rotation import Frame
 from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.tokens import TokenVectors
     from edge_embed_runtime.model.layers import TokenModel
     from edge_embed_runtime.model.network import Network
+    from edge_embed_runtime.vectors.rotation import Frame
     from edge_embed_runtime.vectors.sparse import SparseVector
 
 # Texts that are tokenized and sorted together: bounds what is held besides texts and vectors.
@@ -177,8 +177,10 @@ class Embedder:
         return self._adapters.names
 
     @property
-    def frame(self) -> Frame:
+    def frame(self) -> "Frame":
         """How binary codes are made of the vectors; that of the bundle is for vectors of all its dimensions."""
+        from edge_embed_runtime.vectors.rotation import Frame  # for indexes
+
         stored = self.manifest.codes.get("frame") if self.dim == self.manifest.dim else None
         try:
             return Frame() if stored is None else Frame.from_json(stored, self.dim)
@@ -218,12 +220,10 @@ class Embedder:
         adapter:       which of `adapters` to embed with, or "base"; its own prompt, where it has one, comes before the
                        role's. None means what the Embedder was made with, else what the role has
         truncate_dim:  keep only so many of the Embedder's `dim` numbers, L2-normalised again
-        batch_tokens:  padded tokens in the model at a time: bounds the memory, does not change the vectors. None means
-                       512, or fewer under `max_rss_mb`
+        batch_tokens:  padded tokens in the model at a time; None: 512, or fewer under `max_rss_mb`. Changes no vector
         show_progress: a bar on stderr, where that is a terminal
 
-        The empty text is a text like any other. Raises InputError for anything that is not a list of Unicode texts, and
-        for a prompt that leaves no room for them.
+        Raises InputError for anything that is not a list of Unicode texts, and for a prompt that leaves no room.
         """
         self._check_kind(DENSE)
         number, own = self._adapters.choose(adapter, role)

@@ -15,11 +15,13 @@ it gets, are its own.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import MemoryBudgetError
-from edge_embed_runtime.onnxfile.mapped import Weight
 from edge_embed_runtime.system.memory import MB, rss_bytes
+
+if TYPE_CHECKING:  # a table has none, and is smaller without what reads them
+    from edge_embed_runtime.onnxfile.mapped import Weight
 
 # Measured on x86-64 and AArch64 under emulation, and rounded up.
 CODE_BYTES = 14 * MB
@@ -70,7 +72,7 @@ class Prediction:
 
 
 def predict(
-    weights: list[Weight], shape: Mapping[str, Any], max_tokens: int, exact: bool, profile: Profile
+    weights: "list[Weight]", shape: Mapping[str, Any], max_tokens: int, exact: bool, profile: Profile
 ) -> Prediction:
     """The peak of a process that loads a model now and embeds anything with it.
 
@@ -125,7 +127,7 @@ def profiles(threads: int, batch_tokens: int, max_tokens: int, exact: bool) -> I
 
 
 def choose_profile(
-    limit: int, weights: list[Weight], manifest: Any, exact: bool, threads: int, batch_tokens: int
+    limit: int, weights: "list[Weight]", manifest: Any, exact: bool, threads: int, batch_tokens: int
 ) -> Prediction:
     """The fastest profile that keeps a limit of bytes. Raises MemoryBudgetError, with the least that is enough."""
     shape, longest = manifest.architecture, manifest.max_tokens

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from edge_embed_runtime.checks import check_count, shown
 from edge_embed_runtime.errors import InputError
@@ -59,8 +60,7 @@ def check_threads(count: object) -> int:
     return check_count(count, "threads", 1, MAX_THREADS)
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What one call of `Model.encode` asks for besides its inputs.
 
     dim:          numbers of each vector
@@ -75,8 +75,7 @@ class Call:
     left_out: int = 0
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """What a model turned out to need on this machine.
 
     golden_cosine: how near the vectors of the golden texts are to those of the machine that made the bundle

@@ -14,7 +14,6 @@ from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
-from edge_embed_runtime.onnxfile.uint8 import unsigned_model
 
 # An ONNX model of one product, uint8 x [m, 64] by int8 weights [64, 32] that are all 127 (the test of it makes it).
 PROBE_SHAPE = (64, 32)
@@ -56,6 +55,8 @@ def make_session(
     folder = os.path.realpath(model.parent) if isinstance(model, Path) else os.devnull
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     if exact and not values and isinstance(model, Path):
+        from edge_embed_runtime.onnxfile.uint8 import unsigned_model  # for CPUs whose products saturate
+
         with unsigned_model(model) as path:
             if path is not None:
                 return deadline.load(path, options)
