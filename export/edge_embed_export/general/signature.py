@@ -238,26 +238,20 @@ def unit(vectors: NDArray[Any]) -> Array:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12), np.float32)
 
 
-class Original:
-    """The published file, unchanged, in onnxruntime: what others get from it.
+class Foreign:
+    """A graph that is not ours, unchanged, in onnxruntime."""
 
-    how: of its output, as in Prepared
-    """
-
-    def __init__(self, published: Published, prepared: Prepared) -> None:
-        self._roles = {value.name: _role(value.name) for value in published.model.graph.input}
-        self._output = prepared.graph.outputs[0].removeprefix(PREFIX)
-        self._how = prepared.pooling
+    def __init__(self, model: "onnx.ModelProto", output: str) -> None:
+        self._output = output
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         self._session = onnxruntime.InferenceSession(
-            published.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def encode(self, feed: Feed) -> Array:
-        """Unit vectors [batch, n] of texts, before any dense layer that follows pooling."""
-        ids, mask = feed["input_ids"], feed["attention_mask"]
+    def run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[Any]:
+        """The output for texts [batch, sequence]; what else the graph asks for is made of them."""
         made = {
             "input_ids": ids,
             "attention_mask": mask,
@@ -265,6 +259,19 @@ class Original:
             "position_ids": np.broadcast_to(np.arange(ids.shape[1]), ids.shape).copy(),
         }
         kinds = {"tensor(int32)": np.int32, "tensor(float)": np.float32, "tensor(int64)": np.int64}
-        inputs = {v.name: made[self._roles[v.name] or ""].astype(kinds[v.type]) for v in self._session.get_inputs()}
+        inputs = {v.name: made[_role(v.name) or ""].astype(kinds[v.type]) for v in self._session.get_inputs()}
         (found,) = self._session.run([self._output], inputs)
+        return np.asarray(found)
+
+
+class Original(Foreign):
+    """The published file: what others get from it."""
+
+    def __init__(self, published: Published, prepared: Prepared) -> None:
+        super().__init__(published.model, prepared.graph.outputs[0].removeprefix(PREFIX))
+        self._how = prepared.pooling
+
+    def encode(self, feed: Feed) -> Array:
+        """Unit vectors [batch, n] of texts, before any dense layer that follows pooling."""
+        found, mask = self.run(feed["input_ids"], feed["attention_mask"]), feed["attention_mask"]
         return unit(found if self._how is None else pool(found, mask, self._how))

@@ -271,30 +271,23 @@ def _residual(found: Structure, value: str, readers: list[Any]) -> str | None:
 def _mixed(found: Structure, value: str) -> str | None:
     """The linear layer that made the values of attention, whose context this value is: head by head, in their order."""
     graph = found.graph
-    out = _moved(graph, value)
-    if out is None or out[1] != [0, 2, 1, 3]:
-        return None
-    product = graph.producer.get(out[0])
+    product = graph.producer.get(_moved(graph, value) or "")
     if product is None or product.op_type not in ("MatMul", "FusedMatMul") or attributes(product).get("transB"):
         return None
     weights = graph.producer.get(product.input[0])
     if weights is None or weights.op_type != "Softmax" or attributes(weights).get("axis", -1) not in (-1, 3):
         return None
     values = _moved(graph, product.input[1])
-    if values is None or values[1] != [0, 2, 1, 3] or graph.only_reader(product.input[1]) is not product:
-        return None
-    return found.unshared.get(values[0])
+    return found.unshared.get(values) if values and graph.only_reader(product.input[1]) is product else None
 
 
-def _moved(graph: EditableGraph, value: str) -> tuple[str, list[int]] | None:
-    """What a value was before one Transpose and one Reshape that nothing else reads, and the order of axes."""
-    order: list[int] | None = None
+def _moved(graph: EditableGraph, value: str) -> str | None:
+    """What a value was before a Reshape and a swap of heads and tokens, in any order, where nothing else reads it."""
     kinds: list[str] = []
     while (node := graph.producer.get(value)) is not None and node.op_type in MOVING and len(kinds) < 2:
         kinds.append(node.op_type)
-        if node.op_type == "Transpose":
-            order = list(attributes(node).get("perm", []))
         value = node.input[0]
-        if graph.only_reader(value) is not node:
+        usual = node.op_type == "Reshape" or list(attributes(node).get("perm", [])) == [0, 2, 1, 3]
+        if not usual or graph.only_reader(value) is not node:
             return None
-    return None if order is None or sorted(kinds) != sorted(MOVING) else (value, order)
+    return value if sorted(kinds) == sorted(MOVING) else None

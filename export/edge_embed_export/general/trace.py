@@ -11,9 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnxruntime
-
+from edge_embed_export.general.signature import INPUTS, Foreign
 from edge_embed_runtime.errors import UnsupportedModelError
 from edge_embed_runtime.extras import is_installed, require
 
@@ -29,8 +27,6 @@ SAME = 1e-5
 # The same of torch and onnxruntime, which add up in other orders.
 EQUAL = 1e-4
 OPTIMUM = "optimum"
-# Inputs that a text encoder may have; those of optimum's encoder-decoders are more.
-TAKEN = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids"})
 # How a model is given its mask: as it is; one for all layers, causal, or with a window too; one for each kind of layer.
 MASKS = ("plain", "causal", "window", "windows")
 
@@ -93,10 +89,14 @@ class _Examples:
 
     def check(self, graph: "onnx.ModelProto") -> None:
         """Raise ValueError where a graph gives other vectors than torch."""
-        torch = require("torch", "general")
-        if not self.fits(_run(graph, self.ids, self.mask), EQUAL):
+        torch, foreign = require("torch", "general"), Foreign(graph, "last_hidden_state")
+
+        def run(ids: Any, mask: Any) -> Any:
+            return torch.from_numpy(foreign.run(ids.numpy(), mask.numpy()))
+
+        if not self.fits(run(self.ids, self.mask), EQUAL):
             raise ValueError("of texts with padding the graph gives other vectors than torch")
-        found = _run(graph, self.longer, torch.ones_like(self.longer))
+        found = run(self.longer, torch.ones_like(self.longer))
         if not _apart(found, self.expected_of_longer) < EQUAL:
             apart = float((found - self.expected_of_longer).abs().max())
             raise ValueError(
@@ -107,20 +107,6 @@ class _Examples:
 def _apart(found: Any, expected: Any) -> float:
     """The largest difference, as a part of the largest number."""
     return float((found - expected).abs().max() / expected.abs().max())
-
-
-def _run(graph: "onnx.ModelProto", ids: Any, mask: Any) -> Any:
-    """The vectors of tokens that a graph gives."""
-    torch = require("torch", "general")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    places = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
-    fed = {"input_ids": ids.numpy(), "attention_mask": mask.numpy(), "position_ids": places}
-    fed["token_type_ids"] = np.zeros_like(places)
-    (found,) = session.run(["last_hidden_state"], {value.name: fed[value.name] for value in session.get_inputs()})
-    return torch.from_numpy(found)
 
 
 def _by_optimum(model: Any, kind: str) -> "onnx.ModelProto":
@@ -139,7 +125,7 @@ def _by_optimum(model: Any, kind: str) -> "onnx.ModelProto":
         config = tasks["feature-extraction"](model.config)
     except KeyError:
         raise LookupError(f"{_releases()} has no exporter for the architecture {kind!r}") from None
-    if not TAKEN.issuperset(config.inputs):
+    if not INPUTS.keys() >= config.inputs.keys():  # as with an encoder and its decoder
         raise LookupError(f"optimum's exporter of {kind!r} takes {', '.join(config.inputs)}")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
