@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge_embed_runtime.system import cpu as machine
+from edge_embed_runtime.system import memory, process
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.memory import peak_rss_bytes
 from edge_embed_runtime.system.process import seconds_since_start
@@ -41,7 +42,7 @@ def test_two_processors_of_a_core_are_one_thread(tmp_path: Path, monkeypatch: py
 def test_giving_way_is_for_one_thread() -> None:
     """The thread that calls has the lowest priority then; the others keep theirs."""
     before = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
-    with ThreadPoolExecutor(1, initializer=machine.give_way) as pool:
+    with ThreadPoolExecutor(1, initializer=process.give_way) as pool:
         assert pool.submit(os.sched_getscheduler, 0).result() == os.SCHED_IDLE
         assert pool.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result() == 19
     assert (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)) == before
@@ -83,7 +84,7 @@ def test_peak_grows_with_memory_in_use() -> None:
 def test_seconds_since_start() -> None:
     """A new process counts from its own start, not from that of the machine or of its parent."""
     started = time.monotonic()
-    program = "from edge_embed_runtime.system.cpu import seconds_since_start; print(seconds_since_start())"
+    program = "from edge_embed_runtime.system.process import seconds_since_start; print(seconds_since_start())"
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout
     elapsed = time.monotonic() - started
     assert 0 <= float(printed) <= elapsed + 0.1
@@ -94,6 +95,7 @@ def test_systems_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """Without /proc the time since start is unknown, and the peak comes from elsewhere or is unknown."""
     peak = peak_rss_bytes()
     monkeypatch.setattr(machine, "physical_cores", lambda _: None)
-    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / path.lstrip("/"))
+    for module in (machine, memory, process):
+        monkeypatch.setattr(module, "Path", lambda path: tmp_path / path.lstrip("/"))
     assert seconds_since_start() is None
     assert (peak_rss_bytes() is None) == (peak is None)

@@ -116,7 +116,7 @@ def test_budget_must_be_a_number(wrong: object) -> None:
 
 def test_budget_needs_a_system_that_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody knows what a process has, no promise is made."""
-    monkeypatch.setattr(budget, "rss_bytes", lambda: None)
+    monkeypatch.setattr(memory, "rss_bytes", lambda: None)
     with pytest.raises(InputError, match="Linux does"):
         Embedder(max_rss_mb=500)
 
