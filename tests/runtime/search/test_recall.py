@@ -23,7 +23,7 @@ from edge_embed_runtime.search.streamed import StreamedCodes
 from edge_embed_runtime.storage.rows import checked_passages, passage_row
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
-from edge_embed_runtime.vectors import int8 as codes_module
+from edge_embed_runtime.vectors import bits as codes_module
 from edge_embed_runtime.vectors.bits import BinaryCodes, Pool, binarize, hamming
 from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
 from edge_embed_runtime.vectors.rotation import NONE, Frame, learn_frame

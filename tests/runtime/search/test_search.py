@@ -9,7 +9,7 @@ import pytest
 
 from edge_embed import Document, Embedder, Index
 from edge_embed_runtime.storage.bitblocks import Blocks
-from edge_embed_runtime.vectors import int8 as codes_module
+from edge_embed_runtime.vectors import bits as codes_module
 from edge_embed_runtime.vectors.bits import BinaryCodes, binarize, hamming
 from edge_embed_runtime.vectors.types import Vectors
 

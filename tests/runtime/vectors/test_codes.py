@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_embed_runtime.vectors import int8 as codes
+from edge_embed_runtime.vectors import bits as codes
 from edge_embed_runtime.vectors.bits import BinaryCodes, binarize, hamming
 from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
 
