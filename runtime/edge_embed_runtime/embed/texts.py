@@ -1,13 +1,11 @@
 """What callers hand in to be embedded: checked, and with what the model reads before each text."""
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
 
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
 
 
-@dataclass(frozen=True)
 class Texts:
     """Checked texts.
 
@@ -15,9 +13,8 @@ class Texts:
     batch_tokens: padded tokens in the model at a time
     """
 
-    texts: list[str]
-    before: str
-    batch_tokens: int
+    def __init__(self, texts: list[str], before: str, batch_tokens: int) -> None:
+        self.texts, self.before, self.batch_tokens = texts, before, batch_tokens
 
     def __len__(self) -> int:
         return len(self.texts)

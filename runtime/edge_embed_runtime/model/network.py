@@ -21,7 +21,6 @@ from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 from edge_embed_runtime.onnxfile.allowed import Beside, check_model
 from edge_embed_runtime.onnxfile.mapped import weights_of
 from edge_embed_runtime.system.memory import give_back, trim_heap
-from edge_embed_runtime.system.process import give_way
 from edge_embed_runtime.system.tuning import recall
 from edge_embed_runtime.system.workers import work
 from edge_embed_runtime.vectors.normalize import cut
@@ -134,9 +133,12 @@ class Network:
             for batch in runs:
                 yield batch, run([ids[i] for i in batch])
             return
-        found = work(
-            lambda batch: run([ids[i] for i in batch]), runs, self.threads, give_way if self._background else None
-        )
+        prepare: Callable[[], None] | None = None
+        if self._background:
+            from edge_embed_runtime.system import process
+
+            prepare = process.give_way
+        found = work(lambda batch: run([ids[i] for i in batch]), runs, self.threads, prepare)
         yield from zip(runs, found, strict=True)
 
     def run(self, rows: list[TokenIds], adapter: int = 0, left_out: int = 0) -> "Vectors":
