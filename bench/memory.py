@@ -30,7 +30,7 @@ NOISE = 0.03
 PROGRAM = """
 import json, sys
 from edge_embed import Embedder, Index
-from edge_embed_runtime.system.cpu import peak_rss_bytes
+from edge_embed_runtime.system.memory import peak_rss_bytes
 from edge_embed_runtime.system.memory import read_memory
 embedder = Embedder()
 with Index.open(sys.argv[1], read_only=True) as index:

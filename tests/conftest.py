@@ -1,15 +1,14 @@
 """Models for the tests: the embedded default bundle, and small random checkpoints in the shape of real ones."""
 
-import json
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from builders.bert import TINY, Checkpoints, bert_tensors, word_tokenizer
+from builders.bert import Checkpoints, bert_folder
 
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
@@ -30,39 +29,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def checkpoint(tmp_path: Path) -> Checkpoints:
     """Writes a sentence-transformers folder with a small random BERT: checkpoint(hidden_act="relu", pooling="cls")."""
 
-    def write(name: str = "checkpoint", pooling: str = "mean_tokens", dense: str | None = None, **config: Any) -> Path:
-        from safetensors.numpy import save_file
-
-        folder = tmp_path / name
-        folder.mkdir()
-        merged = {**TINY, **config}
-        modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
-        (folder / "config.json").write_text(json.dumps(merged))
-        (folder / "tokenizer.json").write_text(json.dumps(word_tokenizer()))
-        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24}))
-        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A random model\n")
-        save_file(bert_tensors(merged), folder / "model.safetensors")
-        (folder / "1_Pooling").mkdir()
-        modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
-        pooled = {f"pooling_mode_{mode}": mode == pooling for mode in modes}
-        (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **pooled}))
-        if dense is not None:
-            modules.append(("Dense", "2_Dense"))
-            (folder / "2_Dense").mkdir()
-            (folder / "2_Dense" / "config.json").write_text(
-                json.dumps({"in_features": 32, "out_features": 16, "bias": True, "activation_function": dense})
-            )
-            random = np.random.default_rng(1)
-            arrays = {
-                "linear.weight": random.standard_normal((16, 32)).astype(np.float32),
-                "linear.bias": random.standard_normal(16).astype(np.float32),
-            }
-            save_file(arrays, folder / "2_Dense" / "model.safetensors")
-        modules.append(("Normalize", "3_Normalize"))
-        kinds = "sentence_transformers.models."
-        listed = [{"idx": i, "name": str(i), "path": p, "type": kinds + k} for i, (k, p) in enumerate(modules)]
-        (folder / "modules.json").write_text(json.dumps(listed))
-        return folder
+    def write(name: str = "checkpoint", **options: Any) -> Path:
+        return bert_folder(tmp_path / name, **options)
 
     return write
 
@@ -119,8 +87,16 @@ def embedder() -> Embedder:
     return Embedder(threads=1)
 
 
+@pytest.fixture(scope="session")
+def exported_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verifying, "installed", lambda: False)
+        export_model(bert_folder(folder / "checkpoint"), folder / "tiny")
+    return folder / "tiny"
+
+
 @pytest.fixture
-def tiny_bundle(checkpoint: Checkpoints, tmp_path: Path) -> Path:
-    """An int8 bundle of the small random BERT."""
-    export_model(checkpoint(), tmp_path / "tiny")
-    return tmp_path / "tiny"
+def tiny_bundle(exported_tiny: Path, tmp_path: Path) -> Path:
+    """An int8 bundle of the small random BERT, for the test to change."""
+    return Path(shutil.copytree(exported_tiny, tmp_path / "tiny"))

@@ -2,7 +2,7 @@
 
 A family reads the model once as it is and once with each adapter added. What differs is of low rank, and is factorised
 again under the graph's own names: so every family has adapters, whatever it splits, turns or scales, and knows nothing
-of them. Beside a linear layer NAME, or the table `embedding.word`, stand
+of them. Next to a linear layer NAME, or the table `embedding.word`, stand
 
     NAME.lora_a.weight [n, R]  NAME.lora_a.bias [R]  NAME.lora_b.weight [R, m]  NAME.lora_ends [adapters + 1]
 

@@ -1,5 +1,6 @@
 """Small random BERTs in the shape of real checkpoints, their tokenizer, and BERT in plain numpy."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,41 @@ def bert_tensors(config: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray[
 
 
 Checkpoints = Callable[..., Path]
+
+
+def bert_folder(folder: Path, *, pooling: str = "mean_tokens", dense: str | None = None, **config: Any) -> Path:
+    """Write a sentence-transformers folder with a small random BERT."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    merged = {**TINY, **config}
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    (folder / "config.json").write_text(json.dumps(merged))
+    (folder / "tokenizer.json").write_text(json.dumps(word_tokenizer()))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24}))
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A random model\n")
+    save_file(bert_tensors(merged), folder / "model.safetensors")
+    (folder / "1_Pooling").mkdir()
+    modes = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+    pooled = {f"pooling_mode_{mode}": mode == pooling for mode in modes}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32, **pooled}))
+    if dense is not None:
+        modules.append(("Dense", "2_Dense"))
+        (folder / "2_Dense").mkdir()
+        (folder / "2_Dense" / "config.json").write_text(
+            json.dumps({"in_features": 32, "out_features": 16, "bias": True, "activation_function": dense})
+        )
+        random = np.random.default_rng(1)
+        arrays = {
+            "linear.weight": random.standard_normal((16, 32)).astype(np.float32),
+            "linear.bias": random.standard_normal(16).astype(np.float32),
+        }
+        save_file(arrays, folder / "2_Dense" / "model.safetensors")
+    modules.append(("Normalize", "3_Normalize"))
+    kinds = "sentence_transformers.models."
+    listed = [{"idx": i, "name": str(i), "path": p, "type": kinds + k} for i, (k, p) in enumerate(modules)]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    return folder
 
 
 ACTIVATIONS = {

@@ -746,7 +746,7 @@ def test_memory_is_bounded(folder: Path, suffix: str) -> None:
     program = (
         "import sys; from edge_embed.files import columns\n"
         "from edge_embed.files.dump import dump_vectors; from edge_embed.files.load import load_vectors\n"
-        "from edge_embed_runtime.system.cpu import peak_rss_bytes; columns.BATCH_NUMBERS = 2**20\n"
+        "from edge_embed_runtime.system.memory import peak_rss_bytes; columns.BATCH_NUMBERS = 2**20\n"
         "if sys.argv[1]: load_vectors(sys.argv[2], sys.argv[1], space='s')\n"
         "else: dump_vectors(sys.argv[2], sys.argv[3])\n"
         "print(peak_rss_bytes() / 2**20)"

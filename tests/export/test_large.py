@@ -28,7 +28,7 @@ from edge_embed_export.transformer import builder as graph
 from edge_embed_export.transformer import workshop
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.bundle.manifest import LARGE_PAYLOAD, MANIFEST, MODEL, SCHEMA, WEIGHTS
-from edge_embed_runtime.onnxfile.allowed import Beside, check_model
+from edge_embed_runtime.onnxfile.allowed import Sidecar, check_model
 from edge_embed_runtime.onnxfile.mapped import weights_of
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
@@ -182,11 +182,11 @@ def test_weights_must_lie_in_the_second_file(large: Path, change: str) -> None:
     key, value, said = HOSTILE[change]
     size = (large / WEIGHTS).stat().st_size
     model = onnx.load(str(large / MODEL), load_external_data=False)
-    check_model(model.SerializeToString(), "it", Beside(WEIGHTS, size))
+    check_model(model.SerializeToString(), "it", Sidecar(WEIGHTS, size))
     tensor = next(tensor for tensor in model.graph.initializer if tensor.external_data)
     edit(tensor, key, value)
     with pytest.raises(BundleFormatError, match=said):
-        check_model(model.SerializeToString(), "it", Beside(WEIGHTS, size))
+        check_model(model.SerializeToString(), "it", Sidecar(WEIGHTS, size))
     with pytest.raises(BundleFormatError, match="weights in another file"):
         check_model((large / MODEL).read_bytes(), "it")
 

@@ -343,7 +343,7 @@ def test_angles_by_the_length_of_a_text(
         ),
         (
             {**new(SCALINGS["yarn"]), "original_max_position_embeddings": 9},
-            r"original_max_position_embeddings is 8, and .* beside it 9",
+            r"original_max_position_embeddings is 8, and .* next to it 9",
         ),
     ],
 )

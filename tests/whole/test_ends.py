@@ -136,7 +136,7 @@ def test_where_no_thread_can_be_started_the_caller_does_the_work(bundle: Path, m
     import threading
 
     from edge_embed import Embedder
-    from edge_embed_runtime.system.background import Beside
+    from edge_embed_runtime.system.background import Background
     from edge_embed_runtime.system.workers import work
 
     def refuse(_: threading.Thread) -> None:
@@ -148,7 +148,7 @@ def test_where_no_thread_can_be_started_the_caller_does_the_work(bundle: Path, m
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert (embedder.encode(texts) == expected).all()
     assert (Embedder(bundle, threads=2).encode(texts) == expected).all()
-    assert Beside(lambda: 7).result() == 7
+    assert Background(lambda: 7).result() == 7
     assert list(work(lambda n: n * n, range(5), 3)) == [0, 1, 4, 9, 16]
 
 

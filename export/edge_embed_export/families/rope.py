@@ -160,16 +160,16 @@ def _context(asked: Asked) -> float:
 def _trained(asked: Asked, *, also_in_4: bool) -> float:
     """Tokens of the texts that the model was trained with before its context was made longer.
 
-    also_in_4: whether transformers 4 reads the number inside the dict (else the one beside it)
+    also_in_4: whether transformers 4 reads the number inside the dict (else the one next to it)
     """
     name = "original_max_position_embeddings"
-    inside, beside = asked.held.get(name), asked.read.config.get(name)
-    if inside is not None and beside is not None and inside != beside:
-        raise asked.error(name, inside, f"and {name} beside it {beside!r:.40}: remove one of them")
-    given = asked.number(name) if inside is not None else beside
+    inside, outside = asked.held.get(name), asked.read.config.get(name)
+    if inside is not None and outside is not None and inside != outside:
+        raise asked.error(name, inside, f"and {name} next to it {outside!r:.40}: remove one of them")
+    given = asked.number(name) if inside is not None else outside
     context = _context(asked)
     value = context if given is None else Asked(asked.read, "", {name: given}).number(name)
-    read_by_4 = inside if also_in_4 else beside
+    read_by_4 = inside if also_in_4 else outside
     if asked.where == OLD and (context if read_by_4 is None else read_by_4) != value:
         raise asked.error(
             name,

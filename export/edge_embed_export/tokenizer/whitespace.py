@@ -19,7 +19,7 @@ SPACES = "".join(
 # Those that texts have. Separators and NEL alone are no reason to change a tokenizer.
 USUAL_SPACES = "".join(sign for sign in SPACES if not "\x1c" <= sign <= "\x1f" and sign != "\x85")
 _CLASS = "".join(f"\\x{{{ord(sign):X}}}" for sign in SPACES)
-# Python writes a sigma at the end of a word as ς; a letter beside it, accents between, is what counts.
+# Python writes a sigma at the end of a word as ς; a letter next to it, accents between, is what counts.
 _FINAL_SIGMA = r"(?<=\p{L})\x{3A3}(?!\p{M}?\p{L})"
 
 

@@ -63,7 +63,7 @@ class Heads(Pooling):
         """[s, b, h] and the float mask [s, b] -> [b, v]: each token of the text with its own weight, the largest where
         it stands there more than once (BGE-M3)."""
         g, spec = self.graph, self.spec
-        # columns of zeros beside it: a product with one alone is added up in an order that depends on the rows
+        # columns of zeros next to it: a product with one alone is added up in an order that depends on the rows
         weight = np.pad(np.asarray(self.weights["head.token.weight"]), ((0, 0), (0, LANES - 1)))
         x = g.op("Reshape", x, g.shape(-1, spec.hidden))
         x = g.op("Slice", g.linear(x, "head.token", weight, None), g.shape(0), g.shape(1), g.shape(1))

@@ -243,7 +243,7 @@ def _own_code(source: Path) -> str:
 
 
 def _check_memory(source: Path) -> None:
-    """Raise Unverifiable where the reference has no room beside the exporter; check_regular's error for a pipe."""
+    """Raise Unverifiable where the reference has no room next to the exporter; check_regular's error for a pipe."""
     size = 0
     for path in source.rglob("*"):
         if path.is_dir():

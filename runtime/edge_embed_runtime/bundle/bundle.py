@@ -1,5 +1,6 @@
 """The bundle: a folder with files of fixed names, written atomically and verified before any parser sees it."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ def _opened(folder: Path) -> Bundle:
     if not folder.is_dir():
         what = "does not exist" if not folder.exists() else "is a file"
         raise BundleFormatError(f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export")
-    found = sorted(entry.name for entry in os.scandir(folder))
+    found = _names(folder)
     if MANIFEST not in found:
         raise BundleFormatError(f"{folder} is not a bundle: it has no {MANIFEST}; make one with edge-embed export")
     manifest = read_manifest(folder / MANIFEST)
@@ -99,6 +100,16 @@ def _opened(folder: Path) -> Bundle:
         tokenizer = file.read(manifest.files[TOKENIZER].size + 1)
     _verify(folder, TOKENIZER, manifest.files[TOKENIZER], tokenizer)
     return Bundle(folder, manifest, model, tokenizer, stamp)
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder, in order. Raises BundleFormatError where that cannot be read."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(f"{folder} cannot be read: {error.strerror}") from error
+        raise BundleFormatError(f"{folder} cannot be read: {error.strerror}", path=folder) from error
 
 
 def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None = None) -> None:
@@ -194,7 +205,7 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
     is_bundle = (
         not target.is_symlink()
         and target.is_dir()
-        and sorted(entry.name for entry in os.scandir(target)) in (sorted([MANIFEST, *payload]) for payload in PAYLOADS)
+        and _names(target) in (sorted([MANIFEST, *payload]) for payload in PAYLOADS)
     )
     if not is_bundle:
         raise InputError(f"{target} exists and is not a bundle; choose another path", path=target)

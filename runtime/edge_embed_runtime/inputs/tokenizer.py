@@ -84,7 +84,9 @@ class Tokenizer:
         special = len(self._prefix) + len(self._suffix)
         self.max_content = max_tokens - special
         if self.max_content < 1:
-            raise BundleFormatError(f"max_tokens {max_tokens} leaves no room beside {special} special tokens")
+            raise BundleFormatError(
+                f"max_tokens {max_tokens} leaves no room for a text next to {special} special tokens"
+            )
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         """Ids before and after the text: content [1037], whole [101, 1037, 102] -> [101], [102]."""
@@ -149,7 +151,7 @@ class Tokenizer:
         return self._prefix, self._suffix
 
     def added_tokens(self) -> list[str]:
-        """Tokens beside the model's own vocabulary, special ones among them."""
+        """Tokens besides the model's own vocabulary, special ones among them."""
         return [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
 
     def word(self, text: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.bundle.manifest import TABLE
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
-from edge_embed_runtime.system.background import Beside
+from edge_embed_runtime.system.background import Background
 
 if TYPE_CHECKING:
     from edge_embed_runtime.model.network import Network
@@ -38,7 +38,7 @@ def load_model(bundle: Bundle, options: RunOptions) -> Model:
 
     Raises BundleError where this machine cannot use it, MissingExtraError where it needs onnxruntime and there is none.
     """
-    verified = Beside(bundle.verify)
+    verified = Background(bundle.verify)
     verified.begin()  # while modules are imported
     load = _static() if bundle.manifest.model_file == TABLE else _network(f"bundle {bundle.path}")
     verified.result()

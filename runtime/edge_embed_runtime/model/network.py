@@ -18,7 +18,7 @@ from edge_embed_runtime.model.batching import BATCH_TOKENS, LEAST_RUN_TOKENS, ba
 from edge_embed_runtime.model.budget import Prediction, Profile, choose_profile
 from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
-from edge_embed_runtime.onnxfile.allowed import Beside, check_model
+from edge_embed_runtime.onnxfile.allowed import Sidecar, check_model
 from edge_embed_runtime.onnxfile.mapped import weights_of
 from edge_embed_runtime.system.memory import give_back, trim_heap
 from edge_embed_runtime.system.tuning import recall
@@ -59,7 +59,7 @@ class Network:
         if first is None:
             first = session.products_saturate() if tuned is None else tuned.exact
         weights = manifest.files.get(WEIGHTS)
-        check_model(bundle.model, f"{what}: the model", None if weights is None else Beside(WEIGHTS, weights.size))
+        check_model(bundle.model, f"{what}: the model", None if weights is None else Sidecar(WEIGHTS, weights.size))
         self.tokenizer: Tokenizer = _tokenizer(bundle)
         if not any(self.tokenizer.around):
             raise BundleFormatError(

@@ -87,25 +87,25 @@ OPERATORS = {
 DATA_TYPES = frozenset([1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, *range(16, 27)])
 
 # Those of a tensor whose numbers lie in another file: it has none itself.
-BESIDE_FIELDS = Fields(frozenset([DIMS, DATA_TYPE, EXTERNAL_DATA, DATA_LOCATION]), frozenset([8, 12, 16]), {})
+SIDECAR_FIELDS = Fields(frozenset([DIMS, DATA_TYPE, EXTERNAL_DATA, DATA_LOCATION]), frozenset([8, 12, 16]), {})
 ENTRY_FIELDS = Fields(frozenset([1, 2]), frozenset(), {})
 # Bytes of a number, by TensorProto.DataType, of types that another file may hold.
 ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 DIGITS = 15  # of a place in that file
 
 
-class Beside(NamedTuple):
+class Sidecar(NamedTuple):
     """The file of a bundle that has the weights for which the model's own file is too small: name and bytes."""
 
     name: str
     size: int
 
 
-def check_model(model: Path | bytes, what: str, beside: Beside | None = None) -> None:
+def check_model(model: Path | bytes, what: str, sidecar: Sidecar | None = None) -> None:
     """Refuse a model with anything that an encoder does not need, in about 2 ms and without reading its weights.
 
     what:   names the model in the error
-    beside: where its weights may lie besides
+    sidecar: where its weights may lie as well
 
     Raises BundleFormatError that names the operator, or what else is not allowed.
     """
@@ -118,27 +118,27 @@ def check_model(model: Path | bytes, what: str, beside: Beside | None = None) ->
 
     try:
         if isinstance(model, bytes):
-            _check(bytes_reader(model), len(model), beside)
+            _check(bytes_reader(model), len(model), sidecar)
             return
         with model.open("rb", buffering=0) as file:
-            _check(reader(file), file.seek(0, 2), beside)
+            _check(reader(file), file.seek(0, 2), sidecar)
     except MalformedError as error:
         refuse(str(error))
 
 
-def _check(read: Read, size: int, beside: Beside | None) -> None:
+def _check(read: Read, size: int, sidecar: Sidecar | None) -> None:
     if read(0, 8)[4:] == b"ORTM":
         raise MalformedError("is in onnxruntime's own format, not ONNX")
     graphs, counts = 0, {NODE: 0, INITIALIZER: 0}
     for field in fields_of(read, size, MODEL_FIELDS):
         graphs += 1
-        _check_graph(*_part(read, field), counts, beside=beside)
+        _check_graph(*_part(read, field), counts, sidecar=sidecar)
     if graphs != 1:
         raise MalformedError(f"is not an ONNX model: it has {graphs} graphs")
 
 
 def _check_graph(
-    read: Read, size: int, counts: dict[int, int], *, inner: bool = False, beside: Beside | None = None
+    read: Read, size: int, counts: dict[int, int], *, inner: bool = False, sidecar: Sidecar | None = None
 ) -> None:
     """counts: of operators and weights so far, in all graphs; inner: whether this is what a Scan repeats"""
     before = counts[NODE]
@@ -150,7 +150,7 @@ def _check_graph(
             _check_node(*_part(read, field), counts, inner=inner)
         else:
             part = _part(read, field)
-            if beside is None or not _check_beside(*part, beside):
+            if sidecar is None or not _check_sidecar(*part, sidecar):
                 _check_tensor(*part)
     if inner and counts[NODE] == before:
         raise MalformedError(f"has a {REPEATING} that repeats no operator, so that no deadline would end it")
@@ -206,17 +206,17 @@ def _check_tensor(read: Read, size: int) -> None:
             raise MalformedError("has weights in another file")
 
 
-def _check_beside(read: Read, size: int, beside: Beside) -> bool:
+def _check_sidecar(read: Read, size: int, sidecar: Sidecar) -> bool:
     """Whether the numbers of a tensor lie in the other file; then they must lie within it."""
     if size > SMALL or not any(tag[0] == EXTERNAL_DATA for tag in fields_of(read, size, all_fields(TENSOR_FIELDS))):
         return False
     place = place_of(read, size)
     name, start, length = place.entries.get("location"), place.number("offset"), place.number("length")
-    if place.entries.keys() != {"location", "offset", "length"} or name != beside.name:
-        raise MalformedError(f"has weights in another file than {beside.name}")
+    if place.entries.keys() != {"location", "offset", "length"} or name != sidecar.name:
+        raise MalformedError(f"has weights in another file than {sidecar.name}")
     item = ITEM_BYTES.get(place.kind, 0)
-    if item == 0 or start % item or length != item * place.elements or start + length > beside.size:
-        raise MalformedError(f"has weights that do not lie in {beside.name} as it says")
+    if item == 0 or start % item or length != item * place.elements or start + length > sidecar.size:
+        raise MalformedError(f"has weights that do not lie in {sidecar.name} as it says")
     _check_elements(place.dims)
     return True
 
@@ -244,7 +244,7 @@ def place_of(read: Read, size: int) -> Place:
     dims: list[int] = []
     kind = location = 0
     entries: dict[str, str] = {}
-    for field in fields_of(read, size, BESIDE_FIELDS):
+    for field in fields_of(read, size, SIDECAR_FIELDS):
         number, _, value, _, _ = field
         if number == DIMS:
             dims += numbers_of(read, field)

@@ -1,6 +1,6 @@
 """Weights that stay in the model's file: the system maps them, and processes with the same bundle share them.
 
-onnxruntime copies weights that lie inside a model, and holds the model it parsed beside them: 22 MB of weights took
+onnxruntime copies weights that lie inside a model, and holds the model it parsed as well: 22 MB of weights took
 57 MB. Weights in another file it maps. So it is given a model without its large weights, which says that they lie in
 another file; that file is the one the model came from. Weights for which that is too small do lie in another.
 """

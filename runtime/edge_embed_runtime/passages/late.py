@@ -76,7 +76,7 @@ def late_size(embedder: Embedder) -> int:
 
 
 def _room(embedder: Embedder) -> int:
-    """Tokens of a text that the model takes beside the prompt."""
+    """Tokens of a text that the model takes with the prompt."""
     tokenizer = embedder.tokenizer
     reserved = len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
     return max(1, tokenizer.max_content - reserved)

@@ -30,7 +30,7 @@ READER_CACHE_KIB = 512
 # What SQLite says where it cannot make the index of the log, which all who have the file open share.
 UNSHARED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 # SQLite would replay a log that was left next to the damaged file into the copy.
-RESTORE = "restore it from a copy, after removing the files beside it that end in -wal and -shm"
+RESTORE = "restore it from a copy, after removing the files next to it that end in -wal and -shm"
 
 
 def locate(path: object, *, must_exist: bool) -> Path:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Beside(Generic[T]):
+class Background(Generic[T]):
     """One call in a thread of its own, when `begin` is called. It pays where the call, or what goes on meanwhile, is
     native: Python itself runs in one thread at a time."""
 
@@ -21,7 +21,7 @@ class Beside(Generic[T]):
         """Start the thread. Where none can be, as at the end of the program, `result` makes the call."""
         if self._thread is None:
             # a daemon, so that a program that gives up does not wait for it
-            thread = threading.Thread(target=self._run, name="edge_embed beside", daemon=True)
+            thread = threading.Thread(target=self._run, name="edge_embed background", daemon=True)
             with suppress(RuntimeError):
                 thread.start()
                 self._thread = thread

@@ -87,7 +87,7 @@ def cpu_features() -> tuple[str, ...]:
 def cpu_model() -> str:
     """What the system calls the processor, or the kind of machine where it gives no name (most ARM Linux)."""
     found = _cpuinfo()
-    # on x86 "model" is a number beside the name
+    # on x86 "model" is a number next to the name
     names = [value for name in ("model name", "model", "hardware") for value in sorted(found.get(name, ()))]
     return next((name for name in names if not name.isdecimal()), "") or platform.processor() or platform.machine()
 

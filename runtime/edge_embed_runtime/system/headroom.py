@@ -1,4 +1,4 @@
-"""What a memory budget leaves beside the models: for indexes, what they read, store and return.
+"""What a memory budget leaves after the models: for indexes, what they read, store and return.
 
     limit = what the process has, or is predicted to have while it embeds
           + what indexes hold between calls: binary codes, sparse vectors

@@ -1,6 +1,7 @@
 """bundle.py: written whole or not at all, verified before any parser sees a byte."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -275,3 +276,17 @@ def test_hard_linked_copy_loads(bundle: Path, tmp_path: Path) -> None:
     """Installers hard-link files from their cache; such a bundle loads."""
     shutil.copytree(bundle, tmp_path / "linked", copy_function=os.link)
     assert Embedder(tmp_path / "linked").dim == 384
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EACCES, BundleFormatError), (errno.ENOMEM, MemoryError)])
+def test_a_folder_that_cannot_be_read(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    """One error that says why, not the system's."""
+
+    def scandir(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(kind, match="cannot be read"):
+        read_bundle(copy)

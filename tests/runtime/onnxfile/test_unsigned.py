@@ -14,7 +14,7 @@ from edge_embed import Embedder
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.onnxfile import uint8 as unsigned
 from edge_embed_runtime.onnxfile.uint8 import unsigned_model
-from edge_embed_runtime.system.background import Beside
+from edge_embed_runtime.system.background import Background
 
 RELEASE = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
 turns = pytest.mark.skipif(
@@ -117,15 +117,15 @@ def test_models_that_are_left_to_onnxruntime(tmp_path: Path) -> None:
 
 def test_work_beside() -> None:
     """The result of the call, or its error, whenever it is asked for."""
-    done = Beside(lambda: sum(range(10)))
+    done = Background(lambda: sum(range(10)))
     assert (done.result(), done.result()) == (45, 45)
     calls: list[int] = []
-    once = Beside(lambda: calls.append(1))
+    once = Background(lambda: calls.append(1))
     assert not calls
     once.begin()
     once.begin()
     once.result()
     assert calls == [1]
-    failing = Beside(lambda: os.environ["EDGE_EMBED_MISSING"])
+    failing = Background(lambda: os.environ["EDGE_EMBED_MISSING"])
     with pytest.raises(KeyError, match="EDGE_EMBED_MISSING"):
         failing.result()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders.bert import Checkpoints
+from builders.bert import Checkpoints, bert_folder
 from builders.files import alter
 from builders.heads import multi_folder, sparse_folder
 from click.testing import CliRunner
@@ -39,12 +39,10 @@ QUERY = "the cat in the garden"
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles of each kind, made of one small random BERT."""
-    from conftest import checkpoint as fixture
-
     folder = tmp_path_factory.mktemp("bundles")
-    make: Checkpoints = fixture.__wrapped__(folder)  # type: ignore[attr-defined]
     judged, texts = shipped.records("judged"), shipped.calibration_texts
-    made = {"dense": make("a"), "sparse": sparse_folder(make("b")), "multi": multi_folder(make("c"))}
+    a, b, c = (bert_folder(folder / name) for name in "abc")
+    made = {"dense": a, "sparse": sparse_folder(b), "multi": multi_folder(c)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "calibration_texts", lambda part: texts(part)[::32])
         patch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
