@@ -358,17 +358,25 @@ class NpzWriter:
 
     def finish(self) -> None:
         """Write the archive, without compression, as numpy.savez does."""
-        with zipfile.ZipFile(self._file, "w") as archive:
-            for name, fact in self._facts.items():
-                with _member(archive, name) as member:
-                    np.lib.format.write_array(member, np.array(fact), version=(1, 0), allow_pickle=False)
-            for name, (rows, dtype, tail) in self._columns.items():
-                with _member(archive, name) as member:
-                    row_bytes = np.dtype(dtype).itemsize * int(np.prod(tail))
-                    header = {"descr": dtype, "fortran_order": False, "shape": (rows.tell() // row_bytes, *tail)}
-                    np.lib.format.write_array_header_1_0(member, header)
-                    rows.seek(0)
-                    shutil.copyfileobj(rows, member, COPY_BYTES)
+        archive = zipfile.ZipFile(self._file, "w")
+        try:
+            self._fill(archive)
+            archive.close()
+        except BaseException:
+            archive.fp = None  # closing what was interrupted would fail, and hide why
+            raise
+
+    def _fill(self, archive: zipfile.ZipFile) -> None:
+        for name, fact in self._facts.items():
+            with _member(archive, name) as member:
+                np.lib.format.write_array(member, np.array(fact), version=(1, 0), allow_pickle=False)
+        for name, (rows, dtype, tail) in self._columns.items():
+            with _member(archive, name) as member:
+                row_bytes = np.dtype(dtype).itemsize * int(np.prod(tail))
+                header = {"descr": dtype, "fortran_order": False, "shape": (rows.tell() // row_bytes, *tail)}
+                np.lib.format.write_array_header_1_0(member, header)
+                rows.seek(0)
+                shutil.copyfileobj(rows, member, COPY_BYTES)
 
     def close(self) -> None:
         self._waiting.close()
