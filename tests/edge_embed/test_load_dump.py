@@ -868,33 +868,33 @@ def stored(path: str) -> int:
 
 
 def test_an_interrupted_archive_says_so(tmp_path: Path) -> None:
-    """Ctrl-C at any line of zipfile's while an archive is written comes out as itself, not as an error of closing it."""
+    """Ctrl-C at any line while an archive is written comes out as itself, not as an error of closing the archive."""
+    row = {"key": ["a"], "start": [0], "stop": [1], "vector": np.ones((1, 4)), "text": ["t"], "metadata": ["{}"]}
 
     def interrupted(stop: int) -> bool:
         lines = 0
 
         def trace(frame: FrameType, event: str, _: object) -> Any:
             nonlocal lines
-            if event == "line" and Path(frame.f_code.co_filename).name in ("arrays.py", "zipfile.py"):
+            if event == "line" and frame.f_globals.get("__name__") in ("zipfile", NpzWriter.__module__):
                 lines += 1
                 if lines == stop:
                     raise KeyboardInterrupt
             return trace
 
-        row = {"key": ["a"], "start": [0], "stop": [1], "vector": np.ones((1, 4), np.float32), "text": ["t"],
-               "metadata": ["{}"]}  # fmt: skip
-        with (tmp_path / "out.npz").open("w+b") as file:
-            with closing(NpzWriter(file, tmp_path, 4, False, {"bundle": "b"})) as writer:
-                writer.write(row)
-                before = sys.gettrace()
-                sys.settrace(trace)
-                try:
-                    writer.finish()
-                except KeyboardInterrupt:
-                    return True
-                finally:
-                    sys.settrace(before)
+        before = sys.gettrace()
+        file = (tmp_path / "out.npz").open("w+b")
+        with file, closing(NpzWriter(file, tmp_path, 4, False, {"bundle": "b"})) as writer:
+            writer.write(row)
+            sys.settrace(trace)
+            try:
+                writer.finish()
+            except KeyboardInterrupt:
+                return True
+            finally:
+                sys.settrace(before)
         return False
 
     # the first lines are those of the archive's own making
-    assert all(interrupted(stop) for stop in range(60, 1500, 37))
+    tried = list(itertools.takewhile(interrupted, itertools.count(60, 37)))
+    assert len(tried) > 20
