@@ -10,8 +10,8 @@ from edge_embed_runtime.errors import DuplicateKeyError, InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.passages.encode import EMBED_SLICE, embed_passages, embed_texts, reserved_tokens
-from edge_embed_runtime.passages.split import each_span
+from edge_embed_runtime.passages.encode import EMBED_SLICE, embed_passages, embed_texts
+from edge_embed_runtime.passages.split import PASSAGE_TOKENS, each_span, reserved_tokens
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.documents import Document, Record, check_documents
 from edge_embed_runtime.storage.rows import Entry
@@ -171,13 +171,17 @@ def _parts(
     bounded: fewer passages at a time
     """
     size = BOUNDED_SLICE if bounded else EMBED_SLICE
-    reserved = 0 if late else reserved_tokens(embedder)
+    if late:
+        from edge_embed_runtime.passages.late import late_size
+
+        reserved, most = 0, late_size(cast("Embedder", embedder))
+    else:
+        reserved, most = reserved_tokens(embedder), PASSAGE_TOKENS
     part: list[Part] = []
     passages = characters = 0
     for record in records:
         part.append((record, []))
-        spans = _late_spans(embedder, record) if late else each_span(record.text, embedder.tokenizer, reserved)
-        for span in spans:
+        for span in each_span(record.text, embedder.tokenizer, reserved, most=most):
             part[-1][1].append(span)
             passages, characters = passages + 1, characters + span[1] - span[0]
             if not late and (passages >= size or characters >= SLICE_CHARACTERS):
@@ -190,10 +194,3 @@ def _parts(
             part, passages, characters = [], 0, 0
     if part:
         yield part
-
-
-def _late_spans(embedder: "Encoder", record: Record) -> list[Span]:
-    from edge_embed_runtime.passages.late import late_passages
-
-    (spans,) = late_passages(cast("Embedder", embedder), [record.text])
-    return spans

@@ -7,7 +7,7 @@ import numpy as np
 
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.passages.split import each_span
+from edge_embed_runtime.passages.split import reserved_tokens, split
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.types import Int8Codes, Vectors
@@ -30,7 +30,8 @@ def embed_passages(
         from edge_embed_runtime.passages.late import embed_late
 
         return embed_late(cast("Embedder", embedder), texts, show_progress)
-    spans = [list(each_span(text, embedder.tokenizer, reserved_tokens(embedder))) for text in texts]
+    reserved = reserved_tokens(embedder)
+    spans = [split(text, embedder.tokenizer, reserved) for text in texts]
     passages = [text[start:stop] for text, parts in zip(texts, spans, strict=True) for start, stop in parts]
     return spans, *embed_texts(embedder, passages, show_progress)
 
@@ -48,9 +49,3 @@ def embed_texts(embedder: "Encoder", passages: Sequence[str], show_progress: boo
             codes[part], scales[part] = quantize_int8(vectors)
             advance(len(vectors))
     return codes, scales
-
-
-def reserved_tokens(embedder: "Encoder") -> int:
-    """Tokens that a document's prompt takes."""
-    tokenizer = embedder.tokenizer
-    return len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))

@@ -17,7 +17,7 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.borders import NEAR, is_border, near_border
-from edge_embed_runtime.passages.split import PASSAGE_TOKENS, split, token_spans
+from edge_embed_runtime.passages.split import PASSAGE_TOKENS, reserved_tokens, split, token_spans
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.kinds import DENSE
@@ -77,9 +77,7 @@ def late_size(embedder: Embedder) -> int:
 
 def _room(embedder: Embedder) -> int:
     """Tokens of a text that the model takes with the prompt."""
-    tokenizer = embedder.tokenizer
-    reserved = len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
-    return max(1, tokenizer.max_content - reserved)
+    return max(1, embedder.tokenizer.max_content - reserved_tokens(embedder))
 
 
 def embed_late(
@@ -111,14 +109,15 @@ def late_vectors(
     """
     places = [(number, *span) for number, parts in enumerate(spans) for span in parts]
     alone, windows, first = [], list[_Window](), 0
+    room = _room(embedder)
     for number, parts in enumerate(spans):
         if len(parts) == 1:
             alone.append(first)
         else:
             tokens = token_spans(texts[number], embedder.tokenizer)
-            windows += _windows(number, texts[number], tokens, parts, _room(embedder), first)
+            windows += _windows(number, texts[number], tokens, parts, room, first)
         first += len(parts)
-    for part in _slices(windows, max(1, SLICE_TOKENS // _room(embedder))):
+    for part in _slices(windows, max(1, SLICE_TOKENS // room)):
         read = [texts[window.text][window.start : window.stop] for window in part]
         for window, found in zip(part, embedder.encode_tokens(read, role="document"), strict=True):
             begins = np.where(found.special, -1, found.offsets[:, 0] + window.start)

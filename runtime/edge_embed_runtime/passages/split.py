@@ -1,6 +1,7 @@
 """Long documents become overlapping passages that the model can take whole."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,9 @@ from numpy.typing import NDArray
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.borders import near_border
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.embed.encoder import Encoder
 
 # Passages longer than this dilute what they say, even where a model would take more.
 PASSAGE_TOKENS = 256
@@ -49,6 +53,12 @@ def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int =
         if last == len(tokens):
             return
         tokens = tokens[near_border(text, tokens, max(1, last - size // OVERLAP), 1) :]
+
+
+def reserved_tokens(embedder: "Encoder") -> int:
+    """Tokens that a document's prompt takes."""
+    tokenizer = embedder.tokenizer
+    return len(tokenizer.encode(embedder.prompts["document"])) - len(tokenizer.encode(""))
 
 
 def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
