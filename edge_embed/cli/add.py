@@ -7,18 +7,15 @@ import click
 
 from edge_embed.cli.options import (
     all_options,
-    background_option,
     bundle_option,
     fields_option,
     json_option,
     kind_options,
-    max_rss_option,
     more_embedders,
+    run_options,
     secure_option,
     shorten,
     show,
-    space_options,
-    threads_option,
     timeout_option,
     words_option,
 )
@@ -75,10 +72,7 @@ READING_OPTIONS = all_options(
 @timeout_option
 @bundle_option
 @kind_options
-@space_options
-@threads_option
-@max_rss_option
-@background_option
+@run_options
 @secure_option
 @json_option
 def add(

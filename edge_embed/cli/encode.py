@@ -8,13 +8,10 @@ from typing import Any
 import click
 
 from edge_embed.cli.options import (
-    background_option,
     bundle_option,
     json_option,
-    max_rss_option,
+    run_options,
     show,
-    space_options,
-    threads_option,
 )
 
 
@@ -24,10 +21,7 @@ from edge_embed.cli.options import (
 @click.option("--role", help="Put the prompt of this role before each text: query, document, ...")
 @click.option("--prompt", help="Put this text before each text, instead of a role's prompt.")
 @bundle_option
-@space_options
-@threads_option
-@max_rss_option
-@background_option
+@run_options
 @json_option
 def encode(file: str, output: str, role: str | None, prompt: str | None, as_json: bool, **model: Any) -> None:
     """Embed every line of FILE and write the vectors to a .npy file.

@@ -87,6 +87,8 @@ def all_options(*options: Callable[..., Any]) -> Callable[[Callable[..., None]],
 
 # Which vectors of a bundle: `truncate_dim` and `adapter`, as `Embedder` takes them.
 space_options = all_options(truncate_option, adapter_option)
+# What else `Embedder` takes besides --bundle.
+run_options = all_options(space_options, threads_option, max_rss_option, background_option)
 # Bundles whose vectors are stored together with those of --bundle: see `more_embedders`.
 kind_options = all_options(
     click.option("--sparse", metavar="FOLDER", help="A bundle of kind sparse (SPLADE) to use together with --bundle."),

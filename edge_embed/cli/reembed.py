@@ -6,13 +6,10 @@ from typing import Any
 import click
 
 from edge_embed.cli.options import (
-    background_option,
     bundle_option,
     json_option,
-    max_rss_option,
+    run_options,
     show,
-    space_options,
-    threads_option,
 )
 from edge_embed.cli.terminal import say
 
@@ -21,10 +18,7 @@ from edge_embed.cli.terminal import say
 @click.argument("index", metavar="INDEX")
 @click.option("--discard", is_flag=True, help="Remove the unfinished work of an interrupted run; embed nothing.")
 @bundle_option
-@space_options
-@threads_option
-@max_rss_option
-@background_option
+@run_options
 @json_option
 def reembed(index: str, discard: bool, as_json: bool, **model: Any) -> None:
     """Embed every document of INDEX again, with another bundle.
