@@ -16,3 +16,10 @@ def run_json(*arguments: object) -> Any:
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def added(*arguments: object, status: int = 0) -> Any:
+    """What `add` to a.db says, as JSON."""
+    result = run("add", "a.db", *arguments, "--json")
+    assert result.exit_code == status, result.output
+    return json.loads(result.stdout)

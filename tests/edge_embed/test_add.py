@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from click.testing import CliRunner, Result
+from builders.commands import added, run
+from click.testing import CliRunner
 
 from edge_embed import Embedder, Index
 from edge_embed.cli.main import main
@@ -35,16 +36,6 @@ def write(files: dict[str, str | bytes]) -> None:
     for name, content in files.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def added(*arguments: object, status: int = 0) -> Any:
-    result = run("add", "a.db", *arguments, "--json")
-    assert result.exit_code == status, result.output
-    return json.loads(result.stdout)
 
 
 def keys() -> list[str]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from builders.commands import run
 
 from edge_embed import Document, Embedder, Index
-from edge_embed.cli.main import main
 from edge_embed.files.naming import Naming
 from edge_embed_runtime.storage.root import Root
 
@@ -29,10 +28,6 @@ def write(files: dict[str, str]) -> None:
     for name, content in files.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(content)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def added(*arguments: object, status: int = 0) -> Any:

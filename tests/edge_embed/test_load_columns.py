@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from builders.commands import run
 from numpy.typing import NDArray
 
 from edge_embed import Document, Index
-from edge_embed.cli.main import main
 from edge_embed.files.dump import dump_vectors
 from edge_embed.files.load import load_vectors
 from edge_embed_runtime.errors import SourceError
@@ -201,10 +200,6 @@ def test_start_and_stop_of_others(kind: str) -> None:
     dump_vectors("a.db", f"out{kind}")
     load_vectors("b.db", f"out{kind}", space="s")
     assert documents("b.db") == documents("a.db")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_there_and_back() -> None:

@@ -1,16 +1,14 @@
 """add --sync: documents whose files are gone, and only those."""
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from builders.commands import added, run
 
 from edge_embed import Index
-from edge_embed.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -30,16 +28,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(name).write_text(content)
     assert run("add", "a.db", "n", "m").exit_code == 0
     return tmp_path
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def added(*arguments: object, status: int = 0) -> Any:
-    result = run("add", "a.db", *arguments, "--json")
-    assert result.exit_code == status, result.output
-    return json.loads(result.stdout)
 
 
 def keys() -> set[str]:
