@@ -438,10 +438,7 @@ def holds(fields: Any, name: str, operator: str, operand: Any) -> bool:
     if operator == "$in":
         return any(holds(fields, name, "$eq", value) for value in operand)
     if operator == "$contains":
-        value = fields.get(name)
-        if isinstance(value, list):
-            return any(kind(inner) is kind(operand) and inner == operand for inner in value)
-        return isinstance(value, str) and isinstance(operand, str) and operand in value
+        return contains(fields.get(name), operand)
     if name not in fields or kind(fields[name]) is not kind(operand):
         return False
     value = fields[name]
@@ -454,6 +451,12 @@ def holds(fields: Any, name: str, operator: str, operand: Any) -> bool:
         "$prefix": lambda: value.startswith(operand),
     }
     return tests[operator]()
+
+
+def contains(value: object, operand: Any) -> bool:
+    if isinstance(value, list):
+        return any(kind(inner) is kind(operand) and inner == operand for inner in value)
+    return isinstance(value, str) and isinstance(operand, str) and operand in value
 
 
 def kind(value: object) -> type:
@@ -563,7 +566,7 @@ def declared_where(rng: random.Random, depth: int = 2) -> dict[str, Any]:
             operands: dict[str, Any] = {name: rng.choice(ordered) for name in ("$gt", "$gte", "$lt", "$lte")}
             operands |= {name: rng.choice(scalars) for name in ("$eq", "$ne")}
             operands |= {name: rng.sample(scalars, rng.randint(0, 5)) for name in ("$in", "$nin")}
-            operands |= {"$prefix": rng.choice(TEXTS), "$exists": rng.random() < 0.5}
+            operands |= {"$prefix": rng.choice(TEXTS), "$contains": rng.choice(scalars), "$exists": rng.random() < 0.5}
             where[rng.choice(DECLARED)] = {
                 name: operands[name] for name in rng.sample(OPERATORS, rng.choice([1, 1, 2]))
             }
