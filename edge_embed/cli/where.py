@@ -33,7 +33,7 @@ where_options = all_options(
 
 def given_where(conditions: tuple[str, ...], where_json: tuple[str, ...]) -> dict[str, Any] | None:
     """What all of the options say together, as `where` in Python; None without any."""
-    given = [*_conditions(conditions), *map(_json_condition, where_json)]
+    given = [*_conditions(conditions), *(parsed(text, "--where-json") for text in where_json)]
     return {"$and": given} if len(given) > 1 else given[0] if given else None
 
 
@@ -48,15 +48,17 @@ def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         if (field, sign) in seen and sign not in ("!=", "~="):
             raise click.BadParameter(f"the field {field!r} is named twice with {sign}", param_hint="--where")
         seen.add((field, sign))
-        yield {field: _condition(field, sign, value)}
+        yield _condition(field, sign, value)
 
 
-def _condition(field: str, sign: str, value: str) -> Any:
+def _condition(field: str, sign: str, value: str) -> dict[str, Any]:
     """With =, != and ~= a number, true, false and null also match their text: isbn=9780306406157 finds both."""
-    read = value if field == "$key" and not value.startswith('"') else _json_or_text(value)
+    read = value if field == "$key" and not value.startswith('"') else json_or_text(value)
     if sign in ("=", "!=") and not isinstance(read, str | list | dict):
-        return {"$in" if sign == "=" else "$nin": [read, value]}
-    return read if sign == "=" else {SIGNS[sign]: read}
+        return {field: {"$in" if sign == "=" else "$nin": [read, value]}}
+    if sign == "~=" and not isinstance(read, str | list | dict):
+        return {"$or": [{field: {"$contains": one}} for one in (read, value)]}
+    return {field: read if sign == "=" else {SIGNS[sign]: read}}
 
 
 def number_hint(given: tuple[str, ...]) -> str:
@@ -70,7 +72,7 @@ def number_hint(given: tuple[str, ...]) -> str:
     return ""
 
 
-def _json_or_text(value: str) -> Any:
+def json_or_text(value: str) -> Any:
     """2020 -> 2020, en -> "en"; NaN and 1e999, which are not JSON, stay texts."""
     try:
         read = json.loads(value)
@@ -79,11 +81,15 @@ def _json_or_text(value: str) -> Any:
     return value if isinstance(read, float) and not math.isfinite(read) else read
 
 
-def _json_condition(given: str) -> Any:
+def parsed(given: str, option: str) -> dict[str, Any]:
+    """The value of an option that takes a JSON object."""
     try:
-        return json.loads(given, object_pairs_hook=_unique)
+        read = json.loads(given, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{shorten(given, 60)!r} is not JSON: {error}", param_hint="--where-json") from None
+        raise click.BadParameter(f"{shorten(given, 60)!r} is not JSON: {error}", param_hint=option) from None
+    if not isinstance(read, dict):
+        raise click.BadParameter(f"{shorten(given, 60)!r} is no JSON object", param_hint=option)
+    return read
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
