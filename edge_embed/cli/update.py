@@ -56,6 +56,8 @@ def update(
 def _changes(given: tuple[str, ...], set_json: str | None) -> dict[str, Any]:
     """("lang=en", "year=2020"), None -> {"lang": "en", "year": 2020}."""
     fields = {} if set_json is None else parsed(set_json, "--set-json")
+    if not isinstance(fields, dict):
+        raise click.BadParameter("expected a JSON object", param_hint="--set-json")
     for text in given:
         found = re.fullmatch("([^=]+)=(.*)", text, re.DOTALL)
         if found is None:

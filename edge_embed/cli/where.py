@@ -81,14 +81,14 @@ def json_or_text(value: str) -> Any:
     return value if isinstance(read, float) and not math.isfinite(read) else read
 
 
-def parsed(given: str, option: str) -> dict[str, Any]:
-    """The value of an option that takes a JSON object."""
+def parsed(given: str, option: str) -> Any:
+    """The value of an option that takes JSON, which is not null."""
     try:
         read = json.loads(given, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"{shorten(given, 60)!r} is not JSON: {error}", param_hint=option) from None
-    if not isinstance(read, dict):
-        raise click.BadParameter(f"{shorten(given, 60)!r} is no JSON object", param_hint=option)
+    if read is None:
+        raise click.BadParameter("null is no object", param_hint=option)
     return read
 
 
