@@ -30,11 +30,13 @@ OFFSETS = "_offsets"
 # The array of each column.
 NAMES = {
     "key": "keys", "start": "starts", "stop": "stops", "vector": "vectors", "code": "codes", "scale": "scales",
-    "text": "texts", "metadata": "metadata",
+    "text": "texts", "metadata": "metadata", "missing": "missing",
 }  # fmt: skip
 USUAL = {"key": "keys", "text": "texts", "metadata": "metadata"}
-# Arrays of a dump that say where a passage lies in its document.
-DUMPED = ("starts", "stops")
+# Whether a row of a dump has no vector, where some have none: zeros stand for it then.
+MISSING = "missing"
+# Arrays of a dump that say so, and where a passage lies in its document.
+DUMPED = ("starts", "stops", MISSING)
 # Rows, and bytes of strings, that are read at a time.
 CHUNK = 8192
 CHUNK_BYTES = 2**24
@@ -142,6 +144,9 @@ class NpyFile:
         self.count, self.dim = self._array.shape
         self.take = self._array.take
 
+    def gaps(self, rows: int) -> None:
+        """None: all have a vector."""
+
     def keys(self) -> Iterator[str]:
         return map(str, range(self.count))
 
@@ -180,6 +185,7 @@ class NpzFile:
         name = "codes" if coded else name
         self._array = _matrix(self._reader(name), f"{self._path}: {name}")
         self._scales = self._reader("scales") if coded else None
+        self._gaps = self._reader(MISSING) if {MISSING, "fingerprint"} <= set(self._names) else None
         self.count, self.dim = self._array.shape
         self._chosen = choose(self._path, self._columns(), {name, "scales"} if coded else {name}, self._asked, USUAL)
         self.keyed = self._chosen.key is not None
@@ -190,6 +196,10 @@ class NpzFile:
             if self._scales.dtype.kind != "f" or len(self._scales.shape) != 1:
                 raise SourceError(f"{self._path}: scales are not real numbers [n]")
             counts["scales"] = self._scales.shape[0]
+        if self._gaps is not None:
+            if self._gaps.dtype.kind != "b" or len(self._gaps.shape) != 1:
+                raise SourceError(f"{self._path}: {MISSING} is not true or false [n]")
+            counts[MISSING] = self._gaps.shape[0]
         for other, count in counts.items():
             if count != self.count:
                 raise SourceError(f"{self._path} has {self.count} {name} and {count} {other}: expected as many")
@@ -210,6 +220,10 @@ class NpzFile:
         """The next vectors [rows, dim]; fewer at the end."""
         numbers = self._array.take(rows)
         return numbers if self._scales is None else numbers * self._scales.take(rows)[:, None]
+
+    def gaps(self, rows: int) -> NDArray[np.bool_] | None:
+        """Whether the next rows [rows] have no vector; None where all have one."""
+        return None if self._gaps is None else self._gaps.take(rows)
 
     def keys(self) -> Iterator[str]:
         return map(str, range(self.count)) if self._chosen.key is None else self._strings(self._chosen.key)
@@ -317,7 +331,10 @@ class NpzWriter:
     unnamed files in `folder`, which needs space for everything twice.
     """
 
-    def __init__(self, file: BinaryIO, folder: Path, dim: int, codes: bool, facts: Mapping[str, str]) -> None:
+    def __init__(
+        self, file: BinaryIO, folder: Path, dim: int, codes: bool, facts: Mapping[str, str], *, gaps: bool
+    ) -> None:
+        """gaps: whether some rows have no vector"""
         self._file, self._facts = file, facts
         self._waiting = ExitStack()
         self._columns: dict[str, tuple[BinaryIO, str, tuple[int, ...]]] = {}
@@ -332,6 +349,8 @@ class NpzWriter:
             self._begin(folder, *(("codes", "|i1") if codes else ("vectors", "<f4")), (dim,))
             if codes:
                 self._begin(folder, "scales", "<f4")
+            if gaps:
+                self._begin(folder, MISSING, "|b1")
         except BaseException:
             self._waiting.close()
             raise
