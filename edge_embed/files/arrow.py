@@ -209,7 +209,7 @@ class ArrowWriter:
     schema."""
 
     def __init__(
-        self, file: BinaryIO, suffix: str, dim: int, codes: bool, facts: Mapping[str, str], *, gaps: bool
+        self, file: BinaryIO, suffix: str, dim: int, codes: bool, facts: Mapping[str, str], *, gaps: bool = False
     ) -> None:
         self._arrow = arrow = _arrow()
         self._dim, self._codes = dim, codes

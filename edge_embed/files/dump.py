@@ -11,10 +11,11 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from edge_embed.files.arrays import MISSING, NpzWriter
+from edge_embed.files.arrays import MISSING
 from edge_embed.files.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.files.arrow import ArrowWriter
 from edge_embed.files.columns import BATCH_CHARACTERS, rows_per_batch
+from edge_embed.files.npzwriter import NpzWriter
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import InputError
