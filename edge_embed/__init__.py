@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_embed.files.dump import dump_vectors
     from edge_embed.files.load import load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
+    from edge_embed_runtime.errors import TruncationWarning
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.maintenance.compact import compact_index
     from edge_embed_runtime.maintenance.reembed import reembed_index
@@ -31,6 +32,7 @@ __all__ = [
     "Hits",
     "Index",
     "SparseVector",
+    "TruncationWarning",
     "__version__",
     "compact_index",
     "dump_vectors",
@@ -51,6 +53,7 @@ _HOMES = {
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
+    "TruncationWarning": "edge_embed_runtime.errors",
     "compact_index": "edge_embed_runtime.maintenance.compact",
     "dump_vectors": "edge_embed.files.dump",
     "load_vectors": "edge_embed.files.load",

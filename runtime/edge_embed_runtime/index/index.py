@@ -14,6 +14,7 @@ from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.index.reading import IndexReader
 from edge_embed_runtime.storage.documents import Document, check_key
+from edge_embed_runtime.system.waiting import awaitable
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.additions import Additions
@@ -29,6 +30,8 @@ class Index(IndexReader):
 
     Threads may share one object. One object may write at a time, over all processes; any number may read, and what is
     read is one committed state. Writing holds up neither searches of other processes nor those of other threads.
+
+    In asyncio, `asearch`, `aget`, `aadd`, `aupsert` and `adelete` are awaited: they do the same in a thread.
     """
 
     @classmethod
@@ -169,6 +172,9 @@ class Index(IndexReader):
             existing = store.existing(wanted)
             self._connections.delete(existing)
         return len(existing)
+
+    asearch, aget = awaitable(IndexReader.search), awaitable(IndexReader.get)
+    aadd, aupsert, adelete = awaitable(add), awaitable(upsert), awaitable(delete)
 
     def repair(
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False
