@@ -19,6 +19,7 @@ from edge_embed_runtime.storage.documents import Document, Hits, check_documents
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.additions import Additions
+    from edge_embed_runtime.index.files import IndexedFiles
     from edge_embed_runtime.maintenance.backup import Backup
     from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
@@ -205,6 +206,13 @@ class Index:
 
         with self._connections.reading() as store:
             return origins(store, keys)
+
+    @property
+    def files(self) -> "IndexedFiles":
+        """What is known of the files that documents come from: index/files.py."""
+        from edge_embed_runtime.index.files import IndexedFiles
+
+        return IndexedFiles(self._connections)
 
     def stats(self) -> dict[str, Any]:
         """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
