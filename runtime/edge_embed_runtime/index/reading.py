@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_count, check_text, unusable
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
+from edge_embed_runtime.search.query import RECALL, Mode, Wanted
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
@@ -115,6 +115,9 @@ class IndexReader:
         *,
         vector: ArrayLike | None = None,
         recall: float = RECALL,
+        like: str | Iterable[str] = (),
+        unlike: str | Iterable[str] = (),
+        mmr: float | None = None,
     ) -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
@@ -126,17 +129,19 @@ class IndexReader:
         vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
         recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer, and 1.0 compares
                 with every passage: 0.3 s for 100,000
+        like:   keys of documents that hits are to be near to, with a query or without; unlike: far from. Modes
+                "vector" and "hybrid"; these documents are no hits. What they weigh: edge_embed_runtime.search.feedback
+        mmr:    diversity, by maximal marginal relevance: 1 is the order of the scores, 0 takes documents as different
+                from those before them as can be, whatever they say (edge_embed_runtime.search.diversity)
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
         """
-        k = min(check_count(k, "k", 1), MAX_HITS)
-        if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise unusable("recall", recall, "a number over 0, up to 1")
+        wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
         self._connections.check_process()
-        asked, mode = self._models.query(self._store, query, mode, vector)
+        asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
         with self._connections.reading():
-            return self._search.search(asked, k, where, mode, recall)
+            return self._search.search(asked, mode, wanted)
 
     @property
     def damaged(self) -> list[int]:
