@@ -5,8 +5,8 @@ largest cosine to a hit before it (Carbonell and Goldstein, SIGIR 1998, whose la
 scores, 0 looks at the differences alone. The first hit is always the one that fits best.
 
 Candidates are the best max(4 k, 50) documents. Vectors are those stored of their best passages. In mode "vector" the
-relevance is the cosine to the query, the score; in other modes, whose scores have no such scale, it is the score brought
-to 0..1 over the candidates. Hits keep their scores.
+relevance is the cosine to the query, the score; in other modes, whose scores have no such scale, it is the score
+brought to 0..1 over the candidates. Hits keep their scores.
 """
 
 from itertools import islice

@@ -3,27 +3,27 @@
     moved = query + 0.75 * mean of the liked - 0.15 * mean of the unliked, brought to length 1
 
 with vectors of length 1; a document's vector is the mean of its passages' vectors, brought to length 1. The weights are
-those that Manning, Raghavan and Schuetze call reasonable (Introduction to Information Retrieval, 9.1.1). Without a query
-its part is 0. Documents that are given as examples are no hits.
+those that Manning, Raghavan and Schuetze call reasonable (Introduction to Information Retrieval, 9.1.1). Without a
+query its part is 0. Documents that are given as examples are no hits.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.errors import IndexDamagedError, InputError
 from edge_embed_runtime.search.query import Mode, Query, Wanted
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.int8 import dequantize
-from edge_embed_runtime.vectors.types import Vectors
 
 LIKED, UNLIKED = 0.75, 0.15
 # Passages of a document that are read at a time.
 READ = 512
 # A sum of vectors of length 1 that is shorter says nothing.
-SHORTEST = 1e-3
+SHORTEST = 1e-5
 
 
 def moved(store: Store, query: Query, mode: Mode, wanted: Wanted) -> tuple[Query, frozenset[int]]:
@@ -74,7 +74,7 @@ def known_ids(store: Store, keys: Sequence[str], what: str) -> dict[str, int]:
     return found
 
 
-def document_vectors(store: Store, ids: Mapping[str, int]) -> dict[str, Vectors]:
+def document_vectors(store: Store, ids: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:
     """The vectors [dim] of documents by key, each of length 1, as float64. Raises InputError for those without any."""
     found = {}
     for key, doc in ids.items():
