@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_embed_runtime.embed.composed import ComposedEmbedder
     from edge_embed_runtime.errors import TruncationWarning
     from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.index.session import Session
     from edge_embed_runtime.maintenance.compact import compact_index
     from edge_embed_runtime.maintenance.reembed import reembed_index
     from edge_embed_runtime.maintenance.verify import verify_index
@@ -31,6 +32,7 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "Session",
     "SparseVector",
     "TruncationWarning",
     "__version__",
@@ -52,6 +54,7 @@ _HOMES = {
     "Hit": "edge_embed_runtime.storage.documents",
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
+    "Session": "edge_embed_runtime.index.session",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
     "TruncationWarning": "edge_embed_runtime.errors",
     "compact_index": "edge_embed_runtime.maintenance.compact",

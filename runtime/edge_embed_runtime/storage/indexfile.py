@@ -236,9 +236,17 @@ class IndexFile:
         if self._content is not None:
             self._content = self._content.changed(number, number * crc) if isinstance(crc, int) else None
 
+    def counted(self) -> tuple[int, Any]:
+        """Documents, and the sum of their checksums and those of their places."""
+        count, total = self._db.execute("SELECT count(*), ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+        if self.has_optional("place"):
+            (more,) = self._db.execute("SELECT ifnull(sum(crc), 0) FROM place").fetchone()
+            total = total + more if isinstance(total, int) and isinstance(more, int) else None
+        return count, total
+
     def recount(self) -> None:
         """In a transaction: count all documents."""
-        count, total = self._db.execute("SELECT count(*), ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+        count, total = self.counted()
         generation = self.note("generation") or ""
         if isinstance(total, int) and re.fullmatch("[0-9]{1,18}", generation):
             self._content = Content(int(generation) - 1, count, total)
