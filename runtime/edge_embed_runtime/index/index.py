@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from numpy.typing import ArrayLike
-
 from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
@@ -17,7 +15,7 @@ from edge_embed_runtime.storage.documents import Document
 from edge_embed_runtime.system.waiting import awaitable
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
-    from edge_embed_runtime.index.additions import Additions
+    from edge_embed_runtime.index.additions import Additions, GivenVectors
     from edge_embed_runtime.index.files import IndexedFiles
     from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
@@ -158,8 +156,11 @@ class Index(IndexReader):
         """
         return self._additions.upsert(documents, show_progress)
 
-    def add_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def add_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """Store new documents with their vectors [n, dim], all of them or none, in an index made by `create`.
+
+        vectors: None in the place of a vector, or of all of them, stores a document without one: searches find it by
+                 its words, `find` and the like as any other, searches by vector never
 
         A document is one passage; its text may be empty. Vectors are brought to length 1 and compared by cosine.
         Raises InputError for vectors of another shape, or with NaN, infinite or no other numbers than 0, and what
@@ -167,7 +168,7 @@ class Index(IndexReader):
         """
         return self._additions.add_vectors(documents, vectors)
 
-    def upsert_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def upsert_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """`add_vectors`, in place of documents with the same keys. Returns the number that changed."""
         return self._additions.upsert_vectors(documents, vectors)
 
