@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_embed.files.dump import dump_vectors
     from edge_embed.files.load import load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
+    from edge_embed_runtime.embed.reranker import Ranked, Reranker
     from edge_embed_runtime.errors import TruncationWarning
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.index.session import Session
@@ -32,6 +33,8 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "Ranked",
+    "Reranker",
     "Session",
     "SparseVector",
     "TruncationWarning",
@@ -55,6 +58,8 @@ _HOMES = {
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
     "Session": "edge_embed_runtime.index.session",
+    "Ranked": "edge_embed_runtime.embed.reranker",
+    "Reranker": "edge_embed_runtime.embed.reranker",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
     "TruncationWarning": "edge_embed_runtime.errors",
     "compact_index": "edge_embed_runtime.maintenance.compact",

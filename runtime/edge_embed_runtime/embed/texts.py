@@ -28,11 +28,11 @@ class Texts:
         return [self.before + text for text in self.texts[start:stop]]
 
 
-def check_texts(texts: object) -> list[str]:
-    """Raise InputError for anything that is not a list of Unicode texts."""
+def check_texts(texts: object, call: str = "encode", example: str = "encode([text])") -> list[str]:
+    """Raise InputError for anything that is not a list of Unicode texts. call: of what, with an example of it"""
     if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
-        raise InputError(f"encode takes a list of texts, got {type(texts).__name__}: write encode([text])")
+        raise InputError(f"{call} takes a list of texts, got {type(texts).__name__}: write {example}")
     try:
         return [check_text(text, f"text {i}") for i, text in enumerate(texts)]
     except TypeError as error:  # an array without dimensions says that it can be iterated over
-        raise InputError(f"encode takes a list of texts: {error}") from error
+        raise InputError(f"{call} takes a list of texts: {error}") from error
