@@ -20,15 +20,16 @@ SAY = "say how it is encoded, such as --encoding cp1252"
 SAMPLE = 2**18
 # Those first that are to be named where several make the same text.
 CANDIDATES = (
-    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 iso8859_2 iso8859_5 iso8859_7 iso8859_8 iso8859_9 iso8859_15 "
-    "koi8_r koi8_u cp866 cp850 cp852 cp437 mac_roman mac_cyrillic cp874 gb18030 big5 cp932 euc_jp cp949"
-).split()
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "iso8859_5",
+    "iso8859_7", "iso8859_8", "iso8859_9", "iso8859_15", "koi8_r", "koi8_u", "cp866", "cp850", "cp852", "cp437",
+    "mac_roman", "mac_cyrillic", "cp874", "gb18030", "big5", "cp932", "euc_jp", "cp949",
+)  # fmt: skip
 CHINESE_ENCODINGS = ("gb18030", "big5")  # they have kana too, but no text in Japanese is in them
 # What languages write beyond a to z.
 LATIN = (
     "äöüß", "àâæçéèêëîïôœùûüÿ", "áéíñóúüªº", "àáâãçéêíóôõúüªº", "àèéìíîòóùú", "áéèëêïíóöü", "åäöé", "æøåéòôêüö",
-    "áðéíóúýþæö", "àçèéíïòóúü", "áéñöüèêëïçô", "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîșțşţ",
-    "čćđšž", "çğıöşüâîûi̇", "äöõüšž", "āčēģīķļņšūž", "ąčęėįšųūž",
+    "áðéíóúýþæö", "àçèéíïòóúü", "áéñöüèêëïçô", "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű",
+    "ăâîșțşţ", "čćđšž", "çğıöşüâîûi̇", "äöõüšž", "āčēģīķļņšūž", "ąčęėįšųūž",
 )  # fmt: skip
 # All letters of other scripts, and those of them that make up most of any text.
 OTHERS = (
@@ -146,11 +147,8 @@ def _is_mark(character: str) -> bool:
 
 
 def _is_cased(word: str) -> bool:
-    """Whether it is "word", "Word" or "WORD", or such with an inner capital: "McDonald"."""
-    capitals = sum(b.isupper() and a.islower() for a, b in pairwise(word))
-    return word.islower() or word.isupper() or word.istitle() or not word.lower() != word or (
-        capitals == 1 and word.isascii()
-    )  # fmt: skip
+    """Whether it is "word", "Word" or "WORD"."""
+    return word.islower() or word.isupper() or word.istitle() or word.lower() == word
 
 
 @cache
