@@ -7,6 +7,7 @@ from typing import Any
 from starlette.responses import Response
 
 import edge_embed
+from edge_embed.service.doors import cohere, openai
 from edge_embed.service.doors.embedding import dims
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.schemas import ANYTHING
@@ -70,25 +71,31 @@ def _operation(one: Endpoint) -> dict[str, Any]:
     return found
 
 
-def _known(service: Service) -> dict[str, list[Any]]:
-    """What a schema of this `format` can be, here."""
+def _known(service: Service) -> dict[str, dict[str, Any]]:
+    """What a schema of such a `format` says besides, here."""
     embedders = list(service.embedders.values())
-    return {
+    roles = sorted({role for embedder in embedders for role in embedder.prompts})
+    choices = {
         "model": list(service.embedders),
         "reranker": list(service.rerankers),
-        "role": sorted({role for embedder in embedders for role in embedder.prompts}),
+        "any_model": [*service.embedders, *service.rerankers],
+        "role": roles,
+        "input_type": [*roles, *openai.ALIASES],
+        "cohere_input_type": [name for name, role in cohere.INPUT_TYPES.items() if role in roles],
         "dimensions": sorted({dim for embedder in embedders for dim in dims(embedder)}),
     }
+    window = max((embedder.max_tokens for embedder in embedders), default=0)
+    return {"window": {"minimum": window}, **{name: {"enum": found} for name, found in choices.items() if found}}
 
 
-def _filled(schema: Any, known: Mapping[str, list[Any]]) -> Any:
-    """The same, with `enum` beside such a `format`: {"format": "model"} -> {"format": "model", "enum": ["minilm"]}."""
+def _filled(schema: Any, known: Mapping[str, dict[str, Any]]) -> Any:
+    """The same, with what is known of a `format`: {"format": "model"} -> {"format": "model", "enum": ["minilm"]}."""
     if isinstance(schema, list | tuple):
         return [_filled(entry, known) for entry in schema]
     if not isinstance(schema, Mapping):
         return schema
     found: dict[str, Any] = {name: _filled(entry, known) for name, entry in schema.items()}
-    values = known.get(schema["format"]) if isinstance(schema.get("format"), str) else None
-    if values:
-        found["enum"] = [*values, None] if "null" in schema["type"] else values
-    return found
+    about = known.get(schema["format"], {}) if isinstance(schema.get("format"), str) else {}
+    if "enum" in about and "null" in schema["type"]:
+        about = {"enum": [*about["enum"], None]}
+    return {**found, **about}

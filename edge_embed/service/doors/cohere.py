@@ -38,7 +38,11 @@ INPUT_TYPES: dict[str, str] = {
 }
 CUTS: dict[str, Cut] = {"NONE": "none", "START": "start", "END": "end"}
 TAKES_TEXTS: Schema = fields(
-    {"model": MODEL, "input_type": {"type": "string", "enum": list(INPUT_TYPES)}, "texts": SOME_TEXTS},
+    {
+        "model": MODEL,
+        "input_type": {"type": "string", "enum": list(INPUT_TYPES), "format": "cohere_input_type"},
+        "texts": SOME_TEXTS,
+    },
     {
         "embedding_types": or_null(
             {"type": "array", "items": {"type": "string", "enum": ["float", "base64"]}, "minItems": 1}

@@ -14,8 +14,9 @@ from edge_embed_runtime.vectors.types import Vectors
 # Which end of a text that is too long is left out; "none" refuses such a text.
 Cut = Literal["end", "start", "none"]
 
-# /openapi.json names in these formats what this service has: models, roles, dimensions.
+# For a `format` of these, /openapi.json says what this service has: models, roles, dimensions.
 MODEL: Schema = {"type": "string", "format": "model"}
+ANY_MODEL: Schema = {"type": "string", "format": "any_model"}
 RERANKER: Schema = {"type": "string", "format": "reranker"}
 ROLE: Schema = or_null({"type": "string", "format": "role"})
 DIMENSIONS: Schema = or_null({"type": "integer", "format": "dimensions", "minimum": 1})

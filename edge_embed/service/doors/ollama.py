@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 import edge_embed
 from edge_embed.service.answers import vectors_response
-from edge_embed.service.doors.embedding import DIMENSIONS, MODEL, Embedded, Names, embed, text_list
+from edge_embed.service.doors.embedding import ANY_MODEL, DIMENSIONS, MODEL, Embedded, Names, embed, text_list
 from edge_embed.service.doors.models import Served, served
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import Problem, Refusal
@@ -24,7 +24,7 @@ from edge_embed_runtime.errors import InputError
 TAG = ":latest"
 ERROR: Schema = fields({"error": TEXT})
 ALWAYS: dict[str, Schema] = {
-    "options": or_null({"type": "object", "properties": {"num_ctx": or_null({"type": "integer"})}}),
+    "options": or_null({"type": "object", "properties": {"num_ctx": or_null({"type": "integer", "format": "window"})}}),
     "keep_alive": or_null({"type": ["string", "number"]}),
 }
 TAKES: Schema = fields(
@@ -57,7 +57,9 @@ MODELS: Schema = fields({"models": {"type": "array", "items": fields({**LISTED, 
 RUNNING: Schema = fields(
     {"models": {"type": "array", "items": fields({**LISTED, "size_vram": COUNT, "context_length": COUNT})}}
 )
-TAKES_NAME: Schema = fields({}, {"model": MODEL, "name": MODEL, "verbose": or_null({"type": "boolean"})})
+VERBOSE: dict[str, Schema] = {"verbose": or_null({"type": "boolean"})}
+# older clients write `name`
+TAKES_NAME: Schema = {"anyOf": [fields({"model": ANY_MODEL}, VERBOSE), fields({"name": ANY_MODEL}, VERBOSE)]}
 SHOWN: Schema = fields(
     {
         "modelfile": TEXT,
@@ -137,9 +139,7 @@ async def running(call: Call) -> Response:
 
 async def show(call: Call) -> Response:
     body = check(call.json(), TAKES_NAME)
-    asked = body.get("model") or body.get("name")
-    if not asked:
-        raise InputError("model is missing", option="model")
+    asked = body["model"] if "model" in body else body["name"]
     for model in served(call.service):
         if model.name == _name(asked):
             return json_response(_shown(model))

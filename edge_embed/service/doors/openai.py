@@ -15,7 +15,6 @@ from edge_embed.service.doors.embedding import (
     DIMENSIONS,
     MODEL,
     ONE_OR_MORE,
-    ROLE,
     Names,
     embed,
     refuse_token_ids,
@@ -41,7 +40,7 @@ TAKES: Schema = fields(
         "encoding_format": or_null({"type": "string", "enum": ["float", "base64"]}, default="float"),
         "dimensions": DIMENSIONS,
         "user": or_null(TEXT),
-        "input_type": ROLE,
+        "input_type": or_null({"type": "string", "format": "input_type"}),
         "truncate": or_null({"type": "boolean"}, default=False),
     },
 )
@@ -69,8 +68,8 @@ MODELS: Schema = fields({"object": {"type": "string", "enum": ["list"]}, "data":
 NAMES = Names(
     "input", "input_type", "dimensions", 'send shorter texts, or {"truncate": true} to leave out what is too much'
 )
-# Other names of a role: NVIDIA's clients call a document so.
-ROLES = {"passage": "document"}
+# Other names of roles: NVIDIA's clients call a document so.
+ALIASES = {"passage": "document"}
 # What OpenAI says with a status, in place of our code: type and code.
 KINDS: dict[int, tuple[str, str | None]] = {
     401: ("invalid_request_error", "invalid_api_key"),
@@ -90,7 +89,7 @@ async def embeddings(call: Call) -> Response:
     given = call.json()
     refuse_token_ids(given.get("input"), "input")
     body = check(given, TAKES)
-    role = ROLES.get(body.get("input_type"), body.get("input_type"))
+    role = ALIASES.get(body.get("input_type"), body.get("input_type"))
     found = await embed(
         call.service,
         text_list(body["input"]),
