@@ -12,9 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from edge_embed.service import health
+from edge_embed.service import health, openapi
 from edge_embed.service.answering import Answering, add_headers, count, error_response
 from edge_embed.service.bodies import Bodies
+from edge_embed.service.doors import cohere, ollama, openai, tei
 from edge_embed.service.endpoints import Endpoint
 from edge_embed.service.metrics import OTHER
 from edge_embed.service.refusals import Problem, Refusal, plain, problem_of
@@ -22,17 +23,15 @@ from edge_embed.service.security import Access, Guard
 from edge_embed.service.service import Service
 
 # The modules whose ROUTES are served.
-MODULES: list[ModuleType] = [health]
+MODULES: list[ModuleType] = [health, openai, ollama, tei, cohere]
 
 
 def make_app(service: Service, access: Access, modules: Sequence[ModuleType] | None = None) -> Starlette:
     """The application for one service. modules: whose ROUTES are served, by default MODULES"""
     bodies = Bodies(service.limits)
-    served: list[tuple[Route, Endpoint]] = [
-        (Route(endpoint.path, Answering(service, endpoint, bodies), methods=[endpoint.method]), endpoint)
-        for module in (MODULES if modules is None else modules)
-        for endpoint in module.ROUTES
-    ]
+    endpoints: list[Endpoint] = [one for module in modules or MODULES for one in module.ROUTES]
+    endpoints.append(openapi.endpoint(endpoints))
+    served = [(Route(one.path, Answering(service, one, bodies), methods=[one.method]), one) for one in endpoints]
     refused = _Refused(service, served)
     app = Starlette(
         routes=[route for route, _ in served],

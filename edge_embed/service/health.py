@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import problem_of
+from edge_embed.service.schemas import ANYTHING, TEXT, TEXTS, fields
 from edge_embed_runtime.errors import EdgeEmbedError
 
 # Seconds that /health and /metrics wait for the index.
@@ -44,4 +45,8 @@ async def metrics(call: Call) -> Response:
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-ROUTES = [Endpoint("GET", "/health", health), Endpoint("GET", "/metrics", metrics)]
+GIVES = fields({"status": TEXT, "models": TEXTS, "rerankers": TEXTS}, {"index": ANYTHING})
+ROUTES = [
+    Endpoint("GET", "/health", health, summary="Whether the service can answer", gives=GIVES),
+    Endpoint("GET", "/metrics", metrics, summary="What it did, for Prometheus"),
+]

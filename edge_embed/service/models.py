@@ -46,10 +46,12 @@ class EmbeddingQueue:
         return np.stack(await self.batcher.submit(texts, _Space(role, dim)))
 
     def count(self, texts: Sequence[str], role: str | None) -> list[int]:
-        """Tokens of each text that the model reads, with prompt and special tokens."""
-        named = role or self.embedder.manifest.default_role
-        before = self.embedder.prompts.get(named, "") if named else ""
-        return [len(self.embedder.tokenizer.encode(before + text)) for text in texts]
+        """Tokens of each text as the model would read it whole, with prompt and special tokens."""
+        embedder = self.embedder
+        named = role or embedder.manifest.default_role
+        before = embedder.prompts.get(named, "") if named else ""
+        special = sum(map(len, embedder.tokenizer.around))
+        return [len(embedder.tokenizer.plain(before + text, len(text) + 1024)) + special for text in texts]
 
     def _run(self, texts: list[str], kind: Hashable) -> Vectors:
         assert isinstance(kind, _Space)  # noqa: S101 - for mypy

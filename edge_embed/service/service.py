@@ -75,7 +75,7 @@ class Service:
         return await queue.encode(self._checked(texts), role, dim)
 
     async def count_tokens(self, texts: Sequence[str], model: str | None = None, role: str | None = None) -> list[int]:
-        """Tokens of each text, with prompt and special tokens, as many as the model reads."""
+        """Tokens of each text as the model would read it whole, with prompt and special tokens."""
         queue, checked = self._queue(model), self._checked(texts)
         if sum(map(len, checked)) <= SMALL:
             return queue.count(checked, role)

@@ -16,7 +16,7 @@ from edge_embed.service.server import Server
 from edge_embed.service.service import Service
 from edge_embed.service.sockets import listen_tcp
 
-TOKEN = "a-token-for-tests-only-0123456789"
+TOKEN = "a-token-for-tests-only-0123456789"  # noqa: S105
 
 
 @dataclass
