@@ -1,20 +1,20 @@
-"""Requests to a service of ours, as plain as HTTP is."""
+"""Requests in JSON to a service that runs."""
 
-import json
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from typing import Any
 
+from builders.services import Running
 
-def ask(
-    url: str, body: Any = None, headers: dict[str, str] | None = None, method: str | None = None
-) -> tuple[int, Any]:
-    """The status and the answer in JSON. body: sent as JSON by POST; bytes as they stand; None means GET"""
-    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    about = {} if data is None else {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, data, {**about, **(headers or {})}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+# ask(path) is GET; ask(path, body) is POST, the body sent as JSON unless it is bytes. Gives status and answer.
+Ask = Callable[..., tuple[int, Any]]
+
+
+def asking(running: Running) -> Ask:
+    """Asks this service."""
+
+    def ask(path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        kind = {"Content_Type": "application/json"} if body is not None else {}
+        answer = running.ask("GET" if body is None else "POST", path, body, **{**kind, **headers})
+        return answer.status, answer.json()
+
+    return ask

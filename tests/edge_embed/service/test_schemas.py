@@ -23,7 +23,7 @@ BODY: Schema = fields(
         ({"texts": "x"}, {"k": 5, "texts": "x"}),
         ({"texts": ["x", ""], "k": 2.0}, {"texts": ["x", ""], "k": 2}),
         ({"texts": "x", "k": 1, "mode": None}, {"texts": "x", "k": 1, "mode": None}),
-        ({"texts": "x", "k": 1, "more": {"n": 1.5, "other": [1]}}, {"texts": "x", "k": 1, "more": {"n": 1.5, "other": [1]}}),
+        ({"texts": "x", "more": {"n": 1.5, "b": [1]}}, {"texts": "x", "k": 5, "more": {"n": 1.5, "b": [1]}}),
     ],
 )  # fmt: skip
 def test_what_fits_has_its_defaults(given: dict[str, Any], checked: dict[str, Any]) -> None:

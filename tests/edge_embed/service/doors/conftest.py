@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from builders.asking import Ask, asking
 from builders.bert import bert_folder
 from builders.services import running
 
@@ -24,7 +25,7 @@ def prompted(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
 
 
 @pytest.fixture(scope="session")
-def url(embedder: Embedder, prompted: Embedder) -> Iterator[str]:
-    """Of a service with the models "minilm" and "tiny"."""
-    with running(Service({"minilm": embedder, "tiny": prompted})) as url:
-        yield url
+def ask(embedder: Embedder, prompted: Embedder) -> Iterator[Ask]:
+    """Asks a service with the models "minilm" and "tiny"."""
+    with running(Service({"minilm": embedder, "tiny": prompted})) as service:
+        yield asking(service)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.asking import ask
+from builders.asking import Ask
 
 from edge_embed import Embedder
 
@@ -13,25 +13,25 @@ TEXTS = ["the cat", "a dog in the garden"]
 
 
 @pytest.mark.parametrize("path", ["/embed", "/"])
-def test_vectors_are_those_of_encode(url: str, embedder: Embedder, path: str) -> None:
+def test_vectors_are_those_of_encode(ask: Ask, embedder: Embedder, path: str) -> None:
     """A list of vectors; a text alone is a list of one."""
     body = {"inputs": TEXTS, "normalize": True, "truncate": None, "truncation_direction": "left", "prompt_name": None}
     for given in (body, {"inputs": TEXTS}):
-        status, answer = ask(url + path, given)
+        status, answer = ask(path, given)
         assert status == 200
         assert np.array_equal(np.array(answer, np.float32), embedder.encode(TEXTS))
-    _, answer = ask(url + path, {"inputs": "the cat", "prompt_name": "query", "dimensions": 384})
+    _, answer = ask(path, {"inputs": "the cat", "prompt_name": "query", "dimensions": 384})
     assert np.array_equal(np.array(answer, np.float32), embedder.encode(["the cat"]))
 
 
-def test_long_texts_are_cut_unless_told_otherwise(url: str, embedder: Embedder) -> None:
+def test_long_texts_are_cut_unless_told_otherwise(ask: Ask, embedder: Embedder) -> None:
     """As a server of today's release does; never on the left, where only texts that fit are taken."""
     long = "x " * 300
     for truncate in ({}, {"truncate": True}, {"truncate": None}):
-        _, answer = ask(f"{url}/embed", {"inputs": long, **truncate})
+        _, answer = ask("/embed", {"inputs": long, **truncate})
         assert np.array_equal(np.array(answer, np.float32), embedder.encode([long]))
     for refused in ({"truncate": False}, {"truncate": True, "truncation_direction": "Left"}):
-        status, answer = ask(f"{url}/embed", {"inputs": ["x", long], **refused})
+        status, answer = ask("/embed", {"inputs": ["x", long], **refused})
         assert (status, answer["error_type"]) == (422, "Validation")
         assert answer["error"].startswith("inputs[1] has 302 tokens; ")
 
@@ -52,22 +52,22 @@ def test_long_texts_are_cut_unless_told_otherwise(url: str, embedder: Embedder) 
         ({"inputs": "x", "pooling": "cls"}, 422, "Validation", "'pooling' is unknown: known are inputs, .*"),
     ],
 )
-def test_what_cannot_be_used_is_named(url: str, body: Any, status: int, kind: str, message: str) -> None:
+def test_what_cannot_be_used_is_named(ask: Ask, body: Any, status: int, kind: str, message: str) -> None:
     """With the status and the type of error that this API has for it."""
-    got, answer = ask(f"{url}/embed", body)
+    got, answer = ask("/embed", body)
     assert (got, answer["error_type"]) == (status, kind)
     assert re.fullmatch(message, answer["error"])
 
 
-def test_no_json(url: str) -> None:
+def test_no_json(ask: Ask) -> None:
     """What is no JSON is an error in the same format."""
-    status, answer = ask(f"{url}/embed", b'{"inputs": ')
+    status, answer = ask("/embed", b'{"inputs": ')
     assert (status, answer["error_type"]) == (400, "Validation")
 
 
-def test_info(url: str, embedder: Embedder) -> None:
+def test_info(ask: Ask, embedder: Embedder) -> None:
     """The first model, and what one request may hold."""
-    status, answer = ask(f"{url}/info")
+    status, answer = ask("/info")
     assert status == 200
     assert (answer["model_id"], answer["model_sha"]) == ("minilm", embedder.manifest.fingerprint)
     assert (answer["max_input_length"], answer["model_type"]) == (256, {"embedding": {"pooling": "mean"}})
