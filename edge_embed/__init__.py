@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_embed.files.dump import dump_vectors
     from edge_embed.files.load import load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
+    from edge_embed_runtime.embed.reranker import Ranked, Reranker
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.maintenance.compact import compact_index
     from edge_embed_runtime.maintenance.reembed import reembed_index
@@ -30,6 +31,8 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "Ranked",
+    "Reranker",
     "SparseVector",
     "__version__",
     "compact_index",
@@ -50,6 +53,8 @@ _HOMES = {
     "Hit": "edge_embed_runtime.storage.documents",
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
+    "Ranked": "edge_embed_runtime.embed.reranker",
+    "Reranker": "edge_embed_runtime.embed.reranker",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
     "compact_index": "edge_embed_runtime.maintenance.compact",
     "dump_vectors": "edge_embed.files.dump",
