@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,6 @@ Item = TypeVar("Item")
 COST = 8192
 # What an item costs besides its characters, and at most: models leave out the rest of a long text.
 ITEM_COST, MOST_COST = 16, 2048
-NONE = np.empty(0, np.float32)
 # Seconds after which it is worth asking again when the queue is full.
 RETRY = 1
 
@@ -32,6 +31,7 @@ class _Job(Generic[Item]):
     def __init__(self, items: Sequence[Item], kind: Hashable, future: "asyncio.Future[None]") -> None:
         self.items, self.kind, self.future = items, kind, future
         self.taken = self.made = 0
+        self.failed = False
         self.results: list[Vectors] = []
 
 
@@ -112,7 +112,7 @@ class Batcher(Generic[Item]):
         share = COST // 4 if len(self._jobs) > 1 else COST
         while self._jobs and cost < COST:
             job = self._jobs.popleft()
-            if job.future.cancelled():
+            if job.failed or job.future.done():  # its client went away, or a part of it failed
                 self.waiting -= len(job.items) - job.taken
             elif job.kind != kind:
                 passed.append(job)
@@ -141,17 +141,18 @@ class Batcher(Generic[Item]):
         """Run the model on a batch, and hand each request its part."""
         items = [item for _, part in parts for item in part]
         self._watch(len(items))
-        results = NONE
-        failure: Exception | None = None
+        done: list[tuple[_Job[Any], Exception | None]] = []
         try:
-            results = self._run(items, parts[0][0].kind)
+            results, start = self._run(items, parts[0][0].kind), 0
         except Exception as error:  # noqa: BLE001 - raised by `submit`
-            failure = error
-        done, start = [], 0
-        for job, part in parts:
-            if failure is not None:
-                done.append((job, failure))
-            else:
+            if len(parts) > 1:  # the fault of one request is not that of the others
+                for one in parts:
+                    self._serve([one])
+                return
+            parts[0][0].failed = True
+            done.append((parts[0][0], error))
+        else:
+            for job, part in parts:
                 job.results.append(results[start : start + len(part)])
                 start += len(part)
                 job.made += len(part)
@@ -162,7 +163,7 @@ class Batcher(Generic[Item]):
                 done[0][0].future.get_loop().call_soon_threadsafe(_deliver, done)
 
 
-def _deliver(done: list[tuple[_Job[Item], Exception | None]]) -> None:
+def _deliver(done: list[tuple[_Job[Any], Exception | None]]) -> None:
     for job, failure in done:
         if job.future.done():
             continue

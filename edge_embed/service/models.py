@@ -1,7 +1,7 @@
 """The models that are served, each behind its own queue."""
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +10,10 @@ from edge_embed.service.batching import Batcher
 from edge_embed.service.limits import Limits
 from edge_embed.service.metrics import Metrics
 from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.vectors.types import Vectors
 
 Pair = tuple[str, str]
-
-
-class Scores(Protocol):
-    """What a Reranker does for the service."""
-
-    def scores(self, pairs: Sequence[Pair], *, raw: bool = False) -> NDArray[np.float32]:
-        """float32 [n] or [n, labels]. raw: without the bundle's activation"""
-        ...
 
 
 class _Space(NamedTuple):
@@ -59,7 +52,7 @@ class EmbeddingQueue:
 class RerankingQueue:
     """A reranker that judges pairs of several requests together."""
 
-    def __init__(self, name: str, reranker: Scores, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, name: str, reranker: Reranker, limits: Limits, metrics: Metrics) -> None:
         self.name, self.reranker = name, reranker
         self.batcher = Batcher[Pair](
             self._run,
