@@ -10,7 +10,7 @@ import edge_embed
 from edge_embed.service.doors import cohere, openai
 from edge_embed.service.doors.embedding import dims
 from edge_embed.service.endpoints import Call, Endpoint, json_response
-from edge_embed.service.schemas import ANYTHING
+from edge_embed.service.schemas import ANYTHING, TEXT, Schema
 from edge_embed.service.service import Service
 
 PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -58,7 +58,7 @@ def _operation(one: Endpoint) -> dict[str, Any]:
         # the token is needed where one was given at the start, and for what changes an index in any case
         "security": [{"token": []}] if one.writes else [{}, {"token": []}],
     }
-    given = [(name, "path", {"type": "string"}) for name in PARAMETER.findall(one.path)]
+    given: list[tuple[str, str, Schema]] = [(name, "path", TEXT) for name in PARAMETER.findall(one.path)]
     given += [(name, "query", schema) for name, schema in one.query.items()]
     if given:
         found["parameters"] = [

@@ -45,7 +45,7 @@ def test_errors(client: "ollama.Client") -> None:
 
 def test_models(client: "ollama.Client") -> None:
     """Lists of models, and what is said of one."""
-    assert [model.model for model in client.list().models] == ["minilm:latest", "tiny:latest"]
-    assert [model.context_length for model in client.ps().models] == [256, 40]
+    assert [model.model for model in client.list().models] == ["minilm:latest", "tiny:latest", "judge:latest"]
+    assert [model.context_length for model in client.ps().models] == [256, 24, 40]
     shown = client.show("minilm")
     assert (shown.capabilities, shown.modelinfo["bert.embedding_length"]) == (["embedding"], 384)
