@@ -19,7 +19,6 @@ Cut = Literal["end", "start", "none"]
 MODEL: Schema = {"type": "string", "format": "model"}
 ANY_MODEL: Schema = {"type": "string", "format": "any_model"}
 RERANKER: Schema = {"type": "string", "format": "reranker"}
-ROLE: Schema = or_null({"type": "string", "format": "role"})
 DIMENSIONS: Schema = or_null({"type": "integer", "format": "dimensions", "minimum": 1})
 ONE_OR_MORE: Schema = {"anyOf": [TEXT, {**TEXTS, "minItems": 1}]}
 

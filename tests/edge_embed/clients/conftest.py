@@ -1,5 +1,7 @@
 """A service for clients of others, which reach nothing but it."""
 
+import gc
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -25,3 +27,19 @@ def url(embedder: Embedder, prompted: Embedder, reranker: Reranker) -> Iterator[
     """Of a service with the models "minilm", "tiny" and "judge"."""
     with running(Service({"minilm": embedder, "tiny": prompted}, {"judge": reranker})) as service:
         yield service.url
+
+
+@pytest.fixture(scope="session")
+def exact_url(prompted: Embedder, reranker: Reranker) -> Iterator[str]:
+    """Of a service with one model of each kind, whose document can say exactly what each route takes."""
+    with running(Service({"tiny": prompted}, {"judge": reranker})) as service:
+        yield service.url
+
+
+@pytest.fixture(autouse=True)
+def closed_in_silence() -> Iterator[None]:
+    """Connections that a client leaves open are closed here, without a warning about code of others."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

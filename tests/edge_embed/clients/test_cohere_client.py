@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
 from edge_embed import Embedder, Reranker
 from edge_embed_runtime.embed.reranker import sigmoid
 
 cohere = pytest.importorskip("cohere", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
 TEXTS = ["the cat", "a dog in the garden"]
 
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
 from edge_embed import Embedder
 
 ollama = pytest.importorskip("ollama", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
 TEXTS = ["the cat sits on the mat", "東京"]
 
 

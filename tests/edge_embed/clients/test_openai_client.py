@@ -4,11 +4,12 @@ import asyncio
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
 from edge_embed import Embedder
 
 openai = pytest.importorskip("openai", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
 TEXTS = ["the cat sits on the mat", "ein Satz mit Umlauten: äöü", "東京"]
 
 
