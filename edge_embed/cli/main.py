@@ -34,6 +34,7 @@ COMMANDS = {
     "reembed": "Embed every document of INDEX again, with another bundle.",
     "repair": "Restore damaged parts of INDEX from the texts it holds.",
     "search": "Find the documents of INDEX that fit QUERY best.",
+    "serve": "Answer requests over HTTP on this machine.",
     "tokens": "Show the tokens of each TEXT and their positions.",
     "verify": "Read every row of INDEX and report damage.",
     "wheelhouse": "Download all wheels for a device without a network.",

@@ -1,0 +1,73 @@
+"""What a module of routes declares, and what its functions get."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge_embed.service.refusals import ErrorFormat, Refusal, plain
+
+if TYPE_CHECKING:
+    from edge_embed.service.service import Service
+
+
+@dataclass(slots=True)
+class Call:
+    """One request that was let in, with its whole body."""
+
+    service: "Service"
+    request: Request
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises Refusal for anything else: NaN, a name twice, too deep."""
+        try:
+            read = json.loads(self.body, object_pairs_hook=_unique, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+            raise Refusal(400, "invalid_json", f"the body is not JSON: {reason}") from None
+        if not isinstance(read, dict):
+            raise Refusal(400, "invalid_json", "the body is not a JSON object")
+        return read
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One route.
+
+    handle: async function of a Call that gives a starlette Response, or raises Refusal or an EdgeEmbedError
+    errors: how errors look in this API
+    writes: whether it changes an index, which takes the token in any case
+    body:   "json" (the client says application/json), "any" (JSON, whatever type the client says), "raw" (bytes of
+            any type), or None
+    """
+
+    method: Literal["GET", "POST", "DELETE", "PUT"]
+    path: str
+    handle: Handler
+    errors: ErrorFormat = plain
+    writes: bool = False
+    body: Literal["json", "any", "raw"] | None = None
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """An answer in JSON."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text.encode(errors="replace"), status, media_type="application/json")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("a name comes twice in one object")
+    return read
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,0 +1,179 @@
+"""What an index is asked: documents by key, hits, and what it holds. `Index` adds what writes."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from numpy.typing import ArrayLike
+
+from edge_embed_runtime.checks import check_count, check_text, unusable
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.index.connections import Connections
+from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
+from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
+
+if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.maintenance.backup import Backup
+    from edge_embed_runtime.maintenance.verify import Report
+    from edge_embed_runtime.system.headroom import Bounds
+
+KEYS_AT_ONCE = 1024
+
+
+class IndexReader:
+    """The methods of `Index` that change nothing."""
+
+    def __init__(self, connections: Connections, models: Models) -> None:
+        self._connections = connections
+        self._models = models
+        self._store, self._search = connections.reader, connections.search
+
+    @property
+    def path(self) -> Path:
+        return self._store.path
+
+    def close(self) -> None:
+        """Let go of the file. What was added is on disk already."""
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            f"an Index cannot be pickled or copied: give the other process the path, and open {self.path} there "
+            "(read_only=True where one writes already)"
+        )
+
+    @property
+    def bounds(self) -> "Bounds | None":
+        """What of files can be read and stored under `max_rss_mb`, None without. Raises MemoryBudgetError."""
+        room = self._connections.room
+        return None if room is None else room.bounds()
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        with self._connections.reading() as store:
+            return store.counts()[0]
+
+    def __contains__(self, key: object) -> bool:
+        with self._connections.reading() as store:
+            return isinstance(key, str) and bool(store.existing([key]))
+
+    def get(self, key: str) -> Document | None:
+        """The document under a key, or None."""
+        check_key(key)
+        with self._connections.reading() as store:
+            found = store.document(key)
+        return Document(found.key, found.text, found.metadata) if found else None
+
+    def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
+        """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written
+        at the same time may be among them."""
+        check_text(prefix, "prefix")
+        last = check_text(after, "after")
+        while True:  # other threads may read and write in between
+            with self._connections.reading() as store:
+                block = store.keys(prefix, last, KEYS_AT_ONCE)
+            yield from block
+            if len(block) < KEYS_AT_ONCE:
+                return
+            last = block[-1]
+
+    def unchanged(self, documents: Iterable[Document]) -> set[str]:
+        """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
+        records = check_documents(documents, blank=True)
+        with self._connections.reading() as store:
+            return store.unchanged(records)
+
+    def origins(self, keys: Iterable[str]) -> dict[str, str | None]:
+        """The files that documents come from, by key; None for one that names none. Unknown keys are left out."""
+        from edge_embed_runtime.storage.root import origins
+
+        with self._connections.reading() as store:
+            return origins(store, keys)
+
+    def stats(self) -> dict[str, Any]:
+        """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
+        graph: whether searches use one and what `rebuild` measured, None where it measured none."""
+        from edge_embed_runtime.index.stats import stats
+
+        with self._connections.reading() as store:
+            return stats(store, self._search.dense.graph)
+
+    def search(
+        self,
+        query: str | None = None,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        *,
+        vector: ArrayLike | None = None,
+        recall: float = RECALL,
+    ) -> Hits:
+        """The k documents that fit a query best, each with its best passage, best first.
+
+        where:  conditions on metadata that a document must fit, such as {"lang": "en"} or {"year": {"$gte": 2000}};
+                help(edge_embed_runtime.storage.filters) lists them
+        mode:   "vector" compares meanings, "text" words (BM25), "sparse" weights of tokens, "multi" vectors of tokens
+                (MaxSim); "hybrid" fuses the rankings of the first three that the index was opened for; None is
+                "hybrid" where there is a text, else "vector"
+        vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
+        recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer, and 1.0 compares
+                with every passage: 0.3 s for 100,000
+
+        Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
+        under 1, FilterError for a field that no document has and for what is no condition.
+        """
+        k = min(check_count(k, "k", 1), MAX_HITS)
+        if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
+            raise unusable("recall", recall, "a number over 0, up to 1")
+        self._connections.check_process()
+        asked, mode = self._models.query(self._store, query, mode, vector)
+        with self._connections.reading():
+            return self._search.search(asked, k, where, mode, recall)
+
+    @property
+    def damaged(self) -> list[int]:
+        """Ids of passages that searches found damaged, or whose documents are; they are never returned."""
+        return sorted(self._search.damaged)
+
+    def verify(self, *, show_progress: bool = False) -> "Report":
+        """Read everything and say what is wrong; neither searches nor another process that writes are held up.
+
+        Without an embedder: `edge_embed.verify_index(path)`.
+        """
+        from edge_embed_runtime.maintenance.verify import verify_index
+
+        with self._connections.reading() as store:
+            path = store.path
+        return verify_index(path, show_progress=show_progress)
+
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compact: bool = False,
+        overwrite: bool = False,
+        show_progress: bool = False,
+    ) -> "Backup":
+        """Copy the index as it is now to another file, which is there whole and durable when this returns; neither
+        searches nor another process that writes are held up.
+
+        compact:   leave out the space of deleted documents
+        overwrite: replace a file that is there
+
+        Without an embedder: `edge_embed_runtime.maintenance.backup.backup_index(path, out)`.
+        Raises InputError where the file is there, StorageError when the disk is too full or fails; nothing is
+        changed then.
+        """
+        from edge_embed_runtime.maintenance.backup import backup_index
+
+        with self._connections.reading() as store:
+            source = store.path
+        return backup_index(source, path, compact=compact, overwrite=overwrite, show_progress=show_progress)
