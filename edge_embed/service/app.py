@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edge_embed.service import health
+from edge_embed.service import collection, health, pages
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import ErrorFormat, Problem, plain, problem_of
 from edge_embed.service.security import Guard
@@ -19,7 +19,7 @@ from edge_embed.service.service import Service
 
 log = logging.getLogger("edge_embed.service")
 # The modules whose ROUTES are served.
-MODULES = [health]
+MODULES = [health, collection, pages]
 
 
 def make_app(service: Service) -> Starlette:

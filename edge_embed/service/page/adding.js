@@ -1,7 +1,7 @@
 // Files that are dropped, or chosen, go into the index one after the other.
 
 import { bytes, count, element, find, plain } from "./elements.js";
-import { ask, Cancelled } from "./service.js";
+import { ask, Cancelled, mayWrite } from "./service.js";
 
 let waiting = Promise.resolve();
 
@@ -60,7 +60,8 @@ async function upload(file, said, limits, added) {
       throw new Error(`has ${bytes(file.size)}; a file may have ${bytes(limits.upload_bytes)}.`);
     }
     const raw = await file.arrayBuffer(); // a folder fails here
-    const result = await ask(`index/files?name=${encodeURIComponent(file.name)}`, { raw, write: true });
+    await mayWrite();
+    const result = await ask(`index/files?name=${encodeURIComponent(file.name)}`, { raw });
     said.textContent = summary(result);
     said.className = result.problems.length ? "warning" : "";
     added();

@@ -13,16 +13,21 @@ export function changed(filters, field, filter) {
   return Object.fromEntries(empty ? others : [...others, [field, filter]]);
 }
 
+// Names of "$" and a letter are operators of `where`.
+export const canFilter = (field) => field.values.length > 0 && !/^\$[A-Za-z]/.test(field.name);
+
 // Draw the fields. change(filters, final): final is false while something is typed
 export function drawFilters(fields, state, change) {
   const open = new Set(Array.from(document.querySelectorAll("#fields details[open]"), (part) => part.dataset.field));
-  const usable = fields.filter((field) => field.values.length || field.min !== null);
+  // fields with a value of its own for each document, as titles are, come last
+  const isUnique = (field) => field.more || field.values.length > field.documents / 2;
+  const usable = fields.filter(canFilter).sort((one, other) => isUnique(one) - isUnique(other));
   find("#filters").hidden = usable.length === 0;
   find("#fields").replaceChildren(...usable.map((field, place) => {
     const filter = filterOf(state.filters, field.name);
     const set = (filter_, final = true) => change(changed(state.filters, field.name, filter_), final);
     const used = Object.hasOwn(state.filters, field.name);
-    const part = element("details", { "data-field": field.name, open: used || open.has(field.name) || place < 3 });
+    const part = element("details", { "data-field": field.name, open: used || open.has(field.name) || (place < 3 && !isUnique(field)) });
     part.append(
       element("summary", {}, element("bdi", {}, plain(field.name, 40))),
       element("fieldset", {}, element("legend", { class: "hidden" }, plain(field.name, 40)), ...inputs(field, filter, set)),
@@ -32,7 +37,7 @@ export function drawFilters(fields, state, change) {
 }
 
 function inputs(field, filter, set) {
-  if (field.min !== null && field.more) return [range(field, filter, set)];
+  if (field.kind === "number" && (field.more || field.values.length > SHOWN)) return [range(field, filter, set)];
   const made = [choices(field, filter, set)];
   if (field.more && field.kind !== "list") made.push(contains(field, filter, set));
   return made;
@@ -41,7 +46,7 @@ function inputs(field, filter, set) {
 function choices(field, filter, set) {
   const chosen = filter.in ?? [];
   const isChosen = (value) => chosen.includes(value);
-  const boxes = field.values.map(({ value, count: documents }) => {
+  const boxes = field.values.map(({ value, documents }) => {
     const box = element("input", { type: "checkbox", checked: isChosen(value) });
     box.addEventListener("change", () => {
       const others = chosen.filter((other) => other !== value);

@@ -2,7 +2,7 @@
 
 import { prepareAdding } from "./adding.js";
 import { bytes, count, element, find, grouped, milliseconds, plain } from "./elements.js";
-import { changed, drawActive, drawFilters, filterOf } from "./filters.js";
+import { canFilter, changed, drawActive, drawFilters, filterOf } from "./filters.js";
 import { drawHits, moveThroughHits, titleOf } from "./hits.js";
 import { openDocument, prepareReader } from "./reader.js";
 import { ask, Cancelled } from "./service.js";
@@ -60,7 +60,7 @@ async function request(signal) {
     const { documents, total, ...answer } = await ask("index/find", { body, signal });
     return { ...answer, hits: documents, total, browsing: true };
   }
-  const body = { k: shown, where };
+  const body = { k: shown, where, marks: true };
   if (query) body.query = query;
   if (state.like.length) body.like = state.like;
   const mode = modeAsked();
@@ -78,8 +78,8 @@ function draw(answer, milli) {
   for (const hit of answer.hits) titles.set(hit.key, titleOf(hit));
   drawHits(answer.hits, state, {
     open: (hit) => openDocument(hit).catch(drawProblem),
-    like: info.like ? (hit) => change({ like: [hit.key], q: "" }) : null,
-    canFilter: (name) => info.fields.some((field) => field.name === name && field.kind !== "list"),
+    like: info.dim ? (hit) => change({ like: [hit.key], q: "" }) : null,
+    canFilter: (name) => info.fields.some((field) => field.name === name && field.kind !== "list" && canFilter(field)),
     filter: (name, value) => addFilter(name, value),
   });
   find("#status").textContent = said(answer);
@@ -163,7 +163,9 @@ function drawIndex() {
   find("#rerank-switch").hidden = !info.rerank;
   drawAbout();
   if (info.writable && find("#add").hidden) prepareAdding(info.limits, reload);
-  if (matchMedia("(min-width: 52rem)").matches) query.focus();
+  const wide = matchMedia("(min-width: 52rem)").matches;
+  find("#filters").open = wide;
+  if (wide) query.focus();
 }
 
 function drawAbout() {

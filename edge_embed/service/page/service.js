@@ -13,9 +13,8 @@ export class ServiceError extends Error {
   }
 }
 
-// One request. With a 401 the token is asked for, and the request sent again. `write`: ask before the first request.
-export async function ask(path, { body, raw, signal, write = false } = {}) {
-  if (write && !token) await askForToken("Adding to the index needs the token of this service.");
+// One request. With a 401 the token is asked for, and the request sent again.
+export async function ask(path, { body, raw, signal } = {}) {
   for (;;) {
     const answer = await send(path, { body, raw, signal });
     if (answer.ok) return answer.json();
@@ -23,13 +22,17 @@ export async function ask(path, { body, raw, signal, write = false } = {}) {
     if (answer.status !== 401) throw error;
     const refused = token !== null;
     keep(null);
-    await askForToken(refused ? "The service does not accept this token." : "This service needs a token.");
+    await askForToken(refused ? "The service does not accept this token." : "This needs the token of the service.");
   }
 }
 
+// Find out whether this page may write, by storing nothing, and ask for the token where it may not: before files are
+// sent, which can be large.
+export const mayWrite = () => ask("index/documents", { body: { documents: [] } });
+
 async function send(path, { body, raw, signal }) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const options = { headers, signal, credentials: "omit", cache: "no-store", redirect: "error" };
+  const options = { headers, signal, credentials: "same-origin", cache: "no-store", redirect: "error" };
   if (raw !== undefined) {
     headers["Content-Type"] = "application/octet-stream";
     Object.assign(options, { method: "POST", body: raw });
