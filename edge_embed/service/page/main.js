@@ -12,9 +12,7 @@ import { drawOffer, drawWelcome } from "./welcome.js";
 const PAUSE = 120; // ms without a key before a search is sent
 const PAGE = 10;
 const MOST = 100;
-const MODES = {
-  hybrid: "Words and meaning", vector: "Meaning", text: "Words", sparse: "Sparse", multi: "Multi-vector",
-};
+const MODES = { hybrid: "Both", vector: "Meaning", text: "Words", sparse: "Sparse", multi: "Multi-vector" };
 
 let info = null;
 let state = address.read();
@@ -102,10 +100,9 @@ function said({ hits, total, shortfall, browsing }) {
 }
 
 function drawTiming({ seconds, memory_bytes: memory }, milli) {
-  const parts = [`${milliseconds(milli)} in all`];
-  if (seconds !== undefined) parts.unshift(`${milliseconds(seconds * 1000)} in the service`);
-  if (memory) parts.push(`the service uses ${bytes(memory)} of memory`);
-  find("#timing").textContent = parts.join(" · ");
+  find("#timing").textContent = `${milliseconds(seconds * 1000)} in the service, ${milliseconds(milli)} in all`;
+  info.memory_bytes = memory ?? info.memory_bytes;
+  drawAbout();
 }
 
 function drawProblem(error) {
@@ -157,7 +154,7 @@ function drawIndex() {
   query.value = state.q;
   find("#side").hidden = false;
   find("#modes").hidden = info.modes.length < 2;
-  find("#modes .choices").replaceChildren(...info.modes.map((mode) => element("label", {},
+  find("#modes .segments").replaceChildren(...info.modes.map((mode) => element("label", {},
     element("input", { type: "radio", name: "mode", value: mode, onchange: () => change({ mode }) }),
     element("span", {}, MODES[mode] ?? mode))));
   find("#rerank-switch").hidden = !info.rerank;

@@ -19,10 +19,9 @@ function draw(found, hit) {
   const dialog = find("#reader");
   find("#reader-title bdi").textContent = plain(titleOf(found), 200);
   const entries = [["key", found.key], ...Object.entries(found.metadata).filter(([name]) => name !== "title")];
-  find(".metadata", dialog).replaceChildren(...entries.flatMap(([name, value]) => [
+  find(".metadata", dialog).replaceChildren(...entries.map(([name, value]) => element("div", {},
     element("dt", {}, element("bdi", {}, plain(name, 60))),
-    element("dd", {}, element("bdi", {}, plain(value, 400))),
-  ]));
+    element("dd", {}, element("bdi", {}, plain(value, 400))))));
   const text = find(".text", dialog);
   const from = hit.start - found.start;
   const to = Math.min(hit.end - found.start, Array.from(found.text).length);
@@ -37,8 +36,9 @@ function draw(found, hit) {
   cut.hidden = found.start === 0 && found.end === found.characters;
   cut.textContent = `Characters ${grouped(found.start)} to ${grouped(found.end)} of ${grouped(found.characters)}.`;
   dialog.showModal();
-  find(".found", text)?.scrollIntoView({ block: "center" });
-  text.focus();
+  text.scrollTop = 0;
+  (find("mark", text) ?? find(".found", text))?.scrollIntoView({ block: "center" });
+  text.focus({ preventScroll: true });
 }
 
 export function prepareReader() {
