@@ -40,7 +40,8 @@ class Index(IndexReader):
         sparse: Embedder | None = None,
         multi: Embedder | None = None,
         read_only: bool = False,
-        timeout: float = 0.0,
+        shared: bool = False,
+        timeout: float | None = None,
         words: str | None = None,
         fields: Sequence[str] | None = None,
         late_chunking: bool | None = None,
@@ -56,7 +57,10 @@ class Index(IndexReader):
         multi:     likewise one of kind "multi", for mode "multi". An index that was made with either can be searched
                    and deleted from without it, but not added to
         read_only: search only: works while another process writes, and on read-only storage
-        timeout:   seconds to wait for another process that has it open for writing
+        shared:    write in turns with other objects and processes that open it so: each call that writes holds the lock
+                   while it runs, embedding included, so add many documents in several calls
+        timeout:   seconds to wait for another process that has it open for writing: when it is opened, by default 0;
+                   with `shared` in every call that writes, by default 60
         words:     for a new index, how texts are split into words: "english" (stems; the default), "plain"
                    (whole words) or "trigram" (three characters in a row, for languages without spaces)
         fields:    for a new index, metadata fields that `where` often asks for: each gets an index
@@ -79,7 +83,9 @@ class Index(IndexReader):
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())",
                 option="embedder",
             )
-        options = OpenOptions(read_only, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
+        if read_only and shared:
+            raise InputError("shared=True is for writing; read_only=True needs no turns", option="shared")
+        options = OpenOptions(read_only, shared, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
         models = Models.of(embedder, sparse, multi)
         with connected(path, facts_of_models(models, options), models, options) as connections:
             return cls(connections, models)
