@@ -101,7 +101,8 @@ def search(
 
     def text() -> Iterator[str]:
         for rank, hit in enumerate(hits, start=1):
-            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g})"
+            place = "" if hit.place is None else f"  {shorten(hit.place, 200)}"
+            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g}){place}"
             yield f"   {shorten(hit.text, 200)}"
         if not hits:
             yield f"nothing found: {hits.shortfall}{_number_hint(conditions)}"

@@ -70,9 +70,9 @@ class IndexReader:
     def get(self, key: str) -> Document | None:
         """The document under a key, or None."""
         check_key(key)
-        with self._connections.reading() as store:
+        with self._connections.reading() as store, store.snapshot():
             found = store.document(key)
-        return Document(found.key, found.text, found.metadata) if found else None
+            return store.with_places([found])[0] if found else None
 
     def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written

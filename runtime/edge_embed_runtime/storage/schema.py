@@ -6,6 +6,8 @@ vec   passages: where they lie in their document, float32 scale + int8 code, crc
 bits  binary codes, made of the int8 codes, in blocks of 256 passages, crc32 over each: read whole when searching begins
 fts   FTS5 over the passages' texts, without a copy of them (contentless)
 
+place where pages, chapters and headings begin in documents, crc32 over each row (places.py); made with the first
+      document that has any
 vec_sparse, vec_multi  where another model makes sparse vectors or vectors of tokens of the passages: a row for each of
                        them, crc32 over all of it (sidetables.py)
 """
@@ -40,6 +42,13 @@ WORDS = {
     "trigram": "trigram",
 }
 MAX_FIELDS = 32
+# Made only when a document has places: an index without any is what earlier releases read.
+PLACE_TABLE = (
+    "CREATE TABLE place (doc INTEGER NOT NULL REFERENCES doc (id) ON DELETE CASCADE, start INTEGER NOT NULL,"
+    " number INTEGER NOT NULL, label TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (doc, start, number))"
+    " STRICT, WITHOUT ROWID"
+)
+HAS_PLACES = "SELECT 1 FROM sqlite_schema WHERE name = 'place'"
 TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # Tables next to `vec`, by the facts that name their models. Facts of later releases are stored only where they say
 # something, so that older files are still whole.
@@ -224,4 +233,5 @@ def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_", "vec_"))]
 
-    return fixed(found) == fixed(tables_of(ddl(facts or UNKNOWN)))
+    placed = [PLACE_TABLE] if any(row[1] == "place" for row in found) else []
+    return fixed(found) == fixed(tables_of([*ddl(facts or UNKNOWN), *placed]))

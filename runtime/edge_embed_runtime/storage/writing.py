@@ -64,7 +64,7 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
             crc = document_crc(doc, record.key, record.text, record.metadata)
             row = (doc, record.key, record.text, record.metadata, crc)
             store.connection.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", row)
-            store.count_document(1, crc)
+            store.count_document(1, crc + (_insert_places(store, doc, record) if record.places else 0))
             begun = record
         for span, code, scale in zip(entry.spans, entry.codes, entry.scales.astype("<f4"), strict=True):
             last += 1
@@ -77,6 +77,13 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
     codes = np.concatenate([entry.codes for entry in entries])
     scales = np.concatenate([entry.scales for entry in entries])
     store.blocks.add(np.arange(first, last + 1), store.binary(codes, scales))
+
+
+def _insert_places(store: Store, doc: int, record: Record) -> int:
+    """Returns the sum of their checksums."""
+    from edge_embed_runtime.storage.places import Places
+
+    return Places.made(store.connection).insert(doc, record.places)
 
 
 def _delete(store: Store, key: str) -> list[int]:
@@ -96,6 +103,7 @@ def _delete(store: Store, key: str) -> list[int]:
     # the words of a damaged passage are not known; their entries lead nowhere from now on
     store.words.remove(() if whole is None else store.words.of_passages(whole, passages))
     db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
-    db.execute("DELETE FROM doc WHERE id = ?", (doc,))
-    store.count_document(-1, None if whole is None else row[4])
+    places = 0 if store.places is None else store.places.sum(doc)
+    db.execute("DELETE FROM doc WHERE id = ?", (doc,))  # with its places
+    store.count_document(-1, None if whole is None or places is None else row[4] + places)
     return [row[0] for row in passages]
