@@ -73,14 +73,16 @@ async def search(call: Call) -> Response:
         texts = [hit.text for hit in hits]
         for hit, spans in zip(found, await call.service.read(lambda index: index.marks(query, texts)), strict=True):
             hit["marks"] = spans
-    return json_response({"hits": found, "shortfall": hits.shortfall, **_cost(started)})
+    damaged = await call.service.read(lambda index: len(index.damaged))
+    return json_response({"hits": found, "shortfall": hits.shortfall, "damaged": damaged, **_cost(started)})
 
 
 async def find(call: Call) -> Response:
     """Documents in the order of their keys; `start` and `end` cut each text."""
     body = check(call.json(), FIND)
     started = time.perf_counter()
-    end = min(body["start"] + MAX_TEXT, MAX_TEXT + body["start"] if body["end"] is None else body["end"])
+    most = body["start"] + MAX_TEXT
+    end = most if body["end"] is None else min(most, body["end"])
     found = await call.service.read(partial(_find, body, end))
     return json_response({**found, **_cost(started)})
 

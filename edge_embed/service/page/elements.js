@@ -14,13 +14,10 @@ export function element(name, attributes = {}, ...children) {
 
 export const find = (selector, root = document) => root.querySelector(selector);
 
-// Control characters as their pictures (U+2400...), one for one, so that places in the text stay right.
+// Control characters, and those that turn the direction of what follows, as U+FFFD: one for one, so that places in
+// the text stay right.
 export function visible(text) {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (character) => {
-    const code = character.charCodeAt(0);
-    if (code === 13) return "\n";
-    return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "\u2421" : "\ufffd";
-  });
+  return text.replace(/[\u0000-\u0008\u000b-\u000c\u000e-\u001f\u007f-\u009f\u202d\u202e]/g, "\ufffd");
 }
 
 // A text in which ranges are marked. Ranges count characters as Python does; JavaScript counts UTF-16 units.

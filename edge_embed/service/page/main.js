@@ -88,15 +88,17 @@ function draw(answer, milli) {
   drawTiming(answer, milli);
 }
 
-function said({ hits, total, shortfall, browsing }) {
+function said({ hits, total, damaged, browsing }) {
   const filtered = Object.keys(state.filters).length > 0;
   if (browsing) {
     if (info.documents === 0) return "The index is empty.";
     if (!hits.length) return "No document fits these filters.";
     return `${count(total, "document")}${filtered ? " with these filters" : ""}`;
   }
-  if (hits.length) return count(hits.length, "hit");
-  return `Nothing found${shortfall ? `: ${plain(shortfall, 300)}` : ""}.${filtered ? " Try it without a filter." : ""}`;
+  const left = damaged ? ` ${count(damaged, "damaged passage")} of the index cannot be found.` : "";
+  if (hits.length) return count(hits.length, "hit") + left;
+  const words = modeAsked() === "text" ? " No document has a word of your query." : "";
+  return `Nothing found.${words}${filtered ? " Try it without a filter." : ""}${left}`;
 }
 
 function drawTiming({ seconds, memory_bytes: memory }, milli) {
@@ -137,11 +139,8 @@ async function start() {
   try {
     info = await ask("index");
   } catch (error) {
-    if (error.code === "no_index") {
-      await drawOffer();
-      return;
-    }
-    drawProblem(error);
+    if (error.code === "no_index") drawOffer().catch(drawProblem);
+    else drawProblem(error);
     return;
   }
   drawIndex();
