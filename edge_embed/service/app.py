@@ -11,7 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from edge_embed.service import collection, health, pages
+from edge_embed.service import collection, health, openapi, pages
+from edge_embed.service.doors import cohere, ollama, openai, tei
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import ErrorFormat, Problem, plain, problem_of
 from edge_embed.service.security import Guard
@@ -19,12 +20,13 @@ from edge_embed.service.service import Service
 
 log = logging.getLogger("edge_embed.service")
 # The modules whose ROUTES are served.
-MODULES = [health, collection, pages]
+MODULES = [health, openai, ollama, tei, cohere, collection, pages]
 
 
 def make_app(service: Service) -> Starlette:
     """The application for one service."""
     endpoints = [endpoint for module in MODULES for endpoint in module.ROUTES]
+    endpoints.append(openapi.endpoint(endpoints))
     return Starlette(
         routes=list(_routes(service, endpoints)),
         middleware=[Middleware(Guard)],

@@ -1,14 +1,15 @@
 """What a module of routes declares, and what its functions get."""
 
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from edge_embed.service.refusals import ErrorFormat, Refusal, plain
+from edge_embed.service.schemas import TEXT, Schema, fields
 
 if TYPE_CHECKING:
     from edge_embed.service.service import Service
@@ -34,6 +35,10 @@ class Call:
         return read
 
 
+# What `plain` makes of an error; it may say more than that.
+PLAIN: Schema = fields(
+    {"error": {"type": "object", "properties": {"code": TEXT, "message": TEXT}, "required": ["code", "message"]}}
+)
 Handler = Callable[[Call], Awaitable[Response]]
 
 
@@ -46,6 +51,15 @@ class Endpoint:
     writes: whether it changes an index, which takes the token in any case
     body:   "json" (the client says application/json), "any" (JSON, whatever type the client says), "raw" (bytes of
             any type), or None
+
+    What /openapi.json says of it:
+
+    summary: in a few words
+    tag:     the API that it is part of
+    takes:   the schema of the body in JSON
+    query:   the schemas of what stands behind "?" in the URL, by name
+    gives:   the schema of the answer; None where it is no JSON
+    error:   the schema of an answer that is an error
     """
 
     method: Literal["GET", "POST", "DELETE", "PUT"]
@@ -54,6 +68,12 @@ class Endpoint:
     errors: ErrorFormat = plain
     writes: bool = False
     body: Literal["json", "any", "raw"] | None = None
+    summary: str = ""
+    tag: str = "edge_embed"
+    takes: Schema | None = None
+    query: Mapping[str, Schema] = field(default_factory=dict)
+    gives: Schema | None = None
+    error: Schema = field(default_factory=lambda: PLAIN)
 
 
 def json_response(value: Any, status: int = 200) -> Response:

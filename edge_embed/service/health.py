@@ -3,10 +3,12 @@
 from starlette.responses import Response
 
 from edge_embed.service.endpoints import Call, Endpoint, json_response
+from edge_embed.service.schemas import TEXT, TEXTS, fields
 
 
 async def health(call: Call) -> Response:
     return json_response({"status": "ok", "models": list(call.service.embedders)})
 
 
-ROUTES = [Endpoint("GET", "/health", health)]
+GIVES = fields({"status": TEXT, "models": TEXTS})
+ROUTES = [Endpoint("GET", "/health", health, summary="Whether the service runs", gives=GIVES)]

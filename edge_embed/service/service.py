@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_embed.service.refusals import Refusal
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.vectors.types import Vectors
 
@@ -50,6 +51,11 @@ class Service:
         embedder = self.embedder(model)
         return await asyncio.to_thread(embedder.encode, list(texts), role=role, truncate_dim=dim)
 
+    async def count_tokens(self, texts: Sequence[str], model: str | None = None, role: str | None = None) -> list[int]:
+        """Tokens of each text as the model would read it whole, prompt and special tokens included."""
+        embedder = self.embedder(model)
+        return await asyncio.to_thread(_count_tokens, embedder, texts, role)
+
     async def rerank(self, query: str, texts: Sequence[str], model: str | None = None) -> Vectors:
         """float32 [n]: how well each text answers the query."""
         reranker = self.reranker(model)
@@ -68,3 +74,13 @@ class Service:
         if self.index is None:
             raise Refusal(404, "no_index", "this service has no index: edge-embed serve INDEX")
         return self.index
+
+
+def _count_tokens(embedder: Embedder, texts: Sequence[str], role: str | None) -> list[int]:
+    named = role or embedder.manifest.default_role
+    before = embedder.prompts[named] if named else ""
+    special = sum(map(len, embedder.tokenizer.around))
+    return [
+        len(embedder.tokenizer.plain(before + check_text(text, f"text {i}"), len(text) + 1024)) + special
+        for i, text in enumerate(texts)
+    ]
