@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import Refusal
-from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, check, fields, or_null
+from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, Schema, check, fields, or_null
 from edge_embed.service.summary import describe
 from edge_embed.service.uploads import file_name, store_file
 from edge_embed_runtime.storage.documents import Document
@@ -19,39 +19,64 @@ from edge_embed_runtime.system.memory import rss_bytes
 if TYPE_CHECKING:
     from edge_embed_runtime.index.index import Index
 
+MAX_HITS = 1000
 MAX_DOCUMENTS = 1000
 MAX_FOUND = 1000
+MAX_KEYS = 10_000
 # Characters of one text that `find` gives, and of all texts of an answer: it ends with the document that passes them.
 MAX_TEXT = 1_000_000
 MAX_TEXTS = 4_000_000
+
+NUMBER: Schema = {"type": "number"}
+FLAG: Schema = {"type": "boolean"}
+WHERE: Schema = or_null(ANYTHING, default=None)
+# Keys that searches start from, or keep away from.
+SOME_KEYS: Schema = {**TEXTS, "maxItems": 100, "default": []}
+MODES = ["hybrid", "vector", "text", "sparse", "multi"]
+COST: dict[str, Schema] = {"seconds": NUMBER, "memory_bytes": or_null(COUNT)}
+PLACED: dict[str, Schema] = {"key": TEXT, "text": TEXT, "metadata": ANYTHING, "start": COUNT, "end": COUNT}
 
 SEARCH = fields(
     {},
     {
         "query": or_null(TEXT, default=None),
-        "k": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10},
-        "where": or_null(ANYTHING, default=None),
-        "mode": or_null({"type": "string", "enum": ["hybrid", "vector", "text", "sparse", "multi"]}, default=None),
-        "rerank": {"type": "boolean", "default": False},
-        "like": {**TEXTS, "maxItems": 100, "default": []},
-        "unlike": {**TEXTS, "maxItems": 100, "default": []},
-        "mmr": or_null({"type": "number", "minimum": 0, "maximum": 1}, default=None),
-        "marks": {"type": "boolean", "default": False},
+        "k": {"type": "integer", "minimum": 1, "maximum": MAX_HITS, "default": 10},
+        "where": WHERE,
+        "mode": or_null({"type": "string", "enum": MODES}, default=None),
+        "rerank": {**FLAG, "default": False},
+        "like": SOME_KEYS,
+        "unlike": SOME_KEYS,
+        "mmr": or_null({**NUMBER, "minimum": 0, "maximum": 1}, default=None),
+        "marks": {**FLAG, "default": False},
     },
 )
+SPAN: Schema = {"type": "array", "items": COUNT, "minItems": 2, "maxItems": 2}
+HIT = fields({**PLACED, "score": NUMBER, "place": or_null(TEXT)}, {"marks": {"type": "array", "items": SPAN}})
+FOUND = fields({"hits": {"type": "array", "items": HIT}, "shortfall": or_null(TEXT), "damaged": COUNT, **COST})
 FIND = fields(
     {},
     {
-        "where": or_null(ANYTHING, default=None),
+        "where": WHERE,
         "limit": {"type": "integer", "minimum": 1, "maximum": MAX_FOUND, "default": 10},
-        "offset": {**COUNT, "default": 0},
-        "start": {**COUNT, "default": 0},
-        "end": or_null(COUNT, default=None),
+        "offset": {**COUNT, "maximum": 2**53, "default": 0},
+        "start": {**COUNT, "maximum": 2**53, "default": 0},
+        "end": or_null({**COUNT, "maximum": 2**53}, default=None),
     },
 )
+LISTED = fields({
+    "documents": {"type": "array", "items": fields({**PLACED, "characters": COUNT})},
+    "total": COUNT, "next": or_null(COUNT), **COST,
+})  # fmt: skip
 DOCUMENT = fields({"key": TEXT, "text": TEXT}, {"metadata": {**ANYTHING, "default": {}}})
 DOCUMENTS = fields({"documents": {"type": "array", "items": DOCUMENT, "maxItems": MAX_DOCUMENTS}})
-DELETE = fields({}, {"keys": {**TEXTS, "maxItems": 10_000}, "where": ANYTHING})
+STORED = fields({"stored": COUNT, "unchanged": COUNT, "documents": COUNT})
+PROBLEM = fields({"line": or_null(COUNT), "reason": TEXT})
+UPLOADED = fields({
+    "key": TEXT, "stored": COUNT, "unchanged": COUNT, "deleted": COUNT, "documents": COUNT,
+    "problems": {"type": "array", "items": PROBLEM}, "problems_left_out": COUNT,
+})  # fmt: skip
+DELETE = fields({}, {"keys": {**TEXTS, "maxItems": MAX_KEYS}, "where": ANYTHING})
+DELETED = fields({"deleted": COUNT, "documents": COUNT})
 
 
 async def about(call: Call) -> Response:
@@ -130,11 +155,21 @@ def _cost(started: float) -> dict[str, Any]:
     return {"seconds": round(time.perf_counter() - started, 6), "memory_bytes": rss_bytes()}
 
 
+_endpoint = partial(Endpoint, tag="index")
 ROUTES = [
-    Endpoint("GET", "/index", about),
-    Endpoint("POST", "/index/search", search, body="json"),
-    Endpoint("POST", "/index/find", find, body="json"),
-    Endpoint("POST", "/index/documents", add, writes=True, body="json"),
-    Endpoint("POST", "/index/files", add_file, writes=True, body="raw"),
-    Endpoint("POST", "/index/delete", delete, writes=True, body="json"),
-]
+    _endpoint("GET", "/index", about, summary="What the index holds", gives=ANYTHING),
+    _endpoint("POST", "/index/search", search, body="json", summary="Search", takes=SEARCH, gives=FOUND),
+    _endpoint("POST", "/index/find", find, body="json", summary="Documents by fields", takes=FIND, gives=LISTED),
+    _endpoint(
+        "POST", "/index/documents", add, writes=True, body="json",
+        summary="Add or replace documents", takes=DOCUMENTS, gives=STORED,
+    ),
+    _endpoint(
+        "POST", "/index/files", add_file, writes=True, body="raw",
+        summary="Add a file", query={"name": TEXT}, gives=UPLOADED,
+    ),
+    _endpoint(
+        "POST", "/index/delete", delete, writes=True, body="json",
+        summary="Delete documents by key or fields", takes=DELETE, gives=DELETED,
+    ),
+]  # fmt: skip

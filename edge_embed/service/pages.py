@@ -48,7 +48,7 @@ def _routes() -> list[Endpoint]:
         kind = TYPES.get(f".{file.name.rpartition('.')[2]}")
         if kind is not None:
             path = "/" if file.name == "index.html" else f"/page/{file.name}"
-            found.append(Endpoint("GET", path, _serve(file.read_bytes(), kind)))
+            found.append(Endpoint("GET", path, _serve(file.read_bytes(), kind), summary="The page", tag="page"))
     return found
 
 

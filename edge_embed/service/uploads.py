@@ -4,11 +4,9 @@ Its documents have keys that no file under the root of an index can have, and na
 never takes them for files that are gone.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,12 +74,13 @@ async def store_file(service: "Service", name: str, content: bytes) -> Uploaded:
     uploaded = Uploaded(f"{PREFIX}{name}")
     documents = await service.read(lambda index: _read(name, content, index, uploaded))
     if not documents:
-        reason = uploaded.problems[0]["reason"] if uploaded.problems else "holds no text"
-        raise Refusal(400, "invalid_source", f"{name} {reason}")
+        raise Refusal(400, "invalid_source", f"{name}{_first(uploaded)}")
     for batch in batches(documents, ADD_BATCH, (lambda document: len(document.text), ADD_CHARACTERS)):
         await service.write(lambda index, batch=batch: _store(index, batch, uploaded))
     keys = {document.key for document in documents}
-    await service.write(lambda index: _forget(index, keys, uploaded))
+    if not uploaded.problems:  # else it may have rows that could not be read
+        await service.write(lambda index: _forget(index, keys, uploaded))
+    uploaded.documents = await service.read(len)
     return uploaded
 
 
@@ -90,7 +89,7 @@ def _read(name: str, content: bytes, index: "Index", uploaded: Uploaded) -> list
     bounds = index.bounds
     reading = Reading() if bounds is None else replace(Reading(), max_bytes=bounds.row)
     with tempfile.TemporaryDirectory(prefix="edge-embed-") as folder:
-        path = Path(folder, f"upload{os.path.splitext(name)[1]}")
+        path = Path(folder, f"upload{Path(name).suffix}")
         path.write_bytes(content)
         found: dict[str, Document] = {}
         for row in read_rows(path, uploaded.key, reading, uploaded.report):
@@ -99,6 +98,14 @@ def _read(name: str, content: bytes, index: "Index", uploaded: Uploaded) -> list
             else:
                 found[row.document.key] = _renamed(row.document, name, uploaded.key)
     return list(found.values())
+
+
+def _first(uploaded: Uploaded) -> str:
+    """What to say behind the name of a file of which nothing could be read."""
+    if not uploaded.problems:
+        return " holds no text"
+    line, reason = uploaded.problems[0].values()
+    return f" {reason}" if line is None else f", line {line}: {reason}"
 
 
 def _renamed(document: Document, name: str, key: str) -> Document:
@@ -121,7 +128,6 @@ def _forget(index: "Index", keys: set[str], uploaded: Uploaded) -> None:
     for key in list(_earlier(index, uploaded.key)):
         if key not in keys:
             uploaded.deleted += index.delete([key])
-    uploaded.documents = len(index)
 
 
 def _earlier(index: "Index", key: str) -> Iterator[str]:

@@ -10,7 +10,6 @@ from edge_embed_runtime.search.keywords import phrases, split_query
 from edge_embed_runtime.storage.schema import WORDS
 from edge_embed_runtime.storage.store import Store
 
-
 # Passages of an index that is too small to tell common words from others.
 FEW = 20
 # Part of the weight of the rarest word that a word needs for a mark.
