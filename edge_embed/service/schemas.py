@@ -115,7 +115,7 @@ def _check_range(number: float, schema: Schema, of: str, name: str, unit: str) -
 
 
 def _fitting(value: Any, schemas: list[Schema], name: str) -> Schema:
-    """The first of these schemas that is for values of this type; among those for objects, one whose fields are there."""
+    """The first of these schemas that is for values of this type, for objects one whose fields are there."""
     fitting = [schema for schema in schemas if any(TYPES[kind][1](value) for kind in _kinds(schema))]
     if not fitting:
         raise unusable(name or "the body", value, _expected(schemas))

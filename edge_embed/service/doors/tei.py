@@ -174,6 +174,8 @@ async def info(call: Call) -> Response:
 door = partial(Endpoint, errors=errors, error=ERROR, tag="text-embeddings-inference")
 ROUTES = [
     door("POST", "/embed", embed_inputs, body="json", summary="Texts to vectors", takes=TAKES, gives=VECTORS),
+    # where clients go that know nothing but the address
+    door("POST", "/", embed_inputs, body="json", summary="The same as /embed", takes=TAKES, gives=VECTORS),
     door("POST", "/rerank", rank_texts, body="json", summary="Texts by how well they answer a query",
          takes=TAKES_PAIRS, gives=RANKS),
     door("GET", "/info", info, summary="The first model and the limits", gives=INFO),

@@ -15,11 +15,14 @@ from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.index.collection import Collection
     from edge_embed_runtime.inputs.words import Span
     from edge_embed_runtime.maintenance.backup import Backup
     from edge_embed_runtime.maintenance.verify import Report
+    from edge_embed_runtime.storage.fields import Value, ValueCount
     from edge_embed_runtime.storage.fieldsummary import FieldSummary
     from edge_embed_runtime.system.headroom import Bounds
+    from edge_embed_runtime.vectors.types import Vectors
 
 KEYS_AT_ONCE = 1024
 
@@ -73,6 +76,64 @@ class IndexReader:
         with self._connections.reading() as store, store.snapshot():
             found = store.document(key)
             return store.with_places([found])[0] if found else None
+
+    def get_many(self, keys: str | Iterable[str]) -> list[Document | None]:
+        """The documents under keys, in their order; None for one that is not there.
+
+        Raises IndexDamagedError where one is damaged, MemoryBudgetError where all of them take too much.
+        """
+        return self._collection.get_many(keys)
+
+    def __iter__(self) -> Iterator[Document]:
+        """Every document, in the order of the keys: see `find`."""
+        return self.find()
+
+    def find(
+        self, where: Mapping[str, Any] | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> Iterator[Document]:
+        """Documents that fit a condition, in the order of their keys, by code point. Needs no embedder.
+
+        where:  as for `search`; None for all documents
+        limit:  the most documents to give, None for all that fit
+        offset: how many to pass over first
+
+        They are read some hundred at a time, so that any number fits in memory, and other threads and processes may
+        write in between: a document that stays is given once, one that is written meanwhile may be or not. Damaged
+        ones are left out, and `damaged` then says so. Raises what `search` raises for a `where`, in the call itself.
+        """
+        return self._collection.find(where, limit, offset)
+
+    def count(self, where: Mapping[str, Any] | None = None) -> int:
+        """The number of documents that fit a condition, all without one; damaged ones count too."""
+        return self._collection.count(where)
+
+    def vectors(self, keys: str | Iterable[str]) -> dict[str, "Vectors"]:
+        """The vectors of documents by key, float32 [passages, dim] each, of length 1, in the order of the text.
+
+        They are what the stored int8 codes stand for: near the embedder's, not equal (a cosine of about 0.9999). A
+        document without a vector has an array [0, dim]. Unknown keys are left out. Raises InputError for an index
+        without dense vectors, IndexDamagedError where one is damaged.
+        """
+        return self._collection.vectors(keys)
+
+    def field_values(
+        self, field: str, where: Mapping[str, Any] | None = None, *, limit: int = 100
+    ) -> list["ValueCount"]:
+        """The values of a metadata field, each with the number of documents that have it: those that most have first.
+
+        where: counts only documents that fit
+        limit: the most values to give
+
+        What stands in a list counts like a value of its own, once a document, as `$contains` finds it; objects and
+        lists in lists are left out. 1 and 1.0 are one value; 1, True and "1" are three. Raises FilterError for a field
+        that no document has. Without `where`, a field that was declared when the index was made is read from its index.
+        """
+        return self._collection.field_values(field, where, limit)
+
+    def field_range(self, field: str, where: Mapping[str, Any] | None = None) -> tuple["Value", "Value"] | None:
+        """The least and the greatest number that a metadata field has; where it has none, text, by code point; None
+        where it has neither. Otherwise as `field_values`."""
+        return self._collection.field_range(field, where)
 
     def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written
@@ -206,3 +267,9 @@ class IndexReader:
         with self._connections.reading() as store:
             source = store.path
         return backup_index(source, path, compact=compact, overwrite=overwrite, show_progress=show_progress)
+
+    @property
+    def _collection(self) -> "Collection":
+        from edge_embed_runtime.index.collection import Collection
+
+        return Collection(self._connections)

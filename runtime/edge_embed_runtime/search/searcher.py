@@ -6,15 +6,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
-from edge_embed_runtime.errors import FilterError
 from edge_embed_runtime.search.dense import Dense
 from edge_embed_runtime.search.fusion import fuse_found
 from edge_embed_runtime.search.hits import HIT_BYTES, Reader
 from edge_embed_runtime.search.keywords import Keywords
 from edge_embed_runtime.search.query import RANKED_BYTES, Mode, Query, Question, Retriever
 from edge_embed_runtime.storage.documents import Hits
-from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where, has_field, named_fields
+from edge_embed_runtime.storage.fields import check_fields
+from edge_embed_runtime.storage.filters import EVERY, compile_where
 from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
@@ -56,7 +55,7 @@ class Searcher:
         condition = None if where is None else compile_where(where, self._store.facts.fields)
         question = Question(query, k, mode, recall, condition)
         with self._store.snapshot(), self._reserved(question):
-            self._check_fields(where, condition)
+            check_fields(self._store, where, condition)
             for name in question.names:
                 question.found[name] = self._retriever(name).rank(question)
             ranking = fuse_found(question, self._retrievers)
@@ -98,18 +97,6 @@ class Searcher:
             cost += ALLOWED_BYTES * passages
         return cost + RANKED_BYTES * question.depth + HIT_BYTES * k
 
-    def _check_fields(self, where: Mapping[str, Any] | None, condition: Condition | None) -> None:
-        """A field that no document has is a typing error more often than a question; so it is one here."""
-        if where is None or condition is None or self._store.any_document(condition) or not self._store.any_document():
-            return
-        for field in named_fields(where):
-            if not self._store.any_document(has_field(field)):
-                known = self._store.fields()
-                near = sorted(known, key=lambda name: -alike(field, name))
-                raise FilterError(
-                    f"where: no document has the field {shown(field)}; fields: {listed(near)}", field=field
-                )
-
     def _shortfall(self, found: int, where: Mapping[str, Any] | None, mode: Mode) -> str:
         if not self._store.any_document():
             return "the index is empty"
@@ -122,11 +109,3 @@ class Searcher:
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
-
-
-def alike(one: str, other: str) -> float:
-    """How near two names of fields are to each other, from 0 to 1."""
-    from difflib import SequenceMatcher  # for a message
-
-    first, second = (name[:SHOWN_CHARACTERS].casefold() for name in (one, other))
-    return SequenceMatcher(None, first, second, autojunk=False).ratio()

@@ -165,14 +165,15 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
         text = _text(document.text, f"{where}: text")
         if not blank and (not text or text.isspace()):
             raise DocumentError(f"{where} has no text: leave it out, or give it some", keys=[key])
-        metadata = _metadata_json(document.metadata, where)
+        metadata = metadata_json(document.metadata, where)
         return Record(key, text, metadata, _check_places(document.places, len(text), where) if document.places else ())
     except DocumentError as error:
         error.keys = (key,)
         raise
 
 
-def _metadata_json(metadata: object, where: str) -> str:
+def metadata_json(metadata: object, where: str) -> str:
+    """Metadata as they are stored. Raises DocumentError that says of what they are, for what JSON cannot hold."""
     if not isinstance(metadata, Mapping):
         raise DocumentError(f"{where}: metadata is {type(metadata).__name__}, expected a dict")
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,11 +102,7 @@ class Store(IndexFile):
             return None
         document = checked(row)
         if document is None or document.key != key:
-            raise IndexDamagedError(
-                f"{self.path}: the document {shown(key)} is damaged (its checksum does not fit)",
-                path=self.path,
-                keys=[key],
-            )
+            raise damaged_document(self.path, key)
         return document
 
     @property
@@ -269,6 +266,33 @@ class Store(IndexFile):
         rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
         return {row[0]: (row[2], row[3]) for row in rows if is_whole(row)}
 
+    def count_documents(self, where: Condition) -> int:
+        """Documents that fit a condition."""
+        query = f"SELECT count(*) FROM doc WHERE {where[0]}"
+        return int(self._db.execute(query, where[1]).fetchone()[0])
+
+    def document_ids(self, where: Condition) -> Ids:
+        """Ids of the documents that fit a condition."""
+        rows = self._db.execute(f"SELECT id FROM doc WHERE {where[0]}", where[1])
+        return np.fromiter(chain.from_iterable(rows), np.int64)
+
+    def ids_of(self, keys: Iterable[str]) -> dict[str, int]:
+        """Ids of documents by key, in the order of the keys; unknown ones are left out."""
+        wanted = list(keys)
+        query = "SELECT key, id FROM doc WHERE key IN (SELECT value FROM json_each(?))"
+        found = dict(self._db.execute(query, (json.dumps(wanted),)).fetchall())
+        return {key: found[key] for key in wanted if key in found}
+
+    def passage_ids(self, docs: Iterable[int]) -> list[int]:
+        """Ids of the passages of documents, whole or not."""
+        query = "SELECT id FROM vec WHERE doc IN (SELECT value FROM json_each(?))"
+        return [id_ for (id_,) in self._db.execute(query, (json.dumps(list(docs)),))]
+
+    def passages_of(self, docs: Iterable[int]) -> StoredPassages:
+        """Passages of documents, those of each in their order."""
+        query = f"{PASSAGES} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc, id"
+        return checked_passages(self._db.execute(query, (json.dumps(list(docs)),)).fetchall(), self.dim)
+
     def any_document(self, where: Condition = EVERY) -> bool:
         """Whether any document fits a condition."""
         query = f"SELECT 1 FROM doc WHERE {where[0]} LIMIT 1"
@@ -279,3 +303,10 @@ class Store(IndexFile):
         name = f"substr(field.key, 1, {SHOWN_CHARACTERS + 1})"
         query = f"SELECT DISTINCT {name} FROM doc, json_each({METADATA}) AS field LIMIT ?"
         return [str(name) for (name,) in self._db.execute(query, (limit,))]
+
+
+def damaged_document(path: Path, key: str) -> IndexDamagedError:
+    """What to raise where a document was asked for by key and is not whole."""
+    return IndexDamagedError(
+        f"{path}: the document {shown(key)} is damaged (its checksum does not fit)", path=path, keys=[key]
+    )
