@@ -1,78 +1,82 @@
-"""The ASGI application: routes of all modules, each request with its errors in the format of its API."""
+"""The ASGI application: the routes of all modules behind the guard."""
 
-import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
+from types import ModuleType
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from edge_embed.service import collection, health, openapi, pages
+from edge_embed.service.answering import Answering, add_headers, count, error_response
+from edge_embed.service.bodies import Bodies
 from edge_embed.service.doors import cohere, ollama, openai, tei
-from edge_embed.service.endpoints import Call, Endpoint, json_response
-from edge_embed.service.refusals import ErrorFormat, Problem, plain, problem_of
-from edge_embed.service.security import Guard
+from edge_embed.service.endpoints import Endpoint
+from edge_embed.service.metrics import OTHER
+from edge_embed.service.refusals import Problem, Refusal, plain, problem_of
+from edge_embed.service.security import Access, Guard
 from edge_embed.service.service import Service
 
-log = logging.getLogger("edge_embed.service")
 # The modules whose ROUTES are served.
-MODULES = [health, openai, ollama, tei, cohere, collection, pages]
+MODULES: list[ModuleType] = [health, openai, ollama, tei, cohere, collection, pages]
 
 
-def make_app(service: Service) -> Starlette:
-    """The application for one service."""
-    endpoints = [endpoint for module in MODULES for endpoint in module.ROUTES]
+def make_app(service: Service, access: Access, modules: Sequence[ModuleType] | None = None) -> Starlette:
+    """The application for one service. modules: whose ROUTES are served, by default MODULES"""
+    bodies = Bodies(service.limits)
+    endpoints: list[Endpoint] = [one for module in modules or MODULES for one in module.ROUTES]
     endpoints.append(openapi.endpoint(endpoints))
-    return Starlette(
-        routes=list(_routes(service, endpoints)),
-        middleware=[Middleware(Guard)],
-        exception_handlers={HTTPException: _unrouted},
+    served = [(Route(one.path, Answering(service, one, bodies), methods=[one.method]), one) for one in endpoints]
+    refused = _Refused(service, served)
+    app = Starlette(
+        routes=[route for route, _ in served],
+        middleware=[Middleware(Guard, access, refused.by_guard)],
+        exception_handlers={HTTPException: refused.by_router},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
-def _routes(service: Service, endpoints: Iterable[Endpoint]) -> Iterable[Route]:
-    for endpoint in endpoints:
-        yield Route(endpoint.path, _Handled(service, endpoint), methods=[endpoint.method], name=endpoint.path)
+class _Refused:
+    """Answers to requests that reach no endpoint."""
 
+    def __init__(self, service: Service, served: list[tuple[Route, Endpoint]]) -> None:
+        self._service, self._served = service, served
 
-class _Handled:
-    """One endpoint as an ASGI application."""
+    def by_guard(self, refusal: Refusal, scope: Scope) -> Response:
+        """In the format of the endpoint that was asked for."""
+        started, endpoint = time.perf_counter(), self._asked(scope)
+        response = error_response(problem_of(refusal), endpoint.errors if endpoint else plain, scope)
+        return self._counted(response, scope, endpoint, started)
 
-    def __init__(self, service: Service, endpoint: Endpoint) -> None:
-        self.service, self.endpoint = service, endpoint
+    def by_router(self, request: Request, error: Exception) -> Response:
+        """There is no such path, or it has no such method."""
+        started, endpoint = time.perf_counter(), self._asked(request.scope)
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        problem = {
+            404: Problem(404, "not_found", "there is nothing at this path"),
+            405: Problem(405, "method_not_allowed", "this path has no such method"),
+        }.get(status, Problem(status, "refused", "this request cannot be answered"))
+        response = error_response(problem, endpoint.errors if endpoint else plain)
+        if status == 405:
+            response.headers["allow"] = ", ".join(sorted(self._methods(request.scope)))
+        return self._counted(response, request.scope, endpoint, started)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            body = await request.body() if self.endpoint.body else b""
-            response = await self.endpoint.handle(Call(self.service, request, body))
-        except Exception as error:
-            problem = problem_of(error)
-            if problem.status == 500:
-                log.exception("%s %s failed", self.endpoint.method, self.endpoint.path)
-            response = error_response(problem, self.endpoint.errors)
-        await response(scope, receive, send)
+    def _counted(self, response: Response, scope: Scope, endpoint: Endpoint | None, started: float) -> Response:
+        add_headers(response)
+        route = endpoint.path if endpoint else OTHER
+        count(self._service, scope["method"], route, response.status_code, started)
+        return response
 
+    def _asked(self, scope: Scope) -> Endpoint | None:
+        found = {route.matches(scope)[0]: endpoint for route, endpoint in reversed(self._served)}
+        return found.get(Match.FULL) or found.get(Match.PARTIAL)
 
-def error_response(problem: Problem, errors: ErrorFormat) -> Response:
-    response = json_response(errors(problem), problem.status)
-    if problem.retry_after is not None:
-        response.headers["retry-after"] = str(problem.retry_after)
-    if problem.close:
-        response.headers["connection"] = "close"
-    return response
-
-
-def _unrouted(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    code, message = {
-        404: ("not_found", "there is nothing at this path"),
-        405: ("method_not_allowed", f"{request.method} is not possible here"),
-    }.get(status, ("refused", "this request cannot be answered"))
-    response = error_response(Problem(status, code, message), plain)
-    response.headers.update(getattr(error, "headers", None) or {})
-    return response
+    def _methods(self, scope: Scope) -> set[str]:
+        fitting = (route for route, _ in self._served if route.matches(scope)[0] is not Match.NONE)
+        return {method for route in fitting for method in route.methods or ()}

@@ -91,8 +91,7 @@ async def search(call: Call) -> Response:
     given = {name: body[name] for name in ("like", "unlike", "mmr") if body[name] not in (None, [])}
     if rerank:
         given["rerank"] = call.service.reranker()
-    options = {name: body[name] for name in ("k", "where", "mode")}
-    hits = await call.service.read(lambda index: index.search(query, **options, **given))
+    hits = await call.service.search(query, body["k"], where=body["where"], mode=body["mode"], **given)
     found = [dict(vars(hit)) for hit in hits]
     if marks and query is not None:
         texts = [hit.text for hit in hits]

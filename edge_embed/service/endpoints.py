@@ -1,6 +1,7 @@
 """What a module of routes declares, and what its functions get."""
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,9 @@ from edge_embed.service.schemas import TEXT, Schema, fields
 if TYPE_CHECKING:
     from edge_embed.service.service import Service
 
+# Values in the JSON of one request, counted by their commas and brackets: each becomes an object in memory.
+MOST_VALUES = 200_000
+
 
 @dataclass(slots=True)
 class Call:
@@ -25,11 +29,12 @@ class Call:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises Refusal for anything else: NaN, a name twice, too deep."""
+        if sum(map(self.body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+            raise Refusal(413, "too_many_values", f"the body holds more than {MOST_VALUES:,} values")
         try:
-            read = json.loads(self.body, object_pairs_hook=_unique, parse_constant=_no_number)
+            read = json.loads(self.body, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
         except (ValueError, RecursionError) as error:
-            reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-            raise Refusal(400, "invalid_json", f"the body is not JSON: {reason}") from None
+            raise Refusal(400, "invalid_json", f"the body is not JSON that can be read: {_reason(error)}") from None
         if not isinstance(read, dict):
             raise Refusal(400, "invalid_json", "the body is not a JSON object")
         return read
@@ -78,8 +83,8 @@ class Endpoint:
 
 def json_response(value: Any, status: int = 200) -> Response:
     """An answer in JSON."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return Response(text.encode(errors="replace"), status, media_type="application/json")
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return Response(text.encode(), status, media_type="application/json")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -87,6 +92,24 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(read) < len(pairs):
         raise ValueError("a name comes twice in one object")
     return read
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _reason(error: Exception) -> str:
+    """In a few words, without what the body holds."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos}"
+    return "a number has too many digits" if "digits" in str(error) else str(error)
 
 
 def _no_number(name: str) -> Any:

@@ -13,7 +13,8 @@ class Limits:
     texts:           in one request
     characters:      of one text
     hits:            that a search gives
-    waiting:         texts that wait for one model, and calls that wait for the index
+    waiting:         texts that wait for one model
+    calls:           that wait for the index
     seconds:         from a request's last byte to its answer
     head_seconds:    for a client to send the head of a request
     body_seconds:    and its body
@@ -29,6 +30,7 @@ class Limits:
     characters: int = 200_000
     hits: int = 1000
     waiting: int = 8192
+    calls: int = 256
     seconds: float = 120.0
     head_seconds: float = 10.0
     body_seconds: float = 30.0

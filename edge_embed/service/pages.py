@@ -23,8 +23,6 @@ HEADERS = {
     "Cache-Control": "no-cache",  # asked for each time, and answered by 304 where nothing changed
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 
 

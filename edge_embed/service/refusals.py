@@ -39,14 +39,15 @@ class Refusal(Exception):
     status:      of HTTP
     code:        a name that does not change
     retry_after: seconds after which the client may try again
-    close:       whether the connection ends with the answer, as where the rest of a body is not read
     """
 
-    def __init__(
-        self, status: int, code: str, message: str, *, retry_after: int | None = None, close: bool = False
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.retry_after, self.close = status, code, retry_after, close
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+
+class ClientGone(Exception):
+    """The client went away before it had its answer; what it asked for is dropped."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,6 @@ class Problem:
     code: str
     message: str
     retry_after: int | None = None
-    close: bool = False
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,7 +75,7 @@ def plain(problem: Problem) -> dict[str, Any]:
 def problem_of(error: Exception) -> Problem:
     """What an error means to a client. Errors that nobody raised on purpose say nothing of what happened."""
     if isinstance(error, Refusal):
-        return Problem(error.status, error.code, str(error), error.retry_after, error.close)
+        return Problem(error.status, error.code, str(error), error.retry_after)
     if isinstance(error, EdgeEmbedError):
         more = {name: value for name, value in error.as_dict().items() if name not in ("path", "pid", "files")}
         retry = 1 if error.code in FOR_A_MOMENT else None

@@ -2,85 +2,185 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed.service.indexes import ServedIndex
+from edge_embed.service.limits import Limits
+from edge_embed.service.metrics import Metrics
+from edge_embed.service.models import EmbeddingQueue, RerankingQueue, Scores
 from edge_embed.service.refusals import Refusal
-from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.checks import check_count, shown
 from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.texts import check_texts
+from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.vectors.types import Vectors
 
-if TYPE_CHECKING:
-    from edge_embed_runtime.index.index import Index
-
 T = TypeVar("T")
+# Threads that ask the index; more would only wait for each other.
+READERS = 2
+# Texts up to so many characters are tokenized in the event loop's thread.
+SMALL = 2000
 
 
 class Service:
     """Models and an index for the routes. Its methods are called in the event loop's thread; the work is done in
-    others."""
+    others.
+
+    embedders: by the names that clients use; the first is the default
+    rerankers: likewise
+    index:     None where only models are served
+    """
 
     def __init__(
         self,
         embedders: Mapping[str, Embedder],
-        rerankers: "Mapping[str, Any] | None" = None,
+        rerankers: Mapping[str, Scores] | None = None,
         *,
-        index: "Index | None" = None,
+        index: ServedIndex | None = None,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.limits = limits = limits or Limits()
+        self.metrics, self.index = metrics or Metrics(), index
         self.embedders = dict(embedders)
         self.rerankers = dict(rerankers or {})
-        self.index = index
+        self.stopping = False
+        self._embedding = {n: EmbeddingQueue(n, e, limits, self.metrics) for n, e in self.embedders.items()}
+        self._reranking = {n: RerankingQueue(n, r, limits, self.metrics) for n, r in self.rerankers.items()}
+        self._calls = {"read": _Calls(READERS, limits.calls), "write": _Calls(1, limits.calls)}
+        self._watch()
 
     def embedder(self, model: str | None = None) -> Embedder:
         """The embedder of a name; None is the first. Raises Refusal (404) for an unknown name."""
-        found = self.embedders.get(next(iter(self.embedders), "") if model is None else model)
-        if found is None:
-            raise Refusal(404, "model_not_found", f"there is no model {model!r} here")
-        return found
+        return self._queue(model).embedder
 
-    def reranker(self, model: str | None = None) -> Any:
+    def reranker(self, model: str | None = None) -> Scores:
         """The reranker of a name; None is the first. Raises Refusal (404) where there is none."""
-        found = self.rerankers.get(next(iter(self.rerankers), "") if model is None else model)
-        if found is None:
-            raise Refusal(404, "model_not_found", "there is no such reranker here: edge-embed serve --rerank BUNDLE")
-        return found
+        return self._judge(model).reranker
 
     async def embed(
         self, texts: Sequence[str], model: str | None = None, *, role: str | None = None, dim: int | None = None
     ) -> Vectors:
-        """float32 [n, dim], the same bits as `Embedder.encode`."""
-        embedder = self.embedder(model)
-        return await asyncio.to_thread(embedder.encode, list(texts), role=role, truncate_dim=dim)
+        """float32 [n, dim], the same bits as `Embedder.encode`.
+
+        Raises InputError for what is no text, Refusal for an unknown model (404), texts beyond the limits (413) and a
+        full queue (429).
+        """
+        queue = self._queue(model)
+        return await queue.encode(self._checked(texts), role, dim)
 
     async def count_tokens(self, texts: Sequence[str], model: str | None = None, role: str | None = None) -> list[int]:
-        """Tokens of each text as the model would read it whole, prompt and special tokens included."""
-        embedder = self.embedder(model)
-        return await asyncio.to_thread(_count_tokens, embedder, texts, role)
+        """Tokens of each text as the model would read it whole, with prompt and special tokens."""
+        queue, checked = self._queue(model), self._checked(texts)
+        if sum(map(len, checked)) <= SMALL:
+            return queue.count(checked, role)
+        return await asyncio.to_thread(queue.count, checked, role)
 
-    async def rerank(self, query: str, texts: Sequence[str], model: str | None = None) -> Vectors:
-        """float32 [n]: how well each text answers the query."""
-        reranker = self.reranker(model)
-        scores: Vectors = await asyncio.to_thread(reranker.scores, [(query, text) for text in texts])
-        return scores
+    async def rerank(
+        self, query: str, texts: Sequence[str], model: str | None = None, *, raw: bool = False
+    ) -> NDArray[np.float32]:
+        """float32 [n], or [n, labels]: how well each text answers the query. Raises what `embed` raises.
 
-    async def read(self, call: "Callable[[Index], T]") -> T:
-        """What `call` makes of the index, in another thread. Raises Refusal (404) where there is no index."""
-        return await asyncio.to_thread(call, self._index())
+        raw: logits, without the activation of the bundle
+        """
+        queue = self._judge(model)
+        (query,), texts = self._checked([query]), self._checked(texts)
+        return await queue.scores(query, texts, raw=raw)
 
-    async def write(self, call: "Callable[[Index], T]") -> T:
-        """`read`, with the index opened for writing; one call at a time."""
-        return await asyncio.to_thread(call, self._index())
+    async def search(self, query: str | None = None, k: int = 10, **options: Any) -> Hits:
+        """`Index.search` with its options, in another thread. Raises InputError for a k over the limit."""
+        check_count(k, "k", 1, self.limits.hits)
+        if query is not None:
+            self._checked([query])
+        return await self.read(lambda index: index.search(query, k, **options))
 
-    def _index(self) -> "Index":
+    async def read(self, call: Callable[[Index], T]) -> T:
+        """What `call` makes of the index, in another thread. Raises Refusal: 404 without an index, 429 where too many
+        wait."""
+        served = self._served()
+        return await self._calls["read"].run(lambda: call(served.current()))
+
+    async def write(self, call: Callable[[Index], T]) -> T:
+        """`read` for what changes the index: one call at a time, in turns with other processes. Once it has begun it
+        is finished, also where the client goes away. Raises IndexReadOnlyError."""
+        served = self._served()
+        served.check_writable()
+        return await self._calls["write"].run(lambda: call(served.current()))
+
+    def close(self) -> None:
+        """End the threads, and let go of the index."""
+        self.stopping = True
+        for queue in (*self._embedding.values(), *self._reranking.values()):
+            queue.batcher.close()
+        for calls in self._calls.values():
+            calls.close()
+        if self.index is not None:
+            self.index.close()
+
+    def _checked(self, texts: Sequence[str]) -> list[str]:
+        checked, limits = check_texts(texts), self.limits
+        if len(checked) > limits.texts:
+            raise Refusal(413, "too_many_texts", f"{len(checked):,} texts are too many, the limit is {limits.texts:,}")
+        longest = max(map(len, checked), default=0)
+        if longest > limits.characters:
+            raise Refusal(
+                413, "text_too_long", f"a text has {longest:,} characters, the limit is {limits.characters:,}"
+            )
+        return checked
+
+    def _queue(self, model: str | None) -> EmbeddingQueue:
+        found = self._embedding.get(next(iter(self._embedding), "") if model is None else model)
+        if found is None:
+            raise Refusal(404, "model_not_found", f"there is no model {shown(model)} here")
+        return found
+
+    def _judge(self, model: str | None) -> RerankingQueue:
+        found = self._reranking.get(next(iter(self._reranking), "") if model is None else model)
+        if found is None:
+            what = "no reranker" if not self._reranking else f"no reranker {shown(model)}"
+            raise Refusal(404, "model_not_found", f"there is {what} here: edge-embed serve --rerank BUNDLE")
+        return found
+
+    def _served(self) -> ServedIndex:
         if self.index is None:
             raise Refusal(404, "no_index", "this service has no index: edge-embed serve INDEX")
         return self.index
 
+    def _watch(self) -> None:
+        """What /metrics reads when it is asked."""
+        queues = {**self._embedding, **self._reranking}
+        self.metrics.watch(
+            "edge_embed_waiting_texts", "Texts that wait for a model.",
+            lambda: {name: float(queue.batcher.waiting) for name, queue in queues.items()},
+        )  # fmt: skip
+        self.metrics.watch(
+            "edge_embed_waiting_calls", "Calls that wait for the index.",
+            lambda: {"": float(sum(calls.waiting for calls in self._calls.values()))},
+        )  # fmt: skip
+        self.metrics.watch_memory()
 
-def _count_tokens(embedder: Embedder, texts: Sequence[str], role: str | None) -> list[int]:
-    named = role or embedder.manifest.default_role
-    before = embedder.prompts[named] if named else ""
-    special = sum(map(len, embedder.tokenizer.around))
-    return [
-        len(embedder.tokenizer.plain(before + check_text(text, f"text {i}"), len(text) + 1024)) + special
-        for i, text in enumerate(texts)
-    ]
+
+class _Calls:
+    """Calls in threads of their own, of which only so many may wait."""
+
+    def __init__(self, threads: int, waiting: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="edge_embed index")
+        self._most = threads + waiting
+        self.waiting = 0
+
+    async def run(self, call: Callable[[], T]) -> T:
+        if self.waiting >= self._most:
+            raise Refusal(429, "queue_full", "too many requests wait for the index: try again later", retry_after=1)
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        finally:
+            self.waiting -= 1
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)

@@ -43,12 +43,14 @@ _fields: "weakref.WeakKeyDictionary[Index, _Fields]" = weakref.WeakKeyDictionary
 
 async def describe(service: "Service") -> dict[str, Any]:
     """Raises Refusal where the service has no index."""
-    held = await service.read(_describe)
+    held, limits = await service.read(_describe), service.limits
+    read_only = service.index is None or service.index.read_only
     return {
         **held,
+        "writable": held["writable"] and not read_only,
         "rerank": bool(service.rerankers),
+        "limits": {"hits": limits.hits, "body_bytes": limits.body_bytes, "upload_bytes": limits.upload_bytes},
         "memory_bytes": rss_bytes(),
-        "limits": {"upload_bytes": 64_000_000},
     }
 
 

@@ -4,6 +4,7 @@ Its documents have keys that no file under the root of an index can have, and na
 never takes them for files that are gone.
 """
 
+import asyncio
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -72,7 +73,9 @@ async def store_file(service: "Service", name: str, content: bytes) -> Uploaded:
     """Put the documents of one file into the index, in place of those of an earlier file of this name. Raises Refusal
     where nothing of it can be read."""
     uploaded = Uploaded(f"{PREFIX}{name}")
-    documents = await service.read(lambda index: _read(name, content, index, uploaded))
+    bounds = await service.read(lambda index: index.bounds)
+    reading = Reading() if bounds is None else Reading(max_bytes=bounds.row)
+    documents = await asyncio.to_thread(_read, name, content, reading, uploaded)
     if not documents:
         raise Refusal(400, "invalid_source", f"{name}{_first(uploaded)}")
     for batch in batches(documents, ADD_BATCH, (lambda document: len(document.text), ADD_CHARACTERS)):
@@ -84,10 +87,8 @@ async def store_file(service: "Service", name: str, content: bytes) -> Uploaded:
     return uploaded
 
 
-def _read(name: str, content: bytes, index: "Index", uploaded: Uploaded) -> list[Document]:
-    """The documents of a file that readers are given on disk."""
-    bounds = index.bounds
-    reading = Reading() if bounds is None else replace(Reading(), max_bytes=bounds.row)
+def _read(name: str, content: bytes, reading: Reading, uploaded: Uploaded) -> list[Document]:
+    """The documents of a file, which readers find on disk."""
     with tempfile.TemporaryDirectory(prefix="edge-embed-") as folder:
         path = Path(folder, f"upload{Path(name).suffix}")
         path.write_bytes(content)
