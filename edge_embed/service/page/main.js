@@ -186,12 +186,19 @@ async function reload() {
 function prepareQuery() {
   const query = find("#query");
   let composing = false;
-  const typed = () => change({ q: query.value }, { keep: false, wait: PAUSE });
+  let begun = false; // whether a step was kept for what is being typed; further letters replace it
+  const typed = () => {
+    change({ q: query.value }, { keep: !begun, wait: PAUSE });
+    begun = true;
+  };
   query.addEventListener("compositionstart", () => { composing = true; });
   query.addEventListener("compositionend", () => { composing = false; typed(); });
   query.addEventListener("input", () => { if (!composing) typed(); });
+  query.addEventListener("focus", () => { begun = false; });
   query.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.isComposing) change({ q: query.value });
+    if (event.key !== "Enter" || event.isComposing) return;
+    change({ q: query.value });
+    begun = false;
   });
 }
 

@@ -41,7 +41,8 @@ async function send(path, { body, raw, signal }) {
     Object.assign(options, { method: "POST", body: JSON.stringify(body) });
   }
   try {
-    return await fetch(path, options);
+    // not relative to the page's address, which may hold a password
+    return await fetch(new URL(path, location.origin + location.pathname), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ServiceError(0, { code: "unreachable", message: "The service does not answer. Is it still running?" });
