@@ -28,6 +28,7 @@ function change(part, { keep = true, wait = 0 } = {}) {
   shown = PAGE;
   address.save(state, keep);
   clearTimeout(timer);
+  document.body.setAttribute("aria-busy", "true");
   timer = setTimeout(refresh, wait);
 }
 

@@ -97,8 +97,8 @@ def _search(page: Page, text: str) -> None:
     page.press("/")
     for letter in text:
         page.press(letter)
-    page.wait("location.hash.includes(arguments[0]) && !document.body.ariaBusy", quote(text).replace("%20", "+"))
     page.wait("!document.body.hasAttribute('aria-busy') && document.querySelector('#status').textContent.includes('hit')")
+    assert quote(text).replace("%20", "+") in page.browser.current_url
 
 
 def _give_token(page: Page, token: str = TOKEN) -> None:
