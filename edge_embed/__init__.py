@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edge_embed.files.load import load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
     from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.index.session import Session
     from edge_embed_runtime.maintenance.compact import compact_index
     from edge_embed_runtime.maintenance.reembed import reembed_index
     from edge_embed_runtime.maintenance.verify import verify_index
@@ -30,6 +31,7 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "Session",
     "SparseVector",
     "__version__",
     "compact_index",
@@ -50,6 +52,7 @@ _HOMES = {
     "Hit": "edge_embed_runtime.storage.documents",
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
+    "Session": "edge_embed_runtime.index.session",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
     "compact_index": "edge_embed_runtime.maintenance.compact",
     "dump_vectors": "edge_embed.files.dump",

@@ -63,7 +63,8 @@ async function request(signal) {
   if (query) body.query = query;
   if (state.like.length) body.like = state.like;
   const mode = modeAsked();
-  if (query && mode) body.mode = mode;
+  const nearness = !state.like.length || ["vector", "hybrid"].includes(mode); // what examples can be joined with
+  if (query && mode && nearness) body.mode = mode;
   if (query && state.rerank && info.rerank) body.rerank = true;
   return ask("index/search", { body, signal });
 }

@@ -17,6 +17,7 @@ from edge_embed_runtime.storage.documents import Document
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.additions import Additions
+    from edge_embed_runtime.index.files import IndexedFiles
     from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
     from edge_embed_runtime.maintenance.repair import Repair
@@ -131,6 +132,13 @@ class Index(IndexReader):
 
         with self._connections.writing() as store:
             write_root(store, root)
+
+    @property
+    def files(self) -> "IndexedFiles":
+        """What is known of the files that documents come from: index/files.py."""
+        from edge_embed_runtime.index.files import IndexedFiles
+
+        return IndexedFiles(self._connections)
 
     def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
         """Store new documents, all of them or none: they are on disk when this returns. Returns their number.

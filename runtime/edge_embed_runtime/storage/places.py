@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import Any
 
 from edge_embed_runtime.storage.documents import Place
-from edge_embed_runtime.storage.schema import PLACE_TABLE
 
 ROWS = "SELECT doc, start, number, label, crc FROM place"
 Row = tuple[Any, Any, Any, Any, Any]
@@ -23,12 +22,6 @@ class Places:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-
-    @staticmethod
-    def made(db: sqlite3.Connection) -> "Places":
-        """The table, made where there is none."""
-        db.execute(PLACE_TABLE.replace("TABLE", "TABLE IF NOT EXISTS", 1))
-        return Places(db)
 
     def insert(self, doc: int, places: Sequence[Place]) -> int:
         """Store the places of a document; gives the sum of their checksums."""

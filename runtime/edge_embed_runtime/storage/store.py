@@ -32,7 +32,7 @@ from edge_embed_runtime.storage.rows import (
     is_whole,
     whole_document,
 )
-from edge_embed_runtime.storage.schema import HAS_PLACES, Facts
+from edge_embed_runtime.storage.schema import Facts
 from edge_embed_runtime.storage.words import WordTable
 from edge_embed_runtime.vectors.bits import binarize
 from edge_embed_runtime.vectors.int8 import dequantize
@@ -108,7 +108,7 @@ class Store(IndexFile):
     @property
     def places(self) -> "Places | None":
         """The table of places; None where no document ever had any."""
-        if self._db.execute(HAS_PLACES).fetchone() is None:
+        if not self.has_optional("place"):
             return None
         from edge_embed_runtime.storage.places import Places
 

@@ -90,6 +90,31 @@ def _changed(
             yield id_, row[4], metadata, document_crc(id_, document.key, document.text, metadata)
 
 
+def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:
+    """Give documents another key and metadata, in one transaction; their passages and vectors stay.
+
+    moves: the old key and the new record. One whose text or places are not those of the stored document, or whose new
+    key belongs to another document, is left as it is. Returns the new keys of the others
+    """
+    moved = set[str]()
+    with store.transaction(deletes=False):
+        for key, record in moves:
+            row = store.connection.execute(f"{DOCUMENTS} WHERE key = ?", (key,)).fetchone()
+            taken = key != record.key and bool(store.existing([record.key]))
+            if row is None or taken or checked(row) is None or (row[1], row[2]) != (key, record.text):
+                continue
+            if store.places_of([row[0]]).get(row[0], ()) != record.places:
+                continue
+            crc = document_crc(row[0], record.key, record.text, record.metadata)
+            store.connection.execute(
+                "UPDATE doc SET key = ?, metadata = ?, crc = ? WHERE id = ?", (record.key, record.metadata, crc, row[0])
+            )
+            store.count_document(-1, row[4])
+            store.count_document(1, crc)
+            moved.add(record.key)
+    return moved
+
+
 def _slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Entries of about INSERTED passages at a time, or about INSERTED_CHARACTERS characters."""
     passages = (lambda entry: len(entry.spans)), INSERTED
@@ -128,9 +153,9 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
 
 def _insert_places(store: Store, doc: int, record: Record) -> int:
     """Returns the sum of their checksums."""
-    from edge_embed_runtime.storage.places import Places
-
-    return Places.made(store.connection).insert(doc, record.places)
+    store.make_optional("place")
+    places = store.places
+    return 0 if places is None else places.insert(doc, record.places)
 
 
 def _delete(store: Store, chosen: str | np.int64) -> list[int] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from builders.commands import run
+from builders.files import alter
 
 from edge_embed import Document, DocumentError, Embedder, Index, IndexDamagedError, reembed_index, verify_index
 from edge_embed_runtime.storage.documents import MAX_LABEL_CHARACTERS, MAX_PLACES
@@ -15,13 +16,6 @@ from edge_embed_runtime.storage.documents import MAX_LABEL_CHARACTERS, MAX_PLACE
 FIRST, SECOND = "Rain falls on the hills. " * 40, "Trains leave the station at noon. " * 40 + "The last is at midnight."
 BOOK = Document("book", FIRST + SECOND, {"lang": "en"}, [(0, "page 1"), (len(FIRST), "page 2")])
 PLACES = ((0, "page 1"), (len(FIRST), "page 2"))
-
-
-def changed(path: Path, *statements: str) -> None:
-    """Change an index behind the back of its checksums."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for statement in statements:
-            db.execute(statement)
 
 
 def tables(path: Path) -> set[str]:
@@ -104,6 +98,10 @@ def test_a_change_of_places_is_a_change(path: Path, embedder: Embedder) -> None:
         assert index.upsert([without]) == 1
         assert index.get("book") == without
         assert index.upsert([BOOK]) == 1
+        assert [document for document in index if document.places] == [index.get("book")]
+        assert index.get_many(["note", "book"])[1] == index.get("book")
+        assert index.update_metadata("book", {"lang": "de"}) == 1
+        assert index.get("book") == Document("book", BOOK.text, {"lang": "de"}, PLACES)
         index.delete("book")
         assert index.get("book") is None
     with closing(sqlite3.connect(path)) as db:
@@ -139,7 +137,7 @@ def test_places_outlive_maintenance(path: Path, tmp_path: Path, embedder: Embedd
 )
 def test_damaged_places_are_said(path: Path, embedder: Embedder, damage: str) -> None:
     """Nothing is returned with a wrong label; repair deletes what is damaged and names the document."""
-    changed(path, damage)
+    alter(path, damage)
     report = verify_index(path)
     assert [tuple(one) for one in report.damaged] == [("book", "its places are damaged")]
     with Index.open(path, embedder) as index:
@@ -159,19 +157,24 @@ def test_damaged_places_are_said(path: Path, embedder: Embedder, damage: str) ->
 
 
 def test_a_hit_with_a_damaged_label_is_left_out(path: Path, embedder: Embedder) -> None:
-    changed(path, "UPDATE place SET label = 'page 9' WHERE number = 1")
+    alter(path, "UPDATE place SET label = 'page 9' WHERE number = 1")
     with Index.open(path, embedder, read_only=True) as index:
         assert [hit.key for hit in index.search("trains at the station")] == ["note"]
         assert index.damaged
+    with Index.open(path, embedder, read_only=True) as index:
+        assert [document.key for document in index.find()] == ["note"]
+        assert index.damaged
+        with pytest.raises(IndexDamagedError, match="places of the document 'book' are damaged"):
+            index.get_many(["book"])
 
 
 def test_lost_and_stray_places_are_said(path: Path, embedder: Embedder) -> None:
     """The last place of a document leaves no gap, yet its loss is noticed; so are places of no document."""
-    changed(path, "DELETE FROM place WHERE number = 1")
+    alter(path, "DELETE FROM place WHERE number = 1")
     assert not verify_index(path).whole
     with Index.open(path, embedder) as index:
         assert index.repair().rebuilt == ["count of documents"]
-    changed(path, "INSERT INTO place VALUES (99, 0, 0, 'page 1', 5)")
+    alter(path, "INSERT INTO place VALUES (99, 0, 0, 'page 1', 5)")
     assert "places of 1 documents that are not there" in verify_index(path).problems
     with Index.open(path, embedder) as index:
         assert index.repair().whole
@@ -179,7 +182,7 @@ def test_lost_and_stray_places_are_said(path: Path, embedder: Embedder) -> None:
 
 
 def test_a_document_that_is_embedded_again_keeps_its_places(path: Path, embedder: Embedder) -> None:
-    changed(path, "UPDATE vec SET crc = 1 WHERE doc = (SELECT id FROM doc WHERE key = 'book')")
+    alter(path, "UPDATE vec SET crc = 1 WHERE doc = (SELECT id FROM doc WHERE key = 'book')")
     with Index.open(path, embedder) as index:
         assert index.repair().restored == ["book"]
         found = index.get("book")
