@@ -75,7 +75,7 @@ access_options = all_options(
 )
 
 
-def _limit(option: str, name: str, kind: click.ParamType, default: float, text: str) -> Any:
+def _limit(option: str, name: str, kind: Any, default: float, text: str) -> Any:
     return click.option(option, name, type=kind, default=default, show_default=True, help=text)
 
 
@@ -137,6 +137,8 @@ def _run(index: str | None, listening: "list[Listening]", access: "Access", acce
 
     logs.set_up(access=access_log)
     embedders, rerankers = _embedders(given), _rerankers(given)
+    if both := embedders.keys() & rerankers.keys():
+        raise click.BadParameter(f"a --bundle is named {min(both)!r} already: NAME=BUNDLE", param_hint="--rerank")
     served = None
     if index is not None:
         more = more_embedders(given["sparse"], given["multi"], given)

@@ -53,20 +53,22 @@ class Answering:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         """Raises ClientGone, and whatever is to be said as an error."""
-        endpoint, seconds = self._endpoint, self._service.limits.seconds
+        endpoint, limits = self._endpoint, self._service.limits
         if endpoint.writes:
             check_write(scope)
-        body = await self._bodies.read(endpoint, scope, receive) if endpoint.body else b""
-        call = Call(self._service, Request(scope, receive), body)
-        del body
-        with _dropped_when_gone(receive, waiting=endpoint.body is not None):
-            try:
-                async with asyncio.timeout(seconds) as deadline:
+        late = Refusal(408, "too_slow", f"the body did not arrive within {limits.body_seconds:g} seconds")
+        try:
+            async with asyncio.timeout(limits.body_seconds if endpoint.body else limits.seconds) as deadline:
+                body = await self._bodies.read(endpoint, scope, receive) if endpoint.body else b""
+                deadline.reschedule(asyncio.get_running_loop().time() + limits.seconds)
+                late = Refusal(503, "deadline", f"this took longer than {limits.seconds:g} seconds")
+                call = Call(self._service, Request(scope, receive), body)
+                with _dropped_when_gone(receive, waiting=endpoint.body is not None):
                     return await endpoint.handle(call)
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-                raise Refusal(503, "deadline", f"this took longer than {seconds:g} seconds") from None
+        except TimeoutError:
+            if deadline.expired():
+                raise late from None
+            raise
 
     def _failed(self, error: Exception, scope: Scope) -> Response:
         problem = problem_of(error)

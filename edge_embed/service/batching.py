@@ -9,12 +9,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 from edge_embed.service.refusals import Refusal
+from edge_embed_runtime.vectors.types import Vectors
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 # What one batch may cost, in characters: for MiniLM some 50 ms of one core.
 COST = 8192
 # What an item costs besides its characters, and at most: models leave out the rest of a long text.
@@ -23,16 +25,17 @@ ITEM_COST, MOST_COST = 16, 2048
 RETRY = 1
 
 
-class _Job(Generic[Item, Result]):
+class _Job(Generic[Item]):
     """One request: its items, and what was made of the first of them."""
 
-    def __init__(self, items: Sequence[Item], kind: Hashable, future: "asyncio.Future[list[Result]]") -> None:
+    def __init__(self, items: Sequence[Item], kind: Hashable, future: "asyncio.Future[None]") -> None:
         self.items, self.kind, self.future = items, kind, future
-        self.taken = 0
-        self.results: list[Result] = []
+        self.taken = self.made = 0
+        self.failed = False
+        self.results: list[Vectors] = []
 
 
-class Batcher(Generic[Item, Result]):
+class Batcher(Generic[Item]):
     """One model behind a bounded queue.
 
     run:     what the model makes of items of one kind, in their order; called in the batcher's thread
@@ -43,27 +46,25 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(
         self,
-        run: Callable[[list[Item], Hashable], Sequence[Result]],
+        run: Callable[[list[Item], Hashable], Vectors],
         size: Callable[[Item], int],
         waiting: int,
         watch: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._run, self._size, self._most, self._watch = run, size, waiting, watch
-        self._jobs: deque[_Job[Item, Result]] = deque()
+        self._jobs: deque[_Job[Item]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
         self.waiting = 0
 
-    async def submit(self, items: Sequence[Item], kind: Hashable = None) -> list[Result]:
-        """What the model makes of the items. Cancelled, those that still wait are dropped.
+    async def submit(self, items: Sequence[Item], kind: Hashable = None) -> Vectors:
+        """What the model makes of the items, float32 [n, ...]. Cancelled, those that still wait are dropped.
 
         Raises Refusal (429) where too many wait already, and what `run` raises.
         """
-        if not items:
-            return []
         loop = asyncio.get_running_loop()
-        job = _Job[Item, Result](items, kind, loop.create_future())
+        job = _Job[Item](items, kind, loop.create_future())
         with self._changed:
             if self._closed:
                 raise Refusal(503, "stopping", "the service is being stopped")
@@ -75,7 +76,8 @@ class Batcher(Generic[Item, Result]):
             self.waiting += len(items)
             self._jobs.append(job)
             self._changed.notify()
-        return await job.future
+        await job.future
+        return job.results[0] if len(job.results) == 1 else np.concatenate(job.results)
 
     def close(self) -> None:
         """End the thread after the batch that it runs; what waits is dropped."""
@@ -101,16 +103,16 @@ class Batcher(Generic[Item, Result]):
             if parts:
                 self._serve(parts)
 
-    def _take(self) -> list[tuple[_Job[Item, Result], list[Item]]]:
+    def _take(self) -> list[tuple[_Job[Item], list[Item]]]:
         """The next batch: parts of the requests of one kind, in turns; a request that is not done goes to the end."""
-        parts: list[tuple[_Job[Item, Result], list[Item]]] = []
+        parts: list[tuple[_Job[Item], list[Item]]] = []
         kind, cost = self._jobs[0].kind, 0
-        passed: deque[_Job[Item, Result]] = deque()
-        unfinished: deque[_Job[Item, Result]] = deque()
+        passed: deque[_Job[Item]] = deque()
+        unfinished: deque[_Job[Item]] = deque()
         share = COST // 4 if len(self._jobs) > 1 else COST
         while self._jobs and cost < COST:
             job = self._jobs.popleft()
-            if job.future.cancelled():
+            if job.failed or job.future.done():  # its client went away, or a part of it failed
                 self.waiting -= len(job.items) - job.taken
             elif job.kind != kind:
                 passed.append(job)
@@ -123,7 +125,7 @@ class Batcher(Generic[Item, Result]):
         self._jobs = passed + self._jobs + unfinished
         return parts
 
-    def _part(self, job: _Job[Item, Result], most: int) -> tuple[list[Item], int]:
+    def _part(self, job: _Job[Item], most: int) -> tuple[list[Item], int]:
         """The next items of a request, at least one, and what they cost."""
         items: list[Item] = []
         spent = 0
@@ -135,35 +137,37 @@ class Batcher(Generic[Item, Result]):
         self.waiting -= len(items)
         return items, spent
 
-    def _serve(self, parts: list[tuple[_Job[Item, Result], list[Item]]]) -> None:
+    def _serve(self, parts: list[tuple[_Job[Item], list[Item]]]) -> None:
         """Run the model on a batch, and hand each request its part."""
         items = [item for _, part in parts for item in part]
         self._watch(len(items))
-        results: Sequence[Result] = ()
-        failure: Exception | None = None
+        done: list[tuple[_Job[Any], Exception | None]] = []
         try:
-            results = self._run(items, parts[0][0].kind)
+            results, start = self._run(items, parts[0][0].kind), 0
         except Exception as error:  # noqa: BLE001 - raised by `submit`
-            failure = error
-        done, start = [], 0
-        for job, part in parts:
-            if failure is not None:
-                done.append((job, failure))
-            else:
-                job.results.extend(results[start : start + len(part)])
+            if len(parts) > 1:  # the fault of one request is not that of the others
+                for one in parts:
+                    self._serve([one])
+                return
+            parts[0][0].failed = True
+            done.append((parts[0][0], error))
+        else:
+            for job, part in parts:
+                job.results.append(results[start : start + len(part)])
                 start += len(part)
-                if len(job.results) == len(job.items):
+                job.made += len(part)
+                if job.made == len(job.items):
                     done.append((job, None))
         if done:
             with suppress(RuntimeError):  # the loop is closed: nobody waits
                 done[0][0].future.get_loop().call_soon_threadsafe(_deliver, done)
 
 
-def _deliver(done: list[tuple[_Job[Item, Result], Exception | None]]) -> None:
+def _deliver(done: list[tuple[_Job[Any], Exception | None]]) -> None:
     for job, failure in done:
         if job.future.done():
             continue
         if failure is not None:
             job.future.set_exception(failure)
         else:
-            job.future.set_result(job.results)
+            job.future.set_result(None)

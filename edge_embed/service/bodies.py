@@ -1,6 +1,4 @@
-"""Bodies of requests: read within limits of size, of all of them together, and of time."""
-
-import asyncio
+"""Bodies of requests: read within limits of size, of each and of all of them together."""
 
 from starlette.types import Message, Receive, Scope
 
@@ -17,18 +15,13 @@ class Bodies:
         self.held = 0
 
     async def read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> bytes:
-        """The whole body. Raises Refusal: 413 and 415 before anything is read, 408, 413 and 429 meanwhile."""
+        """The whole body. Raises Refusal: 413 and 415 before anything is read, 413 and 429 meanwhile."""
         most = self._limits.upload_bytes if endpoint.body == "raw" else self._limits.body_bytes
         _check_head(endpoint, scope, most)
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                message = await receive()
-                if _is_last(message):  # as most are: nothing has to be put together
-                    return bytes(_within(message["body"], most))
-                return await self._rest(message, receive, most)
-        except TimeoutError:
-            seconds = self._limits.body_seconds
-            raise Refusal(408, "too_slow", f"the body did not arrive within {seconds:g} seconds") from None
+        message = await receive()
+        if _is_last(message):  # as most are: nothing has to be put together
+            return bytes(_within(message["body"], most))
+        return await self._rest(message, receive, most)
 
     async def _rest(self, message: Message, receive: Receive, most: int) -> bytes:
         """A body of several parts, of which one is here."""

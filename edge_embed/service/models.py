@@ -1,7 +1,7 @@
 """The models that are served, each behind its own queue."""
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +10,10 @@ from edge_embed.service.batching import Batcher
 from edge_embed.service.limits import Limits
 from edge_embed.service.metrics import Metrics
 from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.vectors.types import Vectors
 
 Pair = tuple[str, str]
-
-
-class Scores(Protocol):
-    """What a Reranker does for the service."""
-
-    def scores(self, pairs: Sequence[Pair], *, raw: bool = False) -> NDArray[np.float32]:
-        """float32 [n] or [n, labels]. raw: without the bundle's activation"""
-        ...
 
 
 class _Space(NamedTuple):
@@ -35,15 +28,13 @@ class EmbeddingQueue:
 
     def __init__(self, name: str, embedder: Embedder, limits: Limits, metrics: Metrics) -> None:
         self.name, self.embedder = name, embedder
-        self.batcher = Batcher[str, NDArray[np.float32]](
-            self._run, len, limits.waiting, lambda count: metrics.batch(name, count)
-        )
+        self.batcher = Batcher[str](self._run, len, limits.waiting, lambda count: metrics.batch(name, count))
 
     async def encode(self, texts: Sequence[str], role: str | None, dim: int | None) -> Vectors:
         """float32 [n, dim], the bits of `Embedder.encode`. Raises what that raises, and Refusal (429)."""
         if not texts:
             return np.empty((0, dim or self.embedder.dim), np.float32)
-        return np.stack(await self.batcher.submit(texts, _Space(role, dim)))
+        return await self.batcher.submit(texts, _Space(role, dim))
 
     def count(self, texts: Sequence[str], role: str | None) -> list[int]:
         """Tokens of each text as the model would read it whole, with prompt and special tokens."""
@@ -61,9 +52,9 @@ class EmbeddingQueue:
 class RerankingQueue:
     """A reranker that judges pairs of several requests together."""
 
-    def __init__(self, name: str, reranker: Scores, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, name: str, reranker: Reranker, limits: Limits, metrics: Metrics) -> None:
         self.name, self.reranker = name, reranker
-        self.batcher = Batcher[Pair, Any](
+        self.batcher = Batcher[Pair](
             self._run,
             lambda pair: len(pair[0]) + len(pair[1]),
             limits.waiting,
@@ -71,10 +62,13 @@ class RerankingQueue:
         )
 
     async def scores(self, query: str, texts: Sequence[str], *, raw: bool) -> NDArray[np.float32]:
-        """float32 [n] or [n, labels]; raw: without the bundle's activation. Raises what `Reranker.scores` raises, and Refusal (429)."""
+        """float32 [n] or [n, labels]; raw: without the bundle's activation.
+
+        Raises what `Reranker.scores` raises, and Refusal (429).
+        """
         if not texts:
             return np.empty(0, np.float32)
-        return np.array(await self.batcher.submit([(query, text) for text in texts], raw), np.float32)
+        return await self.batcher.submit([(query, text) for text in texts], raw)
 
     def _run(self, pairs: list[Pair], raw: Hashable) -> NDArray[np.float32]:
         return self.reranker.scores(pairs, raw=bool(raw))

@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed.service.batching import Batcher
 from edge_embed.service.indexes import ServedIndex
 from edge_embed.service.limits import Limits
 from edge_embed.service.metrics import Metrics
-from edge_embed.service.models import EmbeddingQueue, RerankingQueue, Scores
+from edge_embed.service.models import EmbeddingQueue, RerankingQueue
 from edge_embed.service.refusals import Refusal
 from edge_embed_runtime.checks import check_count, shown
 from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.embed.texts import check_texts
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.storage.documents import Hits
@@ -32,14 +34,14 @@ class Service:
     others.
 
     embedders: by the names that clients use; the first is the default
-    rerankers: likewise
+    rerankers: likewise, by other names
     index:     None where only models are served
     """
 
     def __init__(
         self,
         embedders: Mapping[str, Embedder],
-        rerankers: Mapping[str, Scores] | None = None,
+        rerankers: Mapping[str, Reranker] | None = None,
         *,
         index: ServedIndex | None = None,
         limits: Limits | None = None,
@@ -52,6 +54,8 @@ class Service:
         self.stopping = False
         self._embedding = {n: EmbeddingQueue(n, e, limits, self.metrics) for n, e in self.embedders.items()}
         self._reranking = {n: RerankingQueue(n, r, limits, self.metrics) for n, r in self.rerankers.items()}
+        self._batchers: dict[str, Batcher[Any]] = {n: queue.batcher for n, queue in self._embedding.items()}
+        self._batchers.update((n, queue.batcher) for n, queue in self._reranking.items())
         self._calls = {"read": _Calls(READERS, limits.calls), "write": _Calls(1, limits.calls)}
         self._watch()
 
@@ -59,7 +63,7 @@ class Service:
         """The embedder of a name; None is the first. Raises Refusal (404) for an unknown name."""
         return self._queue(model).embedder
 
-    def reranker(self, model: str | None = None) -> Scores:
+    def reranker(self, model: str | None = None) -> Reranker:
         """The reranker of a name; None is the first. Raises Refusal (404) where there is none."""
         return self._judge(model).reranker
 
@@ -115,8 +119,8 @@ class Service:
     def close(self) -> None:
         """End the threads, and let go of the index."""
         self.stopping = True
-        for queue in (*self._embedding.values(), *self._reranking.values()):
-            queue.batcher.close()
+        for batcher in self._batchers.values():
+            batcher.close()
         for calls in self._calls.values():
             calls.close()
         if self.index is not None:
@@ -153,10 +157,9 @@ class Service:
 
     def _watch(self) -> None:
         """What /metrics reads when it is asked."""
-        queues = {**self._embedding, **self._reranking}
         self.metrics.watch(
             "edge_embed_waiting_texts", "Texts that wait for a model.",
-            lambda: {name: float(queue.batcher.waiting) for name, queue in queues.items()},
+            lambda: {name: float(batcher.waiting) for name, batcher in self._batchers.items()},
         )  # fmt: skip
         self.metrics.watch(
             "edge_embed_waiting_calls", "Calls that wait for the index.",

@@ -91,6 +91,7 @@ class Embedder:
         loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.manifest: Manifest = loaded.manifest
         self.path: Path = loaded.path
+        self.output.check_embeds(self.path)
         self._adapters: Adapters = Adapters(self.manifest.adapters, adapter, f"bundle {self.path}")
         self._dim: int = self._options.dim(self.manifest.dim)
         if self._dim != self.manifest.dim:
@@ -381,8 +382,7 @@ class Embedder:
         """Raises InputError for what cannot be embedded."""
         most = self._model.loaded.batch_tokens
         batch_tokens = most if batch_tokens is None else check_count(batch_tokens, "batch_tokens", 1)
-        if self.predicted_peak:
-            batch_tokens = min(batch_tokens, most)
+        batch_tokens = min(batch_tokens, most) if self.predicted_peak else batch_tokens
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
             raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:

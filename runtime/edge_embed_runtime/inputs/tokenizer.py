@@ -162,6 +162,10 @@ class Tokenizer:
         """(start, end) in characters of every token of a text, without special tokens. The caller bounds the text."""
         return list(self._encode(text).offsets)
 
+    def pair(self, first: str, second: str) -> tokenizers.Encoding:
+        """Two short texts as one, with all special tokens. The caller bounds them."""
+        return _guarded(lambda: self._tokenizer.encode(first, second), "a pair of texts cannot be tokenized")
+
     def _encode(self, text: str) -> tokenizers.Encoding:
         return _guarded(
             lambda: self._tokenizer.encode(text, add_special_tokens=False),

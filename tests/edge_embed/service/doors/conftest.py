@@ -1,0 +1,23 @@
+"""One service with two embedders for all tests of the doors."""
+
+from collections.abc import Iterator
+
+import pytest
+from builders.asking import Ask, asking
+from builders.prompted import prompted_bundle
+from builders.services import running
+
+from edge_embed import Embedder
+from edge_embed.service.service import Service
+
+
+@pytest.fixture(scope="session")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    return Embedder(prompted_bundle(tmp_path_factory.mktemp("prompted")), threads=1)
+
+
+@pytest.fixture(scope="session")
+def ask(embedder: Embedder, prompted: Embedder) -> Iterator[Ask]:
+    """Asks a service with the models "minilm" and "tiny"."""
+    with running(Service({"minilm": embedder, "tiny": prompted})) as service:
+        yield asking(service)
