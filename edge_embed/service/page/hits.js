@@ -18,31 +18,28 @@ export function drawHits(hits, asked, actions) {
 
 function drawHit(hit, asked, actions) {
   const title = titleOf(hit);
-  const parts = [
-    element("h2", {}, element("button", { type: "button", class: "open", onclick: () => actions.open(hit) },
-      element("bdi", {}, plain(title, 160)))),
-    place(hit, title),
-    passage(hit),
-  ];
-  if (hit.marks && !hit.marks.length && asked.q) {
-    parts.push(element("p", { class: "note" }, "Found by its meaning: it has none of your words."));
-  }
+  const open = element("button", { type: "button", class: "open", onclick: () => actions.open(hit) },
+    element("bdi", {}, plain(title, 160)));
   const foot = element("div", { class: "foot" }, ...fields(hit, actions));
   if (actions.like) {
     foot.append(element("button", {
       type: "button", class: "plain like", "aria-label": `More like ${plain(title, 80)}`, onclick: () => actions.like(hit),
     }, "More like this"));
   }
-  return element("article", {}, ...parts, foot);
+  return element("article", {}, element("h2", {}, open), place(hit, title, asked), passage(hit), foot);
 }
 
-// Where the passage lies: its place, the key where the title is another, characters, score.
-function place(hit, title) {
+// Where the passage lies: its place, the key where the title is another, characters, score. A passage without any word
+// of the query says that it was found by its meaning.
+function place(hit, title, asked) {
   const parts = [];
   if (hit.place) parts.push(element("strong", {}, element("bdi", {}, plain(hit.place, 160))));
   if (title !== hit.key) parts.push(element("bdi", {}, plain(hit.key, 120)));
   if (hit.start > 0 || hit.end < hit.characters) parts.push(`characters ${grouped(hit.start)} to ${grouped(hit.end)}`);
   if (hit.score !== undefined) parts.push(element("span", { class: "score" }, `score ${hit.score.toPrecision(3)}`));
+  if (asked.q && hit.marks?.length === 0) {
+    parts.push(element("span", { class: "note", title: "It has none of your words." }, "found by meaning"));
+  }
   const line = element("p", { class: "place" });
   parts.forEach((part, number) => line.append(...(number ? [" · ", part] : [part])));
   return parts.length ? line : null;

@@ -78,7 +78,7 @@ function draw(answer, milli) {
   for (const hit of answer.hits) titles.set(hit.key, titleOf(hit));
   drawHits(answer.hits, state, {
     open: (hit) => openDocument(hit).catch(drawProblem),
-    like: info.dim ? (hit) => change({ like: [hit.key], q: "" }) : null,
+    like: info.dim ? showLike : null,
     canFilter: (name) => info.fields.some((field) => field.name === name && field.kind !== "list" && canFilter(field)),
     filter: (name, value) => addFilter(name, value),
   });
@@ -124,9 +124,17 @@ function drawSettings() {
     box.checked = box.value === (modeAsked() || info.modes[0]);
   }
   find("#rerank").checked = state.rerank;
+  const query = find("#query");
+  if (document.activeElement !== query) query.value = state.q;
   drawFilters(info.fields, state, (filters) => change({ filters }));
   drawActive(state, (key) => titles.get(key) ?? key, (part) => change(part));
   document.title = state.q ? `${plain(state.q, 60)} · edge_embed` : "Search · edge_embed";
+}
+
+function showLike(hit) {
+  change({ like: [hit.key], q: "" });
+  find("#results").focus({ preventScroll: true }); // the button goes away with its hit
+  scrollTo(0, 0);
 }
 
 function addFilter(name, value) {
