@@ -8,7 +8,8 @@ import pytest
 from builders.served import prompted_bundle, reranker_bundle
 from builders.services import running
 
-from edge_embed import Embedder, Reranker
+from edge_embed import Document, Embedder, Index, Reranker
+from edge_embed.service.indexes import ServedIndex
 from edge_embed.service.service import Service
 
 
@@ -30,9 +31,13 @@ def url(embedder: Embedder, prompted: Embedder, reranker: Reranker) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def exact_url(prompted: Embedder, reranker: Reranker) -> Iterator[str]:
-    """Of a service with one model of each kind, whose document can say exactly what each route takes."""
-    with running(Service({"tiny": prompted}, {"judge": reranker})) as service:
+def exact_url(prompted: Embedder, reranker: Reranker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a service with an index and one model of each kind, whose document can say exactly what each route takes."""
+    path = tmp_path_factory.mktemp("index") / "index.db"
+    with Index.open(path, prompted) as index:
+        index.add([Document("a", "the cat", {"n": 1, "tags": ["x"]}), Document("b", "a dog in the garden", {"n": 2})])
+    embedders = {"tiny": prompted}
+    with running(Service(embedders, {"judge": reranker}, index=ServedIndex(path, embedders))) as service:
         yield service.url
 
 
