@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_embed_runtime.embed.composed import ComposedEmbedder
     from edge_embed_runtime.embed.reranker import Ranked, Reranker
     from edge_embed_runtime.index.index import Index
+    from edge_embed_runtime.index.session import Session
     from edge_embed_runtime.maintenance.compact import compact_index
     from edge_embed_runtime.maintenance.reembed import reembed_index
     from edge_embed_runtime.maintenance.verify import verify_index
@@ -33,6 +34,7 @@ __all__ = [
     "Index",
     "Ranked",
     "Reranker",
+    "Session",
     "SparseVector",
     "__version__",
     "compact_index",
@@ -55,6 +57,7 @@ _HOMES = {
     "Index": "edge_embed_runtime.index.index",
     "Ranked": "edge_embed_runtime.embed.reranker",
     "Reranker": "edge_embed_runtime.embed.reranker",
+    "Session": "edge_embed_runtime.index.session",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
     "compact_index": "edge_embed_runtime.maintenance.compact",
     "dump_vectors": "edge_embed.files.dump",

@@ -63,6 +63,7 @@ class Added:
     deleted, gone:       documents whose files no longer exist: deleted with `sync`, otherwise only counted; gone_files:
                          the number of these files
     passed_over:         what was not read, by reason
+    notes:               what is worth saying of files that were read, by file: "read as windows-1252"
     problems:            what could not be read or stored; above MAX_PROBLEMS they are counted in problems_left_out
     """
 
@@ -76,6 +77,7 @@ class Added:
     gone: int = 0
     gone_files: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, list[str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     problems_left_out: int = 0
 
@@ -222,8 +224,12 @@ class _Run:
             whole = self._whole[key] = False
             self._report(problem)
 
+        def note(text: str) -> None:
+            if len(self._added.notes) < MAX_PROBLEMS:
+                self._added.notes.setdefault(shown(file.path), []).append(text)
+
         self._whole[key] = True
-        for row in read_rows(file.path, key, self._opening.bounded(self._reading), report):
+        for row in read_rows(file.path, key, self._opening.bounded(self._reading), report, note=note):
             count += 1
             before = self._seen.add(row.document.key, Place(number, row.line))
             if before is None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_embed.files.formats.known import SUFFIXES, some_suffixes
 from edge_embed.files.problems import Problem, Report, refuse, shown
 
-SUFFIXES = (".txt", ".text", ".md", ".markdown", ".jsonl", ".ndjson", ".csv", ".tsv")
 # Reasons that are counted separately.
 MAX_REASONS = 50
 
@@ -50,7 +50,7 @@ def find_files(paths: Iterable[str], *, follow_links: bool = False) -> list[Path
 
 
 def holds_nothing(folder: Path) -> Problem:
-    return Problem(shown(folder), None, f"holds no {', '.join(SUFFIXES)} file")
+    return Problem(shown(folder), None, f"holds no file of a known type; expected {some_suffixes()}")
 
 
 def find(paths: Iterable[str], report: Report, *, follow_links: bool = False, index: str | None = None) -> Found:
@@ -87,8 +87,8 @@ class _Search:
                 self.found.places.append(real)
                 self._take(path, real, status.st_size)
             else:
-                expected = f"expected {', '.join(SUFFIXES)} or a folder"
-                self._report(Problem(shown(path), None, f"is not a file of a known type; {expected}"))
+                reason = f"is not a folder or a file of a known type; expected {some_suffixes()}"
+                self._report(Problem(shown(path), None, reason))
 
     def _look_inside(self, path: Path, real: str) -> None:
         """A folder that was given, and all folders in it; without recursion, as they may be thousands deep."""

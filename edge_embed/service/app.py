@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from edge_embed.service import health, openapi
+from edge_embed.service import collection, health, openapi, pages
 from edge_embed.service.answering import Answering, add_headers, count, error_response
 from edge_embed.service.bodies import Bodies
 from edge_embed.service.doors import cohere, ollama, openai, tei
@@ -23,7 +23,7 @@ from edge_embed.service.security import Access, Guard
 from edge_embed.service.service import Service
 
 # The modules whose ROUTES are served.
-MODULES: list[ModuleType] = [health, openai, ollama, tei, cohere]
+MODULES: list[ModuleType] = [health, openai, ollama, tei, cohere, collection, pages]
 
 
 def make_app(service: Service, access: Access, modules: Sequence[ModuleType] | None = None) -> Starlette:

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from sys import getsizeof
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edge_embed_runtime.errors import (
     IndexClosedError,
     IndexFileError,
@@ -24,6 +26,7 @@ from edge_embed_runtime.system.turns import Turns
 
 if TYPE_CHECKING:  # readers do without
     from edge_embed_runtime.index.writer import Writer
+    from edge_embed_runtime.storage.writing import Chosen
 
 
 class Connections:
@@ -111,16 +114,15 @@ class Connections:
             store.limit_values(self.room.longest_value(stored=True))
         return store
 
-    def commit(
-        self, records: Sequence[Record], entries: Iterable[Entry], delete: Iterable[str] = (), more: int = 0
-    ) -> None:
-        """Delete documents by key and store records, whose entries are given, in one transaction.
+    def commit(self, records: Sequence[Record], entries: Iterable[Entry], delete: "Chosen" = (), more: int = 0) -> int:
+        """Delete documents and store records, whose entries are given, in one transaction. Returns how many were
+        deleted.
 
         more: bytes of memory that this takes on top of what storing takes in any case
         """
-        delete = list(delete)
-        if not records and not delete:
-            return
+        delete = delete if isinstance(delete, np.ndarray) else list(delete)
+        if not records and not len(delete):
+            return 0
         from edge_embed_runtime.storage.writing import write
 
         with self.writing() as store:
@@ -132,15 +134,16 @@ class Connections:
                 from edge_embed_runtime.maintenance import learn_rotation
 
                 learn_rotation.when_grown(store)
+        return removed.documents
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete documents by key. On a full disk this is what makes room: the lock keeps a reserve for it."""
+    def delete(self, chosen: "Chosen") -> int:
+        """Delete documents. On a full disk this is what makes room: the lock keeps a reserve for it."""
         try:
-            self.commit([], [], keys)
+            return self.commit([], [], chosen)
         except StorageError:
             if self._writer is None or not self._writer.give_reserve():
                 raise
-            self.commit([], [], keys)
+            return self.commit([], [], chosen)
 
     def storing(self, records: Sequence[Record], more: int) -> AbstractContextManager[None]:
         """Memory for storing documents, where there is a budget. more: see `commit`"""

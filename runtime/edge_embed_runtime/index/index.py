@@ -1,8 +1,8 @@
 """The index: documents in, hits out."""
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Self, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from numpy.typing import ArrayLike
 
@@ -13,10 +13,11 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.index.reading import IndexReader
-from edge_embed_runtime.storage.documents import Document, check_key
+from edge_embed_runtime.storage.documents import Document
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.additions import Additions
+    from edge_embed_runtime.index.files import IndexedFiles
     from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
     from edge_embed_runtime.maintenance.repair import Repair
@@ -132,6 +133,13 @@ class Index(IndexReader):
         with self._connections.writing() as store:
             write_root(store, root)
 
+    @property
+    def files(self) -> "IndexedFiles":
+        """What is known of the files that documents come from: index/files.py."""
+        from edge_embed_runtime.index.files import IndexedFiles
+
+        return IndexedFiles(self._connections)
+
     def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
         """Store new documents, all of them or none: they are on disk when this returns. Returns their number.
 
@@ -160,15 +168,33 @@ class Index(IndexReader):
         """`add_vectors`, in place of documents with the same keys. Returns the number that changed."""
         return self._additions.upsert_vectors(documents, vectors)
 
-    def delete(self, keys: str | Iterable[str]) -> int:
-        """Delete documents by key; gives how many were there."""
-        if not isinstance(keys, Iterable):
-            raise InputError(f"delete takes a key or a list of keys, got {type(keys).__name__}")
-        wanted = [check_key(key) for key in ([keys] if isinstance(keys, str) else keys)]
-        with self._connections.writing() as store:
-            existing = store.existing(wanted)
-            self._connections.delete(existing)
-        return len(existing)
+    def delete(self, keys: str | Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
+        """Delete documents by key, or those that fit a condition; all of them or none. Returns how many were deleted.
+
+        where: as for `search`, instead of keys. An empty one is refused: {"$key": {"$prefix": ""}} fits every document.
+               Damaged documents stay, since whether they fit is not known; their keys delete them
+        """
+        return self._collection.delete(keys, where)
+
+    def update_metadata(
+        self,
+        chosen: str | Iterable[str] | Mapping[str, Any],
+        changes: Mapping[str, Any],
+        *,
+        remove: Iterable[str] = (),
+    ) -> int:
+        """Change fields of the metadata of documents, of all chosen ones or none. Returns how many have changed.
+
+        chosen:  keys, or a condition as for `search`
+        changes: the new values, by field: each takes the place of the old one as a whole; other fields stay. None is
+                 JSON's null, a value like others
+        remove:  fields to take away, where they are there
+
+        Texts and vectors stay, nothing is embedded. Raises InputError for a key that is not there, DocumentError for
+        what JSON cannot hold, FilterError as `search` does, IndexDamagedError for a key of a damaged document; those
+        that are damaged and may fit a condition stay as they are.
+        """
+        return self._collection.update_metadata(chosen, changes, remove)
 
     def repair(
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False

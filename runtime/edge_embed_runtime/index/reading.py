@@ -1,23 +1,29 @@
 """What an index is asked: documents by key, hits, and what it holds. `Index` adds what writes."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_count, check_text, unusable
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
+from edge_embed_runtime.search.query import RECALL, Mode, Wanted
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.index.collection import Collection
+    from edge_embed_runtime.index.session import Session
+    from edge_embed_runtime.inputs.words import Span
     from edge_embed_runtime.maintenance.backup import Backup
     from edge_embed_runtime.maintenance.verify import Report
+    from edge_embed_runtime.storage.fields import Value, ValueCount
+    from edge_embed_runtime.storage.fieldsummary import FieldSummary
     from edge_embed_runtime.system.headroom import Bounds
+    from edge_embed_runtime.vectors.types import Vectors
 
 KEYS_AT_ONCE = 1024
 
@@ -68,9 +74,67 @@ class IndexReader:
     def get(self, key: str) -> Document | None:
         """The document under a key, or None."""
         check_key(key)
-        with self._connections.reading() as store:
+        with self._connections.reading() as store, store.snapshot():
             found = store.document(key)
-        return Document(found.key, found.text, found.metadata) if found else None
+            return store.with_places([found])[0] if found else None
+
+    def get_many(self, keys: str | Iterable[str]) -> list[Document | None]:
+        """The documents under keys, in their order; None for one that is not there.
+
+        Raises IndexDamagedError where one is damaged, MemoryBudgetError where all of them take too much.
+        """
+        return self._collection.get_many(keys)
+
+    def __iter__(self) -> Iterator[Document]:
+        """Every document, in the order of the keys: see `find`."""
+        return self.find()
+
+    def find(
+        self, where: Mapping[str, Any] | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> Iterator[Document]:
+        """Documents that fit a condition, in the order of their keys, by code point. Needs no embedder.
+
+        where:  as for `search`; None for all documents
+        limit:  the most documents to give, None for all that fit
+        offset: how many to pass over first
+
+        They are read some hundred at a time, so that any number fits in memory, and other threads and processes may
+        write in between: a document that stays is given once, one that is written meanwhile may be or not. Damaged
+        ones are left out, and `damaged` then says so. Raises what `search` raises for a `where`, in the call itself.
+        """
+        return self._collection.find(where, limit, offset)
+
+    def count(self, where: Mapping[str, Any] | None = None) -> int:
+        """The number of documents that fit a condition, all without one; damaged ones count too."""
+        return self._collection.count(where)
+
+    def vectors(self, keys: str | Iterable[str]) -> dict[str, "Vectors"]:
+        """The vectors of documents by key, float32 [passages, dim] each, of length 1, in the order of the text.
+
+        They are what the stored int8 codes stand for: near the embedder's, not equal (a cosine of about 0.9999). A
+        document without a vector has an array [0, dim]. Unknown keys are left out. Raises InputError for an index
+        without dense vectors, IndexDamagedError where one is damaged.
+        """
+        return self._collection.vectors(keys)
+
+    def field_values(
+        self, field: str, where: Mapping[str, Any] | None = None, *, limit: int = 100
+    ) -> list["ValueCount"]:
+        """The values of a metadata field, each with the number of documents that have it: those that most have first.
+
+        where: counts only documents that fit
+        limit: the most values to give
+
+        What stands in a list counts like a value of its own, once a document, as `$contains` finds it; objects and
+        lists in lists are left out. 1 and 1.0 are one value; 1, True and "1" are three. Raises FilterError for a field
+        that no document has. Without `where`, a field that was declared when the index was made is read from its index.
+        """
+        return self._collection.field_values(field, where, limit)
+
+    def field_range(self, field: str, where: Mapping[str, Any] | None = None) -> tuple["Value", "Value"] | None:
+        """The least and the greatest number that a metadata field has; where it has none, text, by code point; None
+        where it has neither. Otherwise as `field_values`."""
+        return self._collection.field_range(field, where)
 
     def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written
@@ -115,6 +179,9 @@ class IndexReader:
         *,
         vector: ArrayLike | None = None,
         recall: float = RECALL,
+        like: str | Iterable[str] = (),
+        unlike: str | Iterable[str] = (),
+        mmr: float | None = None,
     ) -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
@@ -126,17 +193,68 @@ class IndexReader:
         vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
         recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer, and 1.0 compares
                 with every passage: 0.3 s for 100,000
+        like:   keys of documents that hits are to be near to, with a query or without; unlike: far from. Modes
+                "vector" and "hybrid"; these documents are no hits. What they weigh: edge_embed_runtime.search.feedback
+        mmr:    diversity, by maximal marginal relevance: 1 is the order of the scores, 0 takes documents as different
+                from those before them as can be, whatever they say (edge_embed_runtime.search.diversity)
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
         """
-        k = min(check_count(k, "k", 1), MAX_HITS)
-        if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise unusable("recall", recall, "a number over 0, up to 1")
+        wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
         self._connections.check_process()
-        asked, mode = self._models.query(self._store, query, mode, vector)
+        asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
         with self._connections.reading():
-            return self._search.search(asked, k, where, mode, recall)
+            return self._search.search(asked, mode, wanted)
+
+    def session(
+        self,
+        *,
+        half_life: float | None = None,
+        weight: float | None = None,
+        state: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> "Session":
+        """Begin a session: searches that know what one user liked and searched before. It is kept in memory alone.
+
+        half_life: seconds after which half of what happened is left; a day where nothing else is said
+        weight:    what the session's vector weighs to a query's, 0.75 where nothing else is said; 0 for nothing
+        state:     of an earlier session, from `Session.state`; half_life and weight are its own, unless they are given
+        clock:     gives the time in seconds; None for the time of day
+
+        Raises InputError for an index without dense vectors and for what is no state, BundleMismatchError for a state
+        of other vectors.
+        """
+        from edge_embed_runtime.index.session import Session
+
+        return Session(self._connections, self._models, half_life, weight, state, clock)
+
+    @property
+    def modes(self) -> "list[Mode]":
+        """The modes of `search` that a text can be asked in, the default first."""
+        facts, every = self._store.facts, get_args(Mode)
+        return [mode for mode in every if mode == "text" or self._models.cannot(mode, facts) is None]
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether it was opened with all embedders that adding texts needs."""
+        facts = self._store.facts
+        return not facts.space and self._models.missing(facts) is None
+
+    def marks(self, query: str, texts: Sequence[str]) -> "list[list[Span]]":
+        """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Words that
+        most passages have are left out where the query has others."""
+        from edge_embed_runtime.search.marks import find_marks
+
+        with self._connections.reading() as store:
+            return find_marks(store, check_text(query, "the query"), texts)
+
+    def fields(self) -> "list[FieldSummary]":
+        """The fields of the documents' metadata, with their commonest values: all metadata is read once."""
+        from edge_embed_runtime.storage.fieldsummary import summarize_fields
+
+        with self._connections.reading() as store:
+            return summarize_fields(store)
 
     @property
     def damaged(self) -> list[int]:
@@ -177,3 +295,9 @@ class IndexReader:
         with self._connections.reading() as store:
             source = store.path
         return backup_index(source, path, compact=compact, overwrite=overwrite, show_progress=show_progress)
+
+    @property
+    def _collection(self) -> "Collection":
+        from edge_embed_runtime.index.collection import Collection
+
+        return Collection(self._connections)

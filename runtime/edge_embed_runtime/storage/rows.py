@@ -49,10 +49,11 @@ class StoredPassages:
 
 @dataclass(frozen=True)
 class Removed:
-    """Ids of passages that a commit deleted, and the counter `deletions` after it."""
+    """Ids of passages that a commit deleted, the counter `deletions` after it, and how many documents it deleted."""
 
     passages: Ids
     deletions: int
+    documents: int
 
 
 @dataclass(frozen=True)
