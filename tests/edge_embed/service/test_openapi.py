@@ -1,0 +1,1 @@
+"""/openapi.json describes the routes that there are."""
