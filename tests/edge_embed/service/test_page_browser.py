@@ -23,7 +23,9 @@ DOCUMENTS = [
     Document("arabic", "القطة تنام على الأريكة بجانب النافذة", {"lang": "ar", "draft": True}),
     Document("chinese", "猫在窗边的沙发上睡觉。" * 40, {"lang": "zh", "draft": False}),
     Document("<script>alert(1)</script>", HOSTILE, {"lang": "en", "<i>field</i>": "<u>value</u>"}),
-    Document("long", "Some words before. " * 200 + "A lighthouse stands there. " + "Some behind. " * 300, {"year": 1999}),
+    Document(
+        "long", "Some words before. " * 200 + "A lighthouse stands there. " + "Some behind. " * 300, {"year": 1999}
+    ),
     *(Document(f"note {i}", f"Note number {i} about gardens and tools.", {"year": 1950 + i}) for i in range(20)),
 ]
 HITS = "#hits .open"
@@ -98,7 +100,9 @@ def _search(page: Page, text: str) -> None:
     page.press("/")
     for letter in text:
         page.press(letter)
-    page.wait("!document.body.hasAttribute('aria-busy') && document.querySelector('#status').textContent.includes('hit')")
+    page.wait(
+        "!document.body.hasAttribute('aria-busy') && document.querySelector('#status').textContent.includes('hit')"
+    )
     assert quote(text).replace("%20", "+") in page.browser.current_url
 
 
@@ -331,7 +335,10 @@ def test_everything_has_a_name(page: Page, served: Running) -> None:
     assert page.run("return document.documentElement.lang") == "en"
     page.press("ARROW_DOWN", "ENTER")
     page.wait("document.querySelector('#reader').open")
-    assert {("button", "Close the document"), ("dialog", "cat")} <= {*page.controls(), ("dialog", page.texts("#reader-title")[0])}
+    assert {("button", "Close the document"), ("dialog", "cat")} <= {
+        *page.controls(),
+        ("dialog", page.texts("#reader-title")[0]),
+    }
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
