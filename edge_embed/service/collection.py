@@ -73,7 +73,7 @@ STORED = fields({"stored": COUNT, "unchanged": COUNT, "documents": COUNT})
 PROBLEM = fields({"line": or_null(COUNT), "reason": TEXT})
 UPLOADED = fields({
     "key": TEXT, "stored": COUNT, "unchanged": COUNT, "deleted": COUNT, "documents": COUNT,
-    "problems": {"type": "array", "items": PROBLEM}, "problems_left_out": COUNT,
+    "notes": TEXTS, "problems": {"type": "array", "items": PROBLEM}, "problems_left_out": COUNT,
 })  # fmt: skip
 DELETE = fields({}, {"keys": {**TEXTS, "maxItems": MAX_KEYS}, "where": ANYTHING})
 DELETED = fields({"deleted": COUNT, "documents": COUNT})

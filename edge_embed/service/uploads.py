@@ -34,7 +34,7 @@ KEYS_AT_ONCE = 1024
 
 @dataclass
 class Uploaded:
-    """stored, unchanged: documents that are new or changed, and that were there; deleted: of an earlier upload of the
+    """key: of its document; rows have keys that begin so; stored, unchanged: documents that are new or changed, and that were there; deleted: of an earlier upload of the
     same name, which this file no longer has; documents: in the index now"""
 
     key: str
@@ -42,6 +42,7 @@ class Uploaded:
     unchanged: int = 0
     deleted: int = 0
     documents: int = 0
+    notes: list[str] = field(default_factory=list)
     problems: list[dict[str, Any]] = field(default_factory=list)
     problems_left_out: int = 0
 
@@ -93,7 +94,7 @@ def _read(name: str, content: bytes, reading: Reading, uploaded: Uploaded) -> li
         path = Path(folder, f"upload{Path(name).suffix}")
         path.write_bytes(content)
         found: dict[str, Document] = {}
-        for row in read_rows(path, uploaded.key, reading, uploaded.report):
+        for row in read_rows(path, uploaded.key, reading, uploaded.report, note=uploaded.notes.append):
             if row.document.key in found:
                 uploaded.refuse(row.line, f"the key {row.document.key!r:.100} comes twice")
             else:

@@ -71,10 +71,11 @@ async function upload(file, said, limits, added) {
   }
 }
 
-function summary({ stored, unchanged, deleted, problems }) {
+function summary({ stored, unchanged, deleted, notes, problems }) {
   const parts = [`${count(stored, "document")} stored`];
   if (unchanged) parts.push(`${unchanged} unchanged`);
   if (deleted) parts.push(`${deleted} of an earlier upload deleted`);
+  parts.push(...notes.slice(0, 3).map((note) => plain(note, 200)));
   if (problems.length) {
     const [{ line, reason: text }] = problems;
     const first = line === null ? text : `line ${line}: ${text}`;
