@@ -1,5 +1,7 @@
 """/openapi.json describes the routes that there are, with what this service has."""
 
+from typing import Any
+
 import pytest
 from builders.asking import asking
 from builders.served import prompted_bundle
