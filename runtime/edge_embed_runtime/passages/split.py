@@ -1,4 +1,4 @@
-"""Long documents become overlapping passages that the model can take whole."""
+"""Long documents become passages that the model can take whole; they begin and end with sentences where they can."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.passages.borders import near_border
+from edge_embed_runtime.passages.borders import first_begin, last_end, near_border
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PASSAGE_TOKENS = 256
 # One part in eight of a passage is said again in the next, so that a sentence on the border is whole in one of them.
 OVERLAP = 8
+# A passage may be shorter by one part in four, to end with a sentence or a paragraph.
+BACK = 4
 # Thinly spread text (tables, much white space) is cut by characters; the embedder reads at least as many.
 MAX_CHARACTERS = 8192
 # Characters that are tokenized at once: bounds the memory a document takes (tokenizers needs 140 bytes a character).
@@ -48,11 +50,16 @@ def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int =
         first = False
         starts, ends = tokens[:, 0], tokens[:, 1]
         fitting = int(np.searchsorted(ends, starts[0] + MAX_CHARACTERS, side="right"))
-        last = near_border(text, tokens, max(1, min(size, fitting)), 1)
+        most_fitting = max(1, min(size, fitting))
+        end = last_end(text, tokens, most_fitting, max(1, most_fitting - size // BACK))
+        last = near_border(text, tokens, most_fitting, 1) if end is None else end
         yield int(starts[0]), int(ends[last - 1])
         if last == len(tokens):
             return
-        tokens = tokens[near_border(text, tokens, max(1, last - size // OVERLAP), 1) :]
+        again = max(1, last - size // OVERLAP)
+        tokens = tokens[
+            near_border(text, tokens, again, 1) if end is None else first_begin(text, tokens, again, last) :
+        ]
 
 
 def reserved_tokens(embedder: "Encoder") -> int:
