@@ -35,6 +35,7 @@ COMMANDS = {
     "reembed": "Embed every document of INDEX again, with another bundle.",
     "repair": "Restore damaged parts of INDEX from the texts it holds.",
     "search": "Find the documents of INDEX that fit QUERY best.",
+    "serve": "Answer requests over HTTP on this machine.",
     "tokens": "Show the tokens of each TEXT and their positions.",
     "update": "Change metadata of documents of INDEX.",
     "values": "Show which values a metadata field has in INDEX.",

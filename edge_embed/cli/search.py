@@ -34,6 +34,19 @@ if TYPE_CHECKING:
     type=click.Choice(["hybrid", "vector", "text", "sparse", "multi"]),
     help="What to compare.  [default: hybrid; without QUERY, vector]",
 )
+@click.option(
+    "--like",
+    metavar="KEY",
+    multiple=True,
+    help="Find documents near to this one, with QUERY or without; may be given several times. It is no hit.",
+)
+@click.option("--unlike", metavar="KEY", multiple=True, help="Keep away from this document, likewise.")
+@click.option(
+    "--mmr",
+    type=float,
+    metavar="NUMBER",
+    help="Diversity: 1 keeps the order of the scores, 0 takes hits as different as can be, 0.5 lies between.",
+)
 @click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, instead of QUERY or with it.")
 @bundle_option
 @kind_options
@@ -48,6 +61,9 @@ def search(
     conditions: tuple[str, ...],
     where_json: tuple[str, ...],
     mode: Any,
+    like: tuple[str, ...],
+    unlike: tuple[str, ...],
+    mmr: float | None,
     vector: str | None,
     as_json: bool,
     sparse: str | None,
@@ -61,30 +77,31 @@ def search(
     sea in it, or a text with these letters. Quote < and > for the shell: --where "year>=2000" --where "year<2020". A
     field whose name contains =, < or > needs --where-json.
 
-    No bundle is loaded for --mode text, nor with --vector, as for an index of loaded vectors; --mode sparse loads only
-    --sparse.
+    No bundle is loaded for --mode text, nor with --vector, as for an index of loaded vectors, nor for --like without
+    QUERY; --mode sparse loads only --sparse.
     """
     from edge_embed.embedder import Embedder
     from edge_embed.files.arrays import read_vector
     from edge_embed_runtime.index.index import Index
 
     where = given_where(conditions, where_json)
-    if query is None and vector is None:
-        raise click.UsageError("Missing argument 'QUERY' or option '--vector'.")
+    if query is None and vector is None and not like:
+        raise click.UsageError("Missing argument 'QUERY' or option '--vector' or '--like'.")
     asked = None if vector is None else read_vector(vector)
     embedder = None
     others = more_embedders(sparse, multi, model) if mode != "text" else {}
-    if mode != "text" and asked is None and not (mode == "sparse" and sparse is not None):
+    if mode != "text" and asked is None and query is not None and not (mode == "sparse" and sparse is not None):
         embedder = Embedder(**model)
     with Index.open(index, embedder, **others, read_only=True, max_rss_mb=model["max_rss_mb"]) as target:
-        hits = target.search(query, count, where, mode, vector=asked)
+        hits = target.search(query, count, where, mode, vector=asked, like=like, unlike=unlike, mmr=mmr)
         damaged = len(target.damaged)
     if damaged:
         say(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
 
     def text() -> Iterator[str]:
         for rank, hit in enumerate(hits, start=1):
-            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g})"
+            place = "" if hit.place is None else f"  {shorten(hit.place, 200)}"
+            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g}){place}"
             yield f"   {shorten(hit.text, 200)}"
         if not hits:
             yield f"nothing found: {hits.shortfall}{number_hint(conditions)}"

@@ -56,11 +56,14 @@ class Collection:
 
     def _page(self, store: Store, pages: Pages) -> list[Document]:
         with store.snapshot(), self._credit() as credit:
-            found = [_given(document) for document in pages.read(store, credit)]
+            found = pages.read(store, credit)
+            places = store.places_of(document.id for document in found)
+            pages.damaged += [document.id for document in found if places.get(document.id, ()) is None]
             if pages.damaged:
                 self._connections.search.damaged.update(store.passage_ids(pages.damaged))
                 pages.damaged.clear()
-            return found
+            given = ((document, places.get(document.id, ())) for document in found)
+            return [Document(one.key, one.text, one.metadata, its) for one, its in given if its is not None]
 
     def count(self, where: Where | None) -> int:
         with self._connections.reading() as store, store.snapshot():
@@ -76,12 +79,13 @@ class Collection:
         wanted = check_keys(keys, "get_many")
         asked = dict.fromkeys(wanted)
         with self._connections.reading() as store, store.snapshot(), self._credit() as credit:
-            found: dict[str, Document] = {}
+            found: dict[str, StoredDocument] = {}
             for _, key, document in by_value(store, credit, "key", asked):
                 if document is None or key not in asked:
                     raise damaged_document(store.path, key)
-                found[key] = _given(document)
-        return [found.get(key) for key in wanted]
+                found[key] = document
+            documents = {document.key: document for document in store.with_places(list(found.values()))}
+        return [documents.get(key) for key in wanted]
 
     def vectors(self, keys: str | Iterable[str]) -> dict[str, Vectors]:
         wanted = dict.fromkeys(check_keys(keys, "vectors"))
@@ -176,10 +180,6 @@ class Collection:
             return
         with room.take(READ_BYTES, lambda left: f"reading documents takes 4 MB; {room.least(READ_BYTES, left)}"):
             yield Credit(room, READ_BYTES)
-
-
-def _given(document: StoredDocument) -> Document:
-    return Document(document.key, document.text, document.metadata)
 
 
 def check_keys(keys: object, what: str) -> list[str]:

@@ -12,9 +12,11 @@ from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.index.reading import IndexReader
 from edge_embed_runtime.storage.documents import Document
+from edge_embed_runtime.system.waiting import awaitable
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.additions import Additions, GivenVectors
+    from edge_embed_runtime.index.files import IndexedFiles
     from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
     from edge_embed_runtime.maintenance.repair import Repair
@@ -27,6 +29,8 @@ class Index(IndexReader):
 
     Threads may share one object. One object may write at a time, over all processes; any number may read, and what is
     read is one committed state. Writing holds up neither searches of other processes nor those of other threads.
+
+    In asyncio, `asearch`, `aget`, `aadd`, `aupsert` and `adelete` are awaited: they do the same in a thread.
     """
 
     @classmethod
@@ -130,6 +134,13 @@ class Index(IndexReader):
         with self._connections.writing() as store:
             write_root(store, root)
 
+    @property
+    def files(self) -> "IndexedFiles":
+        """What is known of the files that documents come from: index/files.py."""
+        from edge_embed_runtime.index.files import IndexedFiles
+
+        return IndexedFiles(self._connections)
+
     def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
         """Store new documents, all of them or none: they are on disk when this returns. Returns their number.
 
@@ -188,6 +199,9 @@ class Index(IndexReader):
         that are damaged and may fit a condition stay as they are.
         """
         return self._collection.update_metadata(chosen, changes, remove)
+
+    asearch, aget = awaitable(IndexReader.search), awaitable(IndexReader.get)
+    aadd, aupsert, adelete = awaitable(add), awaitable(upsert), awaitable(delete)
 
     def repair(
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False

@@ -1,24 +1,27 @@
 """What an index is asked: documents by key, hits, and what it holds. `Index` adds what writes."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_count, check_text, unusable
+from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
+from edge_embed_runtime.search.query import RECALL, Mode, Wanted
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.collection import Collection
+    from edge_embed_runtime.index.session import Session
+    from edge_embed_runtime.inputs.words import Span
     from edge_embed_runtime.maintenance.backup import Backup
     from edge_embed_runtime.maintenance.verify import Report
     from edge_embed_runtime.storage.fields import Value, ValueCount
+    from edge_embed_runtime.storage.fieldsummary import FieldSummary
     from edge_embed_runtime.system.headroom import Bounds
     from edge_embed_runtime.vectors.types import Vectors
 
@@ -71,9 +74,9 @@ class IndexReader:
     def get(self, key: str) -> Document | None:
         """The document under a key, or None."""
         check_key(key)
-        with self._connections.reading() as store:
+        with self._connections.reading() as store, store.snapshot():
             found = store.document(key)
-        return Document(found.key, found.text, found.metadata) if found else None
+            return store.with_places([found])[0] if found else None
 
     def get_many(self, keys: str | Iterable[str]) -> list[Document | None]:
         """The documents under keys, in their order; None for one that is not there.
@@ -176,6 +179,9 @@ class IndexReader:
         *,
         vector: ArrayLike | None = None,
         recall: float = RECALL,
+        like: str | Iterable[str] = (),
+        unlike: str | Iterable[str] = (),
+        mmr: float | None = None,
     ) -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
@@ -187,17 +193,68 @@ class IndexReader:
         vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
         recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer, and 1.0 compares
                 with every passage: 0.3 s for 100,000
+        like:   keys of documents that hits are to be near to, with a query or without; unlike: far from. Modes
+                "vector" and "hybrid"; these documents are no hits. What they weigh: edge_embed_runtime.search.feedback
+        mmr:    diversity, by maximal marginal relevance: 1 is the order of the scores, 0 takes documents as different
+                from those before them as can be, whatever they say (edge_embed_runtime.search.diversity)
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
         """
-        k = min(check_count(k, "k", 1), MAX_HITS)
-        if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise unusable("recall", recall, "a number over 0, up to 1")
+        wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
         self._connections.check_process()
-        asked, mode = self._models.query(self._store, query, mode, vector)
+        asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
         with self._connections.reading():
-            return self._search.search(asked, k, where, mode, recall)
+            return self._search.search(asked, mode, wanted)
+
+    def session(
+        self,
+        *,
+        half_life: float | None = None,
+        weight: float | None = None,
+        state: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> "Session":
+        """Begin a session: searches that know what one user liked and searched before. It is kept in memory alone.
+
+        half_life: seconds after which half of what happened is left; a day where nothing else is said
+        weight:    what the session's vector weighs to a query's, 0.75 where nothing else is said; 0 for nothing
+        state:     of an earlier session, from `Session.state`; half_life and weight are its own, unless they are given
+        clock:     gives the time in seconds; None for the time of day
+
+        Raises InputError for an index without dense vectors and for what is no state, BundleMismatchError for a state
+        of other vectors.
+        """
+        from edge_embed_runtime.index.session import Session
+
+        return Session(self._connections, self._models, half_life, weight, state, clock)
+
+    @property
+    def modes(self) -> "list[Mode]":
+        """The modes of `search` that a text can be asked in, the default first."""
+        facts, every = self._store.facts, get_args(Mode)
+        return [mode for mode in every if mode == "text" or self._models.cannot(mode, facts) is None]
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether it was opened with all embedders that adding texts needs."""
+        facts = self._store.facts
+        return not facts.space and self._models.missing(facts) is None
+
+    def marks(self, query: str, texts: Sequence[str]) -> "list[list[Span]]":
+        """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Words that
+        most passages have are left out where the query has others."""
+        from edge_embed_runtime.search.marks import find_marks
+
+        with self._connections.reading() as store:
+            return find_marks(store, check_text(query, "the query"), texts)
+
+    def fields(self) -> "list[FieldSummary]":
+        """The fields of the documents' metadata, with their commonest values: all metadata is read once."""
+        from edge_embed_runtime.storage.fieldsummary import summarize_fields
+
+        with self._connections.reading() as store:
+            return summarize_fields(store)
 
     @property
     def damaged(self) -> list[int]:

@@ -50,6 +50,8 @@ class Findings:
     passages: int = 0
     broken: dict[int, Damage] = field(default_factory=dict)  # text whole, passages not: can be embedded again
     lost: dict[int, Damage] = field(default_factory=dict)
+    places: dict[int, Damage] = field(default_factory=dict)  # where their places are damaged
+    stray_places: int = 0  # documents that have places, and are not there
     strays: list[int] = field(default_factory=list)  # passages of no document
     facts: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
@@ -63,6 +65,7 @@ class Findings:
         strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
         codes = [f"{len(self.blocks)} blocks of binary codes are damaged or not up to date"] if self.blocks else []
         others = [what for _, what in self.orphans]
+        others += [f"places of {self.stray_places} documents that are not there"] if self.stray_places else []
         return [*self.facts, *self.content, *self.unreadable, *self.tables, *strays, *others, *codes, *self.words]
 
 
@@ -79,7 +82,7 @@ def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -
             raise IndexLockedError(
                 f"{store.path} was written while it was read; try again", path=store.path, code="index_busy"
             )
-    damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
+    damaged = [damage for _, damage in sorted({**found.places, **found.broken, **found.lost}.items())]
     return Report(found.documents, found.passages, damaged, problems + found.problems())
 
 
@@ -125,6 +128,8 @@ def _find(store: Store, folder: Path | None, show_progress: bool) -> Findings:
                 if not found.unreadable and facts is not None:
                     for table in store.attached.values():
                         _check_attached(db, table, found)
+                if not found.unreadable:
+                    _check_places(store, found)
                 if not (found.unreadable or found.lost or found.strays or facts is None):
                     _check_content(store, found)
             with _noted(found.tables, "SQLite's check"):
@@ -143,7 +148,7 @@ def _find(store: Store, folder: Path | None, show_progress: bool) -> Findings:
 def _check_content(store: Store, found: Findings) -> None:
     """Whether the documents are those that the last commit left."""
     said = store.content()
-    (total,) = store.connection.execute("SELECT ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+    _, total = store.counted()
     if said is not None and (said.documents, said.sum) != (found.documents, total):
         found.content.append(
             f"{found.documents} documents are not those of the last commit, which left {said.documents}: a copy made "
@@ -206,6 +211,17 @@ def _check_attached(db: sqlite3.Connection, table: Attached, found: Findings) ->
             found.broken.setdefault(doc, Damage(shown_key(row), f"{count} of its {table.title} are missing or damaged"))
     if whole or damaged:
         found.orphans.append((table.name, f"{len(whole) + len(damaged)} {table.title} belong to no passage"))
+
+
+def _check_places(store: Store, found: Findings) -> None:
+    """Documents whose places are damaged or do not fit their text, and places of no document."""
+    for doc, places in store.places.all() if store.places is not None else ():
+        row = document_row(store.connection, doc)
+        document = None if row is None else checked(row)
+        if document is None:
+            found.stray_places += row is None
+        elif places is None or any(not 0 <= start <= len(document.text) for start, _ in places):
+            found.places[doc] = Damage(document.key, "its places are damaged")
 
 
 def _passage_damage(document: StoredDocument, passages: list[Row], sizes: Collection[int] | None) -> str | None:

@@ -16,7 +16,7 @@ from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.bitblocks import BLOCK, Blocks
 from edge_embed_runtime.storage.database import translated
-from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.storage.documents import Document, Place, Record
 from edge_embed_runtime.storage.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.storage.indexfile import IndexFile
 from edge_embed_runtime.storage.pieces import Row
@@ -39,6 +39,7 @@ from edge_embed_runtime.vectors.int8 import dequantize
 from edge_embed_runtime.vectors.types import Ids, Int8Codes, Vectors, Words
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.storage.places import Places
     from edge_embed_runtime.storage.sidetables import Attached
 
 # Passages that are read at once when all are: 3 MB at 384 dimensions.
@@ -104,12 +105,38 @@ class Store(IndexFile):
             raise damaged_document(self.path, key)
         return document
 
+    @property
+    def places(self) -> "Places | None":
+        """The table of places; None where no document ever had any."""
+        if not self.has_optional("place"):
+            return None
+        from edge_embed_runtime.storage.places import Places
+
+        return Places(self._db)
+
+    def places_of(self, ids: Iterable[int]) -> dict[int, tuple[Place, ...] | None]:
+        """The places of documents by id, those without any left out; None where they are damaged."""
+        table = self.places
+        return {} if table is None else table.of(ids)
+
+    def with_places(self, found: Sequence[StoredDocument]) -> list[Document]:
+        """Documents with their places, read in the caller's snapshot. Raises IndexDamagedError for damaged places."""
+        places = self.places_of(document.id for document in found)
+        damaged = [document.key for document in found if places.get(document.id, ()) is None]
+        if damaged:
+            raise IndexDamagedError(
+                f"{self.path}: the places of the document {shown(damaged[0])} are damaged (a checksum does not fit)",
+                path=self.path,
+                keys=damaged,
+            )
+        return [Document(one.key, one.text, one.metadata, places.get(one.id) or ()) for one in found]
+
     def holds(self, record: Record, code: bytes | None = None) -> bool:
-        """Whether a document is stored with this text and metadata, every row of it whole; where one is given, with
-        this code, see `rows.packed`."""
+        """Whether a document is stored with this text, metadata and places, every row of it whole; where one is given,
+        with this code, see `rows.packed`."""
         with translated(self.path):
             row = self._find(record)
-            if row is None:
+            if row is None or self.places_of(row).get(row[0], ()) != record.places:
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
@@ -117,8 +144,8 @@ class Store(IndexFile):
             return bool(passages) and same and self._are_whole(passages)
 
     def unchanged(self, records: Sequence[Record]) -> set[str]:
-        """Keys of the records that are stored with this text and metadata, every row of them whole: two queries for
-        all of them, where `holds` asks two for each."""
+        """Keys of the records that are stored with this text, metadata and places, every row of them whole: a few
+        queries for all of them, where `holds` asks some for each."""
         by_key = {record.key: record for record in records}
         found: dict[int, str] = {}
         with translated(self.path):
@@ -128,6 +155,8 @@ class Store(IndexFile):
                 same = record is not None and row[2] == record.text and row[3] == record.metadata
                 if same and whole_document(row):
                     found[row[0]] = row[1]
+            places = self.places_of(found)
+            found = {doc: key for doc, key in found.items() if places.get(doc, ()) == by_key[key].places}
             query = f"{PASSAGES} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc"
             rows = self._db.execute(query, (json.dumps(list(found)),))
             return {found[doc] for doc, passages in groupby(rows, itemgetter(1)) if self._are_whole(list(passages))}

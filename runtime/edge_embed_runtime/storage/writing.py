@@ -92,6 +92,31 @@ def _changed(
             yield id_, row[4], metadata, document_crc(id_, document.key, document.text, metadata)
 
 
+def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:
+    """Give documents another key and metadata, in one transaction; their passages and vectors stay.
+
+    moves: the old key and the new record. One whose text or places are not those of the stored document, or whose new
+    key belongs to another document, is left as it is. Returns the new keys of the others
+    """
+    moved = set[str]()
+    with store.transaction(deletes=False):
+        for key, record in moves:
+            row = store.connection.execute(f"{DOCUMENTS} WHERE key = ?", (key,)).fetchone()
+            taken = key != record.key and bool(store.existing([record.key]))
+            if row is None or taken or checked(row) is None or (row[1], row[2]) != (key, record.text):
+                continue
+            if store.places_of([row[0]]).get(row[0], ()) != record.places:
+                continue
+            crc = document_crc(row[0], record.key, record.text, record.metadata)
+            store.connection.execute(
+                "UPDATE doc SET key = ?, metadata = ?, crc = ? WHERE id = ?", (record.key, record.metadata, crc, row[0])
+            )
+            store.count_document(-1, row[4])
+            store.count_document(1, crc)
+            moved.add(record.key)
+    return moved
+
+
 def _slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Entries of about INSERTED passages at a time, or about INSERTED_CHARACTERS characters."""
     passages = (lambda entry: len(entry.spans)), INSERTED
@@ -113,7 +138,7 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
             crc = document_crc(doc, record.key, record.text, record.metadata)
             row = (doc, record.key, record.text, record.metadata, crc)
             store.connection.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", row)
-            store.count_document(1, crc)
+            store.count_document(1, crc + (_insert_places(store, doc, record) if record.places else 0))
             begun = record
         for span, code, scale in zip(entry.spans, entry.codes, entry.scales, strict=True):
             last += 1
@@ -130,6 +155,13 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
         given = np.repeat([not entry.bare for entry in entries], [len(entry.spans) for entry in entries])
         ids, codes, scales = ids[given], codes[given], scales[given]
     store.blocks.add(ids, store.binary(codes, scales))
+
+
+def _insert_places(store: Store, doc: int, record: Record) -> int:
+    """Returns the sum of their checksums."""
+    store.make_optional("place")
+    places = store.places
+    return 0 if places is None else places.insert(doc, record.places)
 
 
 def _delete(store: Store, chosen: str | np.int64) -> list[int] | None:
@@ -152,6 +184,7 @@ def _delete(store: Store, chosen: str | np.int64) -> list[int] | None:
     # the words of a damaged passage are not known; their entries lead nowhere from now on
     store.words.remove(() if whole is None else store.words.of_passages(whole, passages))
     db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
-    db.execute("DELETE FROM doc WHERE id = ?", (doc,))
-    store.count_document(-1, None if whole is None else row[4])
+    places = 0 if store.places is None else store.places.sum(doc)
+    db.execute("DELETE FROM doc WHERE id = ?", (doc,))  # with its places
+    store.count_document(-1, None if whole is None or places is None else row[4] + places)
     return [row[0] for row in passages]
