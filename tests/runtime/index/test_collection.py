@@ -553,3 +553,29 @@ def test_two_objects_that_take_turns(path: Path) -> None:
         assert one.delete(where={"lang": "yy"}) == 10
         assert other.count() == 20
         assert other.verify().whole
+
+
+def test_places_stay_with_their_documents(path: Path) -> None:
+    """They are given with documents, survive a change of metadata, and go with what is deleted by condition."""
+    documents = [
+        Document(f"k{i:02}", "page one. page two.", {"g": i % 2}, ((0, "page 1"), (10, "page 2")) if i % 3 else ())
+        for i in range(12)
+    ]
+    with create(path, documents) as index:
+        assert list(index) == documents
+        assert index.get_many([d.key for d in documents]) == documents
+        assert index.update_metadata({"g": 1}, {"h": 1}) == 6
+        assert [d.places for d in index] == [d.places for d in documents]
+        assert index.delete(where={"g": 0}) == 6
+        assert [d.places for d in index] == [d.places for d in documents[1::2]]
+        assert index.verify().whole
+
+
+def test_damaged_places(path: Path) -> None:
+    """Their documents are left out, whole pages of them too; what is behind them is found."""
+    documents = [Document(f"k{i:03}", "text", {}, ((0, "page 1"),) if i < 280 else ()) for i in range(300)]
+    create(path, documents).close()
+    alter(path, "UPDATE place SET label = 'other'")
+    with Index.open(path, read_only=True) as index:
+        assert list(index) == documents[280:]
+        assert len(index.damaged) == 280
