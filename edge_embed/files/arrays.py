@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_embed.files.columns import Names, choose, merged, to_json
+from edge_embed.files.columns import Form, Names, choose, merged, placed, to_json
 from edge_embed.files.rows import listed
 from edge_embed_runtime.errors import InputError, SourceError, about
 from edge_embed_runtime.index.opening import MAX_DIM
@@ -30,11 +30,11 @@ OFFSETS = "_offsets"
 # The array of each column.
 NAMES = {
     "key": "keys", "start": "starts", "stop": "stops", "vector": "vectors", "code": "codes", "scale": "scales",
-    "text": "texts", "metadata": "metadata",
+    "text": "texts", "metadata": "metadata", "place": "places",
 }  # fmt: skip
 USUAL = {"key": "keys", "text": "texts", "metadata": "metadata"}
 # Arrays of a dump that say where a passage lies in its document.
-DUMPED = ("starts", "stops")
+DUMPED, PLACES = ("starts", "stops"), "places"
 # Rows, and bytes of strings, that are read at a time.
 CHUNK = 8192
 CHUNK_BYTES = 2**24
@@ -196,7 +196,7 @@ class NpzFile:
 
     def _columns(self) -> list[str]:
         """Arrays with a value per row: without facts and places of passages of a dump, and without offsets of texts."""
-        dumped = DUMPED if "fingerprint" in self._names else ()
+        dumped = (*DUMPED, PLACES, PLACES + OFFSETS) if "fingerprint" in self._names else ()
         names = [name for name in self._names if name not in dumped]
         texts = [name for name in names if name + OFFSETS in names]
         return [
@@ -218,11 +218,12 @@ class NpzFile:
         chosen, nothing = self._chosen, iter(())
         texts = nothing if chosen.text is None else self._strings(chosen.text)
         metadata = nothing if chosen.metadata is None else self._strings(chosen.metadata)
+        places = self._strings(PLACES) if {PLACES, "fingerprint"} <= set(self._names) else nothing
         others = {name: self._values(name) for name in chosen.others}
         for row, key in enumerate(self.keys()):
             held = {name: next(values, None) for name, values in others.items()}
             found = parse_metadata(next(metadata, None), self._path, row)
-            yield Document(key, next(texts, ""), merged(found, held, self._path, row))
+            yield Document(key, next(texts, ""), merged(found, held, self._path, row), placed(next(places, None)))
 
     def _values(self, name: str) -> Iterator[Any]:
         """Rows of an array that becomes metadata: texts, numbers, booleans, times as ISO texts, lists of them."""
@@ -317,11 +318,11 @@ class NpzWriter:
     unnamed files in `folder`, which needs space for everything twice.
     """
 
-    def __init__(self, file: BinaryIO, folder: Path, dim: int, codes: bool, facts: Mapping[str, str]) -> None:
-        self._file, self._facts = file, facts
+    def __init__(self, file: BinaryIO, folder: Path, form: Form) -> None:
+        self._file, self._facts = file, form.facts
         self._waiting = ExitStack()
         self._columns: dict[str, tuple[BinaryIO, str, tuple[int, ...]]] = {}
-        self._ends = dict.fromkeys(("key", "text", "metadata"), 0)
+        self._ends = dict.fromkeys(("key", "text", "metadata", *(["place"] if form.places else [])), 0)
         try:
             for name in self._ends:
                 self._begin(folder, NAMES[name], "|u1")
@@ -329,8 +330,8 @@ class NpzWriter:
                 self._append(NAMES[name] + OFFSETS, [0])
             for name in ("start", "stop"):
                 self._begin(folder, NAMES[name], "<i8")
-            self._begin(folder, *(("codes", "|i1") if codes else ("vectors", "<f4")), (dim,))
-            if codes:
+            self._begin(folder, *(("codes", "|i1") if form.codes else ("vectors", "<f4")), (form.dim,))
+            if form.codes:
                 self._begin(folder, "scales", "<f4")
         except BaseException:
             self._waiting.close()
