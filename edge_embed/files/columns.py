@@ -40,11 +40,13 @@ class Columns:
 
 @dataclass(frozen=True)
 class Form:
-    """What a dump holds: vectors of `dim` numbers, or their codes and scales; places; and facts about all of it."""
+    """What a dump holds: vectors of `dim` numbers, or their codes and scales; places; which rows have no vector, where
+    there are such gaps; and facts about all of it."""
 
     dim: int
     codes: bool
     places: bool
+    gaps: bool
     facts: Mapping[str, str]
 
 

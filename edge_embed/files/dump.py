@@ -11,20 +11,22 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from edge_embed.files.arrays import NpzWriter
+from edge_embed.files.arrays import MISSING
 from edge_embed.files.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.files.arrow import ArrowWriter
 from edge_embed.files.columns import BATCH_CHARACTERS, Form, rows_per_batch
+from edge_embed.files.npzwriter import NpzWriter
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.places import Places
-from edge_embed_runtime.storage.rows import DOCUMENTS, PASSAGES, checked, is_whole
+from edge_embed_runtime.storage.rows import DOCUMENTS, NO_VECTOR, PASSAGES, checked, is_whole
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.writing import check_output, replacing
 from edge_embed_runtime.vectors.int8 import dequantize
+from edge_embed_runtime.vectors.normalize import normalize
 
 DUMP_SUFFIXES = (".npz", *ARROW_SUFFIXES)
 # key, start, stop, text, metadata, place and code (float32 scale, then int8 numbers) of a passage.
@@ -60,6 +62,7 @@ def dump_vectors(
             columns they are called `code` and `scale`
     force:  replace an existing output
 
+    Where documents of an index of given vectors have none, `missing`, bool [n], says so, and their vectors are zeros.
     The output is written whole or not at all. Damaged rows are left out and counted. Needs no embedder.
     Raises IndexFileError for a file that is not an index, InputError for an output that exists, StorageError where it
     cannot be written, MissingExtraError where pyarrow is needed and missing.
@@ -87,7 +90,9 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
             raise InputError(f"{store.path} has no dense vectors to write", path=store.path)
         facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
         found.places = store.places
-        form = Form(store.dim, codes, found.places is not None, facts)
+        bare = "SELECT 1 FROM vec WHERE length(code) = 0 LIMIT 1"
+        gaps = store.facts.space and store.connection.execute(bare).fetchone() is not None
+        form = Form(store.dim, codes, found.places is not None, gaps, facts)
         with closing(_writer(file, target, form)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:
                 texts = (lambda row: len(row[3]), BATCH_CHARACTERS)
@@ -116,14 +121,14 @@ class _Found:
 
 def _whole(store: Store, found: _Found) -> Iterator[Row]:
     """The passages that are not damaged; `found` counts all."""
-    db = store.connection
+    db, sizes = store.connection, (store.dim + 4, *([len(NO_VECTOR)] if store.facts.space else []))
     for doc, passages in groupby(db.execute(f"{PASSAGES} NOT INDEXED ORDER BY id"), key=itemgetter(1)):
         query = f"{DOCUMENTS} NOT INDEXED WHERE id = ?"
         row = db.execute(query, (doc,)).fetchone() if isinstance(doc, int) else None
         document, metadata = (None, "") if row is None else (checked(row), row[3])
         for passage in passages:
             _, _, start, stop, code, _ = passage
-            if document is None or not is_whole(passage) or len(code) != store.dim + 4:
+            if document is None or not is_whole(passage) or len(code) not in sizes:
                 found.damaged += 1
                 continue
             text, place, whole = document.text[start:stop], None, True
@@ -138,11 +143,12 @@ def _whole(store: Store, found: _Found) -> Iterator[Row]:
 
 def _columns(rows: list[Row], form: Form) -> dict[str, Any]:
     key, start, stop, text, metadata, place, code = zip(*rows, strict=True)
-    raw = np.frombuffer(b"".join(code), np.int8).reshape(len(rows), -1)
+    zeros = bytes(form.dim + 4)
+    raw = np.frombuffer(b"".join(one or zeros for one in code), np.int8).reshape(len(rows), -1)
     numbers, scales = raw[:, 4:], np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0]
     columns: dict[str, Any] = {"key": key, "start": start, "stop": stop, "text": text, "metadata": metadata}
     columns |= {"place": place} if form.places else {}
+    columns |= {MISSING: [one == NO_VECTOR for one in code]} if form.gaps else {}
     if form.codes:
         return {**columns, "code": numbers, "scale": scales}
-    vectors = dequantize(numbers, scales)
-    return {**columns, "vector": vectors / np.linalg.norm(vectors, axis=1, keepdims=True)}
+    return {**columns, "vector": normalize(dequantize(numbers, scales))}

@@ -1,9 +1,9 @@
 """What an index is asked: documents by key, hits, and what it holds. `Index` adds what writes."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 from numpy.typing import ArrayLike
 
@@ -17,9 +17,11 @@ from edge_embed_runtime.storage.documents import Document, Hits, check_documents
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
     from edge_embed_runtime.index.collection import Collection
     from edge_embed_runtime.index.session import Session
+    from edge_embed_runtime.inputs.words import Span
     from edge_embed_runtime.maintenance.backup import Backup
     from edge_embed_runtime.maintenance.verify import Report
     from edge_embed_runtime.storage.fields import Value, ValueCount
+    from edge_embed_runtime.storage.fieldsummary import FieldSummary
     from edge_embed_runtime.system.headroom import Bounds
     from edge_embed_runtime.vectors.types import Vectors
 
@@ -226,6 +228,33 @@ class IndexReader:
         from edge_embed_runtime.index.session import Session
 
         return Session(self._connections, self._models, half_life, weight, state, clock)
+
+    @property
+    def modes(self) -> "list[Mode]":
+        """The modes of `search` that a text can be asked in, the default first."""
+        facts, every = self._store.facts, get_args(Mode)
+        return [mode for mode in every if mode == "text" or self._models.cannot(mode, facts) is None]
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether it was opened with all embedders that adding texts needs."""
+        facts = self._store.facts
+        return not facts.space and self._models.missing(facts) is None
+
+    def marks(self, query: str, texts: Sequence[str]) -> "list[list[Span]]":
+        """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Words that
+        most passages have are left out where the query has others."""
+        from edge_embed_runtime.search.marks import find_marks
+
+        with self._connections.reading() as store:
+            return find_marks(store, check_text(query, "the query"), texts)
+
+    def fields(self) -> "list[FieldSummary]":
+        """The fields of the documents' metadata, with their commonest values: all metadata is read once."""
+        from edge_embed_runtime.storage.fieldsummary import summarize_fields
+
+        with self._connections.reading() as store:
+            return summarize_fields(store)
 
     @property
     def damaged(self) -> list[int]:
