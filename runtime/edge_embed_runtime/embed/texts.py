@@ -1,9 +1,13 @@
 """What callers hand in to be embedded: checked, and with what the model reads before each text."""
 
 from collections.abc import Iterable, Mapping, Set
+from typing import Literal
 
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
+
+Truncation = Literal["ignore", "warn", "error"]
+ON_TRUNCATION = ("ignore", "warn", "error")
 
 
 class Texts:

@@ -6,6 +6,10 @@ vec   passages: where they lie in their document, float32 scale + int8 code, crc
 bits  binary codes, made of the int8 codes, in blocks of 256 passages, crc32 over each: read whole when searching begins
 fts   FTS5 over the passages' texts, without a copy of them (contentless)
 
+place where pages, chapters and headings begin in documents, crc32 over each row (places.py); comes with the first
+      document that has places
+file  what is known of the files that documents come from (filerecords.py); comes with the first `add` of a folder
+
 vec_sparse, vec_multi  where another model makes sparse vectors or vectors of tokens of the passages: a row for each of
                        them, crc32 over all of it (sidetables.py)
 """
@@ -45,6 +49,31 @@ TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # something, so that older files are still whole.
 ATTACHED = tuple(kind.name for kind in KINDS.values() if kind.apart)
 LATER = (*ATTACHED, "late", "normal")
+# The file that a row of `doc` comes from, before and after a change of the row: as `ORIGIN` in storage/root.py.
+_BEFORE, _AFTER = (
+    f"coalesce(json_extract({row}.metadata, '$.source_file'), json_extract({row}.metadata, '$.source'))"
+    for row in ("old", "new")
+)
+# Tables that an index may have on top of those of `ddl`, by name: made when they are first written (`make_optional`).
+# A document that is deleted, replaced or moved takes away what is known of its file, whoever does it.
+OPTIONAL = {
+    "file": (
+        "CREATE TABLE file (key TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL,"
+        " ctime INTEGER NOT NULL, hash BLOB NOT NULL, reading BLOB NOT NULL, documents INTEGER NOT NULL,"
+        " mount TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        "CREATE INDEX file_hash ON file (hash)",
+        "CREATE TRIGGER file_deleted AFTER DELETE ON doc"
+        f" BEGIN DELETE FROM file WHERE NOT json_valid(old.metadata) OR key = {_BEFORE}; END",
+        "CREATE TRIGGER file_moved AFTER UPDATE OF key, metadata ON doc WHEN NOT json_valid(old.metadata)"
+        f" OR old.key <> new.key OR {_BEFORE} IS NOT {_AFTER}"
+        f" BEGIN DELETE FROM file WHERE NOT json_valid(old.metadata) OR key = {_BEFORE}; END",
+    ),
+    "place": (
+        "CREATE TABLE place (doc INTEGER NOT NULL REFERENCES doc (id) ON DELETE CASCADE, start INTEGER NOT NULL,"
+        " number INTEGER NOT NULL, label TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (doc, start, number))"
+        " STRICT, WITHOUT ROWID",
+    ),
+}
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")
 
 
@@ -224,4 +253,6 @@ def _is_ours(found: list[tuple[Any, ...]], facts: Facts | None) -> bool:
     def fixed(tables: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [row for row in tables if facts is not None or not str(row[1]).startswith(("fts", "doc_field_", "vec_"))]
 
-    return fixed(found) == fixed(tables_of(ddl(facts or UNKNOWN)))
+    there = {name for _, name, _, _ in found}
+    optional = [sql for name, statements in OPTIONAL.items() if name in there for sql in statements]
+    return fixed(found) == fixed(tables_of([*ddl(facts or UNKNOWN), *optional]))
