@@ -89,6 +89,8 @@ def read_rows(
 
 def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
     most = source.reading.max_bytes
+    if not os.fstat(file.fileno()).st_size:
+        return  # an empty file of whatever kind
     if kind.rows:
         yield from kind.load()(file, source, most or MAX_ROW)
         return

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PASSAGE_TOKENS = 256
 # One part in eight of a passage is said again in the next, so that a sentence on the border is whole in one of them.
 OVERLAP = 8
-# A passage may be shorter by one part in four, to end with a sentence or a paragraph; and to begin with one, as much may
-# be said again.
+# One part in four of a passage may be left to the next, so that it ends with a sentence or a paragraph; and as much may
+# be said again, so that the next begins with one.
 BACK = 4
 # Thinly spread text (tables, much white space) is cut by characters; the embedder reads at least as many.
 MAX_CHARACTERS = 8192
