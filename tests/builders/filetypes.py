@@ -1,5 +1,7 @@
 """Small real files of each format that `add` reads, with a known text, by the standard library."""
 
+# ruff: noqa: E501 - markup that is broken into lines is hard to read
+
 import zipfile
 from collections.abc import Callable, Mapping
 from io import BytesIO

@@ -1,5 +1,7 @@
 """PDF files, written by hand."""
 
+# ruff: noqa: E501 - markup that is broken into lines is hard to read
+
 
 def pdf(*pages: str, info: str = "/Title (Ferries) /Author (Ann)", stream: str | None = None) -> bytes:
     """A PDF with a line of text on each page, in one of the fonts that every reader has.
