@@ -14,7 +14,7 @@ from edge_embed.files.problems import Report, about, ignore, refuse
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, SourceError
-from edge_embed_runtime.extras import is_installed, require
+from edge_embed_runtime.extras import is_installed, missing
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
 
@@ -89,6 +89,8 @@ def read_rows(
 
 def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
     most = source.reading.max_bytes
+    if not os.fstat(file.fileno()).st_size:
+        return  # an empty file of whatever kind
     if kind.rows:
         yield from kind.load()(file, source, most or MAX_ROW)
         return
@@ -107,7 +109,7 @@ def _read_apart(file: BinaryIO, source: Source, kind: Known, suffix: str) -> Ite
     """What the process that reads such files says of one."""
     for package in kind.needs:
         if not is_installed(package):
-            require(package, "files")
+            raise UnreadableError(f"cannot be read: {missing(package, 'files')}")
     status, most = os.fstat(file.fileno()), source.reading.max_bytes
     job = {
         "suffix": suffix,
