@@ -1,6 +1,7 @@
 """`edge-embed add`."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,6 +73,12 @@ SELECTION_OPTIONS = all_options(
     is_flag=True,
     help="With --sync, also where PATH is a folder without any entry, as one whose disk is not mounted.",
 )
+@click.option(
+    "--watch",
+    "watched",
+    is_flag=True,
+    help="Go on: store what changes under PATH, as with --sync, until Ctrl-C. With --json a line is an object.",
+)
 @click.option("--read-all", is_flag=True, help="Also read files that are as they were when they were added.")
 @click.option("--strict", is_flag=True, help="Stop at the first file or row that cannot be read.")
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links inside folders.")
@@ -102,6 +109,7 @@ def add(
     exclude: tuple[str, ...],
     gitignore: bool,
     allow_empty: bool,
+    watched: bool,
     read_all: bool,
     strict: bool,
     follow_links: bool,
@@ -143,6 +151,7 @@ def add(
     if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
         raise click.BadParameter("expected one character", param_hint="--delimiter")
 
+    @cache
     def models() -> dict[str, Any]:
         return {"embedder": Embedder(**model), **more_embedders(sparse, multi, model)}
 
@@ -152,6 +161,11 @@ def add(
     reading = Reading(text, title, key, check_encoding(encoding), delimiter)
     selection = Selection(include, exclude, gitignore)
     order = Order(paths, reading, root, follow_links, sync, strict, selection, read_all, allow_empty)
+    if watched:
+        from edge_embed.cli.watch import watch
+
+        watch(index, order, lambda: Opening(index, models, options), as_json=as_json)
+        return
     added = Added()
     try:
         add_files(order, Opening(index, models, options), added, show_progress=True)

@@ -319,7 +319,7 @@ class _Run:
         before = self._changes.get(origin)
         if before is None:
             kind = "changed" if self._seen.states([origin]) else "removed"
-            before = Change(kind, shown(self._naming.place(origin)), 0, 0)
+            before = Change(kind, self._found.shown(self._naming.place(origin)), 0, 0)
         self._changes[origin] = before._replace(deleted=before.deleted + 1)
 
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from edge_embed.files.frontmatter import split_front_matter
 from edge_embed.files.lines import MAX_FILE, MAX_ROW, decode, undecodable
-from edge_embed.files.problems import Report, about, refuse
+from edge_embed.files.problems import CHANGED, Report, about, refuse
 from edge_embed.files.rows import Reading, Row, Source, read_jsonl
 from edge_embed.files.tables import read_table
 from edge_embed_runtime.errors import InputError, SourceError
@@ -66,7 +66,7 @@ def read_rows(path: Path, key: str, reading: Reading, report: Report, *, blank: 
             source.problem(None, f"cannot be read: {error.strerror}")
             return
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        source.problem(None, "changed while it was read; run again")
+        source.problem(None, CHANGED)
 
 
 def _read_text(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
