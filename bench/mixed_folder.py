@@ -5,10 +5,12 @@ import json
 import random
 from pathlib import Path
 
-WORDS = (
-    "ferry harbour island train garden bread flour oven tax letter invoice river bank money forest walk winter apple "
-    "orchard bicycle repair window roof ladder kitchen recipe salt sugar coffee meeting notes budget travel ticket"
-).split()
+WORDS = [
+    "ferry", "harbour", "island", "train", "garden", "bread", "flour", "oven", "tax", "letter", "invoice",
+    "river", "bank", "money", "forest", "walk", "winter", "apple", "orchard", "bicycle", "repair", "window",
+    "roof", "ladder", "kitchen", "recipe", "salt", "sugar", "coffee", "meeting", "notes", "budget", "travel",
+    "ticket",
+]  # fmt: skip
 # Of ten files: the types, in the order of their numbers.
 TYPES = ("md", "md", "md", "txt", "txt", "jsonl", "csv", "md", "txt", "md")
 FOLDERS = 40

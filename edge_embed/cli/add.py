@@ -184,10 +184,14 @@ def _result(added: "Added") -> dict[str, Any]:
 
 
 def _lines(index: str, added: "Added") -> Iterator[str]:
+    from edge_embed.files.choosing import UNWANTED
+
     moved = f", {added.moved} moved" if added.moved else ""
     yield f"{index}: {added.stored} stored{moved}, {added.unchanged} unchanged; {added.documents} documents in all"
     if added.gone:
-        gone = f"{_count(added.gone, 'document')} of {_count(added.gone_files, 'file')} that no longer exist"
+        or_excluded = " or are excluded" if any(reason in added.passed_over for reason in UNWANTED) else ""
+        files = f"{_count(added.gone_files, 'file')} that no longer exist{or_excluded}"
+        gone = f"{_count(added.gone, 'document')} of {files}"
         yield f"deleted {gone}" if added.deleted else f"{gone}; add --sync removes them"
     if added.passed_over:
         reasons = sorted(added.passed_over.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -158,8 +158,15 @@ def _events(folders: list[str]) -> Iterator[set[str]]:
             time.sleep(LOOK / 1000)
     from watchfiles import watch
 
-    options = {"watch_filter": None, "debounce": MOST, "step": QUIET, "rust_timeout": LOOK, "yield_on_timeout": True}
-    changes = watch(*folders, ignore_permission_denied=True, **options)
+    changes = watch(
+        *folders,
+        watch_filter=None,
+        debounce=MOST,
+        step=QUIET,
+        rust_timeout=LOOK,
+        yield_on_timeout=True,
+        ignore_permission_denied=True,
+    )
     while True:
         try:
             found = next(changes)
