@@ -208,7 +208,8 @@ class _Run:
         if file.whole:
             self._known.read_whole(file.candidate, file.documents)
         if file.stored and self._order.changes is not None:
-            kind: ChangeKind = "added" if file.new and file.candidate.record is None else "changed"
+            record = file.candidate.record
+            kind: ChangeKind = "added" if file.new and (record is None or not record.documents) else "changed"
             self._changes[file.key] = Change(kind, shown(file.candidate.file.path), file.stored, 0)
 
     def _store(self, batch: list[_Item]) -> None:

@@ -74,13 +74,13 @@ class Watch:
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGE_EMBED_BUNDLE", "static")
     Path("n/sub").mkdir(parents=True)
     Path("n/ferry.md").write_text("The ferry leaves at nine.")
     Path("n/rows.jsonl").write_text('{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n')
-    yield tmp_path
+    return tmp_path
 
 
 def keys() -> list[str]:
