@@ -1,5 +1,6 @@
 """`edge-embed add`."""
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -196,6 +197,9 @@ def _lines(index: str, added: "Added") -> Iterator[str]:
     if added.passed_over:
         reasons = sorted(added.passed_over.items(), key=lambda entry: (-entry[1], entry[0]))
         yield f"skipped: {', '.join(f'{count} {reason}' for reason, count in reasons)}"
+    notes = Counter(note for notes in added.notes.values() for note in dict.fromkeys(notes))
+    for note, count in sorted(notes.items()):
+        yield f"{_count(count, 'file')} {note}"
 
 
 def _count(number: int, what: str) -> str:

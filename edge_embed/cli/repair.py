@@ -42,6 +42,7 @@ def repair(index: str, drop: bool, backup: str | None, as_json: bool, **model: A
             yield "  the log was missing: the last commits, which were in it, are lost"
         if done.rebuilt:
             yield f"  built again: {', '.join(done.rebuilt)}"
+        yield from (f"  places deleted, which were damaged  {shorten(key, 200)}" for key in done.unplaced)
         for word, found in (("dropped", done.dropped), ("damaged", done.lost)):
             yield from (f"  {word}  {shorten(key, 200)}: {what}" for key, what in found)
         yield from (f"  {problem}" for problem in done.problems)

@@ -13,7 +13,7 @@ from edge_embed.files.gone import Gone
 from edge_embed.files.known import Candidate, Known
 from edge_embed.files.naming import naming_of
 from edge_embed.files.opening import Opening
-from edge_embed.files.order import Added, Change, ChangeKind, Order
+from edge_embed.files.order import MAX_PROBLEMS, Added, Change, ChangeKind, Order
 from edge_embed.files.problems import Problem, refuse, shown
 from edge_embed.files.rows import Row
 from edge_embed.files.seen import FileState, Place, Seen
@@ -184,8 +184,12 @@ class _Run:
                 self._report(problem)
             file.whole = False
 
+        def note(text: str) -> None:
+            if len(self._added.notes) < MAX_PROBLEMS:
+                self._added.notes.setdefault(shown(path), []).append(text)
+
         self._seen.set_state(key, FileState.WHOLE)
-        for row in read_rows(path, key, self._opening.bounded(self._reading), report):
+        for row in read_rows(path, key, self._opening.bounded(self._reading), report, note=note):
             count += 1
             before = self._seen.add(row.document.key, Place(file.number, row.line))
             if before is None:

@@ -1,4 +1,4 @@
-"""Files and folders as documents: .txt and .md (one each), .jsonl, .csv and .tsv (one per row)."""
+"""Files as documents: which reader takes a file, and what becomes of what it reads."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,17 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_embed.files.frontmatter import split_front_matter
-from edge_embed.files.lines import MAX_FILE, MAX_ROW, decode, undecodable
-from edge_embed.files.problems import CHANGED, Report, about, refuse
-from edge_embed.files.rows import Reading, Row, Source, read_jsonl
-from edge_embed.files.tables import read_table
+from edge_embed.files.formats.apart import READER
+from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError
+from edge_embed.files.formats.known import Known, known, some_suffixes
+from edge_embed.files.lines import MAX_FILE, MAX_ROW
+from edge_embed.files.problems import CHANGED, Report, about, ignore, refuse
+from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
+from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, SourceError
+from edge_embed_runtime.extras import is_installed, require
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
 
-MARKDOWN = (".md", ".markdown")
-ROW_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
+# Bytes that reading a file apart may take; under a memory budget as many times more than its text may have, at least.
+MEMORY, LEAST_MEMORY, TIMES = 2**30, 2**27, 64
+# Copies of a text that comes from the process that read it.
+APART_COPIES = 4
 
 
 def read_documents(
@@ -30,11 +35,11 @@ def read_documents(
 ) -> Iterator[Document]:
     """The documents of one file; those without text are left out, or with `blank` returned with an empty text.
 
-    A .txt or .md file is one document with the file's key, by default its path. A row of .jsonl or .csv has its text in
-    `text` (after its `title`, if it has one) and the key FILE#ID with its `key`, `_id` or `id`, otherwise FILE:LINE;
-    other fields are metadata. `reading` names other fields.
+    A file such as .txt, .pdf or .docx is one document with the file's key, by default its path. A row of .jsonl or .csv
+    has its text in `text` (after its `title`, if it has one) and the key FILE#ID with its `key`, `_id` or `id`,
+    otherwise FILE:LINE; other fields are metadata. `reading` names other fields.
 
-    max_bytes: of a text file or of a row; larger ones are a problem. None means 1 GiB for a file, 64 MiB for a row
+    max_bytes: of a text or of a row; larger ones are a problem. None means 1 GiB for a text file, 64 MiB for others
     report:    called with each file or row that cannot be read; reading continues after it. By default such a problem
                raises SourceError with path and line
     """
@@ -44,14 +49,24 @@ def read_documents(
         yield row.document
 
 
-def read_rows(path: Path, key: str, reading: Reading, report: Report, *, blank: bool = False) -> Iterator[Row]:
-    """`read_documents`, with the line on which each begins. A file that changes while it is read is a problem."""
-    source = Source(path, key, reading, blank, report)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        source.problem(None, f"has an unknown type; expected {', '.join(READERS)}")
+def read_rows(
+    path: Path,
+    key: str,
+    reading: Reading,
+    report: Report,
+    *,
+    blank: bool = False,
+    note: Callable[[str], None] = ignore,
+) -> Iterator[Row]:
+    """`read_documents`, with the line on which each begins. A file that changes while it is read is a problem.
+
+    note: called with what is worth saying of a file that can be read: "read as windows-1252"
+    """
+    source = Source(path, key, reading, blank, report, note)
+    kind = known(path)
+    if kind is None:
+        source.problem(None, f"has an unknown type; expected {some_suffixes()}")
         return
-    limit = reading.max_bytes or (MAX_ROW if path.suffix.lower() in ROW_SUFFIXES else MAX_FILE)
     try:
         file = open_regular(path)
     except SourceError as error:
@@ -60,8 +75,11 @@ def read_rows(path: Path, key: str, reading: Reading, report: Report, *, blank: 
     with file:
         try:
             before = os.fstat(file.fileno())
-            yield from reader(file, source, limit)
+            yield from _read(file, source, kind)
             after = os.fstat(file.fileno())
+        except UnreadableError as error:
+            source.problem(error.line, str(error))
+            return
         except OSError as error:
             source.problem(None, f"cannot be read: {error.strerror}")
             return
@@ -69,34 +87,65 @@ def read_rows(path: Path, key: str, reading: Reading, report: Report, *, blank: 
         source.problem(None, CHANGED)
 
 
-def _read_text(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
-    size = os.fstat(file.fileno()).st_size
-    raw = file.read(limit + 1) if size <= limit else b""
-    if max(size, len(raw)) > limit:
-        source.problem(None, f"has {max(size, len(raw)):,} bytes; a file of text may have {limit:,}")
+def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
+    most = source.reading.max_bytes
+    if kind.rows:
+        yield from kind.load()(file, source, most or MAX_ROW)
         return
+    suffix = source.path.suffix.lower()
+    if kind.apart:
+        yield from _documents(_read_apart(file, source, kind, suffix), source)
+        return
+    size, limit = os.fstat(file.fileno()).st_size, most or MAX_FILE
+    if size > limit:
+        raise UnreadableError(f"has {size:,} bytes; a file of text may have {limit:,}")
+    request = Request(suffix, limit, source.reading.encoding, note=source.note)
+    yield from _documents(kind.load()(file, request), source)
+
+
+def _read_apart(file: BinaryIO, source: Source, kind: Known, suffix: str) -> Iterator[Content | Cells]:
+    """What the process that reads such files says of one."""
+    for package in kind.needs:
+        if not is_installed(package):
+            require(package, "files")
+    status, most = os.fstat(file.fileno()), source.reading.max_bytes
+    job = {
+        "suffix": suffix,
+        "file": [status.st_dev, status.st_ino],
+        "limit": MAX_ROW if most is None else min(MAX_ROW, max(1, most // APART_COPIES)),
+        "encoding": source.reading.encoding,
+        "columns": list(source.reading.text or (TEXT,)),
+    }
+    memory = MEMORY if most is None else min(MEMORY, max(LEAST_MEMORY, most * TIMES))
+    for message in READER.read(source.path, job, memory):
+        if "problem" in message:
+            source.problem(message.get("line"), message["problem"])
+        elif "note" in message:
+            source.note(message["note"])
+        elif "text" in message:
+            found = message["text"]
+            yield Content(**{**found, "places": tuple((first, label) for first, label in found["places"])})
+        elif "cells" in message:
+            yield Cells(**message["cells"])
+
+
+def _documents(found: Iterator[Content | Cells], source: Source) -> Iterator[Row]:
+    table = Table(source)
+    for item in found:
+        row = table.row(item) if isinstance(item, Cells) else _document(item, source)
+        if row is not None:
+            yield row
+
+
+def _document(content: Content, source: Source) -> Row | None:
+    """None without text."""
+    if not content.text.strip() and not source.blank:
+        return None
+    own = SOURCE_FILE if SOURCE in content.metadata else SOURCE
+    key = source.key if content.part is None else f"{source.key}#{content.part}"
+    document = Document(key, content.text, {own: source.key, **content.metadata}, content.places)
     try:
-        text = decode(raw, source.reading.encoding)
-    except UnicodeDecodeError as error:
-        source.problem(raw[: error.start].count(b"\n") + 1, undecodable(error))
-        return
-    if "\x00" in text:
-        source.problem(None, "holds NUL, as UTF-16 and files that are no text do; --encoding utf-16-le reads that")
-        return
-    metadata, body = split_front_matter(text) if source.path.suffix.lower() in MARKDOWN else ({}, text)
-    if body.strip() or source.blank:
-        own = "source_file" if "source" in metadata else "source"
-        document = Document(source.key, body, {own: source.key, **metadata})
-        try:
-            check_document(document, "the file", blank=source.blank)
-        except InputError as error:
-            source.problem(None, f"cannot be stored: {error}")
-        else:
-            yield Row(document, None)
-
-
-READERS: dict[str, Callable[[BinaryIO, Source, int], Iterator[Row]]] = {
-    **dict.fromkeys((".txt", ".text", *MARKDOWN), _read_text),
-    **dict.fromkeys((".jsonl", ".ndjson"), read_jsonl),
-    **dict.fromkeys((".csv", ".tsv"), read_table),
-}
+        check_document(document, "the file", blank=source.blank)
+    except InputError as error:
+        raise UnreadableError(f"cannot be stored: {error}") from None
+    return Row(document, None)

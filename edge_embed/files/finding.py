@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_embed.files.choosing import UNWANTED, Choice, Level, Selection
+from edge_embed.files.formats.known import SUFFIXES, some_suffixes
 from edge_embed.files.naming import folders_above, is_under
 from edge_embed.files.problems import Problem, Report, refuse, shown
 
-SUFFIXES = (".txt", ".text", ".md", ".markdown", ".jsonl", ".ndjson", ".csv", ".tsv")
 # Reasons that are counted separately.
 MAX_REASONS = 50
 
@@ -103,7 +103,7 @@ def find_files(paths: Iterable[str], *, follow_links: bool = False) -> list[Path
 
 
 def holds_nothing(folder: Path) -> Problem:
-    return Problem(shown(folder), None, f"holds no {', '.join(SUFFIXES)} file")
+    return Problem(shown(folder), None, f"holds no file of a known type; expected {some_suffixes()}")
 
 
 def find(paths: Iterable[str], report: Report, search: Search | None = None) -> Found:
@@ -154,8 +154,8 @@ class _Walk:
                 self._found.places.append(real)
                 self._take(FoundFile(Folder(str(path.parent), ""), path.name, real, status.st_size))
             else:
-                expected = f"expected {', '.join(SUFFIXES)} or a folder"
-                self._report(Problem(shown(path), None, f"is not a file of a known type; {expected}"))
+                reason = f"is not a folder or a file of a known type; expected {some_suffixes()}"
+                self._report(Problem(shown(path), None, reason))
 
     def _look_inside(self, path: Path, real: str) -> None:
         """A folder that was given, and all folders in it; without recursion, as they may be thousands deep."""

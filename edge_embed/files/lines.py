@@ -49,10 +49,10 @@ def decode(raw: bytes, encoding: str | None) -> str:
     return raw[mark:].decode(codec) if mark else raw.decode(codec)
 
 
-def undecodable(error: UnicodeDecodeError) -> str:
+def undecodable(error: UnicodeDecodeError, hint: str = "say how it is encoded, such as --encoding cp1252") -> str:
     """UnicodeDecodeError -> "not UTF-8 text (invalid start byte); ..."."""
     name = "UTF-8" if error.encoding in ("utf-8", "utf-8-sig") else error.encoding
-    return f"not {name} text ({error.reason}); say how it is encoded, such as --encoding cp1252, or convert it"
+    return f"not {name} text ({error.reason}); {hint}, or convert it"
 
 
 def lines(file: BinaryIO, encoding: str | None, limit: int) -> Iterator[Line]:

@@ -67,6 +67,7 @@ class Added:
     deleted, gone:       documents whose files no longer exist, or are excluded: deleted with `sync`, otherwise only
                          counted; gone_files: the number of these files
     passed_over:         what was not read, by reason
+    notes:               what is worth saying of files that were read, by file: "read as windows-1252"
     problems:            what could not be read or stored; above MAX_PROBLEMS they are counted in problems_left_out
     """
 
@@ -82,6 +83,7 @@ class Added:
     gone: int = 0
     gone_files: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, list[str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     problems_left_out: int = 0
 

@@ -29,6 +29,10 @@ class Problem:
 Report = Callable[[Problem], None]
 
 
+def ignore(_: str) -> None:
+    """What to call with notes that nobody wants."""
+
+
 def refuse(problem: Problem) -> None:
     """The report that stops at the first problem."""
     raise SourceError(str(problem), path=problem.path, line=problem.line)

@@ -1,13 +1,13 @@
 """Rows with names, of JSONL and CSV files, as documents."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from edge_embed.files.lines import lines
-from edge_embed.files.problems import Problem, Report, about, shown
+from edge_embed.files.problems import Problem, Report, about, ignore, shown
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.storage.documents import Document, check_document
 
@@ -50,13 +50,15 @@ class Row(NamedTuple):
 
 class Source(NamedTuple):
     """A file that is read: its path for messages, its key, how it is read, whether rows without text count, and what
-    is called with each problem."""
+    is called with each problem, and with what else is worth saying. `sheet` is that of several which has the row."""
 
     path: Path
     key: str
     reading: Reading
     blank: bool
     report: Report
+    note: Callable[[str], None] = ignore
+    sheet: str | None = None
 
     def problem(self, line: int | None, reason: str) -> None:
         self.report(Problem(shown(self.path), line, reason))
@@ -130,7 +132,7 @@ def _key(source: Source, line: int, name: str | None, value: object) -> str:
     if name is None:
         if source.reading.key is not None:
             raise InputError(f"no {source.reading.key!r}, which --key says is the key")
-        return f"{source.key}:{line}"
+        return f"{source.key}:{line}" if source.sheet is None else f"{source.key}:{source.sheet}:{line}"
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise InputError(f"the key {name!r} is {type(value).__name__}, expected a string")
     return f"{source.key}#{value}" if source.reading.scoped and source.reading.key is None else str(value)

@@ -122,14 +122,20 @@ class Models:
             return f"there are no dense vectors, search with mode={next(iter(facts.attached))!r}"
         return f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
 
-    def query(self, store: Store, query: str | None, mode: Mode | None, vector: ArrayLike | None) -> tuple[Query, Mode]:
-        """What `Index.search` is to look for, checked and embedded."""
+    def query(
+        self, store: Store, query: str | None, mode: Mode | None, vector: ArrayLike | None, *, examples: bool = False
+    ) -> tuple[Query, Mode]:
+        """What `Index.search` is to look for, checked and embedded.
+
+        examples: whether there is something to look for without a query
+        """
         if mode is None:
             mode = "vector" if query is None else "hybrid"
         if mode not in get_args(Mode):
             raise unusable("mode", mode, f"one of {get_args(Mode)}")
-        if query is None and (vector is None or mode != "vector"):
-            raise InputError(f"there is no query; mode {mode!r} needs a text" if vector is not None else "give a query")
+        given = vector is not None or examples
+        if query is None and (not given or mode != "vector"):
+            raise InputError(f"there is no query; mode {mode!r} needs a text" if given else "give a query")
         if query is not None and not check_text(query, "the query").strip():
             raise InputError("the query is empty", option="query")
         if vector is not None:

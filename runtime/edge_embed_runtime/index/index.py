@@ -1,48 +1,37 @@
 """The index: documents in, hits out."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, get_args
 
-from numpy.typing import ArrayLike
-
-from edge_embed_runtime.checks import check_count, check_text, unusable
+from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import InputError
-from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
-from edge_embed_runtime.search.query import MAX_HITS, RECALL, Mode
-from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
+from edge_embed_runtime.index.reading import IndexReader
+from edge_embed_runtime.storage.documents import Document
+from edge_embed_runtime.system.waiting import awaitable
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
-    from edge_embed_runtime.index.additions import Additions
+    from edge_embed_runtime.index.additions import Additions, GivenVectors
     from edge_embed_runtime.index.files import IndexedFiles
-    from edge_embed_runtime.maintenance.backup import Backup
     from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
     from edge_embed_runtime.maintenance.repair import Repair
-    from edge_embed_runtime.maintenance.verify import Report
     from edge_embed_runtime.storage.root import Root
-    from edge_embed_runtime.system.headroom import Bounds
-
-KEYS_AT_ONCE = 1024
 
 
-class Index:
+class Index(IndexReader):
     """Documents, their vectors and their words in one file. Made by `Index.open` or, for vectors from elsewhere, by
     `Index.create`; close it, or use it with `with`.
 
     Threads may share one object. One object may write at a time, over all processes; any number may read, and what is
     read is one committed state. Writing holds up neither searches of other processes nor those of other threads.
-    """
 
-    def __init__(self, connections: Connections, models: Models) -> None:
-        self._connections = connections
-        self._models = models
-        self._store, self._search = connections.reader, connections.search
+    In asyncio, `asearch`, `aget`, `aadd`, `aupsert` and `adelete` are awaited: they do the same in a thread.
+    """
 
     @classmethod
     def open(
@@ -53,7 +42,8 @@ class Index:
         sparse: Embedder | None = None,
         multi: Embedder | None = None,
         read_only: bool = False,
-        timeout: float = 0.0,
+        shared: bool = False,
+        timeout: float | None = None,
         words: str | None = None,
         fields: Sequence[str] | None = None,
         late_chunking: bool | None = None,
@@ -69,7 +59,10 @@ class Index:
         multi:     likewise one of kind "multi", for mode "multi". An index that was made with either can be searched
                    and deleted from without it, but not added to
         read_only: search only: works while another process writes, and on read-only storage
-        timeout:   seconds to wait for another process that has it open for writing
+        shared:    write in turns with other objects and processes that open it so: each call that writes holds the lock
+                   while it runs, embedding included, so add many documents in several calls
+        timeout:   seconds to wait for another process that has it open for writing: when it is opened, by default 0;
+                   with `shared` in every call that writes, by default 60
         words:     for a new index, how texts are split into words: "english" (stems; the default), "plain"
                    (whole words) or "trigram" (three characters in a row, for languages without spaces)
         fields:    for a new index, metadata fields that `where` often asks for: each gets an index
@@ -92,7 +85,9 @@ class Index:
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())",
                 option="embedder",
             )
-        options = OpenOptions(read_only, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
+        if read_only and shared:
+            raise InputError("shared=True is for writing; read_only=True needs no turns", option="shared")
+        options = OpenOptions(read_only, shared, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
         models = Models.of(embedder, sparse, multi)
         with connected(path, facts_of_models(models, options), models, options) as connections:
             return cls(connections, models)
@@ -125,67 +120,6 @@ class Index:
             return cls(connections, Models())
 
     @property
-    def path(self) -> Path:
-        return self._store.path
-
-    def close(self) -> None:
-        """Let go of the file. What was added is on disk already."""
-        self._connections.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise InputError(
-            f"an Index cannot be pickled or copied: give the other process the path, and open {self.path} there "
-            "(read_only=True where one writes already)"
-        )
-
-    @property
-    def bounds(self) -> "Bounds | None":
-        """What of files can be read and stored under `max_rss_mb`, None without. Raises MemoryBudgetError."""
-        room = self._connections.room
-        return None if room is None else room.bounds()
-
-    def __len__(self) -> int:
-        """Number of documents."""
-        with self._connections.reading() as store:
-            return store.counts()[0]
-
-    def __contains__(self, key: object) -> bool:
-        with self._connections.reading() as store:
-            return isinstance(key, str) and bool(store.existing([key]))
-
-    def get(self, key: str) -> Document | None:
-        """The document under a key, or None."""
-        check_key(key)
-        with self._connections.reading() as store:
-            found = store.document(key)
-        return Document(found.key, found.text, found.metadata) if found else None
-
-    def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
-        """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written
-        at the same time may be among them."""
-        check_text(prefix, "prefix")
-        last = check_text(after, "after")
-        while True:  # other threads may read and write in between
-            with self._connections.reading() as store:
-                block = store.keys(prefix, last, KEYS_AT_ONCE)
-            yield from block
-            if len(block) < KEYS_AT_ONCE:
-                return
-            last = block[-1]
-
-    def unchanged(self, documents: Iterable[Document]) -> set[str]:
-        """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
-        records = check_documents(documents, blank=True)
-        with self._connections.reading() as store:
-            return store.unchanged(records)
-
-    @property
     def root(self) -> "Root | None":
         """The folder that keys of files are relative to, see storage/root.py; None where none is recorded."""
         from edge_embed_runtime.storage.root import find_root
@@ -200,64 +134,12 @@ class Index:
         with self._connections.writing() as store:
             write_root(store, root)
 
-    def origins(self, keys: Iterable[str]) -> dict[str, str | None]:
-        """The files that documents come from, by key; None for one that names none. Unknown keys are left out."""
-        from edge_embed_runtime.storage.root import origins
-
-        with self._connections.reading() as store:
-            return origins(store, keys)
-
     @property
     def files(self) -> "IndexedFiles":
         """What is known of the files that documents come from: index/files.py."""
         from edge_embed_runtime.index.files import IndexedFiles
 
         return IndexedFiles(self._connections)
-
-    def stats(self) -> dict[str, Any]:
-        """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
-        graph: whether searches use one and what `rebuild` measured, None where it measured none."""
-        from edge_embed_runtime.index.stats import stats
-
-        with self._connections.reading() as store:
-            return stats(store, self._search.dense.graph)
-
-    def search(
-        self,
-        query: str | None = None,
-        k: int = 10,
-        where: Mapping[str, Any] | None = None,
-        mode: Mode | None = None,
-        *,
-        vector: ArrayLike | None = None,
-        recall: float = RECALL,
-    ) -> Hits:
-        """The k documents that fit a query best, each with its best passage, best first.
-
-        where:  conditions on metadata that a document must fit, such as {"lang": "en"} or {"year": {"$gte": 2000}};
-                help(edge_embed_runtime.storage.filters) lists them
-        mode:   "vector" compares meanings, "text" words (BM25), "sparse" weights of tokens, "multi" vectors of tokens
-                (MaxSim); "hybrid" fuses the rankings of the first three that the index was opened for; None is
-                "hybrid" where there is a text, else "vector"
-        vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
-        recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer, and 1.0 compares
-                with every passage: 0.3 s for 100,000
-
-        Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
-        under 1, FilterError for a field that no document has and for what is no condition.
-        """
-        k = min(check_count(k, "k", 1), MAX_HITS)
-        if isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1:
-            raise unusable("recall", recall, "a number over 0, up to 1")
-        self._connections.check_process()
-        asked, mode = self._models.query(self._store, query, mode, vector)
-        with self._connections.reading():
-            return self._search.search(asked, k, where, mode, recall)
-
-    @property
-    def damaged(self) -> list[int]:
-        """Ids of passages that searches found damaged, or whose documents are; they are never returned."""
-        return sorted(self._search.damaged)
 
     def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
         """Store new documents, all of them or none: they are on disk when this returns. Returns their number.
@@ -274,8 +156,11 @@ class Index:
         """
         return self._additions.upsert(documents, show_progress)
 
-    def add_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def add_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """Store new documents with their vectors [n, dim], all of them or none, in an index made by `create`.
+
+        vectors: None in the place of a vector, or of all of them, stores a document without one: searches find it by
+                 its words, `find` and the like as any other, searches by vector never
 
         A document is one passage; its text may be empty. Vectors are brought to length 1 and compared by cosine.
         Raises InputError for vectors of another shape, or with NaN, infinite or no other numbers than 0, and what
@@ -283,30 +168,40 @@ class Index:
         """
         return self._additions.add_vectors(documents, vectors)
 
-    def upsert_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def upsert_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """`add_vectors`, in place of documents with the same keys. Returns the number that changed."""
         return self._additions.upsert_vectors(documents, vectors)
 
-    def delete(self, keys: str | Iterable[str]) -> int:
-        """Delete documents by key; gives how many were there."""
-        if not isinstance(keys, Iterable):
-            raise InputError(f"delete takes a key or a list of keys, got {type(keys).__name__}")
-        wanted = [check_key(key) for key in ([keys] if isinstance(keys, str) else keys)]
-        with self._connections.writing() as store:
-            existing = store.existing(wanted)
-            self._connections.delete(existing)
-        return len(existing)
+    def delete(self, keys: str | Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
+        """Delete documents by key, or those that fit a condition; all of them or none. Returns how many were deleted.
 
-    def verify(self, *, show_progress: bool = False) -> "Report":
-        """Read everything and say what is wrong; neither searches nor another process that writes are held up.
-
-        Without an embedder: `edge_embed.verify_index(path)`.
+        where: as for `search`, instead of keys. An empty one is refused: {"$key": {"$prefix": ""}} fits every document.
+               Damaged documents stay, since whether they fit is not known; their keys delete them
         """
-        from edge_embed_runtime.maintenance.verify import verify_index
+        return self._collection.delete(keys, where)
 
-        with self._connections.reading() as store:
-            path = store.path
-        return verify_index(path, show_progress=show_progress)
+    def update_metadata(
+        self,
+        chosen: str | Iterable[str] | Mapping[str, Any],
+        changes: Mapping[str, Any],
+        *,
+        remove: Iterable[str] = (),
+    ) -> int:
+        """Change fields of the metadata of documents, of all chosen ones or none. Returns how many have changed.
+
+        chosen:  keys, or a condition as for `search`
+        changes: the new values, by field: each takes the place of the old one as a whole; other fields stay. None is
+                 JSON's null, a value like others
+        remove:  fields to take away, where they are there
+
+        Texts and vectors stay, nothing is embedded. Raises InputError for a key that is not there, DocumentError for
+        what JSON cannot hold, FilterError as `search` does, IndexDamagedError for a key of a damaged document; those
+        that are damaged and may fit a condition stay as they are.
+        """
+        return self._collection.update_metadata(chosen, changes, remove)
+
+    asearch, aget = awaitable(IndexReader.search), awaitable(IndexReader.get)
+    aadd, aupsert, adelete = awaitable(add), awaitable(upsert), awaitable(delete)
 
     def repair(
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False
@@ -330,30 +225,6 @@ class Index:
             finally:
                 with self._connections.read_turn:
                     self._search.reset()
-
-    def backup(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        compact: bool = False,
-        overwrite: bool = False,
-        show_progress: bool = False,
-    ) -> "Backup":
-        """Copy the index as it is now to another file, which is there whole and durable when this returns; neither
-        searches nor another process that writes are held up.
-
-        compact:   leave out the space of deleted documents
-        overwrite: replace a file that is there
-
-        Without an embedder: `edge_embed_runtime.maintenance.backup.backup_index(path, out)`.
-        Raises InputError where the file is there, StorageError when the disk is too full or fails; nothing is
-        changed then.
-        """
-        from edge_embed_runtime.maintenance.backup import backup_index
-
-        with self._connections.reading() as store:
-            source = store.path
-        return backup_index(source, path, compact=compact, overwrite=overwrite, show_progress=show_progress)
 
     def compact(self) -> "Compaction":
         """Give the space of deleted documents back to the file system. Searches wait for it.

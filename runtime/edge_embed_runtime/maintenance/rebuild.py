@@ -15,7 +15,7 @@ from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.maintenance.words import rebuild_words
 from edge_embed_runtime.search import hnsw, hnswfile
 from edge_embed_runtime.search.hnswfile import Verdict
-from edge_embed_runtime.search.query import RECALL, Query
+from edge_embed_runtime.search.query import Query, Wanted
 from edge_embed_runtime.search.searcher import Searcher
 from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
@@ -117,7 +117,7 @@ def _measure(store: Store, graph: hnsw.Graph, seconds: float) -> Verdict:
         queries = _queries(store)
         least, counts = _tenth(store, queries)
     searcher = Searcher(store)
-    searcher.search(Query(None, queries[0]), HITS, None, "vector", RECALL)  # loads the codes
+    searcher.search(Query(None, queries[0]), "vector", Wanted(HITS))  # loads the codes
     times = np.empty((ROUNDS, len(queries), 2))
     found = np.empty((len(queries), 2))
     for lap in range(ROUNDS):
@@ -125,7 +125,7 @@ def _measure(store: Store, graph: hnsw.Graph, seconds: float) -> Verdict:
             for way in (0, 1) if i % 2 else (1, 0):
                 searcher.dense.use_graph(graph if way else None)
                 started = time.perf_counter()
-                hits = searcher.search(Query(None, query), HITS, None, "vector", RECALL)
+                hits = searcher.search(Query(None, query), "vector", Wanted(HITS))
                 times[lap, i, way] = time.perf_counter() - started
                 found[i, way] = sum(hit.score >= least[i] - ROUNDING for hit in hits) / counts[i]
     exact_ms, graph_ms = (round(float(ms), 3) for ms in 1000 * np.median(times.min(axis=0), axis=0))

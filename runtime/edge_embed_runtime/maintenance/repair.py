@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.maintenance.backup import backup_index
@@ -29,9 +29,11 @@ class Repair:
     lost:     documents that cannot be restored; they are still stored, but no search returns them
     dropped:  those of them that were deleted, with drop=True
     rebuilt:  what was made again: "tables" (SQLite's look-up tables), "codes" (binary codes), "words" (full-text
-              search), "other vectors" (sparse ones and those of tokens that belong to no passage are deleted) or
-              "count of documents" (those that are there are taken for those of the last commit)
+              search), "other vectors" (sparse ones and those of tokens that belong to no passage are deleted), "places"
+              (damaged ones are deleted) or "count of documents" (those that are there are taken for those of the last
+              commit)
     problems: what is still wrong with the file
+    unplaced: keys of documents whose places were damaged and are deleted; all else of them is whole, or told above
     """
 
     restored: list[str]
@@ -39,6 +41,7 @@ class Repair:
     dropped: list[Damage]
     rebuilt: list[str]
     problems: list[str]
+    unplaced: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
@@ -81,14 +84,15 @@ def repair(
     if write is not None:
         for records in batches(_records(store, list(found.broken)), lambda record: len(record.text)):
             write(records, [record.key for record in records], show_progress)
+    unplaced = [damage.key for damage in found.places.values()]
     restored = [damage.key for damage in found.broken.values()]
     if rebuilt:
         found = find_damage(store, show_progress)
     if found.tables and rebuilt:  # lost or doubly used pages, which only a new copy of everything cures
         vacuum(store)
         found = find_damage(store, show_progress)
-    left = {**found.broken, **found.lost}
-    return Repair(restored, list(left.values()), list(dropped.values()), rebuilt, found.problems())
+    left = {**found.places, **found.broken, **found.lost}
+    return Repair(restored, list(left.values()), list(dropped.values()), rebuilt, found.problems(), unplaced)
 
 
 def _derive(store: Store, found: Findings) -> list[str]:
@@ -104,7 +108,12 @@ def _derive(store: Store, found: Findings) -> list[str]:
             for name, _ in found.orphans:
                 store.connection.execute(f"DELETE FROM vec_{name} WHERE id NOT IN (SELECT id FROM vec)")
         corrected.append("other vectors")
-    if found.content:
+    if (found.places or found.stray_places) and store.places is not None:
+        with store.transaction(deletes=True):
+            store.places.rebuild(found.places)
+            store.recount()
+        corrected.append("places")
+    elif found.content:
         with store.transaction(deletes=True):
             store.recount()
         corrected.append("count of documents")
@@ -128,4 +137,5 @@ def _records(store: Store, ids: list[int]) -> Iterator[Record]:
         with translated(store.path):
             row = document_row(store.connection, id_)
         if row is not None:
-            yield Record(*row[1:4])
+            key, text, metadata = row[1:4]
+            yield Record(key, text, metadata, store.places_of([id_]).get(id_) or ())

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from edge_embed_runtime.maintenance.workspace import own_folder
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.root import read_root
-from edge_embed_runtime.storage.rows import StoredDocument, checked, is_whole
-from edge_embed_runtime.storage.schema import UNKNOWN, ddl
+from edge_embed_runtime.storage.rows import NO_VECTOR, StoredDocument, checked, is_whole
+from edge_embed_runtime.storage.schema import UNKNOWN, Facts, ddl
 from edge_embed_runtime.storage.sidetables import Attached
 from edge_embed_runtime.storage.store import Store
 
@@ -50,6 +50,8 @@ class Findings:
     passages: int = 0
     broken: dict[int, Damage] = field(default_factory=dict)  # text whole, passages not: can be embedded again
     lost: dict[int, Damage] = field(default_factory=dict)
+    places: dict[int, Damage] = field(default_factory=dict)  # where their places are damaged
+    stray_places: int = 0  # documents that have places, and are not there
     strays: list[int] = field(default_factory=list)  # passages of no document
     facts: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
@@ -63,6 +65,7 @@ class Findings:
         strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
         codes = [f"{len(self.blocks)} blocks of binary codes are damaged or not up to date"] if self.blocks else []
         others = [what for _, what in self.orphans]
+        others += [f"places of {self.stray_places} documents that are not there"] if self.stray_places else []
         return [*self.facts, *self.content, *self.unreadable, *self.tables, *strays, *others, *codes, *self.words]
 
 
@@ -79,7 +82,7 @@ def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -
             raise IndexLockedError(
                 f"{store.path} was written while it was read; try again", path=store.path, code="index_busy"
             )
-    damaged = [damage for _, damage in sorted({**found.broken, **found.lost}.items())]
+    damaged = [damage for _, damage in sorted({**found.places, **found.broken, **found.lost}.items())]
     return Report(found.documents, found.passages, damaged, problems + found.problems())
 
 
@@ -120,11 +123,13 @@ def _find(store: Store, folder: Path | None, show_progress: bool) -> Findings:
         db, words = store.connection, WordsCheck(folder, ddl(facts or UNKNOWN)[-1])
         try:
             with _noted(found.unreadable, "rows cannot be read"):
-                _check_rows(store, None if facts is None else store.dim, found, words, show_progress)
+                _check_rows(store, facts, found, words, show_progress)
             with _noted(found.unreadable, "other rows cannot be read"):
                 if not found.unreadable and facts is not None:
                     for table in store.attached.values():
                         _check_attached(db, table, found)
+                if not found.unreadable:
+                    _check_places(store, found)
                 if not (found.unreadable or found.lost or found.strays or facts is None):
                     _check_content(store, found)
             with _noted(found.tables, "SQLite's check"):
@@ -143,7 +148,7 @@ def _find(store: Store, folder: Path | None, show_progress: bool) -> Findings:
 def _check_content(store: Store, found: Findings) -> None:
     """Whether the documents are those that the last commit left."""
     said = store.content()
-    (total,) = store.connection.execute("SELECT ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
+    _, total = store.counted()
     if said is not None and (said.documents, said.sum) != (found.documents, total):
         found.content.append(
             f"{found.documents} documents are not those of the last commit, which left {said.documents}: a copy made "
@@ -151,8 +156,10 @@ def _check_content(store: Store, found: Findings) -> None:
         )
 
 
-def _check_rows(store: Store, dim: int | None, found: Findings, words: WordsCheck, show_progress: bool) -> None:
+def _check_rows(store: Store, facts: Facts | None, found: Findings, words: WordsCheck, show_progress: bool) -> None:
     db, seen = store.connection, set[Any]()
+    # given vectors may be missing
+    sizes = None if facts is None else (facts.dim + 4, *([len(NO_VECTOR)] if facts.space else []))
     (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
     with progress_bar(expected, show_progress, "verifying") as advance:
         for doc, row, passages in grouped(db):
@@ -164,10 +171,10 @@ def _check_rows(store: Store, dim: int | None, found: Findings, words: WordsChec
             elif document is None:
                 found.lost[doc] = Damage(shown_key(row), "its checksum does not fit")
             else:
-                what = _passage_damage(document, passages, dim)
+                what = _passage_damage(document, passages, sizes)
                 if what is not None:
                     found.broken[doc] = Damage(document.key, what)
-                if dim is not None:  # the facts are whole, and say how
+                if facts is not None:  # they are whole, and say how
                     words.expect(store.words.of_passages(document, passages))
             words.known.update(passage[0] for passage in passages)
             advance(len(passages))
@@ -206,13 +213,24 @@ def _check_attached(db: sqlite3.Connection, table: Attached, found: Findings) ->
         found.orphans.append((table.name, f"{len(whole) + len(damaged)} {table.title} belong to no passage"))
 
 
-def _passage_damage(document: StoredDocument, passages: list[Row], dim: int | None) -> str | None:
-    """What is wrong with a document's passages, or None."""
+def _check_places(store: Store, found: Findings) -> None:
+    """Documents whose places are damaged or do not fit their text, and places of no document."""
+    for doc, places in store.places.all() if store.places is not None else ():
+        row = document_row(store.connection, doc)
+        document = None if row is None else checked(row)
+        if document is None:
+            found.stray_places += row is None
+        elif places is None or any(not 0 <= start <= len(document.text) for start, _ in places):
+            found.places[doc] = Damage(document.key, "its places are damaged")
+
+
+def _passage_damage(document: StoredDocument, passages: list[Row], sizes: Collection[int] | None) -> str | None:
+    """What is wrong with a document's passages, or None. sizes: bytes that a code may have"""
     text = document.text
     bad = sum(
         not is_whole(row)
         or not (0 <= row[2] < row[3] <= len(text) or (text == "" and row[2] == row[3] == 0))
-        or (dim is not None and len(row[4]) != dim + 4)
+        or (sizes is not None and len(row[4]) not in sizes)
         for row in passages
     )
     if bad:

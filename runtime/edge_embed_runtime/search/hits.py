@@ -35,6 +35,7 @@ class Reader:
 
     def __init__(self, store: Store, room: Room | None, damaged: set[int]) -> None:
         self._store, self._room, self._damaged = store, room, damaged
+        self._places = store.places
         self._credit = 0  # bytes that are reserved for texts and metadata and not used
 
     def hits(self, ranking: Ranking, k: int, condition: Condition) -> list[Hit]:
@@ -63,7 +64,9 @@ class Reader:
         """None where the document is damaged. Under a budget it is read in pieces, and raises MemoryBudgetError before
         there is too much of them. before: hits that were read"""
         if isinstance(stored, StoredDocument):
-            return Hit(stored.key, score, stored.text[slice(*span)], stored.metadata, *span)
+            text = stored.text[slice(*span)]
+            place, whole = self._place(stored.id, text, span[0])
+            return Hit(stored.key, score, text, stored.metadata, *span, place) if whole else None
         try:
             with closing(self._store.row(stored)) as row:
                 shown = f"{stored[1]!r:.80} has {row.text_bytes:,} bytes of text and {row.metadata_bytes:,} of metadata"
@@ -75,9 +78,16 @@ class Reader:
                     return None
                 text, metadata = found
                 self._afford(parsed_bytes(metadata), shown)
-                return Hit(stored[1], score, text, json.loads(metadata), *span)
+                place, whole = self._place(stored[0], text, span[0])
+                return Hit(stored[1], score, text, json.loads(metadata), *span, place) if whole else None
         except sqlite3.OperationalError:  # damaged: no text
             return None
+
+    def _place(self, doc: int, text: str, start: int) -> tuple[str | None, bool]:
+        """Label of the place in which a passage begins, and whether it is whole."""
+        if self._places is None:
+            return None, True
+        return self._places.at(doc, start if text.isspace() else start + len(text) - len(text.lstrip()))
 
     def _afford(self, size: int, shown: str) -> None:
         """Reserve memory for a part of a hit. Raises MemoryBudgetError."""

@@ -1,9 +1,12 @@
 """A question as it travels through a search, and what every way to find (a retriever) is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
+from edge_embed_runtime.checks import check_count, unusable
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.storage.documents import check_key
 from edge_embed_runtime.storage.filters import Condition
 from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.vectors.types import Vectors
@@ -33,6 +36,11 @@ PASSAGES_PER_HIT = 20
 # For a memory budget, bytes of a document in a ranking.
 RANKED_BYTES = 320
 
+# Diversity is looked for among this number of documents, for each hit and at the least; the most hits that it is for.
+DIVERSE_PER_HIT, DIVERSE_LEAST, DIVERSE_MOST = 4, 50, 1000
+# Documents that can be given as examples in one search.
+MAX_EXAMPLES = 1000
+
 # document id -> (score, passage id), best first
 Ranking = dict[int, tuple[float, int]]
 
@@ -50,10 +58,71 @@ class Query:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What `Index.search` is asked for besides the query, checked.
+
+    shift:   [dim], what is added to the query's vector; from a Session
+    without: keys of documents that are left out, where they are there
+    """
+
+    k: int
+    where: Mapping[str, Any] | None = None
+    recall: float = RECALL
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    mmr: float | None = None
+    shift: Vectors | None = None
+    without: tuple[str, ...] = ()
+
+    @staticmethod
+    def checked(
+        k: object, where: Mapping[str, Any] | None, recall: object, like: object, unlike: object, mmr: object
+    ) -> "Wanted":
+        """Raises InputError."""
+        count = min(check_count(k, "k", 1), MAX_HITS)
+        if not _is_number(recall) or not 0 < recall <= 1:
+            raise unusable("recall", recall, "a number over 0, up to 1")
+        if mmr is not None and (not _is_number(mmr) or not 0 <= mmr <= 1):
+            raise unusable("mmr", mmr, "a number from 0 to 1")
+        if mmr is not None and count > DIVERSE_MOST:
+            raise InputError(f"mmr is for at most {DIVERSE_MOST} hits, k is {count}", option="mmr")
+        liked, unliked = check_examples(like, "like"), check_examples(unlike, "unlike")
+        if both := set(liked) & set(unliked):
+            raise InputError(f"the key {min(both)!r:.80} is in both like and unlike", option="unlike")
+        return Wanted(count, where, recall, liked, unliked, mmr)
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether there is a vector without a query."""
+        return bool(self.like) or self.shift is not None
+
+    @property
+    def moves(self) -> bool:
+        """Whether the query's vector is changed, or documents are left out."""
+        return bool(self.like or self.unlike or self.without) or self.shift is not None
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_examples(keys: object, what: str) -> tuple[str, ...]:
+    """Keys, each once; one may be given as it is. Raises InputError."""
+    if not isinstance(keys, Iterable) or isinstance(keys, bytes | Mapping):
+        raise unusable(what, keys, "a key or a list of keys")
+    found = dict.fromkeys(check_key(key, what) for key in ([keys] if isinstance(keys, str) else keys))
+    if len(found) > MAX_EXAMPLES:
+        raise InputError(f"{what} has {len(found)} keys, expected at most {MAX_EXAMPLES}", option=what)
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class Question:
     """A query, and how many documents are wanted, by which mode, with which recall, and under which condition.
 
-    found: what the retrievers found so far, by their names
+    left_out: ids of documents that are not to be found
+    mmr:      see search/diversity.py; None where hits come in the order of their scores
+    found:    what the retrievers found so far, by their names
     """
 
     query: Query
@@ -61,6 +130,8 @@ class Question:
     mode: Mode
     recall: float
     condition: Condition | None
+    left_out: frozenset[int] = frozenset()
+    mmr: float | None = None
     found: dict[str, Ranking] = field(default_factory=dict)
 
     @property
@@ -72,7 +143,17 @@ class Question:
     @property
     def depth(self) -> int:
         """How many documents each retriever is to find."""
-        return max(self.k, FUSION_DEPTH) if self.mode in ("hybrid", "multi") else self.k
+        wanted = self.candidates + len(self.left_out)
+        return max(wanted, FUSION_DEPTH) if self.mode in ("hybrid", "multi") else wanted
+
+    @property
+    def candidates(self) -> int:
+        """How many documents the hits are chosen from."""
+        return self.k if self.mmr is None else max(DIVERSE_PER_HIT * self.k, DIVERSE_LEAST)
+
+    def kept(self, ranking: Ranking) -> Ranking:
+        """A ranking without the documents that are left out."""
+        return {doc: found for doc, found in ranking.items() if doc not in self.left_out} if self.left_out else ranking
 
     def ranked_bytes(self, passages: int) -> int:
         """Largest size of a ranking that is made from the best of this number of passages."""

@@ -1,26 +1,25 @@
 """Search: the retrievers that a question is for are asked, what they find is fused, and read as hits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
-from edge_embed_runtime.errors import FilterError
 from edge_embed_runtime.search.dense import Dense
 from edge_embed_runtime.search.fusion import fuse_found
 from edge_embed_runtime.search.hits import HIT_BYTES, Reader
 from edge_embed_runtime.search.keywords import Keywords
-from edge_embed_runtime.search.query import RANKED_BYTES, Mode, Query, Question, Retriever
+from edge_embed_runtime.search.query import RANKED_BYTES, Mode, Query, Question, Ranking, Retriever, Wanted
 from edge_embed_runtime.storage.documents import Hits
-from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where, has_field, named_fields
+from edge_embed_runtime.storage.fields import check_fields
+from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where
 from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
 
-# For a memory budget, bytes of any search, and of a passage that fits a condition.
-BASE_BYTES, ALLOWED_BYTES = 5 << 20, 48
+# For a memory budget, bytes of any search; of a passage that fits a condition; of a number of a candidate's vector
+# where diversity is looked for.
+BASE_BYTES, ALLOWED_BYTES, DIVERSE_BYTES = 5 << 20, 48, 16
 
 
 class Searcher:
@@ -51,17 +50,36 @@ class Searcher:
         for retriever in self._retrievers.values():
             retriever.forget(removed)
 
-    def search(self, query: Query, k: int, where: Mapping[str, Any] | None, mode: Mode, recall: float) -> Hits:
+    def search(self, query: Query, mode: Mode, wanted: Wanted) -> Hits:
         """`Index.search`, its arguments checked; the query has what the mode asks for."""
+        where = wanted.where
         condition = None if where is None else compile_where(where, self._store.facts.fields)
-        question = Question(query, k, mode, recall, condition)
-        with self._store.snapshot(), self._reserved(question):
-            self._check_fields(where, condition)
-            for name in question.names:
-                question.found[name] = self._retriever(name).rank(question)
-            ranking = fuse_found(question, self._retrievers)
-            hits = Reader(self._store, self._room, self.damaged).hits(ranking, k, condition or EVERY)
-            return Hits(hits, None if len(hits) == k else self._shortfall(len(hits), where, mode))
+        with self._store.snapshot():
+            question = self._question(query, mode, wanted, condition)
+            with self._reserved(question):
+                check_fields(self._store, where, condition)
+                for name in question.names:
+                    question.found[name] = question.kept(self._retriever(name).rank(question))
+                ranking = self._ordered(question, fuse_found(question, self._retrievers))
+                hits = Reader(self._store, self._room, self.damaged).hits(ranking, wanted.k, condition or EVERY)
+                return Hits(hits, None if len(hits) == wanted.k else self._shortfall(len(hits), question))
+
+    def _question(self, query: Query, mode: Mode, wanted: Wanted, condition: Condition | None) -> Question:
+        """What the retrievers are asked; examples move the query's vector. Runs inside the snapshot."""
+        left_out: frozenset[int] = frozenset()
+        if wanted.moves:
+            from edge_embed_runtime.search.feedback import moved
+
+            query, left_out = moved(self._store, query, mode, wanted)
+        return Question(query, wanted.k, mode, wanted.recall, condition, left_out, wanted.mmr)
+
+    def _ordered(self, question: Question, ranking: Ranking) -> Ranking:
+        """A ranking in the order in which its documents become hits."""
+        if question.mmr is None:
+            return ranking
+        from edge_embed_runtime.search.diversity import diversified
+
+        return diversified(self._store, question, ranking, self.damaged)
 
     def _retriever(self, name: str) -> Retriever:
         """Those that most indexes have no vectors for are imported for the first question that asks them."""
@@ -96,37 +114,25 @@ class Searcher:
         cost = BASE_BYTES + sum(self._retriever(name).cost(question, passages) for name in question.names)
         if question.condition is not None and question.mode != "text":
             cost += ALLOWED_BYTES * passages
+        if question.mmr is not None:
+            cost += DIVERSE_BYTES * self._store.dim * question.candidates
         return cost + RANKED_BYTES * question.depth + HIT_BYTES * k
 
-    def _check_fields(self, where: Mapping[str, Any] | None, condition: Condition | None) -> None:
-        """A field that no document has is a typing error more often than a question; so it is one here."""
-        if where is None or condition is None or self._store.any_document(condition) or not self._store.any_document():
-            return
-        for field in named_fields(where):
-            if not self._store.any_document(has_field(field)):
-                known = self._store.fields()
-                near = sorted(known, key=lambda name: -alike(field, name))
-                raise FilterError(
-                    f"where: no document has the field {shown(field)}; fields: {listed(near)}", field=field
-                )
-
-    def _shortfall(self, found: int, where: Mapping[str, Any] | None, mode: Mode) -> str:
+    def _shortfall(self, found: int, question: Question) -> str:
+        mode = question.mode
         if not self._store.any_document():
             return "the index is empty"
         said = {"text": "hold{s} a word of the query", "sparse": "share{s} a token with the query"}
         conditions = [said[mode]] if mode in said else []
-        conditions += [] if where is None else ["fit{s} `where`"]
-        what = " and ".join(conditions).format(s="s" if found == 1 else "")
+        codes = self.dense.codes
+        if mode in ("vector", "hybrid") and codes is not None and len(codes) < self._store.counts()[1]:
+            conditions.append("ha{ve} a vector" + (" or hold{s} a word of the query" if mode == "hybrid" else ""))
+        conditions += [] if question.condition is None else ["fit{s} `where`"]
+        what = " and ".join(conditions).format(s="s" if found == 1 else "", ve="s" if found == 1 else "ve")
         what = what or ("is in the index" if found == 1 else "are in the index")
         reason = f"only {found} document{'' if found == 1 else 's'} {what}"
+        if question.left_out:
+            reason += f"; {len(question.left_out)} that were given as examples were left out"
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
-
-
-def alike(one: str, other: str) -> float:
-    """How near two names of fields are to each other, from 0 to 1."""
-    from difflib import SequenceMatcher  # for a message
-
-    first, second = (name[:SHOWN_CHARACTERS].casefold() for name in (one, other))
-    return SequenceMatcher(None, first, second, autojunk=False).ratio()

@@ -1,7 +1,9 @@
 """What goes into an index and what comes out."""
 
 import json
-from collections.abc import Iterable, Mapping
+import operator
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +15,30 @@ if TYPE_CHECKING:
 
 MAX_KEY_CHARACTERS = 2048
 MAX_NESTING = 64
+# Places of a document, and characters of a label.
+MAX_PLACES = 100_000
+MAX_LABEL_CHARACTERS = 512
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # What most values are: asked for first, since asking for Mapping is slow.
 SCALARS = (str, int, float, type(None))
+
+# Where something begins in a document: the character, and a label such as "page 3" or "Chapter 1 > Heading".
+Place = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text under a key that is unique in the index, with metadata that JSON can hold."""
+    """A text under a key that is unique in the index, with metadata that JSON can hold.
+
+    places: where pages, chapters or headings begin in the text, (start in characters, label), sorted by start: a hit
+            says in which of them its passage begins. A start is at most the length of the text, a label one line of 1
+            to 512 characters; of places with the same start the last one counts
+    """
 
     key: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    places: Sequence[Place] = ()
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,8 @@ class Hit:
     score:      mode "vector": cosine; "text": BM25; "hybrid": reciprocal-rank fusion. Larger is better
     text:       the passage: document.text[start:end], all of it for a short document
     start, end: where the passage lies in the document, in characters
+    place:      label of the last of the document's places that starts at or before the first character of the passage
+                that is not blank; None where there is none
     """
 
     key: str
@@ -41,6 +58,7 @@ class Hit:
     metadata: dict[str, Any]
     start: int
     end: int
+    place: str | None = None
 
 
 class Hits(list[Hit]):
@@ -58,6 +76,7 @@ class Record:
     key: str
     text: str
     metadata: str
+    places: tuple[Place, ...] = ()
 
 
 def check_documents(documents: Iterable[Document], *, blank: bool = False, room: "Room | None" = None) -> list[Record]:
@@ -102,7 +121,7 @@ def _check_size(document: object, place: str, room: "Room", before: int) -> int:
 
 def document_bytes(document: Document) -> int:
     """The most that a document's text and metadata take, as Python holds them or in UTF-8."""
-    return 64 + _value_bytes(document.text) + _value_bytes(document.metadata)
+    return 64 + _value_bytes(document.text) + _value_bytes(document.metadata) + _value_bytes(document.places)
 
 
 def _value_bytes(value: object) -> int:
@@ -146,13 +165,15 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
         text = _text(document.text, f"{where}: text")
         if not blank and (not text or text.isspace()):
             raise DocumentError(f"{where} has no text: leave it out, or give it some", keys=[key])
-        return Record(key, text, _metadata_json(document.metadata, where))
+        metadata = metadata_json(document.metadata, where)
+        return Record(key, text, metadata, _check_places(document.places, len(text), where) if document.places else ())
     except DocumentError as error:
         error.keys = (key,)
         raise
 
 
-def _metadata_json(metadata: object, where: str) -> str:
+def metadata_json(metadata: object, where: str) -> str:
+    """Metadata as they are stored. Raises DocumentError that says of what they are, for what JSON cannot hold."""
     if not isinstance(metadata, Mapping):
         raise DocumentError(f"{where}: metadata is {type(metadata).__name__}, expected a dict")
     try:
@@ -179,3 +200,37 @@ def _check_names(value: object, where: str, depth: int) -> None:
     if isinstance(value, Mapping | list | tuple):
         for inner in value.values() if isinstance(value, Mapping) else value:
             _check_names(inner, where, depth - 1)
+
+
+def _check_places(places: object, length: int, where: str) -> tuple[Place, ...]:
+    """Places of a text of so many characters. Raises DocumentError."""
+    if not isinstance(places, list | tuple):
+        raise DocumentError(f"{where}: places is {type(places).__name__}, expected a list of (start, label)")
+    if len(places) > MAX_PLACES:
+        raise DocumentError(f"{where} has {len(places):,} places, expected at most {MAX_PLACES:,}")
+    found: list[Place] = []
+    for number, place in enumerate(places):
+        what = f"{where}: place {number}"
+        if not isinstance(place, list | tuple) or len(place) != 2:
+            raise DocumentError(f"{what} is {shown(place)}, expected (start, label)")
+        start, least = _start(place[0]), found[-1][0] if found else 0
+        if start is None or not least <= start <= length:
+            raise DocumentError(
+                f"{what} starts at {shown(place[0])}, expected a whole number from {least} to {length}: places are "
+                "sorted, and lie in the text"
+            )
+        label = _text(place[1], f"{what}: label")
+        if not label.strip() or len(label) > MAX_LABEL_CHARACTERS or CONTROL.search(label):
+            raise DocumentError(
+                f"{what}: label {shown(label)} cannot be used: expected one line of 1 to {MAX_LABEL_CHARACTERS} "
+                "characters"
+            )
+        found.append((start, label))
+    return tuple(found)
+
+
+def _start(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None

@@ -5,6 +5,7 @@ r"""`where`: conditions on metadata and keys as SQL.
 {"lang": {"$in": ["en", "de"]}}, {"$nin": []}  one of these values, none of them; an empty list holds no value
 {"lang": {"$ne": "en"}}                        not "en"; a document without the field fits $ne and $nin
 {"title": {"$prefix": "The "}}                 a text that begins so, to the letter
+{"tags": {"$contains": "sea"}}                 a list with this value in it, or a text with these letters in it
 {"draft": {"$exists": False}}                  the field is absent; {"draft": None} is JSON's null, which is a value
 {"$key": {"$prefix": "notes/"}}                the document's key: as a text field that every document has
 {"$and": [...]}, {"$or": [...]}, {"$not": {}}  of such dicts; the entries of one dict must all fit
@@ -44,8 +45,9 @@ EXACT = 2**53
 
 RANGES = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 NEGATED = {"$ne": "$eq", "$nin": "$in"}
-OPERATORS = ("$eq", "$ne", *RANGES, "$in", "$nin", "$prefix", "$exists")
+OPERATORS = ("$eq", "$ne", *RANGES, "$in", "$nin", "$prefix", "$contains", "$exists")
 COMBINED = ("$and", "$or", "$not", "$key")
+OPERATOR = re.compile("[$][A-Za-z]")
 
 
 def compile_where(where: Mapping[str, Any], declared: Collection[str] = ()) -> Condition:
@@ -65,9 +67,17 @@ def field_value(name: str, metadata: str = METADATA.replace("doc.", "")) -> str:
     return f"json_extract({metadata}, '{path}')"
 
 
-def has_field(field: str) -> Condition:
-    """The condition that a document has a field, whatever its value."""
-    return _field("?", "1"), [field]
+def has_field(field: str, test: str = "1") -> Condition:
+    """The condition that a document has a field, whatever its value, or one for which SQL is true of `field`."""
+    return _field("?", test), [field]
+
+
+def check_field(name: object) -> str:
+    """The name of a metadata field itself. Raises FilterError for what cannot be one."""
+    field = _text(name, "field name")
+    if OPERATOR.match(field):
+        raise FilterError(f"{shown(field)} is no field of the metadata: such names are kept for operators", field=field)
+    return field
 
 
 def named_fields(where: Mapping[str, Any]) -> list[str]:
@@ -121,7 +131,7 @@ class _Compiler:
             return f"NOT {self.where(value, field, levels - 1)}"
         if field == "$key":
             return self._tests(field, value, _key)
-        if re.match("[$][A-Za-z]", field):
+        if OPERATOR.match(field):
             known = f"{', '.join(COMBINED)}; around a value: {', '.join(OPERATORS)}"
             raise FilterError(
                 f"where: {shown(field)} is no operator that can stand here; around fields: {known}", field=field
@@ -183,6 +193,8 @@ class _Compiler:
             return self._one_of(operand, field)
         if operator == "$eq":
             return self._one_of([operand], field)
+        if operator == "$contains":
+            return self._contains(operand, field)
         wanted = "a str" if operator == "$prefix" or field == "$key" else "a str or a finite number"
         if not isinstance(operand, str if wanted == "a str" else str | int | float) or isinstance(operand, bool):
             raise FilterError(
@@ -194,6 +206,15 @@ class _Compiler:
             return f"{_of_type(type_)} AND field.value {RANGES[operator]} {mark}"
         self._bind(len(str(operand)), parameter)
         return "field.type = 'text' AND substr(field.value, 1, ?) = ?"  # not LIKE: %, _ and letter case
+
+    def _contains(self, operand: object, field: str) -> str:
+        """ "sea" -> (a list with this text in it, or a text with these letters in it); of another value only a list."""
+        item = self._one_of([operand], field).replace("field.", "item.")  # all that is the user's is a parameter
+        test = f"field.type = 'array' AND EXISTS (SELECT 1 FROM json_each(field.value) AS item WHERE {item})"
+        if not isinstance(operand, str):
+            return f"({test})"
+        self._bind(operand)
+        return f"({test} OR field.type = 'text' AND instr(field.value, ?))"  # not LIKE: %, _ and letter case
 
     def _one_of(self, values: list[Any] | tuple[Any, ...], field: str) -> str:
         """["en", "de", 1, None] -> (a text that is one of two, or a number that is 1, or null)."""
@@ -233,6 +254,8 @@ def _bounds(column: str, operator: str, operand: Any) -> Condition:
     """
     if operator in ("$eq", "$in"):
         return _bounds_of_any(column, [operand] if operator == "$eq" else list(operand))
+    if operator == "$contains":  # a list stands in the index as its JSON, which is a text
+        return f"{column} >= ''", []
     if operator == "$prefix":
         # no UTF-8 holds the byte FF: this is over all texts that begin so
         return f"{column} >= ? AND {column} < +CAST(? AS TEXT)", [operand, operand.encode() + b"\xff"]

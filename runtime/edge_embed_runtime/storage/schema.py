@@ -6,6 +6,8 @@ vec   passages: where they lie in their document, float32 scale + int8 code, crc
 bits  binary codes, made of the int8 codes, in blocks of 256 passages, crc32 over each: read whole when searching begins
 fts   FTS5 over the passages' texts, without a copy of them (contentless)
 
+place where pages, chapters and headings begin in documents, crc32 over each row (places.py); comes with the first
+      document that has places
 file  what is known of the files that documents come from (filerecords.py); comes with the first `add` of a folder
 
 vec_sparse, vec_multi  where another model makes sparse vectors or vectors of tokens of the passages: a row for each of
@@ -65,6 +67,11 @@ OPTIONAL = {
         "CREATE TRIGGER file_moved AFTER UPDATE OF key, metadata ON doc WHEN NOT json_valid(old.metadata)"
         f" OR old.key <> new.key OR {_BEFORE} IS NOT {_AFTER}"
         f" BEGIN DELETE FROM file WHERE NOT json_valid(old.metadata) OR key = {_BEFORE}; END",
+    ),
+    "place": (
+        "CREATE TABLE place (doc INTEGER NOT NULL REFERENCES doc (id) ON DELETE CASCADE, start INTEGER NOT NULL,"
+        " number INTEGER NOT NULL, label TEXT NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (doc, start, number))"
+        " STRICT, WITHOUT ROWID",
     ),
 }
 FIELD_NAME = re.compile(r"[^\x00-\x1f\"\\\ud800-\udfff]{1,256}")

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.bitblocks import BLOCK, Blocks
 from edge_embed_runtime.storage.database import translated
-from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.storage.documents import Document, Place, Record
 from edge_embed_runtime.storage.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.storage.indexfile import IndexFile
 from edge_embed_runtime.storage.pieces import Row
@@ -38,6 +39,7 @@ from edge_embed_runtime.vectors.int8 import dequantize
 from edge_embed_runtime.vectors.types import Ids, Int8Codes, Vectors, Words
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.storage.places import Places
     from edge_embed_runtime.storage.sidetables import Attached
 
 # Passages that are read at once when all are: 3 MB at 384 dimensions.
@@ -100,29 +102,50 @@ class Store(IndexFile):
             return None
         document = checked(row)
         if document is None or document.key != key:
-            raise IndexDamagedError(
-                f"{self.path}: the document {shown(key)} is damaged (its checksum does not fit)",
-                path=self.path,
-                keys=[key],
-            )
+            raise damaged_document(self.path, key)
         return document
 
-    def holds(self, record: Record, code: Int8Codes | None = None, scale: Any = None) -> bool:
-        """Whether a document is stored with this text and metadata, every row of it whole; where one is given, with
-        this code [dim] and scale."""
+    @property
+    def places(self) -> "Places | None":
+        """The table of places; None where no document ever had any."""
+        if not self.has_optional("place"):
+            return None
+        from edge_embed_runtime.storage.places import Places
+
+        return Places(self._db)
+
+    def places_of(self, ids: Iterable[int]) -> dict[int, tuple[Place, ...] | None]:
+        """The places of documents by id, those without any left out; None where they are damaged."""
+        table = self.places
+        return {} if table is None else table.of(ids)
+
+    def with_places(self, found: Sequence[StoredDocument]) -> list[Document]:
+        """Documents with their places, read in the caller's snapshot. Raises IndexDamagedError for damaged places."""
+        places = self.places_of(document.id for document in found)
+        damaged = [document.key for document in found if places.get(document.id, ()) is None]
+        if damaged:
+            raise IndexDamagedError(
+                f"{self.path}: the places of the document {shown(damaged[0])} are damaged (a checksum does not fit)",
+                path=self.path,
+                keys=damaged,
+            )
+        return [Document(one.key, one.text, one.metadata, places.get(one.id) or ()) for one in found]
+
+    def holds(self, record: Record, code: bytes | None = None) -> bool:
+        """Whether a document is stored with this text, metadata and places, every row of it whole; where one is given,
+        with this code, see `rows.packed`."""
         with translated(self.path):
             row = self._find(record)
-            if row is None:
+            if row is None or self.places_of(row).get(row[0], ()) != record.places:
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
-            wanted = None if code is None else np.float32(scale).astype("<f4").tobytes() + code.tobytes()
-            same = wanted is None or all(row[4] == wanted for row in passages)
+            same = code is None or all(row[4] == code for row in passages)
             return bool(passages) and same and self._are_whole(passages)
 
     def unchanged(self, records: Sequence[Record]) -> set[str]:
-        """Keys of the records that are stored with this text and metadata, every row of them whole: two queries for
-        all of them, where `holds` asks two for each."""
+        """Keys of the records that are stored with this text, metadata and places, every row of them whole: a few
+        queries for all of them, where `holds` asks some for each."""
         by_key = {record.key: record for record in records}
         found: dict[int, str] = {}
         with translated(self.path):
@@ -132,6 +155,8 @@ class Store(IndexFile):
                 same = record is not None and row[2] == record.text and row[3] == record.metadata
                 if same and whole_document(row):
                     found[row[0]] = row[1]
+            places = self.places_of(found)
+            found = {doc: key for doc, key in found.items() if places.get(doc, ()) == by_key[key].places}
             query = f"{PASSAGES} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc"
             rows = self._db.execute(query, (json.dumps(list(found)),))
             return {found[doc] for doc, passages in groupby(rows, itemgetter(1)) if self._are_whole(list(passages))}
@@ -207,6 +232,7 @@ class Store(IndexFile):
             np.empty((len(ids), self.dim), np.int8),
             np.empty(len(ids), np.float32),
             [],
+            [],
         )
         stop = 0
         for i in range(0, len(ids), ASKED):
@@ -216,9 +242,9 @@ class Store(IndexFile):
             for name in ("ids", "docs", "codes", "scales"):
                 getattr(found, name)[start:stop] = getattr(part, name)
             found.damaged.extend(part.damaged)
-        return StoredPassages(
-            found.ids[:stop], found.docs[:stop], found.codes[:stop], found.scales[:stop], found.damaged
-        )
+            found.bare.extend(part.bare)
+        ids, docs, codes, scales = found.ids[:stop], found.docs[:stop], found.codes[:stop], found.scales[:stop]
+        return StoredPassages(ids, docs, codes, scales, found.damaged, found.bare)
 
     def allowed(self, where: Condition) -> Ids:
         """Ids of the passages whose documents fit a condition."""
@@ -240,6 +266,33 @@ class Store(IndexFile):
         rows = self._db.execute(query, (json.dumps(list(ids)),)).fetchall()
         return {row[0]: (row[2], row[3]) for row in rows if is_whole(row)}
 
+    def count_documents(self, where: Condition) -> int:
+        """Documents that fit a condition."""
+        query = f"SELECT count(*) FROM doc WHERE {where[0]}"
+        return int(self._db.execute(query, where[1]).fetchone()[0])
+
+    def document_ids(self, where: Condition) -> Ids:
+        """Ids of the documents that fit a condition."""
+        rows = self._db.execute(f"SELECT id FROM doc WHERE {where[0]}", where[1])
+        return np.fromiter(chain.from_iterable(rows), np.int64)
+
+    def ids_of(self, keys: Iterable[str]) -> dict[str, int]:
+        """Ids of documents by key, in the order of the keys; unknown ones are left out."""
+        wanted = list(keys)
+        query = "SELECT key, id FROM doc WHERE key IN (SELECT value FROM json_each(?))"
+        found = dict(self._db.execute(query, (json.dumps(wanted),)).fetchall())
+        return {key: found[key] for key in wanted if key in found}
+
+    def passage_ids(self, docs: Iterable[int]) -> list[int]:
+        """Ids of the passages of documents, whole or not."""
+        query = "SELECT id FROM vec WHERE doc IN (SELECT value FROM json_each(?))"
+        return [id_ for (id_,) in self._db.execute(query, (json.dumps(list(docs)),))]
+
+    def passages_of(self, docs: Iterable[int]) -> StoredPassages:
+        """Passages of documents, those of each in their order."""
+        query = f"{PASSAGES} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc, id"
+        return checked_passages(self._db.execute(query, (json.dumps(list(docs)),)).fetchall(), self.dim)
+
     def any_document(self, where: Condition = EVERY) -> bool:
         """Whether any document fits a condition."""
         query = f"SELECT 1 FROM doc WHERE {where[0]} LIMIT 1"
@@ -250,3 +303,10 @@ class Store(IndexFile):
         name = f"substr(field.key, 1, {SHOWN_CHARACTERS + 1})"
         query = f"SELECT DISTINCT {name} FROM doc, json_each({METADATA}) AS field LIMIT ?"
         return [str(name) for (name,) in self._db.execute(query, (limit,))]
+
+
+def damaged_document(path: Path, key: str) -> IndexDamagedError:
+    """What to raise where a document was asked for by key and is not whole."""
+    return IndexDamagedError(
+        f"{path}: the document {shown(key)} is damaged (its checksum does not fit)", path=path, keys=[key]
+    )

@@ -1,7 +1,9 @@
 """Documents are stored and deleted: their rows, words and binary codes in one transaction."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,44 +12,91 @@ from edge_embed_runtime.batches import batches
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.storage.documents import Record
+from edge_embed_runtime.storage.database import translated
+from edge_embed_runtime.storage.documents import Record, metadata_json
 from edge_embed_runtime.storage.rows import (
     DOCUMENTS,
+    NO_VECTOR,
     PASSAGES,
     Entry,
     Removed,
     checked,
     document_crc,
+    packed,
     passage_row,
 )
-from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.store import Store, damaged_document
+from edge_embed_runtime.vectors.types import Ids
 
+# Documents to delete: their keys; or their ids, of which those of damaged ones are passed over.
+Chosen = Iterable[str] | Ids
 # Passages, and characters of them, whose rows are made before they are written.
 INSERTED, INSERTED_CHARACTERS = 1024, 2**20
 
 
-def write(store: Store, entries: Iterable[Entry], delete: Iterable[str] = ()) -> Removed:
-    """Delete documents by key, then store new ones, in one transaction. Returns what was deleted.
+def write(store: Store, entries: Iterable[Entry], delete: Chosen = ()) -> Removed:
+    """Delete documents, then store new ones, in one transaction. Returns what was deleted.
 
     entries: may be made while they are asked for, so that those of many passages need not be there all at a time
     """
-    keys = list(delete)
-    with store.transaction(deletes=bool(keys)):
-        removed = np.array([id_ for key in keys for id_ in _delete(store, key)], np.int64)
+    chosen = delete if isinstance(delete, np.ndarray) else list(delete)
+    with store.transaction(deletes=len(chosen) > 0):
+        deleted, passages = 0, array("q")
+        for one in chosen:
+            found = _delete(store, one)
+            deleted += found is not None
+            passages.extend(found or [])
+        removed = np.array(passages, np.int64)
         store.blocks.remove(removed)
         last: Record | None = None
         for part in _slices(entries):
             _insert(store, part, last)
             last = part[-1].record
         _, deletions = store.counters()
-    return Removed(removed, deletions)
+    return Removed(removed, deletions, deleted)
+
+
+def update(store: Store, ids: Ids, changes: Mapping[str, Any], remove: Collection[str], *, pass_damaged: bool) -> int:
+    """Change the metadata of documents by id, in one transaction: fields are set and removed, vectors and words stay.
+
+    Returns the number of those that have other metadata now. Damaged ones are passed over, or raise IndexDamagedError.
+    """
+    changed, rows = 0, _changed(store, ids, changes, remove, pass_damaged)
+    with translated(store.path):
+        first = next(rows, None)
+    if first is None:
+        return 0
+    with store.transaction(deletes=False):
+        for id_, old, metadata, crc in chain([first], rows):
+            store.connection.execute("UPDATE doc SET metadata = ?, crc = ? WHERE id = ?", (metadata, crc, id_))
+            store.count_document(-1, old)
+            store.count_document(1, crc)
+            changed += 1
+    return changed
+
+
+def _changed(
+    store: Store, ids: Ids, changes: Mapping[str, Any], remove: Collection[str], pass_damaged: bool
+) -> Iterator[tuple[int, int, str, int]]:
+    """Documents whose metadata change: id, old checksum, new metadata as JSON, new checksum."""
+    for id_ in ids.tolist():
+        row = store.connection.execute(f"{DOCUMENTS} WHERE id = ?", (id_,)).fetchone()
+        document = checked(row)
+        if document is None and not pass_damaged:
+            raise damaged_document(store.path, str(row[1]))
+        if document is None:
+            continue
+        merged = {name: value for name, value in {**document.metadata, **changes}.items() if name not in remove}
+        metadata = metadata_json(merged, f"document {shown(document.key)}")
+        if metadata != row[3]:
+            yield id_, row[4], metadata, document_crc(id_, document.key, document.text, metadata)
 
 
 def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:
     """Give documents another key and metadata, in one transaction; their passages and vectors stay.
 
-    moves: the old key and the new record. One whose text is not that of the stored document, or whose new key belongs
-    to another document, is left as it is. Returns the new keys of the others
+    moves: the old key and the new record. One whose text or places are not those of the stored document, or whose new
+    key belongs to another document, is left as it is. Returns the new keys of the others
     """
     moved = set[str]()
     with store.transaction(deletes=False):
@@ -55,6 +104,8 @@ def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:
             row = store.connection.execute(f"{DOCUMENTS} WHERE key = ?", (key,)).fetchone()
             taken = key != record.key and bool(store.existing([record.key]))
             if row is None or taken or checked(row) is None or (row[1], row[2]) != (key, record.text):
+                continue
+            if store.places_of([row[0]]).get(row[0], ()) != record.places:
                 continue
             crc = document_crc(row[0], record.key, record.text, record.metadata)
             store.connection.execute(
@@ -87,11 +138,11 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
             crc = document_crc(doc, record.key, record.text, record.metadata)
             row = (doc, record.key, record.text, record.metadata, crc)
             store.connection.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", row)
-            store.count_document(1, crc)
+            store.count_document(1, crc + (_insert_places(store, doc, record) if record.places else 0))
             begun = record
-        for span, code, scale in zip(entry.spans, entry.codes, entry.scales.astype("<f4"), strict=True):
+        for span, code, scale in zip(entry.spans, entry.codes, entry.scales, strict=True):
             last += 1
-            passages.append(passage_row(last, doc, span, scale.tobytes() + code.tobytes()))
+            passages.append(passage_row(last, doc, span, NO_VECTOR if entry.bare else packed(code, scale)))
             words.append((last, record, span))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
     store.words.insert((id_, store.words.normal(record.text[start:stop])) for id_, record, (start, stop) in words)
@@ -99,26 +150,41 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
         table.insert(first, [row for entry in entries for row in entry.attached[name]])
     codes = np.concatenate([entry.codes for entry in entries])
     scales = np.concatenate([entry.scales for entry in entries])
-    store.blocks.add(np.arange(first, last + 1), store.binary(codes, scales))
+    ids = np.arange(first, last + 1)
+    if any(entry.bare for entry in entries):
+        given = np.repeat([not entry.bare for entry in entries], [len(entry.spans) for entry in entries])
+        ids, codes, scales = ids[given], codes[given], scales[given]
+    store.blocks.add(ids, store.binary(codes, scales))
 
 
-def _delete(store: Store, key: str) -> list[int]:
-    """Returns the ids of the deleted passages."""
-    db = store.connection
-    query = f"{DOCUMENTS} WHERE key = ?"
-    row = db.execute(query, (key,)).fetchone()
+def _insert_places(store: Store, doc: int, record: Record) -> int:
+    """Returns the sum of their checksums."""
+    store.make_optional("place")
+    places = store.places
+    return 0 if places is None else places.insert(doc, record.places)
+
+
+def _delete(store: Store, chosen: str | np.int64) -> list[int] | None:
+    """By key, or by id one that is whole. Returns the ids of its passages, None where nothing was deleted."""
+    db, by_key = store.connection, isinstance(chosen, str)
+    query = f"{DOCUMENTS} WHERE {'key' if by_key else 'id'} = ?"
+    row = db.execute(query, (chosen if by_key else int(chosen),)).fetchone()
     if row is None:
-        return []
-    if row[1] != key:  # a damaged look-up table led to another document, which must not pay for it
+        return None
+    if by_key and row[1] != chosen:  # a damaged look-up table led to another document, which must not pay for it
         raise IndexDamagedError(
-            f"{store.path} is damaged (the key {shown(key)} leads to another document)", path=store.path, keys=[key]
+            f"{store.path} is damaged (the key {shown(chosen)} leads to another document)",
+            path=store.path,
+            keys=[str(chosen)],
         )
     doc, whole = row[0], checked(row)
-    query = f"{PASSAGES} WHERE doc = ?"
-    passages = db.execute(query, (doc,)).fetchall()
+    if whole is None and not by_key:  # whether it fits a condition is not known
+        return None
+    passages = db.execute(f"{PASSAGES} WHERE doc = ?", (doc,)).fetchall()
     # the words of a damaged passage are not known; their entries lead nowhere from now on
     store.words.remove(() if whole is None else store.words.of_passages(whole, passages))
     db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
-    db.execute("DELETE FROM doc WHERE id = ?", (doc,))
-    store.count_document(-1, None if whole is None else row[4])
+    places = 0 if store.places is None else store.places.sum(doc)
+    db.execute("DELETE FROM doc WHERE id = ?", (doc,))  # with its places
+    store.count_document(-1, None if whole is None or places is None else row[4] + places)
     return [row[0] for row in passages]

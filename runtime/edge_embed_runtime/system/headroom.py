@@ -256,6 +256,21 @@ class Room:
         )
 
 
+class Credit:
+    """Bytes that a call has reserved inside of `Room.take`, and has not used."""
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room, self._left = room, size
+
+    def use(self, size: int, said: str) -> None:
+        """Use some, and reserve more where there are not enough. Raises MemoryBudgetError with what is said."""
+        more = size - self._left
+        if more > 0:
+            self._room.add(more, lambda left: f"{said}; {self._room.least(more, left)}")
+            self._left = size
+        self._left -= size
+
+
 def _largest(most: int, fits: Callable[[int], bool]) -> int:
     """The largest number up to `most` that fits, where all smaller ones do; 0 where none does."""
     low, high = 0, most

@@ -1,0 +1,1 @@
+"""How each kind of file is read: one file for a format, or for a family of formats."""

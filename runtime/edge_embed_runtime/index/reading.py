@@ -1,0 +1,303 @@
+"""What an index is asked: documents by key, hits, and what it holds. `Index` adds what writes."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
+
+from numpy.typing import ArrayLike
+
+from edge_embed_runtime.checks import check_text
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.index.connections import Connections
+from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.search.query import RECALL, Mode, Wanted
+from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
+
+if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.index.collection import Collection
+    from edge_embed_runtime.index.session import Session
+    from edge_embed_runtime.inputs.words import Span
+    from edge_embed_runtime.maintenance.backup import Backup
+    from edge_embed_runtime.maintenance.verify import Report
+    from edge_embed_runtime.storage.fields import Value, ValueCount
+    from edge_embed_runtime.storage.fieldsummary import FieldSummary
+    from edge_embed_runtime.system.headroom import Bounds
+    from edge_embed_runtime.vectors.types import Vectors
+
+KEYS_AT_ONCE = 1024
+
+
+class IndexReader:
+    """The methods of `Index` that change nothing."""
+
+    def __init__(self, connections: Connections, models: Models) -> None:
+        self._connections = connections
+        self._models = models
+        self._store, self._search = connections.reader, connections.search
+
+    @property
+    def path(self) -> Path:
+        return self._store.path
+
+    def close(self) -> None:
+        """Let go of the file. What was added is on disk already."""
+        self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            f"an Index cannot be pickled or copied: give the other process the path, and open {self.path} there "
+            "(read_only=True where one writes already)"
+        )
+
+    @property
+    def bounds(self) -> "Bounds | None":
+        """What of files can be read and stored under `max_rss_mb`, None without. Raises MemoryBudgetError."""
+        room = self._connections.room
+        return None if room is None else room.bounds()
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        with self._connections.reading() as store:
+            return store.counts()[0]
+
+    def __contains__(self, key: object) -> bool:
+        with self._connections.reading() as store:
+            return isinstance(key, str) and bool(store.existing([key]))
+
+    def get(self, key: str) -> Document | None:
+        """The document under a key, or None."""
+        check_key(key)
+        with self._connections.reading() as store, store.snapshot():
+            found = store.document(key)
+            return store.with_places([found])[0] if found else None
+
+    def get_many(self, keys: str | Iterable[str]) -> list[Document | None]:
+        """The documents under keys, in their order; None for one that is not there.
+
+        Raises IndexDamagedError where one is damaged, MemoryBudgetError where all of them take too much.
+        """
+        return self._collection.get_many(keys)
+
+    def __iter__(self) -> Iterator[Document]:
+        """Every document, in the order of the keys: see `find`."""
+        return self.find()
+
+    def find(
+        self, where: Mapping[str, Any] | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> Iterator[Document]:
+        """Documents that fit a condition, in the order of their keys, by code point. Needs no embedder.
+
+        where:  as for `search`; None for all documents
+        limit:  the most documents to give, None for all that fit
+        offset: how many to pass over first
+
+        They are read some hundred at a time, so that any number fits in memory, and other threads and processes may
+        write in between: a document that stays is given once, one that is written meanwhile may be or not. Damaged
+        ones are left out, and `damaged` then says so. Raises what `search` raises for a `where`, in the call itself.
+        """
+        return self._collection.find(where, limit, offset)
+
+    def count(self, where: Mapping[str, Any] | None = None) -> int:
+        """The number of documents that fit a condition, all without one; damaged ones count too."""
+        return self._collection.count(where)
+
+    def vectors(self, keys: str | Iterable[str]) -> dict[str, "Vectors"]:
+        """The vectors of documents by key, float32 [passages, dim] each, of length 1, in the order of the text.
+
+        They are what the stored int8 codes stand for: near the embedder's, not equal (a cosine of about 0.9999). A
+        document without a vector has an array [0, dim]. Unknown keys are left out. Raises InputError for an index
+        without dense vectors, IndexDamagedError where one is damaged.
+        """
+        return self._collection.vectors(keys)
+
+    def field_values(
+        self, field: str, where: Mapping[str, Any] | None = None, *, limit: int = 100
+    ) -> list["ValueCount"]:
+        """The values of a metadata field, each with the number of documents that have it: those that most have first.
+
+        where: counts only documents that fit
+        limit: the most values to give
+
+        What stands in a list counts like a value of its own, once a document, as `$contains` finds it; objects and
+        lists in lists are left out. 1 and 1.0 are one value; 1, True and "1" are three. Raises FilterError for a field
+        that no document has. Without `where`, a field that was declared when the index was made is read from its index.
+        """
+        return self._collection.field_values(field, where, limit)
+
+    def field_range(self, field: str, where: Mapping[str, Any] | None = None) -> tuple["Value", "Value"] | None:
+        """The least and the greatest number that a metadata field has; where it has none, text, by code point; None
+        where it has neither. Otherwise as `field_values`."""
+        return self._collection.field_range(field, where)
+
+    def keys(self, prefix: str = "", after: str = "") -> Iterator[str]:
+        """Keys of the documents in order: those that begin with `prefix` and come behind `after`; what is written
+        at the same time may be among them."""
+        check_text(prefix, "prefix")
+        last = check_text(after, "after")
+        while True:  # other threads may read and write in between
+            with self._connections.reading() as store:
+                block = store.keys(prefix, last, KEYS_AT_ONCE)
+            yield from block
+            if len(block) < KEYS_AT_ONCE:
+                return
+            last = block[-1]
+
+    def unchanged(self, documents: Iterable[Document]) -> set[str]:
+        """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
+        records = check_documents(documents, blank=True)
+        with self._connections.reading() as store:
+            return store.unchanged(records)
+
+    def origins(self, keys: Iterable[str]) -> dict[str, str | None]:
+        """The files that documents come from, by key; None for one that names none. Unknown keys are left out."""
+        from edge_embed_runtime.storage.root import origins
+
+        with self._connections.reading() as store:
+            return origins(store, keys)
+
+    def stats(self) -> dict[str, Any]:
+        """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
+        graph: whether searches use one and what `rebuild` measured, None where it measured none."""
+        from edge_embed_runtime.index.stats import stats
+
+        with self._connections.reading() as store:
+            return stats(store, self._search.dense.graph)
+
+    def search(
+        self,
+        query: str | None = None,
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        mode: Mode | None = None,
+        *,
+        vector: ArrayLike | None = None,
+        recall: float = RECALL,
+        like: str | Iterable[str] = (),
+        unlike: str | Iterable[str] = (),
+        mmr: float | None = None,
+    ) -> Hits:
+        """The k documents that fit a query best, each with its best passage, best first.
+
+        where:  conditions on metadata that a document must fit, such as {"lang": "en"} or {"year": {"$gte": 2000}};
+                help(edge_embed_runtime.storage.filters) lists them
+        mode:   "vector" compares meanings, "text" words (BM25), "sparse" weights of tokens, "multi" vectors of tokens
+                (MaxSim); "hybrid" fuses the rankings of the first three that the index was opened for; None is
+                "hybrid" where there is a text, else "vector"
+        vector: [dim], of any length but 0, in place of the one that the embedder would make of the query
+        recall: part of the k nearest by int8 codes that is to be found, on average; more takes longer, and 1.0 compares
+                with every passage: 0.3 s for 100,000
+        like:   keys of documents that hits are to be near to, with a query or without; unlike: far from. Modes
+                "vector" and "hybrid"; these documents are no hits. What they weigh: edge_embed_runtime.search.feedback
+        mmr:    diversity, by maximal marginal relevance: 1 is the order of the scores, 0 takes documents as different
+                from those before them as can be, whatever they say (edge_embed_runtime.search.diversity)
+
+        Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
+        under 1, FilterError for a field that no document has and for what is no condition.
+        """
+        wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
+        self._connections.check_process()
+        asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
+        with self._connections.reading():
+            return self._search.search(asked, mode, wanted)
+
+    def session(
+        self,
+        *,
+        half_life: float | None = None,
+        weight: float | None = None,
+        state: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> "Session":
+        """Begin a session: searches that know what one user liked and searched before. It is kept in memory alone.
+
+        half_life: seconds after which half of what happened is left; a day where nothing else is said
+        weight:    what the session's vector weighs to a query's, 0.75 where nothing else is said; 0 for nothing
+        state:     of an earlier session, from `Session.state`; half_life and weight are its own, unless they are given
+        clock:     gives the time in seconds; None for the time of day
+
+        Raises InputError for an index without dense vectors and for what is no state, BundleMismatchError for a state
+        of other vectors.
+        """
+        from edge_embed_runtime.index.session import Session
+
+        return Session(self._connections, self._models, half_life, weight, state, clock)
+
+    @property
+    def modes(self) -> "list[Mode]":
+        """The modes of `search` that a text can be asked in, the default first."""
+        facts, every = self._store.facts, get_args(Mode)
+        return [mode for mode in every if mode == "text" or self._models.cannot(mode, facts) is None]
+
+    @property
+    def takes_texts(self) -> bool:
+        """Whether it was opened with all embedders that adding texts needs."""
+        facts = self._store.facts
+        return not facts.space and self._models.missing(facts) is None
+
+    def marks(self, query: str, texts: Sequence[str]) -> "list[list[Span]]":
+        """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Words that
+        most passages have are left out where the query has others."""
+        from edge_embed_runtime.search.marks import find_marks
+
+        with self._connections.reading() as store:
+            return find_marks(store, check_text(query, "the query"), texts)
+
+    def fields(self) -> "list[FieldSummary]":
+        """The fields of the documents' metadata, with their commonest values: all metadata is read once."""
+        from edge_embed_runtime.storage.fieldsummary import summarize_fields
+
+        with self._connections.reading() as store:
+            return summarize_fields(store)
+
+    @property
+    def damaged(self) -> list[int]:
+        """Ids of passages that searches found damaged, or whose documents are; they are never returned."""
+        return sorted(self._search.damaged)
+
+    def verify(self, *, show_progress: bool = False) -> "Report":
+        """Read everything and say what is wrong; neither searches nor another process that writes are held up.
+
+        Without an embedder: `edge_embed.verify_index(path)`.
+        """
+        from edge_embed_runtime.maintenance.verify import verify_index
+
+        with self._connections.reading() as store:
+            path = store.path
+        return verify_index(path, show_progress=show_progress)
+
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compact: bool = False,
+        overwrite: bool = False,
+        show_progress: bool = False,
+    ) -> "Backup":
+        """Copy the index as it is now to another file, which is there whole and durable when this returns; neither
+        searches nor another process that writes are held up.
+
+        compact:   leave out the space of deleted documents
+        overwrite: replace a file that is there
+
+        Without an embedder: `edge_embed_runtime.maintenance.backup.backup_index(path, out)`.
+        Raises InputError where the file is there, StorageError when the disk is too full or fails; nothing is
+        changed then.
+        """
+        from edge_embed_runtime.maintenance.backup import backup_index
+
+        with self._connections.reading() as store:
+            source = store.path
+        return backup_index(source, path, compact=compact, overwrite=overwrite, show_progress=show_progress)
+
+    @property
+    def _collection(self) -> "Collection":
+        from edge_embed_runtime.index.collection import Collection
+
+        return Collection(self._connections)
