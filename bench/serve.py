@@ -211,7 +211,7 @@ def fill(path: Path, bundle: str, count: int) -> None:
     with Index.open(path, Quick(bundle)) as index:
         for start in range(0, count, 10_000):
             keys = range(start, min(start + 10_000, count))
-            index.add(Document(f"d{i}", f"{given[i % len(given)]} {given[7 * i % 997]}") for i in keys)
+            index.add(Document(f"d{i}", f"{given[i % len(given)]} {given[7 * i % len(given)]}") for i in keys)
 
 
 # Rounds.
