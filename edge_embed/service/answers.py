@@ -11,13 +11,18 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
+from edge_embed.service.endpoints import json_response
+
 # Numbers in an answer from which on it is written in another thread: about 5 ms.
 MANY = 16_384
 
 
 async def vectors_response(value: Any) -> Response:
     """An answer that holds arrays, each as a list of its numbers: a float32 as the double that equals it."""
-    if _numbers(value) < MANY:
+    numbers = _numbers(value)
+    if not numbers:  # as vectors in base64 are: one call is faster
+        return json_response(value)
+    if numbers < MANY:
         body = _written(value)
     else:
         body = await asyncio.to_thread(_written, value)
