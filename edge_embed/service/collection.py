@@ -29,6 +29,7 @@ MAX_TEXTS = 4_000_000
 
 NUMBER: Schema = {"type": "number"}
 FLAG: Schema = {"type": "boolean"}
+CHOICE: Schema = {"type": "string", "enum": ["true", "false"], "default": "true"}
 WHERE: Schema = or_null(ANYTHING, default=None)
 # Keys that searches start from, or keep away from.
 SOME_KEYS: Schema = {**TEXTS, "maxItems": 100, "default": []}
@@ -80,7 +81,9 @@ DELETED = fields({"deleted": COUNT, "documents": COUNT})
 
 
 async def about(call: Call) -> Response:
-    return json_response(await describe(call.service))
+    """`fields=false` leaves out what takes long in a large index."""
+    fields = check(call.request.query_params.get("fields", "true"), CHOICE, "fields")
+    return json_response(await describe(call.service, fields=fields == "true"))
 
 
 async def search(call: Call) -> Response:
@@ -156,7 +159,7 @@ def _cost(started: float) -> dict[str, Any]:
 
 _endpoint = partial(Endpoint, tag="index")
 ROUTES = [
-    _endpoint("GET", "/index", about, summary="What the index holds", gives=ANYTHING),
+    _endpoint("GET", "/index", about, summary="What the index holds", query={"fields": CHOICE}, gives=ANYTHING),
     _endpoint("POST", "/index/search", search, body="json", summary="Search", takes=SEARCH, gives=FOUND),
     _endpoint("POST", "/index/find", find, body="json", summary="Documents by fields", takes=FIND, gives=LISTED),
     _endpoint(

@@ -79,7 +79,7 @@ function draw(answer, milli) {
   drawHits(answer.hits, state, {
     open: (hit) => openDocument(hit).catch(drawProblem),
     like: info.dim ? showLike : null,
-    canFilter: (name) => info.fields.some((field) => field.name === name && field.kind !== "list" && canFilter(field)),
+    canFilter,
     filter: (name, value) => addFilter(name, value),
   });
   find("#status").textContent = said(answer);
@@ -147,14 +147,25 @@ function addFilter(name, value) {
 async function start() {
   find("#problem").hidden = true;
   try {
-    info = await ask("index");
+    info = { fields: [], ...await ask("index?fields=false") };
   } catch (error) {
     if (error.code === "no_index") drawOffer().catch(drawProblem);
     else drawProblem(error);
     return;
   }
   drawIndex();
-  await refresh();
+  await Promise.all([refresh(), loadFields()]);
+}
+
+// What filters are made of; it takes seconds in a very large index.
+async function loadFields() {
+  try {
+    info = await ask("index");
+    drawAbout();
+    drawSettings();
+  } catch (error) {
+    drawProblem(error);
+  }
 }
 
 function drawIndex() {
@@ -185,10 +196,10 @@ function drawAbout() {
   ]));
 }
 
+// Something was added.
 async function reload() {
-  info = await ask("index");
-  drawAbout();
-  await refresh();
+  info = { ...info, ...await ask("index?fields=false") };
+  await Promise.all([refresh(), loadFields()]);
 }
 
 // --- events
