@@ -28,13 +28,13 @@ export function drawFilters(fields, state, change) {
   if (now === drawn) return;
   drawn = now;
   const focused = document.activeElement?.dataset.control;
-  const open = new Set(Array.from(document.querySelectorAll("#fields details[open]"), (part) => part.dataset.field));
+  const before = new Map(Array.from(document.querySelectorAll("#fields details"), (part) => [part.dataset.field, part.open]));
   const usable = fields.filter((field) => field.values.length > 0 && canFilter(field.name));
   usable.sort((one, other) => isUnique(one) - isUnique(other));
   find("#filters").hidden = usable.length === 0;
   find("#fields").replaceChildren(...usable.map((field, place) => {
     const used = Object.hasOwn(state.filters, field.name);
-    const isOpen = used || open.has(field.name) || (place < 3 && !isUnique(field));
+    const isOpen = before.get(field.name) ?? (used || (place < 3 && !isUnique(field)));
     const set = (filter) => change(changed(state.filters, field.name, filter));
     return element("details", { "data-field": field.name, open: isOpen },
       element("summary", { "data-control": `${field.name} summary` }, element("bdi", {}, plain(field.name, 40))),
