@@ -52,14 +52,13 @@ class ServedIndex:
         file = _identity(self.path)
         with self._turn:
             if file != self._file:
-                replaced, self._file = self._index, None  # tried again by the next call, should opening fail
                 if file is None:
                     raise IndexFileError(
                         f"{self.path.name} was moved or deleted: put it back, or stop the service",
                         code="index_missing", path=self.path,
                     )  # fmt: skip
-                self._index = self._open(new=False)
-                self._file = file
+                replaced, self._index = self._index, self._open()
+                self._file = file  # not before: should opening fail, the next call tries again
                 replaced.close()
             return self._index
 
@@ -71,13 +70,12 @@ class ServedIndex:
     def close(self) -> None:
         self._index.close()
 
-    def _open(self, *, new: bool = True) -> Index:
+    def _open(self) -> Index:
         options = self._options
-        exists = self.path.exists()
-        embedder = self._embedder() if exists else next(iter(self._embedders.values()), None)
+        found = self._embedder() if self.path.exists() else next(iter(self._embedders.values()), None)
         return Index.open(
-            self.path, embedder, sparse=options.sparse, multi=options.multi, max_rss_mb=options.max_rss_mb,
-            read_only=options.read_only or (not new and not exists), shared=not options.read_only, timeout=WAIT,
+            self.path, found, sparse=options.sparse, multi=options.multi, max_rss_mb=options.max_rss_mb,
+            read_only=options.read_only, shared=not options.read_only, timeout=0 if options.read_only else WAIT,
         )  # fmt: skip
 
     def _embedder(self) -> Embedder | None:

@@ -3,14 +3,20 @@
 Messages of errors may hold what a client sent. So of a fault the log has its kind and the places in the code.
 """
 
+import copy
 import logging
 import traceback
 
 LOGGERS = ("edge_embed.service", "edge_embed.service.access", "uvicorn.error", "asyncio")
 
 
-class _Plain(logging.Formatter):
+class PlainFormatter(logging.Formatter):
     """One line a record; of an exception its kinds and places."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record = copy.copy(record)
+        record.exc_text = None  # as another formatter may have written it
+        return super().format(record)
 
     def formatException(self, ei: object) -> str:
         error = ei[1] if isinstance(ei, tuple) else None
@@ -25,7 +31,7 @@ class _Plain(logging.Formatter):
 def set_up(*, access: bool) -> None:
     """Send the logs of the service, and of what it is built on, to stderr. access: a line for each answer, too"""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Plain("edge-embed: %(message)s"))
+    handler.setFormatter(PlainFormatter("edge-embed: %(message)s"))
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -10,8 +10,9 @@ import edge_embed
 from edge_embed.service.doors import cohere, openai
 from edge_embed.service.doors.embedding import dims
 from edge_embed.service.endpoints import Call, Endpoint, json_response
-from edge_embed.service.schemas import ANYTHING
+from edge_embed.service.schemas import ANYTHING, TEXT, Schema
 from edge_embed.service.service import Service
+from edge_embed_runtime.embed.embedder import Embedder
 
 PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
@@ -58,7 +59,7 @@ def _operation(one: Endpoint) -> dict[str, Any]:
         # the token is needed where one was given at the start, and for what changes an index in any case
         "security": [{"token": []}] if one.writes else [{}, {"token": []}],
     }
-    given = [(name, "path", {"type": "string"}) for name in PARAMETER.findall(one.path)]
+    given: list[tuple[str, str, Schema]] = [(name, "path", TEXT) for name in PARAMETER.findall(one.path)]
     given += [(name, "query", schema) for name, schema in one.query.items()]
     if given:
         found["parameters"] = [
@@ -74,18 +75,27 @@ def _operation(one: Endpoint) -> dict[str, Any]:
 def _known(service: Service) -> dict[str, dict[str, Any]]:
     """What a schema of such a `format` says besides, here."""
     embedders = list(service.embedders.values())
-    roles = sorted({role for embedder in embedders for role in embedder.prompts})
+    roles = _roles(embedders)
     choices = {
         "model": list(service.embedders),
         "reranker": list(service.rerankers),
         "any_model": [*service.embedders, *service.rerankers],
-        "role": roles,
+        "first_role": _roles(embedders[:1]),
         "input_type": [*roles, *openai.ALIASES],
         "cohere_input_type": [name for name, role in cohere.INPUT_TYPES.items() if role in roles],
-        "dimensions": sorted({dim for embedder in embedders for dim in dims(embedder)}),
+        "dimensions": _dims(embedders),
+        "first_dimensions": _dims(embedders[:1]),
     }
     window = max((embedder.max_tokens for embedder in embedders), default=0)
     return {"window": {"minimum": window}, **{name: {"enum": found} for name, found in choices.items() if found}}
+
+
+def _roles(embedders: Sequence[Embedder]) -> list[str]:
+    return sorted({role for embedder in embedders for role in embedder.prompts})
+
+
+def _dims(embedders: Sequence[Embedder]) -> list[int]:
+    return sorted({dim for embedder in embedders for dim in dims(embedder)})
 
 
 def _filled(schema: Any, known: Mapping[str, dict[str, Any]]) -> Any:

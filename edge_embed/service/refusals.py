@@ -17,7 +17,6 @@ STATUS = {
     "index_read_only": 403,
     "key_not_found": 404,
     "duplicate_key": 409,
-    "bundle_mismatch": 409,
     "index_locked": 503,
     "index_busy": 503,
     "index_missing": 503,
@@ -26,11 +25,13 @@ STATUS = {
     "index_format": 503,
     "index_incomplete": 503,
     "index_closed": 503,
+    "index_unusable": 503,
+    "bundle_mismatch": 503,
     "deadline": 503,
     "disk_full": 507,
 }
 # Errors that the same request may not meet a moment later; their answers say Retry-After.
-FOR_A_MOMENT = {"index_locked", "index_busy"}
+FOR_A_MOMENT = {"index_locked", "index_busy", "index_closed"}
 
 
 class Refusal(Exception):

@@ -82,8 +82,11 @@ class Service:
         """Tokens of each text as the model would read it whole, with prompt and special tokens."""
         queue, checked = self._queue(model), self._checked(texts)
         if sum(map(len, checked)) <= SMALL:
-            return queue.count(checked, role)
-        return await asyncio.to_thread(queue.count, checked, role)
+            counts = queue.count(checked, role)
+        else:
+            counts = await asyncio.to_thread(queue.count, checked, role)
+        self.metrics.tokens(queue.name, sum(min(count, queue.embedder.max_tokens) for count in counts))
+        return counts
 
     async def rerank(
         self, query: str, texts: Sequence[str], model: str | None = None, *, raw: bool = False

@@ -3,10 +3,15 @@
 import asyncio
 import http.client
 import json
+import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -36,19 +41,7 @@ class Running:
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> "Answer":
         """One request; a body that is not bytes is sent as JSON. token=... brings that token."""
-        given = {name.replace("_", "-"): value for name, value in headers.items() if name != "token"}
-        if "token" in headers:
-            given["Authorization"] = f"Bearer {headers['token']}"
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-            given.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
-        try:
-            connection.request(method, path, body, given)
-            answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.getheaders()), answer.read())
-        finally:
-            connection.close()
+        return ask(self.host, self.port, method, path, body, headers)
 
 
 @dataclass
@@ -59,6 +52,23 @@ class Answer:
 
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+def ask(host: str, port: int, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
+    """See `Running.ask`."""
+    given = {name.replace("_", "-"): value for name, value in headers.items() if name != "token"}
+    if "token" in headers:
+        given["Authorization"] = f"Bearer {headers['token']}"
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+        given.setdefault("Content-Type", "application/json")
+    connection = http.client.HTTPConnection(host, port, timeout=30)
+    try:
+        connection.request(method, path, body, given)
+        answer = connection.getresponse()
+        return Answer(answer.status, dict(answer.getheaders()), answer.read())
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -86,3 +96,64 @@ def running(
         thread.join()
         listening.close()
         service.close()
+
+
+@dataclass
+class Started:
+    """`edge-embed serve` in a process of its own. said: what it printed, until it listened"""
+
+    process: "subprocess.Popen[str]"
+    said: list[str]
+    stderr: Path
+
+    @property
+    def where(self) -> str:
+        """ "http://127.0.0.1:1234", or "unix:/path"."""
+        return next(line for line in self.said if line.startswith("listening on ")).split()[-1]
+
+    @property
+    def port(self) -> int:
+        return int(self.where.rpartition(":")[2])
+
+    @property
+    def token(self) -> str:
+        return next(line for line in self.said if line.startswith("token for writing: ")).split()[-1]
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> "Answer":
+        return ask("127.0.0.1", self.port, method, path, body, headers)
+
+    @property
+    def resident(self) -> int:
+        """Bytes, anonymous pages alone: files of the model that come in later do not count."""
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def started(folder: Path, *arguments: object, **options: Any) -> Iterator[Started]:
+    """`edge-embed serve` with these arguments, on a free port unless they say another address."""
+    command = [sys.executable, "-m", "edge_embed", "serve", *map(str, arguments)]
+    if not options.pop("address", False):
+        command += ["--port", "0"]
+    errors = folder / "stderr.txt"
+    with errors.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, **options)
+    assert process.stdout is not None
+    try:
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line.rstrip())
+            if line.startswith("listening on "):
+                break
+        else:
+            raise AssertionError(errors.read_text())
+        yield Started(process, said, errors)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()

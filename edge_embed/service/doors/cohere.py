@@ -1,6 +1,5 @@
 """Cohere's API, version 2: https://docs.cohere.com/v2/reference/rerank and .../embed."""
 
-import base64
 import uuid
 from functools import partial
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 from starlette.responses import Response
 
 from edge_embed.service.answers import vectors_response
-from edge_embed.service.doors.embedding import DIMENSIONS, MODEL, RERANKER, Cut, Names, embed
-from edge_embed.service.doors.reranking import rerank
+from edge_embed.service.doors.embedding import DIMENSIONS, MODEL, RERANKER, Cut, Names, base64_rows, embed
+from edge_embed.service.doors.reranking import first_tokens, rerank
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import Problem
 from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTORS, Schema, check, fields, or_null
@@ -72,7 +71,7 @@ async def rank_documents(call: Call) -> Response:
     documents = body["documents"]
     most = body.get("max_tokens_per_doc")
     if most is not None:
-        documents = await call.service.first_tokens(documents, most, body["model"])
+        documents = await first_tokens(call.service, documents, most, body["model"])
     scores = await rerank(call.service, body["query"], documents, model=body["model"])
     best = sorted(range(len(scores)), key=lambda i: -scores[i])[: body.get("top_n")]
     return json_response({"results": [{"index": i, "relevance_score": scores[i]} for i in best], **_meta()})
@@ -90,13 +89,10 @@ async def embed_texts(call: Call) -> Response:
         cut=CUTS[body["truncate"] or "END"],
     )
     kinds = body.get("embedding_types") or ["float"]
-    every = {
-        "float": lambda: found.vectors,
-        "base64": lambda: [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in found.vectors],
-    }
+    every = {kind: found.vectors if kind == "float" else base64_rows(found.vectors) for kind in dict.fromkeys(kinds)}
     return await vectors_response(
         {
-            "embeddings": {kind: every[kind]() for kind in dict.fromkeys(kinds)},
+            "embeddings": every,
             "texts": body["texts"],
             "response_type": "embeddings_by_type",
             **_meta(),

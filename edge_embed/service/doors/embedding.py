@@ -1,5 +1,6 @@
 """What the doors have in common: texts to vectors, with their tokens counted and what does not fit refused."""
 
+import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +19,6 @@ Cut = Literal["end", "start", "none"]
 MODEL: Schema = {"type": "string", "format": "model"}
 ANY_MODEL: Schema = {"type": "string", "format": "any_model"}
 RERANKER: Schema = {"type": "string", "format": "reranker"}
-ROLE: Schema = or_null({"type": "string", "format": "role"})
 DIMENSIONS: Schema = or_null({"type": "integer", "format": "dimensions", "minimum": 1})
 ONE_OR_MORE: Schema = {"anyOf": [TEXT, {**TEXTS, "minItems": 1}]}
 
@@ -79,6 +79,11 @@ def check_dim(embedder: Embedder, dim: int | None, name: str) -> None:
     possible = dims(embedder)
     if dim is not None and dim not in possible:
         raise unusable(name, dim, f"one of {listed(possible)}: the model {shown(embedder.name)} has no others")
+
+
+def base64_rows(vectors: Vectors) -> list[str]:
+    """The bytes of each vector, as little-endian float32."""
+    return [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in vectors]
 
 
 def refuse_token_ids(given: Any, name: str) -> None:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from edge_embed.service.service import Service
 from edge_embed_runtime.bundle.manifest import MANIFEST, Manifest
+from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.reranker import Reranker
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Served:
 
 def served(service: Service) -> Iterator[Served]:
     """Every model of the service: those for vectors, then rerankers."""
-    for name, model in (*service.embedders.items(), *service.rerankers.items()):
+    models: list[tuple[str, Embedder | Reranker]] = [*service.embedders.items(), *service.rerankers.items()]
+    for name, model in models:
         changed = datetime.fromtimestamp((model.path / MANIFEST).stat().st_mtime, UTC)
         yield Served(name, model.manifest, changed)

@@ -4,7 +4,6 @@ Of our own are `input_type`, whose prompt is put before each text, and `truncate
 than the model reads is an error, as it is there.
 """
 
-import base64
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from edge_embed.service.doors.embedding import (
     MODEL,
     ONE_OR_MORE,
     Names,
+    base64_rows,
     embed,
     refuse_token_ids,
     text_list,
@@ -25,7 +25,6 @@ from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import Problem, Refusal
 from edge_embed.service.schemas import COUNT, TEXT, VECTOR, Schema, check, fields, or_null
 from edge_embed_runtime.checks import shown
-from edge_embed_runtime.vectors.types import Vectors
 
 ERROR: Schema = fields(
     {
@@ -99,7 +98,7 @@ async def embeddings(call: Call) -> Response:
         dim=body.get("dimensions"),
         cut="end" if body["truncate"] else "none",
     )
-    rows: Any = _base64(found.vectors) if body["encoding_format"] == "base64" else found.vectors
+    rows: Any = base64_rows(found.vectors) if body["encoding_format"] == "base64" else found.vectors
     return await vectors_response(
         {
             "object": "list",
@@ -124,11 +123,6 @@ async def one_model(call: Call) -> Response:
 
 def _model(model: Served) -> dict[str, Any]:
     return {"id": model.name, "object": "model", "created": int(model.changed.timestamp()), "owned_by": "edge-embed"}
-
-
-def _base64(vectors: Vectors) -> list[str]:
-    """The bytes of each vector as little-endian float32."""
-    return [base64.b64encode(row.astype("<f4").tobytes()).decode("ascii") for row in vectors]
 
 
 door = partial(Endpoint, errors=errors, error=ERROR, tag="OpenAI")

@@ -1,11 +1,12 @@
 """What the doors have in common: texts scored against a query."""
 
+import asyncio
 from collections.abc import Sequence
-
-import numpy as np
 
 from edge_embed.service.doors.embedding import Cut
 from edge_embed.service.service import Service
+from edge_embed_runtime.checks import shown
+from edge_embed_runtime.embed.reranker import Reranker, sigmoid
 from edge_embed_runtime.errors import InputError
 
 
@@ -16,17 +17,42 @@ async def rerank(
 
     raw: the model's own number
 
-    Raises InputError for a pair that is longer than the model reads where it may not be cut, Refusal for an unknown
-    model.
+    Raises InputError for a pair that is longer than the model reads where it may not be cut, and for a model that gives
+    several numbers for a pair; Refusal for an unknown model.
     """
+    reranker = service.reranker(model)
+    if reranker.manifest.dim != 1:
+        raise InputError(f"the model {shown(reranker.name)} gives {reranker.manifest.dim} numbers for a pair, not one")
     if cut != "end":
-        _check_lengths(await service.count_pair_tokens(query, texts, model), service.reranker(model).max_tokens)
+        _check_lengths(await asyncio.to_thread(_count, reranker, query, texts), reranker.max_tokens)
     scores = await service.rerank(query, texts, model, raw=True)
-    if scores.ndim != 1:
-        raise InputError(f"the model gives {scores.shape[1]} numbers for a pair, expected one: it is no reranker")
-    # the sigmoid, written so that no number is too large for it
-    found = scores if raw else (1 + np.tanh(scores.astype(np.float64) / 2)) / 2
-    return [float(score) for score in found]
+    found: list[float] = (scores if raw else sigmoid(scores)).tolist()
+    return found
+
+
+async def first_tokens(service: Service, texts: list[str], most: int, model: str | None) -> list[str]:
+    """Each text up to the end of so many of its tokens."""
+    reranker = service.reranker(model)
+    if most >= reranker.max_tokens:  # the model reads no more in any case
+        return texts
+    return await asyncio.to_thread(lambda: [_first_tokens(reranker, text, most) for text in texts])
+
+
+def _first_tokens(reranker: Reranker, text: str, most: int) -> str:
+    found = reranker.tokenizer.offsets(text)
+    return text[: found[most - 1][1]] if len(found) > most else text
+
+
+def _count(reranker: Reranker, query: str, texts: Sequence[str]) -> list[int]:
+    """Tokens of each pair as the model would read it whole."""
+    named = reranker.manifest.default_role
+    before = reranker.prompts[named] if named else ""
+    around = len(reranker.row("", "")) + _tokens(reranker, before + query)
+    return [around + _tokens(reranker, text) for text in texts]
+
+
+def _tokens(reranker: Reranker, text: str) -> int:
+    return len(reranker.tokenizer.plain(text, len(text)))
 
 
 def _check_lengths(counts: Sequence[int], most: int) -> None:

@@ -12,9 +12,7 @@ from starlette.responses import Response
 import edge_embed
 from edge_embed.service.answers import vectors_response
 from edge_embed.service.doors.embedding import (
-    DIMENSIONS,
     ONE_OR_MORE,
-    ROLE,
     Cut,
     Names,
     embed,
@@ -49,8 +47,8 @@ TAKES: Schema = fields(
     {"inputs": ONE_OR_MORE},
     {
         "normalize": {"type": "boolean", "enum": [True], "default": True},
-        "prompt_name": ROLE,
-        "dimensions": DIMENSIONS,
+        "prompt_name": or_null({"type": "string", "format": "first_role"}),
+        "dimensions": or_null({"type": "integer", "format": "first_dimensions", "minimum": 1}),
         **TRUNCATION,
     },
 )
@@ -173,10 +171,10 @@ async def info(call: Call) -> Response:
 
 door = partial(Endpoint, errors=errors, error=ERROR, tag="text-embeddings-inference")
 ROUTES = [
-    door("POST", "/embed", embed_inputs, body="json", summary="Texts to vectors", takes=TAKES, gives=VECTORS),
+    door("POST", "/embed", embed_inputs, body="any", summary="Texts to vectors", takes=TAKES, gives=VECTORS),
     # where clients go that know nothing but the address
-    door("POST", "/", embed_inputs, body="json", summary="The same as /embed", takes=TAKES, gives=VECTORS),
-    door("POST", "/rerank", rank_texts, body="json", summary="Texts by how well they answer a query",
+    door("POST", "/", embed_inputs, body="any", summary="The same as /embed", takes=TAKES, gives=VECTORS),
+    door("POST", "/rerank", rank_texts, body="any", summary="Texts by how well they answer a query",
          takes=TAKES_PAIRS, gives=RANKS),
     door("GET", "/info", info, summary="The first model and the limits", gives=INFO),
 ]  # fmt: skip

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
-from edge_embed import Embedder
+from edge_embed import Embedder, Reranker
+from edge_embed_runtime.embed.reranker import sigmoid
 
 cohere = pytest.importorskip("cohere", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
 TEXTS = ["the cat", "a dog in the garden"]
 
 
@@ -24,6 +26,14 @@ def test_vectors_are_those_of_encode(client: "cohere.ClientV2", prompted: Embedd
         wanted = prompted.encode(TEXTS, role=role, truncate_dim=16)
         assert np.array_equal(np.array(found.embeddings.float_, np.float32), wanted)
         assert found.texts == TEXTS
+
+
+def test_documents_by_score(client: "cohere.ClientV2", reranker: Reranker) -> None:
+    """From 0 to 1, best first."""
+    found = client.rerank(model="judge", query="the cat", documents=TEXTS, top_n=2).results
+    scores = sigmoid(reranker.scores([("the cat", text) for text in TEXTS], raw=True))
+    assert {one.index: np.float32(one.relevance_score) for one in found} == dict(enumerate(scores))
+    assert found[0].relevance_score >= found[1].relevance_score
 
 
 def test_errors(client: "cohere.ClientV2") -> None:

@@ -2,11 +2,18 @@
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
 from edge_embed import Embedder
 
 hub = pytest.importorskip("huggingface_hub", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_HUB_OFFLINE forbids even this machine."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
 def test_vectors_are_those_of_encode(url: str, embedder: Embedder) -> None:

@@ -4,12 +4,13 @@ import asyncio
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
 from edge_embed import Embedder
 
 langchain = pytest.importorskip("langchain_openai", exc_type=ImportError)
 openai = pytest.importorskip("openai", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
 TEXTS = ["the cat sits on the mat", "東京"]
 
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
 from edge_embed import Embedder
 
 ollama = pytest.importorskip("ollama", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
 TEXTS = ["the cat sits on the mat", "東京"]
 
 
@@ -45,7 +46,7 @@ def test_errors(client: "ollama.Client") -> None:
 
 def test_models(client: "ollama.Client") -> None:
     """Lists of models, and what is said of one."""
-    assert [model.model for model in client.list().models] == ["minilm:latest", "tiny:latest"]
-    assert [model.context_length for model in client.ps().models] == [256, 40]
+    assert [model.model for model in client.list().models] == ["minilm:latest", "tiny:latest", "judge:latest"]
+    assert [model.context_length for model in client.ps().models] == [256, 24, 40]
     shown = client.show("minilm")
     assert (shown.capabilities, shown.modelinfo["bert.embedding_length"]) == (["embedding"], 384)

@@ -4,11 +4,12 @@ import asyncio
 
 import numpy as np
 import pytest
+from builders.marks import CLIENTS
 
 from edge_embed import Embedder
 
 openai = pytest.importorskip("openai", exc_type=ImportError)
-pytestmark = pytest.mark.clients
+pytestmark = CLIENTS
 TEXTS = ["the cat sits on the mat", "ein Satz mit Umlauten: äöü", "東京"]
 
 
@@ -69,5 +70,5 @@ def test_errors(client: "openai.OpenAI") -> None:
 
 def test_models(client: "openai.OpenAI") -> None:
     """Both ways to ask for them."""
-    assert [model.id for model in client.models.list()] == ["minilm", "tiny"]
+    assert [model.id for model in client.models.list()] == ["minilm", "tiny", "judge"]
     assert client.models.retrieve("tiny").owned_by == "edge-embed"

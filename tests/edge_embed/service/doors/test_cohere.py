@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from builders.asking import Ask
 
-from edge_embed import Embedder
+from edge_embed import Embedder, Reranker
+from edge_embed_runtime.embed.reranker import sigmoid
 
 TEXTS = ["the cat", "a dog in the garden"]
 
@@ -65,4 +66,49 @@ def test_what_cannot_be_used_is_named(ask: Ask, body: dict[str, Any], status: in
     got, answer = embed(ask, **body)
     assert got == status
     assert list(answer) == ["id", "message"]
+    assert re.fullmatch(message, answer["message"])
+
+
+QUERY = "the cat"
+DOCUMENTS = ["a dog in the garden", "the bank", "", "money at the river and a house"]
+
+
+def rank(ask: Ask, **body: Any) -> tuple[int, Any]:
+    return ask("/v2/rerank", {"model": "judge", "query": QUERY, "documents": DOCUMENTS, **body})
+
+
+def test_documents_by_score(ask: Ask, reranker: Reranker) -> None:
+    """From 0 to 1, best first, as many as asked for."""
+    status, answer = rank(ask)
+    scores = sigmoid(reranker.scores([(QUERY, text) for text in DOCUMENTS], raw=True))
+    assert status == 200
+    assert [one["index"] for one in answer["results"]] == np.argsort(-scores, kind="stable").tolist()
+    assert all(np.float32(one["relevance_score"]) == scores[one["index"]] for one in answer["results"])
+    for most in (1, 3, 9):
+        assert rank(ask, top_n=most)[1]["results"] == answer["results"][:most]
+
+
+def test_first_tokens_of_documents(ask: Ask, reranker: Reranker) -> None:
+    """`max_tokens_per_doc` leaves out what comes behind, in whole tokens."""
+    _, answer = rank(ask, documents=["a dog in the garden", "the"], max_tokens_per_doc=2)
+    scores = sigmoid(reranker.scores([(QUERY, "a dog"), (QUERY, "the")], raw=True))
+    assert {one["index"]: np.float32(one["relevance_score"]) for one in answer["results"]} == dict(enumerate(scores))
+    assert rank(ask, max_tokens_per_doc=4096)[1]["results"] == rank(ask)[1]["results"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"documents": []}, 400, "documents has 0 entries, expected at least 1"),
+        ({"documents": [{"text": "x"}]}, 400, r"documents\[0\] is .*, expected a string"),
+        ({"top_n": 0}, 400, "top_n is 0, expected at least 1"),
+        ({"relevant_spans": {}}, 400, "'relevant_spans' is unknown: known are model, .*"),
+        ({"model": "rerank-v3.5"}, 404, "there is no reranker 'rerank-v3.5' here.*"),
+        ({"model": "minilm"}, 404, "there is no reranker 'minilm' here.*"),
+    ],
+)
+def test_what_cannot_be_ranked_is_named(ask: Ask, body: dict[str, Any], status: int, message: str) -> None:
+    """As for vectors."""
+    got, answer = rank(ask, **body)
+    assert got == status
     assert re.fullmatch(message, answer["message"])

@@ -95,11 +95,11 @@ def test_dimensions(ask: Ask, prompted: Embedder) -> None:
 def test_models(ask: Ask, embedder: Embedder) -> None:
     """/api/tags and /api/ps list the models; /api/show tells about one, by its new or old name of the field."""
     _, answer = ask("/api/tags")
-    assert [model["name"] for model in answer["models"]] == ["minilm:latest", "tiny:latest"]
+    assert [model["name"] for model in answer["models"]] == ["minilm:latest", "tiny:latest", "judge:latest"]
     assert answer["models"][0]["details"]["family"] == "bert"
     assert answer["models"][0]["size"] == sum(record.size for record in embedder.manifest.files.values())
     _, running = ask("/api/ps")
-    assert [model["name"] for model in running["models"]] == ["minilm:latest", "tiny:latest"]
+    assert [model["name"] for model in running["models"]] == ["minilm:latest", "tiny:latest", "judge:latest"]
     _, shown = ask("/api/show", {"model": "minilm"})
     assert shown["capabilities"] == ["embedding"]
     assert shown["model_info"] == {

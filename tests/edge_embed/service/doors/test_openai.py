@@ -119,7 +119,7 @@ def test_models(ask: Ask) -> None:
     status, answer = ask("/v1/models")
     assert (status, answer["object"]) == (200, "list")
     found = [(one["id"], one["object"], one["owned_by"]) for one in answer["data"]]
-    assert found == [(name, "model", "edge-embed") for name in ("minilm", "tiny")]
+    assert found == [(name, "model", "edge-embed") for name in ("minilm", "tiny", "judge")]
     assert ask(f"/v1/models/{MODEL}") == (200, answer["data"][0])
 
 

@@ -1,13 +1,18 @@
 """The API of text-embeddings-inference, as raw HTTP."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders.asking import Ask
+from builders.asking import Ask, asking
+from builders.served import reranker_bundle
+from builders.services import running
 
-from edge_embed import Embedder
+from edge_embed import Embedder, Reranker
+from edge_embed.service.service import Service
+from edge_embed_runtime.embed.reranker import sigmoid
 
 TEXTS = ["the cat", "a dog in the garden"]
 
@@ -72,3 +77,69 @@ def test_info(ask: Ask, embedder: Embedder) -> None:
     assert (answer["model_id"], answer["model_sha"]) == ("minilm", embedder.manifest.fingerprint)
     assert (answer["max_input_length"], answer["model_type"]) == (256, {"embedding": {"pooling": "mean"}})
     assert answer["auto_truncate"] is True
+
+
+QUERY = "the cat"
+DOCUMENTS = ["a dog in the garden", "the bank", "", "the bank", "money at the river and a house"]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_texts_by_score(ask: Ask, reranker: Reranker, raw: bool) -> None:
+    """Best first, of equal ones the first before the others; from 0 to 1, or as the model gives them."""
+    status, answer = ask("/rerank", {"query": QUERY, "texts": DOCUMENTS, "raw_scores": raw, "return_text": raw})
+    scores = reranker.scores([(QUERY, text) for text in DOCUMENTS], raw=True)
+    scores = scores if raw else sigmoid(scores)
+    assert status == 200
+    assert [one["index"] for one in answer] == np.argsort(-scores, kind="stable").tolist()
+    assert all(np.float32(one["score"]) == scores[one["index"]] for one in answer)
+    assert [one.get("text") for one in answer] == [DOCUMENTS[one["index"]] if raw else None for one in answer]
+
+
+def test_long_pairs_are_cut_unless_told_otherwise(ask: Ask, reranker: Reranker) -> None:
+    """A pair is as long as its tokens and the special ones around them."""
+    fits, long = "the bank " * 17 + "the", "the bank " * 18
+    assert len(reranker.row(QUERY, fits)) == len(reranker.row(QUERY, long)) == reranker.max_tokens == 40
+    for cut in ({}, {"truncate": True}, {"truncate": None}):
+        assert ask("/rerank", {"query": QUERY, "texts": [long], **cut})[0] == 200
+    for refused in ({"truncate": False}, {"truncation_direction": "left"}):
+        assert ask("/rerank", {"query": QUERY, "texts": [fits], **refused})[0] == 200
+        status, answer = ask("/rerank", {"query": QUERY, "texts": [fits, long], **refused})
+        assert (status, answer["error_type"]) == (422, "Validation")
+        assert answer["error"].startswith("texts[1] has 41 tokens together with the query; the model reads 40")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "message"),
+    [
+        ({"query": "x", "texts": []}, 400, "Empty", "texts is empty"),
+        ({"query": "x", "texts": "x"}, 422, "Validation", "texts is 'x', expected a list"),
+        ({"query": ["x"], "texts": ["x"]}, 422, "Validation", r"query is \['x'\], expected a string"),
+        ({"texts": ["x"]}, 422, "Validation", "query is missing"),
+        ({"query": "x", "texts": ["x"], "top_n": 1}, 422, "Validation", "'top_n' is unknown: known are query, .*"),
+    ],
+)
+def test_what_cannot_be_ranked_is_named(ask: Ask, body: Any, status: int, kind: str, message: str) -> None:
+    """As for vectors."""
+    got, answer = ask("/rerank", body)
+    assert (got, answer["error_type"]) == (status, kind)
+    assert re.fullmatch(message, answer["error"])
+
+
+def test_without_such_a_model(embedder: Embedder, reranker: Reranker) -> None:
+    """424: this API says that the model is of another kind."""
+    with running(Service({"minilm": embedder})) as service:
+        status, answer = asking(service)("/rerank", {"query": "x", "texts": ["x"]})
+        assert (status, answer["error_type"]) == (424, "Backend")
+    with running(Service({}, {"judge": reranker})) as service:
+        status, answer = asking(service)("/embed", {"inputs": "x"})
+        assert (status, answer["error_type"]) == (424, "Backend")
+        _, answer = asking(service)("/info")
+        assert list(answer["model_type"]) == ["reranker"]
+
+
+def test_several_numbers_for_a_pair(tmp_path: Path) -> None:
+    """A model that gives them ranks nothing."""
+    classifier = Reranker(reranker_bundle(tmp_path, labels=3), threads=1)
+    with running(Service({}, {"classes": classifier})) as service:
+        status, answer = asking(service)("/rerank", {"query": "x", "texts": ["x"]})
+    assert (status, answer["error"]) == (422, "the model 'reranker' gives 3 numbers for a pair, not one")
