@@ -49,7 +49,7 @@ async def describe(service: "Service", *, fields: bool) -> dict[str, Any]:
     return {
         **held,
         "writable": held["writable"] and not read_only,
-        "rerank": bool(service.rerankers),
+        "rerank": bool(service.rerankers) and len(service.reranker().labels) == 1,
         "limits": {"hits": limits.hits, "body_bytes": limits.body_bytes, "upload_bytes": limits.upload_bytes},
         "memory_bytes": rss_bytes(),
     }

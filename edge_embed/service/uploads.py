@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +89,10 @@ async def store_file(service: "Service", name: str, content: bytes) -> Uploaded:
     if not documents:
         raise Refusal(400, "invalid_source", f"{name}{_first(uploaded)}")
     for batch in batches(documents, ADD_BATCH, (lambda document: len(document.text), ADD_CHARACTERS)):
-        await service.write(lambda index, batch=batch: _store(index, batch, uploaded))
+        await service.write(partial(_store, batch, uploaded))
     keys = {document.key for document in documents}
     if not uploaded.problems:  # else it may have rows that could not be read
-        await service.write(lambda index: _forget(index, keys, uploaded))
+        await service.write(partial(_forget, keys, uploaded))
     uploaded.documents = await service.read(len)
     return uploaded
 
@@ -125,7 +126,7 @@ def _renamed(document: Document, name: str, key: str) -> Document:
     return replace(document, metadata={FILE: name, **metadata})
 
 
-def _store(index: "Index", batch: list[Document], uploaded: Uploaded) -> None:
+def _store(batch: list[Document], uploaded: Uploaded, index: "Index") -> None:
     stored, refused = upsert(index, batch)
     uploaded.stored += stored
     uploaded.unchanged += len(batch) - len(refused) - stored
@@ -133,7 +134,7 @@ def _store(index: "Index", batch: list[Document], uploaded: Uploaded) -> None:
         uploaded.refuse(None, reason)
 
 
-def _forget(index: "Index", keys: set[str], uploaded: Uploaded) -> None:
+def _forget(keys: set[str], uploaded: Uploaded, index: "Index") -> None:
     """Delete what an earlier file of this name had, and this one has not."""
     for key in list(_earlier(index, uploaded.key)):
         if key not in keys:
