@@ -1,5 +1,6 @@
 """Routes of the index over HTTP: what they take and give, what they refuse, who may write."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -315,6 +316,29 @@ def test_files_that_are_refused(shared: Running, name: str, body: bytes, expecte
     assert b"/tmp" not in answer.body
     assert b"edge-embed-" not in answer.body
     assert shared.ask("GET", "/index").json()["documents"] == 4
+
+
+def test_a_machine_without_a_place_for_temporary_files(
+    served: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is read beside the index, and is gone afterwards; where that fails, too, one error says so."""
+
+    def none() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    before = sorted(tmp_path.iterdir())
+    answer = served.ask("POST", "/index/files?name=a.txt", b"Some text.", token=TOKEN)
+    assert answer.json()["stored"] == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    answer = served.ask("POST", "/index/files?name=a.txt", b"Some text.", token=TOKEN)
+    assert _error(answer) == (507, "disk_full")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_upload_leaves_no_file_behind(served: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
