@@ -59,7 +59,7 @@ async function request(signal) {
     const { documents, total, ...answer } = await ask("index/find", { body, signal });
     return { ...answer, hits: documents, total, browsing: true };
   }
-  const body = { k: shown, where, marks: true };
+  const body = { k: Math.min(shown, info.limits.hits), where, marks: true };
   if (query) body.query = query;
   if (state.like.length) body.like = state.like;
   const mode = modeAsked();
@@ -84,7 +84,7 @@ function draw(answer, milli) {
   });
   find("#status").textContent = said(answer);
   const more = answer.browsing ? answer.total > answer.hits.length : answer.hits.length === shown;
-  find("#more").hidden = !more || shown >= MOST;
+  find("#more").hidden = !more || shown >= Math.min(MOST, info.limits.hits);
   const empty = answer.browsing && info.documents === 0;
   drawWelcome(empty ? info : null);
   drawTiming(answer, milli);
