@@ -88,7 +88,7 @@ def base64_rows(vectors: Vectors) -> list[str]:
 
 def refuse_token_ids(given: Any, name: str) -> None:
     """Raise InputError for numbers in place of texts: they are of another tokenizer than the model's."""
-    if isinstance(given, list) and any(_is_tokens(entry) for entry in given):
+    if isinstance(given, list) and given and _is_tokens(given[0]):
         raise InputError(
             f"{name} holds token ids, expected texts: ids of another tokenizer mean nothing to the model here. With "
             "LangChain, write OpenAIEmbeddings(..., check_embedding_ctx_length=False), which sends texts",

@@ -107,6 +107,13 @@ def test_dimensions_that_the_model_was_trained_for(ask: Ask, prompted: Embedder,
     assert abs(np.linalg.norm(vector) - 1) < 1e-6
 
 
+def test_too_many_texts(ask: Ask) -> None:
+    """A body within its limit may hold a million texts: 413, in OpenAI's format."""
+    status, answer = embed(ask, input=["a"] * 900_000)
+    assert (status, answer["error"]["code"]) == (413, "too_many_texts")
+    assert answer["error"]["message"] == "900,000 texts are too many, the limit is 2,048"
+
+
 def test_unknown_models(ask: Ask) -> None:
     """404 with the code that OpenAI's clients look for."""
     for status, answer in (embed(ask, input="x", model="gpt"), ask("/v1/models/gpt")):
