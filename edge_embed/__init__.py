@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edge_embed.files.load import load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
     from edge_embed_runtime.embed.reranker import Ranked, Reranker
+    from edge_embed_runtime.errors import TruncationWarning
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.index.session import Session
     from edge_embed_runtime.maintenance.compact import compact_index
@@ -36,6 +37,7 @@ __all__ = [
     "Reranker",
     "Session",
     "SparseVector",
+    "TruncationWarning",
     "__version__",
     "compact_index",
     "dump_vectors",
@@ -59,6 +61,7 @@ _HOMES = {
     "Reranker": "edge_embed_runtime.embed.reranker",
     "Session": "edge_embed_runtime.index.session",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
+    "TruncationWarning": "edge_embed_runtime.errors",
     "compact_index": "edge_embed_runtime.maintenance.compact",
     "dump_vectors": "edge_embed.files.dump",
     "load_vectors": "edge_embed.files.load",

@@ -2,13 +2,14 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed.files.arrays import parse_metadata
+from edge_embed.files.arrays import MISSING, parse_metadata
 from edge_embed.files.columns import Names, choose, merged, to_json
 from edge_embed.files.rows import listed
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
@@ -20,8 +21,8 @@ EXTRA = "arrow"
 SUFFIXES = (".parquet", ".arrow")
 READ_ROWS = 256
 USUAL = {"key": "key", "text": "text", "metadata": "metadata"}
-# Columns of a dump that say where a passage lies in its document.
-DUMPED = ("start", "stop")
+# Columns of a dump that say where a passage lies in its document, and whether it has no vector.
+DUMPED = ("start", "stop", MISSING)
 
 
 def _arrow() -> Any:
@@ -76,9 +77,13 @@ class ArrowFile:
         self.dim = self._dim(schema)
         self._vectors = self._vector_parts()
         self._rest: list[NDArray[Any]] = []
+        gaps = MISSING in schema.names and b"fingerprint" in facts
+        self._gaps = self._gap_rows() if gaps else None
 
     def close(self) -> None:
         self._vectors.close()
+        if self._gaps is not None:
+            self._gaps.close()
         if self._parquet is not None:
             self._parquet.close()
 
@@ -144,6 +149,17 @@ class ArrowFile:
         self._rest = [joined[rows:]] if held > rows else []
         return joined[:rows]
 
+    def _gap_rows(self) -> Generator[bool, None, None]:
+        for batch in self._batches([MISSING]):
+            for value in batch.column(MISSING).to_pylist():
+                if not isinstance(value, bool):
+                    raise SourceError(f"{self.path}: the column {MISSING!r} holds what is neither true nor false")
+                yield value
+
+    def gaps(self, rows: int) -> NDArray[np.bool_] | None:
+        """Whether the next rows [rows] have no vector; None where all have one."""
+        return None if self._gaps is None else np.fromiter(islice(self._gaps, rows), np.bool_)
+
     def keys(self) -> Iterator[str]:
         name = self._chosen.key
         if name is not None:
@@ -189,9 +205,12 @@ class ArrowFile:
 
 class ArrowWriter:
     """Writes what ArrowFile reads: key, start, stop, text, metadata (JSON), and vector (a list of `dim` float32), or
-    code (a list of `dim` int8) and scale. Facts become metadata of the schema."""
+    code (a list of `dim` int8) and scale; `missing` where some rows have no vector. Facts become metadata of the
+    schema."""
 
-    def __init__(self, file: BinaryIO, suffix: str, dim: int, codes: bool, facts: Mapping[str, str]) -> None:
+    def __init__(
+        self, file: BinaryIO, suffix: str, dim: int, codes: bool, facts: Mapping[str, str], *, gaps: bool = False
+    ) -> None:
         self._arrow = arrow = _arrow()
         self._dim, self._codes = dim, codes
         numbers = arrow.int8() if codes else arrow.float32()
@@ -199,6 +218,7 @@ class ArrowWriter:
         fields += [("code" if codes else "vector", arrow.list_(numbers, dim))]
         fields += [("scale", arrow.float32())] if codes else []
         fields += [("text", arrow.string()), ("metadata", arrow.string())]
+        fields += [(MISSING, arrow.bool_())] if gaps else []
         self._schema = arrow.schema(fields, metadata=dict(facts))
         if suffix == ".parquet":
             parquet = require("pyarrow.parquet", EXTRA)

@@ -143,7 +143,7 @@ def _document(content: Content, source: Source) -> Row | None:
         return None
     own = SOURCE_FILE if SOURCE in content.metadata else SOURCE
     key = source.key if content.part is None else f"{source.key}#{content.part}"
-    document = Document(key, content.text, {own: source.key, **content.metadata})
+    document = Document(key, content.text, {own: source.key, **content.metadata}, content.places)
     try:
         check_document(document, "the file", blank=source.blank)
     except InputError as error:

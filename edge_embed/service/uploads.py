@@ -34,8 +34,16 @@ KEYS_AT_ONCE = 1024
 
 @dataclass
 class Uploaded:
-    """key: of its document; rows have keys that begin so; stored, unchanged: documents that are new or changed, and that were there; deleted: of an earlier upload of the
-    same name, which this file no longer has; documents: in the index now"""
+    """What became of a file.
+
+    key:       of its document; keys of rows begin so
+    stored:    documents that are new or changed
+    unchanged: documents that were there already
+    deleted:   documents of an earlier file of this name, which this one no longer has
+    documents: in the index now
+    notes:     how the file was read, where that is worth saying
+    problems:  line and reason; those beyond MAX_PROBLEMS are counted
+    """
 
     key: str
     stored: int = 0

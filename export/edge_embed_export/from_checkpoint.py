@@ -25,7 +25,7 @@ from edge_embed_export.tokenizer.definition import load
 from edge_embed_export.transformer import blockwise
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import Scratch, check_loads, placeholder
-from edge_embed_export.transformer.spec import Array, prepare
+from edge_embed_export.transformer.spec import Array, Spec, prepare
 from edge_embed_export.transformer.states import layer_states
 from edge_embed_export.transformer.workshop import WeightsFile, Workshop, workshop
 from edge_embed_export.variants import EVERY_TASK, add_adapters, read_variants, with_adapters
@@ -225,10 +225,15 @@ class Maker:
             default_role=checkpoint.default_role,
             left_out=spec.left_out,
             side=checkpoint.side,
-            quantization=FLOAT32 if quantized is None else quantized.describe(),
+            quantization=FLOAT32 if quantized is None else quantized.describe() | in_float(spec),
             codes=CODES,
             provenance=request.provenance(checkpoint.sha256, licence=checkpoint.licence, **noted(notes)),
         )
+
+
+def in_float(spec: Spec) -> dict[str, str]:
+    """What of an int8 model is computed in float32."""
+    return {"head": "float32"} if spec.kind is RERANK else {}
 
 
 def load_bundle(bundle: Bundle) -> Loaded:

@@ -71,9 +71,8 @@ class Page:
         from selenium.webdriver.support.ui import WebDriverWait
 
         try:
-            return WebDriverWait(self.browser, PATIENCE, 0.05).until(
-                lambda _: self.run(f"return {condition}", *arguments)
-            )
+            waiting = WebDriverWait(self.browser, PATIENCE, 0.05)
+            return waiting.until(lambda _: self.run(f"return {condition}", *arguments))
         except TimeoutException:
             raise AssertionError(f"never: {condition}\n{self.run('return document.body.innerText')}") from None
 

@@ -38,9 +38,10 @@ from edge_embed.errors import (
 )
 from edge_embed.files import columns
 from edge_embed.files import load as loading
-from edge_embed.files.arrays import ArrayReader, NpzWriter
+from edge_embed.files.arrays import ArrayReader
 from edge_embed.files.dump import Dumped, dump_vectors
 from edge_embed.files.load import Loaded, load_vectors
+from edge_embed.files.npzwriter import NpzWriter
 
 DIM = 16
 COUNT = 100

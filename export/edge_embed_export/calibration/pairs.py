@@ -5,7 +5,6 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,6 @@ def _halves(text: str) -> tuple[str, str]:
     return text[:cut].strip(), text[cut:].strip()
 
 
-@cache
 def questions(part: str) -> list[Question]:
     """QUESTIONS questions of the judged set, for "calibration" or "receipt": no paragraph is in both."""
     rows = records("judged")
@@ -79,19 +77,21 @@ def questions(part: str) -> list[Question]:
     chosen = [asked[i * len(asked) // QUESTIONS] for i in range(QUESTIONS)]
     count = CALIBRATED_PARAGRAPHS if part == "calibration" else PARAGRAPHS
     words = {name: _words(paragraphs[name]) for name in names if name in own}
-    return [_question(row, paragraphs, words, count) for row in chosen]
-
-
-def _question(row: dict[str, Any], paragraphs: dict[str, str], words: dict[str, set[str]], count: int) -> Question:
-    """The paragraph that answers it among those that share most with it, rare words counting more."""
-    answer = row["relevant"][0]
     common = Counter(word for found in words.values() for word in found)
+    rare = {word: math.log(len(words) / held) for word, held in common.items()}
+    return [_question(row, paragraphs, _near(row, words, rare), count) for row in chosen]
+
+
+def _near(row: dict[str, Any], words: dict[str, set[str]], rare: dict[str, float]) -> list[str]:
+    """Paragraphs that do not answer a question, those that share most words with it first, rare ones counting more."""
     asked = _words(row["text"])
+    shared = {name: sum(rare[word] for word in sorted(asked & found)) for name, found in words.items()}
+    return sorted((name for name in words if name not in row["relevant"]), key=lambda name: (-shared[name], name))
 
-    def shared(name: str) -> float:
-        return sum(math.log(len(words) / common[word]) for word in sorted(asked & words[name]))
 
-    others = sorted((name for name in words if name not in row["relevant"]), key=lambda name: (-shared(name), name))
+def _question(row: dict[str, Any], paragraphs: dict[str, str], others: list[str], count: int) -> Question:
+    """The paragraph that answers it among others."""
+    answer = row["relevant"][0]
     place = sum(map(ord, row["id"])) % count
     near = others[: count - 1]
     return Question(row["id"], row["text"], [paragraphs[n] for n in [*near[:place], answer, *near[place:]]], place)

@@ -65,6 +65,11 @@ FREQUENT_ROWS = {4: 4096, 3: 256}
 CALIBRATION_BATCH_TOKENS = 1024
 
 
+def padded(spec: Spec, rows: Sequence[TokenIds]) -> Feed:
+    """What a model reads of a batch."""
+    return pad_pairs(rows, types=spec.types) if spec.kind is RERANK else pad(rows)
+
+
 class Calibrated:
     """What both ways to quantize share: a model, the values that are quantized, and the texts that say how."""
 
@@ -73,10 +78,6 @@ class Calibrated:
         self._sites: list[Site] = sites(spec, weights)
         self._rows = pair_rows(tokenizer) if spec.kind is RERANK else calibration_rows(tokenizer)
         self._ranges: dict[str, Range] = {}
-
-    def _pad(self, rows: Sequence[TokenIds]) -> Feed:
-        """What the model reads of a batch."""
-        return pad_pairs(rows, types=self._spec.types) if self._spec.kind is RERANK else pad(rows)
 
     def _check_names(self, recipes: Mapping[str, Recipe]) -> None:
         """Raise ExportError where the recipes are another model's."""
@@ -143,7 +144,7 @@ class Quantizer(Calibrated):
 
     def _feeds(self) -> Iterable[Feed]:
         for batch in batches([len(row) for row in self._rows], CALIBRATION_BATCH_TOKENS):
-            yield self._pad([self._rows[i] for i in batch])
+            yield padded(self._spec, [self._rows[i] for i in batch])
         for number in range(1, self._adapters + 1):  # together as many texts as the base
             rows = self._rows[number - 1 :: self._adapters]
             for batch in batches([len(row) for row in rows], CALIBRATION_BATCH_TOKENS):

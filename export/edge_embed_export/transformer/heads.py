@@ -30,8 +30,8 @@ class Heads(Pooling):
         return g.op("Transpose", x, perm=[1, 0, 2])
 
     def scores(self, x: str) -> str:
-        """Pooled vectors of pairs [b, h] -> their scores [b, dim]: the steps behind pooling, then the classifier, whose
-        product stays in float32.
+        """Pooled vectors of pairs [b, h] -> their scores [b, dim]: the steps behind pooling, then the classifier, in
+        float32 also where all else is int8.
 
         With one row more, and columns of zeros: products of a single row, or with few columns, are added up in an order
         that depends on the batch.

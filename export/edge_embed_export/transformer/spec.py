@@ -219,7 +219,8 @@ def sites(spec: Spec, weights: Weights) -> list[Site]:
         found += _layer_sites(spec.latent, weights, LATENT, None)
     if "head.dense.weight" in weights:
         found.append(Site(input_name("head.dense"), ("head.dense",)))
-    return found + step_sites(spec, weights)
+    # what scores pairs works on one vector of a pair: it costs nothing in float32, and ranks are closer then
+    return found if spec.kind is RERANK else found + step_sites(spec, weights)
 
 
 def step_sites(spec: Spec, weights: Weights) -> list[Site]:

@@ -191,7 +191,9 @@ class Reranker:
             )
         most = None if top_k is None else check_count(top_k, "top_k", 1)
         query = check_text(query, "the query")
-        found = self.scores([(query, text) for text in check_texts(texts)], prompt=prompt)
+        found = self.scores(
+            [(query, text) for text in check_texts(texts, "rerank", "rerank(query, [text])")], prompt=prompt
+        )
         order = np.argsort(-found, kind="stable")[:most]
         return [Ranked(int(i), float(found[i])) for i in order]
 

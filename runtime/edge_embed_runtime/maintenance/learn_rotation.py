@@ -67,8 +67,8 @@ def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
 
 
 def passage_ids(store: Store) -> Ids:
-    """Ids of all passages, ascending."""
-    rows = store.connection.execute("SELECT id FROM vec")
+    """Ids of all passages that have a vector, ascending."""
+    rows = store.connection.execute(f"SELECT id FROM vec{' WHERE length(code) > 0' if store.facts.space else ''}")
     return np.sort(np.fromiter((id_ for (id_,) in rows), np.int64))
 
 

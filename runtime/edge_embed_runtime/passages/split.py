@@ -1,4 +1,4 @@
-"""Long documents become overlapping passages that the model can take whole."""
+"""Long documents become passages that the model can take whole; they begin and end with sentences where they can."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.inputs.blocks import blocks
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.passages.borders import near_border
+from edge_embed_runtime.passages.borders import first_begin, last_end, near_border
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 PASSAGE_TOKENS = 256
 # One part in eight of a passage is said again in the next, so that a sentence on the border is whole in one of them.
 OVERLAP = 8
+# A passage may be shorter by one part in four, to end with a sentence or a paragraph.
+BACK = 4
 # Thinly spread text (tables, much white space) is cut by characters; the embedder reads at least as many.
 MAX_CHARACTERS = 8192
-# Characters that are tokenized at once: bounds the memory a document takes (tokenizers needs 140 bytes a character).
-BLOCK = 32_768
 
 NO_TOKENS = np.empty((0, 2), np.int64)
 
@@ -37,10 +38,10 @@ def split(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PAS
 def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PASSAGE_TOKENS) -> Iterator[Span]:
     """`split`, one after the other: however long the text, the tokens of two blocks are held."""
     size = max(1, min(most, tokenizer.max_content - reserved))
-    blocks = token_blocks(text, tokenizer)
+    pending = token_blocks(text, tokenizer)
     tokens, first = NO_TOKENS, True
     while True:
-        while len(tokens) <= size and (block := next(blocks, None)) is not None:
+        while len(tokens) <= size and (block := next(pending, None)) is not None:
             tokens = np.concatenate([tokens, block])
         if first and (not len(tokens) or (len(tokens) <= size and len(text) <= MAX_CHARACTERS)):
             yield 0, len(text)
@@ -48,11 +49,16 @@ def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int =
         first = False
         starts, ends = tokens[:, 0], tokens[:, 1]
         fitting = int(np.searchsorted(ends, starts[0] + MAX_CHARACTERS, side="right"))
-        last = near_border(text, tokens, max(1, min(size, fitting)), 1)
+        most_fitting = max(1, min(size, fitting))
+        end = last_end(text, tokens, most_fitting, max(1, most_fitting - size // BACK))
+        last = near_border(text, tokens, most_fitting, 1) if end is None else end
         yield int(starts[0]), int(ends[last - 1])
         if last == len(tokens):
             return
-        tokens = tokens[near_border(text, tokens, max(1, last - size // OVERLAP), 1) :]
+        again = max(1, last - size // OVERLAP)
+        tokens = tokens[
+            near_border(text, tokens, again, 1) if end is None else first_begin(text, tokens, again, last) :
+        ]
 
 
 def reserved_tokens(embedder: "Encoder") -> int:
@@ -68,18 +74,5 @@ def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 def token_blocks(text: str, tokenizer: Tokenizer) -> Iterator[NDArray[np.int64]]:
     """`token_spans`, block by block."""
-    start = 0
-    while start < len(text):
-        stop = _word_end(text, start + BLOCK)
+    for start, stop in blocks(text):
         yield np.array(tokenizer.offsets(text[start:stop]), np.int64).reshape(-1, 2) + start
-        start = stop
-
-
-def _word_end(text: str, stop: int) -> int:
-    """The nearest white space at or before `stop`, or `stop` where a word is longer than a block's last quarter."""
-    if stop >= len(text):
-        return len(text)
-    for i in range(stop, stop - BLOCK // 4, -1):
-        if text[i].isspace():
-            return i
-    return stop

@@ -14,6 +14,12 @@ from edge_embed_runtime.storage.store import Store
 FEW = 20
 # Part of the weight of the rarest word that a word needs for a mark.
 LEAST = 1 / 6
+# English words that say little by themselves, however rare they are in an index.
+SMALL = frozenset(
+    "a an and any are as at be but by can did do does for from had has have how i if in into is it its me my no not of "
+    "on or our should so that the their them then there these they this to was we were what when where which who why "
+    "will with would you your".split()
+)
 
 
 def find_marks(store: Store, query: str, texts: Sequence[str]) -> list[list[Span]]:
@@ -24,7 +30,8 @@ def find_marks(store: Store, query: str, texts: Sequence[str]) -> list[list[Span
     asked = phrases(words, facts.words)
     if words and not asked:  # too short for a table of trigrams
         return [_parts(text, [folded(word) for word in words]) for text in texts]
-    chosen = _rare(*store.words.frequencies(asked))
+    telling = [phrase for phrase in asked if phrase[1:-1].lower() not in SMALL] if facts.words == "english" else []
+    chosen = _rare(*store.words.frequencies(telling or asked))
     if facts.words == "trigram":
         return [_parts(text, [folded(phrase[1:-1]) for phrase in chosen]) for text in texts]
     return _words(texts, chosen, facts.words, facts.normal)

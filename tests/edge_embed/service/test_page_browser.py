@@ -100,9 +100,8 @@ def _search(page: Page, text: str) -> None:
     page.press("/")
     for letter in text:
         page.press(letter)
-    page.wait(
-        "!document.body.hasAttribute('aria-busy') && document.querySelector('#status').textContent.includes('hit')"
-    )
+    page.wait("!document.body.hasAttribute('aria-busy')")
+    page.wait("document.querySelector('#status').textContent.includes('hit')")
     assert quote(text).replace("%20", "+") in page.browser.current_url
 
 
@@ -335,10 +334,8 @@ def test_everything_has_a_name(page: Page, served: Running) -> None:
     assert page.run("return document.documentElement.lang") == "en"
     page.press("ARROW_DOWN", "ENTER")
     page.wait("document.querySelector('#reader').open")
-    assert {("button", "Close the document"), ("dialog", "cat")} <= {
-        *page.controls(),
-        ("dialog", page.texts("#reader-title")[0]),
-    }
+    assert ("button", "Close the document") in page.controls()
+    assert page.texts("#reader-title") == ["cat"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
