@@ -56,9 +56,11 @@ async def embed(
     dim: int | None = None,
     cut: Cut = "end",
 ) -> Embedded:
-    """Raises InputError for a text that is longer than the model reads where it may not be cut, Refusal for an unknown
-    model."""
+    """Raises InputError for a text that is longer than the model reads where it may not be cut, and for a model that
+    gives no such vectors; Refusal for an unknown model."""
     embedder = service.embedder(model)
+    if embedder.kind != "dense":
+        raise InputError(f"the model {shown(embedder.name)} gives {embedder.output.gives}, not one vector for a text")
     if role is not None and role not in embedder.prompts:
         raise unusable(names.role, role, f"one of {listed(sorted(embedder.prompts))}")
     check_dim(embedder, dim, names.dim)
