@@ -44,7 +44,8 @@ QUANTIZATION_OPTIONS = all_options(
     click.option(
         "--floor",
         type=click.FloatRange(-1, 1),
-        help="Lowest mean cosine to the float model to accept.  [default: 0.995 for int8, 0.95 for int4]",
+        help="Lowest mean cosine (of a cross-encoder, rank correlation) with the float model to accept.  [default: "
+        "0.995 for int8, 0.95 for int4; of a cross-encoder 0.99 and 0.95]",
     ),
 )
 # What SOURCE is, where its files do not say it or say something else.
@@ -80,8 +81,9 @@ MODEL_OPTIONS = all_options(
     ),
     click.option(
         "--kind",
-        type=click.Choice(["dense", "sparse", "multi"]),
-        help="What SOURCE makes of a text: one vector, weights of tokens (SPLADE), or a vector per token (ColBERT).  "
+        type=click.Choice(["dense", "sparse", "multi", "rerank"]),
+        help="What SOURCE makes of a text: one vector, weights of tokens (SPLADE), a vector per token (ColBERT), or "
+        "scores of pairs of texts (a cross-encoder).  "
         "[default: what its files say]",
     ),
     click.option(
