@@ -130,9 +130,10 @@ class Service:
             self.index.close()
 
     def _checked(self, texts: Sequence[str]) -> list[str]:
-        checked, limits = check_texts(texts), self.limits
-        if len(checked) > limits.texts:
-            raise Refusal(413, "too_many_texts", f"{len(checked):,} texts are too many, the limit is {limits.texts:,}")
+        limits = self.limits
+        if len(texts) > limits.texts:  # before they are looked at one by one: there may be a million
+            raise Refusal(413, "too_many_texts", f"{len(texts):,} texts are too many, the limit is {limits.texts:,}")
+        checked = check_texts(texts)
         longest = max(map(len, checked), default=0)
         if longest > limits.characters:
             raise Refusal(

@@ -52,7 +52,7 @@ def test_long_texts_are_cut_unless_told_otherwise(ask: Ask, embedder: Embedder) 
         ({"inputs": "x", "normalize": False}, 422, "Validation", "normalize is False: .*"),
         ({"inputs": "x", "normalize": 1}, 422, "Validation", "normalize is 1, expected true or false"),
         ({"inputs": "x", "prompt_name": "poem"}, 422, "Validation", "prompt_name is 'poem', .* document, query"),
-        ({"inputs": "x", "dimensions": 7}, 422, "Validation", "dimensions is 7, expected one of 384: .*"),
+        ({"inputs": "x", "dimensions": 7}, 422, "Validation", "dimensions is 7, expected one of 384, which .*"),
         ({"inputs": "x", "truncation_direction": "up"}, 422, "Validation", "truncation_direction is 'up', .*"),
         ({"inputs": "x", "pooling": "cls"}, 422, "Validation", "'pooling' is unknown: known are inputs, .*"),
     ],
@@ -142,4 +142,4 @@ def test_several_numbers_for_a_pair(tmp_path: Path) -> None:
     classifier = Reranker(reranker_bundle(tmp_path, labels=3), threads=1)
     with running(Service({}, {"classes": classifier})) as service:
         status, answer = asking(service)("/rerank", {"query": "x", "texts": ["x"]})
-    assert (status, answer["error"]) == (422, "the model 'reranker' gives 3 numbers for a pair, not one")
+    assert (status, answer["error"]) == (422, "the model gives 3 numbers for a pair, not one")
