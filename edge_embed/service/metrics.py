@@ -36,7 +36,7 @@ class Metrics:
         )  # fmt: skip
         self._tokens = prometheus.Counter(
             "edge_embed_tokens",
-            "Tokens of texts to embed, as many as the model reads.",
+            "Tokens of texts that models read.",
             ["model"],
             registry=self.registry,
         )
