@@ -263,11 +263,18 @@ class IndexReader:
             return find_marks(store, check_text(query, "the query"), texts)
 
     def fields(self) -> "list[FieldSummary]":
-        """The fields of the documents' metadata, with their commonest values: all metadata is read once."""
-        from edge_embed_runtime.storage.fieldsummary import summarize_fields
+        """The fields of the documents' metadata, with their commonest values: those of most documents first.
 
-        with self._connections.reading() as store:
-            return summarize_fields(store)
+        All metadata is read, some documents at a time, so that other threads may search and write in between: about
+        15 µs for each document.
+        """
+        from edge_embed_runtime.storage.fieldsummary import Summing
+
+        summing = Summing()
+        while not summing.ended:
+            with self._connections.reading() as store:
+                summing.read(store)
+        return summing.fields()
 
     @property
     def damaged(self) -> list[int]:
