@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edge_embed.files.dump import dump_vectors
     from edge_embed.files.load import load_vectors
     from edge_embed_runtime.embed.composed import ComposedEmbedder
+    from edge_embed_runtime.embed.reranker import Ranked, Reranker
+    from edge_embed_runtime.errors import TruncationWarning
     from edge_embed_runtime.index.index import Index
     from edge_embed_runtime.index.session import Session
     from edge_embed_runtime.maintenance.compact import compact_index
@@ -31,8 +33,11 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "Ranked",
+    "Reranker",
     "Session",
     "SparseVector",
+    "TruncationWarning",
     "__version__",
     "compact_index",
     "dump_vectors",
@@ -52,8 +57,11 @@ _HOMES = {
     "Hit": "edge_embed_runtime.storage.documents",
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
+    "Ranked": "edge_embed_runtime.embed.reranker",
+    "Reranker": "edge_embed_runtime.embed.reranker",
     "Session": "edge_embed_runtime.index.session",
     "SparseVector": "edge_embed_runtime.vectors.sparse",
+    "TruncationWarning": "edge_embed_runtime.errors",
     "compact_index": "edge_embed_runtime.maintenance.compact",
     "dump_vectors": "edge_embed.files.dump",
     "load_vectors": "edge_embed.files.load",

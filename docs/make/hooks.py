@@ -30,6 +30,7 @@ PACKAGES = {
 # What public calls return, and where these classes are looked for.
 RESULTS = (
     "TokenVectors",
+    "ValueCount",
     "Report",
     "Damage",
     "Repair",
@@ -40,7 +41,12 @@ RESULTS = (
     "Loaded",
     "Dumped",
 )
-RESULT_ROOMS = ("edge_embed_runtime.embed", "edge_embed_runtime.maintenance", "edge_embed.files")
+RESULT_ROOMS = (
+    "edge_embed_runtime.embed",
+    "edge_embed_runtime.storage",
+    "edge_embed_runtime.maintenance",
+    "edge_embed.files",
+)
 FIELD = re.compile(r"^(\w+): +(.+)$", re.MULTILINE)
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -143,6 +149,19 @@ def _cell(text: str, *, code: bool = False) -> str:
     return line if code else line.replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")
 
 
+def systemd_units() -> str:
+    """The units in deploy/."""
+    return "\n".join(_file(f"deploy/edge-embed.{kind}", "ini") for kind in ("socket", "service"))
+
+
+def containerfile() -> str:
+    return _file("deploy/Containerfile", "dockerfile")
+
+
+def _file(path: str, language: str) -> str:
+    return f"`{path}`:\n\n```{language}\n{(ROOT / path).read_text('utf-8')}```\n"
+
+
 GENERATED = {
     "commands": commands,
     "families": families,
@@ -150,4 +169,6 @@ GENERATED = {
     "further_codes": further_codes,
     "results": results,
     "rooms": rooms,
+    "systemd_units": systemd_units,
+    "containerfile": containerfile,
 }

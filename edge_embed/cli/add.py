@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +24,7 @@ from edge_embed.cli.options import (
 from edge_embed.cli.terminal import say
 
 if TYPE_CHECKING:
-    from edge_embed.files.adding import Added
+    from edge_embed.files.order import Added
 
 # Problems that are listed; --json has all of them.
 SHOWN_PROBLEMS = 20
@@ -49,12 +50,37 @@ READING_OPTIONS = all_options(
         help="The character between the cells of .csv files.  [default: found in each file]",
     ),
 )
+# Which entries of folders are read: see edge_embed.files.choosing.Selection.
+SELECTION_OPTIONS = all_options(
+    click.option(
+        "--include",
+        metavar="PATTERN",
+        multiple=True,
+        help="Of folders, read only what PATTERN names, as in .gitignore files: '*.md', 'notes/'; hidden files, too, "
+        "where PATTERN names the dot.",
+    ),
+    click.option("--exclude", metavar="PATTERN", multiple=True, help="Of folders, leave out what PATTERN names."),
+    click.option("--gitignore", is_flag=True, help="Of folders, leave out what git ignores."),
+)
 
 
 @click.command()
 @click.argument("index", metavar="INDEX")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option("--sync", is_flag=True, help="Delete documents whose files under PATH no longer exist.")
+@click.option("--sync", is_flag=True, help="Delete documents whose files under PATH no longer exist or are excluded.")
+@SELECTION_OPTIONS
+@click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="With --sync, also where PATH is a folder without any entry, as one whose disk is not mounted.",
+)
+@click.option(
+    "--watch",
+    "watched",
+    is_flag=True,
+    help="Go on: store what changes under PATH, as with --sync, until Ctrl-C. With --json a line is an object.",
+)
+@click.option("--read-all", is_flag=True, help="Also read files that are as they were when they were added.")
 @click.option("--strict", is_flag=True, help="Stop at the first file or row that cannot be read.")
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links inside folders.")
 @click.option(
@@ -80,6 +106,12 @@ def add(
     index: str,
     paths: tuple[str, ...],
     sync: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    gitignore: bool,
+    allow_empty: bool,
+    watched: bool,
+    read_all: bool,
     strict: bool,
     follow_links: bool,
     root: str | None,
@@ -110,13 +142,17 @@ def add(
     files no longer exist are kept, unless you give --sync.
     """
     from edge_embed.embedder import Embedder
-    from edge_embed.files.adding import Added, Opening, Order, add_files
+    from edge_embed.files.adding import add_files
+    from edge_embed.files.choosing import Selection
     from edge_embed.files.lines import check_encoding
+    from edge_embed.files.opening import Opening
+    from edge_embed.files.order import Added, Order
     from edge_embed.files.rows import Reading
 
     if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
         raise click.BadParameter("expected one character", param_hint="--delimiter")
 
+    @cache
     def models() -> dict[str, Any]:
         return {"embedder": Embedder(**model), **more_embedders(sparse, multi, model)}
 
@@ -124,7 +160,13 @@ def add(
     options |= {"late_chunking": True} if late_chunking else {}
     options |= {"secure_delete": True} if secure_delete else {}
     reading = Reading(text, title, key, check_encoding(encoding), delimiter)
-    order = Order(paths, reading, root, follow_links, sync, strict)
+    selection = Selection(include, exclude, gitignore)
+    order = Order(paths, reading, root, follow_links, sync, strict, selection, read_all, allow_empty)
+    if watched:
+        from edge_embed.cli.watch import watch
+
+        watch(index, order, lambda: Opening(index, models, options), as_json=as_json)
+        return
     added = Added()
     try:
         add_files(order, Opening(index, models, options), added, show_progress=True)
@@ -143,9 +185,14 @@ def _result(added: "Added") -> dict[str, Any]:
 
 
 def _lines(index: str, added: "Added") -> Iterator[str]:
-    yield f"{index}: {added.stored} stored, {added.unchanged} unchanged; {added.documents} documents in all"
+    from edge_embed.files.choosing import UNWANTED
+
+    moved = f", {added.moved} moved" if added.moved else ""
+    yield f"{index}: {added.stored} stored{moved}, {added.unchanged} unchanged; {added.documents} documents in all"
     if added.gone:
-        gone = f"{_count(added.gone, 'document')} of {_count(added.gone_files, 'file')} that no longer exist"
+        or_excluded = " or are excluded" if any(reason in added.passed_over for reason in UNWANTED) else ""
+        files = f"{_count(added.gone_files, 'file')} that no longer exist{or_excluded}"
+        gone = f"{_count(added.gone, 'document')} of {files}"
         yield f"deleted {gone}" if added.deleted else f"{gone}; add --sync removes them"
     if added.passed_over:
         reasons = sorted(added.passed_over.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -19,7 +19,7 @@ COMMANDS = {
     "backup": "Copy INDEX to the file OUT.",
     "bench": "Measure this device: start, latency, texts/s, memory, search.",
     "compact": "Shrink INDEX by the space of deleted documents.",
-    "delete": "Delete documents of INDEX by their keys.",
+    "delete": "Delete documents of INDEX by their keys, or by --where.",
     "demo": "Index and search a small real corpus; show times and memory.",
     "distill": "Make a small and very fast static bundle from another bundle.",
     "doctor": "Check this machine: CPU, memory, packages, speed of bundles.",
@@ -27,6 +27,7 @@ COMMANDS = {
     "encode": "Embed every line of FILE and write the vectors to a .npy file.",
     "eval": "Measure retrieval quality on a judged set in BEIR's layout.",
     "export": "Convert a model on disk to a bundle.",
+    "find": "List the documents of INDEX, in the order of their keys.",
     "info": "Show what a bundle or an index holds.",
     "load": "Store vectors of a file in INDEX, which is created if missing.",
     "prune": "Make a bundle smaller by removing tokens of its vocabulary.",
@@ -34,9 +35,19 @@ COMMANDS = {
     "reembed": "Embed every document of INDEX again, with another bundle.",
     "repair": "Restore damaged parts of INDEX from the texts it holds.",
     "search": "Find the documents of INDEX that fit QUERY best.",
+    "serve": "Answer requests over HTTP on this machine.",
     "tokens": "Show the tokens of each TEXT and their positions.",
+    "update": "Change metadata of documents of INDEX.",
+    "values": "Show which values a metadata field has in INDEX.",
     "verify": "Read every row of INDEX and report damage.",
     "wheelhouse": "Download all wheels for a device without a network.",
+}
+# How the help of the whole program orders them.
+GROUPS = {
+    "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
+    "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
+    "Bundles": ["export", "distill", "prune", "encode", "tokens", "eval"],
+    "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.
 ELSEWHERE = {"eval": ("edge_embed.cli.evaluate", "evaluate")}
@@ -117,8 +128,12 @@ class Program(Commands):
     """The whole program, whose help is written without importing any command."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        grouped = {name for names in GROUPS.values() for name in names}
+        others = [name for name in COMMANDS if name not in grouped]
+        for title, names in {**GROUPS, "Other commands": others}.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name, COMMANDS[name]) for name in names])
 
 
 @click.group(cls=Program, commands=LazyCommands(), context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,8 +1,5 @@
 """`edge-embed search`."""
 
-import json
-import math
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,31 +18,18 @@ from edge_embed.cli.options import (
     threads_option,
 )
 from edge_embed.cli.terminal import json_text, say
+from edge_embed.cli.where import given_where, number_hint, where_options
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.embed.reranker import Reranker
     from edge_embed_runtime.storage.documents import Hits
-
-# What `search --where` calls the operators of `where`.
-SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
 
 
 @click.command()
 @click.argument("index", metavar="INDEX")
 @click.argument("query", required=False)
 @click.option("-k", "count", type=int, default=10, show_default=True, help="Number of hits.")
-@click.option(
-    "--where",
-    "conditions",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Metadata that a hit must have; also with !=, >=, <=, > and <. Of several conditions, all must be true.",
-)
-@click.option(
-    "--where-json",
-    metavar="JSON",
-    multiple=True,
-    help="""A condition as `where` in Python: '{"$or": [{"lang": "en"}, {"year": {"$gte": 2020}}]}'.""",
-)
+@where_options
 @click.option(
     "--mode",
     type=click.Choice(["hybrid", "vector", "text", "sparse", "multi"]),
@@ -64,6 +48,15 @@ SIGNS = {"!=": "$ne", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
     metavar="NUMBER",
     help="Diversity: 1 keeps the order of the scores, 0 takes hits as different as can be, 0.5 lies between.",
 )
+@click.option(
+    "--rerank", metavar="BUNDLE", help="Score the first documents again, with this bundle of a cross-encoder."
+)
+@click.option(
+    "--rerank-depth",
+    type=int,
+    metavar="NUMBER",
+    help="How many documents --rerank scores.  [default: 50, or -k if that is more]",
+)
 @click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, instead of QUERY or with it.")
 @bundle_option
 @kind_options
@@ -81,6 +74,8 @@ def search(
     like: tuple[str, ...],
     unlike: tuple[str, ...],
     mmr: float | None,
+    rerank: str | None,
+    rerank_depth: int | None,
     vector: str | None,
     as_json: bool,
     sparse: str | None,
@@ -89,9 +84,10 @@ def search(
 ) -> None:
     """Find the documents of INDEX that fit QUERY best.
 
-    The value in --where is read as JSON if it is JSON (year=2020, draft=false), otherwise as text (lang=en). With = and
-    != a JSON value also matches its text: isbn=9780306406157 finds "9780306406157" too. Quote < and > for the shell:
-    --where "year>=2000" --where "year<2020". A field whose name contains =, < or > needs --where-json.
+    The value in --where is read as JSON if it is JSON (year=2020, draft=false), otherwise as text (lang=en). With =, !=
+    and ~= a JSON value also matches its text: isbn=9780306406157 finds "9780306406157" too. tags~=sea fits a list with
+    sea in it, or a text with these letters. Quote < and > for the shell: --where "year>=2000" --where "year<2020". A
+    field whose name contains =, < or > needs --where-json.
 
     No bundle is loaded for --mode text, nor with --vector, as for an index of loaded vectors, nor for --like without
     QUERY; --mode sparse loads only --sparse.
@@ -100,8 +96,7 @@ def search(
     from edge_embed.files.arrays import read_vector
     from edge_embed_runtime.index.index import Index
 
-    given = [*_conditions(conditions), *map(_json_condition, where_json)]
-    where = {"$and": given} if len(given) > 1 else given[0] if given else None
+    where = given_where(conditions, where_json)
     if query is None and vector is None and not like:
         raise click.UsageError("Missing argument 'QUERY' or option '--vector' or '--like'.")
     asked = None if vector is None else read_vector(vector)
@@ -109,8 +104,10 @@ def search(
     others = more_embedders(sparse, multi, model) if mode != "text" else {}
     if mode != "text" and asked is None and query is not None and not (mode == "sparse" and sparse is not None):
         embedder = Embedder(**model)
+    judge = None if rerank is None else _reranker(rerank, model)
     with Index.open(index, embedder, **others, read_only=True, max_rss_mb=model["max_rss_mb"]) as target:
-        hits = target.search(query, count, where, mode, vector=asked, like=like, unlike=unlike, mmr=mmr)
+        near: dict[str, Any] = {"like": like, "unlike": unlike, "mmr": mmr, "rerank_depth": rerank_depth}
+        hits = target.search(query, count, where, mode, vector=asked, rerank=judge, **near)
         damaged = len(target.damaged)
     if damaged:
         say(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
@@ -121,12 +118,18 @@ def search(
             yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g}){place}"
             yield f"   {shorten(hit.text, 200)}"
         if not hits:
-            yield f"nothing found: {hits.shortfall}{_number_hint(conditions)}"
+            yield f"nothing found: {hits.shortfall}{number_hint(conditions)}"
 
     if as_json:
         _print_json(hits)
     else:
         show({}, False, text)
+
+
+def _reranker(bundle: str, model: dict[str, Any]) -> "Reranker":
+    from edge_embed_runtime.embed.reranker import Reranker
+
+    return Reranker(bundle, threads=model["threads"], max_rss_mb=model["max_rss_mb"])
 
 
 def _print_json(hits: "Hits") -> None:
@@ -136,59 +139,3 @@ def _print_json(hits: "Hits") -> None:
     for number, hit in enumerate(hits):
         say((", " if number else "") + json_text(vars(hit)), end="")
     say(f'], "shortfall": {json_text(hits.shortfall)}}}')
-
-
-def _conditions(given: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """("lang=en", "year>=2020") -> {"lang": "en"}, {"year": {"$gte": 2020}}."""
-    seen = set()
-    for text in given:
-        found = re.fullmatch("([^=<>]+?)(!=|>=|<=|=|>|<)(.*)", text, re.DOTALL)
-        if found is None:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--where")
-        field, sign, value = found.groups()
-        if (field, sign) in seen and sign != "!=":
-            raise click.BadParameter(f"the field {field!r} is named twice with {sign}", param_hint="--where")
-        seen.add((field, sign))
-        yield {field: _condition(field, sign, value)}
-
-
-def _condition(field: str, sign: str, value: str) -> Any:
-    """With = and != a number, true, false and null also match their text: isbn=9780306406157 finds both."""
-    read = value if field == "$key" and not value.startswith('"') else _json_or_text(value)
-    if sign in ("=", "!=") and not isinstance(read, str | list | dict):
-        return {"$in" if sign == "=" else "$nin": [read, value]}
-    return read if sign == "=" else {SIGNS[sign]: read}
-
-
-def _number_hint(given: tuple[str, ...]) -> str:
-    """A reason why conditions may have found nothing: "year>=2000" where the years are texts."""
-    for condition in _conditions(given):
-        for field, test in condition.items():
-            for sign, value in test.items() if isinstance(test, dict) else ():
-                if sign in ("$gt", "$gte", "$lt", "$lte") and isinstance(value, int | float):
-                    written = next(shown for shown, name in SIGNS.items() if name == sign)
-                    return f'; {field}{written}{value} matches numbers only, {field}{written}"{value}" matches texts'
-    return ""
-
-
-def _json_or_text(value: str) -> Any:
-    """2020 -> 2020, en -> "en"; NaN and 1e999, which are not JSON, stay texts."""
-    try:
-        read = json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-    return value if isinstance(read, float) and not math.isfinite(read) else read
-
-
-def _json_condition(given: str) -> Any:
-    try:
-        return json.loads(given, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"{shorten(given, 60)!r} is not JSON: {error}", param_hint="--where-json") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are all different: of two equal names, Python would silently drop the first."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name comes twice in one object")
-    return dict(pairs)

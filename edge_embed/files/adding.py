@@ -1,132 +1,33 @@
-"""Files into an index. Documents that the index already has unchanged are skipped, and need no embedder."""
+"""Files into an index. Files that are as they were, and documents that the index already has, need no embedder."""
 
-import errno
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from edge_embed.files.documents import read_rows
-from edge_embed.files.finding import Found, FoundFile, find, holds_nothing
-from edge_embed.files.naming import Naming, is_under, naming_of
+from edge_embed.files.finding import VANISHED, FoundFile, Search, find, holds_nothing
+from edge_embed.files.gone import Gone
+from edge_embed.files.known import Candidate, Known
+from edge_embed.files.naming import naming_of
+from edge_embed.files.opening import Opening
+from edge_embed.files.order import MAX_PROBLEMS, Added, Change, ChangeKind, Order
 from edge_embed.files.problems import Problem, refuse, shown
-from edge_embed.files.rows import Reading, Row
-from edge_embed.files.seen import Place, Seen
+from edge_embed.files.rows import Row
+from edge_embed.files.seen import FileState, Place, Seen
 from edge_embed_runtime.batches import Limit, batches
 from edge_embed_runtime.errors import InputError, MemoryBudgetError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.documents import Document, document_bytes
-from edge_embed_runtime.system.headroom import Bounds
 
 # Documents and characters of a commit: so much an interruption can lose, and so much is held in memory.
 ADD_BATCH = 256
 ADD_CHARACTERS = 1_000_000
-# Keys that are looked at, and deleted, at once where files no longer exist.
-GONE_BATCH = 1024
-# Problems that are kept; further ones are only counted.
-MAX_PROBLEMS = 100_000
 # Stands for the file that a document comes from, where the index has no such document.
 NOT_STORED: Any = object()
-NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to add, and how.
-
-    root:         the folder that keys are relative to; None for the one recorded in the index, or the index's folder
-    follow_links: follow symbolic links inside folders
-    sync:         delete documents whose files under `paths` no longer exist
-    strict:       raise SourceError for the first file or row that cannot be read
-    """
-
-    paths: tuple[str, ...]
-    reading: Reading = field(default_factory=Reading)
-    root: str | None = None
-    follow_links: bool = False
-    sync: bool = False
-    strict: bool = False
-
-
-@dataclass
-class Added:
-    """The result.
-
-    files, bytes, read:  files found, their total size, and documents read from them
-    stored, unchanged:   documents that are new or changed, and documents that the index already had
-    documents:           in the index now
-    deleted, gone:       documents whose files no longer exist: deleted with `sync`, otherwise only counted; gone_files:
-                         the number of these files
-    passed_over:         what was not read, by reason
-    notes:               what is worth saying of files that were read, by file: "read as windows-1252"
-    problems:            what could not be read or stored; above MAX_PROBLEMS they are counted in problems_left_out
-    """
-
-    files: int = 0
-    bytes: int = 0
-    read: int = 0
-    stored: int = 0
-    unchanged: int = 0
-    documents: int = 0
-    deleted: int = 0
-    gone: int = 0
-    gone_files: int = 0
-    passed_over: Counter[str] = field(default_factory=Counter)
-    notes: dict[str, list[str]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    problems_left_out: int = 0
-
-
-class Opening:
-    """The index: opened for reading, without an embedder, until something has to be stored.
-
-    models:  makes the embedders, as arguments of `Index.open`
-    options: the other arguments of `Index.open`
-    """
-
-    def __init__(self, path: str, models: Callable[[], dict[str, Any]], options: dict[str, Any]) -> None:
-        self.path = locate(path, must_exist=False)
-        self._models, self._options = models, options
-        self._writing = False
-        self.index: Index | None = None
-
-    @property
-    def bounds(self) -> Bounds | None:
-        """How much of files can be read and stored under a memory budget; None without one."""
-        return None if self.index is None else self.index.bounds
-
-    def bounded(self, reading: Reading) -> Reading:
-        """A `Reading` that reads no more than the memory budget allows."""
-        bounds = self.bounds
-        return reading if bounds is None else replace(reading, max_bytes=bounds.row)
-
-    def read(self, naming: Naming) -> None:
-        if self._options.get("max_rss_mb") is not None:
-            self.write(naming)  # the memory that is left is known once the models are loaded
-        elif self.path.exists():
-            asked: dict[str, Any] = {name: self._options.get(name) for name in ("words", "fields", "late_chunking")}
-            self.index = Index.open(self.path, read_only=True, **asked)
-
-    def write(self, naming: Naming, *, embed: bool = True) -> Index:
-        """The index opened for writing, and created if missing; embed: with the embedders."""
-        if self.index is None or not self._writing:
-            self.close()
-            asked: dict[str, Any] = {"timeout": self._options.get("timeout", 0.0)}
-            self.index = Index.open(self.path, **({**self._models(), **self._options} if embed else asked))
-            self._writing = True
-            if naming.new and naming.root is not None:
-                self.index.root = naming.root
-        return self.index
-
-    def close(self) -> None:
-        if self.index is not None:
-            self.index.close()
-        self.index = None
 
 
 def add_files(order: Order, opening: Opening, added: Added, *, show_progress: bool = False) -> None:
@@ -157,6 +58,34 @@ def upsert(index: Index, documents: Sequence[Document]) -> tuple[int, list[tuple
     return changed, refused
 
 
+@dataclass
+class _File:
+    """A file that is read.
+
+    number:  in the run
+    old_key: of the file that this one was before it was renamed; None where it was not
+    whole:   whether all of it could be read and stored so far
+    ended:   whether all its documents were read; waiting: how many of them are not stored yet
+    """
+
+    number: int
+    candidate: Candidate
+    old_key: str | None = None
+    whole: bool = True
+    ended: bool = False
+    waiting: int = 0
+    documents: int = 0
+    stored: int = 0
+    new: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.candidate.key
+
+
+_Item = tuple[Row, _File]
+
+
 class _Run:
     def __init__(self, order: Order, opening: Opening, added: Added, seen: Seen) -> None:
         self._order, self._opening, self._added, self._seen = order, opening, added, seen
@@ -167,171 +96,243 @@ class _Run:
                 path=opening.path,
             )
         self._reading = replace(order.reading, scoped=self._naming.root is not None)
-        self._files: list[FoundFile] = []
-        self._whole: dict[str, bool] = {}  # by key of a file: whether all of it could be read
+        self._known = Known(self._naming, opening, seen, self._reading)
+        index = str(opening.path)
+        search = Search(order.follow_links, index, order.selection, order.only)
+        self._found = find(order.paths, self._report, search)
+        self._gone = Gone(
+            self._naming, opening, seen, self._found, self._report, sync=order.sync, allow_empty=order.allow_empty
+        )
+        self._changes: dict[str, Change] = {}
 
     def run(self, show_progress: bool) -> None:
-        links, index = self._order.follow_links, str(self._opening.path)
-        found = find(self._order.paths, self._report, follow_links=links, index=index)
+        added, found, opening = self._added, self._found, self._opening
         if not self._order.sync:
             for folder in found.empty:
                 self._report(holds_nothing(folder))
-        self._files = found.files
-        self._added.files = len(found.files)
-        self._added.bytes = sum(file.size for file in found.files)
-        self._added.passed_over = found.passed_over
-        self._opening.read(self._naming)
-        with progress_bar(self._added.bytes, show_progress, "adding") as advance:
+        added.files = len(found.files)
+        added.bytes = sum(file.size for file in found.files)
+        added.passed_over = found.passed_over
+        opening.look()
+        with progress_bar(added.bytes, show_progress, "adding") as advance:
             for batch in self._batches(advance):
                 self._store(batch)
                 del batch  # or it would be in memory while the next is read
-            advance(self._added.bytes)  # what was counted are characters of texts
-        if self._opening.index is None and found.files and not self._added.problems:
-            self._opening.write(self._naming)  # an index without documents
-        if self._opening.index is not None:
-            self._look_for_gone(found)
+            advance(added.bytes)  # what was counted are characters of texts
+        if opening.index is None and found.files and not added.problems:
+            opening.write(self._naming)  # an index without documents
+        if opening.index is not None:
+            self._look_for_gone()
+            added.documents = len(opening.index)
             if self._order.root is not None and self._naming.new:
-                self._opening.write(self._naming, embed=False)
-        if self._opening.index is not None:
-            self._added.documents = len(self._opening.index)
+                opening.write(self._naming, embed=False)
+            self._known.write()
+        if self._order.changes is not None:
+            for change in self._changes.values():
+                self._order.changes(change)
 
     def _report(self, problem: Problem) -> None:
         if self._order.strict:
             refuse(problem)
-        if len(self._added.problems) < MAX_PROBLEMS:
-            self._added.problems.append(problem)
-        else:
-            self._added.problems_left_out += 1
+        self._added.report(problem)
 
-    def _batches(self, advance: Callable[[int], None]) -> Iterator[list[tuple[Row, int]]]:
-        """Rows with the numbers of their files."""
-        rows = ((row, number) for number, file in enumerate(self._files) for row in self._rows(number, file))
-        limits: list[Limit[tuple[Row, int]]] = [(lambda item: len(item[0].document.text), ADD_CHARACTERS)]
+    def _batches(self, advance: Callable[[int], None]) -> Iterator[list[_Item]]:
+        rows = self._rows()
+        first = list(islice(rows, 1))  # once it is there, the bounds of a memory budget are known
+        limits: list[Limit[_Item]] = [(lambda item: len(item[0].document.text), ADD_CHARACTERS)]
         if (bounds := self._opening.bounds) is not None:
             limits.append((lambda item: document_bytes(item[0].document), bounds.batch))
-        for batch in batches(rows, ADD_BATCH, *limits):
+        for batch in batches(chain(first, rows), ADD_BATCH, *limits):
+            first.clear()
             pending = sum(len(row.document.text) for row, _ in batch)
             yield batch
             del batch
             advance(pending)
 
-    def _rows(self, number: int, file: FoundFile) -> Iterator[Row]:
+    def _rows(self) -> Iterator[_Item]:
+        """The rows of all files that have to be read."""
+        candidates = self._known.candidates(self._found.files, read_all=self._order.read_all)
+        for number, candidate in enumerate(candidates):
+            if candidate.same and candidate.record is not None:
+                documents = candidate.record.documents
+                self._seen.set_state(candidate.key, FileState.SAME)
+                self._added.known += 1
+                self._added.unchanged += documents
+                if not documents:
+                    self._added.passed_over["empty"] += 1
+                self._known.read_whole(candidate, documents)
+            else:
+                self._opening.prepare(self._naming)
+                file = _File(number, candidate, self._old_key(candidate))
+                for row in self._read(file):
+                    file.waiting += 1
+                    file.documents += 1
+                    yield row, file
+                file.ended = True
+                self._settle(file)
+
+    def _read(self, file: _File) -> Iterator[Row]:
         """The rows of a file, without those whose keys came before."""
-        key, count, whole = self._naming.key(file.path, file.real), 0, True
+        path, key, count = file.candidate.file.path, file.key, 0
 
         def report(problem: Problem) -> None:
-            nonlocal whole
-            whole = self._whole[key] = False
-            self._report(problem)
+            if not count and self._has_vanished(file):
+                self._seen.forget(key)
+                self._added.passed_over[VANISHED] += 1
+            else:
+                self._seen.set_state(key, FileState.PARTLY)
+                self._report(problem)
+            file.whole = False
 
         def note(text: str) -> None:
             if len(self._added.notes) < MAX_PROBLEMS:
-                self._added.notes.setdefault(shown(file.path), []).append(text)
+                self._added.notes.setdefault(shown(path), []).append(text)
 
-        self._whole[key] = True
-        for row in read_rows(file.path, key, self._opening.bounded(self._reading), report, note=note):
+        self._seen.set_state(key, FileState.WHOLE)
+        for row in read_rows(path, key, self._opening.bounded(self._reading), report, note=note):
             count += 1
-            before = self._seen.add(row.document.key, Place(number, row.line))
+            before = self._seen.add(row.document.key, Place(file.number, row.line))
             if before is None:
                 yield row
             else:
-                where = _where(self._files[before.file], before.line)
+                where = _where(self._found.files[before.file], before.line)
                 report(_of(file, row, f"the key {row.document.key!r} comes twice: here and in {where}"))
-        if whole and not count:
+        if file.whole and not count:
             self._added.passed_over["empty"] += 1
 
-    def _store(self, batch: list[tuple[Row, int]]) -> None:
+    def _has_vanished(self, file: _File) -> bool:
+        """Whether a file of a folder is gone since the folder was listed. One that was given itself is to be there."""
+        found = file.candidate.file
+        return bool(found.folder.real) and not os.path.lexists(found.path)
+
+    def _settle(self, file: _File) -> None:
+        """Once all documents of a file are stored: write down what is known of it."""
+        if not file.ended or file.waiting:
+            return
+        if file.whole:
+            self._known.read_whole(file.candidate, file.documents)
+        if file.stored and self._order.changes is not None:
+            record = file.candidate.record
+            kind: ChangeKind = "added" if file.new and (record is None or not record.documents) else "changed"
+            self._changes[file.key] = Change(kind, shown(file.candidate.file.path), file.stored, 0)
+
+    def _store(self, batch: list[_Item]) -> None:
         index = self._opening.index
         documents = {row.document.key: row.document for row, _ in batch}
         same = index.unchanged(documents.values()) if index is not None else set()
-        changed = [(row, number) for row, number in batch if row.document.key not in same]
+        changed = [(row, file) for row, file in batch if row.document.key not in same]
+        changed = self._move(changed)
+        fresh = self._fresh(changed)
+        stored, refused = upsert(self._opening.write(self._naming), fresh) if fresh else (0, [])
+        reasons = {document.key: reason for document, reason in refused}
+        for row, file in changed if reasons else ():
+            if row.document.key in reasons:
+                self._refuse(row, file, reasons[row.document.key])
+        self._added.read += len(batch)
+        self._added.stored += stored
+        self._added.unchanged += len(same) + len(fresh) - len(refused) - stored
+        kept = {document.key for document in fresh} - set(reasons)
+        for row, file in batch:
+            file.waiting -= 1
+            file.stored += row.document.key in kept
+            file.new = file.new and row.document.key not in same
+            self._settle(file)
+
+    def _fresh(self, changed: list[_Item]) -> list[Document]:
+        """The documents that may be stored; the others are reported."""
+        index = self._opening.index
         origins = index.origins(row.document.key for row, _ in changed) if index is not None else {}
         fresh = []
-        for row, number in changed:
-            file, origin = self._files[number], origins.get(row.document.key, NOT_STORED)
+        for row, file in changed:
+            origin = origins.get(row.document.key, NOT_STORED)
             problem = None if origin is NOT_STORED else self._clash(row.document.key, origin, file)
+            file.new = file.new and origin is NOT_STORED
             if problem is None:
                 fresh.append(row.document)
             else:
                 self._refuse(row, file, problem)
-        stored, refused = upsert(self._opening.write(self._naming), fresh) if fresh else (0, [])
-        reasons = {document.key: reason for document, reason in refused}
-        for row, number in changed if reasons else ():
-            if row.document.key in reasons:
-                self._refuse(row, self._files[number], reasons[row.document.key])
-        self._added.read += len(batch)
-        self._added.stored += stored
-        self._added.unchanged += len(same) + len(fresh) - len(refused) - stored
+        return fresh
 
-    def _refuse(self, row: Row, file: FoundFile, reason: str) -> None:
-        self._whole[self._naming.key(file.path, file.real)] = False
+    def _refuse(self, row: Row, file: _File, reason: str) -> None:
+        file.whole = False
+        self._seen.set_state(file.key, FileState.PARTLY)
         self._report(_of(file, row, reason))
 
-    def _clash(self, key: str, origin: str | None, file: FoundFile) -> str | None:
+    def _clash(self, key: str, origin: str | None, file: _File) -> str | None:
         """Why a document must not replace the one that has its key and comes from `origin`; None if it may."""
-        own = self._naming.key(file.path, file.real)
+        own = file.key
         if origin == own or (origin is None and (key == own or key.startswith((f"{own}#", f"{own}:")))):
             return None
         if origin is None:
             return f"the key {key!r} belongs to a document that comes from no file"
-        if self._naming.root is None and os.path.realpath(origin) == file.real:
+        if self._naming.root is None and os.path.realpath(origin) == file.candidate.file.real:
             return None  # the same file, by another path
-        gone = self._naming.root is not None and self._is_gone(origin)
+        gone = self._naming.root is not None and self._gone.is_gone(origin)
         if gone and self._order.sync:
             return None
         hint = ", which no longer exists (--sync deletes its documents)" if gone else ""
         return f"the key {key!r} belongs to a document of {origin}{hint}"
 
-    def _is_gone(self, origin: str) -> bool:
-        """Whether a file surely no longer exists. False where that cannot be found out."""
-        try:
-            os.lstat(self._naming.place(origin))
-        except (OSError, ValueError) as error:
-            return getattr(error, "errno", None) in NOT_THERE
-        return False
+    def _old_key(self, candidate: Candidate) -> str | None:
+        """The key of the file that this one was before it was renamed; None where there is no such file."""
+        if not self._order.sync:
+            return None
+        for record in self._known.renamed(candidate):
+            if self._gone.may_delete(record):
+                return record.key
+        return None
 
-    def _look_for_gone(self, found: Found) -> None:
+    def _move(self, changed: list[_Item]) -> list[_Item]:
+        """Give documents of renamed files their new keys. Returns the others, which have to be embedded."""
+        moves = []
+        for row, file in changed:
+            if file.old_key is not None:
+                key = row.document.key
+                inside = key.startswith(file.key)
+                moves.append((file.old_key + key[len(file.key) :] if inside else key, row.document))
+        if not moves:
+            return changed
+        try:
+            moved = self._opening.write(self._naming, embed=False).files.move(moves)
+        except MemoryBudgetError:
+            return changed
+        self._added.moved += len(moved)
+        for row, file in changed:
+            if file.old_key is not None and row.document.key in moved:
+                file.stored += 1
+                self._note_deleted(file.old_key)
+        return [(row, file) for row, file in changed if row.document.key not in moved]
+
+    def _look_for_gone(self) -> None:
         """Delete, or without `sync` count, documents that are no longer in their files, or whose files are gone."""
         files: set[str] = set()
-        documents = self._gone(found.places)
-        while block := list(islice(documents, GONE_BATCH)):
+        for block in self._gone.documents():
             files.update(origin for _, origin in block)
             self._added.gone += len(block)
             if self._order.sync:
                 index = self._opening.write(self._naming, embed=False)
                 self._added.deleted += index.delete([key for key, _ in block])
+                for _, origin in block:
+                    self._note_deleted(origin)
+            else:
+                for origin in files:  # it has more documents than those that it would have now
+                    self._seen.set_state(origin, FileState.PARTLY)
         self._added.gone_files = len(files)
 
-    def _gone(self, places: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """(key, file) of documents under the places whose file no longer exists, or was read whole without them."""
-        places = [p for p in dict.fromkeys(places) if not any(p != q and is_under(p, q) for q in places)]
-        for place in places:
-            for prefix in self._naming.prefixes(place):
-                keys = self._keys(prefix)
-                while block := list(islice(keys, GONE_BATCH)):
-                    missing = self._seen.missing(block)
-                    index = self._opening.index
-                    origins = index.origins(missing) if index is not None and missing else {}
-                    for key, origin in origins.items():
-                        if origin is None or not is_under(os.path.normpath(self._naming.place(origin)), place):
-                            continue
-                        if self._whole.get(origin, False) or (origin not in self._whole and self._is_gone(origin)):
-                            yield key, origin
-
-    def _keys(self, prefix: str) -> Iterator[str]:
-        """Keys of the index, which may be closed and opened again for writing during the iteration."""
-        last = ""
-        while self._opening.index is not None:
-            block = list(islice(self._opening.index.keys(prefix, after=last), GONE_BATCH))
-            yield from block
-            if len(block) < GONE_BATCH:
-                return
-            last = block[-1]
+    def _note_deleted(self, origin: str) -> None:
+        if self._order.changes is None:
+            return
+        before = self._changes.get(origin)
+        if before is None:
+            kind: ChangeKind = "changed" if self._seen.states([origin]) else "removed"
+            before = Change(kind, self._found.shown(self._naming.place(origin)), 0, 0)
+        self._changes[origin] = before._replace(deleted=before.deleted + 1)
 
 
 def _where(file: FoundFile, line: int | None) -> str:
     return shown(file.path) if line is None else f"{shown(file.path)}, line {line}"
 
 
-def _of(file: FoundFile, row: Row, reason: str) -> Problem:
-    return Problem(shown(file.path), row.line, reason if row.line is not None else f"cannot be stored: {reason}")
+def _of(file: _File, row: Row, reason: str) -> Problem:
+    path = shown(file.candidate.file.path)
+    return Problem(path, row.line, reason if row.line is not None else f"cannot be stored: {reason}")

@@ -1,4 +1,4 @@
-"""Vectors in .npy and .npz files, read and written from front to back in bounded memory.
+"""Vectors in .npy and .npz files, read from front to back in bounded memory; npzwriter.py writes them.
 
 Texts are two arrays: `NAME`, uint8 [bytes], all texts in UTF-8 one after the other, and `NAME_offsets`, int64 [n + 1]:
 text i is NAME[NAME_offsets[i]:NAME_offsets[i + 1]]. In numpy's own array of strings each takes the room of the longest.
@@ -6,20 +6,18 @@ text i is NAME[NAME_offsets[i]:NAME_offsets[i + 1]]. In numpy's own array of str
 
 import json
 import os
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from edge_embed.files.columns import Names, choose, merged, to_json
+from edge_embed.files.columns import Names, choose, merged, placed, to_json
 from edge_embed.files.rows import listed
 from edge_embed_runtime.errors import InputError, SourceError, about
 from edge_embed_runtime.index.opening import MAX_DIM
@@ -30,11 +28,13 @@ OFFSETS = "_offsets"
 # The array of each column.
 NAMES = {
     "key": "keys", "start": "starts", "stop": "stops", "vector": "vectors", "code": "codes", "scale": "scales",
-    "text": "texts", "metadata": "metadata",
+    "text": "texts", "metadata": "metadata", "missing": "missing", "place": "places",
 }  # fmt: skip
 USUAL = {"key": "keys", "text": "texts", "metadata": "metadata"}
-# Arrays of a dump that say where a passage lies in its document.
-DUMPED = ("starts", "stops")
+# Whether a row of a dump has no vector, where some have none: zeros stand for it then.
+MISSING = "missing"
+# Arrays of a dump that say so, and where a passage lies in its document.
+DUMPED, PLACES = ("starts", "stops", MISSING), "places"
 # Rows, and bytes of strings, that are read at a time.
 CHUNK = 8192
 CHUNK_BYTES = 2**24
@@ -142,6 +142,9 @@ class NpyFile:
         self.count, self.dim = self._array.shape
         self.take = self._array.take
 
+    def gaps(self, rows: int) -> None:
+        """None: all have a vector."""
+
     def keys(self) -> Iterator[str]:
         return map(str, range(self.count))
 
@@ -180,6 +183,7 @@ class NpzFile:
         name = "codes" if coded else name
         self._array = _matrix(self._reader(name), f"{self._path}: {name}")
         self._scales = self._reader("scales") if coded else None
+        self._gaps = self._reader(MISSING) if {MISSING, "fingerprint"} <= set(self._names) else None
         self.count, self.dim = self._array.shape
         self._chosen = choose(self._path, self._columns(), {name, "scales"} if coded else {name}, self._asked, USUAL)
         self.keyed = self._chosen.key is not None
@@ -190,13 +194,17 @@ class NpzFile:
             if self._scales.dtype.kind != "f" or len(self._scales.shape) != 1:
                 raise SourceError(f"{self._path}: scales are not real numbers [n]")
             counts["scales"] = self._scales.shape[0]
+        if self._gaps is not None:
+            if self._gaps.dtype.kind != "b" or len(self._gaps.shape) != 1:
+                raise SourceError(f"{self._path}: {MISSING} is not true or false [n]")
+            counts[MISSING] = self._gaps.shape[0]
         for other, count in counts.items():
             if count != self.count:
                 raise SourceError(f"{self._path} has {self.count} {name} and {count} {other}: expected as many")
 
     def _columns(self) -> list[str]:
         """Arrays with a value per row: without facts and places of passages of a dump, and without offsets of texts."""
-        dumped = DUMPED if "fingerprint" in self._names else ()
+        dumped = (*DUMPED, PLACES, PLACES + OFFSETS) if "fingerprint" in self._names else ()
         names = [name for name in self._names if name not in dumped]
         texts = [name for name in names if name + OFFSETS in names]
         return [
@@ -211,6 +219,10 @@ class NpzFile:
         numbers = self._array.take(rows)
         return numbers if self._scales is None else numbers * self._scales.take(rows)[:, None]
 
+    def gaps(self, rows: int) -> NDArray[np.bool_] | None:
+        """Whether the next rows [rows] have no vector; None where all have one."""
+        return None if self._gaps is None else self._gaps.take(rows)
+
     def keys(self) -> Iterator[str]:
         return map(str, range(self.count)) if self._chosen.key is None else self._strings(self._chosen.key)
 
@@ -218,11 +230,12 @@ class NpzFile:
         chosen, nothing = self._chosen, iter(())
         texts = nothing if chosen.text is None else self._strings(chosen.text)
         metadata = nothing if chosen.metadata is None else self._strings(chosen.metadata)
+        places = self._strings(PLACES) if {PLACES, "fingerprint"} <= set(self._names) else nothing
         others = {name: self._values(name) for name in chosen.others}
         for row, key in enumerate(self.keys()):
             held = {name: next(values, None) for name, values in others.items()}
             found = parse_metadata(next(metadata, None), self._path, row)
-            yield Document(key, next(texts, ""), merged(found, held, self._path, row))
+            yield Document(key, next(texts, ""), merged(found, held, self._path, row), placed(next(places, None)))
 
     def _values(self, name: str) -> Iterator[Any]:
         """Rows of an array that becomes metadata: texts, numbers, booleans, times as ISO texts, lists of them."""
@@ -308,79 +321,3 @@ def parse_metadata(value: object, path: Path, row: int) -> Mapping[str, Any]:
             f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object", row=row
         )
     return parsed or {}
-
-
-class NpzWriter:
-    """Writes what NpzFile reads.
-
-    A .npy file begins with its length, which is known only at the end. So the parts of each array are first written to
-    unnamed files in `folder`, which needs space for everything twice.
-    """
-
-    def __init__(self, file: BinaryIO, folder: Path, dim: int, codes: bool, facts: Mapping[str, str]) -> None:
-        self._file, self._facts = file, facts
-        self._waiting = ExitStack()
-        self._columns: dict[str, tuple[BinaryIO, str, tuple[int, ...]]] = {}
-        self._ends = dict.fromkeys(("key", "text", "metadata"), 0)
-        try:
-            for name in self._ends:
-                self._begin(folder, NAMES[name], "|u1")
-                self._begin(folder, NAMES[name] + OFFSETS, "<i8")
-                self._append(NAMES[name] + OFFSETS, [0])
-            for name in ("start", "stop"):
-                self._begin(folder, NAMES[name], "<i8")
-            self._begin(folder, *(("codes", "|i1") if codes else ("vectors", "<f4")), (dim,))
-            if codes:
-                self._begin(folder, "scales", "<f4")
-        except BaseException:
-            self._waiting.close()
-            raise
-
-    def _begin(self, folder: Path, name: str, dtype: str, tail: tuple[int, ...] = ()) -> None:
-        file = self._waiting.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115 - `close` closes it
-        self._columns[name] = (cast(BinaryIO, file), dtype, tail)
-
-    def _append(self, name: str, rows: ArrayLike) -> None:
-        file, dtype, _ = self._columns[name]
-        file.write(np.ascontiguousarray(rows, dtype).tobytes())
-
-    def write(self, columns: Mapping[str, Any]) -> None:
-        """The next rows: lists, and arrays [n] or [n, dim], by name (`key`, ...)."""
-        for name, rows in columns.items():
-            if name not in self._ends:
-                self._append(NAMES[name], rows)
-                continue
-            texts = [text.encode() for text in rows]
-            self._append(NAMES[name], np.frombuffer(b"".join(texts), np.uint8))
-            ends = self._ends[name] + np.cumsum([len(text) for text in texts])
-            self._append(NAMES[name] + OFFSETS, ends)
-            self._ends[name] = int(ends[-1])
-
-    def finish(self) -> None:
-        """Write the archive, without compression, as numpy.savez does."""
-        archive = zipfile.ZipFile(self._file, "w")
-        try:
-            self._fill(archive)
-            archive.close()
-        except BaseException:
-            archive.fp = None  # closing what was interrupted would fail, and hide why
-            raise
-
-    def _fill(self, archive: zipfile.ZipFile) -> None:
-        for name, fact in self._facts.items():
-            with _member(archive, name) as member:
-                np.lib.format.write_array(member, np.array(fact), version=(1, 0), allow_pickle=False)
-        for name, (rows, dtype, tail) in self._columns.items():
-            with _member(archive, name) as member:
-                row_bytes = np.dtype(dtype).itemsize * int(np.prod(tail))
-                header = {"descr": dtype, "fortran_order": False, "shape": (rows.tell() // row_bytes, *tail)}
-                np.lib.format.write_array_header_1_0(member, header)
-                rows.seek(0)
-                shutil.copyfileobj(rows, member, COPY_BYTES)
-
-    def close(self) -> None:
-        self._waiting.close()
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
-    return archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)

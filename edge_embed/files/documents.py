@@ -13,7 +13,7 @@ from edge_embed.files.formats.content import Cells, Content, Request, Unreadable
 from edge_embed.files.formats.encodings import of_lines
 from edge_embed.files.formats.known import Known, known, some_suffixes
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
-from edge_embed.files.problems import Problem, Report, about, ignore, refuse, shown
+from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, SourceError
@@ -87,7 +87,7 @@ def read_rows(
             source.problem(None, f"cannot be read: {error.strerror}")
             return
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        source.problem(None, "changed while it was read; run again")
+        source.problem(None, CHANGED)
 
 
 def read_upload(

@@ -3,24 +3,49 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from edge_embed.files.choosing import UNWANTED, Choice, Level, Selection
 from edge_embed.files.formats.known import SUFFIXES, some_suffixes
+from edge_embed.files.naming import folders_above, is_under
 from edge_embed.files.problems import Problem, Report, refuse, shown
 
 # Reasons that are counted separately.
 MAX_REASONS = 50
 
 
-@dataclass(frozen=True)
-class FoundFile:
-    """path: as it was given, for messages; real: absolute, without links; size in bytes."""
+VANISHED = "gone since it was listed"
 
-    path: Path
+
+class Folder(NamedTuple):
+    """A folder with files, which share it. path: as it was given, for messages; real: absolute, without links; mount:
+    the real folder at or under the one that was given on which another disk is mounted, "" for none."""
+
+    path: str
     real: str
+    mount: str = ""
+
+
+class FoundFile(NamedTuple):
+    """real_name: absolute, without links, where that is not the name in the real folder; size in bytes."""
+
+    folder: Folder
+    name: str
+    real_name: str | None
     size: int
+
+    @property
+    def path(self) -> Path:
+        """As it was given, for messages."""
+        return Path(self.folder.path, self.name)
+
+    @property
+    def real(self) -> str:
+        """Absolute, without links."""
+        return _join(self.folder.real, self.name) if self.real_name is None else self.real_name
 
 
 @dataclass
@@ -28,14 +53,42 @@ class Found:
     """Files to read in order, each once, and what else was found.
 
     passed_over: numbers of entries of folders that are not read, by reason
-    places:      the files and folders that were given and are readable, absolute and without links
+    places:      the files and folders that were given and are readable, absolute and without links; of a folder only
+                 those of `Search.only` in it
     empty:       the folders among them without a file to read
+    bare:        the real folders among them without any entry, as where a disk was mounted
+    unwanted:    real files and folders that are excluded or that git ignores
+    given:       the paths that were given, by the real ones
     """
 
     files: list[FoundFile] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     places: list[str] = field(default_factory=list)
     empty: list[Path] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
+    unwanted: set[str] = field(default_factory=set)
+    given: dict[str, Path] = field(default_factory=dict)
+
+    def shown(self, place: str) -> str:
+        """A real path as it would be given, for messages."""
+        real = next((real for real in self.given if is_under(place, real)), None)
+        return shown(place if real is None else Path(self.given[real], os.path.relpath(place, real)))
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to look for files.
+
+    follow_links: follow symbolic links inside folders; a link that is given itself is always followed
+    index:        the absolute path of the index; neither it nor files whose names begin with it are counted
+    selection:    which entries of folders are read; a file that is given itself always is
+    only:         real paths: of folders nothing else is looked at than these, and what lies in them; () for everything
+    """
+
+    follow_links: bool = False
+    index: str | None = None
+    selection: Selection = field(default_factory=Selection)
+    only: tuple[str, ...] = ()
 
 
 def find_files(paths: Iterable[str], *, follow_links: bool = False) -> list[Path]:
@@ -43,7 +96,7 @@ def find_files(paths: Iterable[str], *, follow_links: bool = False) -> list[Path
 
     Raises SourceError for a path or a folder that cannot be read, and for a folder without a file to read.
     """
-    found = find(paths, refuse, follow_links=follow_links)
+    found = find(paths, refuse, Search(follow_links))
     for folder in found.empty:
         refuse(holds_nothing(folder))
     return [file.path for file in found.files]
@@ -53,26 +106,39 @@ def holds_nothing(folder: Path) -> Problem:
     return Problem(shown(folder), None, f"holds no file of a known type; expected {some_suffixes()}")
 
 
-def find(paths: Iterable[str], report: Report, *, follow_links: bool = False, index: str | None = None) -> Found:
-    """The files to read. Other paths are reported if they were given themselves, and counted inside folders.
-
-    follow_links: follow symbolic links inside folders; a link that is given itself is always followed
-    index:        the absolute path of the index; neither it nor files whose names begin with it are counted
-    """
-    search = _Search(report, follow_links, index)
-    for given in paths:
-        search.look_at(Path(given))
-    return search.found
+def find(paths: Iterable[str], report: Report, search: Search | None = None) -> Found:
+    """The files to read. Other paths are reported if they were given themselves, and counted inside folders."""
+    walk = _Walk(list(paths), report, search or Search())
+    return walk.run()
 
 
-class _Search:
-    def __init__(self, report: Report, follow_links: bool, index: str | None) -> None:
-        self.found = Found()
-        self._report, self._follow, self._index = report, follow_links, index
-        self._files: set[str] = set()
+class _Visit(NamedTuple):
+    """A folder in the middle of a walk. whole: whether all of it is wanted, of `Search.only`."""
+
+    folder: Folder
+    device: int
+    level: Level
+    whole: bool
+    entries: Iterator["os.DirEntry[str]"]
+
+
+class _Walk:
+    def __init__(self, paths: list[str], report: Report, search: Search) -> None:
+        self._paths, self._report, self._search = paths, report, search
+        self._found = Found()
+        self._choice = Choice(search.selection, report)
+        self._only = set(search.only)
+        self._above = {above for path in search.only for above in folders_above(path)}
+        # files that were taken, where one may be met twice; of one folder without links none is
+        self._taken: set[str] | None = set() if len(paths) > 1 or search.follow_links else None
         self._folders: set[tuple[int, int]] = set()  # device and inode: links may form a circle
 
-    def look_at(self, path: Path) -> None:
+    def run(self) -> Found:
+        for path in map(Path, self._paths):
+            self._look_at(path)
+        return self._found
+
+    def _look_at(self, path: Path) -> None:
         """A path that was given."""
         try:
             status, real = path.stat(), os.path.realpath(path)
@@ -81,87 +147,127 @@ class _Search:
         except (OSError, ValueError) as error:
             self._report(Problem(shown(path)[:200], None, f"cannot be read: {_reason(error)}"))
         else:
+            self._found.given[real] = path
             if stat.S_ISDIR(status.st_mode):
                 self._look_inside(path, real)
             elif path.suffix.lower() in SUFFIXES and stat.S_ISREG(status.st_mode):
-                self.found.places.append(real)
-                self._take(path, real, status.st_size)
+                self._found.places.append(real)
+                self._take(FoundFile(Folder(str(path.parent), ""), path.name, real, status.st_size))
             else:
                 reason = f"is not a folder or a file of a known type; expected {some_suffixes()}"
                 self._report(Problem(shown(path), None, reason))
 
     def _look_inside(self, path: Path, real: str) -> None:
         """A folder that was given, and all folders in it; without recursion, as they may be thousands deep."""
-        files, waiting, readable = 0, self._entries(path, real), True
-        if waiting is None:
+        before, unread = len(self._found.files), self._found.passed_over["unreadable folder"]
+        visit = self._visit(Folder(str(path), real), self._choice.top(real), None)
+        if visit is None:
             return
-        self.found.places.append(real)
-        while waiting:
-            inner, its_real, entry = waiting.pop()
-            kind = self._kind(inner, entry)
-            if kind == "folder":
-                its_real = os.path.realpath(inner) if entry.is_symlink() else its_real
-                entries = self._entries(inner, its_real)
-                readable = readable and entries is not None
-                waiting += entries or ()
-            elif kind == "file":
-                files += 1
-                its_real = os.path.realpath(inner) if entry.is_symlink() else its_real
-                self._take(inner, its_real, entry.stat().st_size)
-            elif self._index is None or not its_real.startswith(self._index):
-                self.found.passed_over[kind] += 1
-        if not files and readable:
-            self.found.empty.append(path)
+        self._found.places += [place for place in self._search.only if is_under(place, real)] if self._only else [real]
+        entries, visits = 0, [visit]
+        while visits:
+            entry = next(visits[-1].entries, None)
+            if entry is None:
+                visits.pop()
+                continue
+            entries += 1
+            inner = self._enter(visits[-1], entry)
+            visits += [] if inner is None else [inner]
+        if not entries and not self._only:
+            self._found.bare.append(real)
+        if len(self._found.files) == before and self._found.passed_over["unreadable folder"] == unread:
+            self._found.empty.append(path)
 
-    def _entries(self, folder: Path, real: str) -> list[tuple[Path, str, "os.DirEntry[str]"]] | None:
-        """The entries of a folder, the last by name first; None if it cannot be read."""
+    def _enter(self, visit: _Visit, entry: "os.DirEntry[str]") -> _Visit | None:
+        """Take or count an entry; of a folder, the visit to it."""
+        folder, name = visit.folder, entry.name
+        kind = self._kind(visit.level, entry)
+        followed = kind in ("folder", "file") and entry.is_symlink()
+        linked = os.path.realpath(_join(folder.path, name)) if followed else None
+        if kind == "folder":
+            inner = Folder(_join(folder.path, name), linked or _join(folder.real, name), folder.mount)
+            return self._visit(inner, visit.level.inside(name), visit)
+        if kind == "file":
+            try:
+                size = entry.stat().st_size
+            except OSError:
+                kind = VANISHED
+            else:
+                self._take(FoundFile(folder, name, linked, size))
+                return None
+        real = _join(folder.real, name)
+        if kind in UNWANTED:
+            self._found.unwanted.add(real)
+        if self._search.index is None or not real.startswith(self._search.index):
+            self._found.passed_over[kind] += 1
+        return None
+
+    def _visit(self, folder: Folder, level: Level, above: _Visit | None) -> _Visit | None:
+        """None for a folder that was visited, or cannot be read."""
+        whole = not self._only or (above is not None and above.whole) or folder.real in self._only
         try:
-            status = folder.stat()
+            status = os.stat(folder.path)  # noqa: PTH116 - once a folder
             if (status.st_dev, status.st_ino) in self._folders:
-                return []
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name, reverse=True)
+                self._found.places += [folder.real] if above is None else []
+                return None
+            with os.scandir(folder.path) as found:
+                wanted = found if whole else (e for e in found if self._is_wanted(_join(folder.real, e.name)))
+                entries = sorted(wanted, key=lambda entry: entry.name)
+        except FileNotFoundError as error:
+            if above is None:
+                self._report(Problem(shown(folder.path), None, f"cannot be read: {_reason(error)}"))
+            self._found.passed_over[VANISHED] += 1
+            return None
         except OSError as error:
-            self.found.passed_over["unreadable folder"] += 1
-            self._report(Problem(shown(folder), None, f"cannot be read: {_reason(error)}"))
+            self._found.passed_over["unreadable folder"] += 1
+            self._report(Problem(shown(folder.path), None, f"cannot be read: {_reason(error)}"))
             return None
         self._folders.add((status.st_dev, status.st_ino))
-        return [(folder / entry.name, f"{real.rstrip(os.sep)}{os.sep}{entry.name}", entry) for entry in entries]
+        if os.path.ismount(folder.path) if above is None else status.st_dev != above.device:
+            folder = folder._replace(mount=folder.real)
+        return _Visit(folder, status.st_dev, level, whole, iter(entries))
 
-    def _kind(self, path: Path, entry: "os.DirEntry[str]") -> str:
+    def _is_wanted(self, real: str) -> bool:
+        return real in self._only or real in self._above
+
+    def _kind(self, level: Level, entry: "os.DirEntry[str]") -> str:
         """What it is: "folder", "file" for a file to read, else the reason why it is skipped."""
-        if entry.name.startswith("."):
-            return "hidden"
         try:
-            if entry.is_symlink() and not self._follow:
-                return "link"
-            if entry.is_dir():
-                return "folder"
-            known = path.suffix.lower() in SUFFIXES
-            mode = entry.stat().st_mode
+            folder = entry.is_dir()
+            refused = level.refuses(entry.name, folder=folder)
+            if refused is None and entry.is_symlink() and not self._search.follow_links:
+                refused = "link"
+            regular = refused is None and not folder and stat.S_ISREG(entry.stat().st_mode)
         except OSError as error:  # a link to nothing, or a file that was just deleted
-            return "link to nothing" if entry.is_symlink() else f"cannot be looked at ({_reason(error)})"
-        if not stat.S_ISREG(mode):
-            return "not a regular file"
-        return "file" if known else self._type(path)
+            gone = VANISHED if isinstance(error, FileNotFoundError) else f"cannot be looked at ({_reason(error)})"
+            return "link to nothing" if entry.is_symlink() else gone
+        if refused is not None or folder:
+            return refused or "folder"
+        known = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122 - once an entry
+        return ("file" if known else self._type(entry.name)) if regular else "not a regular file"
 
-    def _type(self, path: Path) -> str:
+    def _type(self, name: str) -> str:
         """The reason for a file of an unknown type, with its suffix; after MAX_REASONS the others share one."""
-        ending = shown(path.suffix.lower())[:20] or "without an ending"
+        ending = shown(Path(name).suffix.lower())[:20] or "without an ending"
         reason = f"unknown type {ending if ending.isprintable() else ascii(ending)}"
-        known = reason in self.found.passed_over or len(self.found.passed_over) < MAX_REASONS
+        known = reason in self._found.passed_over or len(self._found.passed_over) < MAX_REASONS
         return reason if known else "other unknown types"
 
-    def _take(self, path: Path, real: str, size: int) -> None:
-        if real in self._files:
-            return
-        self._files.add(real)
+    def _take(self, file: FoundFile) -> None:
+        if self._taken is not None:
+            if file.real in self._taken:
+                return
+            self._taken.add(file.real)
         try:
-            real.encode()
+            file.real.encode()
         except UnicodeEncodeError:
-            self._report(Problem(shown(path), None, "cannot be stored: the file's name is not UTF-8; rename it"))
+            self._report(Problem(shown(file.path), None, "cannot be stored: the file's name is not UTF-8; rename it"))
         else:
-            self.found.files.append(FoundFile(path, real, size))
+            self._found.files.append(file)
+
+
+def _join(folder: str, name: str) -> str:
+    return name if folder == "." else f"{folder.rstrip(os.sep)}{os.sep}{name}"
 
 
 def _reason(error: Exception) -> str:

@@ -57,6 +57,9 @@ class _Source(Protocol):
     def take(self, rows: int) -> NDArray[Any]:
         """The next vectors [rows, dim]; fewer at the end."""
 
+    def gaps(self, rows: int) -> NDArray[np.bool_] | None:
+        """Whether the next rows [rows] have no vector; None where all rows of the file have one."""
+
     def keys(self) -> Iterator[str]:
         """The keys of all rows, from the start."""
 
@@ -275,10 +278,11 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
                         path=rows.file,
                         row=read + len(vectors),
                     )
-                _check_rows(vectors, path, read)
+                gaps = source.gaps(len(batch))
+                _check_rows(vectors if gaps is None else np.where(gaps[:, None], 1, vectors), path, read)
                 if not replace:
                     _check_origins(index, rows, batch, read)
-                changed += index.upsert_vectors(batch, vectors)
+                changed += index.upsert_vectors(batch, vectors if gaps is None else _with_gaps(vectors, gaps))
                 read += len(batch)
                 advance(len(batch))
         if read < source.count:
@@ -290,6 +294,10 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
             f"{error}; {kept}", code=error.code, path=error.path or path, keys=error.keys, row=row
         ) from error
     return Loaded(read, changed, read - changed)
+
+
+def _with_gaps(vectors: NDArray[Any], gaps: NDArray[np.bool_]) -> list[NDArray[Any] | None]:
+    return [None if gap else vector for vector, gap in zip(vectors, gaps, strict=True)]
 
 
 def _check_origins(index: Index, rows: _Rows, batch: Sequence[Document], first: int) -> None:

@@ -48,6 +48,13 @@ def is_under(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+def folders_above(path: str) -> Iterator[str]:
+    """ "/a/b/c" -> "/a/b", "/a", "/"."""
+    while (above := os.path.dirname(path)) != path:  # noqa: PTH120
+        yield above
+        path = above
+
+
 def naming_of(index: Path, root: str | None = None, *, free: bool = False) -> Naming:
     """How the files of an index are named: by its recorded root, by `root`, or by the folder of the index.
 

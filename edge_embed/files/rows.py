@@ -15,6 +15,8 @@ KEY_FIELDS = ("key", "_id", "id")
 TITLE, TEXT = "title", "text"
 SOURCE, SOURCE_FILE = "source", "source_file"
 MAX_SHOWN_NAMES = 20
+# Counted up by a release that makes other documents of the same file: files that have not changed are read again then.
+READERS = 1
 
 
 @dataclass(frozen=True)

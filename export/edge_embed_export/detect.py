@@ -12,7 +12,8 @@ from edge_embed_export.sources.purpose import notes_of
 from edge_embed_export.static.bundle import StaticFolder, WordVectorFile
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_runtime.bundle.manifest import Manifest
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.errors import InputError, UnsupportedModelError
+from edge_embed_runtime.vectors.kinds import RERANK
 
 SOURCES: tuple[Source, ...] = (
     WordVectorFile(),
@@ -31,6 +32,14 @@ def export(request: Request) -> Manifest:
     source = next(source for source in SOURCES if source.fits(request))
     if refused := source.refuses(request):
         raise InputError(refused)
+    pairs = request.options.output is RERANK or (request.options.output is None and request.folder.scores_pairs)
+    if pairs and source.has_configs and not source.scores_pairs:
+        raise UnsupportedModelError(
+            f"{request.source}: cross-encoders, which score pairs of texts, are exported from the checkpoint alone: a "
+            "folder with config.json and model.safetensors, without --general, and no ONNX file"
+        )
+    if request.options.output is RERANK and not source.scores_pairs:
+        raise InputError(f"{request.source} holds no cross-encoder: there is no use for --kind rerank")
     verifier = Verifier(request.source, request.options, _without_reference(source, request))
     notes = notes_of(request.folder, request.options) if source.has_configs and request.source.exists() else []
     return source.export(replace(request, notes=tuple(notes), verifier=verifier))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_embed_export.calibration.layerwise import LayerQuantizer, Remembered, Stages, too_large
+from edge_embed_export.calibration.pairs import check_pairs
 from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.calibration.recipes import Quantized, read_recipes
 from edge_embed_export.families.directions import notes_of_attention
@@ -13,7 +14,7 @@ from edge_embed_export.families.known import read_family
 from edge_embed_export.files.accounting import check_ignored
 from edge_embed_export.options import FLOORS, SIDES, GraphOptions
 from edge_embed_export.receipt.adapters import lowest_mean
-from edge_embed_export.receipt.finish import RECEIPTS, check_usable, embed_all, finish, measured_texts
+from edge_embed_export.receipt.finish import RECEIPTS, Loaded, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.receipt.truncation import truncation
 from edge_embed_export.request import CODES, FLOAT32, Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
@@ -24,7 +25,7 @@ from edge_embed_export.tokenizer.definition import load
 from edge_embed_export.transformer import blockwise
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import Scratch, check_loads, placeholder
-from edge_embed_export.transformer.spec import Array, prepare
+from edge_embed_export.transformer.spec import Array, Spec, prepare
 from edge_embed_export.transformer.states import layer_states
 from edge_embed_export.transformer.workshop import WeightsFile, Workshop, workshop
 from edge_embed_export.variants import EVERY_TASK, add_adapters, read_variants, with_adapters
@@ -33,18 +34,21 @@ from edge_embed_runtime.bundle.adapters import Adapter
 from edge_embed_runtime.bundle.bundle import Bundle, Content, check_replaceable, file_records, stamp_of
 from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, WEIGHTS, Manifest
 from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
-from edge_embed_runtime.vectors.kinds import DENSE, SPARSE
+from edge_embed_runtime.vectors.kinds import DENSE, RERANK, SPARSE
 
 # Bytes of a model that is written to a file before it is loaded.
 MAPPED_BYTES = 2**26
 
-Made = tuple[Embedder, dict[str, Content]]
+Made = tuple[Loaded, dict[str, Content]]
 
 
 class CheckpointFolder(Source):
     """A folder with config.json and weights whose names a family knows: what is taken where nothing else fits."""
+
+    scores_pairs = True
 
     def fits(self, _: Request) -> bool:
         return True
@@ -117,6 +121,8 @@ class Maker:
         """The tokenizer of the bundle. Raises ExportError for one that does not belong to the model."""
         spec, checkpoint, source = self.spec, self._checkpoint, self.request.source
         tokenizer = load(self._tokenizer_bytes, spec.max_tokens, source)
+        if spec.kind is RERANK:
+            check_pairs(tokenizer, self.weights.get("embedding.type"), source)
         if tokenizer.largest_id >= spec.vocab:
             raise ExportError(
                 f"{source}: the tokenizer has {tokenizer.largest_id + 1} tokens, the embedding table {spec.vocab} "
@@ -145,14 +151,14 @@ class Maker:
         scratch, states = Scratch(self.shop.folder()), list[str]()
         graph = build(self.spec, self.weights, apart=scratch, states=states).SerializeToString()
         contents: dict[str, Content] = {MODEL: placeholder(self.spec), TOKENIZER: self._tokenizer_bytes}
-        embedder = Embedder(self._bundle(contents, None, states), threads=1)
+        embedder = load_bundle(self._bundle(contents, None, states))
         embedder.network.session = scratch.session(graph)
         return embedder, contents
 
     def _whole(self, quantized: Quantized | None, kept: WeightsFile | None) -> Made:
         """A bundle that runs as it is written."""
         contents, states = self._written(quantized, kept)
-        return Embedder(self._bundle(contents, quantized, states), threads=1), contents
+        return load_bundle(self._bundle(contents, quantized, states)), contents
 
     def _by_layer(self, quantized: Quantized | None, kept: WeightsFile | None, *, written: bool) -> Made:
         """A bundle too large to run as a whole here; what the model gives for texts is found before."""
@@ -162,10 +168,10 @@ class Maker:
             contents, states = self._written(quantized, kept)
         bundle = self._bundle(contents, quantized, states)
         if written and WEIGHTS not in contents:  # in int8 it is small enough
-            return Embedder(bundle, threads=1), contents
+            return load_bundle(bundle), contents
         if written:
             check_loads(bundle)
-        embedder = Embedder(replace(bundle, path=self.request.target, model=stand_in), threads=1)
+        embedder = load_bundle(replace(bundle, path=self.request.target, model=stand_in))
         weights, *rest = self._parts(quantized)
         remembered = Remembered(Stages(self.spec, weights, self.shop, *rest, kept=kept), self.spec)
         embedder.network.session = remembered
@@ -219,13 +225,23 @@ class Maker:
             default_role=checkpoint.default_role,
             left_out=spec.left_out,
             side=checkpoint.side,
-            quantization=FLOAT32 if quantized is None else quantized.describe(),
+            quantization=FLOAT32 if quantized is None else quantized.describe() | in_float(spec),
             codes=CODES,
             provenance=request.provenance(checkpoint.sha256, licence=checkpoint.licence, **noted(notes)),
         )
 
 
-def _quantized(maker: Maker, reference: Embedder, recipes: Mapping[str, Recipe] | None) -> Made:
+def in_float(spec: Spec) -> dict[str, str]:
+    """What of an int8 model is computed in float32."""
+    return {"head": "float32"} if spec.kind is RERANK else {}
+
+
+def load_bundle(bundle: Bundle) -> Loaded:
+    """A bundle as its kind is used, on one thread."""
+    return (Reranker if bundle.manifest.output is RERANK else Embedder)(bundle, threads=1)
+
+
+def _quantized(maker: Maker, reference: Loaded, recipes: Mapping[str, Recipe] | None) -> Made:
     """The int8 form.
 
     A model of tasks is never used without one. One that was given adapters stays what it is without them, bit for bit,
@@ -234,7 +250,12 @@ def _quantized(maker: Maker, reference: Embedder, recipes: Mapping[str, Recipe] 
     options = maker.request.options
     every = options.task == EVERY_TASK or bool(maker.sides)
     made = _in_int8(maker, recipes, len(maker.variants or maker.sides) if every else 0)
-    if not every and lowest_mean(reference, made[0], measured_texts()) < FLOORS[options.precision]:
+    if (
+        isinstance(reference, Embedder)
+        and isinstance(made[0], Embedder)
+        and not every
+        and lowest_mean(reference, made[0], measured_texts()) < FLOORS[options.precision]
+    ):
         made = _in_int8(maker, recipes, len(maker.variants))
     return made
 

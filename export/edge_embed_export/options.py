@@ -10,8 +10,8 @@ from edge_embed_runtime.checks import check_count, check_text, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.vectors.kinds import KINDS, Kind
 
-# What a model gives for a text: a vector, weights of tokens, or a vector for each token.
-KindName = Literal["dense", "sparse", "multi"]
+# What a model gives for a text: a vector, weights of tokens, a vector for each token, or scores of a pair of texts.
+KindName = Literal["dense", "sparse", "multi", "rerank"]
 # The sides of a search, which some models have networks of their own for.
 Side = Literal["query", "document"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -24,6 +24,8 @@ Pooling = str
 
 # The lowest mean cosine to float32 over the receipt texts that is written where the caller names no other.
 FLOORS = {"int8": 0.995, "int4": 0.95, "fp32": 0.0}
+# Of a model that scores pairs, the lowest rank correlation (Spearman's) with its float32 form.
+RANK_FLOORS = {"int8": 0.99, "int4": 0.95, "fp32": 0.0}
 # Each option with values of its own, and these.
 CHOICES: dict[str, tuple[str, ...]] = {
     "precision": tuple(FLOORS),
@@ -80,6 +82,7 @@ class ExportOptions:
     sif: float | None = None
     graph: GraphOptions = field(default_factory=GraphOptions)
     verify: Verify = "auto"
+    revision: str | None = None
     overwrite: bool = False
     progress: Callable[[str], None] = lambda _: None
 

@@ -28,6 +28,28 @@ def cosine_receipt(reference: Vectors, vectors: Vectors) -> dict[str, Any]:
     }
 
 
+def spearman(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Spearman's rank correlation of two lists of numbers [n]; equal numbers share the mean of their ranks."""
+    a, b = _ranks(first), _ranks(second)
+    a, b = a - a.mean(), b - b.mean()
+    size = math.sqrt(float((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size else 0.0
+
+
+def kendall(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Kendall's tau-b of two lists of numbers [n]: the share of pairs in the same order, less that in the other."""
+    a, b = (np.sign(x[:, None] - x[None, :]) for x in (first.astype(np.float64), second.astype(np.float64)))
+    size = math.sqrt(float((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size else 0.0
+
+
+def _ranks(numbers: NDArray[Any]) -> NDArray[np.float64]:
+    """[3, 1, 3] -> [1.5, 0, 1.5]."""
+    _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts + 1) / 2)[places]
+
+
 def score(ranked: Ranked, judgements: Qrels) -> dict[str, float]:
     """nDCG@10 (gain = grade, as trec_eval has it), recall@10 and MRR@10, each the mean over the queries."""
     totals = dict.fromkeys(FIGURES, 0.0)

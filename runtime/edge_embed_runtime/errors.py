@@ -5,6 +5,7 @@ EdgeEmbedError
 ├── InputError            a text, key, number or option that cannot be used (also a ValueError)
 │   ├── DocumentError     a document that cannot be stored: empty text, bad key, metadata that is not JSON
 │   ├── DuplicateKeyError a key that is already there, or twice in one call
+│   ├── TruncationError   texts whose end the model does not read, where `on_truncation` is "error"
 │   └── FilterError       a `where` that names an unknown field or an unsupported value
 ├── SourceError           a file or folder given to read that is missing or malformed (line number in the message)
 ├── BundleError           a bundle that cannot be used
@@ -32,7 +33,7 @@ which does not change, `path`, `keys` and the fields of each class, as far as th
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -41,7 +42,7 @@ __all__ = [
     "DocumentError", "DuplicateKeyError", "EdgeEmbedError", "ExportError", "FidelityError", "FilterError",
     "GoldenError", "IndexClosedError", "IndexDamagedError", "IndexFileError", "IndexFormatError",
     "IndexLockedError", "IndexReadOnlyError", "InputError", "MemoryBudgetError", "MissingExtraError", "SourceError",
-    "StorageError", "UnsupportedModelError",
+    "StorageError", "TruncationError", "UnsupportedModelError",
 ]  # fmt: skip
 
 # Each class has its own; the last ones say more than their class, where a program may act on it.
@@ -53,6 +54,7 @@ Code = Literal[
     "forked",  # an object of the parent process: make a new one in the child
     "network_unreachable",  # the package index: try again later
     "output_exists",  # allow to replace it, or give another path
+    "text_too_long",
     "key_not_found",
     "source_missing",
     "index_missing",
@@ -144,6 +146,23 @@ class DocumentError(InputError):
     """A document that cannot be stored."""
 
     code: Code = "invalid_document"
+
+
+class TruncationWarning(UserWarning):
+    """The end of texts does not count, being longer than the model reads."""
+
+
+class TruncationError(InputError):
+    """Texts that are longer than the model reads.
+
+    texts: their places in the list that was given
+    """
+
+    code: Code = "text_too_long"
+
+    def __init__(self, message: str, *, texts: Sequence[int] = (), **about: Unpack[Common]) -> None:
+        super().__init__(message, option="texts", **about)
+        self.texts = list(texts)
 
 
 class DuplicateKeyError(InputError):

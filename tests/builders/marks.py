@@ -1,9 +1,12 @@
-"""Which of many rows of a test run always, and which with the slow ones."""
+"""Which tests run always, which only with others of their sort."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
+
+# Tests with clients of others, which leave connections open.
+CLIENTS = [pytest.mark.clients, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
 
 
 def slow_but(names: Iterable[Any], quick: Collection[Any]) -> list[Any]:

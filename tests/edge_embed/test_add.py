@@ -18,8 +18,10 @@ from click.testing import CliRunner
 from edge_embed import Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.files import documents as readers
-from edge_embed.files.adding import Added, Opening, Order, add_files
+from edge_embed.files.adding import add_files
 from edge_embed.files.finding import find
+from edge_embed.files.opening import Opening
+from edge_embed.files.order import Added, Order
 from edge_embed.files.problems import Problem
 from edge_embed.files.seen import Place, Seen
 from edge_embed_runtime.errors import SourceError
@@ -199,9 +201,9 @@ def test_a_file_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     result = added("n", status=1)
     assert {problem["path"]: problem["reason"] for problem in result["problems"]} == {
         "n/denied.txt": "cannot be read: Permission denied",
-        "n/gone.txt": "does not exist",
         "n/failing.txt": "cannot be read: Input/output error",
     }
+    assert result["passed_over"] == {"gone since it was listed": 1}
     assert keys() == ["n/a.txt", "n/z.txt"]
 
 
@@ -244,14 +246,15 @@ def test_only_the_bundle_of_the_index_will_do() -> None:
 
 
 def test_damaged_rows_are_embedded_again() -> None:
-    """Unchanged is what is whole: of a damaged passage the document is stored anew."""
+    """Where a file is read, unchanged is what is whole: of a damaged passage the document is stored anew."""
     write({"a.md": "one", "b.md": "two"})
     added("a.md", "b.md")
     with closing(sqlite3.connect("a.db")) as db:
         db.execute("UPDATE vec SET code = zeroblob(length(code)) WHERE id = 1")
         db.commit()
-    assert added("a.md", "b.md")["stored"] == 1
-    assert added("a.md", "b.md")["unchanged"] == 2
+    assert added("a.md", "b.md")["known"] == 2
+    assert added("a.md", "b.md", "--read-all")["stored"] == 1
+    assert added("a.md", "b.md", "--read-all")["unchanged"] == 2
 
 
 def test_an_error_keeps_the_list_of_problems(monkeypatch: pytest.MonkeyPatch) -> None:

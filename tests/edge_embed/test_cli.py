@@ -42,8 +42,8 @@ def test_add_search_info_delete(folder: Path) -> None:
     """The way of a document through the commands."""
     added = run_json("add", "a.db", "notes")
     assert added == {
-        "files": 4, "read": 5, "stored": 5, "unchanged": 0, "documents": 5, "deleted": 0, "gone": 0, "gone_files": 0,
-        "passed_over": {}, "notes": {}, "problems": [], "problems_left_out": 0}  # fmt: skip
+        "files": 4, "known": 0, "read": 5, "stored": 5, "unchanged": 0, "moved": 0, "documents": 5, "deleted": 0,
+        "gone": 0, "gone_files": 0, "passed_over": {}, "notes": {}, "problems": [], "problems_left_out": 0}  # fmt: skip
     assert run_json("add", "a.db", "notes")["unchanged"] == 5
     (folder / "notes/money.txt").write_text("Inflation makes savings shrink.")
     assert run_json("add", "a.db", "notes")["stored"] == 1

@@ -80,9 +80,13 @@ def test_a_path_that_is_missing_deletes_nothing() -> None:
 
 
 def test_a_folder_whose_files_are_all_gone() -> None:
+    """An empty folder may be a disk that is not mounted: somebody has to say that it is not."""
     for path in Path("n").iterdir():
         path.unlink()
-    assert added("n", "--sync")["deleted"] == 8
+    kept = added("n", "--sync", status=1)
+    assert (kept["deleted"], kept["documents"]) == (0, 9)
+    assert "--allow-empty deletes them" in kept["problems"][0]["reason"]
+    assert added("n", "--sync", "--allow-empty")["deleted"] == 8
     assert keys() == {"m/other.md"}
 
 
@@ -154,7 +158,8 @@ def test_interrupted_before_it_deletes(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> int:
         raise KeyboardInterrupt
 
-    Path("n/tax.txt").rename("n/taxes.txt")
+    Path("n/tax.txt").unlink()
+    Path("n/taxes.txt").write_text("Tax form, corrected.")
     with monkeypatch.context() as patched:
         patched.setattr(Index, "delete", stop)
         assert run("add", "a.db", "n", "--sync").exit_code == 130

@@ -23,6 +23,7 @@ CODES = {
     "InputError": "invalid_input",
     "DocumentError": "invalid_document",
     "DuplicateKeyError": "duplicate_key",
+    "TruncationError": "text_too_long",
     "FilterError": "invalid_filter",
     "SourceError": "invalid_source",
     "BundleError": "bundle_unusable",

@@ -13,7 +13,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.quantizer import CALIBRATION_BATCH_TOKENS, Calibrated, check_recipe, round_weight
+from edge_embed_export.calibration.quantizer import (
+    CALIBRATION_BATCH_TOKENS,
+    Calibrated,
+    check_recipe,
+    padded,
+    round_weight,
+)
 from edge_embed_export.calibration.recipes import Quantized
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.transformer import builder as graph
@@ -25,10 +31,11 @@ from edge_embed_quantize.calibrate import Feed, Input, Recipe, Site, condition, 
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.rounding import Grams
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, TYPES_INPUT
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.model.batching import batches, pad
+from edge_embed_runtime.model.batching import batches
 from edge_embed_runtime.system.cpu import default_threads
+from edge_embed_runtime.vectors.kinds import RERANK
 
 WORD = "embedding.word"
 # A text: how many tokens at its beginning are left out, and its token ids.
@@ -45,12 +52,12 @@ def too_large(spec: Spec, weights: Weights) -> bool:
 class Texts:
     """Texts in batches, and the states of their tokens, which lie in a file."""
 
-    def __init__(self, rows: Sequence[TokenIds], hidden: int, folder: Path) -> None:
+    def __init__(self, rows: Sequence[TokenIds], spec: Spec, folder: Path) -> None:
         self.batches = list(batches([len(row) for row in rows], CALIBRATION_BATCH_TOKENS))
-        self.rows, self._hidden, self._path = rows, hidden, folder / "states"
-        self.feeds: list[Feed] = [pad([rows[i] for i in batch]) for batch in self.batches]
+        self._hidden, self._path = spec.hidden, folder / "states"
+        self.feeds: list[Feed] = [padded(spec, [rows[i] for i in batch]) for batch in self.batches]
         sizes = [feed["input_ids"].size for feed in self.feeds]
-        self._starts = np.cumsum([0, *sizes]) * hidden * 4
+        self._starts = np.cumsum([0, *sizes]) * self._hidden * 4
         self._path.write_bytes(b"")
 
     def states(self, batch: int) -> Array:
@@ -82,7 +89,9 @@ class Stages:
         compact = len(self._parts) > 1 and self._parts[1] is not None
         if number == 0 and not compact:
             # of the table, which may be a third of the model, the rows of these texts alone
-            ids = np.unique(np.concatenate([np.zeros(1, np.int64), *texts.rows]))
+            ids = np.unique(
+                np.concatenate([np.zeros(1, np.int64), *(feed["input_ids"].ravel() for feed in texts.feeds)])
+            )
             weights = {**weights, WORD: np.asarray(weights[WORD][ids])}
         scratch = Scratch(self._shop.folder())
         model = build_stage(self._spec, weights, number, *self._parts, observe=observe, apart=scratch)
@@ -92,7 +101,7 @@ class Stages:
 
     def vectors(self, rows: Sequence[TokenIds], left_out: int = 0) -> list[Array]:
         """What the model gives for each text: [dim], or [tokens, dim]. left_out: as in `Network.encode`"""
-        texts = Texts(rows, self._spec.hidden, self._shop.folder())
+        texts = Texts(rows, self._spec, self._shop.folder())
         for number in range(self.count - 1):
             stage = self.session(number, texts)
             for batch in range(len(texts.feeds)):
@@ -122,6 +131,7 @@ class Stage:
             feed["input_ids"] = np.searchsorted(self._ids, feed["input_ids"])
         if self._number:
             feed[STATE] = self._texts.states(batch)
+            feed.pop(TYPES_INPUT, None)  # of embeddings alone
         found: list[Array] = self._session.run(None if outputs is None else list(outputs), feed)
         return found
 
@@ -170,8 +180,11 @@ class Remembered:
         """The model's output for a batch, as onnxruntime gives it."""
         ids, lengths = feed["input_ids"], feed["attention_mask"].sum(axis=1)
         left_out = int(feed.get(LEFT_OUT_INPUT, [0])[0])
-        keys = [(left_out, ids[i, :n].tobytes()) for i, n in enumerate(lengths)]
-        rows = {key: ids[i, :n] for i, (key, n) in enumerate(zip(keys, lengths, strict=True))}
+        given = ids
+        if self._spec.kind is RERANK:  # a row has the types of tokens besides
+            given = np.stack([ids, feed.get(TYPES_INPUT, np.zeros_like(ids))], axis=-1)
+        keys = [(left_out, given[i, :n].tobytes()) for i, n in enumerate(lengths)]
+        rows = {key: given[i, :n] for i, (key, n) in enumerate(zip(keys, lengths, strict=True))}
         tokens, dim = (ids.shape[1:] if self._spec.kind.by_token else ()), self._spec.dim
         if self._asked is not None:
             self._asked |= rows
@@ -198,7 +211,7 @@ class LayerQuantizer(Calibrated):
         if recipes is not None:
             self._check_names(recipes)
         stages = Stages(self._spec, self._weights, self._shop)
-        texts = Texts(self._rows, self._spec.hidden, self._shop.folder())
+        texts = Texts(self._rows, self._spec, self._shop.folder())
         small: dict[str, Array] = {}
         layers: dict[str, Int8Linear] = {}
         chosen: dict[str, Recipe] = {}

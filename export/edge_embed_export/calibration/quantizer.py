@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
+from edge_embed_export.calibration.pairs import pair_rows
 from edge_embed_export.calibration.recipes import Quantized
 from edge_embed_export.calibration.texts import calibration_rows
 from edge_embed_export.options import ExportOptions
@@ -36,11 +37,11 @@ from edge_embed_quantize.rounding import Grams, round_int4, round_int8
 from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.errors import ExportError
-from edge_embed_runtime.inputs.tokenizer import Tokenizer
-from edge_embed_runtime.model.batching import batches, pad
+from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
+from edge_embed_runtime.model.batching import batches, pad, pad_pairs
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.system.memory import trim_heap
-from edge_embed_runtime.vectors.kinds import SPARSE
+from edge_embed_runtime.vectors.kinds import RERANK, SPARSE
 from edge_embed_runtime.vectors.normalize import normalize
 
 # SmoothQuant strengths without a search: values after a norm have outlier channels, the context of attention has few.
@@ -64,13 +65,18 @@ FREQUENT_ROWS = {4: 4096, 3: 256}
 CALIBRATION_BATCH_TOKENS = 1024
 
 
+def padded(spec: Spec, rows: Sequence[TokenIds]) -> Feed:
+    """What a model reads of a batch."""
+    return pad_pairs(rows, types=spec.types) if spec.kind is RERANK else pad(rows)
+
+
 class Calibrated:
     """What both ways to quantize share: a model, the values that are quantized, and the texts that say how."""
 
     def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop) -> None:
         self._spec, self._weights, self._tokenizer, self._shop = spec, weights, tokenizer, shop
         self._sites: list[Site] = sites(spec, weights)
-        self._rows = calibration_rows(tokenizer)
+        self._rows = pair_rows(tokenizer) if spec.kind is RERANK else calibration_rows(tokenizer)
         self._ranges: dict[str, Range] = {}
 
     def _check_names(self, recipes: Mapping[str, Recipe]) -> None:
@@ -104,7 +110,8 @@ class Calibrated:
                 f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {width}; "
                 "table int8 has no such limit"
             )
-        seen = Counter(int(token) for row in self._rows for token in row)
+        of_pairs = self._spec.kind is RERANK  # whose tokens have a type besides
+        seen = Counter(int(token) for row in self._rows for token in (row[:, 0] if of_pairs else row))
         frequent = [token for token, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))]
         kept = frequent[: FREQUENT_ROWS[bits]]
         return compact_table(self._weights["embedding.word"], bits, kept, self._never_given())
@@ -137,7 +144,7 @@ class Quantizer(Calibrated):
 
     def _feeds(self) -> Iterable[Feed]:
         for batch in batches([len(row) for row in self._rows], CALIBRATION_BATCH_TOKENS):
-            yield pad([self._rows[i] for i in batch])
+            yield padded(self._spec, [self._rows[i] for i in batch])
         for number in range(1, self._adapters + 1):  # together as many texts as the base
             rows = self._rows[number - 1 :: self._adapters]
             for batch in batches([len(row) for row in rows], CALIBRATION_BATCH_TOKENS):
@@ -164,8 +171,10 @@ class Quantizer(Calibrated):
         expected = self._vectors(self._float_session())
 
         def cosine(recipes: Mapping[str, Recipe]) -> float:
-            tried = self._int8_session(self.quantize(recipes))
-            return float((self._vectors(tried) * expected).sum(axis=1).mean())
+            found = self._vectors(self._int8_session(self.quantize(recipes)))
+            if self._spec.kind is RERANK:
+                return RERANK.agreement([expected], [found])
+            return float((found * expected).sum(axis=1).mean())
 
         start = self.default_recipes()
         choices = {}

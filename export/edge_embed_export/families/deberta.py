@@ -88,7 +88,7 @@ def _embeddings(read: Reader) -> None:
         tables["embedding.position"] = read.tensor("embeddings.position_embeddings.weight", 2)
     if read.has("embeddings.embed_proj.weight"):  # before the norm, so it can be part of the tables
         project = read.tensor("embeddings.embed_proj.weight", 2).T
-        tables = {name: table @ project for name, table in tables.items()}
+        tables = {name: table @ project for name, table in (read.weights | tables).items()}
     read.weights |= tables
     read.norm("embedding.norm", "embeddings.LayerNorm")
 

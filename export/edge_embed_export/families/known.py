@@ -18,11 +18,13 @@ from edge_embed_export.families import (
     nomic,
     t5,
 )
+from edge_embed_export.families.classifiers import check_classifier, with_classifier
 from edge_embed_export.families.leftovers import account
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.owncode import check_known_code
 from edge_embed_export.transformer.spec import Spec, Weights, check
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
+from edge_embed_runtime.vectors.kinds import RERANK
 
 DECODERS = (decoder.read, decoder.read_gemma, gemma2.read)
 Read = Callable[[Checkpoint], tuple[Spec, Weights]]
@@ -236,6 +238,18 @@ OTHERS: tuple[dict[str, Any], ...] = (
         "checkpoints": ["splade-v3", "splade-tiny", "colbertv2.0"],
     },
     {
+        "family": "cross-encoders",
+        "model_types": [],
+        "parts": "a sequence classification head, which scores pairs of texts, on BERT, RoBERTa, XLM-R, DistilBERT, "
+        "ALBERT, ELECTRA, MPNet, DeBERTa or ModernBERT",
+        "checkpoints": [
+            "ms-marco-MiniLM-L6-v2",
+            "bge-reranker-base, -large",
+            "bge-reranker-v2-m3",
+            "nli-deberta-v3-base",
+        ],
+    },
+    {
         "family": "ELMo",
         "model_types": [],
         "parts": "characters, CNN, two-directional LSTM; options.json and model.safetensors",
@@ -291,8 +305,13 @@ def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     checkpoint = family.prepare(checkpoint)
     if checkpoint.attention is not None and family.read not in DECODERS:
         raise ExportError(f"{checkpoint.folder}: --attention is for decoders; a {family.title} model sees both sides")
+    pairs = checkpoint.head.kind is RERANK
+    if pairs:
+        check_classifier(checkpoint, known=family.read not in (jina.read_v2, jina.read_v3))
     try:
         spec, weights = family.read(checkpoint)
+        if pairs:
+            spec, weights = with_classifier(checkpoint, spec, weights)
     except (ValueError, IndexError) as error:  # numpy's, of tensors whose shapes do not fit each other
         raise ExportError(f"{checkpoint.folder}: tensors do not fit each other: {error}") from error
     try:

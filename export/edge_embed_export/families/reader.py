@@ -181,7 +181,9 @@ class Reader:
         return count
 
     def words(self, name: str, token_types: str | None = None) -> Array:
-        """The embedding table; every token of a text has type 0, so the vector of that is part of each row."""
+        """The embedding table; every token of a text has type 0, so the vector of that is part of each row.
+
+        Of a model that reads pairs, `embedding.type` is what the others differ by."""
         table = self.tensor(name, 2)
         return table if token_types is None else self.with_type(table, token_types)
 
@@ -190,6 +192,8 @@ class Reader:
         types = self.tensor(name, 2)
         if types.shape[1] != table.shape[1]:
             raise self.error(f"the tensor {name!r} has shape {types.shape}, expected {table.shape[1]} columns")
+        if self.checkpoint.head.types and name == TYPES and len(types) > 1:  # what tokens of other types have more
+            self.weights["embedding.type"] = types - types[:1]
         return table + types[:1]
 
     def embed(self, norm: str = "embeddings.LayerNorm", *, types: bool = False, positions: Array | None = None) -> None:

@@ -46,7 +46,8 @@ HARMLESS: dict[str, frozenset[str]] = {
         "_num_labels classifier_activation classifier_bias classifier_pooling decoder_bias final_logit_softcapping "
         "finetuning_task id2label label2id loss_function num_labels pooler_fc_size pooler_hidden_act "
         "pooler_hidden_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type "
-        "problem_type sentence_transformers summary_activation summary_proj_to_labels summary_type summary_use_proj "
+        "problem_type sbert_ce_default_activation_function sentence_transformers summary_activation "
+        "summary_proj_to_labels summary_type summary_use_proj "
         # tokens by their ids: the tokenizer's matter
         "begin_suppress_tokens bos_token_id cls_token_id decoder_start_token_id eos_token_id forced_bos_token_id "
         "forced_eos_token_id mask_token_id pad_token_id sep_token_id suppress_tokens unk_token_id "

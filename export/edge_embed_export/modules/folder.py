@@ -11,7 +11,7 @@ from edge_embed_export.files.reading import is_there, optional_json, read_json
 from edge_embed_export.modules.routers import Entry, expanded
 from edge_embed_export.options import Side
 from edge_embed_runtime.errors import ExportError
-from edge_embed_runtime.vectors.kinds import SPARSE, Kind
+from edge_embed_runtime.vectors.kinds import RERANK, SPARSE, Kind
 
 # What sentence-transformers says of a model as a whole.
 SETTINGS = "config_sentence_transformers.json"
@@ -71,9 +71,31 @@ class Folder:
 
     @property
     def kind(self) -> Kind | None:
-        """What it says that its model gives, besides in modules.json; None where it does not say that it is sparse."""
+        """What it says that its model gives, besides in modules.json; None where it does not say it there."""
+        if self.scores_pairs:
+            return RERANK
         sparse = self.settings.get("model_type") == "SparseEncoder"
         return SPARSE if sparse or any((self.path / name).is_file() for name in QUERY_WEIGHTS) else None
+
+    @property
+    def is_cross_encoder(self) -> bool:
+        """Whether sentence-transformers saved it as one: since 6.0 in SETTINGS, since 4.0 in config.json, and before
+        with the activation alone."""
+        own = self.config.get("sentence_transformers")
+        named = self.settings.get("model_type") == "CrossEncoder" or (isinstance(own, dict) and "activation_fn" in own)
+        return named or self.config.get("sbert_ce_default_activation_function") is not None
+
+    @property
+    def scores_pairs(self) -> bool:
+        """Whether its model scores texts, or pairs of texts: a cross-encoder, or a classifier of transformers'."""
+        return self.is_cross_encoder or (not self.modules and self.classifier is not None)
+
+    @property
+    def classifier(self) -> str | None:
+        """The architecture that config.json names, where it is one with a sequence classification head."""
+        named = self.config.get("architectures")
+        found = [str(name) for name in (named if isinstance(named, list) else [])]
+        return next((name for name in found if name.endswith("ForSequenceClassification")), None)
 
     def known_as(self, names: Sequence[str], config: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """What its model may be known by: the given names, its own, and what config.json names.

@@ -22,6 +22,19 @@ def read_task(folder: Path, usual: str) -> str:
     return check_task(path, optional_json(path), usual)
 
 
+def check_pair_task(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raises ExportError for settings by which a pair of texts has other scores than a classifier's numbers."""
+    task = settings.get("transformer_task") or "sequence-classification"
+    output = settings.get("module_output_name") or "scores"
+    modalities = settings.get("modality_config")
+    text = {"method": "forward", "method_output_name": "logits"}
+    if task != "sequence-classification" or output != "scores" or modalities not in (None, {"text": text}):
+        raise ExportError(
+            f"{path}: transformer_task is {task!r:.60}, module_output_name {output!r:.60} and modality_config "
+            f"{modalities!r:.80}; of cross-encoders only 'sequence-classification' of texts as they stand is supported"
+        )
+
+
 def check_task(path: Path, settings: Mapping[str, Any], usual: str = "feature-extraction") -> str:
     """The task of a file's settings.
 

@@ -12,8 +12,9 @@ from typing import Any
 from edge_embed_export.files.accounting import HARMLESS, refuse_unknown
 from edge_embed_export.files.reading import check_flag, check_size, is_there, optional_json
 from edge_embed_export.modules.folder import Folder
-from edge_embed_export.modules.task import FILES, check_task
+from edge_embed_export.modules.task import FILES, check_pair_task, check_task
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, RERANK, Kind
 
 READ = frozenset({
     "config_args", "config_kwargs", "do_lower_case", "document_length", "max_seq_length", "modality_config",
@@ -57,10 +58,11 @@ class TextModule:
         return self.release is not None and self.release < (5, 4)
 
 
-def read_text_module(folder: Path, root: Folder, *, multi: bool = False) -> TextModule:
+def read_text_module(folder: Path, root: Folder, kind: Kind = DENSE) -> TextModule:
     """Read the file in the module's own folder, or in the folder of the whole model.
 
-    multi: the model gives a vector for each token; only such a one has settings for queries and documents apart
+    kind: what the model gives; only where that is a vector for each token there are settings for queries and documents
+          apart
 
     Raises ExportError for a key that is not known, or that changes vectors in a way that no bundle has.
     """
@@ -70,9 +72,12 @@ def read_text_module(folder: Path, root: Folder, *, multi: bool = False) -> Text
     refuse_unknown(path, values, READ | HARMLESS["sentence_bert_config.json"])
     for name in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
         refuse_unknown(path, _object(path, values, name), LOADING, f"argument of {name}")
-    check_task(path, values)
+    if kind is RERANK:
+        check_pair_task(path, values)
+    else:
+        check_task(path, values)
     sides = {name: values[name] for name in SIDES if values.get(name) is not None}
-    if sides and not multi:
+    if sides and kind is not MULTI:
         name, value = next(iter(sides.items()))
         raise ExportError(f"{path}: {name} {value!r:.60} is not supported; max_seq_length is, for both sides")
     limit = values.get("max_seq_length")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_embed_export.calibration.layerwise import Remembered
 from edge_embed_export.receipt.adapters import adapter_receipt
-from edge_embed_export.receipt.kinds import Floats, Sample
+from edge_embed_export.receipt.kinds import CosineReceipt, Floats, Sample
 from edge_embed_export.receipt.truncation import truncation_receipt
 from edge_embed_export.sources.heads import Head
 from edge_embed_export.transformer.spec import Spec
@@ -23,7 +23,7 @@ from edge_embed_runtime.vectors.rotation import Frame, learn_frame
 SPEED_ROUNDS = 3
 
 
-class DenseReceipt:
+class DenseReceipt(CosineReceipt):
     """Of one vector for a text: also retrieval at each storage tier, and speed on this machine."""
 
     def describe(self, spec: Spec, head: Head) -> dict[str, Any]:  # noqa: ARG002 - as of every kind

@@ -5,22 +5,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_embed_export.calibration.pairs import questions
 from edge_embed_export.calibration.texts import calibration_texts, records
 from edge_embed_export.files.accounting import check_ignored
-from edge_embed_export.options import FLOORS
 from edge_embed_export.receipt.dense import DenseReceipt
 from edge_embed_export.receipt.kinds import Judged, KindReceipt, MultiReceipt, Sample, SparseReceipt
 from edge_embed_export.receipt.lengths import check_lengths
+from edge_embed_export.receipt.pairs import RerankReceipt, golden_pairs
 from edge_embed_export.request import Request
 from edge_embed_export.sources.prompts import without_empty
 from edge_embed_runtime.bundle.bundle import Content, write_bundle
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import ExportError, FidelityError
-from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, RERANK, SPARSE, Kind
 
 # By kind, what a bundle of it is measured by.
-RECEIPTS: dict[Kind, KindReceipt] = {DENSE: DenseReceipt(), SPARSE: SparseReceipt(), MULTI: MultiReceipt()}
+RECEIPTS: dict[Kind, KindReceipt[Any]] = {
+    DENSE: DenseReceipt(),
+    SPARSE: SparseReceipt(),
+    MULTI: MultiReceipt(),
+    RERANK: RerankReceipt(),
+}
+# A bundle that was loaded, as its kind is used.
+Loaded = Embedder | Reranker
 
 GOLDEN_TEXTS = (
     "edge_embed turns text into vectors on small machines.",
@@ -35,15 +44,19 @@ def measured_texts() -> list[str]:
     return calibration_texts("receipt")
 
 
-def check_usable(embedder: Embedder, source: Path) -> None:
-    """Raise ExportError for a model whose vectors are no vectors."""
+def check_usable(embedder: Loaded, source: Path) -> None:
+    """Raise ExportError for a model whose vectors, or scores, are none."""
     problem = RECEIPTS[embedder.output].problem(embedder, GOLDEN_TEXTS)
     if problem:
         raise ExportError(f"{source}: {problem}; its weights are not usable")
 
 
-def embed_all(embedder: Embedder, *, written: bool) -> None:
+def embed_all(embedder: Loaded, *, written: bool) -> None:
     """Embed every text that `finish` asks an embedder for. written: whether it is the one that is written"""
+    if isinstance(embedder, Reranker):
+        embedder.scores(golden_pairs(GOLDEN_TEXTS), prompt="")
+        embedder.scores([pair for question in questions("receipt") for pair in question.pairs])
+        return
     kind, judged = embedder.output, Judged(records("judged"))
     texts = [*GOLDEN_TEXTS, *measured_texts()]
     if written and kind is DENSE:  # for the frame
@@ -54,13 +67,13 @@ def embed_all(embedder: Embedder, *, written: bool) -> None:
     kind.encode(embedder, judged.queries, role=side or "query")
 
 
-def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[Embedder, Embedder]) -> Manifest:
+def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[Loaded, Loaded]) -> Manifest:
     """Measure a bundle against its float form, and write it where it is faithful enough.
 
     embedders: the float form, and the one whose contents are to be written
     """
     (reference, embedder), options = embedders, request.options
-    if not embedder.manifest.is_static:
+    if not embedder.manifest.is_static and isinstance(embedder, Embedder):
         check_lengths(embedder, request.source, GOLDEN_TEXTS[0])
     embedder.manifest = replace(embedder.manifest, prompts=without_empty(embedder.manifest.prompts))
     if request.verifier is not None:
@@ -71,7 +84,7 @@ def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[E
     own = RECEIPTS[embedder.output]
     sample = Sample(calibration_texts("calibration"), measured_texts(), Judged(records("judged")))
     receipt = own.measure(reference, embedder, sample)
-    _check_floor(request, receipt)
+    _check_floor(request, own, receipt)
     manifest = replace(embedder.manifest, golden=own.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
     manifest = with_notes(manifest, check_ignored())
     options.progress(f"writing {request.target}")
@@ -79,13 +92,13 @@ def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[E
     return manifest
 
 
-def _check_floor(request: Request, receipt: Mapping[str, Any]) -> None:
+def _check_floor(request: Request, own: KindReceipt[Any], receipt: dict[str, Any]) -> None:
     options = request.options
-    lowest = FLOORS[options.precision] if options.floor is None else options.floor
-    reached = min(receipt["cosine_to_fp32"]["mean"], *(a["mean"] for a in receipt.get("adapters", {}).values()), 1.0)
+    lowest = own.floors[options.precision] if options.floor is None else options.floor
+    reached = own.reached(receipt)
     if not reached >= lowest:  # NaN is no fidelity either
         raise FidelityError(
-            f"{request.source}: the {options.precision} bundle has a mean cosine of {reached} to the float32 model, "
+            f"{request.source}: the {options.precision} bundle has a {own.fidelity} of {reached} to the float32 model, "
             f"the floor is {lowest}; nothing was written. A lower floor accepts it",
             path=request.source,
             cosine=reached,

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.options import FLOORS
 from edge_embed_export.sources.heads import Head
 from edge_embed_export.transformer.spec import Spec
 from edge_embed_quantize.receipt import DEPTH, cosine_receipt, score
@@ -54,20 +55,44 @@ class Sample:
     judged: Judged
 
 
-class KindReceipt(Protocol):
-    """What is to know about bundles of a kind when they are made."""
+Loaded_contra = TypeVar("Loaded_contra", contravariant=True)
+
+
+class KindReceipt(Protocol[Loaded_contra]):
+    """What is to know about bundles of a kind when they are made.
+
+    fidelity: what `reached` is
+    floors:   the lowest that is written, by precision, where the caller says nothing
+    """
+
+    fidelity: str
+    floors: Mapping[str, float]
 
     def describe(self, spec: Spec, head: Head) -> dict[str, Any]:
         """Fields of the manifest that such a model has besides."""
 
-    def golden(self, embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
+    def golden(self, embedder: Loaded_contra, texts: Sequence[str]) -> list[Golden]:
         """What the model gives for texts as they stand (see `Kind.golden`)."""
 
-    def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
+    def problem(self, embedder: Loaded_contra, texts: Sequence[str]) -> str:
         """Why a model's vectors of texts are no vectors; "" where they are."""
 
-    def measure(self, reference: Embedder, embedder: Embedder, sample: Sample) -> dict[str, Any]:
+    def measure(self, reference: Loaded_contra, embedder: Loaded_contra, sample: Sample) -> dict[str, Any]:
         """The receipt: how much of the float model `reference` the bundle keeps."""
+
+    def reached(self, receipt: dict[str, Any]) -> float:
+        """The figure of a receipt that a floor is about."""
+
+
+class CosineReceipt:
+    """Of vectors: the mean cosine to those of the float model, of the adapter that lost most where there are some."""
+
+    fidelity = "mean cosine"
+    floors: Mapping[str, float] = FLOORS
+
+    def reached(self, receipt: dict[str, Any]) -> float:
+        adapters = receipt.get("adapters", {}).values()
+        return float(min(receipt["cosine_to_fp32"]["mean"], *(adapter["mean"] for adapter in adapters), 1.0))
 
 
 def _described(spec: Spec, head: Head, pooling: str) -> dict[str, Any]:
@@ -115,7 +140,7 @@ def _retrieval(
     }
 
 
-class SparseReceipt:
+class SparseReceipt(CosineReceipt):
     """Of weights of tokens."""
 
     def describe(self, spec: Spec, head: Head) -> dict[str, Any]:
@@ -161,7 +186,7 @@ def _rows(vectors: Sequence[SparseVector], dim: int) -> Floats:
     return np.stack([SPARSE.array(vector, dim) for vector in vectors])
 
 
-class MultiReceipt:
+class MultiReceipt(CosineReceipt):
     """Of a vector for each token."""
 
     def describe(self, spec: Spec, head: Head) -> dict[str, Any]:

@@ -18,11 +18,12 @@ from edge_embed_export.sources import m3
 from edge_embed_export.sources.colbert import LONGEST, multi_head, with_markers
 from edge_embed_export.sources.folding import ADAPTER, base_folder, fold_adapter
 from edge_embed_export.sources.heads import Head, sparse_head
+from edge_embed_export.sources.pairs import pair_head, pair_modules
 from edge_embed_export.sources.prompts import default_role, left_out, read_prompts
 from edge_embed_export.tokenizer.authors import with_own_end
 from edge_embed_export.tokenizer.files import Text, read_text
 from edge_embed_runtime.system.files import open_regular
-from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, RERANK, SPARSE, Kind
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def _headed(
         return _Headed(sparse_head(folder, tokenizer, modules.splade, modules.query_table), of_tokens, after, limit, {})
     if kind is DENSE:
         return _Headed(Head(), of_tokens, after, limit, {})
+    if kind is RERANK:
+        return _Headed(pair_head(folder, text), (), (), limit, {})
     head, limit = multi_head(folder, tokenizer, modules.mask, text.module, limit or LONGEST)
     of_tokens = (*of_tokens, *after)  # all are for tokens where a dense model is taken for such a one
     if not of_tokens and "linear.weight" in tensors:
@@ -124,19 +127,21 @@ def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) ->
     """
     source = folder.path
     # the model's folder is the folder itself but for what old releases of sentence-transformers wrote
-    modules = read_modules(folder)
+    kind = options.output or folder.kind
+    modules = pair_modules(folder) if kind is RERANK else read_modules(folder)
     model = modules.model
     base = base_folder(model)
     if not (base / "config.json").exists():
         raise missing_weights(base / "config.json")
     config = Keys(folder.config if base == source else read_json(base / "config.json"))
     tensors, sha256 = _weights(base, model, options)
-    kind = options.output or modules.kind or folder.kind or DENSE
-    text = read_text(model, folder, config, multi=kind is MULTI)
+    kind = options.output or modules.kind or kind or DENSE
+    text = read_text(model, folder, config, kind=kind)
     text = replace(text, tokenizer=with_own_end(text.tokenizer, config, model))
     made = _headed(folder, kind, modules, text, int(config.peek("hidden_size") or 0), tensors)
     known = folder.known_as(options.names, config)
-    prompts = read_prompts(folder, known)
+    # cards are about models that embed
+    prompts = read_prompts(folder, () if kind is RERANK else known)
     if kind is MULTI:
         head, prompts = with_markers(made.head, prompts, text.tokenizer, source)
         made = made._replace(head=head)

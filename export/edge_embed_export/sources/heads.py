@@ -29,6 +29,7 @@ class Head:
     saturations: of a sparse head: how often log(1 + x) is taken; of the largest weights the runtime does it, of which
                  there are few then, and alike for all (see transformer/heads.py)
     unattended:  a token that no other sees
+    types:       of a model that scores pairs, whether it is given the types of their tokens
     facts:       for the manifest (see `Manifest.head`)
     """
 
@@ -37,6 +38,7 @@ class Head:
     saturations: int = 1
     unattended: int | None = None
     weightless: tuple[int, ...] = ()
+    types: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 

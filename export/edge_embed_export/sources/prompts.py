@@ -51,15 +51,15 @@ CARDS: tuple[tuple[str, dict[str, str]], ...] = (
     (r"gritlm", {"query": "<|embed|>\n", "document": "<|embed|>\n"}),
 )
 # What is read of it: prompts here, similarity_fn_name and model_type in purpose.py and heads.py, dims in
-# receipt/truncation.py,
+# receipt/truncation.py, the activation of a cross-encoder in pairs.py,
 # and what PyLate's models say of queries and documents in heads.py.
 READ = frozenset({
     "prompts", "default_prompt_name", "similarity_fn_name", "model_type", "matryoshka_dimensions", "matryoshka_dims",
     "query_prefix", "document_prefix", "query_length", "document_length", "attend_to_expansion_tokens",
-    "skiplist_words", "do_query_expansion", "truncate_dim", "max_active_dims",
+    "skiplist_words", "do_query_expansion", "truncate_dim", "max_active_dims", "activation_fn",
 })  # fmt: skip
-# The releases that wrote the folder.
-HARMLESS[SETTINGS] = frozenset({"__version__"})
+# The releases that wrote the folder, and layers of a cross-encoder that are computed in float32 in any case here.
+HARMLESS[SETTINGS] = frozenset({"__version__", "keep_in_fp32_modules"})
 # Models whose prompts are never pooled, where no file says so: sentence-transformers knows them by their names, and so
 # does the code of their authors.
 UNPOOLED = re.compile(r"(^|/)instructor-(base|large|xl)$|gritlm", re.IGNORECASE)

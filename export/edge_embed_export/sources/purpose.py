@@ -13,7 +13,7 @@ from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.owncode import own_classes
 from edge_embed_export.sources.prompts import ALIASES, default_role, read_prompts
 from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
-from edge_embed_runtime.vectors.kinds import DENSE, Kind
+from edge_embed_runtime.vectors.kinds import DENSE, RERANK, Kind
 
 # What an index compares by. Of vectors of length 1 (a Normalize module at the end) these have the same order.
 SAME_ORDER = ("cosine", "dot", "dot_product", "euclidean")
@@ -30,7 +30,8 @@ PLAIN = re.compile(
     r"^(Llama|Mistral|Ministral|Qwen2|Qwen3|Gemma[23])(Text)?"
     r"(Model|For(CausalLM|SequenceClassification|TokenClassification|QuestionAnswering))$"
 )
-# Ends of `architectures` in config.json whose models give scores of texts, or of pairs of texts, and no vectors.
+# Ends of `architectures` in config.json whose models give scores of texts, of pairs of texts, or of tokens, and no
+# vectors.
 SCORING = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice|NextSentence\w*)$"
 )
@@ -45,7 +46,12 @@ def notes_of(folder: Folder, options: ExportOptions) -> list[str]:
     kind, similarity = options.output, options.similarity
     modules = [str(module["type"]) for module in folder.modules]
     names = folder.known_as(options.names)
-    notes = _scoring(folder, modules, kind) + _default(folder)
+    notes = _scoring(folder, modules, kind)
+    if (kind or folder.kind) is RERANK:
+        if similarity is not None:
+            raise InputError(f"similarity is for models that give vectors; {folder.path} scores pairs of texts")
+        return notes
+    notes += _default(folder)
     if folder.side is not None:
         notes.append(f"the side of the model for the role {folder.side}; the other is a bundle of its own")
     given = kind or folder.kind
@@ -67,19 +73,21 @@ def noted(notes: Sequence[str]) -> dict[str, str]:
 
 
 def _scoring(folder: Folder, modules: list[str], kind: Kind | None) -> list[str]:
-    """Refuses cross-encoders and classifiers, unless the caller wants their encoder."""
+    """Refuses models that score something else than pairs, unless the caller wants their encoder."""
     config = folder.config
     named = next((str(name) for name in _architectures(config) if SCORING.search(str(name))), None)
-    own = config.get("sentence_transformers")
-    cross = folder.settings.get("model_type") == "CrossEncoder" or (isinstance(own, dict) and "activation_fn" in own)
-    if (named is None or modules) and not cross:
+    if (named is None or modules) and not folder.is_cross_encoder:
+        return []
+    if kind is None and folder.scores_pairs:  # exported as a cross-encoder
         return []
     what = f"{named or config.get('model_type')}, a cross-encoder or classifier"
-    if kind is not DENSE:
+    if kind not in (DENSE, RERANK):
         raise ExportError(
-            f"{folder.path} holds {what}: it gives scores of texts or pairs of texts, no vectors. Reranking is not "
-            "there yet. --kind dense exports its encoder all the same, pooled as is usual"
+            f"{folder.path} holds {what}: it gives scores, no vectors. --kind dense exports its encoder all the same, "
+            "pooled as is usual"
         )
+    if kind is RERANK:
+        return []
     return [f"the folder holds {what}: it was exported to give vectors all the same, which it was not trained for"]
 
 

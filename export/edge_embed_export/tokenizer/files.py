@@ -13,12 +13,14 @@ from edge_embed_export.tokenizer import classes as tokenizerclasses
 from edge_embed_export.tokenizer import rebuild as tokenizerrebuild
 from edge_embed_export.tokenizer.classes import TYPES
 from edge_embed_export.tokenizer.definition import read_definition
+from edge_embed_export.tokenizer.pairtypes import gives_types
 from edge_embed_export.tokenizer.parts import Part
 from edge_embed_export.tokenizer.sentencepieces import NAMES, convert
 from edge_embed_export.tokenizer.settings import GENERIC_NAMES, Settings, read_settings
 from edge_embed_export.tokenizer.vocab import from_vocabulary
 from edge_embed_export.tokenizer.whitespace import lowered, lowers, stripped, strips
 from edge_embed_runtime.errors import ExportError
+from edge_embed_runtime.vectors.kinds import DENSE, RERANK, Kind
 
 # Tokens of a text where tokenizer_config.json alone allows more: more need gigabytes of attention.
 LONGEST = 8192
@@ -32,25 +34,27 @@ class Text:
     limit:     tokens of a text, special ones among them; None where nothing says
     notes:     what was done that tokenizer.json alone does not say
     module:    the settings of the module that reads texts
+    types:     of a model that scores pairs, whether it is given the types of their tokens
     """
 
     tokenizer: dict[str, Any]
     limit: int | None
     notes: tuple[str, ...]
     module: TextModule = field(default=TextModule(Path()), compare=False)
+    types: bool = False
 
 
 def read_text(
-    folder: Path, root: Folder, config: Mapping[str, Any], definition: Path | None = None, *, multi: bool = False
+    folder: Path, root: Folder, config: Mapping[str, Any], definition: Path | None = None, kind: Kind = DENSE
 ) -> Text:
     """The tokenizer of a folder and its limit, as the reference has them.
 
     root:       the folder of the whole model, where the transformer lies in a folder of its own
     config:     of the model
     definition: a tokenizer.json that is not in the folder; settings lie next to it
-    multi:      see `read_text_module`
+    kind:       see `read_text_module`
     """
-    module = read_text_module(folder, root, multi=multi)
+    module = read_text_module(folder, root, kind)
     home = folder if definition is None else definition.parent
     settings = read_settings(home, config, module.tokenizer, root)
     given = home / "tokenizer.json" if definition is None else definition
@@ -69,7 +73,7 @@ def read_text(
         # lower case was put first above: what is taken off has none
         tokenizer = stripped(tokenizer) if module.old else tokenizer
         notes.append(_white_space(module))
-    return Text(tokenizer, limit, tuple(notes), module)
+    return Text(tokenizer, limit, tuple(notes), module, kind is RERANK and gives_types(settings, tokenizer))
 
 
 def _white_space(module: TextModule) -> str:

@@ -54,6 +54,7 @@ class Graph:
         self._onnx = require("onnx", "export")
         self._nodes: list[Any] = []
         self._initializers: dict[str, NDArray[Any]] = {} if around is None else around._initializers
+        self._by_token: list[str] = ["input_ids", "attention_mask"]
         self._optional: list[str] = []
         self._states: dict[str, list[str | int]] = {}
         self._scope = ""
@@ -81,6 +82,12 @@ class Graph:
         if name not in self._initializers:
             self._optional.append(name)
         return self.constant(name, default)
+
+    def of_tokens(self, name: str) -> str:
+        """One more input [batch, sequence]."""
+        if name not in self._by_token:
+            self._by_token.append(name)
+        return name
 
     def state(self, name: str, width: int) -> str:
         """A float input [tokens, width]."""
@@ -246,8 +253,8 @@ class Graph:
     def model(
         self, outputs: dict[str, list[str | int] | None], producer: str, apart: Apart | None = None
     ) -> "onnx.ModelProto":
-        """The finished model: int64 inputs `input_ids` and `attention_mask` [batch, sequence] and those of `optional`,
-        float outputs.
+        """The finished model: int64 inputs `input_ids`, `attention_mask` and those of `of_tokens` [batch, sequence],
+        those of `optional`, and float outputs.
 
         apart: without it a model that no file could hold is refused
         """
@@ -257,7 +264,7 @@ class Graph:
                 f"the model has {self.bytes / 2**30:.1f} GiB of weights; without a second file a bundle holds at most 2"
             )
         tensor = onnx.helper.make_tensor_value_info
-        inputs: dict[str, Any] = {name: ["batch", "sequence"] for name in ("input_ids", "attention_mask")}
+        inputs: dict[str, Any] = {name: ["batch", "sequence"] for name in self._by_token}
         inputs |= {name: self._initializers[name].shape for name in self._optional}
         graph = onnx.helper.make_graph(
             self._nodes,

@@ -18,7 +18,8 @@ from edge_embed_export.transformer.positions import MASKED
 from edge_embed_export.transformer.spec import LATENT, Layer, Spec, Weights, expert_count
 from edge_embed_quantize.linear import Int8Linear, quantize_rows
 from edge_embed_quantize.table import CompactTable
-from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE
+from edge_embed_runtime.bundle.manifest import TYPES_INPUT
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, RERANK, SPARSE
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +28,7 @@ OUTPUT = "embedding"
 # What one stage gives to the next (see `build_stage`).
 STATE, NEXT = "state", "next_state"
 Outputs = dict[str, list[str | int] | None]
-OUTPUTS = {DENSE: OUTPUT, SPARSE: "token_weights", MULTI: "token_vectors"}
+OUTPUTS = {DENSE: OUTPUT, SPARSE: "token_weights", MULTI: "token_vectors", RERANK: "scores"}
 
 
 class _Encoder(Blockwise, Heads):
@@ -41,6 +42,9 @@ class _Encoder(Blockwise, Heads):
             table = self.weights["embedding.position"][: self.spec.max_tokens]
             positions = self.stored("embedding.position", table[:, None, :])
             x = g.op("Add", x, g.op("Slice", positions, g.shape(0), "length", g.shape(0)))
+        if self.spec.types:
+            types = g.op("Transpose", g.of_tokens(TYPES_INPUT), perm=[1, 0])
+            x = g.op("Add", x, g.op("Gather", g.constant("embedding.type", self.weights["embedding.type"]), types))
         x = g.op("Reshape", x, g.shape(-1, self.weights["embedding.word"].shape[1]))
         if "embedding.word.lora_a.weight" in self.weights:
             x = self.adapted_rows(ids, x, "embedding.word")
@@ -161,6 +165,8 @@ class _Encoder(Blockwise, Heads):
         mask = g.op("Transpose", mask, perm=[1, 0])
         if spec.kind is SPARSE:
             return self.sparse(x, mask)
+        if spec.kind is RERANK:
+            return self.scores(self.pool(x, mask))
         return self.unit(self.steps_of_texts(self.pool(x, mask)))
 
     def begin(self) -> str:
@@ -210,7 +216,8 @@ def build(
     states: list[str] | None = None,
 ) -> "onnx.ModelProto":
     """The encoder's graph: (`input_ids`, `attention_mask`) int64 [batch, sequence] -> `embedding` [batch, dim], or
-    `token_weights` [batch, vocab], or `token_vectors` [batch, sequence, dim].
+    `token_weights` [batch, vocab], or `token_vectors` [batch, sequence, dim]; of a model that reads pairs of texts also
+    `token_type_ids` -> `scores` [batch, dim].
 
     weights: as `prepare` returns them
     int8:    the linear layers that run in int8; None gives the float32 graph

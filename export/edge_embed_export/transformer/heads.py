@@ -29,6 +29,22 @@ class Heads(Pooling):
         x = g.op("Reshape", self.unit(self.steps_of_tokens(x)), self.joined("length", "batch", spec.dim))
         return g.op("Transpose", x, perm=[1, 0, 2])
 
+    def scores(self, x: str) -> str:
+        """Pooled vectors of pairs [b, h] -> their scores [b, dim]: the steps behind pooling, then the classifier, in
+        float32 also where all else is int8.
+
+        With one row more, and columns of zeros: products of a single row, or with few columns, are added up in an order
+        that depends on the batch.
+        """
+        g, labels = self.graph, self.spec.dim
+        x = self.steps_of_texts(g.op("Pad", x, g.shape(0, 0, 1, 0)))
+        wide = -labels % LANES
+        weight = np.pad(np.asarray(self.weights["head.classifier.weight"]), ((0, 0), (0, wide)))
+        bias = np.pad(np.asarray(self.weights["head.classifier.bias"]), (0, wide))
+        x = g.linear(x, "head.classifier", weight, bias)
+        x = g.op("Slice", x, g.shape(0), g.shape(labels), g.shape(1))
+        return g.op("Slice", x, g.shape(0), "batch", g.shape(0))
+
     def sparse(self, x: str, mask: str) -> str:
         """[s, b, h] and the float mask [s, b] -> the weight of every token of the vocabulary [b, v] (arXiv:2109.10086),
         for the largest of all tokens before log(1 + x): see `Head.saturations`.

@@ -13,7 +13,7 @@ from edge_embed_export.transformer.spec import Spec, Weights
 from edge_embed_export.transformer.workshop import WeightsFile
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, TYPES_INPUT
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.model import deadline
 
@@ -69,6 +69,8 @@ def placeholder(spec: Spec) -> bytes:
     """A model with the inputs and the output of `spec`, which gives zeros."""
     g = Graph()
     sums = g.op("ReduceSum", g.op("Cast", "input_ids", to=FLOAT), g.shape(1), keepdims=1)
+    if spec.types:
+        g.of_tokens(TYPES_INPUT)
     numbers = [g.optional(name, np.zeros(1, np.int64)) for name in (INPUT, LEFT_OUT_INPUT)]  # of the models that ask
     sums = g.op("Add", sums, g.op("Cast", g.op("Add", *numbers), to=FLOAT))
     zeros = g.op("Mul", sums, g.constant("zeros", np.zeros((1, spec.dim), np.float32)))

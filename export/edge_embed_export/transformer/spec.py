@@ -14,6 +14,8 @@
     head.dense [h, h]  head.norm [h]                  head.bias [v], head.decoder [v, h] where it is not embedding.word
     projection.I [n, m]  projection.I.residual [n, m]  of a norm projection.I [n]
     head.token [h, 1]
+    embedding.type [types, e]: what is added to tokens of each type, of models that read pairs
+    head.classifier [h, labels]: of those, behind the steps behind pooling
     mix.offset [h]     what int8 models took from the states that `Spec.mix` adds up
 
 Linear layers, stored [in, out], have `.weight` and may have `.bias`; so do norms. What is not there is not computed:
@@ -33,7 +35,7 @@ from edge_embed_export.options import Pooling
 from edge_embed_export.transformer.activations import SPLITTABLE, Activation
 from edge_embed_quantize.calibrate import Site
 from edge_embed_runtime.errors import ExportError
-from edge_embed_runtime.vectors.kinds import DENSE, SPARSE, Kind
+from edge_embed_runtime.vectors.kinds import DENSE, RERANK, SPARSE, Kind
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
@@ -95,6 +97,7 @@ class Spec:
     pooled:     numbers in a token's vector that is pooled; 0 means hidden
     mix:        what the states of tokens count, of the embeddings and behind each layer, where what is pooled is their
                 sum; () means the last alone
+    types:      of a model that reads pairs of texts: whether the types of tokens are an input
     left_out:   which tokens at the beginning pooling leaves out (see bundle.Manifest)
     """
 
@@ -130,6 +133,7 @@ class Spec:
     head_activation: Activation = "gelu"
     unattended: int | None = None
     left_out: str = ""
+    types: bool = False
     weightless: tuple[int, ...] = ()
 
     @property
@@ -215,7 +219,8 @@ def sites(spec: Spec, weights: Weights) -> list[Site]:
         found += _layer_sites(spec.latent, weights, LATENT, None)
     if "head.dense.weight" in weights:
         found.append(Site(input_name("head.dense"), ("head.dense",)))
-    return found + step_sites(spec, weights)
+    # what scores pairs works on one vector of a pair: it costs nothing in float32, and ranks are closer then
+    return found if spec.kind is RERANK else found + step_sites(spec, weights)
 
 
 def step_sites(spec: Spec, weights: Weights) -> list[Site]:
@@ -285,6 +290,10 @@ def check(spec: Spec, weights: Weights) -> None:
         linears |= {"head.dense": (h, h), "head.token": (h, 1)}
     if "embedding.position" in weights:
         expected["embedding.position"] = (len(weights["embedding.position"]), width)
+    if spec.kind is RERANK:
+        linears |= {"projection.0": (h, h), "head.classifier": (h, spec.dim)}
+    if "embedding.type" in weights:
+        expected["embedding.type"] = (len(weights["embedding.type"]), width)
     for i in spec.stored:
         layer = f"layers.{i}"
         linears |= {f"{layer}.query": (h, inner), f"{layer}.key": (h, kv), f"{layer}.value": (h, kv)}

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,20 @@ from edge_embed_export.modules.text import release_of
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.owncode import own_classes
 from edge_embed_export.sources.prompts import with_roles
+from edge_embed_export.verify.pairs import asked_pairs, compare_pairs, pair_request
 from edge_embed_export.verify.texts import PATIENCE, Asked, asked_texts
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.errors import ExportError, FidelityError, MissingExtraError
 from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.system.cgroups import memory_limit
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.files import check_regular
 from edge_embed_runtime.system.memory import machine_memory
-from edge_embed_runtime.vectors.kinds import DENSE, Kind
+from edge_embed_runtime.vectors.kinds import DENSE, RERANK, Kind
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
+    from edge_embed_runtime.embed.reranker import Reranker
 
 UNVERIFIED = "not verified against the reference"
 # Numbers of vectors of length 1 that differ by more are other vectors.
@@ -71,7 +74,7 @@ class Verifier:
         if self.options.verify == "require" and self.without:
             raise ExportError(f"{self.source} cannot be verified against the reference: {self.without}")
 
-    def __call__(self, embedder: "Embedder") -> dict[str, Any] | str:
+    def __call__(self, embedder: "Embedder | Reranker") -> dict[str, Any] | str:
         """What the manifest says. Raises FidelityError where vectors differ, ExportError where `require` cannot be."""
         if self.options.verify == "skip":
             return f"{UNVERIFIED}: --verify skip"
@@ -86,24 +89,42 @@ class Verifier:
                 raise ExportError(f"{self.source} cannot be verified against the reference: {error}") from None
             return f"{UNVERIFIED}: {error}"
 
-    def _compare(self, embedder: "Embedder") -> dict[str, Any]:
+    def _compare(self, embedder: "Embedder | Reranker") -> dict[str, Any]:
         _check_memory(self.source)
+        longest = _longest(embedder.manifest)
+        if embedder.output is RERANK:
+            return self._compare_pairs(cast("Reranker", embedder), longest)
+        embedder = cast("Embedder", embedder)
         side, dense = embedder.manifest.side, embedder.output is DENSE
         roles = (side,) if side else (None, "query", "document") if dense else ("document", "query")
-        longest = _longest(embedder)
         asked = asked_texts(embedder.tokenizer, roles, longest)
         request = self._request(embedder, asked)
         rows, facts = run_reference(request)
-        differences = compare(embedder, asked, rows)
+        return self._verdict(request, facts["against"], asked, compare(embedder, asked, rows), longest)
+
+    def _compare_pairs(self, reranker: "Reranker", longest: int) -> dict[str, Any]:
+        asked = asked_pairs(reranker, longest)
+        request = pair_request(self.source, reranker, asked, self.options)
+        rows, facts = run_reference(request)
+        return self._verdict(request, facts["against"], asked, compare_pairs(reranker, asked, rows), longest)
+
+    def _verdict(
+        self,
+        request: dict[str, Any],
+        against: str,
+        asked: Sequence[Asked],
+        differences: Sequence[float | None],
+        longest: int,
+    ) -> dict[str, Any]:
         compared = [(size, one) for size, one in zip(differences, asked, strict=True) if size is not None]
         if not compared:
             raise Unverifiable("the reference gives no numbers for any text")
         largest, worst = max(compared, key=lambda pair: pair[0])
         if not largest <= LARGEST:
-            self._differs(request, facts["against"], largest, worst)
+            self._differs(request, against, largest, worst)
         left_out = len(asked) - len(compared)
         return {
-            "against": facts["against"],
+            "against": against,
             "texts": len(compared),
             **({"left_out": left_out} if left_out else {}),
             "tokens": longest,
@@ -146,7 +167,7 @@ class Verifier:
         _, facts = run_reference({**request, "why": True, "texts": []}, lenient=True)
         if facts.get("missing"):
             raise Unverifiable(f"the reference lacks weights for {', '.join(facts['missing'])}, and makes them up")
-        role = "" if worst.role is None else f" as {worst.role}"
+        role = "" if worst.role is None else f" as {worst.role:.60}"
         raise FidelityError(
             f"{self.source}: in float32 it gives other vectors than {against}: numbers differ by {largest:.2g}, most "
             f"for the text {worst.text[:60]!r}{role}; nothing was written. Please report it; --verify skip exports it "
@@ -214,17 +235,17 @@ def _ours(embedder: "Embedder", one: Asked) -> NDArray[Any]:
     return embedder.output.array(vector, embedder.manifest.dim)
 
 
-def _longest(embedder: "Embedder") -> int:
+def _longest(manifest: Manifest) -> int:
     """Tokens of the longest texts that are compared: the limit, or of large models fewer.
 
     A sum over many thousand rows of a table is not exact in the reference.
     """
-    parts = embedder.manifest.architecture
+    parts = manifest.architecture
     size = max(1, int(parts.get("layers", 0) or 1) * int(parts.get("hidden", 0) or 256) ** 2 * 12)
     least = 512
-    if embedder.is_static:
-        return min(embedder.max_tokens, least)
-    return int(max(min(embedder.max_tokens, least), min(embedder.max_tokens, PATIENCE // size)))
+    if manifest.is_static:
+        return min(manifest.max_tokens, least)
+    return int(max(min(manifest.max_tokens, least), min(manifest.max_tokens, PATIENCE // size)))
 
 
 def _strips(source: Path, embedder: "Embedder") -> bool:

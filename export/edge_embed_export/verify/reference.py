@@ -58,12 +58,39 @@ def answer_rows(request: dict[str, Any]) -> tuple[list[np.ndarray[Any, Any]], di
     """An array for each text, and which releases gave them."""
     torch: Any = importlib.import_module("torch")
     alone = not request["sentence_transformers"]
-    encode = load_plain(request, torch) if alone else load(request, torch)
+    if request["kind"] == "rerank":
+        encode = load_pairs(request, torch)
+    else:
+        encode = load_plain(request, torch) if alone else load(request, torch)
     names = ("transformers", "torch") if alone else ("sentence-transformers", "transformers", "torch")
     with torch.inference_mode():
         rows = [np.asarray(encode(role, text), np.float32) for role, text in request["texts"]]
     versions = importlib.import_module("importlib.metadata")
     return rows, {"against": ", ".join(f"{name} {versions.version(name).partition('+')[0]}" for name in names)}
+
+
+def load_pairs(request: dict[str, Any], torch: Any) -> "Encode":
+    """By CrossEncoder: the numbers of a pair, and what its activation makes of them; the first text is in the place of
+    a role."""
+    if not request["sentence_transformers"]:
+        raise NotComparable("sentence-transformers is not installed, and transformers alone scores no pairs")
+    if request["adapter"]:
+        raise NotComparable("an adapter was added, which its CrossEncoder does not load")
+    library: Any = importlib.import_module("sentence_transformers")
+    options = {"device": "cpu", "trust_remote_code": False, "local_files_only": True}
+    model = library.CrossEncoder(request["folder"], model_kwargs={"dtype": torch.float32}, **options)
+    model.eval()
+    tokenizer, limit = model.tokenizer, request["max_tokens"]
+    if request["limited"] or tokenizer.model_max_length > limit:  # more than it has positions for
+        tokenizer.model_max_length = limit
+    activation = model.activation_fn
+
+    def encode(first: str | None, second: str) -> Any:
+        numbers = model.predict([(first, second)], activation_fn=torch.nn.Identity(), convert_to_tensor=True)
+        numbers = numbers.float().reshape(1, -1)
+        return torch.cat([numbers, activation(numbers)], dim=1)[0].numpy()
+
+    return encode
 
 
 Encode = Callable[[str | None, str], Any]

@@ -15,7 +15,7 @@ from edge_embed_runtime.bundle.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError
 from edge_embed_runtime.system.files import read_regular
-from edge_embed_runtime.vectors.kinds import DENSE, KINDS, Kind
+from edge_embed_runtime.vectors.kinds import DENSE, KINDS, RERANK, Kind
 
 # Every release reads the first; an older one would ignore what the second adds, and compute other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
@@ -54,6 +54,14 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class GoldenPair(Golden):
+    """A pair of texts, of a cross-encoder, and the scores that the exporter's machine got for it, before the
+    activation."""
+
+    second: str
+
+
+@dataclass(frozen=True)
 class Layer:
     """Where a model has the states of its tokens behind a layer.
 
@@ -79,6 +87,10 @@ HEAD = frozenset(
     {"saturations", "query_weights", "query_marker", "document_marker", "query_length", "expansion", "skip"}
 )
 NEWER_HEAD = frozenset({"filled", "query_skip", "first", "most", "query_tokens"})
+# That of a cross-encoder (see embed/reranker.py), whose kind earlier releases refuse by its name.
+PAIR_HEAD = frozenset({"activation", "types", "labels"})
+# Its input for the type of each token, 0 in the first text of a pair and 1 in the second: int64 [batch, sequence].
+TYPES_INPUT = "token_type_ids"
 TRUNCATIONS = ("", "layer_norm")
 # The pooling of a bundle whose graph was published with one inside it.
 OWN_POOLING = "the graph's own"
@@ -94,7 +106,7 @@ class Manifest:
     inputs:        what a text becomes: "" for token ids, "characters" (see inputs/characters.py), "words" (see
     inputs/whitespace.py)
     kind:          what a text becomes: a name of vectors/kinds.py
-    head:          what the other kinds need: see embed/sparse.py and embed/multi.py
+    head:          what the other kinds need: see embed/sparse.py, embed/multi.py and embed/reranker.py
     adapters:      what the model has besides its base, in the order of their numbers: see adapters.py
     truncation:    what is done to a whole vector before it is cut: "" or "layer_norm" (see vectors/normalize.py)
     default_role:  whose prompt is put before a text where the caller names no role; "" for none
@@ -206,9 +218,9 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
         raise ValueError(f"dim {dim} or max_tokens {max_tokens} is out of range")
     newer = _newer(content, cut=kind is DENSE and TABLE not in files)
     head = dict(content.get("head", {}))
-    if odd := head.keys() - HEAD - NEWER_HEAD:
+    if odd := head.keys() - (PAIR_HEAD if kind is RERANK else HEAD | NEWER_HEAD):
         raise ValueError(f"head says {min(odd)!r:.40}, which this release does not know")
-    golden = [Golden(str(g["text"]), [float(x) for x in g["vector"]]) for g in content["golden"]]
+    golden = [_golden(entry, kind) for entry in content["golden"]]
     if not all(kind.has_length(len(g.vector), dim) for g in golden):
         raise ValueError(f"a golden vector has not the numbers that one of kind {name!r} and dim {dim} has")
     return Manifest(
@@ -232,6 +244,11 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
         adapters=parse_adapters(content.get("adapters", [])),
         **newer,
     )
+
+
+def _golden(entry: Mapping[str, Any], kind: Kind) -> Golden:
+    text, vector = str(entry["text"]), [float(x) for x in entry["vector"]]
+    return GoldenPair(text, vector, str(entry["second"])) if kind is RERANK else Golden(text, vector)
 
 
 def _file_records(content: Mapping[str, Any]) -> dict[str, FileRecord]:

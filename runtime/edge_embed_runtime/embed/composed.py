@@ -14,6 +14,7 @@ from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.system.waiting import awaitable
 from edge_embed_runtime.vectors.kinds import DENSE, Kind
 from edge_embed_runtime.vectors.normalize import normalize
 from edge_embed_runtime.vectors.rotation import Frame
@@ -155,6 +156,8 @@ class ComposedEmbedder:
         cancelled = np.linalg.norm(total, axis=1) < 1e-6
         total[cancelled] = found[0][cancelled]
         return normalize(total)
+
+    aencode, aencode_query, aencode_document = awaitable(encode), awaitable(encode_query), awaitable(encode_document)
 
 
 def _fixed(part: _Part) -> dict[str, Any]:

@@ -11,23 +11,23 @@ import numpy as np
 
 from edge_embed_runtime.bundle.adapters import Adapters
 from edge_embed_runtime.bundle.bundle import Bundle, open_bundle
-from edge_embed_runtime.bundle.manifest import ROLES, Manifest
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_count, check_text, listed, unusable
-from edge_embed_runtime.embed.texts import Texts, check_texts
-from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
+from edge_embed_runtime.embed.described import Described
+from edge_embed_runtime.embed.texts import ON_TRUNCATION, Texts, Truncation, check_texts
+from edge_embed_runtime.errors import BundleError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.model import Model, load_model
 from edge_embed_runtime.model.options import Call, RunOptions, check_threads
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.headroom import embedding
+from edge_embed_runtime.system.waiting import awaitable
 from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
 from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.tokens import TokenVectors
     from edge_embed_runtime.model.layers import TokenModel
-    from edge_embed_runtime.model.network import Network
-    from edge_embed_runtime.vectors.rotation import Frame
     from edge_embed_runtime.vectors.sparse import SparseVector
 
 # Texts that are tokenized and sorted together: bounds what is held besides texts and vectors.
@@ -47,7 +47,7 @@ def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[s
     return loaded
 
 
-class Embedder:
+class Embedder(Described):
     """Embeds texts with one bundle.
 
     bundle:       a bundle folder, or one that `read_bundle` has read
@@ -91,6 +91,7 @@ class Embedder:
         loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.manifest: Manifest = loaded.manifest
         self.path: Path = loaded.path
+        self.output.check_embeds(self.path)
         self._adapters: Adapters = Adapters(self.manifest.adapters, adapter, f"bundle {self.path}")
         self._dim: int = self._options.dim(self.manifest.dim)
         if self._dim != self.manifest.dim:
@@ -121,77 +122,6 @@ class Embedder:
         if not self.background:
             self._options = replace(self._options, threads=count)
 
-    @property
-    def dim(self) -> int:
-        """Numbers in a vector."""
-        return self._dim
-
-    @property
-    def kind(self) -> str:
-        """What it gives for a text: "dense" (`encode`), "sparse" (`encode_sparse`) or "multi" (`encode_multi`)."""
-        return self.manifest.kind
-
-    @property
-    def name(self) -> str:
-        """The bundle's."""
-        return self.manifest.name
-
-    @property
-    def output(self) -> Kind:
-        """`kind`, as the object that knows its shape, and how an index stores it."""
-        return self.manifest.output
-
-    @property
-    def is_static(self) -> bool:
-        """Whether the bundle is a table of token vectors, without a network."""
-        return self.manifest.is_static
-
-    @property
-    def network(self) -> "Network":
-        """The model as it is run. Raises InputError for a static bundle, which has none."""
-        return self._model.network
-
-    @property
-    def predicted_peak(self) -> int:
-        """Bytes that the process was predicted to take at most, or 0 without `max_rss_mb`."""
-        return self._model.loaded.peak
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of a text that count, special tokens included; the rest is left out."""
-        return self.manifest.max_tokens
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the bundle's contents, and the adapter that was chosen for all texts: indexes made under another
-        fingerprint are refused."""
-        return self._adapters.fingerprint(self.manifest.fingerprint)
-
-    def check_adapter(self, name: str | None) -> None:
-        """Raise InputError where the bundle has no adapter of this name; None and "base" are right in any case."""
-        self._adapters.choose(name, None)
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """What `adapter` can be, besides "base"."""
-        return self._adapters.names
-
-    @property
-    def frame(self) -> "Frame":
-        """How binary codes are made of the vectors; that of the bundle is for vectors of all its dimensions."""
-        from edge_embed_runtime.vectors.rotation import Frame  # for indexes
-
-        stored = self.manifest.codes.get("frame") if self.dim == self.manifest.dim else None
-        try:
-            return Frame() if stored is None else Frame.from_json(stored, self.dim)
-        except ValueError as error:
-            raise BundleFormatError(f"bundle {self.path}: {error}", path=self.path) from error
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """Text put before the input, by role."""
-        return self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
-
     def encode_query(self, texts: Sequence[str], **options: Any) -> Vectors:
         """`encode` with role="query"."""
         return self.encode(texts, role="query", **options)
@@ -208,6 +138,7 @@ class Embedder:
         prompt: str | None = None,
         adapter: str | None = None,
         truncate_dim: int | None = None,
+        on_truncation: Truncation = "ignore",
         batch_tokens: int | None = None,
         show_progress: bool = False,
     ) -> Vectors:
@@ -220,6 +151,9 @@ class Embedder:
         adapter:       which of `adapters` to embed with, or "base"; its own prompt, where it has one, comes before the
                        role's. None means what the Embedder was made with, else what the role has
         truncate_dim:  keep only so many of the Embedder's `dim` numbers, L2-normalised again
+        on_truncation: what to do where a text has more tokens than `max_tokens`, so that its end does not count:
+                       "ignore", "warn" (TruncationWarning) or "error" (TruncationError, before anything is embedded).
+                       The last two tokenize the texts once more
         batch_tokens:  padded tokens in the model at a time; None: 512, or fewer under `max_rss_mb`. Changes no vector
         show_progress: a bar on stderr, where that is a terminal
 
@@ -227,7 +161,7 @@ class Embedder:
         """
         self._check_kind(DENSE)
         number, own = self._adapters.choose(adapter, role)
-        given = self._checked(texts, role, own if prompt is None else prompt, batch_tokens)
+        given = self._checked(texts, role, own if prompt is None else prompt, batch_tokens, on_truncation)
         dim = self.dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, self.dim)
         call = Call(dim, given.batch_tokens, number, self.left_out(given.before))
         vectors = np.empty((len(given), dim), np.float32)
@@ -241,6 +175,7 @@ class Embedder:
         role: str | None = None,
         prompt: str | None = None,
         max_active_dims: int | None = None,
+        on_truncation: Truncation = "ignore",
         batch_tokens: int | None = None,
         show_progress: bool = False,
     ) -> "list[SparseVector]":
@@ -251,7 +186,7 @@ class Embedder:
         from edge_embed_runtime.embed import sparse
 
         self._check_kind(SPARSE)
-        given = self._checked(texts, role, prompt, batch_tokens)
+        given = self._checked(texts, role, prompt, batch_tokens, on_truncation)
         most = None if max_active_dims is None else check_count(max_active_dims, "max_active_dims", 1)
         return self._listed(
             given, lambda window: sparse.encode(self.network, window, role, given.batch_tokens, most), show_progress
@@ -263,6 +198,7 @@ class Embedder:
         *,
         role: str | None = None,
         prompt: str | None = None,
+        on_truncation: Truncation = "ignore",
         batch_tokens: int | None = None,
         show_progress: bool = False,
     ) -> list[Vectors]:
@@ -276,10 +212,13 @@ class Embedder:
         from edge_embed_runtime.embed import multi
 
         self._check_kind(MULTI)
-        given = self._checked(texts, role, prompt, batch_tokens)
+        given = self._checked(texts, role, prompt, batch_tokens, on_truncation)
         return self._listed(
             given, lambda window: multi.encode(self.network, window, role, given.batch_tokens), show_progress
         )
+
+    aencode, aencode_query, aencode_document = awaitable(encode), awaitable(encode_query), awaitable(encode_document)
+    aencode_sparse, aencode_multi = awaitable(encode_sparse), awaitable(encode_multi)
 
     def encode_tokens(
         self,
@@ -335,13 +274,22 @@ class Embedder:
 
         return left_out(self.tokenizer, prompt, how)
 
+    def count_tokens(self, texts: Sequence[str], *, role: str | None = None, prompt: str | None = None) -> list[int]:
+        """Tokens of each text with its prompt and special tokens, also those beyond `max_tokens`. Options are those of
+        `encode`."""
+        given = self._checked(texts, role, prompt, None)
+        return [self.tokenizer.count(text) for text in given.whole()]
+
+    def _most(self, role: str | None) -> int:
+        """Tokens that count of a text with this role."""
+        shorter = self.manifest.head.get("query_length") if role == "query" else None
+        return min(int(shorter), self.max_tokens) if shorter else self.max_tokens
+
     def _check_prompt(self, before: str, role: str | None, own: bool) -> None:
         """Refuse a prompt that leaves no room for texts. own: it is the bundle's"""
         from edge_embed_runtime.inputs.prompts import check_room  # most bundles have none
 
-        shorter = self.manifest.head.get("query_length") if role == "query" else None
-        limit = min(int(shorter), self.max_tokens) if shorter else None
-        check_room(self.tokenizer, before, f"bundle {self.path}: the prompt{f' of {role!r}' * own}", limit)
+        check_room(self.tokenizer, before, f"bundle {self.path}: the prompt{f' of {role!r}' * own}", self._most(role))
         self._fitting = before, role
 
     def _run(
@@ -377,12 +325,20 @@ class Embedder:
                 path=self.path,
             )
 
-    def _checked(self, texts: Sequence[str], role: str | None, prompt: str | None, batch_tokens: int | None) -> Texts:
+    def _checked(
+        self,
+        texts: Sequence[str],
+        role: str | None,
+        prompt: str | None,
+        batch_tokens: int | None,
+        on_truncation: Truncation = "ignore",
+    ) -> Texts:
         """Raises InputError for what cannot be embedded."""
+        if on_truncation not in ON_TRUNCATION:
+            raise unusable("on_truncation", on_truncation, f"one of {listed(ON_TRUNCATION)}")
         most = self._model.loaded.batch_tokens
         batch_tokens = most if batch_tokens is None else check_count(batch_tokens, "batch_tokens", 1)
-        if self.predicted_peak:
-            batch_tokens = min(batch_tokens, most)
+        batch_tokens = min(batch_tokens, most) if self.predicted_peak else batch_tokens
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
             raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
         if os.getpid() != self._process:
@@ -397,4 +353,9 @@ class Embedder:
         before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
         if before and (before, named) != self._fitting:
             self._check_prompt(before, named, prompt is None)
-        return Texts(check_texts(texts), before, batch_tokens)
+        given = Texts(check_texts(texts), before, batch_tokens)
+        if on_truncation != "ignore":
+            from edge_embed_runtime.embed.truncation import check_lengths
+
+            check_lengths(given, self.tokenizer, self._most(role), f"bundle {self.path}", warn=on_truncation == "warn")
+        return given

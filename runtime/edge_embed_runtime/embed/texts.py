@@ -1,9 +1,13 @@
 """What callers hand in to be embedded: checked, and with what the model reads before each text."""
 
 from collections.abc import Iterable, Mapping, Set
+from typing import Literal
 
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
+
+Truncation = Literal["ignore", "warn", "error"]
+ON_TRUNCATION = ("ignore", "warn", "error")
 
 
 class Texts:
@@ -24,11 +28,11 @@ class Texts:
         return [self.before + text for text in self.texts[start:stop]]
 
 
-def check_texts(texts: object) -> list[str]:
-    """Raise InputError for anything that is not a list of Unicode texts."""
+def check_texts(texts: object, call: str = "encode", example: str = "encode([text])") -> list[str]:
+    """Raise InputError for anything that is not a list of Unicode texts. call: of what, with an example of it"""
     if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
-        raise InputError(f"encode takes a list of texts, got {type(texts).__name__}: write encode([text])")
+        raise InputError(f"{call} takes a list of texts, got {type(texts).__name__}: write {example}")
     try:
         return [check_text(text, f"text {i}") for i, text in enumerate(texts)]
     except TypeError as error:  # an array without dimensions says that it can be iterated over
-        raise InputError(f"encode takes a list of texts: {error}") from error
+        raise InputError(f"{call} takes a list of texts: {error}") from error

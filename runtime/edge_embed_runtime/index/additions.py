@@ -1,9 +1,11 @@
 """Documents are checked, embedded and stored, all of a call or none."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.errors import DuplicateKeyError, InputError
@@ -14,7 +16,7 @@ from edge_embed_runtime.passages.encode import EMBED_SLICE, embed_passages, embe
 from edge_embed_runtime.passages.split import PASSAGE_TOKENS, each_span, reserved_tokens
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.documents import Document, Record, check_documents
-from edge_embed_runtime.storage.rows import Entry
+from edge_embed_runtime.storage.rows import NO_VECTOR, Entry, packed
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import WORD_COPIES
 from edge_embed_runtime.vectors.int8 import quantize_int8
@@ -34,6 +36,8 @@ BOUNDED_SLICE = 256
 SLICE_CHARACTERS = 2**20
 
 Part = tuple[Record, list[Span]]
+# Vectors [n, dim], None in the place of one that is missing, or of all.
+GivenVectors = ArrayLike | Sequence[ArrayLike | None] | None
 
 
 class Additions:
@@ -57,25 +61,25 @@ class Additions:
             self.store_texts(changed, existing.intersection(r.key for r in changed), show_progress)
         return len(changed)
 
-    def add_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def add_vectors(self, documents: Iterable[Document], vectors: GivenVectors) -> int:
         with self._connections.writing() as store:
-            records, codes, scales = self._check_pairs(store, documents, vectors)
+            records, given = self._check_pairs(store, documents, vectors)
             _check_new(store, records)
-            self._store_vectors(records, codes, scales, ())
+            self._store_vectors(records, given, ())
         return len(records)
 
-    def upsert_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def upsert_vectors(self, documents: Iterable[Document], vectors: GivenVectors) -> int:
         with self._connections.writing() as store:
-            records, codes, scales = self._check_pairs(store, documents, vectors)
+            records, given = self._check_pairs(store, documents, vectors)
             existing = store.existing(record.key for record in records)
             changed = [
                 i
                 for i, record in enumerate(records)
-                if record.key not in existing or not store.holds(record, codes[i], scales[i])
+                if record.key not in existing or not store.holds(record, given.packed(i))
             ]
             fresh = [records[i] for i in changed]
             old = existing.intersection(record.key for record in fresh)
-            self._store_vectors(fresh, codes[changed], scales[changed], old)
+            self._store_vectors(fresh, given.some(changed), old)
         return len(changed)
 
     def store_texts(self, records: Sequence[Record], delete: Iterable[str], show_progress: bool) -> None:
@@ -91,16 +95,19 @@ class Additions:
         # with late chunking, places of all tokens of a document are held
         self._connections.commit(records, found, delete, LATE_BYTES * _longest(records) if facts.late else 0)
 
-    def _store_vectors(
-        self, records: Sequence[Record], codes: Int8Codes, scales: Vectors, delete: Iterable[str]
-    ) -> None:
+    def _store_vectors(self, records: Sequence[Record], given: "_Given", delete: Iterable[str]) -> None:
         """Store records as one passage each."""
-        whole = [(record, [(0, len(record.text))]) for record in records]
-        self._connections.commit(records, entries(whole, codes, scales), delete, WORD_COPIES * _longest(records))
+        stored = (
+            Entry(
+                record, [(0, len(record.text))], given.codes[i : i + 1], given.scales[i : i + 1], bare=given.is_bare(i)
+            )
+            for i, record in enumerate(records)
+        )
+        self._connections.commit(records, stored, delete, WORD_COPIES * _longest(records))
 
     def _check_pairs(
-        self, store: Store, documents: Iterable[Document], vectors: ArrayLike
-    ) -> tuple[list[Record], Int8Codes, Vectors]:
+        self, store: Store, documents: Iterable[Document], vectors: GivenVectors
+    ) -> tuple[list[Record], "_Given"]:
         if not store.facts.space:
             raise InputError(
                 f"{store.path} holds vectors of the bundle {store.facts.bundle!r}: use add; Index.create makes "
@@ -109,10 +116,43 @@ class Additions:
             )
         records = check_documents(documents, blank=True, room=self._connections.room)
         with self._connections.storing(records, VECTOR_COPIES * len(records) * store.dim):
-            checked = check_vectors(vectors, store.dim, "vectors")
+            filled, bare = _filled(vectors, len(records), store.dim)
+            checked = check_vectors(filled, store.dim, "vectors")
             if len(checked) != len(records):
                 raise InputError(f"{len(records)} documents and {len(checked)} vectors: expected one vector each")
-            return records, *quantize_int8(checked)
+            return records, _Given(*quantize_int8(checked), bare)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Codes [n, dim] and scales [n] of given vectors, and where there are none, [n]; None where all are there."""
+
+    codes: Int8Codes
+    scales: Vectors
+    bare: NDArray[np.bool_] | None
+
+    def is_bare(self, i: int) -> bool:
+        return self.bare is not None and bool(self.bare[i])
+
+    def packed(self, i: int) -> bytes:
+        return NO_VECTOR if self.is_bare(i) else packed(self.codes[i], self.scales[i])
+
+    def some(self, chosen: list[int]) -> "_Given":
+        return _Given(self.codes[chosen], self.scales[chosen], None if self.bare is None else self.bare[chosen])
+
+
+def _filled(vectors: Any, count: int, dim: int) -> tuple[ArrayLike, NDArray[np.bool_] | None]:
+    """Vectors without gaps: a vector of ones stands where there is None; and where that is, [n]."""
+    if vectors is None:
+        return np.ones((count, dim), np.float32), np.ones(count, np.bool_)
+    objects = isinstance(vectors, np.ndarray) and vectors.dtype == object
+    if not objects and not isinstance(vectors, list | tuple):
+        return vectors, None
+    bare = np.array([vector is None for vector in vectors], np.bool_)
+    if not bare.any():
+        return vectors, None
+    ones = np.ones(dim, np.float32)
+    return [ones if vector is None else vector for vector in vectors], bare
 
 
 def _longest(records: Sequence[Record]) -> int:

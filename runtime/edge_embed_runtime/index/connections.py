@@ -25,29 +25,35 @@ from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.system.turns import Turns
 
 if TYPE_CHECKING:  # readers do without
+    from edge_embed_runtime.index.writer import Writer
     from edge_embed_runtime.storage.writing import Chosen
-    from edge_embed_runtime.system.lock import WriterLock
 
 
 class Connections:
-    """One for reading, one for writing where the lock is held, and what searches keep in memory.
+    """One for reading, one for writing where this object may, and what searches keep in memory.
 
     room: what there is of memory, None without a budget
     """
 
-    def __init__(self, reader: Store, writer: Store | None, lock: "WriterLock | None", room: Room | None) -> None:
-        self.writer = writer  # before the reader, so that it is freed before it: see IndexFile.abandon
+    def __init__(self, reader: Store, writer: "Writer | None", room: Room | None) -> None:
+        self._writer = writer  # before the reader, so that it is freed before it: see IndexFile.abandon
         self.reader = reader
         self.room = room
         self.search = Searcher(reader, room)
         # the order in which threads may take them: writing, then reading
         self.write_turn, self.read_turn = Turns(), Turns()
-        self._lock = lock
         self._process = os.getpid()
         self._closed = False
-        for store in (reader, writer):
-            if store is not None:
-                store.place.give_up = weakref.WeakMethod(self._abandon)
+        for store in self._stores():
+            store.place.give_up = weakref.WeakMethod(self._abandon)
+
+    @property
+    def writer(self) -> Store | None:
+        """The connection for writing; None where none is open."""
+        return None if self._writer is None else self._writer.store
+
+    def _stores(self) -> list[Store]:
+        return [store for store in (self.writer, self.reader) if store is not None]
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
@@ -80,18 +86,33 @@ class Connections:
         """The connection for writing, for this thread alone; others may go on searching."""
         self.check_process()
         call = sys._getframe(2)
-        self.write_turn.take(call)
+        first = self.write_turn.take(call)
         try:
             self._check_open()
-            if self.writer is None:
+            if self._writer is None:
                 raise IndexReadOnlyError(f"{self.reader.path} is open with read_only=True", path=self.reader.path)
-            self.writer.recover()
-            self.writer.place.check()
-            if self.room is not None:
-                self.writer.limit_values(self.room.longest_value(stored=True))
-            yield self.writer
+            yield self._begin(self._writer, first=first)
         finally:
-            self.write_turn.give(call)
+            try:
+                if first and self._writer is not None:
+                    self._writer.end()
+            finally:
+                self.write_turn.give(call)
+
+    def _begin(self, writer: "Writer", *, first: bool) -> Store:
+        """first: whether this is no part of an operation that began before"""
+        if first:
+            self.reader.place.check()  # before a lock is taken next to another file
+            writer.begin()
+            self.reader.place.check()
+        store = writer.store
+        assert store is not None  # noqa: S101 - an operation has begun
+        store.place.give_up = weakref.WeakMethod(self._abandon)
+        store.recover()
+        store.place.check()
+        if self.room is not None:
+            store.limit_values(self.room.longest_value(stored=True))
+        return store
 
     def commit(self, records: Sequence[Record], entries: Iterable[Entry], delete: "Chosen" = (), more: int = 0) -> int:
         """Delete documents and store records, whose entries are given, in one transaction. Returns how many were
@@ -120,7 +141,7 @@ class Connections:
         try:
             return self.commit([], [], chosen)
         except StorageError:
-            if self._lock is None or not self._lock.give_reserve():
+            if self._writer is None or not self._writer.give_reserve():
                 raise
             return self.commit([], [], chosen)
 
@@ -139,10 +160,8 @@ class Connections:
             self._closed = True
             self.search.release()
             self.reader.close()
-            if self.writer is not None:
-                self.writer.close()
-            if self._lock is not None:
-                self._lock.release()
+            if self._writer is not None:
+                self._writer.close()
 
     def check_process(self) -> None:
         if os.getpid() != self._process:
@@ -158,15 +177,13 @@ class Connections:
 
     def _abandon(self) -> bool:
         """In a forked child that opens the file itself: close what it inherited. Returns whether that could be done."""
-        stores = [store for store in (self.writer, self.reader) if store is not None]
         call = sys._getframe()
         idle = self.write_turn.take_now(call) and self.read_turn.take_now(call)
-        if not idle or any(store.connection.in_transaction for store in stores):
+        if not idle or any(store.connection.in_transaction for store in self._stores()):
             return False  # a thread that is not there any more was in the middle of something
-        for store in stores:
-            store.abandon()
-        if self._lock is not None:
-            self._lock.abandon()
+        if self._writer is not None:
+            self._writer.abandon()
+        self.reader.abandon()
         return True
 
     def _settle(self) -> None:
@@ -174,7 +191,7 @@ class Connections:
         call = sys._getframe()
         if self.writer is not None and self.writer.pending and self.write_turn.take_now(call):
             try:
-                if not self._closed:
+                if not self._closed and self.writer is not None:
                     self.writer.settle()
             finally:
                 self.write_turn.give(call)

@@ -23,10 +23,10 @@ class IndexedFiles:
         with self._connections.reading() as store:
             return records_with_hash(store, hash_, limit)
 
-    def record(self, records: Sequence[FileRecord], forget: Iterable[str] = ()) -> None:
-        """Store records once all documents of their files are stored; forget: keys of files that have none any more."""
+    def record(self, records: Sequence[FileRecord]) -> None:
+        """Store records, once all documents of their files are stored."""
         with self._connections.writing() as store:
-            write_records(store, records, forget)
+            write_records(store, records)
 
     def move(self, moves: Sequence[tuple[str, Document]]) -> set[str]:
         """Give stored documents a new key and metadata; vectors stay, so it needs no embedder.

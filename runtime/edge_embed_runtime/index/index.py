@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from numpy.typing import ArrayLike
-
 from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
@@ -14,9 +12,10 @@ from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.index.reading import IndexReader
 from edge_embed_runtime.storage.documents import Document
+from edge_embed_runtime.system.waiting import awaitable
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
-    from edge_embed_runtime.index.additions import Additions
+    from edge_embed_runtime.index.additions import Additions, GivenVectors
     from edge_embed_runtime.index.files import IndexedFiles
     from edge_embed_runtime.maintenance.compact import Compaction
     from edge_embed_runtime.maintenance.rebuild import GraphChoice, Rebuilt
@@ -30,6 +29,8 @@ class Index(IndexReader):
 
     Threads may share one object. One object may write at a time, over all processes; any number may read, and what is
     read is one committed state. Writing holds up neither searches of other processes nor those of other threads.
+
+    In asyncio, `asearch`, `aget`, `aadd`, `aupsert` and `adelete` are awaited: they do the same in a thread.
     """
 
     @classmethod
@@ -41,7 +42,8 @@ class Index(IndexReader):
         sparse: Embedder | None = None,
         multi: Embedder | None = None,
         read_only: bool = False,
-        timeout: float = 0.0,
+        shared: bool = False,
+        timeout: float | None = None,
         words: str | None = None,
         fields: Sequence[str] | None = None,
         late_chunking: bool | None = None,
@@ -57,7 +59,10 @@ class Index(IndexReader):
         multi:     likewise one of kind "multi", for mode "multi". An index that was made with either can be searched
                    and deleted from without it, but not added to
         read_only: search only: works while another process writes, and on read-only storage
-        timeout:   seconds to wait for another process that has it open for writing
+        shared:    write in turns with other objects and processes that open it so: each call that writes holds the lock
+                   while it runs, embedding included, so add many documents in several calls
+        timeout:   seconds to wait for another process that has it open for writing: when it is opened, by default 0;
+                   with `shared` in every call that writes, by default 60
         words:     for a new index, how texts are split into words: "english" (stems; the default), "plain"
                    (whole words) or "trigram" (three characters in a row, for languages without spaces)
         fields:    for a new index, metadata fields that `where` often asks for: each gets an index
@@ -80,7 +85,9 @@ class Index(IndexReader):
                 f"Index.open takes an Embedder, got {type(embedder).__name__}: Index.open(path, Embedder())",
                 option="embedder",
             )
-        options = OpenOptions(read_only, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
+        if read_only and shared:
+            raise InputError("shared=True is for writing; read_only=True needs no turns", option="shared")
+        options = OpenOptions(read_only, shared, timeout, words, fields, late_chunking, max_rss_mb, secure_delete)
         models = Models.of(embedder, sparse, multi)
         with connected(path, facts_of_models(models, options), models, options) as connections:
             return cls(connections, models)
@@ -149,8 +156,11 @@ class Index(IndexReader):
         """
         return self._additions.upsert(documents, show_progress)
 
-    def add_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def add_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """Store new documents with their vectors [n, dim], all of them or none, in an index made by `create`.
+
+        vectors: None in the place of a vector, or of all of them, stores a document without one: searches find it by
+                 its words, `find` and the like as any other, searches by vector never
 
         A document is one passage; its text may be empty. Vectors are brought to length 1 and compared by cosine.
         Raises InputError for vectors of another shape, or with NaN, infinite or no other numbers than 0, and what
@@ -158,7 +168,7 @@ class Index(IndexReader):
         """
         return self._additions.add_vectors(documents, vectors)
 
-    def upsert_vectors(self, documents: Iterable[Document], vectors: ArrayLike) -> int:
+    def upsert_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """`add_vectors`, in place of documents with the same keys. Returns the number that changed."""
         return self._additions.upsert_vectors(documents, vectors)
 
@@ -189,6 +199,9 @@ class Index(IndexReader):
         that are damaged and may fit a condition stay as they are.
         """
         return self._collection.update_metadata(chosen, changes, remove)
+
+    asearch, aget = awaitable(IndexReader.search), awaitable(IndexReader.get)
+    aadd, aupsert, adelete = awaitable(add), awaitable(upsert), awaitable(delete)
 
     def repair(
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False

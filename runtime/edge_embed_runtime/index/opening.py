@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_embed_runtime.checks import check_count, check_text, shown, unusable
-from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, InputError, StorageError
+from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.inputs.words import NORMAL
@@ -20,10 +20,12 @@ from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.system.memory import check_limit
 
 if TYPE_CHECKING:  # readers do without
-    from edge_embed_runtime.system.lock import WriterLock
+    from edge_embed_runtime.index.writer import Writer
 
 MAX_DIM = 2**16
 MAX_SPACE_CHARACTERS = 256
+# Seconds that an operation waits for those of others, where writers take turns.
+TURN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,20 @@ class OpenOptions:
     """See `Index.open`. words, fields and late_chunking are those of a new index; None fits any that is there."""
 
     read_only: bool = False
-    timeout: float = 0.0
+    shared: bool = False
+    timeout: float | None = None
     words: str | None = None
     fields: Sequence[str] | None = None
     late_chunking: bool | None = None
     max_rss_mb: float | None = None
     secure_delete: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """To wait for another writer."""
+        if self.timeout is None:
+            return TURN_SECONDS if self.shared else 0.0
+        return self.timeout
 
 
 def facts_of_models(models: Models, options: OpenOptions) -> Facts | None:
@@ -88,38 +98,39 @@ def connected(
         )
     if path.exists():
         check_header(path)  # before a lock file is put next to what is no index
-    lock = writer = reader = None
+    writer = reader = None
     try:
         if not options.read_only:
-            from edge_embed_runtime.storage.create import create_index, remove_leftovers
-            from edge_embed_runtime.system.lock import WriterLock
-
-            lock = WriterLock(path, options.timeout)
-            remove_leftovers(path)
-            if facts is not None and not path.exists():
-                create_index(path, facts)
-            writer = _writer(path, lock, options)
+            writer = _writer(path, facts, options)
         reader = Store(path, read_only=True)
         _check_options(reader, models, options)
         if room is not None:
             room.for_codes(reader.blocks.count(), reader.dim)
-        yield Connections(reader, writer, lock, room)
+        if writer is not None:
+            writer.opened()
+        yield Connections(reader, writer, room)
     except BaseException:
         for part in (reader, writer):
             if part is not None:
                 part.close()
-        if lock is not None:
-            lock.release()
         raise
 
 
-def _writer(path: Path, lock: "WriterLock", options: OpenOptions) -> Store:
+def _writer(path: Path, facts: Facts | None, options: OpenOptions) -> "Writer":
+    """Who writes, open; the index is made where there is none."""
+    from edge_embed_runtime.index.writer import SharedWriter, Writer
+    from edge_embed_runtime.storage.create import create_index, remove_leftovers
+
+    writer = (SharedWriter if options.shared else Writer)(path, options.seconds, options.secure_delete)
     try:
-        return Store(path, read_only=False, secure_delete=options.secure_delete)
-    except StorageError:  # on a full disk, with what the lock keeps in reserve
-        if not lock.give_reserve():
-            raise
-        return Store(path, read_only=False, secure_delete=options.secure_delete)
+        remove_leftovers(path)
+        if facts is not None and not path.exists():
+            create_index(path, facts)
+        writer.open()
+    except BaseException:
+        writer.close()
+        raise
+    return writer
 
 
 def check_words(words: object) -> str:

@@ -27,6 +27,7 @@ def stats(store: Store, graph: Cache | None) -> dict[str, Any]:
     generation, _ = store.counters()  # reads the facts again where they have changed
     documents, passages = store.counts()
     facts, root = store.facts, read_root(store)
+    bare = passages - store.blocks.count() if facts.space else 0
     return {
         "documents": documents,
         "passages": passages,
@@ -39,6 +40,7 @@ def stats(store: Store, graph: Cache | None) -> dict[str, Any]:
         "root": None if root is None else root.absolute,  # as it was recorded
         **{name: model.name for name, model in facts.attached.items()},
         **({"late_chunking": True} if facts.late else {}),
+        **({"without_vector": bare} if bare > 0 else {}),
         **({} if facts.normal else {"advice": OLD_WORDS}),
         "generation": generation,
         "bytes": bytes_on_disk(store.path),

@@ -9,6 +9,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import BundleFormatError, InputError
+from edge_embed_runtime.inputs.blocks import blocks
 from edge_embed_runtime.inputs.vetting import check_tokenizer
 
 T = TypeVar("T")
@@ -158,9 +159,18 @@ class Tokenizer:
         """All token ids of a short text, without special tokens. The caller bounds the text."""
         return tuple(self._encode(text).ids)
 
+    def count(self, text: str) -> int:
+        """Tokens of a text with its special tokens, also those beyond the limit. A long text is counted in blocks."""
+        content = sum(len(self._encode(text[start:stop])) for start, stop in blocks(text))
+        return len(self._prefix) + content + len(self._suffix)
+
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """(start, end) in characters of every token of a text, without special tokens. The caller bounds the text."""
         return list(self._encode(text).offsets)
+
+    def pair(self, first: str, second: str) -> tokenizers.Encoding:
+        """Two short texts as one, with all special tokens. The caller bounds them."""
+        return _guarded(lambda: self._tokenizer.encode(first, second), "a pair of texts cannot be tokenized")
 
     def _encode(self, text: str) -> tokenizers.Encoding:
         return _guarded(

@@ -32,6 +32,8 @@ def when_grown(store: Store) -> None:
     last = _last_id(store)
     if last < LEAST_VECTORS or last < GROWN * _learned(store):
         return
+    if store.facts.space and store.blocks.count() < LEAST_VECTORS:  # documents without a vector have ids too
+        return
     with suppress(StorageError):
         with store.snapshot():
             frame, _ = learn(store, store.frame)
@@ -67,8 +69,8 @@ def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
 
 
 def passage_ids(store: Store) -> Ids:
-    """Ids of all passages, ascending."""
-    rows = store.connection.execute("SELECT id FROM vec")
+    """Ids of all passages that have a vector, ascending."""
+    rows = store.connection.execute(f"SELECT id FROM vec{' WHERE length(code) > 0' if store.facts.space else ''}")
     return np.sort(np.fromiter((id_ for (id_,) in rows), np.int64))
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ from edge_embed_runtime.maintenance.workspace import own_folder
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.root import read_root
-from edge_embed_runtime.storage.rows import StoredDocument, checked, is_whole
-from edge_embed_runtime.storage.schema import UNKNOWN, ddl
+from edge_embed_runtime.storage.rows import NO_VECTOR, StoredDocument, checked, is_whole
+from edge_embed_runtime.storage.schema import UNKNOWN, Facts, ddl
 from edge_embed_runtime.storage.sidetables import Attached
 from edge_embed_runtime.storage.store import Store
 
@@ -123,7 +123,7 @@ def _find(store: Store, folder: Path | None, show_progress: bool) -> Findings:
         db, words = store.connection, WordsCheck(folder, ddl(facts or UNKNOWN)[-1])
         try:
             with _noted(found.unreadable, "rows cannot be read"):
-                _check_rows(store, None if facts is None else store.dim, found, words, show_progress)
+                _check_rows(store, facts, found, words, show_progress)
             with _noted(found.unreadable, "other rows cannot be read"):
                 if not found.unreadable and facts is not None:
                     for table in store.attached.values():
@@ -156,8 +156,10 @@ def _check_content(store: Store, found: Findings) -> None:
         )
 
 
-def _check_rows(store: Store, dim: int | None, found: Findings, words: WordsCheck, show_progress: bool) -> None:
+def _check_rows(store: Store, facts: Facts | None, found: Findings, words: WordsCheck, show_progress: bool) -> None:
     db, seen = store.connection, set[Any]()
+    # given vectors may be missing
+    sizes = None if facts is None else (facts.dim + 4, *([len(NO_VECTOR)] if facts.space else []))
     (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
     with progress_bar(expected, show_progress, "verifying") as advance:
         for doc, row, passages in grouped(db):
@@ -169,10 +171,10 @@ def _check_rows(store: Store, dim: int | None, found: Findings, words: WordsChec
             elif document is None:
                 found.lost[doc] = Damage(shown_key(row), "its checksum does not fit")
             else:
-                what = _passage_damage(document, passages, dim)
+                what = _passage_damage(document, passages, sizes)
                 if what is not None:
                     found.broken[doc] = Damage(document.key, what)
-                if dim is not None:  # the facts are whole, and say how
+                if facts is not None:  # they are whole, and say how
                     words.expect(store.words.of_passages(document, passages))
             words.known.update(passage[0] for passage in passages)
             advance(len(passages))
@@ -222,13 +224,13 @@ def _check_places(store: Store, found: Findings) -> None:
             found.places[doc] = Damage(document.key, "its places are damaged")
 
 
-def _passage_damage(document: StoredDocument, passages: list[Row], dim: int | None) -> str | None:
-    """What is wrong with a document's passages, or None."""
+def _passage_damage(document: StoredDocument, passages: list[Row], sizes: Collection[int] | None) -> str | None:
+    """What is wrong with a document's passages, or None. sizes: bytes that a code may have"""
     text = document.text
     bad = sum(
         not is_whole(row)
         or not (0 <= row[2] < row[3] <= len(text) or (text == "" and row[2] == row[3] == 0))
-        or (dim is not None and len(row[4]) != dim + 4)
+        or (sizes is not None and len(row[4]) not in sizes)
         for row in passages
     )
     if bad:

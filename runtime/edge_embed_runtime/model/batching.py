@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.bundle.manifest import TYPES_INPUT
 from edge_embed_runtime.inputs.tokenizer import TokenIds
 
 # Padded tokens in one run of the model. More is slower, because activations then leave the L2 cache: for MiniLM-L6
@@ -46,6 +47,15 @@ def batches(lengths: Sequence[int], batch_tokens: int, *, padded: bool = True) -
         size = max(1, batch_tokens // distinct[start])
         yield from (group[i : i + size] for i in range(0, len(group), size))
         start = ends[start]
+
+
+def pad_pairs(rows: Sequence[TokenIds], *, types: bool) -> dict[str, NDArray[np.int64]]:
+    """`pad` of pairs of texts, each [tokens, 2] (see inputs/pairs.py). types: whether the model reads those too"""
+    if not types:
+        return pad([row[:, 0] for row in rows])
+    feed = pad(rows)
+    both = feed.pop("input_ids")
+    return {"input_ids": np.ascontiguousarray(both[..., 0]), **feed, TYPES_INPUT: np.ascontiguousarray(both[..., 1])}
 
 
 def pad(rows: Sequence[TokenIds]) -> dict[str, NDArray[np.int64]]:

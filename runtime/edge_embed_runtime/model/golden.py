@@ -5,15 +5,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.bundle.manifest import Manifest
-from edge_embed_runtime.vectors.normalize import normalize
+from edge_embed_runtime.bundle.manifest import Golden, Manifest
 
 # Golden vectors of another CPU agree to about 0.9997; a kernel that saturates gives 0.995.
 GOLDEN_COSINE = 0.999
 
 
-def golden_cosine(manifest: Manifest, dim: int, encode: Callable[[str], NDArray[np.float32]]) -> float:
-    """The lowest cosine of a golden text's vector to the exporter's; 1 where the bundle has no golden texts.
+def golden_cosine(manifest: Manifest, dim: int, encode: Callable[[Golden], NDArray[np.float32]]) -> float:
+    """The lowest cosine of a golden text's vector to the exporter's (of a cross-encoder see `Rerank.agreement`); 1
+    where the bundle has no golden texts.
 
     encode: gives one text's vector [1, dim or more], or [1, tokens, dim] where each token has one. Together the texts
             would need more memory than the query that most processes start with
@@ -22,7 +22,7 @@ def golden_cosine(manifest: Manifest, dim: int, encode: Callable[[str], NDArray[
         return 1.0
     kind = manifest.output
     expected = [kind.golden(np.array([golden.vector], np.float32), dim) for golden in manifest.golden]
-    found = [encode(golden.text)[..., :dim].reshape(1, -1) for golden in manifest.golden]
+    found = [encode(golden)[..., :dim].reshape(1, -1) for golden in manifest.golden]
     if any(a.shape != b.shape for a, b in zip(expected, found, strict=True)):
         return 0.0
-    return min(float((normalize(a) * normalize(b)).sum()) for a, b in zip(expected, found, strict=True))
+    return kind.agreement(expected, found)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, WEIGHTS
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, WEIGHTS, Golden, GoldenPair
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model import deadline, session
-from edge_embed_runtime.model.batching import BATCH_TOKENS, LEAST_RUN_TOKENS, batches, pad
+from edge_embed_runtime.model.batching import BATCH_TOKENS, LEAST_RUN_TOKENS, batches, pad, pad_pairs
 from edge_embed_runtime.model.budget import Prediction, Profile, choose_profile
 from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
@@ -23,6 +23,7 @@ from edge_embed_runtime.onnxfile.mapped import weights_of
 from edge_embed_runtime.system.memory import give_back, trim_heap
 from edge_embed_runtime.system.tuning import recall
 from edge_embed_runtime.system.workers import work
+from edge_embed_runtime.vectors.kinds import RERANK
 from edge_embed_runtime.vectors.normalize import cut
 
 if TYPE_CHECKING:
@@ -104,8 +105,12 @@ class Network:
     def network(self) -> "Network":
         return self
 
-    def _one(self, text: str) -> "Vectors":
-        return self.run([self.tokenizer.encode(text)])
+    def _one(self, golden: Golden) -> "Vectors":
+        if not isinstance(golden, GoldenPair):
+            return self.run([self.tokenizer.encode(golden.text)])
+        from edge_embed_runtime.inputs.pairs import PairTokenizer  # most bundles read single texts
+
+        return self.run([PairTokenizer(self.tokenizer).row(golden.text, golden.second)])
 
     def encode(self, texts: Sequence[str], call: Call) -> "Iterator[tuple[list[int], Vectors]]":
         """Positions of texts and their vectors [n, dim] of length 1, batch by batch."""
@@ -161,7 +166,8 @@ class Network:
         self, model: onnxruntime.InferenceSession, rows: list[TokenIds], adapter: int = 0, left_out: int = 0
     ) -> list[NDArray[Any]]:
         """What a session of the bundle's model, or of one that was made of it, gives for a batch."""
-        feed = pad(rows)
+        manifest = self.bundle.manifest
+        feed = pad_pairs(rows, types=bool(manifest.head["types"])) if manifest.output is RERANK else pad(rows)
         if adapter:
             feed[INPUT] = np.array([adapter], np.int64)
         if left_out:

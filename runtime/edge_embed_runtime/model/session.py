@@ -10,7 +10,7 @@ import onnxruntime
 
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, TYPES_INPUT
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
@@ -116,8 +116,9 @@ def load_session(
             f"bundle {bundle.path}: the manifest leaves prompts out, which the model cannot do", path=bundle.path
         )
     inputs = sorted(value.name for value in session.get_inputs())
+    expected = ["attention_mask", "input_ids", *([TYPES_INPUT] if bundle.manifest.head.get("types") else [])]
     shapes = [value.shape for value in session.get_outputs()]
-    if inputs != ["attention_mask", "input_ids"] or [s[-1:] for s in shapes] != [[bundle.manifest.dim]]:
+    if inputs != expected or [s[-1:] for s in shapes] != [[bundle.manifest.dim]]:
         raise BundleFormatError(
             f"bundle {bundle.path}: the model takes {inputs} and gives {shapes}, "
             f"which is not an encoder of dim {bundle.manifest.dim}",

@@ -119,7 +119,7 @@ class StaticModel:
             self._words = Words(tokenizer, lowercase=lowercase)
         self._check(what, manifest.dim)
         dim = options.dim(manifest.dim)
-        cosine = golden_cosine(manifest, dim, lambda text: self.vectors([text], dim))
+        cosine = golden_cosine(manifest, dim, lambda golden: self.vectors([golden.text], dim))
         if cosine < GOLDEN_COSINE:
             raise GoldenError(
                 f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "

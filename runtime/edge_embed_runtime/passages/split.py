@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.inputs.blocks import blocks
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.borders import begin_before, last_end, near_border
@@ -22,8 +23,6 @@ OVERLAP = 8
 BACK = 4
 # Thinly spread text (tables, much white space) is cut by characters; the embedder reads at least as many.
 MAX_CHARACTERS = 8192
-# Characters that are tokenized at once: bounds the memory a document takes (tokenizers needs 140 bytes a character).
-BLOCK = 32_768
 
 NO_TOKENS = np.empty((0, 2), np.int64)
 
@@ -40,10 +39,10 @@ def split(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PAS
 def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int = PASSAGE_TOKENS) -> Iterator[Span]:
     """`split`, one after the other: however long the text, the tokens of two blocks are held."""
     size = max(1, min(most, tokenizer.max_content - reserved))
-    blocks = token_blocks(text, tokenizer)
+    pending = token_blocks(text, tokenizer)
     tokens, first = NO_TOKENS, True
     while True:
-        while len(tokens) <= size and (block := next(blocks, None)) is not None:
+        while len(tokens) <= size and (block := next(pending, None)) is not None:
             tokens = np.concatenate([tokens, block])
         if first and (not len(tokens) or (len(tokens) <= size and len(text) <= MAX_CHARACTERS)):
             yield 0, len(text)
@@ -74,18 +73,5 @@ def token_spans(text: str, tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 def token_blocks(text: str, tokenizer: Tokenizer) -> Iterator[NDArray[np.int64]]:
     """`token_spans`, block by block."""
-    start = 0
-    while start < len(text):
-        stop = _word_end(text, start + BLOCK)
+    for start, stop in blocks(text):
         yield np.array(tokenizer.offsets(text[start:stop]), np.int64).reshape(-1, 2) + start
-        start = stop
-
-
-def _word_end(text: str, stop: int) -> int:
-    """The nearest white space at or before `stop`, or `stop` where a word is longer than a block's last quarter."""
-    if stop >= len(text):
-        return len(text)
-    for i in range(stop, stop - BLOCK // 4, -1):
-        if text[i].isspace():
-            return i
-    return stop

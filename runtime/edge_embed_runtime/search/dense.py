@@ -93,7 +93,13 @@ class Dense(Retriever):
         self._damaged.update(found.damaged)
         scores = score_int8(found.codes, found.scales, vector_of(question))
         rows = zip(found.docs.tolist(), found.ids.tolist(), scores.tolist(), strict=True)
-        return ranking | best_passages(rows)
+        complete = ranking | best_passages(rows)
+        if found.bare:  # without a vector, a document is as near as the others are on average
+            known = [complete[doc][0] for doc in passages if doc in complete]
+            mean = sum(known) / len(known) if known else 0.0
+            bare = set(found.bare)
+            complete |= {doc: (mean, passage) for doc, passage in passages.items() if passage in bare}
+        return complete
 
     def _loaded(self) -> "AnyCodes":
         """The codes of what is committed now."""

@@ -1,7 +1,7 @@
 """Fields of the metadata: whether any document has one, which values it has, and from which to which they go."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
 from edge_embed_runtime.errors import FilterError
@@ -15,17 +15,17 @@ from edge_embed_runtime.storage.filters import (
 )
 from edge_embed_runtime.storage.store import Store
 
-Value = str | float | bool | None
+Value: TypeAlias = str | float | bool | None
 
-
-Value = str | float | bool | None
+# What SQLite calls these values of JSON.
+LITERALS: Mapping[str, Value] = {"true": True, "false": False, "null": None}
 
 
 class ValueCount(NamedTuple):
     """A value of a field, and how many documents have it."""
 
     value: Value
-    count: int
+    documents: int
 
 
 def check_fields(store: Store, where: Mapping[str, Any] | None, condition: Condition | None) -> None:
@@ -62,7 +62,7 @@ def values(store: Store, field: str, where: Condition, limit: int) -> Iterator[V
         query = _counted(where[0])
     rows = store.connection.execute(f"{query} ORDER BY 3 DESC, 1, 2 LIMIT ?", (field, *where[1], limit))
     for kind, value, count in rows:
-        yield ValueCount({"true": True, "false": False, "null": None}.get(kind, value), count)
+        yield ValueCount(LITERALS.get(kind, value), count)
 
 
 def _counted(where: str) -> str:

@@ -1,7 +1,7 @@
 """What is known of the files that documents come from: enough to tell that one is as it was when it was read.
 
 A record stands for this: all documents of its file, read in this way, are in the index. The trigger next to the table
-(schema.py) takes it away with the first document of the file that is deleted or replaced.
+(schema.py) takes it away with the first document of the file that is deleted, replaced or moved.
 """
 
 import json
@@ -50,13 +50,11 @@ def records_with_hash(store: "Store", hash_: bytes, limit: int) -> list[FileReco
     return _select(store, "hash = ? ORDER BY key LIMIT ?", hash_, limit)
 
 
-def write_records(store: "Store", records: Sequence[FileRecord], forget: Iterable[str]) -> None:
-    """Write records, in place of those with the same keys, and delete those of other files, in one transaction."""
+def write_records(store: "Store", records: Sequence[FileRecord]) -> None:
+    """Write records, in place of those with the same keys, in one transaction."""
     with store.transaction(deletes=False):
         store.make_optional(TABLE)
-        db = store.connection
-        db.executemany("DELETE FROM file WHERE key = ?", [(key,) for key in forget])
-        db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)", records)
+        store.connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)", records)
 
 
 def _select(store: "Store", condition: str, *values: object) -> list[FileRecord]:

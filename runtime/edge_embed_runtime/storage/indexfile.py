@@ -53,6 +53,7 @@ class IndexFile:
         # whether a call was ended in the middle of something, see `recover`
         self.interrupted = False
         self._facts: Facts | None = None
+        self.log: tuple[int, int] | None = None  # a writer's: which file it is
         database.check_header(path)
         self.place = Place(path)
         problem = None if alone else mainfile.problem_with_log(path)
@@ -87,7 +88,7 @@ class IndexFile:
 
     def _begin_writing(self) -> None:
         """Bring what a writer before this one left in the log into the main file."""
-        self._log = mainfile.identity(database.log_files(self.path)[0])
+        self.log = mainfile.identity(database.log_files(self.path)[0])
         self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `settle` does it
         self._db.execute(f"PRAGMA journal_size_limit = {LOG_LIMIT}")
         if self.secure_delete:
@@ -178,12 +179,7 @@ class IndexFile:
             return
         if self.pending:
             self.place.check(f"its last commits are in {database.log_files(self.path)[0]}, not in the file")
-        if (
-            mainfile.identity(database.log_files(self.path)[0]) == self._log
-        ):  # SQLite leaves a log behind whose file was moved away
-            for file in database.log_files(self.path):
-                with suppress(OSError):
-                    file.unlink(missing_ok=True)
+        mainfile.remove_log(self.path, self.log)
 
     def counters(self) -> tuple[int, int]:
         """(generation, deletions). Reads the facts again where another process changed them.

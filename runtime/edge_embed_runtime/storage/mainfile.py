@@ -250,6 +250,14 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def remove_log(path: Path, log: tuple[int, int] | None) -> None:
+    """Delete a log that SQLite left behind because its file was moved away. log: its identity"""
+    if identity(log_files(path)[0]) == log:
+        for file in log_files(path):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
 # All that are open in this process, and those that were in its parent when it was forked.
 _places: "weakref.WeakSet[Place]" = weakref.WeakSet()
 

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -62,6 +62,8 @@ class Pages:
                     self._limit -= 1
                 if len(page) == PAGE or size >= PAGE_CHARACTERS or self._limit == 0:
                     break
+            else:
+                self._limit = 0
         return page
 
     def _pass(self, store: Store, key: str) -> None:
@@ -73,7 +75,7 @@ class Pages:
             )
         self._after, self._offset = raw, 0
 
-    def _rows(self, store: Store, credit: Credit | None) -> Iterator[Found]:
+    def _rows(self, store: Store, credit: Credit | None) -> Generator[Found]:
         condition, parameters = self.condition
         if self._sorted:
             query = f"SELECT id, key FROM doc WHERE +key > CAST(? AS TEXT) AND {condition} LIMIT {FEW + 1}"
@@ -92,13 +94,13 @@ def _asks_one_of(declared: Iterable[str], where: Mapping[str, Any]) -> bool:
     return any(field in where for field in declared) or any(_asks_one_of(declared, part) for part in parts)
 
 
-def by_value(store: Store, credit: Credit | None, column: str, values: Iterable[int | str]) -> Iterator[Found]:
+def by_value(store: Store, credit: Credit | None, column: str, values: Iterable[int | str]) -> Generator[Found]:
     """Documents by their ids or keys, in that order, as far as they are there. Runs inside a snapshot."""
     for value in values:
         yield from _documents(store, credit, f"WHERE {column} = ?", (value,))
 
 
-def _documents(store: Store, credit: Credit | None, tail: str, parameters: tuple[Any, ...]) -> Iterator[Found]:
+def _documents(store: Store, credit: Credit | None, tail: str, parameters: tuple[Any, ...]) -> Generator[Found]:
     query = f"{DOCUMENTS if credit is None else HEADS} {tail}"
     with closing(store.connection.execute(query, parameters)) as rows:
         for row in rows:

@@ -17,6 +17,8 @@ from edge_embed_runtime.vectors.types import Ids, Int8Codes, Vectors
 # Whole rows, in the order in which their checksums are made.
 DOCUMENTS = "SELECT id, key, text, metadata, crc FROM doc"
 PASSAGES = "SELECT id, doc, start, stop, code, crc FROM vec"
+# The code of a passage that has no vector, in an index of given vectors.
+NO_VECTOR = b""
 DocumentRow = tuple[int, str, str, str, int]
 PassageRow = tuple[int, int, int, int, bytes, int]
 
@@ -38,13 +40,14 @@ class StoredDocument:
 
 @dataclass(frozen=True)
 class StoredPassages:
-    """Rows of `vec` whose crc32 fits, and the ids of those whose does not."""
+    """Rows of `vec` whose crc32 fits, the ids of those whose does not, and the ids of whole ones without a vector."""
 
     ids: Ids
     docs: Ids
     codes: Int8Codes
     scales: Vectors
     damaged: list[int]
+    bare: list[int]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Entry:
     A long document may come in several entries that follow each other: all have the same record.
 
     attached: what else is stored of them, a row for each, by the name of the table
+    bare:     whether it has no vector, and codes and scales stand for nothing
     """
 
     record: Record
@@ -70,6 +74,7 @@ class Entry:
     codes: Int8Codes
     scales: Vectors
     attached: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    bare: bool = False
 
 
 def document_crc(id_: int, key: str, text: str, metadata: str) -> int:
@@ -110,8 +115,13 @@ def passage_crc(id_: int, doc: int, start: int, stop: int, code: bytes) -> int:
     return zlib.crc32(code, zlib.crc32(f"{id_},{doc},{start},{stop}".encode()))
 
 
+def packed(code: Int8Codes, scale: Any) -> bytes:
+    """A vector as it is stored: float32 scale and int8 code [dim]."""
+    return b"".join((np.asarray(scale, "<f4").tobytes(), code.tobytes()))
+
+
 def passage_row(id_: int, doc: int, span: Span, code: bytes) -> PassageRow:
-    """A row of `vec`, with its checksum; code: float32 scale and int8 code."""
+    """A row of `vec`, with its checksum; code: what `packed` gives, or NO_VECTOR."""
     return id_, doc, *span, code, passage_crc(id_, doc, *span, code)
 
 
@@ -122,19 +132,21 @@ def is_whole(row: PassageRow) -> bool:
 
 
 def checked_passages(rows: list[PassageRow], dim: int) -> StoredPassages:
-    """Rows of `vec` sorted into those whose checksum fits and those whose does not."""
+    """Rows of `vec` sorted into those whose checksum fits, those whose does not, and those without a vector."""
     good: list[tuple[int, int]] = []
     blobs: list[bytes] = []
-    damaged = []
+    damaged, bare = [], []
     for id_, doc, start, stop, blob, crc in rows:
         # `is_whole` in line: a call for each of hundreds of rows is felt in a search
         head = f"{id_},{doc},{start},{stop}".encode()
         if isinstance(blob, bytes) and len(blob) == dim + 4 and zlib.crc32(blob, zlib.crc32(head)) == crc:
             good.append((id_, doc))
             blobs.append(blob)
+        elif blob == NO_VECTOR and zlib.crc32(head) == crc:
+            bare.append(id_)
         else:
             damaged.append(id_)
     raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dim + 4)
     scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
     numbers = np.array(good, np.int64).reshape(-1, 2)
-    return StoredPassages(numbers[:, 0], numbers[:, 1], raw[:, 4:], scales, damaged)
+    return StoredPassages(numbers[:, 0], numbers[:, 1], raw[:, 4:], scales, damaged, bare)

@@ -49,16 +49,24 @@ TABLES = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 # something, so that older files are still whole.
 ATTACHED = tuple(kind.name for kind in KINDS.values() if kind.apart)
 LATER = (*ATTACHED, "late", "normal")
+# The file that a row of `doc` comes from, before and after a change of the row: as `ORIGIN` in storage/root.py.
+_BEFORE, _AFTER = (
+    f"coalesce(json_extract({row}.metadata, '$.source_file'), json_extract({row}.metadata, '$.source'))"
+    for row in ("old", "new")
+)
 # Tables that an index may have on top of those of `ddl`, by name: made when they are first written (`make_optional`).
-# A document that is deleted or replaced takes away what is known of its file, whoever does it.
+# A document that is deleted, replaced or moved takes away what is known of its file, whoever does it.
 OPTIONAL = {
     "file": (
         "CREATE TABLE file (key TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL,"
         " ctime INTEGER NOT NULL, hash BLOB NOT NULL, reading BLOB NOT NULL, documents INTEGER NOT NULL,"
         " mount TEXT NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE INDEX file_hash ON file (hash)",
-        "CREATE TRIGGER file_of_document AFTER DELETE ON doc BEGIN DELETE FROM file WHERE NOT json_valid(old.metadata)"
-        " OR key = coalesce(json_extract(old.metadata, '$.source_file'), json_extract(old.metadata, '$.source')); END",
+        "CREATE TRIGGER file_deleted AFTER DELETE ON doc"
+        f" BEGIN DELETE FROM file WHERE NOT json_valid(old.metadata) OR key = {_BEFORE}; END",
+        "CREATE TRIGGER file_moved AFTER UPDATE OF key, metadata ON doc WHEN NOT json_valid(old.metadata)"
+        f" OR old.key <> new.key OR {_BEFORE} IS NOT {_AFTER}"
+        f" BEGIN DELETE FROM file WHERE NOT json_valid(old.metadata) OR key = {_BEFORE}; END",
     ),
     "place": (
         "CREATE TABLE place (doc INTEGER NOT NULL REFERENCES doc (id) ON DELETE CASCADE, start INTEGER NOT NULL,"

@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -131,17 +131,16 @@ class Store(IndexFile):
             )
         return [Document(one.key, one.text, one.metadata, places.get(one.id) or ()) for one in found]
 
-    def holds(self, record: Record, code: Int8Codes | None = None, scale: Any = None) -> bool:
+    def holds(self, record: Record, code: bytes | None = None) -> bool:
         """Whether a document is stored with this text, metadata and places, every row of it whole; where one is given,
-        with this code [dim] and scale."""
+        with this code, see `rows.packed`."""
         with translated(self.path):
             row = self._find(record)
             if row is None or self.places_of(row).get(row[0], ()) != record.places:
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
-            wanted = None if code is None else np.float32(scale).astype("<f4").tobytes() + code.tobytes()
-            same = wanted is None or all(row[4] == wanted for row in passages)
+            same = code is None or all(row[4] == code for row in passages)
             return bool(passages) and same and self._are_whole(passages)
 
     def unchanged(self, records: Sequence[Record]) -> set[str]:
@@ -233,6 +232,7 @@ class Store(IndexFile):
             np.empty((len(ids), self.dim), np.int8),
             np.empty(len(ids), np.float32),
             [],
+            [],
         )
         stop = 0
         for i in range(0, len(ids), ASKED):
@@ -242,9 +242,9 @@ class Store(IndexFile):
             for name in ("ids", "docs", "codes", "scales"):
                 getattr(found, name)[start:stop] = getattr(part, name)
             found.damaged.extend(part.damaged)
-        return StoredPassages(
-            found.ids[:stop], found.docs[:stop], found.codes[:stop], found.scales[:stop], found.damaged
-        )
+            found.bare.extend(part.bare)
+        ids, docs, codes, scales = found.ids[:stop], found.docs[:stop], found.codes[:stop], found.scales[:stop]
+        return StoredPassages(ids, docs, codes, scales, found.damaged, found.bare)
 
     def allowed(self, where: Condition) -> Ids:
         """Ids of the passages whose documents fit a condition."""

@@ -16,11 +16,13 @@ from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.documents import Record, metadata_json
 from edge_embed_runtime.storage.rows import (
     DOCUMENTS,
+    NO_VECTOR,
     PASSAGES,
     Entry,
     Removed,
     checked,
     document_crc,
+    packed,
     passage_row,
 )
 from edge_embed_runtime.storage.store import Store, damaged_document
@@ -138,9 +140,9 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
             store.connection.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", row)
             store.count_document(1, crc + (_insert_places(store, doc, record) if record.places else 0))
             begun = record
-        for span, code, scale in zip(entry.spans, entry.codes, entry.scales.astype("<f4"), strict=True):
+        for span, code, scale in zip(entry.spans, entry.codes, entry.scales, strict=True):
             last += 1
-            passages.append(passage_row(last, doc, span, scale.tobytes() + code.tobytes()))
+            passages.append(passage_row(last, doc, span, NO_VECTOR if entry.bare else packed(code, scale)))
             words.append((last, record, span))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
     store.words.insert((id_, store.words.normal(record.text[start:stop])) for id_, record, (start, stop) in words)
@@ -148,7 +150,11 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
         table.insert(first, [row for entry in entries for row in entry.attached[name]])
     codes = np.concatenate([entry.codes for entry in entries])
     scales = np.concatenate([entry.scales for entry in entries])
-    store.blocks.add(np.arange(first, last + 1), store.binary(codes, scales))
+    ids = np.arange(first, last + 1)
+    if any(entry.bare for entry in entries):
+        given = np.repeat([not entry.bare for entry in entries], [len(entry.spans) for entry in entries])
+        ids, codes, scales = ids[given], codes[given], scales[given]
+    store.blocks.add(ids, store.binary(codes, scales))
 
 
 def _insert_places(store: Store, doc: int, record: Record) -> int:

@@ -15,7 +15,7 @@ from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import IndexLockedError, IndexReadOnlyError
 from edge_embed_runtime.system.files import check_no_link
 
-# Seconds between tries to get a lock that another holds.
+# Seconds between tries to get a lock that another holds: at most, by chance, so that each of several gets it.
 POLL = 0.02
 # Bytes of the file that say which process holds it.
 OWNER = 20
@@ -111,7 +111,7 @@ class WriterLock:
             except OSError:
                 left = until - time.monotonic()
                 if left > 0:
-                    time.sleep(min(POLL, left))
+                    time.sleep(min(POLL * (1 + os.urandom(1)[0]) / 256, left))
                     continue
                 raw = os.pread(descriptor, OWNER, 0) if os.name != "nt" else b""
                 owner = raw.decode("ascii", "replace").strip("\0 \n")

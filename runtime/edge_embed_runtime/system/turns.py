@@ -34,12 +34,13 @@ class Turns:
     ) -> None:
         self.give(sys._getframe(1))
 
-    def take(self, frame: FrameType) -> None:
-        """Wait for the turn of a call; `frame` is what runs until `give`."""
+    def take(self, frame: FrameType) -> bool:
+        """Wait for the turn of a call; `frame` is what runs until `give`. Returns False where the call is part of one
+        that has its turn."""
         holder = self._holder
         if holder is not None and holder[0] == threading.get_ident():
             if _runs(*holder):
-                return
+                return False
             self._renew(self._lock)
         ended = 0
         while not (lock := self._lock).acquire(timeout=PATIENCE) or lock is not self._lock:
@@ -49,6 +50,7 @@ class Turns:
             if ended > 1:
                 self._renew(lock)
         self._holder = threading.get_ident(), frame
+        return True
 
     def take_now(self, frame: FrameType) -> bool:
         """Take the turn where no call has it; gives whether that was so."""

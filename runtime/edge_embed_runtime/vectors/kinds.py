@@ -3,15 +3,19 @@
 dense   one vector for a text, float32 [dim]
 sparse  a weight for each token of the vocabulary, dim of them (see sparse.py)
 multi   a vector for each token of the text, float32 [tokens, dim] (see maxsim.py)
+rerank  no vector, but dim scores of a pair of texts (see embed/reranker.py)
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.vectors.int8 import quantize_int8
+from edge_embed_runtime.vectors.normalize import normalize
 from edge_embed_runtime.vectors.types import Vectors
 
 
@@ -34,6 +38,9 @@ class Kind:
     apart = by_token = False
     most_dims = 2**16
 
+    def check_embeds(self, bundle: Path) -> None:
+        """Raise InputError where such a bundle gives no vectors."""
+
     def encode(self, embedder: Any, texts: Sequence[str], **options: Any) -> Any:
         """What an embedder of this kind makes of texts: a sequence with an entry for each."""
         return getattr(embedder, self.method)(texts, **options)
@@ -49,6 +56,11 @@ class Kind:
     def golden(self, numbers: Vectors, dim: int) -> Vectors:
         """A golden vector of a manifest [1, n] as the model gives it, of so many dims."""
         return numbers[:, :dim]
+
+    def agreement(self, expected: Sequence[Vectors], found: Sequence[Vectors]) -> float:
+        """How near golden vectors, each [1, n], are to those found: the lowest cosine of one."""
+        rows = zip(expected, found, strict=True)
+        return min(float((normalize(a) * normalize(b)).sum()) for a, b in rows)
 
     def array(self, vector: Any, dim: int) -> Vectors:  # noqa: ARG002 - as of every kind
         """One of them in numbers: [dim], or [tokens, dim]."""
@@ -116,5 +128,29 @@ class Multi(Kind):
         return numbers
 
 
-DENSE, SPARSE, MULTI = Kind(), Sparse(), Multi()
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (DENSE, SPARSE, MULTI)}
+class Rerank(Kind):
+    """Golden vectors are the scores of a pair, before the activation."""
+
+    name = "rerank"
+    method = "scores"
+    gives, label = "scores of pairs of texts", "scores"
+
+    def check_embeds(self, bundle: Path) -> None:
+        raise InputError(
+            f"bundle {bundle} gives {self.gives} and no vectors: load it with Reranker, or search with --rerank",
+            path=bundle,
+        )
+
+    def agreement(self, expected: Sequence[Vectors], found: Sequence[Vectors]) -> float:
+        """The cosine of two vectors of the length of all scores' spread that are as far apart as these are.
+
+        Of scores that lie close together, far from 0, a quarter of their size counts as their spread.
+        """
+        ours, theirs = np.vstack(expected), np.vstack(found)
+        spread = max(float(np.linalg.norm(ours - ours.mean(axis=0))), float(np.linalg.norm(ours)) / 4)
+        apart = float(np.linalg.norm(ours - theirs))
+        return 1.0 if apart == 0 else 1 - (apart / spread) ** 2 / 2 if spread else 0.0
+
+
+DENSE, SPARSE, MULTI, RERANK = Kind(), Sparse(), Multi(), Rerank()
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (DENSE, SPARSE, MULTI, RERANK)}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edge_embed import Embedder
+from edge_embed_runtime.inputs import blocks
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.passages import split as passages
 from edge_embed_runtime.passages.split import split
 
 # A word that is cut at a border can have other tokens than it had whole.
@@ -106,13 +106,13 @@ def test_block_borders_change_nothing(
 ) -> None:
     """Text that is tokenized block by block has the same passages as in one go, with white space in it or without."""
     whole = split(LONG[name], tokenizer)
-    monkeypatch.setattr(passages, "BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     assert split(LONG[name], tokenizer) == whole
 
 
 def test_words_longer_than_a_block_are_covered(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A word without white space for several blocks is cut between characters, and none of it is lost."""
-    monkeypatch.setattr(passages, "BLOCK", 50)
+    monkeypatch.setattr(blocks, "BLOCK", 50)
     text = words(100) + " " + "abc123" * 500 + " " + words(100)
     spans = split(text, tokenizer)
     assert spans[0][0] == 0

@@ -316,7 +316,7 @@ for _ in range(100_000):
         ({"$key": 1}, r"\$key is compared with 1, expected a str"),
         ({"$key": {"$in": ["a", None]}}, r"\$key is compared with None"),
         ({"$key": {"$gt": 1}}, r"\$gt of '\$key' is 1, expected a str$"),
-        ({"$key": {"$exists": True}}, r"'\$exists' on '\$key' is no operator; known: .*\$prefix$"),
+        ({"$key": {"$exists": True}}, r"'\$exists' on '\$key' is no operator; known: .*\$contains$"),
         ({"$or": [DEEP]}, rf"more than {MAX_NESTING} dicts deep"),
         (CIRCLE, rf"more than {MAX_NESTING} dicts deep"),
         ({"f": PIT}, r"value of 'f' is"),
@@ -378,7 +378,7 @@ SCALARS: list[Any] = ["en", "de", "", "1", "é", "😀", 0, 1, 1.0, 2.5, -3, 2**
 
 
 def random_metadata(rng: random.Random) -> dict[str, Any]:
-    values = [*SCALARS, ["en"], {"lang": "en"}]
+    values = [*SCALARS, ["en"], ["de", 1, None], [True, ["de"], "a é b"], [], {"lang": "en"}, "en, de", "a é b"]
     return {field: rng.choice(values) for field in FIELDS if rng.random() < 0.7}
 
 
@@ -393,7 +393,7 @@ def random_where(rng: random.Random, depth: int = 3) -> dict[str, Any]:
             where[kind] = random_where(rng, depth - 1)
         elif kind == "key":
             where["$key"] = rng.choice(
-                ["n/1", {"$prefix": "n/1"}, {"$gte": "n/2", "$ne": "n/3"}, {"$in": ["n/4", "x"]}]
+                ["n/1", {"$prefix": "n/1"}, {"$gte": "n/2", "$ne": "n/3"}, {"$in": ["n/4", "x"]}, {"$contains": "/3"}]
             )
         else:
             where[rng.choice(FIELDS)] = random_condition(rng)
@@ -408,7 +408,7 @@ def random_condition(rng: random.Random) -> Any:
     operands: dict[str, Any] = {operator: rng.choice(ordered) for operator in ("$gt", "$gte", "$lt", "$lte")}
     operands |= {operator: rng.choice(SCALARS) for operator in ("$eq", "$ne")}
     operands |= {operator: rng.sample(SCALARS, rng.randint(0, 4)) for operator in ("$in", "$nin")}
-    operands |= {"$prefix": rng.choice(texts), "$exists": rng.random() < 0.5}
+    operands |= {"$prefix": rng.choice(texts), "$contains": rng.choice(SCALARS), "$exists": rng.random() < 0.5}
     return {operator: operands[operator] for operator in rng.sample(OPERATORS, rng.choice([1, 1, 1, 2]))}
 
 
@@ -437,6 +437,8 @@ def holds(fields: Any, name: str, operator: str, operand: Any) -> bool:
         return not holds(fields, name, {"$ne": "$eq", "$nin": "$in"}[operator], operand)
     if operator == "$in":
         return any(holds(fields, name, "$eq", value) for value in operand)
+    if operator == "$contains":
+        return contains(fields.get(name), operand)
     if name not in fields or kind(fields[name]) is not kind(operand):
         return False
     value = fields[name]
@@ -449,6 +451,12 @@ def holds(fields: Any, name: str, operator: str, operand: Any) -> bool:
         "$prefix": lambda: value.startswith(operand),
     }
     return tests[operator]()
+
+
+def contains(value: object, operand: Any) -> bool:
+    if isinstance(value, list):
+        return any(kind(inner) is kind(operand) and inner == operand for inner in value)
+    return isinstance(value, str) and isinstance(operand, str) and operand in value
 
 
 def kind(value: object) -> type:
@@ -558,7 +566,7 @@ def declared_where(rng: random.Random, depth: int = 2) -> dict[str, Any]:
             operands: dict[str, Any] = {name: rng.choice(ordered) for name in ("$gt", "$gte", "$lt", "$lte")}
             operands |= {name: rng.choice(scalars) for name in ("$eq", "$ne")}
             operands |= {name: rng.sample(scalars, rng.randint(0, 5)) for name in ("$in", "$nin")}
-            operands |= {"$prefix": rng.choice(TEXTS), "$exists": rng.random() < 0.5}
+            operands |= {"$prefix": rng.choice(TEXTS), "$contains": rng.choice(scalars), "$exists": rng.random() < 0.5}
             where[rng.choice(DECLARED)] = {
                 name: operands[name] for name in rng.sample(OPERATORS, rng.choice([1, 1, 2]))
             }

@@ -1,0 +1,238 @@
+"""`edge-embed serve`."""
+
+import os
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_embed.cli.options import (
+    BUNDLE_VARIABLE,
+    all_options,
+    kind_options,
+    max_rss_option,
+    more_embedders,
+    threads_option,
+)
+from edge_embed.cli.terminal import say
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.extras import require
+
+if TYPE_CHECKING:
+    from edge_embed.service.limits import Limits
+    from edge_embed.service.security import Access
+    from edge_embed.service.sockets import Listening
+
+HOST, PORT = "127.0.0.1", 8080
+# A name that clients use for a bundle.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+MB = 1_000_000
+
+address_options = all_options(
+    click.option("--host", help=f"Address to listen on.  [default: {HOST}]"),
+    click.option(
+        "--port", type=click.IntRange(0, 65535), help=f"Port to listen on; 0 takes a free one.  [default: {PORT}]"
+    ),
+    click.option("--unix", metavar="PATH", help="Listen on this unix socket instead, which only you can connect to."),
+)
+bundle_options = all_options(
+    click.option(
+        "--bundle",
+        "bundles",
+        metavar="[NAME=]BUNDLE",
+        multiple=True,
+        help="Bundle to embed with, as in other commands, and the name that clients use for it; may be given several "
+        f"times, the first is the default; or {BUNDLE_VARIABLE} in the environment.  [default: minilm]",
+    ),
+    click.option(
+        "--rerank",
+        "rerankers",
+        metavar="[NAME=]BUNDLE",
+        multiple=True,
+        help="Bundle to rerank with; may be given several times.",
+    ),
+    kind_options,
+)
+access_options = all_options(
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        help="File with the token, which only you can read; or EDGE_EMBED_TOKEN in the environment.",
+    ),
+    click.option(
+        "--allow-remote", is_flag=True, help="Listen where other machines or users can connect; needs a token."
+    ),
+    click.option(
+        "--allow-host",
+        "names",
+        metavar="NAME",
+        multiple=True,
+        help="A name by which clients call this machine, with or without port; may be given several times.",
+    ),
+    click.option("--read-only", is_flag=True, help="Never write INDEX."),
+)
+
+
+def _limit(option: str, name: str, kind: Any, default: float, text: str) -> Any:
+    return click.option(option, name, type=kind, default=default, show_default=True, help=text)
+
+
+limit_options = all_options(
+    _limit("--max-body", "body_mb", click.FloatRange(0.001), 4, "Megabytes of a request in JSON, at most."),
+    _limit("--max-upload", "upload_mb", click.FloatRange(0.001), 32, "Megabytes of a file that is added, at most."),
+    _limit("--max-texts", "texts", click.IntRange(1), 2048, "Texts in one request, at most."),
+    _limit("--max-characters", "characters", click.IntRange(1), 200_000, "Characters of a text, at most."),
+    _limit("--max-hits", "hits", click.IntRange(1), 1000, "Hits of one search, at most."),
+    _limit("--queue", "waiting", click.IntRange(1), 8192, "Texts that wait for a model, at most; then 429."),
+    _limit("--deadline", "seconds", click.FloatRange(0.001), 120, "Seconds for a request; then 503."),
+    _limit("--connections", "connections", click.IntRange(1), 512, "Open connections, at most."),
+    _limit("--stop-seconds", "stop_seconds", click.FloatRange(0), 10, "Seconds for what runs when it is stopped."),
+)
+
+
+@click.command()
+@click.argument("index", metavar="[INDEX]", required=False)
+@address_options
+@bundle_options
+@access_options
+@limit_options
+@threads_option
+@max_rss_option
+@click.option("--access-log", is_flag=True, help="Write a line for each answer: method, route, status and time.")
+@click.option("--check", is_flag=True, help="Start nothing, but ask the service at this address whether it is ready.")
+def serve(index: str | None, check: bool, token_file: str | None, access_log: bool, **given: Any) -> None:
+    """Answer requests over HTTP on this machine.
+
+    Without INDEX, only models are served. With it, INDEX is searched, and written by clients that have the token; it is
+    made where it is missing.
+    """
+    from edge_embed.service.tokens import read_token, take_token
+
+    address = {name: given[name] for name in ("host", "port", "unix")}
+    if address["unix"] is not None and not address["host"] is address["port"] is None:
+        raise click.UsageError("--unix stands alone, without --host and --port.")
+    from_environment = take_token()
+    token = read_token(token_file) if token_file is not None else from_environment
+    if check:
+        from edge_embed.service.checking import check_ready
+
+        check_ready(address["host"] or HOST, address["port"] or PORT, address["unix"], token)
+        say("ready")
+        return
+    for module in ("starlette", "uvicorn", "prometheus_client"):
+        require(module, "serve")
+    with ExitStack() as opened:
+        listening = _listen(address, opened)
+        access = _access(listening, token, given, writes=index is not None and not given["read_only"])
+        _run(index, listening, access, access_log, given)
+
+
+def _run(index: str | None, listening: "list[Listening]", access: "Access", access_log: bool, given: Any) -> None:
+    from edge_embed.service import logs
+    from edge_embed.service.indexes import IndexOptions, ServedIndex
+    from edge_embed.service.server import run
+    from edge_embed.service.service import Service
+
+    logs.set_up(access=access_log)
+    embedders, rerankers = _embedders(given), _rerankers(given)
+    if both := embedders.keys() & rerankers.keys():
+        raise click.BadParameter(f"a --bundle is named {min(both)!r} already: NAME=BUNDLE", param_hint="--rerank")
+    served = None
+    if index is not None:
+        more = more_embedders(given["sparse"], given["multi"], given)
+        options = IndexOptions(**more, max_rss_mb=given["max_rss_mb"], read_only=given["read_only"])
+        served = ServedIndex(index, embedders, options)
+    service = Service(embedders, rerankers, index=served, limits=_limits(given))
+
+    def ready() -> None:
+        for one in listening:
+            say(f"listening on {one.name}")
+
+    run(service, access, [one.socket for one in listening], ready)
+
+
+def _listen(address: dict[str, Any], opened: ExitStack) -> "list[Listening]":
+    """The sockets of systemd, or one of our own."""
+    from edge_embed.service.sockets import listen_tcp, listen_unix, of_socket
+    from edge_embed.service.systemd import passed_sockets
+
+    passed = passed_sockets()
+    if passed and any(value is not None for value in address.values()):
+        raise click.UsageError("systemd passes the socket: leave out --host, --port and --unix.")
+    if passed:
+        listening = [of_socket(one) for one in passed]
+    elif address["unix"] is not None:
+        listening = [listen_unix(address["unix"])]
+    else:
+        listening = [listen_tcp(address["host"] or HOST, PORT if address["port"] is None else address["port"])]
+    for one in listening:
+        opened.callback(one.close)
+    return listening
+
+
+def _access(listening: "list[Listening]", token: str | None, given: dict[str, Any], *, writes: bool) -> "Access":
+    """Who is let in. A token is made, and shown once, where none is given and writes need one."""
+    from edge_embed.service.security import Access, hosts_of
+    from edge_embed.service.tokens import VARIABLE, new_token
+
+    wide = [one.name for one in listening if not one.local]
+    if wide and not given["allow_remote"]:
+        raise InputError(
+            f"others could connect to {wide[0]}: --allow-remote allows that, with a token", option="allow_remote"
+        )
+    if wide and token is None:
+        raise InputError(f"others can connect to {wide[0]}: give --token-file or {VARIABLE}", option="token_file")
+    hosts: frozenset[str] = frozenset()
+    for one in listening:
+        own = [] if one.host is None else [f"{one.host}:{one.port}"]
+        hosts |= hosts_of(one.port, [*own, *given["names"]])
+    always = token is not None
+    if token is None and writes:
+        token = new_token()
+        say(f"token for writing: {token}")
+    return Access(token, always, hosts)
+
+
+def _limits(given: dict[str, Any]) -> "Limits":
+    from edge_embed.service.limits import Limits
+
+    names = ("texts", "characters", "hits", "waiting", "seconds", "connections", "stop_seconds")
+    return Limits(
+        body_bytes=round(given["body_mb"] * MB),
+        upload_bytes=round(given["upload_mb"] * MB),
+        held_bytes=round(2 * max(given["upload_mb"], given["body_mb"]) * MB),
+        **{name: given[name] for name in names},
+    )
+
+
+def _embedders(given: dict[str, Any]) -> dict[str, Any]:
+    from edge_embed.embedder import Embedder
+
+    bundles = given["bundles"] or (os.environ.get(BUNDLE_VARIABLE) or "minilm",)
+    options = {name: given[name] for name in ("threads", "max_rss_mb")}
+    return _named("--bundle", bundles, lambda bundle: Embedder(bundle, **options))
+
+
+def _rerankers(given: dict[str, Any]) -> dict[str, Any]:
+    if not given["rerankers"]:
+        return {}
+    from edge_embed import Reranker
+
+    options = {name: given[name] for name in ("threads", "max_rss_mb")}
+    return _named("--rerank", given["rerankers"], lambda bundle: Reranker(bundle, **options))
+
+
+def _named(option: str, bundles: tuple[str, ...], load: Any) -> dict[str, Any]:
+    """Models by the names that are given, or that their bundles have."""
+    found: dict[str, Any] = {}
+    for given in bundles:
+        before, equals, behind = given.partition("=")
+        named = bool(equals) and NAME.fullmatch(before) is not None and not Path(given).exists()
+        model = load(behind if named else given)
+        name = before if named else model.name
+        if name in found:
+            raise click.BadParameter(f"two are named {name!r}: write NAME=BUNDLE", param_hint=option)
+        found[name] = model
+    return found

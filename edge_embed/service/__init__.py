@@ -1,0 +1,1 @@
+"""A bundle and an index behind HTTP, on this machine: `edge-embed serve`."""

@@ -1,0 +1,141 @@
+"""One endpoint as an ASGI application: its body read, its function called, its errors said in the format of its API."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from edge_embed.service.bodies import Bodies
+from edge_embed.service.endpoints import Call, Endpoint, json_response
+from edge_embed.service.refusals import ClientGone, ErrorFormat, Problem, Refusal, problem_of
+from edge_embed.service.security import check_write
+from edge_embed.service.service import Service
+
+log = logging.getLogger("edge_embed.service")
+access_log = logging.getLogger("edge_embed.service.access")
+# What every answer says to browsers.
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+NO_STORE = (b"cache-control", b"no-store")
+# The status under which a request is counted whose client went away.
+GONE = 499
+
+
+class Answering:
+    """What answers the requests of one endpoint."""
+
+    def __init__(self, service: Service, endpoint: Endpoint, bodies: Bodies) -> None:
+        self._service, self._endpoint, self._bodies = service, endpoint, bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started, endpoint = time.perf_counter(), self._endpoint
+        try:
+            response = await self._answer(scope, receive)
+        except ClientGone:
+            count(self._service, scope["method"], endpoint.path, GONE, started)
+            return
+        except asyncio.CancelledError:  # the service was stopped, and its time is over
+            response = error_response(_STOPPED, endpoint.errors)
+        except Exception as error:  # noqa: BLE001 - answered, and logged where it is a fault
+            response = self._failed(error, scope)
+        add_headers(response)
+        count(self._service, scope["method"], endpoint.path, response.status_code, started)
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        """Raises ClientGone, and whatever is to be said as an error."""
+        endpoint, limits = self._endpoint, self._service.limits
+        if endpoint.writes:
+            check_write(scope)
+        late = Refusal(408, "too_slow", f"the body did not arrive within {limits.body_seconds:g} seconds")
+        try:
+            async with asyncio.timeout(limits.body_seconds if endpoint.body else limits.seconds) as deadline:
+                body = await self._bodies.read(endpoint, scope, receive) if endpoint.body else b""
+                deadline.reschedule(asyncio.get_running_loop().time() + limits.seconds)
+                late = Refusal(503, "deadline", f"this took longer than {limits.seconds:g} seconds")
+                call = Call(self._service, Request(scope, receive), body)
+                with _dropped_when_gone(receive, waiting=endpoint.body is not None):
+                    return await endpoint.handle(call)
+        except TimeoutError:
+            if deadline.expired():
+                raise late from None
+            raise
+
+    def _failed(self, error: Exception, scope: Scope) -> Response:
+        problem = problem_of(error)
+        if problem.status == 500:  # its message may hold what a client sent, and is not logged
+            log.error("%s %s failed", self._endpoint.method, self._endpoint.path, exc_info=error)
+        return error_response(problem, self._endpoint.errors, scope)
+
+
+_STOPPED = Problem(503, "stopping", "the service is being stopped")
+
+
+@contextmanager
+def _dropped_when_gone(receive: Receive, *, waiting: bool) -> Iterator[None]:
+    """Cancel what runs inside where the client goes away, and raise ClientGone.
+
+    waiting: whether the body was read, so that `receive` gives nothing more until then
+    """
+    if not waiting:
+        yield
+        return
+    task = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if task is not None:
+            task.cancel()
+
+    watcher = asyncio.get_running_loop().create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if gone:
+            raise ClientGone from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+def error_response(problem: Problem, errors: ErrorFormat, scope: Scope | None = None) -> Response:
+    response = json_response(errors(problem), problem.status)
+    if problem.retry_after is not None:
+        response.headers["retry-after"] = str(problem.retry_after)
+    if problem.status == 401 and scope is not None:
+        response.headers["www-authenticate"] = _challenge(scope)
+    return response
+
+
+def add_headers(response: Response) -> None:
+    raw = response.raw_headers
+    if all(name != b"cache-control" for name, _ in raw):
+        raw.append(NO_STORE)
+    raw += HEADERS
+
+
+def count(service: Service, method: str, route: str, status: int, started: float) -> None:
+    """Count an answer, and write its line to the access log: of the route, not of what the client asked for."""
+    seconds = time.perf_counter() - started
+    service.metrics.answered(route, status, seconds)
+    if access_log.isEnabledFor(logging.INFO):
+        access_log.info("%s %s %d %.1f ms", method if method.isalpha() else "?", route, status, seconds * 1000)
+
+
+def _challenge(scope: Scope) -> str:
+    """A browser asks its user for the token where a whole page needs it, as the password."""
+    opens = any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
+    return 'Basic realm="edge-embed", charset="UTF-8"' if opens else 'Bearer realm="edge-embed"'
