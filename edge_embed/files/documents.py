@@ -1,11 +1,9 @@
 """Files as documents: which reader takes a file, and what becomes of what it reads."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO
 
 from edge_embed.files.formats.apart import READER
@@ -13,7 +11,7 @@ from edge_embed.files.formats.content import Cells, Content, Request, Unreadable
 from edge_embed.files.formats.encodings import of_lines
 from edge_embed.files.formats.known import Known, known, some_suffixes
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
-from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
+from edge_embed.files.problems import CHANGED, Report, about, ignore, refuse
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, SourceError
@@ -88,32 +86,6 @@ def read_rows(
             return
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         source.problem(None, CHANGED)
-
-
-def read_upload(
-    name: str,
-    content: bytes | BinaryIO,
-    reading: Reading | None = None,
-    report: Report = refuse,
-    *,
-    note: Callable[[str], None] = ignore,
-) -> Iterator[Row]:
-    """`read_rows` of a file that someone sends: its name, which becomes its key and tells its kind, and what it holds.
-
-    The content lies in a temporary file while it is read. Raises SourceError for a name of an unknown kind.
-    """
-    named = PurePath(name.replace("\\", "/")).name
-    if known(PurePath(named)) is None:
-        raise SourceError(f"{shown(named)[:200]} is not a file of a known type; expected {some_suffixes()}", path=named)
-
-    def rename(problem: Problem) -> None:
-        report(replace(problem, path=shown(name)))
-
-    with tempfile.TemporaryDirectory(prefix="edge-embed-") as folder:
-        path = Path(folder, f"file{PurePath(named).suffix.lower()}")
-        with path.open("xb") as target:
-            target.write(content) if isinstance(content, bytes) else shutil.copyfileobj(content, target)
-        yield from read_rows(path, name, reading or Reading(), rename, note=note)
 
 
 def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
