@@ -1,10 +1,11 @@
-"""Pictures of the page of `edge-embed serve` for docs/page.md, made with headless Chromium: python docs/make/page_pictures.py
+"""Pictures of the page for docs/page.md, made with headless Chromium: python docs/make/page_pictures.py
 
 The index holds these pages themselves; each knows in which section of the navigation it stands, and how long it is.
 """
 
 import base64
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.files.documents import read_documents
@@ -20,24 +22,34 @@ DOCS = Path(__file__).resolve().parents[1]
 PICTURES = DOCS / "pictures"
 WIDE, PHONE = (1200, 860), (375, 720)
 # name, size, colours, what stands behind "#", what is pressed
+TABLES = ("figures.md", "families.md", "models.md")
+GUIDES = '{"section":{"in":["Guides","Start here"]}}'
 SHOTS = (
-    ("page-light", WIDE, "light", "q=how+much+memory+does+an+index+need", ()),
-    ("page-dark", WIDE, "dark", "like=export.md", ()),
-    ("page-phone", PHONE, "light", "q=damaged+file", ()),
-    ("page-reader", WIDE, "light", "q=power+cut+while+writing", ("ARROW_DOWN", "ENTER")),
+    ("page-light", WIDE, "light", "q=what+happens+when+the+power+fails", ()),
+    (
+        "page-dark",
+        WIDE,
+        "dark",
+        f"q=which+languages&filters={quote(GUIDES)}",
+        (),
+    ),
+    ("page-phone", PHONE, "light", "q=keep+an+index+small", ()),
+    ("page-reader", WIDE, "light", "q=read+while+another+process+writes", ("ARROW_DOWN", "ENTER")),
 )
 
 
 def pages() -> Iterator[Document]:
-    """The pages of this site."""
+    """The pages of this site, without those that are tables."""
     section = ""
     for line in (DOCS.parent / "mkdocs.yml").read_text("utf-8").split("nav:")[1].split("\n\n")[0].splitlines():
         if heading := re.fullmatch(r"  - ([\w ,]+):", line):
             section = heading[1]
         elif page := re.fullmatch(r" +- ([\w ,]+): (\w+\.md)", line):
+            if page[2] in TABLES:
+                continue
             for document in read_documents(DOCS / page[2], key=page[2]):
-                words = len(document.text.split())
-                yield replace(document, metadata={"title": page[1], "section": section or "Home", "words": words})
+                title, words = document.text.split("\n", 1)[0].lstrip("# "), len(document.text.split())
+                yield replace(document, metadata={"title": title, "section": section or "Home", "words": words})
 
 
 def take(browser: Any, address: str, shot: tuple[Any, ...]) -> None:
@@ -66,7 +78,8 @@ def wait(browser: Any, condition: str) -> None:
 
 
 def main() -> None:
-    options = webdriver.ChromeOptions()
+    options, driver = webdriver.ChromeOptions(), webdriver.ChromeService(shutil.which("chromedriver"))
+    options.binary_location = shutil.which("chromium") or ""
     for argument in ("headless=new", "no-sandbox", "disable-gpu", "hide-scrollbars"):
         options.add_argument(f"--{argument}")
     with tempfile.TemporaryDirectory() as folder:
@@ -74,15 +87,12 @@ def main() -> None:
         with Index.open(index, Embedder()) as opened:
             opened.add(pages())
         command = [sys.executable, "-m", "edge_embed", "serve", str(index), "--port", "0"]
-        with (
-            subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
-            webdriver.Chrome(options) as browser,
-        ):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+        with process, webdriver.Chrome(options, driver) as browser:
             lines = iter(process.stdout or ())
             address = next(line.split()[-1] for line in lines if line.startswith("listening on"))
             try:
-                take(browser, address, SHOTS[0])  # the first search of a process is slower
-                for shot in SHOTS:
+                for shot in (SHOTS[0], *SHOTS):  # the first search of a process is slower
                     take(browser, address, shot)
             finally:
                 process.terminate()

@@ -1,20 +1,23 @@
 """Files as documents: which reader takes a file, and what becomes of what it reads."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from edge_embed.files.formats.apart import READER
 from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError
+from edge_embed.files.formats.encodings import of_lines
 from edge_embed.files.formats.known import Known, known, some_suffixes
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
-from edge_embed.files.problems import CHANGED, Report, about, ignore, refuse
+from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, SourceError
-from edge_embed_runtime.extras import is_installed, require
+from edge_embed_runtime.extras import is_installed, missing
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
 
@@ -87,9 +90,39 @@ def read_rows(
         source.problem(None, CHANGED)
 
 
+def read_upload(
+    name: str,
+    content: bytes | BinaryIO,
+    reading: Reading | None = None,
+    report: Report = refuse,
+    *,
+    note: Callable[[str], None] = ignore,
+) -> Iterator[Row]:
+    """`read_rows` of a file that someone sends: its name, which becomes its key and tells its kind, and what it holds.
+
+    The content lies in a temporary file while it is read. Raises SourceError for a name of an unknown kind.
+    """
+    named = PurePath(name.replace("\\", "/")).name
+    if known(PurePath(named)) is None:
+        raise SourceError(f"{shown(named)[:200]} is not a file of a known type; expected {some_suffixes()}", path=named)
+
+    def rename(problem: Problem) -> None:
+        report(replace(problem, path=shown(name)))
+
+    with tempfile.TemporaryDirectory(prefix="edge-embed-") as folder:
+        path = Path(folder, f"file{PurePath(named).suffix.lower()}")
+        with path.open("xb") as target:
+            target.write(content) if isinstance(content, bytes) else shutil.copyfileobj(content, target)
+        yield from read_rows(path, name, reading or Reading(), rename, note=note)
+
+
 def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
     most = source.reading.max_bytes
+    if not os.fstat(file.fileno()).st_size:
+        return  # an empty file of whatever kind
     if kind.rows:
+        if source.reading.encoding is None and (found := of_lines(file, source.note)) is not None:
+            source = source._replace(reading=replace(source.reading, encoding=found))
         yield from kind.load()(file, source, most or MAX_ROW)
         return
     suffix = source.path.suffix.lower()
@@ -107,7 +140,7 @@ def _read_apart(file: BinaryIO, source: Source, kind: Known, suffix: str) -> Ite
     """What the process that reads such files says of one."""
     for package in kind.needs:
         if not is_installed(package):
-            require(package, "files")
+            raise UnreadableError(f"cannot be read: {missing(package, 'files')}")
     status, most = os.fstat(file.fileno()), source.reading.max_bytes
     job = {
         "suffix": suffix,

@@ -18,14 +18,14 @@ MANY = 16_384
 async def vectors_response(value: Any) -> Response:
     """An answer that holds arrays, each as a list of its numbers: a float32 as the double that equals it."""
     if _numbers(value) < MANY:
-        body = _written(value)
+        text = _dumps(value)
     else:
-        body = await asyncio.to_thread(_written, value)
-    return Response(body, media_type="application/json")
+        text = await asyncio.to_thread(lambda: "".join(_pieces(value)))
+    return Response(text.encode("ascii"), media_type="application/json")
 
 
-def _written(value: Any) -> bytes:
-    return "".join(_pieces(value)).encode("ascii")
+def _dumps(value: Any) -> str:
+    return json.dumps(value, default=np.ndarray.tolist, allow_nan=False, separators=(",", ":"))
 
 
 def _pieces(value: Any) -> Iterator[str]:
@@ -35,8 +35,7 @@ def _pieces(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 1):
         yield from _enclosed("[", (("", entry) for entry in value), "]")
     else:
-        plain = value.tolist() if isinstance(value, np.ndarray) else value
-        yield json.dumps(plain, allow_nan=False, separators=(",", ":"))
+        yield _dumps(value)
 
 
 def _enclosed(begin: str, entries: Iterator[tuple[str, Any]], end: str) -> Iterator[str]:

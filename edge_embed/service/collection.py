@@ -1,8 +1,8 @@
 """Routes of the index: what it holds, search, find, documents, files, delete."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,16 @@ from edge_embed.service.refusals import Refusal
 from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, Schema, check, fields, or_null
 from edge_embed.service.summary import describe
 from edge_embed.service.uploads import file_name, store_file
-from edge_embed_runtime.storage.documents import Document
+from edge_embed_runtime.storage.documents import Document, Hit
 from edge_embed_runtime.system.memory import rss_bytes
 
 if TYPE_CHECKING:
+    from edge_embed.service.service import Service
     from edge_embed_runtime.index.index import Index
 
 MAX_HITS = 1000
+# Hits that a reranker orders, where fewer are asked for.
+CANDIDATES = 50
 MAX_DOCUMENTS = 1000
 MAX_FOUND = 1000
 MAX_KEYS = 10_000
@@ -29,6 +32,7 @@ MAX_TEXTS = 4_000_000
 
 NUMBER: Schema = {"type": "number"}
 FLAG: Schema = {"type": "boolean"}
+CHOICE: Schema = {"type": "string", "enum": ["true", "false"], "default": "true"}
 WHERE: Schema = or_null(ANYTHING, default=None)
 # Keys that searches start from, or keep away from.
 SOME_KEYS: Schema = {**TEXTS, "maxItems": 100, "default": []}
@@ -80,25 +84,49 @@ DELETED = fields({"deleted": COUNT, "documents": COUNT})
 
 
 async def about(call: Call) -> Response:
-    return json_response(await describe(call.service))
+    """`fields=false` leaves out what takes long in a large index."""
+    fields = check(call.request.query_params.get("fields", "true"), CHOICE, "fields")
+    return json_response(await describe(call.service, fields=fields == "true"))
 
 
 async def search(call: Call) -> Response:
-    """`marks` asks for the places of the query's words in each passage."""
+    """`marks` asks for the places of the query's words in each passage, `rerank` for the order that a reranker gives
+    the best CANDIDATES hits; `score` is then its score."""
     body = check(call.json(), SEARCH)
-    started = time.perf_counter()
-    query, marks, rerank = body["query"], body.pop("marks"), body.pop("rerank")
-    given = {name: body[name] for name in ("like", "unlike", "mmr") if body[name] not in (None, [])}
-    if rerank:
-        given["rerank"] = call.service.reranker()
-    hits = await call.service.search(query, body["k"], where=body["where"], mode=body["mode"], **given)
-    found = [dict(vars(hit)) for hit in hits]
-    if marks and query is not None:
+    started, service = time.perf_counter(), call.service
+    query, k = body["query"], body["k"]
+    if body["rerank"]:
+        _check_rerank(service, query)
+    given = {name: body[name] for name in ("where", "mode", "mmr") if body[name] is not None}
+    given |= {name: body[name] for name in ("like", "unlike") if body[name]}
+    wanted = max(k, min(CANDIDATES, service.limits.hits)) if body["rerank"] else k
+    hits: Sequence[Hit] = (found := await service.search(query, wanted, **given))
+    if body["rerank"]:
+        hits = (await _reranked(service, query, hits))[:k]
+    shown = [dict(vars(hit)) for hit in hits]
+    if body["marks"] and query is not None:
         texts = [hit.text for hit in hits]
-        for hit, spans in zip(found, await call.service.read(lambda index: index.marks(query, texts)), strict=True):
+        for hit, spans in zip(shown, await service.read(lambda index: index.marks(query, texts)), strict=True):
             hit["marks"] = spans
-    damaged = await call.service.read(lambda index: len(index.damaged))
-    return json_response({"hits": found, "shortfall": hits.shortfall, "damaged": damaged, **_cost(started)})
+    damaged = await service.read(lambda index: len(index.damaged))
+    shortfall = found.shortfall if len(hits) < k else None
+    return json_response({"hits": shown, "shortfall": shortfall, "damaged": damaged, **_cost(started)})
+
+
+def _check_rerank(service: "Service", query: str | None) -> None:
+    """Raises Refusal where there is no reranker, none that gives one score for a text, or no query to compare with."""
+    labels = len(service.reranker().labels)
+    if labels > 1:
+        raise Refusal(400, "invalid_input", f"the reranker gives {labels} scores for a text, and an order needs one")
+    if query is None:
+        raise Refusal(400, "invalid_input", "rerank compares texts with a query: give one")
+
+
+async def _reranked(service: "Service", query: str, hits: Sequence[Hit]) -> list[Hit]:
+    """Best first, with the reranker's scores."""
+    scores = await service.rerank(query, [hit.text for hit in hits])
+    order = sorted(range(len(hits)), key=lambda place: -scores[place])
+    return [replace(hits[place], score=float(scores[place])) for place in order]
 
 
 async def find(call: Call) -> Response:
@@ -156,7 +184,7 @@ def _cost(started: float) -> dict[str, Any]:
 
 _endpoint = partial(Endpoint, tag="index")
 ROUTES = [
-    _endpoint("GET", "/index", about, summary="What the index holds", gives=ANYTHING),
+    _endpoint("GET", "/index", about, summary="What the index holds", query={"fields": CHOICE}, gives=ANYTHING),
     _endpoint("POST", "/index/search", search, body="json", summary="Search", takes=SEARCH, gives=FOUND),
     _endpoint("POST", "/index/find", find, body="json", summary="Documents by fields", takes=FIND, gives=LISTED),
     _endpoint(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edge_embed_runtime.errors import EdgeEmbedError
@@ -28,6 +29,7 @@ STATUS = {
     "index_unusable": 503,
     "bundle_mismatch": 503,
     "deadline": 503,
+    "storage_failed": 503,
     "disk_full": 507,
 }
 # Errors that the same request may not meet a moment later; their answers say Retry-After.
@@ -80,7 +82,12 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, EdgeEmbedError):
         more = {name: value for name, value in error.as_dict().items() if name not in ("path", "pid", "files")}
         retry = 1 if error.code in FOR_A_MOMENT else None
-        return Problem(STATUS.get(error.code, 500), error.code, str(error), retry, more=more)
+        return Problem(STATUS.get(error.code, 500), error.code, _said(error), retry, more=more)
     if isinstance(error, MemoryError):
         return Problem(503, "out_of_memory", "there is not enough memory for this request", 1)
     return Problem(500, "internal", "the service failed at this request; its log says where")
+
+
+def _said(error: EdgeEmbedError) -> str:
+    """Its message, with names in place of paths of this machine: "bundle /srv/m: broken" -> "bundle m: broken"."""
+    return str(error).replace(error.path, Path(error.path).name) if error.path else str(error)

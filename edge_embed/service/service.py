@@ -79,8 +79,10 @@ class Service:
         return await queue.encode(self._checked(texts), role, dim)
 
     async def count_tokens(self, texts: Sequence[str], model: str | None = None, role: str | None = None) -> list[int]:
-        """Tokens of each text as the model would read it whole, with prompt and special tokens."""
+        """Tokens of each text as the model would read it whole, with prompt and special tokens. Raises what `embed`
+        raises, before anything is counted."""
         queue, checked = self._queue(model), self._checked(texts)
+        queue.batcher.check_room(checked)
         if sum(map(len, checked)) <= SMALL:
             counts = queue.count(checked, role)
         else:
@@ -130,9 +132,10 @@ class Service:
             self.index.close()
 
     def _checked(self, texts: Sequence[str]) -> list[str]:
-        checked, limits = check_texts(texts), self.limits
-        if len(checked) > limits.texts:
-            raise Refusal(413, "too_many_texts", f"{len(checked):,} texts are too many, the limit is {limits.texts:,}")
+        limits = self.limits
+        if len(texts) > limits.texts:  # before they are looked at one by one: there may be a million
+            raise Refusal(413, "too_many_texts", f"{len(texts):,} texts are too many, the limit is {limits.texts:,}")
+        checked = check_texts(texts)
         longest = max(map(len, checked), default=0)
         if longest > limits.characters:
             raise Refusal(

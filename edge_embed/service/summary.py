@@ -2,6 +2,7 @@
 
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.system.memory import rss_bytes
@@ -41,25 +42,27 @@ class _Fields:
 _fields: "weakref.WeakKeyDictionary[Index, _Fields]" = weakref.WeakKeyDictionary()
 
 
-async def describe(service: "Service") -> dict[str, Any]:
-    """Raises Refusal where the service has no index."""
-    held, limits = await service.read(_describe), service.limits
+async def describe(service: "Service", *, fields: bool) -> dict[str, Any]:
+    """fields: with those of the documents, for which all metadata is read. Raises Refusal without an index."""
+    held, limits = await service.read(partial(_describe, fields)), service.limits
     read_only = service.index is None or service.index.read_only
     return {
         **held,
         "writable": held["writable"] and not read_only,
-        "rerank": bool(service.rerankers),
+        "rerank": bool(service.rerankers) and len(service.reranker().labels) == 1,
         "limits": {"hits": limits.hits, "body_bytes": limits.body_bytes, "upload_bytes": limits.upload_bytes},
         "memory_bytes": rss_bytes(),
     }
 
 
-def _describe(index: "Index") -> dict[str, Any]:
+def _describe(fields: bool, index: "Index") -> dict[str, Any]:
     stats = index.stats()
-    fields = _fields.setdefault(index, _Fields()).of(index, stats["generation"])
     held = {name: stats[name] for name in STATS if name in stats}
-    about = {"modes": index.modes, "writable": index.takes_texts}
-    return {**held, **about, "fields": [_field(found) for found in fields]}
+    about: dict[str, Any] = {"modes": index.modes, "writable": index.takes_texts}
+    if fields:
+        found = _fields.setdefault(index, _Fields()).of(index, stats["generation"])
+        about["fields"] = [_field(one) for one in found]
+    return {**held, **about}
 
 
 def _field(found: "FieldSummary") -> dict[str, Any]:

@@ -7,7 +7,9 @@ never takes them for files that are gone.
 import asyncio
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from edge_embed.files.problems import Problem
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, Reading
 from edge_embed.service.refusals import Refusal
 from edge_embed_runtime.batches import batches
+from edge_embed_runtime.errors import StorageError
 from edge_embed_runtime.storage.documents import Document
 
 if TYPE_CHECKING:
@@ -82,25 +85,48 @@ async def store_file(service: "Service", name: str, content: bytes) -> Uploaded:
     """Put the documents of one file into the index, in place of those of an earlier file of this name. Raises Refusal
     where nothing of it can be read."""
     uploaded = Uploaded(f"{PREFIX}{name}")
-    bounds = await service.read(lambda index: index.bounds)
+    bounds, beside = await service.read(lambda index: (index.bounds, index.path.parent))
     reading = Reading() if bounds is None else Reading(max_bytes=bounds.row)
-    documents = await asyncio.to_thread(_read, name, content, reading, uploaded)
+    documents = await asyncio.to_thread(_read, name, content, reading, uploaded, beside)
     if not documents:
         raise Refusal(400, "invalid_source", f"{name}{_first(uploaded)}")
     for batch in batches(documents, ADD_BATCH, (lambda document: len(document.text), ADD_CHARACTERS)):
-        await service.write(lambda index, batch=batch: _store(index, batch, uploaded))
+        await service.write(partial(_store, batch, uploaded))
     keys = {document.key for document in documents}
     if not uploaded.problems:  # else it may have rows that could not be read
-        await service.write(lambda index: _forget(index, keys, uploaded))
+        await service.write(partial(_forget, keys, uploaded))
     uploaded.documents = await service.read(len)
     return uploaded
 
 
-def _read(name: str, content: bytes, reading: Reading, uploaded: Uploaded) -> list[Document]:
-    """The documents of a file, which readers find on disk."""
-    with tempfile.TemporaryDirectory(prefix="edge-embed-") as folder:
-        path = Path(folder, f"upload{Path(name).suffix}")
-        path.write_bytes(content)
+@contextmanager
+def _on_disk(content: bytes, suffix: str, beside: Path) -> Iterator[Path]:
+    """A file for readers, where temporary files go; beside the index where there is no such place, as in a container
+    whose root is read-only. Raises StorageError."""
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError:
+        place = str(beside)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="edge-embed-", dir=place)
+    except OSError as error:
+        raise _no_place(error) from error
+    with folder:
+        path = Path(folder.name, f"upload{suffix}")
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise _no_place(error) from error
+        yield path
+
+
+def _no_place(error: OSError) -> StorageError:
+    return StorageError(f"there is no place on the disk to read the file from: {error.strerror}", cause=error)
+
+
+def _read(name: str, content: bytes, reading: Reading, uploaded: Uploaded, beside: Path) -> list[Document]:
+    """The documents of a file."""
+    with _on_disk(content, Path(name).suffix, beside) as path:
         found: dict[str, Document] = {}
         for row in read_rows(path, uploaded.key, reading, uploaded.report, note=uploaded.notes.append):
             if row.document.key in found:
@@ -125,7 +151,7 @@ def _renamed(document: Document, name: str, key: str) -> Document:
     return replace(document, metadata={FILE: name, **metadata})
 
 
-def _store(index: "Index", batch: list[Document], uploaded: Uploaded) -> None:
+def _store(batch: list[Document], uploaded: Uploaded, index: "Index") -> None:
     stored, refused = upsert(index, batch)
     uploaded.stored += stored
     uploaded.unchanged += len(batch) - len(refused) - stored
@@ -133,7 +159,7 @@ def _store(index: "Index", batch: list[Document], uploaded: Uploaded) -> None:
         uploaded.refuse(None, reason)
 
 
-def _forget(index: "Index", keys: set[str], uploaded: Uploaded) -> None:
+def _forget(keys: set[str], uploaded: Uploaded, index: "Index") -> None:
     """Delete what an earlier file of this name had, and this one has not."""
     for key in list(_earlier(index, uploaded.key)):
         if key not in keys:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -71,6 +72,24 @@ def test_a_wheelhouse_of_an_installation(python: Path, tmp_path: Path) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_wheel_and_sdist_have_the_page(python: Path, tmp_path: Path) -> None:
+    """Every file of it, where the package looks for it."""
+    checkout = Path(__file__).parents[2]
+    expected = {path.name for path in (checkout / "edge_embed" / "service" / "page").iterdir()}
+    assert len(expected) > 10
+    where = "from importlib.resources import files; "
+    where += "print(*(path.name for path in (files('edge_embed') / 'service' / 'page').iterdir()))"
+    assert set(subprocess.check_output([python, "-I", "-c", where], text=True).split()) == expected
+    pip(python, "install", "--target", str(tmp_path / "hatchling"), "hatchling")
+    builder = {**os.environ, "PYTHONPATH": str(tmp_path / "hatchling")}
+    command = [python, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=checkout, env=builder, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = [Path(name) for name in packed.getnames()]
+    assert {name.name for name in names if name.parts[1:-1] == ("edge_embed", "service", "page")} == expected
 
 
 def test_nothing_of_what_lean_leaves_out_is_imported(tmp_path: Path) -> None:

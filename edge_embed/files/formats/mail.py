@@ -165,18 +165,18 @@ class _Body:
         waiting = [message]
         while waiting:
             part = waiting.pop()
-            inner = part.get_payload()
-            if not part.is_multipart() or part.get_content_type() == "message/rfc822" or not isinstance(inner, list):
+            payload = part.get_payload()
+            inner = [p for p in payload if isinstance(p, Message)] if isinstance(payload, list) else []
+            if not inner or part.get_content_type() == "message/rfc822":
                 yield part
-            elif part.get_content_subtype() == "alternative" and inner:
+            elif part.get_content_subtype() == "alternative":
                 plain = [p for p in inner if p.get_content_type() == "text/plain" and str(p.get_payload()).strip()]
                 waiting.append(plain[0] if plain else inner[-1])
             else:
                 waiting += reversed(inner)
 
     def _text(self, part: Message, kind: str, before: str) -> None:
-        raw = _payload(part)
-        text = text_of(raw, self._request, _charset(part)) if _charset(part) is None else _decoded(raw, _charset(part))
+        text = _text_of(_payload(part), _charset(part), self._request)
         content = page(text, self._request) if kind == "text/html" else Content(clean(text).strip())
         if content.text:
             self._writer.take(content, before)
@@ -206,6 +206,19 @@ class _Body:
                     self._writer.take(content, label)
         except (UnreadableError, MissingExtraError) as error:
             self._request.problem(f"has an attachment {name[:80]!r} that {error}")
+
+
+def _text_of(raw: bytes, charset: str | None, request: Request) -> str:
+    """A body in the encoding that it says, or that is found out; characters that cannot be read become U+FFFD."""
+    try:
+        return raw.decode(charset or "utf-8")
+    except (UnicodeDecodeError, LookupError, ValueError):
+        pass
+    try:
+        return text_of(raw, request)
+    except UnreadableError:
+        request.note("with characters that could not be read")
+        return raw.decode("utf-8", "replace")
 
 
 def _payload(part: Message) -> bytes:

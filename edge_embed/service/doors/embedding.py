@@ -1,13 +1,13 @@
 """What the doors have in common: texts to vectors, with their tokens counted and what does not fit refused."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from edge_embed.service.schemas import TEXT, TEXTS, Schema, or_null
 from edge_embed.service.service import Service
-from edge_embed_runtime.checks import listed, shown, unusable
+from edge_embed_runtime.checks import listed, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.vectors.types import Vectors
@@ -56,15 +56,17 @@ async def embed(
     dim: int | None = None,
     cut: Cut = "end",
 ) -> Embedded:
-    """Raises InputError for a text that is longer than the model reads where it may not be cut, Refusal for an unknown
-    model."""
+    """Raises InputError for a text that is longer than the model reads where it may not be cut, and for a model that
+    gives no such vectors; Refusal for an unknown model."""
     embedder = service.embedder(model)
+    if embedder.kind != "dense":
+        raise InputError(f"the model gives {embedder.output.gives}, not one vector for a text")
     if role is not None and role not in embedder.prompts:
         raise unusable(names.role, role, f"one of {listed(sorted(embedder.prompts))}")
     check_dim(embedder, dim, names.dim)
     counts = await service.count_tokens(texts, model, role)
     if cut != "end":
-        _check_lengths(counts, embedder, names)
+        _check_lengths(counts, embedder.max_tokens, names)
     vectors = await service.embed(texts, model, role=role, dim=dim)
     return Embedded(vectors, sum(min(count, embedder.max_tokens) for count in counts))
 
@@ -78,7 +80,7 @@ def check_dim(embedder: Embedder, dim: int | None, name: str) -> None:
     """Raise InputError for a length that the model was not trained to be cut to."""
     possible = dims(embedder)
     if dim is not None and dim not in possible:
-        raise unusable(name, dim, f"one of {listed(possible)}: the model {shown(embedder.name)} has no others")
+        raise unusable(name, dim, f"one of {listed(possible)}, which the model was trained for")
 
 
 def base64_rows(vectors: Vectors) -> list[str]:
@@ -88,7 +90,7 @@ def base64_rows(vectors: Vectors) -> list[str]:
 
 def refuse_token_ids(given: Any, name: str) -> None:
     """Raise InputError for numbers in place of texts: they are of another tokenizer than the model's."""
-    if isinstance(given, list) and any(_is_tokens(entry) for entry in given):
+    if isinstance(given, list) and given and _is_tokens(given[0]):
         raise InputError(
             f"{name} holds token ids, expected texts: ids of another tokenizer mean nothing to the model here. With "
             "LangChain, write OpenAIEmbeddings(..., check_embedding_ctx_length=False), which sends texts",
@@ -101,12 +103,10 @@ def _is_tokens(entry: object) -> bool:
     return all(isinstance(token, int) and not isinstance(token, bool) for token in tokens)
 
 
-def _check_lengths(counts: Iterable[int], embedder: Embedder, names: Names) -> None:
-    most = embedder.max_tokens
+def _check_lengths(counts: Sequence[int], most: int, names: Names) -> None:
     for i, count in enumerate(counts):
         if count > most:
             raise InputError(
-                f"{names.texts}[{i}] has {count:,} tokens; the model {shown(embedder.name)} reads {most:,}: "
-                f"{names.hint}",
+                f"{names.texts}[{i}] has {count:,} tokens; the model reads {most:,}: {names.hint}",
                 option=names.texts,
             )

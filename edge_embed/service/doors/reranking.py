@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from edge_embed.service.doors.embedding import Cut
 from edge_embed.service.service import Service
-from edge_embed_runtime.checks import shown
 from edge_embed_runtime.embed.reranker import Reranker, sigmoid
 from edge_embed_runtime.errors import InputError
 
@@ -22,7 +21,7 @@ async def rerank(
     """
     reranker = service.reranker(model)
     if reranker.manifest.dim != 1:
-        raise InputError(f"the model {shown(reranker.name)} gives {reranker.manifest.dim} numbers for a pair, not one")
+        raise InputError(f"the model gives {reranker.manifest.dim} numbers for a pair, not one")
     if cut != "end":
         _check_lengths(await asyncio.to_thread(_count, reranker, query, texts), reranker.max_tokens)
     scores = await service.rerank(query, texts, model, raw=True)

@@ -14,26 +14,35 @@ export function changed(filters, field, filter) {
 }
 
 // Names of "$" and a letter are operators of `where`.
-export const canFilter = (field) => field.values.length > 0 && !/^\$[A-Za-z]/.test(field.name);
+export const canFilter = (name) => !/^\$[A-Za-z]/.test(name);
 
-// Draw the fields. change(filters, final): final is false while something is typed
+// A field with a value of its own for each document, as titles are.
+const isUnique = (field) => field.more || field.values.length > field.documents / 2;
+
+let drawn = "";
+const unfolded = new Set(); // fields of which all values are shown
+
+// Draw the fields. change(filters): what to do with changed filters
 export function drawFilters(fields, state, change) {
-  const open = new Set(Array.from(document.querySelectorAll("#fields details[open]"), (part) => part.dataset.field));
-  // fields with a value of its own for each document, as titles are, come last
-  const isUnique = (field) => field.more || field.values.length > field.documents / 2;
-  const usable = fields.filter(canFilter).sort((one, other) => isUnique(one) - isUnique(other));
+  const now = JSON.stringify([fields, state.filters]);
+  if (now === drawn) return;
+  drawn = now;
+  const focused = document.activeElement?.dataset.control;
+  const before = new Map(Array.from(document.querySelectorAll("#fields details"), (part) => [part.dataset.field, part.open]));
+  const usable = fields.filter((field) => field.values.length > 0 && canFilter(field.name));
+  usable.sort((one, other) => isUnique(one) - isUnique(other));
   find("#filters").hidden = usable.length === 0;
   find("#fields").replaceChildren(...usable.map((field, place) => {
-    const filter = filterOf(state.filters, field.name);
-    const set = (filter_, final = true) => change(changed(state.filters, field.name, filter_), final);
     const used = Object.hasOwn(state.filters, field.name);
-    const part = element("details", { "data-field": field.name, open: used || open.has(field.name) || (place < 3 && !isUnique(field)) });
-    part.append(
-      element("summary", {}, element("bdi", {}, plain(field.name, 40))),
-      element("fieldset", {}, element("legend", { class: "hidden" }, plain(field.name, 40)), ...inputs(field, filter, set)),
-    );
-    return part;
+    const isOpen = before.get(field.name) ?? (used || (place < 3 && !isUnique(field)));
+    const set = (filter) => change(changed(state.filters, field.name, filter));
+    return element("details", { "data-field": field.name, open: isOpen },
+      element("summary", { "data-control": `${field.name} summary` }, element("bdi", {}, plain(field.name, 40))),
+      element("fieldset", {}, element("legend", { class: "hidden" }, plain(field.name, 40)),
+        ...inputs(field, filterOf(state.filters, field.name), set)));
   }));
+  // what had the focus was drawn again
+  if (focused) find(`#fields [data-control="${CSS.escape(focused)}"]`)?.focus();
 }
 
 function inputs(field, filter, set) {
@@ -47,7 +56,8 @@ function choices(field, filter, set) {
   const chosen = filter.in ?? [];
   const isChosen = (value) => chosen.includes(value);
   const boxes = field.values.map(({ value, documents }) => {
-    const box = element("input", { type: "checkbox", checked: isChosen(value) });
+    const control = `${field.name} ${JSON.stringify(value)}`;
+    const box = element("input", { type: "checkbox", checked: isChosen(value), "data-control": control });
     box.addEventListener("change", () => {
       const others = chosen.filter((other) => other !== value);
       set({ ...filter, list: field.kind === "list", in: box.checked ? [...others, value] : others });
@@ -55,16 +65,18 @@ function choices(field, filter, set) {
     const name = value === "" ? element("i", {}, "empty") : element("bdi", {}, plain(value, 60));
     return element("label", {}, box, name, element("small", {}, grouped(documents)));
   });
-  const first = boxes.filter((_, place) => place < SHOWN || isChosen(field.values[place].value));
+  const all = unfolded.has(field.name);
+  const first = boxes.filter((_, place) => all || place < SHOWN || isChosen(field.values[place].value));
   const rest = boxes.filter((box) => !first.includes(box));
   const list = element("div", { class: "choices" }, ...first);
   if (rest.length) {
-    const all = element("button", { type: "button", class: "plain" }, `${count(rest.length, "more value")}`);
-    all.addEventListener("click", () => {
-      all.replaceWith(...rest);
+    const more = element("button", { type: "button", class: "plain" }, count(rest.length, "more value"));
+    more.addEventListener("click", () => {
+      unfolded.add(field.name);
+      more.replaceWith(...rest);
       find("input", rest[0]).focus();
     });
-    list.append(all);
+    list.append(more);
   }
   return list;
 }
@@ -73,6 +85,7 @@ function range(field, filter, set) {
   const end = (name, label, limit) => {
     const input = element("input", {
       type: "number", step: "any", placeholder: String(limit), "aria-label": `${label} of ${plain(field.name, 40)}`,
+      "data-control": `${field.name} ${name}`,
     });
     input.value = filter[name] ?? "";
     input.addEventListener("change", () => {
@@ -87,6 +100,7 @@ function range(field, filter, set) {
 function contains(field, filter, set) {
   const input = element("input", {
     type: "text", placeholder: "contains", dir: "auto", "aria-label": `${plain(field.name, 40)} contains`,
+    "data-control": `${field.name} has`,
   });
   input.value = filter.has ?? "";
   input.addEventListener("change", () => set({ ...filter, has: input.value }));

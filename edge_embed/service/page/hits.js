@@ -33,7 +33,8 @@ function drawHit(hit, asked, actions) {
 // of the query says that it was found by its meaning.
 function place(hit, title, asked) {
   const parts = [];
-  if (hit.place) parts.push(element("strong", {}, element("bdi", {}, plain(hit.place, 160))));
+  const inside = hit.place === title ? "" : hit.place?.replace(`${title} > `, ""); // headings begin with the title
+  if (inside) parts.push(element("strong", {}, element("bdi", {}, plain(inside, 160))));
   if (title !== hit.key) parts.push(element("bdi", {}, plain(hit.key, 120)));
   if (hit.start > 0 || hit.end < hit.characters) parts.push(`characters ${grouped(hit.start)} to ${grouped(hit.end)}`);
   if (hit.score !== undefined) parts.push(element("span", { class: "score" }, `score ${hit.score.toPrecision(3)}`));

@@ -59,7 +59,7 @@ async function request(signal) {
     const { documents, total, ...answer } = await ask("index/find", { body, signal });
     return { ...answer, hits: documents, total, browsing: true };
   }
-  const body = { k: shown, where, marks: true };
+  const body = { k: Math.min(shown, info.limits.hits), where, marks: true };
   if (query) body.query = query;
   if (state.like.length) body.like = state.like;
   const mode = modeAsked();
@@ -79,12 +79,12 @@ function draw(answer, milli) {
   drawHits(answer.hits, state, {
     open: (hit) => openDocument(hit).catch(drawProblem),
     like: info.dim ? showLike : null,
-    canFilter: (name) => info.fields.some((field) => field.name === name && field.kind !== "list" && canFilter(field)),
+    canFilter,
     filter: (name, value) => addFilter(name, value),
   });
   find("#status").textContent = said(answer);
   const more = answer.browsing ? answer.total > answer.hits.length : answer.hits.length === shown;
-  find("#more").hidden = !more || shown >= MOST;
+  find("#more").hidden = !more || shown >= Math.min(MOST, info.limits.hits);
   const empty = answer.browsing && info.documents === 0;
   drawWelcome(empty ? info : null);
   drawTiming(answer, milli);
@@ -147,14 +147,25 @@ function addFilter(name, value) {
 async function start() {
   find("#problem").hidden = true;
   try {
-    info = await ask("index");
+    info = { fields: [], ...await ask("index?fields=false") };
   } catch (error) {
     if (error.code === "no_index") drawOffer().catch(drawProblem);
     else drawProblem(error);
     return;
   }
   drawIndex();
-  await refresh();
+  await Promise.all([refresh(), loadFields()]);
+}
+
+// What filters are made of; it takes seconds in a very large index.
+async function loadFields() {
+  try {
+    info = await ask("index");
+    drawAbout();
+    drawSettings();
+  } catch (error) {
+    drawProblem(error);
+  }
 }
 
 function drawIndex() {
@@ -185,10 +196,10 @@ function drawAbout() {
   ]));
 }
 
+// Something was added.
 async function reload() {
-  info = await ask("index");
-  drawAbout();
-  await refresh();
+  info = { ...info, ...await ask("index?fields=false") };
+  await Promise.all([refresh(), loadFields()]);
 }
 
 // --- events

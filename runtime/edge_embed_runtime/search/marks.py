@@ -1,5 +1,6 @@
 """Where the words of a query lie in passages, as the table of words sees them: "sleeps" is a word of "sleeping"."""
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -16,9 +17,12 @@ FEW = 20
 LEAST = 1 / 6
 # English words that say little by themselves, however rare they are in an index.
 SMALL = frozenset(
-    "a an and any are as at be but by can did do does for from had has have how i if in into is it its me my no not of "
-    "on or our should so that the their them then there these they this to was we were what when where which who why "
-    "will with would you your".split()
+    re.findall(
+        r"\w+",
+        "a an and any are as at be but by can did do does for from had has have how i if in into is it its me my no "
+        "not of on or our should so that the their them then there these they this to was we were what when where "
+        "which who why will with would you your",
+    )
 )
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,10 +10,12 @@ from edge_embed_runtime.storage.store import Store
 
 FieldKind = Literal["text", "number", "boolean", "list", "mixed", "other"]
 
-# Bounds on what is held while all documents are read.
+# Bounds on what is held while all documents are read; further fields are left out.
 MAX_FIELDS = 256
 MAX_VALUES = 200
 MAX_CHARACTERS = 200
+# Documents that are read at a time.
+AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -38,26 +39,37 @@ class FieldSummary:
     most: float | None
 
 
-def summarize_fields(store: Store) -> list[FieldSummary]:
-    """The fields of all documents, those of most documents first; at most MAX_FIELDS. Reads all metadata once."""
-    fields: dict[str, _Field] = {}
-    for metadata in _metadata(store):
-        for name, value in metadata.items():
-            if name in fields or len(fields) < MAX_FIELDS:
-                fields.setdefault(name, _Field(name)).add(value)
-    return sorted((found.summary() for found in fields.values()), key=lambda found: (-found.documents, found.name))
+class Summing:
+    """Sums up the metadata of all documents, some at a time, so that searches can run in between."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._last = 0  # id of the last document that was read
+        self._fields: dict[str, _Field] = {}
+
+    def read(self, store: Store) -> None:
+        """The next documents. Damaged ones are left out."""
+        query = "SELECT id, metadata FROM doc WHERE id > ? ORDER BY id LIMIT ?"
+        with translated(store.path):
+            rows = store.connection.execute(query, (self._last, AT_ONCE)).fetchall()
+        for self._last, text in rows:
+            for name, value in _metadata(text).items():
+                if name in self._fields or len(self._fields) < MAX_FIELDS:
+                    self._fields.setdefault(name, _Field(name)).add(value)
+        self.ended = len(rows) < AT_ONCE
+
+    def fields(self) -> list[FieldSummary]:
+        """Those of most documents first."""
+        found = (one.summary() for one in self._fields.values())
+        return sorted(found, key=lambda one: (-one.documents, one.name))
 
 
-def _metadata(store: Store) -> Iterator[dict[str, Any]]:
-    """Of each document; damaged ones are left out."""
-    with translated(store.path):
-        for (text,) in store.connection.execute("SELECT metadata FROM doc WHERE metadata <> '{}'"):
-            try:
-                read = json.loads(text)
-            except (ValueError, TypeError, RecursionError):
-                continue
-            if isinstance(read, dict):
-                yield read
+def _metadata(text: Any) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 @dataclass

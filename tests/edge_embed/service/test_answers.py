@@ -29,6 +29,7 @@ def plain(value: Any) -> Any:
         {"a": [{"row": row, "i": i} for i, row in enumerate(RANDOM)], "b": [], "c": {}, "d": None, "e": True, "f": 1.5},
         {'"quoted"': "ä\ud800\n", "one": RANDOM[0]},
         np.ones((2, MANY), np.float32),
+        {"many": np.ones((2, MANY), np.float32), "rows": [RANDOM[0], {"a": RANDOM}], "none": [], "text": "ä\ud800"},
     ],
 )
 def test_the_same_as_all_at_once(value: Any) -> None:

@@ -1,14 +1,16 @@
 """Routes of the index over HTTP: what they take and give, what they refuse, who may write."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders.served import reranker_bundle
 from builders.services import TOKEN, Answer, Running, running
 
-from edge_embed import Document, Embedder, Index
+from edge_embed import Document, Embedder, Index, Reranker
 from edge_embed.service.indexes import IndexOptions, ServedIndex
 from edge_embed.service.service import Service
 
@@ -38,11 +40,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iter
         yield found
 
 
-def _serving(path: Path, embedder: Embedder, **options: Any) -> Any:
+def _serving(path: Path, embedder: Embedder, *, rerankers: Any = None, **options: Any) -> Any:
     with Index.open(path, embedder) as index:
         index.upsert(DOCUMENTS)
     embedders = {"small": embedder}
-    return running(Service(embedders, index=ServedIndex(path, embedders, IndexOptions(**options))))
+    return running(Service(embedders, rerankers, index=ServedIndex(path, embedders, IndexOptions(**options))))
 
 
 def _error(answer: Answer) -> tuple[int, str]:
@@ -143,6 +145,32 @@ def test_searches_that_are_refused(shared: Running, body: Any, expected: tuple[i
     """One error in one format, for each kind of mistake."""
     answer = shared.ask("POST", "/index/search", body, Content_Type="application/json")
     assert _error(answer) == expected
+
+
+def test_search_with_a_reranker(tmp_path: Path, embedder: Embedder) -> None:
+    """The order and the scores are the reranker's, over more hits than are asked for."""
+    reranker = Reranker(reranker_bundle(tmp_path), threads=1)
+    with _serving(tmp_path / "a.db", embedder, rerankers={"judge": reranker}) as served:
+        assert served.ask("GET", "/index").json()["rerank"] is True
+        found = served.ask("POST", "/index/search", {"query": "cat", "k": 2, "rerank": True, "marks": True}).json()
+        every = served.ask("POST", "/index/search", {"query": "cat"}).json()["hits"]
+        scores = {hit["key"]: float(reranker.scores([("cat", hit["text"])])[0]) for hit in every}
+        best = sorted(scores, key=lambda key: -scores[key])[:2]
+        assert [hit["key"] for hit in found["hits"]] == best
+        assert [hit["score"] for hit in found["hits"]] == pytest.approx([scores[key] for key in best], abs=1e-5)
+        assert found["shortfall"] is None
+        marked = {hit["key"]: len(hit["marks"]) for hit in found["hits"]}
+        assert marked == {key: int(key == "cat") for key in best}
+        refused = served.ask("POST", "/index/search", {"like": ["cat"], "rerank": True})
+        assert _error(refused) == (400, "invalid_input")
+
+
+def test_a_reranker_with_several_labels_orders_nothing(tmp_path: Path, embedder: Embedder) -> None:
+    """It gives several scores for a text; which of them would count?"""
+    reranker = Reranker(reranker_bundle(tmp_path, labels=3), threads=1)
+    with _serving(tmp_path / "a.db", embedder, rerankers={"judge": reranker}) as served:
+        assert _error(served.ask("POST", "/index/search", {"query": "cat", "rerank": True})) == (400, "invalid_input")
+        assert served.ask("GET", "/index").json()["rerank"] is False
 
 
 def test_find(shared: Running) -> None:
@@ -288,6 +316,29 @@ def test_files_that_are_refused(shared: Running, name: str, body: bytes, expecte
     assert b"/tmp" not in answer.body
     assert b"edge-embed-" not in answer.body
     assert shared.ask("GET", "/index").json()["documents"] == 4
+
+
+def test_a_machine_without_a_place_for_temporary_files(
+    served: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is read beside the index, and is gone afterwards; where that fails, too, one error says so."""
+
+    def none() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    before = sorted(tmp_path.iterdir())
+    answer = served.ask("POST", "/index/files?name=a.txt", b"Some text.", token=TOKEN)
+    assert answer.json()["stored"] == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    answer = served.ask("POST", "/index/files?name=a.txt", b"Some text.", token=TOKEN)
+    assert _error(answer) == (507, "disk_full")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_upload_leaves_no_file_behind(served: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ from urllib.parse import quote
 
 import pytest
 from builders.browser import Page, chromium
+from builders.served import reranker_bundle
 from builders.services import TOKEN, Running, running
 
-from edge_embed import Document, Embedder, Index
+from edge_embed import Document, Embedder, Index, Reranker
 from edge_embed.service.indexes import IndexOptions, ServedIndex
 from edge_embed.service.service import Service
 
@@ -78,10 +79,12 @@ def served(tmp_path: Path, embedder: Embedder) -> Iterator[Running]:
         yield found
 
 
-def _serving(index: Path | None, embedder: Embedder, *, read_only: bool = False, **how: Any) -> Any:
+def _serving(
+    index: Path | None, embedder: Embedder, *, read_only: bool = False, rerankers: Any = None, **how: Any
+) -> Any:
     embedders = {"small": embedder}
     opened = None if index is None else ServedIndex(index, embedders, IndexOptions(read_only=read_only))
-    return running(Service(embedders, index=opened), **how)
+    return running(Service(embedders, rerankers, index=opened), **how)
 
 
 def _open(page: Page, served: Running, fragment: str = "", width: int = 1200, scheme: str = "light") -> None:
@@ -214,6 +217,22 @@ def test_modes(page: Page, served: Running) -> None:
     page.press("/", "zebra")
     page.wait("document.querySelector('#status').textContent.startsWith('Nothing found.')")
     assert page.texts("#status") == ["Nothing found. No document has a word of your query."]
+
+
+def test_the_rerank_switch(page: Page, tmp_path: Path, embedder: Embedder) -> None:
+    """Where there is a reranker, the switch asks for its order, and the address keeps it."""
+    reranker = Reranker(reranker_bundle(tmp_path), threads=1)
+    with Index.open(tmp_path / "a.db", embedder) as index:
+        index.add(DOCUMENTS)
+    with _serving(tmp_path / "a.db", embedder, rerankers={"judge": reranker}) as served:
+        _open(page, served, "q=cat")
+        page.wait("document.querySelectorAll('#hits .score').length > 2")
+        before = page.texts(HITS)
+        page.one("#rerank-switch").click()
+        page.wait("document.querySelector('#hits .open').textContent !== arguments[0]", before[0])
+        assert "rerank=1" in page.browser.current_url
+        hits = served.ask("POST", "/index/search", {"query": "cat", "rerank": True}).json()["hits"]
+        assert page.texts(HITS) == [hit["metadata"].get("title", hit["key"]) for hit in hits]
 
 
 def test_more_like_this(page: Page, served: Running) -> None:

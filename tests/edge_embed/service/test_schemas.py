@@ -41,6 +41,7 @@ def test_what_fits_has_its_defaults(given: dict[str, Any], checked: dict[str, An
         ({"texts": 5}, "texts", "texts is 5, expected a string or a list"),
         ({"texts": None}, "texts", "texts is None, expected a string or a list"),
         ({"texts": []}, "texts", "texts has 0 entries, expected at least 1"),
+        ({"texts": ["x"] * 100_000 + [None]}, "texts[100000]", "texts[100000] is None, expected a string"),
         ({"texts": ["x", 5]}, "texts[1]", "texts[1] is 5, expected a string"),
         ({"texts": "x", "K": 5}, "K", "'K' is unknown: known are texts, k, mode, more"),
         ({"texts": "x", "k": 0}, "k", "k is 0, expected at least 1"),

@@ -56,7 +56,7 @@ def test_long_texts(ask: Ask) -> None:
         ({"input_type": "classification"}, 400, "input_type is 'classification', .* clustering, document, query"),
         ({"input_type": "image"}, 400, "input_type is 'image', expected one of search_document, .*"),
         ({"embedding_types": ["int8"]}, 400, r"embedding_types\[0\] is 'int8', expected one of float, base64"),
-        ({"output_dimension": 5}, 400, "output_dimension is 5, expected one of 8, 16, 32: .*"),
+        ({"output_dimension": 5}, 400, "output_dimension is 5, expected one of 8, 16, 32, which .*"),
         ({"inputs": []}, 400, "'inputs' is unknown: known are model, .*"),
         ({"model": "embed-v4.0"}, 404, "there is no model 'embed-v4.0' here"),
     ],
@@ -86,6 +86,8 @@ def test_documents_by_score(ask: Ask, reranker: Reranker) -> None:
     assert all(np.float32(one["relevance_score"]) == scores[one["index"]] for one in answer["results"])
     for most in (1, 3, 9):
         assert rank(ask, top_n=most)[1]["results"] == answer["results"][:most]
+    for one in rank(ask, return_documents=True, max_tokens_per_doc=1)[1]["results"]:
+        assert one["document"] == {"text": DOCUMENTS[one["index"]]}
 
 
 def test_first_tokens_of_documents(ask: Ask, reranker: Reranker) -> None:
