@@ -96,11 +96,13 @@ def test_bounded_labels(tmp_path: Path) -> None:
     with started(tmp_path, *MODEL) as service:
         for i in range(20):
             assert service.ask("GET", f"/secret{i}").status == 404
-            assert service.ask(f"METHOD{i}", f"/secret{i}").status == 404
+            assert service.ask("PROPFIND", f"/secret{i}").status == 404
+            assert service.ask(f"METHOD{i}", f"/secret{i}").status in (400, 404)
             assert service.ask("GET", f"/v1/models/secret{i}").status == 404
         text = service.ask("GET", "/metrics").body.decode()
         assert "secret" not in text
-        assert 'edge_embed_requests_total{route="other",status="404"} 40.0' in text
+        assert "METHOD" not in text
+        assert re.search(r'edge_embed_requests_total{route="other",status="404"} [46]0\.0', text)
         assert 'edge_embed_requests_total{route="/v1/models/{model:path}",status="404"} 20.0' in text
 
 
