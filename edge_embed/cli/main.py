@@ -47,7 +47,7 @@ GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
     "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
     "Bundles": ["export", "distill", "prune", "encode", "tokens", "eval"],
-    "This machine": ["demo", "doctor", "bench", "wheelhouse"],
+    "This machine": ["demo", "serve", "doctor", "bench", "wheelhouse"],
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.
 ELSEWHERE = {"eval": ("edge_embed.cli.evaluate", "evaluate")}
@@ -139,4 +139,4 @@ class Program(Commands):
 @click.group(cls=Program, commands=LazyCommands(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edge-embed", prog_name="edge-embed")
 def main() -> None:
-    """Embed and search text on this machine: no server, no network."""
+    """Embed and search text on this machine: no network."""
