@@ -5,7 +5,7 @@ import { bytes, count, element, find, grouped, milliseconds, plain } from "./ele
 import { canFilter, changed, drawActive, drawFilters, filterOf } from "./filters.js";
 import { drawHits, moveThroughHits, titleOf } from "./hits.js";
 import { openDocument, prepareReader } from "./reader.js";
-import { ask, Cancelled } from "./service.js";
+import { ask } from "./service.js";
 import * as address from "./state.js";
 import { drawOffer, drawWelcome } from "./welcome.js";
 
@@ -45,7 +45,10 @@ async function refresh() {
     const answer = await request(mine.signal);
     if (running === mine) draw(answer, performance.now() - started);
   } catch (error) {
-    if (running === mine && error.name !== "AbortError") drawProblem(error);
+    if (running !== mine || error.name === "AbortError") return;
+    find("#hits").replaceChildren(); // they answered another question
+    find("#more").hidden = true;
+    drawProblem(error);
   } finally {
     if (running === mine) document.body.removeAttribute("aria-busy");
   }
@@ -116,7 +119,6 @@ function drawProblem(error) {
   problem.replaceChildren(element("p", {}, plain(error.message, 600)));
   problem.append(element("button", { type: "button", onclick: start }, "Try again"));
   find("#status").textContent = "";
-  if (error instanceof Cancelled) find("#hits").replaceChildren();
 }
 
 function drawSettings() {

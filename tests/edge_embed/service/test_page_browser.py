@@ -188,9 +188,11 @@ def test_filters_are_made_from_the_fields(page: Page, served: Running) -> None:
     least.send_keys("2004")
     page.press("ENTER")
     page.wait("document.querySelector('#status').textContent === '2 documents with these filters'")
-    pets = next(label for label in page.all("#fields label") if label.text.startswith("home"))
-    pets.click()
+    home = page.one("#fields input[data-control='tags \"home\"']")
+    page.run("arguments[0].focus()", home)
+    page.press("SPACE")
     page.wait("document.querySelector('#status').textContent === '1 document with these filters'")
+    assert page.run("return document.activeElement.dataset.control") == 'tags "home"'
     page.browser.refresh()
     page.wait("document.querySelector('#status').textContent === '1 document with these filters'")
     assert page.texts("#active button") == ["year ≥ 2004 ×", "tags: home ×"]
@@ -329,6 +331,7 @@ def test_keyboard(page: Page, served: Running) -> None:
     assert page.run(focused) == "query"
     page.press("ARROW_DOWN", "ENTER")
     page.wait("document.querySelector('#reader').open")
+    assert "home" in page.texts("#reader .metadata")[0]
     page.press("ESCAPE")
     page.wait("!document.querySelector('#reader').open")
     assert page.run(focused) == page.texts(HITS)[0]
@@ -422,6 +425,7 @@ def test_errors_are_said(page: Page, served: Running) -> None:
     _open(page, served, "q=cat&filters=%7B%22gone%22%3A%7B%22in%22%3A%5B1%5D%7D%7D")
     page.wait("!document.querySelector('#problem').hidden")
     assert "no document has the field 'gone'" in page.texts("#problem p")[0]
+    assert page.texts(HITS) == []
     page.one("#active button").click()
     page.wait("document.querySelector('#problem').hidden && document.querySelectorAll('#hits .open').length > 2")
 
