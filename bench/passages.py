@@ -10,16 +10,20 @@ end near a word, with an eighth said again; "sentences" are those of the index.
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed import Embedder
 from edge_embed.measuring.quality import read_judged_set
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages import split as splitting
+from edge_embed_runtime.passages.borders import near_border
+from edge_embed_runtime.vectors.types import Vectors
 
 DEPTH = 10
 
@@ -47,7 +51,7 @@ def main() -> None:
         queries = embedder.encode_query(list(judged.queries.values()))
         for name in ("words", "sentences"):
             began = time.process_time()
-            with patch.object(splitting, "last_end", (lambda *_: None) if name == "words" else splitting.last_end):
+            with _ends(name):
                 spans = [splitting.split(text, embedder.tokenizer, most=options.tokens) for text in texts]
             seconds = time.process_time() - began
             scores = _scores(embedder, texts, spans, queries)
@@ -70,12 +74,27 @@ def main() -> None:
             print(json.dumps(result), flush=True)
 
 
-def _scores(embedder: Embedder, texts: list[str], spans: list[list[Span]], queries: np.ndarray) -> np.ndarray:
+@contextmanager
+def _ends(name: str) -> Iterator[None]:
+    """With "words", passages end as if there were no sentences."""
+    if name == "sentences":
+        yield
+        return
+
+    def begin(text: str, tokens: NDArray[np.int64], i: int, least: int) -> int:
+        del least
+        return near_border(text, tokens, i, 1)
+
+    with patch.object(splitting, "last_end", lambda *_: None), patch.object(splitting, "begin_before", begin):
+        yield
+
+
+def _scores(embedder: Embedder, texts: list[str], spans: list[list[Span]], queries: Vectors) -> Vectors:
     """Of the best passage of each document, for each query."""
     passages = [text[a:b] for text, parts in zip(texts, spans, strict=True) for a, b in parts]
     found = queries @ embedder.encode_document(passages).T
     firsts = np.cumsum([0, *map(len, spans[:-1])])
-    best: np.ndarray = np.maximum.reduceat(found, firsts, axis=1)
+    best: Vectors = np.maximum.reduceat(found, firsts, axis=1)
     return best
 
 

@@ -2,7 +2,7 @@
 
 Three processes: the service (`edge-embed serve`), clients on keep-alive connections, and an embedder that is asked for
 batches of eight. They work by turns, round by round, so that all see the same machine. A client sends one short text
-(questions of bank customers), waits for the vector as base64, compares it with the bits of `encode`, and sends the next.
+(questions of bank customers), waits for the vector as base64, compares its bits with `encode`, and sends the next.
 
 Prints texts/s of the embedder (batches of 8) and of the service under 1, 8 and 64 clients; their ratio, medians of the
 rounds; latencies; CPU milliseconds a text of each process, since clients take their share of the cores, which in
@@ -31,18 +31,21 @@ import numpy as np
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.corpus import demo_documents
+from edge_embed_export.calibration.texts import records
 from edge_embed_runtime.vectors.types import Vectors
 
 CLIENTS = (1, 8, 64)
 BATCH = 8
-TEXTS = 512
+MIN_WORDS, MAX_WORDS = 6, 12
 TICKS = os.sysconf("SC_CLK_TCK")
 MB = 1e6
 END = b"\r\n\r\n"
 
 
 def texts() -> list[str]:
-    return [document.text for document in demo_documents()[:TEXTS]]
+    """Short questions of bank customers: 8 to 16 tokens of MiniLM."""
+    found = [document.text for document in demo_documents()]
+    return [text for text in found if MIN_WORDS <= len(text.split()) <= MAX_WORDS]
 
 
 # The embedder by itself.
@@ -157,9 +160,8 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`edge-embed serve` on a free port, and that port."""
     command = [sys.executable, "-m", "edge_embed", "serve", "--port", "0", "--allow-host", "localhost", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
         try:
-            for line in process.stdout:
+            for line in process.stdout or ():
                 if line.startswith("listening on "):
                     yield process, int(line.rstrip().rpartition(":")[2])
                     return
@@ -182,16 +184,16 @@ def child(task: str, bundle: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "bench.serve", task, bundle]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
-        assert process.stdin is not None
-        process.stdin.close()
+        process.communicate()
 
 
 def order(process: subprocess.Popen[str], what: Any) -> Any:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{json.dumps(what)}\n")
-    process.stdin.flush()
-    return json.loads(process.stdout.readline())
+    to, answers = process.stdin, process.stdout
+    if to is None or answers is None:
+        raise SystemExit("a child was started without pipes")
+    to.write(f"{json.dumps(what)}\n")
+    to.flush()
+    return json.loads(answers.readline())
 
 
 class Quick(Embedder):
@@ -200,18 +202,26 @@ class Quick(Embedder):
     def encode(self, texts: Sequence[str], **_: Any) -> Vectors:
         if not hasattr(self, "_some"):
             self._random = np.random.default_rng(0)
-            self._some = super().encode([document.text for document in demo_documents()[:400]])
+            self._some = super().encode([record["text"][:200] for record in records("judged")[:400]])
         noise = 0.03 * self._random.standard_normal((len(texts), self.dim))
         made = self._some[self._random.integers(0, len(self._some), len(texts))] + noise
         return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), np.float32)
 
 
 def fill(path: Path, bundle: str, count: int) -> None:
-    given = [document.text for document in demo_documents()]
+    """Documents of thirty words: two pieces of passages from Wikipedia."""
+    random = np.random.default_rng(0)
+    passages = [record["text"].split() for record in records("judged")]
+
+    def piece() -> str:
+        words = passages[random.integers(len(passages))]
+        start = random.integers(max(1, len(words) - 15))
+        return " ".join(words[start : start + 15])
+
     with Index.open(path, Quick(bundle)) as index:
         for start in range(0, count, 10_000):
             keys = range(start, min(start + 10_000, count))
-            index.add(Document(f"d{i}", f"{given[i % len(given)]} {given[7 * i % 997]}") for i in keys)
+            index.add(Document(f"d{i}", f"{piece()} {piece()}") for i in keys)
 
 
 # Rounds.
@@ -247,9 +257,8 @@ def measure(bundle: str, rounds: int, seconds: float) -> None:
                         "client": 1e3 * cpu / answers,
                     }
                 )
-        print(
-            f"embedder, batches of {BATCH}: {statistics.median(own):.0f} texts/s, {statistics.median(own_cpu):.2f} ms CPU"
-        )
+        rate, cpu = statistics.median(own), statistics.median(own_cpu)
+        print(f"embedder, batches of {BATCH}: {rate:.0f} texts/s, {cpu:.2f} ms CPU a text")
         for clients, each in found.items():
             middle = {name: statistics.median(one[name] for one in each) for name in each[0]}
             wrong = sum(one["wrong"] for one in each)
@@ -266,17 +275,16 @@ def measure_index(bundle: str, documents: int, rounds: int, seconds: float) -> N
         path = Path(folder) / "index.db"
         fill(path, bundle, documents)
         with serving(str(path), "--bundle", bundle) as (service, port), child("search", bundle) as asker:
-            print(f"index of {documents:,}, resident: {resident_mb(service.pid):.0f} MB when started", end="")
+            print(f"index of {documents:,}: {resident_mb(service.pid):.0f} MB resident when started")
             for clients in CLIENTS:
                 each = [order(asker, [port, clients, seconds]) for _ in range(rounds)]
-                latencies = sorted(second for one in each for second in one[4])
+                latencies = sorted(1e3 * second for one in each for second in one[4])
+                rate = sum(one[0] for one in each) / sum(one[2] for one in each)
                 print(
-                    f"\n{clients} clients: {sum(one[0] for one in each) / sum(one[2] for one in each):.0f} searches/s, "
-                    f"p50 {1e3 * latencies[len(latencies) // 2]:.1f} ms, p99 {1e3 * latencies[int(0.99 * len(latencies))]:.1f}"
-                    f" ms; wrong: {sum(one[1] for one in each)}; resident {resident_mb(service.pid):.0f} MB",
-                    end="",
+                    f"{clients} clients: {rate:.0f} searches/s, p50 {latencies[len(latencies) // 2]:.1f} ms, "
+                    f"p99 {latencies[int(0.99 * len(latencies))]:.1f} ms; wrong: {sum(one[1] for one in each)}; "
+                    f"{resident_mb(service.pid):.0f} MB resident"
                 )
-            print()
 
 
 def main() -> None:

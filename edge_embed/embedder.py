@@ -2,10 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.embed import embedder
 from edge_embed_runtime.errors import BundleError, MemoryBudgetError, about
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.embed.reranker import Reranker
 
 # Embedded bundles by the names that stand for them wherever a bundle's folder is given.
 BUNDLES = {"minilm": "all-minilm-l6-v2", "static": "static-minilm-l6-v2"}
@@ -61,3 +65,16 @@ class Embedder(embedder.Embedder):
         """An embedded bundle keeps its name, by which another install finds its own."""
         names = {_embedded(folder): name for name, folder in BUNDLES.items()}
         return names.get(self.path, super()._bundle_name())
+
+
+def load_any(bundle: str | os.PathLike[str] | Bundle | None, **options: Any) -> "Embedder | Reranker":
+    """A bundle of any kind as what runs it; options are those that both take."""
+    from edge_embed_runtime.bundle.bundle import open_bundle
+    from edge_embed_runtime.vectors.kinds import RERANK
+
+    found = bundle if isinstance(bundle, Bundle) else open_bundle(bundle_path(bundle))
+    if found.manifest.output is not RERANK:
+        return Embedder(found, **options)
+    from edge_embed_runtime.embed.reranker import Reranker
+
+    return Reranker(found, **options)

@@ -13,8 +13,10 @@ from builders.bert import Checkpoints, bert_folder
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
 from edge_embed_export import export_model
+from edge_embed_export.calibration import pairs as calibration_pairs
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import dense, finish
+from edge_embed_export.receipt import pairs as receipt_pairs
 from edge_embed_export.verify import compare as verifying
 
 # the checkout, for tests of bench/: behind what is installed, so that its packages are what is tested
@@ -53,6 +55,11 @@ def short_receipt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(finish, "calibration_texts", lambda part: texts(part)[::32])
         monkeypatch.setattr(finish, "records", lambda _: [judged[0], {**judged[-1], "relevant": ["p000"]}])
         monkeypatch.setattr(dense, "SPEED_ROUNDS", 1)
+        for module in (calibration_pairs, receipt_pairs):
+            monkeypatch.setattr(module, "QUESTIONS", 4)
+        monkeypatch.setattr(calibration_pairs, "CUT_TEXTS", 32)
+        monkeypatch.setattr(receipt_pairs, "SPEED_PAIRS", 4)
+        monkeypatch.setattr(receipt_pairs, "SPEED_ROUNDS", 1)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ PACKAGES = {
 # What public calls return, and where these classes are looked for.
 RESULTS = (
     "TokenVectors",
+    "ValueCount",
     "Report",
     "Damage",
     "Repair",
@@ -40,7 +41,12 @@ RESULTS = (
     "Loaded",
     "Dumped",
 )
-RESULT_ROOMS = ("edge_embed_runtime.embed", "edge_embed_runtime.maintenance", "edge_embed.files")
+RESULT_ROOMS = (
+    "edge_embed_runtime.embed",
+    "edge_embed_runtime.storage",
+    "edge_embed_runtime.maintenance",
+    "edge_embed.files",
+)
 FIELD = re.compile(r"^(\w+): +(.+)$", re.MULTILINE)
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,6 +74,12 @@ SELECTION_OPTIONS = all_options(
     is_flag=True,
     help="With --sync, also where PATH is a folder without any entry, as one whose disk is not mounted.",
 )
+@click.option(
+    "--watch",
+    "watched",
+    is_flag=True,
+    help="Go on: store what changes under PATH, as with --sync, until Ctrl-C. With --json a line is an object.",
+)
 @click.option("--read-all", is_flag=True, help="Also read files that are as they were when they were added.")
 @click.option("--strict", is_flag=True, help="Stop at the first file or row that cannot be read.")
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links inside folders.")
@@ -103,6 +110,7 @@ def add(
     exclude: tuple[str, ...],
     gitignore: bool,
     allow_empty: bool,
+    watched: bool,
     read_all: bool,
     strict: bool,
     follow_links: bool,
@@ -144,6 +152,7 @@ def add(
     if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
         raise click.BadParameter("expected one character", param_hint="--delimiter")
 
+    @cache
     def models() -> dict[str, Any]:
         return {"embedder": Embedder(**model), **more_embedders(sparse, multi, model)}
 
@@ -153,6 +162,11 @@ def add(
     reading = Reading(text, title, key, check_encoding(encoding), delimiter)
     selection = Selection(include, exclude, gitignore)
     order = Order(paths, reading, root, follow_links, sync, strict, selection, read_all, allow_empty)
+    if watched:
+        from edge_embed.cli.watch import watch
+
+        watch(index, order, lambda: Opening(index, models, options), as_json=as_json)
+        return
     added = Added()
     try:
         add_files(order, Opening(index, models, options), added, show_progress=True)
@@ -171,10 +185,14 @@ def _result(added: "Added") -> dict[str, Any]:
 
 
 def _lines(index: str, added: "Added") -> Iterator[str]:
+    from edge_embed.files.choosing import UNWANTED
+
     moved = f", {added.moved} moved" if added.moved else ""
     yield f"{index}: {added.stored} stored{moved}, {added.unchanged} unchanged; {added.documents} documents in all"
     if added.gone:
-        gone = f"{_count(added.gone, 'document')} of {_count(added.gone_files, 'file')} that no longer exist"
+        or_excluded = " or are excluded" if any(reason in added.passed_over for reason in UNWANTED) else ""
+        files = f"{_count(added.gone_files, 'file')} that no longer exist{or_excluded}"
+        gone = f"{_count(added.gone, 'document')} of {files}"
         yield f"deleted {gone}" if added.deleted else f"{gone}; add --sync removes them"
     if added.passed_over:
         reasons = sorted(added.passed_over.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -7,6 +7,8 @@ from typing import Any
 
 from edge_embed.cli.options import shorten
 from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.checks import listed
+from edge_embed_runtime.vectors.kinds import RERANK
 
 # Has a line for every layer; only --json shows it.
 LONG = "recipes"
@@ -26,6 +28,7 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
     size = sum(record.size for record in manifest.files.values())
     yield f"{manifest.name}  {path}  {size / 1e6:.1f} MB, fingerprint {manifest.fingerprint}"
     limits = f"dim {manifest.dim}, texts up to {manifest.max_tokens} tokens, {manifest.pooling} pooling"
+    limits = _pair_limits(manifest) if manifest.output is RERANK else limits
     yield f"  {manifest.output.label:<13} {limits}"
     yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
     yield from _adapter_lines(manifest)
@@ -42,6 +45,13 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
     if "verified" not in manifest.provenance:  # as in releases before it was there
         yield "  provenance    verified: not verified against the reference"
     yield from _truncation_lines(manifest)
+
+
+def _pair_limits(manifest: Manifest) -> str:
+    """What a cross-encoder reads and does with its numbers."""
+    head, types = manifest.head, "read" if manifest.head["types"] else "not read"
+    what = f"{listed(head['labels'])} of pairs up to {manifest.max_tokens} tokens"
+    return f"{what}, {head['activation']}, types of tokens are {types}"
 
 
 def _adapter_lines(manifest: Manifest) -> Iterator[str]:

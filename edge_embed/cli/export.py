@@ -1,5 +1,7 @@
 """`edge-embed export`."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ POOLINGS = ["mean", "cls", "last", "max", "mean_sqrt_len", "weighted_mean"]
 # The name of the bundle, and what of SOURCE to ignore.
 BUNDLE_OPTIONS = all_options(
     click.option("--name", help="The bundle's name.  [default: the folder's]"),
+    click.option("--revision", help="Of a model on a hub: a branch, a tag or a commit.  [default: the main branch]"),
     click.option("--source-name", help="Where the model comes from, for the manifest.  [default: the folder's name]"),
     click.option(
         "--ignore",
@@ -44,7 +47,8 @@ QUANTIZATION_OPTIONS = all_options(
     click.option(
         "--floor",
         type=click.FloatRange(-1, 1),
-        help="Lowest mean cosine to the float model to accept.  [default: 0.995 for int8, 0.95 for int4]",
+        help="Lowest mean cosine (of a cross-encoder, rank correlation) with the float model to accept.  [default: "
+        "0.995 for int8, 0.95 for int4; of a cross-encoder 0.99 and 0.95]",
     ),
 )
 # What SOURCE is, where its files do not say it or say something else.
@@ -80,8 +84,9 @@ MODEL_OPTIONS = all_options(
     ),
     click.option(
         "--kind",
-        type=click.Choice(["dense", "sparse", "multi"]),
-        help="What SOURCE makes of a text: one vector, weights of tokens (SPLADE), or a vector per token (ColBERT).  "
+        type=click.Choice(["dense", "sparse", "multi", "rerank"]),
+        help="What SOURCE makes of a text: one vector, weights of tokens (SPLADE), a vector per token (ColBERT), or "
+        "scores of pairs of texts (a cross-encoder).  "
         "[default: what its files say]",
     ),
     click.option(
@@ -140,10 +145,14 @@ GRAPH_OPTIONS = all_options(
 @click.option("--force", "overwrite", is_flag=True, help="Replace an existing bundle.")
 @json_option
 def export(source: str | None, bundle: str | None, listed: bool, as_json: bool, **options: Any) -> None:
-    """Convert a model on disk to a bundle.
+    """Convert a model to a bundle.
 
     SOURCE is a sentence-transformers folder, an ONNX file or its folder, or a file of word vectors; BUNDLE is the
     folder to write. Needs the extra `export`: pip install 'edge-embed[export]'
+
+    SOURCE can also be the name of a model on the Hugging Face hub, such as BAAI/bge-small-en-v1.5. What the export
+    needs is downloaded (safetensors, JSON and tokenizer; never code, never pickles), to where HF_HOME says.
+    HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count. Needs the extra `hub`: pip install 'edge-embed[export,hub]'
     """
     from edge_embed.cli.describe import bundle_facts, bundle_lines
     from edge_embed.embedder import bundle_path
@@ -158,6 +167,8 @@ def export(source: str | None, bundle: str | None, listed: bool, as_json: bool, 
         raise click.UsageError(f"Missing argument '{'SOURCE' if source is None else 'BUNDLE'}'.")
     if options["precision"] == "fp32" and options["floor"] is not None:
         raise click.UsageError("--precision fp32 loses nothing: there is no use for --floor.")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read where huggingface_hub is imported
     graph = [options.pop(name) for name in ("general", "onnx_file", "tokenizer", "pooling", "output")]
     options |= {
         "recipes": None if options["recipes"] is None else bundle_path(options["recipes"]),

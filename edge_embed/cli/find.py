@@ -1,6 +1,7 @@
 """`edge-embed find`."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import click
 
@@ -59,12 +60,16 @@ def find(
         say(f"edge-embed: warning: {damaged} damaged passages of {index} were left out; see verify", err=True)
 
 
+def _as_dict(document: Document) -> dict[str, Any]:
+    return {name: value for name, value in vars(document).items() if value or name != "places"}
+
+
 def _print_json(found: Iterable[Document]) -> None:
     """One object, printed document by document: all of them together may be large."""
     click.get_current_context().meta[PRINTED] = True
     say('{"documents": [', end="")
     for number, document in enumerate(found):
-        say((", " if number else "") + json_text(vars(document)), end="")
+        say((", " if number else "") + json_text(_as_dict(document)), end="")
     say("]}")
 
 
@@ -73,7 +78,7 @@ def _lines(found: Iterable[Document], jsonl: bool, nothing: str) -> Iterator[str
     for document in found:
         empty = False
         if jsonl:
-            yield json_text(vars(document))
+            yield json_text(_as_dict(document))
         else:
             yield f"{shorten(document.key, 200)}  {shorten(json_text(document.metadata), 200)}"
             yield f"   {shorten(document.text, 200)}"

@@ -12,19 +12,23 @@ def info(path: str, as_json: bool) -> None:
     """Show what a bundle or an index holds.
 
     PATH is a bundle's folder, the name of an embedded bundle, or an index. A bundle is also checked: its files by their
-    hashes, and its golden vectors by embedding their texts.
+    hashes, and its golden vectors (of a cross-encoder its golden scores) by embedding their texts.
     """
     from edge_embed.cli.describe import bundle_facts, bundle_lines
-    from edge_embed.embedder import Embedder, bundle_path
+    from edge_embed.embedder import bundle_path, load_any
     from edge_embed_runtime.errors import SourceError
+    from edge_embed_runtime.vectors.kinds import RERANK
 
     place = bundle_path(path)
     if not place.exists():
         raise SourceError(f"{place} does not exist", path=place, code="source_missing")
     if place.is_dir():
-        embedder = Embedder(place)
-        manifest, cosine = embedder.manifest, embedder.golden_cosine
-        reproduced = f"  golden        {len(manifest.golden)} texts reproduced here, lowest cosine {cosine:.6f}"
+        model = load_any(place)
+        manifest, cosine = model.manifest, model.golden_cosine
+        what = (
+            "pairs reproduced here, agreement" if manifest.output is RERANK else "texts reproduced here, lowest cosine"
+        )
+        reproduced = f"  golden        {len(manifest.golden)} {what} {cosine:.6f}"
         facts = {**bundle_facts(manifest), "golden_cosine": cosine}
         show(facts, as_json, lambda: (*bundle_lines(place, manifest), reproduced))
     else:

@@ -44,7 +44,7 @@ COMMANDS = {
 }
 # How the help of the whole program orders them.
 GROUPS = {
-    "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump"],
+    "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
     "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
     "Bundles": ["export", "distill", "prune", "encode", "tokens", "eval"],
     "This machine": ["demo", "doctor", "bench", "wheelhouse"],

@@ -21,6 +21,7 @@ from edge_embed.cli.terminal import json_text, say
 from edge_embed.cli.where import given_where, number_hint, where_options
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.embed.reranker import Reranker
     from edge_embed_runtime.storage.documents import Hits
 
 
@@ -47,6 +48,15 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     help="Diversity: 1 keeps the order of the scores, 0 takes hits as different as can be, 0.5 lies between.",
 )
+@click.option(
+    "--rerank", metavar="BUNDLE", help="Score the first documents again, with this bundle of a cross-encoder."
+)
+@click.option(
+    "--rerank-depth",
+    type=int,
+    metavar="NUMBER",
+    help="How many documents --rerank scores.  [default: 50, or -k if that is more]",
+)
 @click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, instead of QUERY or with it.")
 @bundle_option
 @kind_options
@@ -64,6 +74,8 @@ def search(
     like: tuple[str, ...],
     unlike: tuple[str, ...],
     mmr: float | None,
+    rerank: str | None,
+    rerank_depth: int | None,
     vector: str | None,
     as_json: bool,
     sparse: str | None,
@@ -92,8 +104,10 @@ def search(
     others = more_embedders(sparse, multi, model) if mode != "text" else {}
     if mode != "text" and asked is None and query is not None and not (mode == "sparse" and sparse is not None):
         embedder = Embedder(**model)
+    judge = None if rerank is None else _reranker(rerank, model)
     with Index.open(index, embedder, **others, read_only=True, max_rss_mb=model["max_rss_mb"]) as target:
-        hits = target.search(query, count, where, mode, vector=asked, like=like, unlike=unlike, mmr=mmr)
+        near: dict[str, Any] = {"like": like, "unlike": unlike, "mmr": mmr, "rerank_depth": rerank_depth}
+        hits = target.search(query, count, where, mode, vector=asked, rerank=judge, **near)
         damaged = len(target.damaged)
     if damaged:
         say(f"edge-embed: warning: {damaged} damaged passages of {index} were left out", err=True)
@@ -110,6 +124,12 @@ def search(
         _print_json(hits)
     else:
         show({}, False, text)
+
+
+def _reranker(bundle: str, model: dict[str, Any]) -> "Reranker":
+    from edge_embed_runtime.embed.reranker import Reranker
+
+    return Reranker(bundle, threads=model["threads"], max_rss_mb=model["max_rss_mb"])
 
 
 def _print_json(hits: "Hits") -> None:

@@ -95,13 +95,13 @@ def fewest(texts_per_second: dict[str, float]) -> int:
 
 
 def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
+    from edge_embed.embedder import load_any
     from edge_embed.measuring.speed import encoder, texts_for, timed
-    from edge_embed_runtime.embed.embedder import Embedder
 
     measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
     began = time.perf_counter()
     try:
-        embedder = Embedder(bundle, threads=1, exact=exact)
+        embedder = load_any(bundle, threads=1, exact=exact)
     except GoldenError as error:
         say(done=1 / forms)
         return {**measured, "problem": str(error)}

@@ -13,7 +13,7 @@ from edge_embed.files.gone import Gone
 from edge_embed.files.known import Candidate, Known
 from edge_embed.files.naming import naming_of
 from edge_embed.files.opening import Opening
-from edge_embed.files.order import MAX_PROBLEMS, Added, Change, Order
+from edge_embed.files.order import MAX_PROBLEMS, Added, Change, ChangeKind, Order
 from edge_embed.files.problems import Problem, refuse, shown
 from edge_embed.files.rows import Row
 from edge_embed.files.seen import FileState, Place, Seen
@@ -127,8 +127,9 @@ class _Run:
             if self._order.root is not None and self._naming.new:
                 opening.write(self._naming, embed=False)
             self._known.write()
-        for change in self._changes.values() if self._order.changes is not None else ():
-            self._order.changes(change)
+        if self._order.changes is not None:
+            for change in self._changes.values():
+                self._order.changes(change)
 
     def _report(self, problem: Problem) -> None:
         if self._order.strict:
@@ -211,7 +212,8 @@ class _Run:
         if file.whole:
             self._known.read_whole(file.candidate, file.documents)
         if file.stored and self._order.changes is not None:
-            kind = "added" if file.new and file.candidate.record is None else "changed"
+            record = file.candidate.record
+            kind: ChangeKind = "added" if file.new and (record is None or not record.documents) else "changed"
             self._changes[file.key] = Change(kind, shown(file.candidate.file.path), file.stored, 0)
 
     def _store(self, batch: list[_Item]) -> None:
@@ -322,8 +324,8 @@ class _Run:
             return
         before = self._changes.get(origin)
         if before is None:
-            kind = "changed" if self._seen.states([origin]) else "removed"
-            before = Change(kind, shown(self._naming.place(origin)), 0, 0)
+            kind: ChangeKind = "changed" if self._seen.states([origin]) else "removed"
+            before = Change(kind, self._found.shown(self._naming.place(origin)), 0, 0)
         self._changes[origin] = before._replace(deleted=before.deleted + 1)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from edge_embed.files.rows import KEY_FIELDS, listed
 from edge_embed_runtime.errors import SourceError
+from edge_embed_runtime.storage.documents import Place
 
 # The most rows, numbers and characters of vector files that are read or written at a time.
 BATCH_ROWS = 8192
@@ -35,6 +36,23 @@ class Columns:
     text: str | None
     metadata: str | None
     others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a dump holds: vectors of `dim` numbers, or their codes and scales; places; which rows have no vector, where
+    there are such gaps; and facts about all of it."""
+
+    dim: int
+    codes: bool
+    places: bool
+    gaps: bool
+    facts: Mapping[str, str]
+
+
+def placed(label: object) -> tuple[Place, ...]:
+    """The places of a document that a row of a dump becomes: "page 1" -> ((0, "page 1"),); nothing -> none."""
+    return ((0, label),) if label and isinstance(label, str) else ()
 
 
 def rows_per_batch(dim: int) -> int:

@@ -10,11 +10,11 @@ from edge_embed.files.formats.apart import READER
 from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError
 from edge_embed.files.formats.known import Known, known, some_suffixes
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
-from edge_embed.files.problems import Report, about, ignore, refuse
+from edge_embed.files.problems import CHANGED, Report, about, ignore, refuse
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, SourceError
-from edge_embed_runtime.extras import is_installed, require
+from edge_embed_runtime.extras import is_installed, missing
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
 
@@ -84,11 +84,13 @@ def read_rows(
             source.problem(None, f"cannot be read: {error.strerror}")
             return
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        source.problem(None, "changed while it was read; run again")
+        source.problem(None, CHANGED)
 
 
 def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
     most = source.reading.max_bytes
+    if not os.fstat(file.fileno()).st_size:
+        return  # an empty file of whatever kind
     if kind.rows:
         yield from kind.load()(file, source, most or MAX_ROW)
         return
@@ -107,7 +109,7 @@ def _read_apart(file: BinaryIO, source: Source, kind: Known, suffix: str) -> Ite
     """What the process that reads such files says of one."""
     for package in kind.needs:
         if not is_installed(package):
-            require(package, "files")
+            raise UnreadableError(f"cannot be read: {missing(package, 'files')}")
     status, most = os.fstat(file.fileno()), source.reading.max_bytes
     job = {
         "suffix": suffix,

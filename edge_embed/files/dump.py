@@ -14,13 +14,14 @@ import numpy as np
 from edge_embed.files.arrays import MISSING
 from edge_embed.files.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.files.arrow import ArrowWriter
-from edge_embed.files.columns import BATCH_CHARACTERS, rows_per_batch
+from edge_embed.files.columns import BATCH_CHARACTERS, Form, rows_per_batch
 from edge_embed.files.npzwriter import NpzWriter
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
+from edge_embed_runtime.storage.places import Places
 from edge_embed_runtime.storage.rows import DOCUMENTS, NO_VECTOR, PASSAGES, checked, is_whole
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.writing import check_output, replacing
@@ -28,8 +29,8 @@ from edge_embed_runtime.vectors.int8 import dequantize
 from edge_embed_runtime.vectors.normalize import normalize
 
 DUMP_SUFFIXES = (".npz", *ARROW_SUFFIXES)
-# key, start, stop, text, metadata and code (float32 scale, then int8 numbers) of a passage.
-Row = tuple[str, int, int, str, str, bytes]
+# key, start, stop, text, metadata, place and code (float32 scale, then int8 numbers) of a passage.
+Row = tuple[str, int, int, str, str, str, bytes]
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ def dump_vectors(
 
     output: .npz: `keys`, `texts` and `metadata` (JSON) in the form that edge_embed.files.arrays describes; `starts` and
             `stops`, int64 [n], where the passage lies in its document, in characters; `vectors`, float32 [n, dim], each
-            of length 1; `bundle` and `fingerprint`, of the bundle or space. .parquet or .arrow: the columns `key`,
-            `start`, `stop`, `vector`, `text` and `metadata`; `bundle` and `fingerprint` in the schema's metadata
+            of length 1; `bundle` and `fingerprint`, of the bundle or space; `places`, where documents have any: the
+            label of the one in which the passage begins, or "". .parquet or .arrow: the columns `key`, `start`, `stop`,
+            `vector`, `text`, `metadata` and `place`; `bundle` and `fingerprint` in the schema's metadata
     codes:  write `codes`, int8 [n, dim], and `scales`, float32 [n], instead of vectors: vector = code * scale. As
             columns they are called `code` and `scale`
     force:  replace an existing output
@@ -87,13 +89,15 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
         if not store.dim:
             raise InputError(f"{store.path} has no dense vectors to write", path=store.path)
         facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
+        found.places = store.places
         bare = "SELECT 1 FROM vec WHERE length(code) = 0 LIMIT 1"
         gaps = store.facts.space and store.connection.execute(bare).fetchone() is not None
-        with closing(_writer(file, target, store.dim, codes, facts, gaps=gaps)) as writer:
+        form = Form(store.dim, codes, found.places is not None, gaps, facts)
+        with closing(_writer(file, target, form)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:
                 texts = (lambda row: len(row[3]), BATCH_CHARACTERS)
                 for rows in batches(_whole(store, found), rows_per_batch(store.dim), texts):
-                    writer.write(_columns(rows, store.dim, codes, gaps=gaps))
+                    writer.write(_columns(rows, form))
                     advance(len(rows))
             writer.finish()
         bare = "SELECT count(*) FROM doc WHERE id NOT IN (SELECT doc FROM vec)"
@@ -101,21 +105,18 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
     return Dumped(found.passages, found.damaged, store.dim)
 
 
-def _writer(
-    file: BinaryIO, target: Path, dim: int, codes: bool, facts: dict[str, str], *, gaps: bool
-) -> NpzWriter | ArrowWriter:
+def _writer(file: BinaryIO, target: Path, form: Form) -> NpzWriter | ArrowWriter:
     suffix = target.suffix.lower()
-    if suffix == ".npz":
-        return NpzWriter(file, target.parent, dim, codes, facts, gaps=gaps)
-    return ArrowWriter(file, suffix, dim, codes, facts, gaps=gaps)
+    return NpzWriter(file, target.parent, form) if suffix == ".npz" else ArrowWriter(file, suffix, form)
 
 
 @dataclass
 class _Found:
-    """Passages that were read so far."""
+    """Passages that were read so far, and the places of their documents."""
 
     passages: int = 0
     damaged: int = 0
+    places: Places | None = None
 
 
 def _whole(store: Store, found: _Found) -> Iterator[Row]:
@@ -129,18 +130,25 @@ def _whole(store: Store, found: _Found) -> Iterator[Row]:
             _, _, start, stop, code, _ = passage
             if document is None or not is_whole(passage) or len(code) not in sizes:
                 found.damaged += 1
-            else:
-                found.passages += 1
-                yield document.key, start, stop, document.text[start:stop], metadata, code
+                continue
+            text, place, whole = document.text[start:stop], None, True
+            if found.places is not None:
+                place, whole = found.places.of_passage(document.id, text, start)
+            if not whole:
+                found.damaged += 1
+                continue
+            found.passages += 1
+            yield document.key, start, stop, text, metadata, place or "", code
 
 
-def _columns(rows: list[Row], dim: int, codes: bool, *, gaps: bool) -> dict[str, Any]:
-    key, start, stop, text, metadata, code = zip(*rows, strict=True)
-    zeros = bytes(dim + 4)
+def _columns(rows: list[Row], form: Form) -> dict[str, Any]:
+    key, start, stop, text, metadata, place, code = zip(*rows, strict=True)
+    zeros = bytes(form.dim + 4)
     raw = np.frombuffer(b"".join(one or zeros for one in code), np.int8).reshape(len(rows), -1)
     numbers, scales = raw[:, 4:], np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0]
     columns: dict[str, Any] = {"key": key, "start": start, "stop": stop, "text": text, "metadata": metadata}
-    columns |= {MISSING: [one == NO_VECTOR for one in code]} if gaps else {}
-    if codes:
+    columns |= {"place": place} if form.places else {}
+    columns |= {MISSING: [one == NO_VECTOR for one in code]} if form.gaps else {}
+    if form.codes:
         return {**columns, "code": numbers, "scale": scales}
     return {**columns, "vector": normalize(dequantize(numbers, scales))}

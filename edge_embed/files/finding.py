@@ -58,6 +58,7 @@ class Found:
     empty:       the folders among them without a file to read
     bare:        the real folders among them without any entry, as where a disk was mounted
     unwanted:    real files and folders that are excluded or that git ignores
+    given:       the paths that were given, by the real ones
     """
 
     files: list[FoundFile] = field(default_factory=list)
@@ -66,6 +67,12 @@ class Found:
     empty: list[Path] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
     unwanted: set[str] = field(default_factory=set)
+    given: dict[str, Path] = field(default_factory=dict)
+
+    def shown(self, place: str) -> str:
+        """A real path as it would be given, for messages."""
+        real = next((real for real in self.given if is_under(place, real)), None)
+        return shown(place if real is None else Path(self.given[real], os.path.relpath(place, real)))
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,7 @@ class _Walk:
         except (OSError, ValueError) as error:
             self._report(Problem(shown(path)[:200], None, f"cannot be read: {_reason(error)}"))
         else:
+            self._found.given[real] = path
             if stat.S_ISDIR(status.st_mode):
                 self._look_inside(path, real)
             elif path.suffix.lower() in SUFFIXES and stat.S_ISREG(status.st_mode):

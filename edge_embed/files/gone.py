@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 from edge_embed.files.finding import Found
@@ -35,6 +36,10 @@ class Gone:
     sync: bool
     allow_empty: bool
 
+    @cached_property
+    def _places(self) -> dict[str, None]:
+        return dict.fromkeys(self.found.places)
+
     def is_gone(self, origin: str) -> bool:
         """Whether a file surely no longer exists, or is not wanted any more. False where that cannot be found out."""
         place = self.naming.place(origin)
@@ -47,14 +52,13 @@ class Gone:
     def may_delete(self, record: FileRecord) -> bool:
         """Whether a file is gone, and lay under a place that was given, on a disk that is there."""
         place = os.path.normpath(self.naming.place(record.key))
-        here = any(above in self.found.places for above in (place, *folders_above(place)))
+        here = any(above in self._places for above in (place, *folders_above(place)))
         return here and self.is_gone(record.key) and (not record.mount or self._is_mounted(record.mount))
 
     def documents(self) -> Iterator[list[tuple[str, str]]]:
         """(key, file) of documents under the places that were given whose file is gone, or was read whole without them;
         some at a time."""
-        given = dict.fromkeys(self.found.places)
-        places = [place for place in given if not any(above in given for above in folders_above(place))]
+        places = [place for place in self._places if not any(above in self._places for above in folders_above(place))]
         mounts: dict[str, bool] = {}
         for place in places:
             documents = self._under(place)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edge_embed.files.arrays import COPY_BYTES, MISSING, NAMES, OFFSETS
+from edge_embed.files.columns import Form
 
 
 class NpzWriter:
@@ -21,14 +22,11 @@ class NpzWriter:
     unnamed files in `folder`, which needs space for everything twice.
     """
 
-    def __init__(
-        self, file: BinaryIO, folder: Path, dim: int, codes: bool, facts: Mapping[str, str], *, gaps: bool = False
-    ) -> None:
-        """gaps: whether some rows have no vector"""
-        self._file, self._facts = file, facts
+    def __init__(self, file: BinaryIO, folder: Path, form: Form) -> None:
+        self._file, self._facts = file, form.facts
         self._waiting = ExitStack()
         self._columns: dict[str, tuple[BinaryIO, str, tuple[int, ...]]] = {}
-        self._ends = dict.fromkeys(("key", "text", "metadata"), 0)
+        self._ends = dict.fromkeys(("key", "text", "metadata", *(["place"] if form.places else [])), 0)
         try:
             for name in self._ends:
                 self._begin(folder, NAMES[name], "|u1")
@@ -36,10 +34,10 @@ class NpzWriter:
                 self._append(NAMES[name] + OFFSETS, [0])
             for name in ("start", "stop"):
                 self._begin(folder, NAMES[name], "<i8")
-            self._begin(folder, *(("codes", "|i1") if codes else ("vectors", "<f4")), (dim,))
-            if codes:
+            self._begin(folder, *(("codes", "|i1") if form.codes else ("vectors", "<f4")), (form.dim,))
+            if form.codes:
                 self._begin(folder, "scales", "<f4")
-            if gaps:
+            if form.gaps:
                 self._begin(folder, MISSING, "|b1")
         except BaseException:
             self._waiting.close()

@@ -12,6 +12,8 @@ from edge_embed.files.rows import Reading
 # Problems that are kept; further ones are only counted.
 MAX_PROBLEMS = 100_000
 
+ChangeKind = Literal["added", "changed", "removed"]
+
 
 class Change(NamedTuple):
     """A file whose documents were stored or deleted: its path for messages, and how many.
@@ -19,7 +21,7 @@ class Change(NamedTuple):
     kind: "added": a file that is new to the index; "removed": one that is gone or excluded; else "changed"
     """
 
-    kind: Literal["added", "changed", "removed"]
+    kind: ChangeKind
     path: str
     stored: int
     deleted: int

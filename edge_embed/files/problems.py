@@ -7,6 +7,9 @@ from pathlib import Path
 
 from edge_embed_runtime.errors import SourceError
 
+# The reason where a file changes while it is read: what was read may be of two states.
+CHANGED = "changed while it was read; run again"
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -16,6 +16,7 @@ from edge_embed_runtime.system.memory import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
+    from edge_embed_runtime.embed.reranker import Reranker
 
 INDEX = "index.db"
 FIRST_TEXT = "where is my card?"
@@ -30,7 +31,7 @@ def start(job: dict[str, Any], say: Say) -> dict[str, Any]:
     """The first vector of a process; who started it looks at the clock."""
     from edge_embed.measuring.speed import encoder
 
-    embedder = _embedder(job)
+    embedder = _model(job)
     encoder(embedder)([FIRST_TEXT])
     say({"ready": True})
     return {"cpu": time.process_time(), "threads": embedder.threads, "exact": embedder.exact}
@@ -40,7 +41,7 @@ def query(job: dict[str, Any], _: Say) -> dict[str, Any]:
     """One short text at a time."""
     from edge_embed.measuring.speed import encoder, texts_for, timed
 
-    embedder = _embedder(job)
+    embedder = _model(job)
     texts, encode = texts_for(embedder), encoder(embedder)
 
     def ask(i: int) -> None:
@@ -54,7 +55,7 @@ def batch(job: dict[str, Any], _: Say) -> dict[str, Any]:
     """Many texts at a time: as many for each thread, short ones and then paragraphs."""
     from edge_embed.measuring.speed import PASSAGE_TOKENS, QUERY_TOKENS, encoder, texts_for, timed
 
-    embedder = _embedder(job)
+    embedder = _model(job)
 
     def rate(length: tuple[int, int]) -> dict[str, Any]:
         rows, encode = texts_for(embedder, length) * embedder.threads, encoder(embedder)
@@ -114,6 +115,13 @@ def search(job: dict[str, Any], _: Say) -> dict[str, Any]:
         peak, vectors = peak_rss_bytes(), embedder.encode_query(questions)
         timed(look, 0, WARM_UP)
         return {"search": vars(asked), "peak": peak, "index": vars(timed(look, job["seconds"], LEAST_CALLS))}
+
+
+def _model(job: dict[str, Any]) -> "Embedder | Reranker":
+    """Of any kind."""
+    from edge_embed.embedder import load_any
+
+    return load_any(job["bundle"], threads=job["threads"], max_rss_mb=job["max_rss_mb"])
 
 
 def _embedder(job: dict[str, Any]) -> "Embedder":

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_embed.measuring.lengths import LengthClass
     from edge_embed_runtime.embed.embedder import Embedder
+    from edge_embed_runtime.embed.reranker import Reranker
 
 # A text of 12 tokens, special tokens included, is what a user types into a search box.
 QUERY_TOKENS = (10, 14)
 # A paragraph.
 PASSAGE_TOKENS = (100, 128)
 TEXTS = 32
+# What a reranker scores texts by.
+QUERY = "where is my card?"
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,13 @@ def timed(call: Callable[[int], Any], seconds: float, least: int, most: int | No
     return Timed(taken, time.process_time() - cpu)
 
 
-def encoder(embedder: "Embedder") -> Callable[[list[str]], Any]:
-    """Its method for texts: `encode`, `encode_sparse` or `encode_multi`."""
+def encoder(embedder: "Embedder | Reranker") -> Callable[[list[str]], Any]:
+    """Its method for texts: `encode`, `encode_sparse` or `encode_multi`; of a reranker `scores`, with a short query."""
+    from edge_embed_runtime.vectors.kinds import RERANK
+
+    if embedder.output is RERANK:
+        judge: Any = embedder
+        return lambda texts: judge.scores([(QUERY, text) for text in texts])
     return partial(embedder.output.encode, embedder)
 
 
@@ -47,7 +55,7 @@ def fitting(length: "LengthClass", max_tokens: int) -> "LengthClass":
     return min(length[0], most * 4 // 5), most
 
 
-def texts_for(embedder: "Embedder", length: "LengthClass" = QUERY_TOKENS) -> list[str]:
+def texts_for(embedder: "Embedder | Reranker", length: "LengthClass" = QUERY_TOKENS) -> list[str]:
     """Real texts of these numbers of tokens, or of fewer where the model takes no more."""
     from edge_embed.corpus import demo_documents
     from edge_embed.measuring.lengths import texts_of_length

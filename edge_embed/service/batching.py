@@ -21,6 +21,8 @@ Item = TypeVar("Item")
 COST = 8192
 # What an item costs besides its characters, and at most: models leave out the rest of a long text.
 ITEM_COST, MOST_COST = 16, 2048
+# Characters that may wait for a model, which bounds the memory of what waits.
+CHARACTERS = 16_000_000
 # Seconds after which it is worth asking again when the queue is full.
 RETRY = 1
 
@@ -40,7 +42,7 @@ class Batcher(Generic[Item]):
 
     run:     what the model makes of items of one kind, in their order; called in the batcher's thread
     size:    characters of an item
-    waiting: how many items may wait
+    waiting: how many items may wait, besides CHARACTERS
     watch:   called with the number of items of each batch
     """
 
@@ -56,7 +58,7 @@ class Batcher(Generic[Item]):
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self.waiting = 0
+        self.waiting = self._size_waiting = 0
 
     async def submit(self, items: Sequence[Item], kind: Hashable = None) -> Vectors:
         """What the model makes of the items, float32 [n, ...]. Cancelled, those that still wait are dropped.
@@ -66,18 +68,23 @@ class Batcher(Generic[Item]):
         loop = asyncio.get_running_loop()
         job = _Job[Item](items, kind, loop.create_future())
         with self._changed:
-            if self._closed:
-                raise Refusal(503, "stopping", "the service is being stopped")
-            if self.waiting + len(items) > self._most and self.waiting:
-                raise Refusal(
-                    429, "queue_full", "too many texts wait for this model: try again later", retry_after=RETRY
-                )
+            self.check_room(items)
             self._start()
             self.waiting += len(items)
+            self._size_waiting += sum(map(self._size, items))
             self._jobs.append(job)
             self._changed.notify()
         await job.future
         return job.results[0] if len(job.results) == 1 else np.concatenate(job.results)
+
+    def check_room(self, items: Sequence[Item]) -> None:
+        """Raises Refusal where these may not wait; a request that is larger than the queue may, alone."""
+        if self._closed:
+            raise Refusal(503, "stopping", "the service is being stopped")
+        size = sum(map(self._size, items))
+        full = self.waiting + len(items) > self._most or self._size_waiting + size > CHARACTERS
+        if full and self.waiting:
+            raise Refusal(429, "queue_full", "too many texts wait for this model: try again later", retry_after=RETRY)
 
     def close(self) -> None:
         """End the thread after the batch that it runs; what waits is dropped."""
@@ -113,7 +120,7 @@ class Batcher(Generic[Item]):
         while self._jobs and cost < COST:
             job = self._jobs.popleft()
             if job.failed or job.future.done():  # its client went away, or a part of it failed
-                self.waiting -= len(job.items) - job.taken
+                self._taken(job.items[job.taken :])
             elif job.kind != kind:
                 passed.append(job)
             else:
@@ -134,15 +141,20 @@ class Batcher(Generic[Item]):
             spent += min(self._size(item) + ITEM_COST, MOST_COST)
             items.append(item)
             job.taken += 1
-        self.waiting -= len(items)
+        self._taken(items)
         return items, spent
+
+    def _taken(self, items: Sequence[Item]) -> None:
+        """These do not wait any more."""
+        self.waiting -= len(items)
+        self._size_waiting -= sum(map(self._size, items))
 
     def _serve(self, parts: list[tuple[_Job[Item], list[Item]]]) -> None:
         """Run the model on a batch, and hand each request its part."""
         items = [item for _, part in parts for item in part]
-        self._watch(len(items))
         done: list[tuple[_Job[Any], Exception | None]] = []
         try:
+            self._watch(len(items))
             results, start = self._run(items, parts[0][0].kind), 0
         except Exception as error:  # noqa: BLE001 - raised by `submit`
             if len(parts) > 1:  # the fault of one request is not that of the others

@@ -35,7 +35,10 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self._tokens = prometheus.Counter(
-            "edge_embed_tokens", "Tokens of texts to embed, as many as the model reads.", ["model"], registry=self.registry
+            "edge_embed_tokens",
+            "Tokens of texts that models read.",
+            ["model"],
+            registry=self.registry,
         )
         self._documents = prometheus.Gauge(
             "edge_embed_index_documents", "Documents of the index, NaN where it cannot be read.", registry=self.registry

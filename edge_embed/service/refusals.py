@@ -29,6 +29,7 @@ STATUS = {
     "index_unusable": 503,
     "bundle_mismatch": 503,
     "deadline": 503,
+    "storage_failed": 503,
     "disk_full": 507,
 }
 # Errors that the same request may not meet a moment later; their answers say Retry-After.

@@ -25,11 +25,17 @@ class Server(uvicorn.Server):
     """uvicorn's server. The first signal stops it: no connection is taken any more, what runs is finished. The second
     ends the process; an index is whole after that, too."""
 
-    def __init__(self, service: Service, app: Starlette, ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        app: Starlette,
+        ready: Callable[[], None] = lambda: None,
+        parser: str | None = None,
+    ) -> None:
         limits = service.limits
         super().__init__(
             uvicorn.Config(
-                app, loop="asyncio", http=bounded(limits), ws="none", lifespan="off",
+                app, loop="asyncio", http=bounded(limits, parser), ws="none", lifespan="off",
                 log_config=None, access_log=False, server_header=False, proxy_headers=False, workers=1,
                 timeout_keep_alive=round(limits.idle_seconds), timeout_graceful_shutdown=round(limits.stop_seconds),
             )

@@ -79,8 +79,10 @@ class Service:
         return await queue.encode(self._checked(texts), role, dim)
 
     async def count_tokens(self, texts: Sequence[str], model: str | None = None, role: str | None = None) -> list[int]:
-        """Tokens of each text as the model would read it whole, with prompt and special tokens."""
+        """Tokens of each text as the model would read it whole, with prompt and special tokens. Raises what `embed`
+        raises, before anything is counted."""
         queue, checked = self._queue(model), self._checked(texts)
+        queue.batcher.check_room(checked)
         if sum(map(len, checked)) <= SMALL:
             counts = queue.count(checked, role)
         else:

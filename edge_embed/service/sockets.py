@@ -69,6 +69,8 @@ def listen_unix(path: str | os.PathLike[str]) -> Listening:
 
     Raises InputError where another server listens, or there is something else.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        raise InputError("this system has no unix sockets: leave out --unix", option="unix")
     place = Path(path).absolute()
     _make_room(place)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edge_embed_export import detect
 from edge_embed_export.files.accounting import ignoring
+from edge_embed_export.hub import download, is_name
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.options import Attention, ExportOptions, GraphOptions, KindName, Side, Verify
 from edge_embed_export.request import Request
 from edge_embed_runtime.bundle.manifest import Manifest
-from edge_embed_runtime.errors import ExportError, SourceError, about
+from edge_embed_runtime.errors import ExportError, InputError, SourceError, about
 
 
 def export_model(
@@ -40,13 +42,15 @@ def export_model(
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
     verify: Verify = "auto",
+    revision: str | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """Export a sentence-transformers folder, or a static model (see `static`), to a bundle.
 
     source:    a folder with config.json, model.safetensors, tokenizer.json and, where they exist, modules.json and
-               the folders of its pooling and dense modules
+               the folders of its pooling and dense modules; or the name of a model on a hub, OWNER/NAME, of which
+               what is needed is downloaded (extra `hub`, see hub.py)
     name:      the bundle's name; None means the name of the folder `bundle`
     source_name: where the checkpoint comes from, for the manifest; None means the folder's name
     ignore:    names of tensors and keys that change no vector, which would be refused because they are not known
@@ -75,6 +79,8 @@ def export_model(
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
     verify:    compare the float32 form with sentence-transformers or transformers, which give the same texts other
                vectors by LARGEST at most: "auto" where they are installed (extra `verify`), "require", or "skip"
+    revision:  of a model on a hub: a branch, a tag or a commit; None is the main branch. The manifest records which
+               commit it was
     progress:  called with a line of text before each step
 
     Raises SourceError for a missing or malformed file, UnsupportedModelError for an unknown architecture, ExportError
@@ -105,9 +111,16 @@ def export_model(
         sif=sif,
         graph=graph,
         verify=verify,
+        revision=revision,
         overwrite=overwrite,
         progress=progress,
     )
-    place = Path(source)
+    place, commit = Path(source), ""
+    if isinstance(source, str) and is_name(source):
+        found = download(source, revision, graph.file, progress)
+        place, commit = found.folder, found.revision
+        options = replace(options, source_name=source_name or found.name)
+    elif revision is not None:
+        raise InputError(f"{place} is no model on a hub: there is no use for revision", option="revision")
     with about(place, ExportError, SourceError), ignoring(options.ignore):
-        return detect.export(Request(place, Folder.of(place, side), Path(bundle), options))
+        return detect.export(Request(place, Folder.of(place, side), Path(bundle), options, commit))

@@ -82,6 +82,7 @@ class ExportOptions:
     sif: float | None = None
     graph: GraphOptions = field(default_factory=GraphOptions)
     verify: Verify = "auto"
+    revision: str | None = None
     overwrite: bool = False
     progress: Callable[[str], None] = lambda _: None
 

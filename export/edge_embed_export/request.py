@@ -25,6 +25,7 @@ class Request:
     source:   a file or a folder
     folder:   the folder of its configs
     target:   where the bundle is written
+    revision: the commit of a model that was downloaded from a hub; "" for others
     notes:    what the manifest says of what the folder's model is for (see sources/purpose.py)
     verifier: compares the float form with the reference; None for what no reference is asked about
     """
@@ -33,6 +34,7 @@ class Request:
     folder: Folder
     target: Path
     options: ExportOptions
+    revision: str = ""
     notes: tuple[str, ...] = ()
     verifier: Verifier | None = None
 
@@ -64,7 +66,8 @@ class Request:
         packages: whose releases it depends on
         """
         versions = {package: version(package) for package in packages}
-        return {"source": self.source_name, "weights_sha256": sha256, **facts, "versions": versions}
+        revision = {"revision": self.revision} if self.revision else {}
+        return {"source": self.source_name, **revision, "weights_sha256": sha256, **facts, "versions": versions}
 
 
 class Source(Protocol):

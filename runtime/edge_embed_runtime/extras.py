@@ -16,12 +16,16 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(
-            f"this needs the package {module.split('.', maxsplit=1)[0]!r}, which is not installed "
-            f"({error}): pip install 'edge-embed[{extra}]'",
-            package=module.split(".", maxsplit=1)[0],
-            extra=extra,
-        ) from error
+        raise missing(module.split(".", maxsplit=1)[0], extra, f" ({error})") from error
+
+
+def missing(package: str, extra: str, why: str = "") -> MissingExtraError:
+    """The error that says which extra brings a package."""
+    return MissingExtraError(
+        f"this needs the package {package!r}, which is not installed{why}: pip install 'edge-embed[{extra}]'",
+        package=package,
+        extra=extra,
+    )
 
 
 def is_installed(module: str) -> bool:

@@ -177,3 +177,34 @@ def bert(tensors: dict[str, Any], config: dict[str, Any], ids: list[int]) -> np.
         inner = ACTIVATIONS[config["hidden_act"]](linear(x, f"{layer}.intermediate.dense"))
         x = norm(x + linear(inner, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
     return x
+
+
+def pair_folder(folder: Path, *, labels: int = 1, **config: Any) -> Path:
+    """Write transformers' folder of a small random BERT with a pooler and a classifier: a cross-encoder."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    names = {str(i): f"LABEL_{i}" for i in range(labels)}
+    merged = {**TINY, "architectures": ["BertForSequenceClassification"], "id2label": names, **config}
+    tensors = {f"bert.{name}": array for name, array in bert_tensors(merged).items()}
+    random, h = np.random.default_rng(2), merged["hidden_size"]
+    for name, shape in (("bert.pooler.dense", (h, h)), ("classifier", (labels, h))):
+        tensors[f"{name}.weight"] = (random.standard_normal(shape) * 0.3).astype(np.float32)
+        tensors[f"{name}.bias"] = (random.standard_normal(shape[0]) * 0.3).astype(np.float32)
+    (folder / "config.json").write_text(json.dumps(merged))
+    (folder / "tokenizer.json").write_text(json.dumps(word_tokenizer()))
+    settings = {"tokenizer_class": "BertTokenizer", "model_max_length": 24}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def pair_logits(tensors: dict[str, Any], config: dict[str, Any], ids: list[int], types: list[int]) -> Any:
+    """The numbers of a pair, in float64: `bert` with types of tokens, the pooler and the classifier."""
+    own = {name.removeprefix("bert."): array.astype(np.float64) for name, array in tensors.items()}
+    table = own["embeddings.token_type_embeddings.weight"]
+    # position and type are added up: rows of positions that have the type's vector less that of type 0
+    positions = own["embeddings.position_embeddings.weight"][: len(ids)] + table[types] - table[0]
+    state = bert({**own, "embeddings.position_embeddings.weight": positions}, config, ids)[0]
+    pooled = np.tanh(state @ own["pooler.dense.weight"].T + own["pooler.dense.bias"])
+    return pooled @ own["classifier.weight"].T + own["classifier.bias"]

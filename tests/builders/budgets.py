@@ -110,6 +110,7 @@ def make_case(rng: random.Random, indexes: dict[str, Path], folder: Path, longes
             "k": rng.choice([1, 10, 100, 1000, 5000, 10**5, LARGEST]),
             "mode": rng.choice([*modes, "text"]),
             "where": rng.choice([None, None, {"g": 3}, {"g": {"$gt": 20}}, {"$key": {"$prefix": "d1"}}]),
+            "list": rng.random() < 0.3,
         }
         for _ in range(rng.randint(1, 6))
     ]
@@ -170,6 +171,9 @@ def search(index: Index, case: dict[str, Any], said: dict[str, Any]) -> None:
     def one(asked: dict[str, Any]) -> None:
         text = None if vector is not None and asked["mode"] == "vector" else "a ferry on the river"
         given = vector if asked["mode"] == "vector" else None
+        if asked.get("list"):
+            look_through(index, asked, said)
+            return
         try:
             hits = index.search(text, asked["k"], asked["where"], asked["mode"], vector=given)
         except MemoryBudgetError as error:
@@ -194,6 +198,19 @@ def search(index: Index, case: dict[str, Any], said: dict[str, Any]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def look_through(index: Index, asked: dict[str, Any], said: dict[str, Any]) -> None:
+    """List what fits, count it and the values of a field."""
+    try:
+        where = asked["where"]
+        listed = sum(1 for _ in index.find(where))
+        if index.count(where) != listed or sum(n for _, n in index.field_values("g", where, limit=10**6)) != listed:
+            said["wrong"].append(f"{asked}: {listed} listed")
+    except MemoryBudgetError as error:
+        said["refused"].append(f"{asked}: {error}")
+    else:
+        said["done"].append([asked, listed])
 
 
 def store(case: dict[str, Any], embedder: Any, limit: float, said: dict[str, Any]) -> None:

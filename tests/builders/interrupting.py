@@ -3,7 +3,7 @@
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -20,6 +20,8 @@ PATIENCE = 30.0  # seconds for a call in another thread
 DOCUMENTS = [Document(f"d{i}", f"the ferry number {i} crosses the river", {"n": i}) for i in range(4)]
 NEW = [Document("n1", "a bank by the river", {"n": 10}), Document("n2", "money in the bank", {"n": 11})]
 CHANGED = [Document("d1", "a quiet garden at night", {"n": 1}), Document("n3", "red and blue", {"n": 12})]
+
+UPDATED = [Document(d.key, d.text, {**d.metadata, "x": 1}) for d in DOCUMENTS[2:]]
 
 
 class Lines:
@@ -64,15 +66,19 @@ class Operation(NamedTuple):
     after: dict[str, Document]
 
 
-def _state(*more: Document, without: str = "") -> dict[str, Document]:
-    return {document.key: document for document in (*DOCUMENTS, *more) if document.key != without}
+def _state(*more: Document, without: Collection[str] = ()) -> dict[str, Document]:
+    return {document.key: document for document in (*DOCUMENTS, *more) if document.key not in without}
 
 
 QUERY = "ferry on the river"
 OPERATIONS = {
     "add": Operation(lambda index: index.add(NEW), _state(*NEW)),
     "upsert": Operation(lambda index: index.upsert(CHANGED), _state(*CHANGED)),
-    "delete": Operation(lambda index: index.delete("d2"), _state(without="d2")),
+    "delete": Operation(lambda index: index.delete("d2"), _state(without=["d2"])),
+    "delete where": Operation(lambda index: index.delete(where={"n": {"$gt": 1}}), _state(without=["d2", "d3"])),
+    "update": Operation(lambda index: index.update_metadata({"n": {"$gt": 1}}, {"x": 1}), _state(*UPDATED)),
+    "find": Operation(lambda index: list(index.find({"n": {"$gte": 0}})), _state()),
+    "values": Operation(lambda index: (index.field_values("n"), index.vectors(["d1"])), _state()),
     "vector": Operation(lambda index: index.search(QUERY, mode="vector"), _state()),
     "text": Operation(lambda index: index.search(QUERY, mode="text"), _state()),
     "hybrid": Operation(lambda index: index.search(QUERY, where={"n": {"$gte": 0}}), _state()),

@@ -79,13 +79,18 @@ def running(
     always: bool = False,
     names: Sequence[str] = (),
     modules: Sequence[ModuleType] | None = None,
+    parser: str | None = None,
 ) -> Iterator[Running]:
-    """A service on a free port of 127.0.0.1. always: every route needs the token, not only writes"""
+    """A service on a free port of 127.0.0.1.
+
+    always: every route needs the token, not only writes
+    parser: of HTTP, see `bounded`
+    """
     listening = listen_tcp("127.0.0.1", 0)
     assert listening.port is not None
     access = Access(token, always, hosts_of(listening.port, names))
     ready = threading.Event()
-    server = Server(service, make_app(service, access, modules), ready.set)
+    server = Server(service, make_app(service, access, modules), ready.set, parser)
     thread = threading.Thread(target=asyncio.run, args=(server.serve([listening.socket]),))
     thread.start()
     assert ready.wait(30)

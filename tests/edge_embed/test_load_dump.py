@@ -885,7 +885,8 @@ def test_an_interrupted_archive_says_so(tmp_path: Path) -> None:
 
         before = sys.gettrace()
         file = (tmp_path / "out.npz").open("w+b")
-        with file, closing(NpzWriter(file, tmp_path, 4, False, {"bundle": "b"})) as writer:
+        form = columns.Form(4, codes=False, places=False, gaps=False, facts={"bundle": "b"})
+        with file, closing(NpzWriter(file, tmp_path, form)) as writer:
             writer.write(row)
             sys.settrace(trace)
             try:

@@ -85,6 +85,10 @@ class Reader:
                 continue
         raise UnreadableError("cannot be read: the process that reads such files does not start")
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def close(self) -> None:
         """End the process; the next file starts another."""
         with self._lock:

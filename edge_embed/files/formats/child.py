@@ -77,6 +77,7 @@ def read(job: dict[str, Any], say: Say) -> None:
         job["limit"],
         job["encoding"],
         tuple(job["columns"]),
+        job["path"],
         problem=lambda reason: say({"problem": reason}),
         note=lambda note: say({"note": note}),
         at=at,

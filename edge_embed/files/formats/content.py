@@ -27,6 +27,7 @@ class Request:
     suffix:   in lower case, with its point
     limit:    characters that a text may have, and bytes of a file that is read whole
     encoding: of text without a byte order mark; None: found out
+    path:     of the file, if it is one on the disk
     columns:  the names that a spreadsheet has for texts, if its rows are documents
     problem:  called with the reason why a part of the file cannot be read; reading goes on
     note:     called with what is worth saying about a file that could be read: "read as windows-1252"
@@ -37,6 +38,7 @@ class Request:
     limit: int
     encoding: str | None = None
     columns: tuple[str, ...] = ("text",)
+    path: str | None = None
     problem: Callable[[str], None] = ignore
     note: Callable[[str], None] = ignore
     at: Callable[[str], None] = ignore

@@ -8,9 +8,8 @@ from urllib.parse import unquote
 from edge_embed.files.formats.archive import Archive
 from edge_embed.files.formats.content import BETWEEN, Content, Request, UnreadableError, Writer, clean, one_line
 from edge_embed.files.formats.encodings import text_of
-from edge_embed.files.formats.html import declared, write
+from edge_embed.files.formats.html import declared, tree_of, write
 from edge_embed.files.formats.xml import Elements, attributes_of, parse
-from edge_embed_runtime.extras import require
 
 WHAT = "EPUB"
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
@@ -44,7 +43,7 @@ def read_epub(file: BinaryIO, request: Request) -> Iterator[Content]:
         writer_of_page = Writer(request.limit)
         raw = archive.read(name)
         html = text_of(raw, request, declared(raw))
-        write(require("selectolax.lexbor", "files").LexborHTMLParser(html), writer_of_page)
+        write(tree_of(html), writer_of_page)
         page = writer_of_page.content()
         if page.text.strip():
             label = chapters.get(name, "")

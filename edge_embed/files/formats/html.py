@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from edge_embed.files.formats.content import Content, Request, Writer, clean, one_line
+from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean, one_line
 from edge_embed.files.formats.encodings import text_of
 from edge_embed.files.formats.plain import raw_bytes
 from edge_embed_runtime.extras import require
@@ -28,10 +28,12 @@ CHARSET = re.compile(
 )
 SPACE = re.compile(r"[ \t\r\n\f]+")
 DECLARED = 2048
+# Of a page; its tree takes twenty times as much.
+MAX_BYTES = 2**26
 
 
 def read_html(file: BinaryIO, request: Request) -> Iterator[Content]:
-    raw = raw_bytes(file, request)
+    raw = raw_bytes(file, MAX_BYTES)
     yield page(text_of(raw, request, declared(raw)), request)
 
 
@@ -45,7 +47,7 @@ def declared(raw: bytes) -> str | None:
 
 def page(text: str, request: Request) -> Content:
     """The title, unless it is the first heading too, and the text."""
-    tree = require("selectolax.lexbor", "files").LexborHTMLParser(text)
+    tree = tree_of(text)
     title = tree.css_first("title")
     name = one_line(clean(title.text())) if title is not None else ""
     writer = Writer(request.limit)
@@ -53,6 +55,14 @@ def page(text: str, request: Request) -> Content:
         writer.block(name)
     write(tree, writer)
     return writer.content({"title": name} if name else {})
+
+
+def tree_of(text: str) -> Any:
+    lexbor = require("selectolax.lexbor", "files")
+    try:
+        return lexbor.LexborHTMLParser(text)
+    except lexbor.SelectolaxError as error:  # the only reason is that there is no memory
+        raise UnreadableError("cannot be read: it needs more memory than reading a file may take") from error
 
 
 def _has_heading(tree: Any, name: str) -> bool:

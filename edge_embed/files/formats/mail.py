@@ -175,8 +175,7 @@ class _Body:
                 waiting += reversed(inner)
 
     def _text(self, part: Message, kind: str, before: str) -> None:
-        raw = _payload(part)
-        text = text_of(raw, self._request, _charset(part)) if _charset(part) is None else _decoded(raw, _charset(part))
+        text = _text_of(_payload(part), _charset(part), self._request)
         content = page(text, self._request) if kind == "text/html" else Content(clean(text).strip())
         if content.text:
             self._writer.take(content, before)
@@ -206,6 +205,19 @@ class _Body:
                     self._writer.take(content, label)
         except (UnreadableError, MissingExtraError) as error:
             self._request.problem(f"has an attachment {name[:80]!r} that {error}")
+
+
+def _text_of(raw: bytes, charset: str | None, request: Request) -> str:
+    """A body in the encoding that it says, or that is found out; characters that cannot be read become U+FFFD."""
+    try:
+        return raw.decode(charset or "utf-8")
+    except (UnicodeDecodeError, LookupError, ValueError):
+        pass
+    try:
+        return text_of(raw, request)
+    except UnreadableError:
+        request.note("with characters that could not be read")
+        return raw.decode("utf-8", "replace")
 
 
 def _payload(part: Message) -> bytes:

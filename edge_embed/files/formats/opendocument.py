@@ -41,6 +41,7 @@ class _Body(Elements):
         self._cells: list[list[str]] = []
         self._levels: list[int] = []
         self._slide = 0
+        self._first = True  # row of a table
 
     def begin(self, name: str, attributes: Mapping[str, str]) -> None:
         if self._skipped or name in LEFT_OUT:
@@ -49,6 +50,8 @@ class _Body(Elements):
             self._texts.append([])
             level = attributes.get("outline-level", "1")
             self._levels.append(int(level) if level.isdigit() and len(level) < 3 else 1)
+        elif name == "table":
+            self._first = True
         elif name == "table-row":
             self._cells.append([])
         elif name in ("table-cell", "covered-table-cell") and self._cells:
@@ -85,4 +88,5 @@ class _Body(Elements):
             if self._cells and self._cells[-1]:
                 self._cells[-1][-1] += f" {row}"
             else:
-                self._writer.block(row, tight=True)
+                self._writer.block(row, tight=not self._first)
+                self._first = False

@@ -43,7 +43,9 @@ def _content(pdfium: Any, document: Any, request: Request) -> Content:
         else:
             empty += 1
     if damaged:
-        request.problem(f"has {damaged} pages of {count} that are damaged, and are left out")
+        if damaged == count:
+            raise UnreadableError(f"is damaged: none of its pages can be read (pages: {count})")
+        request.problem(f"has damaged pages, which are left out: {damaged} of {count}")
     if not writer.length and empty:
         raise UnreadableError(f"has no text (pages: {empty}): scanned? Text recognition (OCR) makes it readable")
     if empty:

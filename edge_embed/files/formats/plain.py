@@ -13,11 +13,11 @@ def read_plain(file: BinaryIO, request: Request) -> Iterator[Content]:
 
 def whole(file: BinaryIO, request: Request) -> str:
     """All of a text file."""
-    return text_of(raw_bytes(file, request), request)
+    return text_of(raw_bytes(file, request.limit), request)
 
 
-def raw_bytes(file: BinaryIO, request: Request) -> bytes:
-    raw = file.read(request.limit + 1)
-    if len(raw) > request.limit:
-        raise UnreadableError(f"has more than {request.limit:,} bytes; a file of text may have {request.limit:,}")
+def raw_bytes(file: BinaryIO, most: int) -> bytes:
+    raw = file.read(most + 1)
+    if len(raw) > most:
+        raise UnreadableError(f"has more than {most:,} bytes, which a file of this kind may have")
     return raw

@@ -24,7 +24,7 @@ def read_sheets(file: BinaryIO, request: Request) -> Iterator[Content | Cells]:
         Archive(file, WHAT).check()
         file.seek(0)
     try:
-        book = calamine.load_workbook(file)
+        book = calamine.load_workbook(request.path or file)
     except calamine.PasswordError:
         raise UnreadableError("is encrypted: it needs a password") from None
     except calamine.CalamineError as error:

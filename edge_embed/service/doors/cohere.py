@@ -22,13 +22,14 @@ TAKES: Schema = fields(
     {
         "top_n": or_null({"type": "integer", "minimum": 1}),
         "max_tokens_per_doc": or_null({"type": "integer", "minimum": 1}),
+        # of the first release of version 2; clients still send it
+        "return_documents": or_null({"type": "boolean"}),
         "priority": PRIORITY,
     },
 )
 META: dict[str, Schema] = {"id": TEXT, "meta": ANYTHING}
-GIVES: Schema = fields(
-    {"results": {"type": "array", "items": fields({"index": COUNT, "relevance_score": {"type": "number"}})}, **META}
-)
+RANKED: Schema = fields({"index": COUNT, "relevance_score": {"type": "number"}}, {"document": fields({"text": TEXT})})
+GIVES: Schema = fields({"results": {"type": "array", "items": RANKED}, **META})
 INPUT_TYPES: dict[str, str] = {
     "search_document": "document",
     "search_query": "query",
@@ -68,13 +69,16 @@ def errors(problem: Problem) -> dict[str, Any]:
 
 async def rank_documents(call: Call) -> Response:
     body = check(call.json(), TAKES)
-    documents = body["documents"]
+    given = documents = body["documents"]
     most = body.get("max_tokens_per_doc")
     if most is not None:
         documents = await first_tokens(call.service, documents, most, body["model"])
     scores = await rerank(call.service, body["query"], documents, model=body["model"])
     best = sorted(range(len(scores)), key=lambda i: -scores[i])[: body.get("top_n")]
-    return json_response({"results": [{"index": i, "relevance_score": scores[i]} for i in best], **_meta()})
+    results: list[dict[str, Any]] = [{"index": i, "relevance_score": scores[i]} for i in best]
+    if body.get("return_documents"):
+        results = [{**result, "document": {"text": given[result["index"]]}} for result in results]
+    return json_response({"results": results, **_meta()})
 
 
 async def embed_texts(call: Call) -> Response:

@@ -53,7 +53,9 @@ TAKES: Schema = fields(
     },
 )
 TAKES_PAIRS: Schema = fields(
-    {"query": TEXT, "texts": {**TEXTS, "minItems": 1}}, {"raw_scores": FLAG, "return_text": FLAG, **TRUNCATION}
+    {"query": TEXT, "texts": {**TEXTS, "minItems": 1}},
+    # `top_n` is no part of the API, but LiteLLM sends it
+    {"raw_scores": FLAG, "return_text": FLAG, "top_n": or_null({"type": "integer", "minimum": 1}), **TRUNCATION},
 )
 RANKS: Schema = {
     "type": "array",
@@ -129,7 +131,7 @@ async def rank_texts(call: Call) -> Response:
     scores = await rerank(call.service, body["query"], texts, raw=body["raw_scores"], cut=_cut(body))
     ranks = [
         {"index": i, "score": scores[i], **({"text": texts[i]} if body["return_text"] else {})}
-        for i in sorted(range(len(texts)), key=lambda i: -scores[i])
+        for i in sorted(range(len(texts)), key=lambda i: -scores[i])[: body.get("top_n")]
     ]
     return json_response(ranks)
 

@@ -131,6 +131,7 @@ class Stage:
             feed["input_ids"] = np.searchsorted(self._ids, feed["input_ids"])
         if self._number:
             feed[STATE] = self._texts.states(batch)
+            feed.pop(TYPES_INPUT, None)  # of embeddings alone
         found: list[Array] = self._session.run(None if outputs is None else list(outputs), feed)
         return found
 

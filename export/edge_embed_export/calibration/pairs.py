@@ -15,7 +15,9 @@ from edge_embed_runtime.inputs.pairs import PairTokenizer
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 
 # Questions that a model is calibrated on, and that its receipt is measured on, with so many paragraphs each.
-QUESTIONS, CALIBRATED_PARAGRAPHS, PARAGRAPHS = 40, 2, 10
+QUESTIONS, CALIBRATED_PARAGRAPHS, PARAGRAPHS = 30, 2, 8
+# Of the calibration texts, every so many is cut in two.
+CUT_TEXTS = 2
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def check_pairs(tokenizer: Tokenizer, types: Array | None, source: Path) -> None
 
 def calibration_pairs() -> list[tuple[str, str]]:
     """Questions with paragraphs, and of each calibration text its beginning with the rest; of many languages."""
-    halves = [_halves(text) for text in calibration_texts("calibration")]
+    halves = [_halves(text) for text in calibration_texts("calibration")[::CUT_TEXTS]]
     return [pair for question in questions("calibration") for pair in question.pairs] + halves
 
 

@@ -106,9 +106,8 @@ def _retrieval(asked: Sequence[Question], expected: Floats, found: Floats) -> di
 
 def _speed(reference: Reranker, reranker: Reranker) -> dict[str, Any]:
     """Pairs per second of CPU time, to three digits; not of a model that was run before, layer by layer."""
-    pairs = [pair for question in questions("receipt") for pair in question.pairs][
-        :: QUESTIONS * PARAGRAPHS // SPEED_PAIRS
-    ]
+    pairs = [pair for question in questions("receipt") for pair in question.pairs]
+    pairs = pairs[:: max(1, len(pairs) // SPEED_PAIRS)]
     named = {"pairs_per_cpu_second": reranker, "pairs_per_cpu_second_fp32": reference}
     found = {name: _pairs_per_second(model, pairs) for name, model in named.items()}
     measured = {name: rate for name, rate in found.items() if rate}

@@ -27,6 +27,7 @@ from edge_embed_runtime.model.model import Model, load_model
 from edge_embed_runtime.model.options import RunOptions, check_threads
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.headroom import embedding
+from edge_embed_runtime.system.waiting import awaitable
 from edge_embed_runtime.vectors.kinds import RERANK, Kind
 
 if TYPE_CHECKING:
@@ -183,12 +184,7 @@ class Reranker:
 
         Raises InputError for a model that gives several numbers for a pair: `scores` has them.
         """
-        if self.manifest.dim != 1:
-            raise InputError(
-                f"bundle {self.path} gives {self.manifest.dim} numbers for a pair ({listed(self.labels)}), which do "
-                "not rank texts: call scores, and choose",
-                path=self.path,
-            )
+        self.check_ranks()
         most = None if top_k is None else check_count(top_k, "top_k", 1)
         query = check_text(query, "the query")
         found = self.scores(
@@ -233,6 +229,17 @@ class Reranker:
                         advance(len(places))
         found = logits if raw else self._activation(logits)
         return found[:, 0] if self.manifest.dim == 1 else found
+
+    def check_ranks(self) -> None:
+        """Raise InputError for a model that gives several numbers for a pair."""
+        if self.manifest.dim != 1:
+            raise InputError(
+                f"bundle {self.path} gives {self.manifest.dim} numbers for a pair ({listed(self.labels)}), which do "
+                "not rank texts: call scores, and choose",
+                path=self.path,
+            )
+
+    arerank, ascores = awaitable(rerank), awaitable(scores)
 
     def row(self, first: str, second: str) -> TokenIds:
         """The tokens of a pair as the model reads them, int64 [n, 2]: ids and types."""

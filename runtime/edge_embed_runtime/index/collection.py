@@ -56,14 +56,16 @@ class Collection:
 
     def _page(self, store: Store, pages: Pages) -> list[Document]:
         with store.snapshot(), self._credit() as credit:
-            found = pages.read(store, credit)
-            places = store.places_of(document.id for document in found)
-            pages.damaged += [document.id for document in found if places.get(document.id, ()) is None]
+            page: list[Document] = []
+            while not page and (found := pages.read(store, credit)):
+                places = store.places_of(document.id for document in found)
+                pages.damaged += [document.id for document in found if places.get(document.id, ()) is None]
+                given = ((document, places.get(document.id, ())) for document in found)
+                page = [Document(one.key, one.text, one.metadata, its) for one, its in given if its is not None]
             if pages.damaged:
                 self._connections.search.damaged.update(store.passage_ids(pages.damaged))
                 pages.damaged.clear()
-            given = ((document, places.get(document.id, ())) for document in found)
-            return [Document(one.key, one.text, one.metadata, its) for one, its in given if its is not None]
+            return page
 
     def count(self, where: Where | None) -> int:
         with self._connections.reading() as store, store.snapshot():

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
@@ -15,6 +16,7 @@ from edge_embed_runtime.search.query import RECALL, Mode, Wanted
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
+    from edge_embed_runtime.embed.reranker import Reranker
     from edge_embed_runtime.index.collection import Collection
     from edge_embed_runtime.index.session import Session
     from edge_embed_runtime.inputs.words import Span
@@ -182,6 +184,8 @@ class IndexReader:
         like: str | Iterable[str] = (),
         unlike: str | Iterable[str] = (),
         mmr: float | None = None,
+        rerank: "Reranker | None" = None,
+        rerank_depth: int | None = None,
     ) -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
@@ -197,15 +201,24 @@ class IndexReader:
                 "vector" and "hybrid"; these documents are no hits. What they weigh: edge_embed_runtime.search.feedback
         mmr:    diversity, by maximal marginal relevance: 1 is the order of the scores, 0 takes documents as different
                 from those before them as can be, whatever they say (edge_embed_runtime.search.diversity)
+        rerank: scores the best passages of the first `rerank_depth` documents again (50, or k where that is more), and
+                the k best by its scores are the hits, with these scores. Not with mmr
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
         """
         wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
         self._connections.check_process()
+        judge = None
+        if rerank is not None or rerank_depth is not None:
+            from edge_embed_runtime.search.reranking import Reranking  # most searches have none
+
+            judge = Reranking.checked(rerank, rerank_depth, query, wanted)
+            wanted = replace(wanted, k=judge.depth)
         asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
         with self._connections.reading():
-            return self._search.search(asked, mode, wanted)
+            hits = self._search.search(asked, mode, wanted)
+        return hits if judge is None else judge.order(hits)
 
     def session(
         self,

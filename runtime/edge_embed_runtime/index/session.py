@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,9 @@ from edge_embed_runtime.search.query import RECALL, Mode, Wanted, check_examples
 from edge_embed_runtime.storage.documents import MAX_KEY_CHARACTERS, Hits
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.types import Vectors
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.embed.reranker import Reranker
 
 DAY = 86400.0
 # A dislike weighs to a like as Rocchio's weights do; five searches weigh as much as one like.
@@ -129,6 +132,8 @@ class Session:
         like: str | Iterable[str] = (),
         unlike: str | Iterable[str] = (),
         mmr: float | None = None,
+        rerank: "Reranker | None" = None,
+        rerank_depth: int | None = None,
         remember: bool = True,
     ) -> Hits:
         """`Index.search`, by a query that the session moves; without one, what fits the session alone, less the last
@@ -147,6 +152,12 @@ class Session:
             wanted = replace(wanted, shift=np.float32(self.weight) * own)
         if query is None and vector is None:
             wanted = replace(wanted, without=seen)
+        judge = None
+        if rerank is not None or rerank_depth is not None:
+            from edge_embed_runtime.search.reranking import Reranking  # most searches have none
+
+            judge = Reranking.checked(rerank, rerank_depth, query, wanted)
+            wanted = replace(wanted, k=judge.depth)
         asked, mode = self._models.query(self._connections.reader, query, mode, vector, examples=wanted.has_examples)
         if mode not in ("vector", "hybrid"):
             raise InputError(
@@ -159,7 +170,7 @@ class Session:
         if remember and asked.vector is not None:
             with self._lock:
                 self._taste.add([asked.vector], SEARCHED, self._now(), self.half_life)
-        return hits
+        return hits if judge is None else judge.order(hits)
 
     def liked(self, keys: str | Iterable[str]) -> None:
         """The user likes these documents. Raises InputError for keys that are not there and documents without

@@ -32,6 +32,8 @@ def when_grown(store: Store) -> None:
     last = _last_id(store)
     if last < LEAST_VECTORS or last < GROWN * _learned(store):
         return
+    if store.facts.space and store.blocks.count() < LEAST_VECTORS:  # documents without a vector have ids too
+        return
     with suppress(StorageError):
         with store.snapshot():
             frame, _ = learn(store, store.frame)

@@ -66,9 +66,10 @@ def last_end(text: str, tokens: NDArray[np.int64], i: int, least: int) -> int | 
     return found
 
 
-def first_begin(text: str, tokens: NDArray[np.int64], least: int, i: int) -> int:
-    """The first token of those from `least` to `i` that begins a sentence; `i` where none does."""
-    return next((j for j in range(least, i) if border_kind(text, int(tokens[j - 1, 1])) != OTHER), i)
+def begin_before(text: str, tokens: NDArray[np.int64], i: int, least: int) -> int:
+    """The last token of those from `least` to `i` that begins a sentence, or otherwise a word."""
+    sentences = (j for j in range(i, least - 1, -1) if border_kind(text, int(tokens[j - 1, 1])) != OTHER)
+    return next(sentences, None) or near_border(text, tokens, i, 1)
 
 
 def border_kind(text: str, place: int) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_embed_runtime.inputs.blocks import blocks
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.words import Span
-from edge_embed_runtime.passages.borders import first_begin, last_end, near_border
+from edge_embed_runtime.passages.borders import begin_before, last_end, near_border
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 PASSAGE_TOKENS = 256
 # One part in eight of a passage is said again in the next, so that a sentence on the border is whole in one of them.
 OVERLAP = 8
-# A passage may be shorter by one part in four, to end with a sentence or a paragraph.
+# One part in four of a passage may be left to the next, so that it ends with a sentence or a paragraph; and as much may
+# be said again, so that the next begins with one.
 BACK = 4
 # Thinly spread text (tables, much white space) is cut by characters; the embedder reads at least as many.
 MAX_CHARACTERS = 8192
@@ -56,9 +57,7 @@ def each_span(text: str, tokenizer: Tokenizer, reserved: int = 0, *, most: int =
         if last == len(tokens):
             return
         again = max(1, last - size // OVERLAP)
-        tokens = tokens[
-            near_border(text, tokens, again, 1) if end is None else first_begin(text, tokens, again, last) :
-        ]
+        tokens = tokens[begin_before(text, tokens, again, max(1, last - size // BACK)) :]
 
 
 def reserved_tokens(embedder: "Encoder") -> int:

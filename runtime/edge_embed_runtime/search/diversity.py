@@ -6,7 +6,7 @@ scores, 0 looks at the differences alone. The first hit is always the one that f
 
 Candidates are the best max(4 k, 50) documents. Vectors are those stored of their best passages. In mode "vector" the
 relevance is the cosine to the query, the score; in other modes, whose scores have no such scale, it is the score
-brought to 0..1 over the candidates. Hits keep their scores.
+brought to 0..1 over the candidates. Hits keep their scores. A document without a vector is like no other one.
 """
 
 from itertools import islice
@@ -33,9 +33,11 @@ def diversified(store: Store, question: Question, ranking: Ranking, damaged: set
     best = dict(islice(ranking.items(), question.candidates))
     found = store.passages(np.sort(np.array([passage for _, passage in best.values()], np.int64)))
     damaged.update(found.damaged)
-    rows = {id_: row for row, id_ in enumerate(found.ids.tolist())}
+    # a passage without a vector is like none: its row is the last one, of zeros
+    rows = {id_: row for row, id_ in enumerate(found.ids.tolist())} | dict.fromkeys(found.bare, len(found.ids))
     docs = [doc for doc, (_, passage) in best.items() if passage in rows]
-    vectors = dequantize(found.codes, found.scales)[[rows[best[doc][1]] for doc in docs]].astype(np.float64)
+    stored = np.vstack([dequantize(found.codes, found.scales), np.zeros((1, store.dim), np.float32)])
+    vectors = stored[[rows[best[doc][1]] for doc in docs]].astype(np.float64)
     relevance = np.array([best[doc][0] for doc in docs])
     if question.mode != "vector":
         relevance = spread(relevance)

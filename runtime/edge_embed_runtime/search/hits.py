@@ -85,9 +85,7 @@ class Reader:
 
     def _place(self, doc: int, text: str, start: int) -> tuple[str | None, bool]:
         """Label of the place in which a passage begins, and whether it is whole."""
-        if self._places is None:
-            return None, True
-        return self._places.at(doc, start if text.isspace() else start + len(text) - len(text.lstrip()))
+        return (None, True) if self._places is None else self._places.of_passage(doc, text, start)
 
     def _afford(self, size: int, shown: str) -> None:
         """Reserve memory for a part of a hit. Raises MemoryBudgetError."""

@@ -124,8 +124,7 @@ class Searcher:
             return "the index is empty"
         said = {"text": "hold{s} a word of the query", "sparse": "share{s} a token with the query"}
         conditions = [said[mode]] if mode in said else []
-        codes = self.dense.codes
-        if mode in ("vector", "hybrid") and codes is not None and len(codes) < self._store.counts()[1]:
+        if mode in ("vector", "hybrid") and self._some_without_vector():
             conditions.append("ha{ve} a vector" + (" or hold{s} a word of the query" if mode == "hybrid" else ""))
         conditions += [] if question.condition is None else ["fit{s} `where`"]
         what = " and ".join(conditions).format(s="s" if found == 1 else "", ve="s" if found == 1 else "ve")
@@ -136,3 +135,7 @@ class Searcher:
         if self.damaged:
             reason += f"; {len(self.damaged)} damaged passages were left out"
         return reason
+
+    def _some_without_vector(self) -> bool:
+        codes = self.dense.codes
+        return self._store.facts.space and codes is not None and len(codes) < self._store.counts()[1]

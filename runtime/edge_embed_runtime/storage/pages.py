@@ -62,6 +62,8 @@ class Pages:
                     self._limit -= 1
                 if len(page) == PAGE or size >= PAGE_CHARACTERS or self._limit == 0:
                     break
+            else:
+                self._limit = 0
         return page
 
     def _pass(self, store: Store, key: str) -> None:

@@ -40,10 +40,12 @@ class Places:
         """(document id, its places or None), of all documents that have any."""
         return _read(self._db.execute(f"{ROWS} ORDER BY doc, start, number"))
 
-    def at(self, doc: int, character: int) -> tuple[str | None, bool]:
-        """The label of the last place that starts at or before a character, and whether its row is whole."""
+    def of_passage(self, doc: int, text: str, start: int) -> tuple[str | None, bool]:
+        """The label of the last place that starts at or before the first character of a passage that is not blank, and
+        whether its row is whole."""
+        first = start if text.isspace() else start + len(text) - len(text.lstrip())
         query = f"{ROWS} WHERE doc = ? AND start <= ? ORDER BY start DESC, number DESC LIMIT 1"
-        row = self._db.execute(query, (doc, character)).fetchone()
+        row = self._db.execute(query, (doc, first)).fetchone()
         return (None, True) if row is None else (row[3], _is_whole(row))
 
     def sum(self, doc: int | None = None) -> int | None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_embed import Embedder
+from edge_embed.service import batching
 from edge_embed.service.batching import COST, Batcher
 from edge_embed.service.limits import Limits
 from edge_embed.service.refusals import Refusal
@@ -142,6 +143,29 @@ def test_a_full_queue_refuses() -> None:
         model.gate.set()
         assert await gathered([first, waits]) == [[1], [1, 1]]
         assert len(await queue.submit(["x"] * 5)) == 5
+        queue.close()
+
+    asyncio.run(main())
+
+
+def test_many_characters_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is bounded in characters, too, and what was taken or dropped counts no more."""
+    monkeypatch.setattr(batching, "CHARACTERS", 100)
+
+    async def main() -> None:
+        model = Model()
+        queue = batcher(model)
+        first = asyncio.create_task(queue.submit(["a" * 1000]))
+        await model.until_begun()
+        waits, gone = (asyncio.create_task(queue.submit([text * 40])) for text in "bc")
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal, match="too many texts"):
+            queue.check_room(["d" * 21])
+        queue.check_room(["d" * 20])
+        gone.cancel()
+        model.gate.set()
+        assert await gathered([first, waits]) == [[1000], [40]]
+        assert (await queue.submit(["e" * 99, "f"]))[:, 0].tolist() == [99, 1]
         queue.close()
 
     asyncio.run(main())

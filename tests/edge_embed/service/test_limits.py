@@ -60,9 +60,10 @@ def static() -> Embedder:
     return Embedder("static", threads=1)
 
 
-@pytest.fixture(scope="module")
-def service(static: Embedder) -> Iterator[Running]:
-    with running(Service({"m": static}, limits=LIMITS), modules=[routes()]) as found:
+@pytest.fixture(scope="module", params=["h11", "httptools"])
+def service(static: Embedder, request: pytest.FixtureRequest) -> Iterator[Running]:
+    pytest.importorskip(request.param)
+    with running(Service({"m": static}, limits=LIMITS), modules=[routes()], parser=request.param) as found:
         yield found
 
 
@@ -177,6 +178,14 @@ def test_slow_heads_and_bodies(service: Running) -> None:
     with connected(service.port, "POST /size HTTP/1.1\nHOST\nContent-Length: 10\n\nabc") as made:
         status, said = answer(made)
         assert (status, "too_slow" in said) == (408, True)
+
+
+def test_endless_heads(service: Running) -> None:
+    """A head that does not end is refused long before it fills the memory."""
+    with connected(service.port, "GET /nothing HTTP/1.1\nHOST\n") as made:
+        line = b"X-Name: " + b"x" * 1000 + b"\r\n"
+        with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
+            made.sendall(line * 10_000)
 
 
 def test_deadline(static: Embedder) -> None:

@@ -17,6 +17,7 @@ from builders.commands import run
 from builders.services import TOKEN, Started, started
 
 from edge_embed import Document, Embedder, Index
+from edge_embed.service.tokens import new_token
 
 MODEL = ("--bundle", "static")
 EVERYWHERE = "0.0.0.0"  # noqa: S104
@@ -87,6 +88,7 @@ def test_embeds_with_the_bits_of_encode(tmp_path: Path) -> None:
         assert float(re.findall(r'edge_embed_tokens_total{model="static-minilm-l6-v2"} (\S+)', text)[0]) > 5
 
 
+@pytest.mark.slow
 def test_bounded_labels(tmp_path: Path) -> None:
     """Paths that clients make up, and their methods, are one route in the metrics."""
     with started(tmp_path, *MODEL) as service:
@@ -100,6 +102,7 @@ def test_bounded_labels(tmp_path: Path) -> None:
         assert 'edge_embed_requests_total{route="/v1/models/{model:path}",status="404"} 20.0' in text
 
 
+@pytest.mark.slow
 def test_two_bundles(tmp_path: Path) -> None:
     """Clients choose by the names that were given."""
     with started(tmp_path, "--bundle", "fast=static", "--bundle", "good=minilm") as service:
@@ -115,16 +118,13 @@ def test_one_name_twice() -> None:
 
 
 def test_random_token(tmp_path: Path) -> None:
-    """With an index and no token one is made, said once, and needed to write; it is another one each time."""
-    tokens = []
-    for _ in range(2):
-        with started(tmp_path, *MODEL, tmp_path / "a.db") as service:
-            tokens.append(service.token)
-            assert len(service.token) == 43
-            assert service.ask("GET", "/health").json()["index"] == {"documents": 0}
-            assert service.end() == 0
-        assert service.token not in service.stderr.read_text()
-    assert tokens[0] != tokens[1]
+    """With an index and no token one is made, said once, and needed to write; another one each time."""
+    with started(tmp_path, *MODEL, tmp_path / "a.db") as service:
+        assert len(service.token) == 43
+        assert service.ask("GET", "/health").json()["index"] == {"documents": 0}
+        assert service.end() == 0
+    assert service.token not in service.stderr.read_text()
+    assert new_token() != new_token()
     with started(tmp_path, *MODEL, tmp_path / "a.db", "--read-only") as service:
         assert not [line for line in service.said if "token" in line]
 
@@ -137,7 +137,6 @@ def test_token_file_and_environment(tmp_path: Path) -> None:
     other = "another-token-in-the-environment"
     for arguments, variables, token in (
         (("--token-file", file), {}, TOKEN),
-        ((), {"EDGE_EMBED_TOKEN": other}, other),
         (("--token-file", file), {"EDGE_EMBED_TOKEN": other}, TOKEN),
     ):
         with started(tmp_path, *MODEL, *arguments, env={**os.environ, **variables}) as service:
@@ -153,7 +152,7 @@ def test_token_file_and_environment(tmp_path: Path) -> None:
     [
         (0o644, TOKEN, "chmod 600"),
         (0o660, TOKEN, "chmod 600"),
-        (0o600, "short", "16 to 1024"),
+        (0o600, "tiny!", "16 to 1024"),
         (0o600, "", "16 to 1024"),
         (0o600, f"{TOKEN} {TOKEN}", "16 to 1024"),
         (0o600, "tökén-with-other-letters", "16 to 1024"),
@@ -190,6 +189,16 @@ def test_wider_than_loopback(tmp_path: Path) -> None:
         assert service.ask("POST", "/v1/embeddings", REQUEST, token=TOKEN).status == 200
         assert service.ask("GET", "/health", token=TOKEN, Host="box.lan").status == 200
         assert service.ask("GET", "/health", token=TOKEN, Host="evil.example").status == 403
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "prometheus_client"])
+def test_missing_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra the error has the line that installs it, and no other command needs it."""
+    monkeypatch.setitem(sys.modules, package, None)
+    said = failed("--port", "0")
+    assert package in said
+    assert "pip install 'edge-embed[serve]'" in said
+    assert run("serve", "--help").exit_code == 0
 
 
 def test_port_in_use() -> None:
@@ -230,6 +239,7 @@ def test_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_unix_socket_of_another(tmp_path: Path) -> None:
     """A socket that took the place of ours is not removed; a file in its place is refused; so is a path that is too
     long."""
@@ -264,7 +274,7 @@ def test_check(tmp_path: Path) -> None:
     assert (gone.exit_code, "nothing answers" in gone.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_graceful_stop(tmp_path: Path, number: int) -> None:
     """A signal ends the service when what runs is answered: a request of 2,000 texts is, and nothing is said."""
     answers = []
@@ -298,6 +308,7 @@ def test_second_signal(tmp_path: Path) -> None:
             assert service.end() == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_stop_within_its_time(tmp_path: Path) -> None:
     """What does not end in time is cut off, and said to be."""
     with started(tmp_path, *MODEL, "--stop-seconds", "0.2") as service:
@@ -326,7 +337,7 @@ def test_nothing_private_in_logs(tmp_path: Path) -> None:
     assert token not in said
     lines = said.splitlines()
     assert re.fullmatch(r"edge-embed: POST /v1/embeddings 200 [0-9.]+ ms", lines[0])
-    assert [line.split()[3] for line in lines] == ["200", "400", "400", "404", "404"]
+    assert [line.split()[3] for line in lines] == ["200", "400", "415", "404", "404"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd")
@@ -337,6 +348,7 @@ def test_systemd_socket() -> None:
         assert service.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd")
 def test_systemd_unix_sockets(tmp_path: Path) -> None:
     """One that only this user can connect to is as loopback; others need the flag and a token."""

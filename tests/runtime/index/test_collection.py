@@ -527,3 +527,55 @@ def test_a_budget_that_is_too_small(path: Path, monkeypatch: pytest.MonkeyPatch)
             list(index)
         with pytest.raises(MemoryBudgetError, match="'large'"):
             index.get_many("large")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_secure_delete_of_metadata(path: Path, shared: bool) -> None:
+    """What a field held is nowhere in the file or its log any more, nor what was deleted by condition."""
+    documents = [Document(f"k{i}", "t", {"secret": f"hidden-{i}-value", "g": i % 2}) for i in range(20)]
+    with Index.create(path, space="s", dim=DIM, fields=["secret"]) as index:
+        index.add_vectors(documents, np.ones((20, DIM)))
+    with Index.open(path, secure_delete=True, shared=shared) as index:
+        index.update_metadata(["k3", "k4"], {"secret": "x"})
+        index.update_metadata(["k5"], {}, remove=["secret"])
+        index.delete(where={"secret": "hidden-6-value"})
+        held = b"".join(file.read_bytes() for file in path.parent.glob("index.db*"))
+        assert not any(f"hidden-{i}-value".encode() in held for i in (3, 4, 5, 6))
+        assert b"hidden-7-value" in held
+
+
+def test_two_objects_that_take_turns(path: Path) -> None:
+    """Each sees what the other changed, at its next call."""
+    create(path, DOCUMENTS[:30]).close()
+    with Index.open(path, shared=True) as one, Index.open(path, shared=True) as other:
+        assert one.update_metadata({"lang": "en"}, {"lang": "xx"}) == 10
+        assert other.update_metadata({"lang": "xx"}, {"lang": "yy"}) == 10
+        assert one.delete(where={"lang": "yy"}) == 10
+        assert other.count() == 20
+        assert other.verify().whole
+
+
+def test_places_stay_with_their_documents(path: Path) -> None:
+    """They are given with documents, survive a change of metadata, and go with what is deleted by condition."""
+    documents = [
+        Document(f"k{i:02}", "page one. page two.", {"g": i % 2}, ((0, "page 1"), (10, "page 2")) if i % 3 else ())
+        for i in range(12)
+    ]
+    with create(path, documents) as index:
+        assert list(index) == documents
+        assert index.get_many([d.key for d in documents]) == documents
+        assert index.update_metadata({"g": 1}, {"h": 1}) == 6
+        assert [d.places for d in index] == [d.places for d in documents]
+        assert index.delete(where={"g": 0}) == 6
+        assert [d.places for d in index] == [d.places for d in documents[1::2]]
+        assert index.verify().whole
+
+
+def test_damaged_places(path: Path) -> None:
+    """Their documents are left out, whole pages of them too; what is behind them is found."""
+    documents = [Document(f"k{i:03}", "text", {}, ((0, "page 1"),) if i < 280 else ()) for i in range(300)]
+    create(path, documents).close()
+    alter(path, "UPDATE place SET label = 'other'")
+    with Index.open(path, read_only=True) as index:
+        assert list(index) == documents[280:]
+        assert len(index.damaged) == 280

@@ -10,6 +10,7 @@ from builders.files import alter
 
 from edge_embed import Document, Embedder, Index, dump_vectors, load_vectors, reembed_index, verify_index
 from edge_embed.errors import BundleMismatchError, InputError, SourceError
+from edge_embed_runtime.maintenance import learn_rotation
 
 DIM = 16
 COUNT = 60
@@ -197,3 +198,19 @@ def test_reembed_gives_them_vectors(index: Index, path: Path, embedder: Embedder
         assert again.search("cat", k=9, mode="vector").shortfall is None
         with pytest.raises(InputError, match="use add"):
             again.add_vectors([Document("x", "x")], None)
+
+
+def test_the_rotation_is_learned_from_vectors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents without one come first, and many; what is learned, is learned once there are vectors enough."""
+    monkeypatch.setattr(learn_rotation, "LEAST_VECTORS", 100)
+    learned = []
+    monkeypatch.setattr(
+        learn_rotation, "learn_frame", lambda vectors, current: learned.append(len(vectors)) or (current, {})
+    )
+    with Index.create(path, space="s", dim=DIM) as index:
+        index.add_vectors([Document(f"a{i}", "t") for i in range(300)], None)
+        assert learned == []
+        index.add_vectors([Document(f"b{i}", "t") for i in range(99)], np.resize(VECTORS, (99, DIM)))
+        assert learned == []
+        index.add_vectors([Document("c", "t")], VECTORS[:1])
+        assert learned == [100]

@@ -122,3 +122,12 @@ def test_what_is_no_part_is_refused(path: Path, embedder: Embedder, mmr: Any) ->
             index.search("bread", mmr=mmr)
         with pytest.raises(InputError, match=f"mmr is for at most {DIVERSE_MOST} hits"):
             index.search("bread", k=DIVERSE_MOST + 1, mmr=0.5)
+
+
+def test_a_document_without_a_vector_is_like_no_other(tmp_path: Path) -> None:
+    """Words find it, and it is no less a hit than others."""
+    with Index.create(tmp_path / "v.db", space="s", dim=2) as index:
+        documents = [Document(key, "bread") for key in "abc"]
+        index.add_vectors(documents, [[1, 0], [1, 0], None])
+        assert [hit.key for hit in index.search("bread", mode="text", mmr=0.5)] == ["a", "c", "b"]
+        assert index.damaged == []

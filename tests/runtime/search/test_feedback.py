@@ -123,6 +123,15 @@ def test_examples_that_cancel_each_other(tmp_path: Path) -> None:
         assert index.search(like="a")[0].key == "b"
 
 
+def test_an_example_without_a_vector_is_an_error(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "v.db", space="s", dim=2) as index:
+        index.add_vectors([Document("a", "bread"), Document("b", "bread")], [[1, 0], None])
+        for call in (lambda: index.search(like="b"), lambda: index.session().liked(["a", "b"])):
+            with pytest.raises(InputError, match="the document 'b' has no vector") as caught:
+                call()
+            assert caught.value.keys == ("b",)
+
+
 def test_a_damaged_example_is_an_error(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     copy.write_bytes(path.read_bytes())

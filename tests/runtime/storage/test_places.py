@@ -6,11 +6,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders.commands import run
 from builders.files import alter
 
-from edge_embed import Document, DocumentError, Embedder, Index, IndexDamagedError, reembed_index, verify_index
+from edge_embed import (
+    Document,
+    DocumentError,
+    Embedder,
+    Index,
+    IndexDamagedError,
+    dump_vectors,
+    load_vectors,
+    reembed_index,
+    verify_index,
+)
 from edge_embed_runtime.storage.documents import MAX_LABEL_CHARACTERS, MAX_PLACES
 
 FIRST, SECOND = "Rain falls on the hills. " * 40, "Trains leave the station at noon. " * 40 + "The last is at midnight."
@@ -224,3 +235,34 @@ def test_the_command_shows_places(path: Path) -> None:
     assert "page 2" in run("search", path, "trains at the station", "-k", "1").stdout
     found = json.loads(run("search", path, "trains at the station", "-k", "1", "--json").stdout)
     assert found["hits"][0]["place"] == "page 2"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".arrow"])
+@pytest.mark.parametrize("codes", [False, True])
+def test_a_dump_has_the_place_of_each_passage(path: Path, tmp_path: Path, suffix: str, codes: bool) -> None:
+    """And the one document that is loaded for each passage has it too; a dump without places has no such column."""
+    if suffix != ".npz":
+        pytest.importorskip("pyarrow")
+    with Index.create(tmp_path / "given.db", space="s", dim=2) as index:
+        places = [(0, "page 1")]
+        index.add_vectors([Document("a", "text", {"n": 1}, places), Document("b", "other")], [[1, 0], [0, 1]])
+    file = tmp_path / f"out{suffix}"
+    assert dump_vectors(tmp_path / "given.db", file, codes=codes).rows == 2
+    load_vectors(tmp_path / "loaded.db", file, space="s")
+    with Index.open(tmp_path / "loaded.db") as index:
+        assert index.get("a") == Document("a", "text", {"n": 1}, ((0, "page 1"),))
+        assert index.get("b") == Document("b", "other")
+        index.upsert_vectors([Document("a", "text")], [[1, 0]])
+    alter(tmp_path / "loaded.db", "DROP TABLE place")
+    dump_vectors(tmp_path / "loaded.db", file, codes=codes, force=True)
+    assert suffix != ".npz" or "places" not in np.load(file).files
+
+
+def test_a_dump_leaves_out_damaged_labels(path: Path, tmp_path: Path) -> None:
+    whole = dump_vectors(path, tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as arrays:
+        labels = arrays["places"].tobytes().decode()
+        assert labels == "page 1" * labels.count("1") + "page 2" * labels.count("2")
+        assert (labels.count("page") + 1, labels.count("2") > 0) == (whole.rows, True)  # the note has none
+    alter(path, "UPDATE place SET label = 'page 9' WHERE number = 1")
+    assert dump_vectors(path, tmp_path / "out.npz", force=True).damaged == labels.count("2")

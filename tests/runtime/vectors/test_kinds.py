@@ -10,7 +10,7 @@ from edge_embed_runtime.vectors.sparse import SparseVector
 
 def test_names_are_those_that_files_hold() -> None:
     """Manifests and tables name kinds so since they exist."""
-    assert list(KINDS) == ["dense", "sparse", "multi"]
+    assert list(KINDS) == ["dense", "sparse", "multi", "rerank"]
     assert [kind.name for kind in KINDS.values() if kind.apart] == ["sparse", "multi"]
 
 

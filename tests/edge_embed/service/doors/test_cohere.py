@@ -86,6 +86,8 @@ def test_documents_by_score(ask: Ask, reranker: Reranker) -> None:
     assert all(np.float32(one["relevance_score"]) == scores[one["index"]] for one in answer["results"])
     for most in (1, 3, 9):
         assert rank(ask, top_n=most)[1]["results"] == answer["results"][:most]
+    for one in rank(ask, return_documents=True, max_tokens_per_doc=1)[1]["results"]:
+        assert one["document"] == {"text": DOCUMENTS[one["index"]]}
 
 
 def test_first_tokens_of_documents(ask: Ask, reranker: Reranker) -> None:

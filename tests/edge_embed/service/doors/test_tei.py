@@ -93,6 +93,8 @@ def test_texts_by_score(ask: Ask, reranker: Reranker, raw: bool) -> None:
     assert [one["index"] for one in answer] == np.argsort(-scores, kind="stable").tolist()
     assert all(np.float32(one["score"]) == scores[one["index"]] for one in answer)
     assert [one.get("text") for one in answer] == [DOCUMENTS[one["index"]] if raw else None for one in answer]
+    body = {"query": QUERY, "texts": DOCUMENTS, "raw_scores": raw, "return_text": raw, "top_n": 2}
+    assert ask("/rerank", body) == (200, answer[:2])
 
 
 def test_long_pairs_are_cut_unless_told_otherwise(ask: Ask, reranker: Reranker) -> None:
@@ -115,7 +117,7 @@ def test_long_pairs_are_cut_unless_told_otherwise(ask: Ask, reranker: Reranker) 
         ({"query": "x", "texts": "x"}, 422, "Validation", "texts is 'x', expected a list"),
         ({"query": ["x"], "texts": ["x"]}, 422, "Validation", r"query is \['x'\], expected a string"),
         ({"texts": ["x"]}, 422, "Validation", "query is missing"),
-        ({"query": "x", "texts": ["x"], "top_n": 1}, 422, "Validation", "'top_n' is unknown: known are query, .*"),
+        ({"query": "x", "texts": ["x"], "labels": 1}, 422, "Validation", "'labels' is unknown: known are query, .*"),
     ],
 )
 def test_what_cannot_be_ranked_is_named(ask: Ask, body: Any, status: int, kind: str, message: str) -> None:

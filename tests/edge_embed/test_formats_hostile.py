@@ -1,0 +1,267 @@
+"""Files that are damaged or made to harm: each is one clear problem, in bounded time and memory."""
+
+import os
+import random
+import re
+import signal
+import threading
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders.filetypes import FILES, ODF, docx, epub, pptx, xlsx, zipped
+from builders.pdf import pdf
+
+from edge_embed.files.documents import read_rows
+from edge_embed.files.formats import apart, archive
+from edge_embed.files.problems import Problem
+from edge_embed.files.rows import Reading
+
+BIG_SHEET = (
+    b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData><row r="1"><c r="A1"><v>1</v></c>'
+    b'</row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row></sheetData></worksheet>'
+)
+ENTITIES = '<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]><a>&c;</a>'
+EXTERNAL = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><a>&b;</a>'
+
+
+def changed(content: bytes, name: str, entry: bytes) -> bytes:
+    """A zip file with another entry of this name."""
+    with zipfile.ZipFile(BytesIO(content)) as source:
+        return zipped({**{n: source.read(n) for n in source.namelist()}, name: entry})
+
+
+def repeated(rows: int, columns: int) -> bytes:
+    """A sheet that says of one cell that it comes many times."""
+    cell = f'<table:table-cell table:number-columns-repeated="{columns}" office:value-type="float" office:value="1">'
+    cell += "<text:p>1</text:p></table:table-cell>"
+    row = f'<table:table-row table:number-rows-repeated="{rows}">{cell}</table:table-row>'
+    sheet = f"<office:spreadsheet><table:table table:name='a'>{row}</table:table></office:spreadsheet>"
+    content = f"<office:document-content {ODF}><office:body>{sheet}</office:body></office:document-content>"
+    return changed(FILES["f.ods"](), "content.xml", content.encode())
+
+
+def paragraphs(count: int) -> str:
+    return "<w:p><w:r><w:t>word</w:t></w:r></w:p>" * count
+
+
+# name -> the file, and what its one problem says
+REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "no.pdf": (lambda: b"%PDF-1.4\nnothing", "is no PDF, or damaged"),
+    "scan.pdf": (lambda: pdf("", "", stream="1 0 0 RG 10 10 50 50 re S"), r"has no text \(pages: 2\): scanned\?"),
+    "loop.pdf": (lambda: pdf("x").replace(b"/Kids [5 0 R]", b"/Kids [2 0 R]"), "none of its pages can be read"),
+    "cut.pdf": (lambda: FILES["f.pdf"]()[:300], "is no PDF, or damaged"),
+    "cut.docx": (lambda: docx()[:500], "is no Word document, or damaged"),
+    "ole.docx": (lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(4000), "is encrypted with a password, or no Word"),
+    "other.docx": (pptx, "is no Word document: it holds no word/document.xml"),
+    "entities.docx": (lambda: docx(**{"word/document.xml": ENTITIES}), "has XML entities in word/document.xml"),
+    "external.docx": (lambda: docx(**{"word/document.xml": EXTERNAL}), "has XML entities in word/document.xml"),
+    "deep.docx": (lambda: docx("<w:p>" * 2000), "nested more than 1,000 deep"),
+    "broken.docx": (lambda: docx("<w:p></w:r>"), "has broken XML in word/document.xml"),
+    "nested.docx": (lambda: zipped({"word/document.xml": docx()}), "has broken XML in word/document.xml"),
+    "bomb.docx": (lambda: docx(f"<w:p><w:r><w:t>{'a ' * 9_000_000}</w:t></w:r></w:p>"), "when it is unpacked, which is refused"),
+    "bomb.xlsx": (lambda: changed(xlsx(), "x.bin", bytes(40_000_000)), "when it is unpacked, which is refused"),
+    "cells.ods": (lambda: repeated(10**6, 16_000), "Cell limit exceeded"),
+    "drm.epub": (
+        lambda: epub(**{"META-INF/encryption.xml": '<e><EncryptionMethod Algorithm="aes"/></e>'}),
+        r"is encrypted \(DRM\)",
+    ),
+    "list.epub": (lambda: epub(**{"META-INF/container.xml": "<a/>"}), "holds no list of its pages"),
+    "no.eml": (lambda: b"only a text\n", "is no mail: it has no headers"),
+    "parts.eml": (
+        lambda: b"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\nx\n" * 2000,
+        "has more than 1,000 parts",
+    ),
+    "nested.eml": (
+        lambda: b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (i, i) for i in range(1500)),
+        "nested too deep",
+    ),
+    "no.mbox": (lambda: b"Subject: x\n\ntext\n", "is no mailbox"),
+    "binary.html": (lambda: bytes(range(255, 0, -1)) * 10, "not UTF-8 text"),
+    "nul.py": (lambda: b"a\x00b", "holds NUL"),
+    "nul.srt": (lambda: b"a\x00b", "holds NUL"),
+}  # fmt: skip
+
+
+def read(path: Path, **reading: Any) -> tuple[list[str], list[Problem]]:
+    """The texts of a file, and its problems."""
+    problems: list[Problem] = []
+    return [row.document.text for row in read_rows(path, "k", Reading(**reading), problems.append)], problems
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_one_clear_problem(name: str, tmp_path: Path) -> None:
+    """The problem says what is wrong; nothing of the file is stored."""
+    make, reason = REFUSED[name]
+    path = tmp_path / name
+    path.write_bytes(make())
+    texts, problems = read(path)
+    assert texts == []
+    (problem,) = problems
+    assert re.search(reason, problem.reason), problem
+    assert len(problem.reason) < 300
+
+
+def test_a_crash_is_one_problem(tmp_path: Path) -> None:
+    """A sheet of 10^10 claimed cells makes native code abort for want of memory; the next file is read by a new
+    process."""
+    cells = tmp_path / "cells.xlsx"
+    cells.write_bytes(changed(xlsx(), "xl/worksheets/sheet1.xml", BIG_SHEET))
+    good = tmp_path / "good.xlsx"
+    good.write_bytes(xlsx())
+    texts, (problem,) = read(cells)
+    assert texts == []
+    assert "needs more than 1024 MB of memory" in problem.reason
+    assert read(good) == (["Name | Built\nAnna | 1908\nBerta | 1910.5"], [])
+
+
+def test_time_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page nested 200,000 deep takes its parser for ever: the process is ended, and the place is said."""
+    monkeypatch.setattr(apart, "QUIET_SECONDS", 1.0)
+    path = tmp_path / "deep.html"
+    path.write_bytes(b"<div>" * 200_000)
+    assert [p.reason for p in read(path)[1]] == ["cannot be read: it takes more than 1 seconds"]
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """Reading takes no more than a budget leaves; the text of a file neither."""
+    page = tmp_path / "a.html"
+    page.write_bytes(b"<p>hello <b>world</b></p>\n" * 700_000)
+    assert ["memory" in problem.reason for problem in read(page, max_bytes=2**21)[1]] == [True]
+    book = tmp_path / "a.docx"
+    book.write_bytes(docx(paragraphs(2000)))
+    assert [p.reason for p in read(book, max_bytes=4000)[1]] == ["has more than 1,000 characters of text"]
+
+
+def test_limits_are_counted_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a zip file claims of the size of an entry is not believed."""
+    content = bytearray(docx(paragraphs(20_000)))
+    with zipfile.ZipFile(BytesIO(content)) as found:
+        size = found.getinfo("word/document.xml").file_size
+    content = content.replace(size.to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    path = tmp_path / "a.docx"
+    path.write_bytes(content)
+    texts, problems = read(path)
+    assert texts == []
+    assert len(problems) == 1
+    monkeypatch.setattr(archive, "SMALL", 100)
+    monkeypatch.setattr(archive, "MAX_RATIO", 2)
+    with pytest.raises(archive.UnreadableError, match="unpacked"):
+        archive.Archive(BytesIO(docx(paragraphs(2000))), "x").check()
+
+
+def test_names_in_a_zip_file_lead_nowhere(tmp_path: Path) -> None:
+    """Nothing is written, whatever entries are called."""
+    path = tmp_path / "in" / "a.epub"
+    path.parent.mkdir()
+    path.write_bytes(epub(**{"../evil": "x", f"{tmp_path}/evil": "x", "OPS/../../evil": "x"}))
+    texts, problems = read(path)
+    assert (len(texts), problems) == (1, [])
+    assert [p.name for p in tmp_path.rglob("*")] == ["in", "a.epub"]
+
+
+def test_many_pages(tmp_path: Path) -> None:
+    """A PDF of 3,000 pages has as many places."""
+    path = tmp_path / "a.pdf"
+    path.write_bytes(pdf(*(f"Page {i}" for i in range(3000))))
+    (row,) = read_rows(path, "k", Reading(), lambda _: None)
+    assert len(row.document.places) == 3000
+    assert row.document.places[-1][1] == "page 3000"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"From: =?utf-8?q?=\xff\xfe?= <\nSubject: =?x-unknown?b?????=\nDate: yesterday\nTo\n: x\n",
+        b'Subject: a\nContent-Type: text/plain; charset="\xff"; =\nContent-Transfer-Encoding: base64\nDate: \x00\n',
+        b"Subject: a\nDate: Fri, 99 Xxx 99999 99:99:99 +9999999\nContent-Disposition: attachment; filename*=x''%ff\n",
+        b"Subject: a\nContent-Type: multipart/mixed\n",
+        b"Subject: " + b"x" * 100_000 + b"\n",
+    ],
+)
+def test_broken_headers(headers: bytes, tmp_path: Path) -> None:
+    """A mail whose headers are broken has a text all the same."""
+    path = tmp_path / "a.eml"
+    path.write_bytes(headers + b"\nThe body \xff\xfe here.\n")
+    texts, problems = read(path)
+    assert problems == []
+    assert len(texts) == 1
+
+
+def test_a_process_that_was_ended_is_started_again(tmp_path: Path) -> None:
+    """Between two files it may end, or be killed."""
+    path = tmp_path / "a.pdf"
+    path.write_bytes(pdf("Text"))
+    reader = apart.Reader()
+    try:
+        job = {"suffix": ".pdf", "limit": 100, "encoding": None, "columns": ["text"], "file": _file(path)}
+        for _ in range(2):
+            (found,) = reader.read(path, job, 2**28)
+            assert found["text"]["text"] == "Text"
+            os.kill(reader.pid or 0, signal.SIGKILL)
+    finally:
+        reader.close()
+
+
+def test_threads_read_one_after_the_other(tmp_path: Path) -> None:
+    """A service may take several files at once."""
+    path = tmp_path / "a.pdf"
+    path.write_bytes(pdf("Text"))
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(read(path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(["Text"], [])] * 4
+
+
+def _file(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_dev, status.st_ino]
+
+
+def damaged(content: bytes, seed: int) -> bytes:
+    """Some bytes changed, some left out, or the end cut off."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    found = bytearray(content)
+    for _ in range(chance.choice((1, 3, 20))):
+        at = chance.randrange(len(found))
+        match chance.randrange(4):
+            case 0:
+                found[at] = chance.randrange(256)
+            case 1:
+                found[at] ^= 1 << chance.randrange(8)
+            case 2:
+                del found[at : at + chance.randrange(1, 30)]
+            case _:
+                found[at:at] = found[at : at + chance.randrange(1, 30)]
+        if not found:
+            return b"x"
+    return bytes(found[: chance.randrange(1, len(found) + 1)] if chance.random() < 0.2 else found)
+
+
+def check_damaged(name: str, seeds: range, folder: Path) -> None:
+    """Every damaged file gives texts or problems, and the process that reads them lives on."""
+    for seed in seeds:
+        path = folder / name
+        path.write_bytes(damaged(FILES[name](), seed))
+        texts, problems = read(path)
+        for problem in problems:
+            assert "the program that reads it stopped" not in problem.reason, (seed, problem)
+            assert "more than 60 seconds" not in problem.reason, (seed, problem)
+        assert all(isinstance(text, str) for text in texts)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files(name: str, tmp_path: Path) -> None:
+    check_damaged(name, range(12), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_many_damaged_files(name: str, tmp_path: Path) -> None:
+    check_damaged(name, range(100, 400), tmp_path)
