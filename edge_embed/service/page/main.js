@@ -67,12 +67,13 @@ async function request(signal) {
   if (state.like.length) body.like = state.like;
   const mode = modeAsked();
   const nearness = !state.like.length || ["vector", "hybrid"].includes(mode); // what examples can be joined with
-  if (query && mode && nearness) body.mode = mode;
+  if (query && nearness) body.mode = mode;
   if (query && state.rerank && info.rerank) body.rerank = true;
   return ask("index/search", { body, signal });
 }
 
-const modeAsked = () => (info.modes.includes(state.mode) ? state.mode : "");
+// An index of vectors from elsewhere, for example, can only be searched by words.
+const modeAsked = () => (info.modes.includes(state.mode) ? state.mode : info.modes[0]);
 
 // --- drawing
 
@@ -123,7 +124,7 @@ function drawProblem(error) {
 
 function drawSettings() {
   for (const box of document.querySelectorAll("#modes input")) {
-    box.checked = box.value === (modeAsked() || info.modes[0]);
+    box.checked = box.value === modeAsked();
   }
   find("#rerank").checked = state.rerank;
   const query = find("#query");

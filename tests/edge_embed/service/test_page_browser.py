@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from builders.browser import Page, chromium
 from builders.served import reranker_bundle
@@ -384,6 +385,20 @@ def test_nothing_is_wider_than_the_screen(page: Page, served: Running, width: in
     box = page.one("#reader").rect
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
+
+
+def test_an_index_of_vectors_from_elsewhere(page: Page, tmp_path: Path, embedder: Embedder) -> None:
+    """It is searched by words, and nothing can be added without a vector; documents near one are found."""
+    with Index.create(tmp_path / "a.db", space="given", dim=4) as index:
+        index.add_vectors(DOCUMENTS[:3], np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0]]))
+    with _serving(tmp_path / "a.db", embedder) as served:
+        _open(page, served, "q=cat")
+        page.wait("document.querySelector('#status').textContent === '1 hit'")
+        assert not page.one("#modes").is_displayed()
+        assert not page.one("#add").is_displayed()
+        page.one("#hits .like").click()
+        page.wait("document.querySelector('#status').textContent === '2 hits'")
+        assert page.texts(HITS) == ["chat", "Boats"]
 
 
 def test_an_empty_index(page: Page, tmp_path: Path, embedder: Embedder) -> None:
