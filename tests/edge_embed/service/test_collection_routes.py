@@ -174,7 +174,9 @@ def test_a_reranker_with_several_labels_orders_nothing(tmp_path: Path, embedder:
     """It gives several scores for a text; which of them would count?"""
     reranker = Reranker(reranker_bundle(tmp_path, labels=3), threads=1)
     with _serving(tmp_path / "a.db", embedder, rerankers={"judge": reranker}) as served:
-        assert _error(served.ask("POST", "/index/search", {"query": "cat", "rerank": True})) == (400, "invalid_input")
+        answer = served.ask("POST", "/index/search", {"query": "cat", "rerank": True})
+        assert _error(answer) == (400, "invalid_input")
+        assert str(tmp_path) not in answer.body.decode()
         assert served.ask("GET", "/index").json()["rerank"] is False
 
 
