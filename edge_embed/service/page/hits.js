@@ -39,7 +39,7 @@ function place(hit, title, asked) {
   if (hit.start > 0 || hit.end < hit.characters) parts.push(`characters ${grouped(hit.start)} to ${grouped(hit.end)}`);
   if (hit.score !== undefined) parts.push(element("span", { class: "score" }, `score ${hit.score.toPrecision(3)}`));
   if (asked.q && hit.marks?.length === 0) {
-    parts.push(element("span", { class: "note", title: "It has none of your words." }, "found by meaning"));
+    parts.push(element("span", { class: "note", title: "It has none of your words, but for very common ones." }, "found by meaning"));
   }
   const line = element("p", { class: "place" });
   parts.forEach((part, number) => line.append(...(number ? [" · ", part] : [part])));
