@@ -58,6 +58,7 @@ class Collection:
         with store.snapshot(), self._credit() as credit:
             page: list[Document] = []
             while not page and (found := pages.read(store, credit)):
+                _afford_places(store, credit, found)
                 places = store.places_of(document.id for document in found)
                 pages.damaged += [document.id for document in found if places.get(document.id, ()) is None]
                 given = ((document, places.get(document.id, ())) for document in found)
@@ -86,6 +87,7 @@ class Collection:
                 if document is None or key not in asked:
                     raise damaged_document(store.path, key)
                 found[key] = document
+            _afford_places(store, credit, found.values())
             documents = {document.key: document for document in store.with_places(list(found.values()))}
         return [documents.get(key) for key in wanted]
 
@@ -182,6 +184,13 @@ class Collection:
             return
         with room.take(READ_BYTES, lambda left: f"reading documents takes 4 MB; {room.least(READ_BYTES, left)}"):
             yield Credit(room, READ_BYTES)
+
+
+def _afford_places(store: Store, credit: Credit | None, found: Iterable[StoredDocument]) -> None:
+    """Reserve memory for places, where there is a budget."""
+    table = store.places
+    if credit is not None and table is not None:
+        credit.use(table.size(document.id for document in found), "the documents' places are many")
 
 
 def check_keys(keys: object, what: str) -> list[str]:

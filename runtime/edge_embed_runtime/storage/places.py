@@ -14,6 +14,8 @@ from typing import Any
 from edge_embed_runtime.storage.documents import Place
 
 ROWS = "SELECT doc, start, number, label, crc FROM place"
+# Of a place in memory, besides its label.
+PLACE_BYTES = 400
 Row = tuple[Any, Any, Any, Any, Any]
 
 
@@ -35,6 +37,12 @@ class Places:
         """The places of documents by id, those without any left out; None where they are damaged."""
         query = f"{ROWS} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc, start, number"
         return dict(_read(self._db.execute(query, (json.dumps(list(docs)),))))
+
+    def size(self, docs: Iterable[int]) -> int:
+        """The most bytes that the places of documents take once they are read."""
+        query = f"SELECT ifnull(sum({PLACE_BYTES} + 4 * length(label)), 0) FROM place WHERE doc IN"
+        (size,) = self._db.execute(f"{query} (SELECT value FROM json_each(?))", (json.dumps(list(docs)),)).fetchone()
+        return int(size)
 
     def all(self) -> Iterator[tuple[Any, tuple[Place, ...] | None]]:
         """(document id, its places or None), of all documents that have any."""
