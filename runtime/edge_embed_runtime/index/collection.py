@@ -165,7 +165,7 @@ class Collection:
     def _known(self, store: Store, keys: list[str]) -> Ids:
         """Ids of documents by key. Raises InputError where one is not there."""
         found = store.ids_of(keys)
-        missing = [key for key in keys if key not in found]
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing:
             raise InputError(
                 f"not in the index: {listed(missing, 5, quoted=True)}; nothing was changed",
