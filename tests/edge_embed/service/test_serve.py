@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from builders.commands import run
+from builders.served import reranker_bundle
 from builders.services import TOKEN, Started, started
 
 from edge_embed import Document, Embedder, Index
@@ -115,6 +116,21 @@ def test_two_bundles(tmp_path: Path) -> None:
             found = service.ask("POST", "/v1/embeddings", {**REQUEST, "model": name}).json()
             assert len(found["data"][0]["embedding"]) == dim
         assert service.ask("POST", "/v1/embeddings", {**REQUEST, "model": "best"}).status == 404
+
+
+@pytest.mark.slow
+def test_reranker(tmp_path: Path, short_receipt: None) -> None:
+    """--rerank serves a reranker beside the bundle; one name is for one model."""
+    judge = f"judge={reranker_bundle(tmp_path)}"
+    with Index.open(tmp_path / "a.db", Embedder("static")) as index:
+        index.add([Document("a", "a cat"), Document("b", "a dog")])
+    with started(tmp_path, *MODEL, tmp_path / "a.db", "--rerank", judge) as service:
+        assert service.ask("GET", "/health").json()["rerankers"] == ["judge"]
+        found = service.ask("POST", "/rerank", {"query": "a cat", "texts": ["a cat", "a dog"]}).json()
+        assert sorted(each["index"] for each in found) == [0, 1]
+        hits = service.ask("POST", "/index/search", {"query": "a cat", "rerank": True}).json()["hits"]
+        assert sorted(hit["key"] for hit in hits) == ["a", "b"]
+    assert "is named 'judge' already" in failed("--bundle", "judge=static", "--rerank", judge)
 
 
 def test_one_name_twice() -> None:
