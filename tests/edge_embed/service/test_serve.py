@@ -438,6 +438,22 @@ def test_notifies_systemd(tmp_path: Path) -> None:
             assert heard.recv(100) == b"STOPPING=1"
 
 
+def test_health_of_the_index(tmp_path: Path) -> None:
+    """While the index is missing /health is 503 with the reason, without its path, and the log names the code."""
+    with started(tmp_path, *MODEL, tmp_path / "a.db") as service:
+        (tmp_path / "a.db").rename(tmp_path / "away.db")
+        for path in ("/health", "/metrics"):
+            found = service.ask("GET", path)
+            assert (found.status, str(tmp_path).encode() in found.body) == (503 if path == "/health" else 200, False)
+        assert service.ask("GET", "/health").json()["index"]["code"] == "index_missing"
+        assert "edge_embed_index_documents NaN" in service.ask("GET", "/metrics").body.decode()
+        assert service.ask("POST", "/index/search", {"query": "a"}).status == 503
+        assert run("serve", "--check", "--port", service.port).exit_code == 1
+        (tmp_path / "away.db").rename(tmp_path / "a.db")
+        assert run("serve", "--check", "--port", service.port).exit_code == 0
+    assert service.stderr.read_text() == "edge-embed: POST /index/search: index_missing\n"
+
+
 def test_index_that_cannot_be_served(tmp_path: Path) -> None:
     """Damaged, or of another bundle: one line, before anything listens."""
     (tmp_path / "rubbish.db").write_bytes(b"rubbish" * 1000)
