@@ -47,7 +47,7 @@ GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
     "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
     "Bundles": ["export", "distill", "prune", "encode", "tokens", "eval"],
-    "This machine": ["demo", "serve", "doctor", "bench", "wheelhouse"],
+    "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.
 ELSEWHERE = {"eval": ("edge_embed.cli.evaluate", "evaluate")}

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -49,7 +49,8 @@ class Answering:
             response = self._failed(error, scope)
         add_headers(response)
         count(self._service, scope["method"], endpoint.path, response.status_code, started)
-        await response(scope, receive, send)
+        with suppress(asyncio.CancelledError):  # the client goes away while it is answered
+            await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         """Raises ClientGone, and whatever is to be said as an error."""
@@ -74,6 +75,8 @@ class Answering:
         problem = problem_of(error)
         if problem.status == 500:  # its message may hold what a client sent, and is not logged
             log.error("%s %s failed", self._endpoint.method, self._endpoint.path, exc_info=error)
+        elif problem.status > 500:
+            log.warning("%s %s: %s", self._endpoint.method, self._endpoint.path, problem.code)
         return error_response(problem, self._endpoint.errors, scope)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from builders.commands import run
+from builders.served import reranker_bundle
 from builders.services import TOKEN, Started, started
 
 from edge_embed import Document, Embedder, Index
@@ -115,6 +116,21 @@ def test_two_bundles(tmp_path: Path) -> None:
             found = service.ask("POST", "/v1/embeddings", {**REQUEST, "model": name}).json()
             assert len(found["data"][0]["embedding"]) == dim
         assert service.ask("POST", "/v1/embeddings", {**REQUEST, "model": "best"}).status == 404
+
+
+@pytest.mark.slow
+def test_reranker(tmp_path: Path, short_receipt: None) -> None:
+    """--rerank serves a reranker beside the bundle; one name is for one model."""
+    judge = f"judge={reranker_bundle(tmp_path)}"
+    with Index.open(tmp_path / "a.db", Embedder("static")) as index:
+        index.add([Document("a", "a cat"), Document("b", "a dog")])
+    with started(tmp_path, *MODEL, tmp_path / "a.db", "--rerank", judge) as service:
+        assert service.ask("GET", "/health").json()["rerankers"] == ["judge"]
+        found = service.ask("POST", "/rerank", {"query": "a cat", "texts": ["a cat", "a dog"]}).json()
+        assert sorted(each["index"] for each in found) == [0, 1]
+        hits = service.ask("POST", "/index/search", {"query": "a cat", "rerank": True}).json()["hits"]
+        assert sorted(hit["key"] for hit in hits) == ["a", "b"]
+    assert "is named 'judge' already" in failed("--bundle", "judge=static", "--rerank", judge)
 
 
 def test_one_name_twice() -> None:
@@ -420,6 +436,22 @@ def test_notifies_systemd(tmp_path: Path) -> None:
             assert heard.recv(100) == b"READY=1"
             assert service.end() == 0
             assert heard.recv(100) == b"STOPPING=1"
+
+
+def test_health_of_the_index(tmp_path: Path) -> None:
+    """While the index is missing /health is 503 with the reason, without its path, and the log names the code."""
+    with started(tmp_path, *MODEL, tmp_path / "a.db") as service:
+        (tmp_path / "a.db").rename(tmp_path / "away.db")
+        for path in ("/health", "/metrics"):
+            found = service.ask("GET", path)
+            assert (found.status, str(tmp_path).encode() in found.body) == (503 if path == "/health" else 200, False)
+        assert service.ask("GET", "/health").json()["index"]["code"] == "index_missing"
+        assert "edge_embed_index_documents NaN" in service.ask("GET", "/metrics").body.decode()
+        assert service.ask("POST", "/index/search", {"query": "a"}).status == 503
+        assert run("serve", "--check", "--port", service.port).exit_code == 1
+        (tmp_path / "away.db").rename(tmp_path / "a.db")
+        assert run("serve", "--check", "--port", service.port).exit_code == 0
+    assert service.stderr.read_text() == "edge-embed: POST /index/search: index_missing\n"
 
 
 def test_index_that_cannot_be_served(tmp_path: Path) -> None:
