@@ -2,7 +2,8 @@
 
 import { element, excerpt, find, grouped, marked, plain } from "./elements.js";
 
-const PASSAGE = 480;
+// Characters of a passage, about six lines.
+const passageLength = () => (matchMedia("(max-width: 52rem)").matches ? 280 : 480);
 const FIELDS = 6;
 
 // A title of its own, or the key.
@@ -49,7 +50,7 @@ function place(hit, title, asked) {
 function passage(hit) {
   const marks = hit.marks ?? [];
   const length = Array.from(hit.text).length;
-  const [from, to] = excerpt(hit.text, marks, PASSAGE);
+  const [from, to] = excerpt(hit.text, marks, passageLength());
   const more = hit.score === undefined && hit.characters > hit.end;
   const text = element("p", { class: "passage", dir: "auto" });
   text.append(from > 0 ? "… " : "", marked(hit.text, marks, from, to), to < length || more ? " …" : "");
