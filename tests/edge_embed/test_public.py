@@ -14,13 +14,8 @@ from edge_embed import errors
 ROOT = Path(__file__).parents[2]
 NAMES = {
     "ComposedEmbedder", "Document", "Embedder", "Hit", "Hits", "Index", "Ranked", "Reranker", "Session", "SparseVector",
-<<<<<<< HEAD
     "TruncationWarning", "__version__", "compact_index", "dump_vectors", "errors", "load_vectors", "maxsim",
     "reembed_index", "verify_index",
-=======
-    "__version__",
-    "compact_index", "dump_vectors", "errors", "load_vectors", "maxsim", "reembed_index", "verify_index",
->>>>>>> h-rerank
 }  # fmt: skip
 
 
