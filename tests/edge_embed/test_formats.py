@@ -138,6 +138,12 @@ def test_every_builder_is_tested() -> None:
     assert {*EXPECTED, *PLACES, "f.mbox"} == set(FILES)
 
 
+def test_every_kind_is_documented() -> None:
+    """The page of files names each ending."""
+    page = (Path(__file__).parents[2] / "docs" / "files.md").read_text("utf-8")
+    assert [suffix for suffix in SUFFIXES if f"`{suffix}`" not in page] == []
+
+
 def test_mails_of_a_mailbox_are_documents(tmp_path: Path) -> None:
     """Their keys end with the Message-ID, or else the number; lines that begin with From are as they were."""
     first, second = read("f.mbox", FILES["f.mbox"](), tmp_path)

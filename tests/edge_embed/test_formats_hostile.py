@@ -46,12 +46,32 @@ def paragraphs(count: int) -> str:
     return "<w:p><w:r><w:t>word</w:t></w:r></w:p>" * count
 
 
+def locked_pdf() -> bytes:
+    """A PDF whose passwords nobody knows."""
+    secret = f"/Filter /Standard /V 1 /R 2 /O <{'61' * 32}> /U <{'62' * 32}> /P -4"
+    return pdf("x").replace(b"/Root 1 0 R", f"/Root 1 0 R /Encrypt << {secret} >> /ID [<00> <00>]".encode())
+
+
+def locked_zip(content: bytes) -> bytes:
+    """A zip file that says of each of its entries that it is encrypted."""
+    found = bytearray(content)
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = found.find(mark)
+        while at >= 0:
+            found[at + flags] |= 1
+            at = found.find(mark, at + 1)
+    return bytes(found)
+
+
 # name -> the file, and what its one problem says
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "no.pdf": (lambda: b"%PDF-1.4\nnothing", "is no PDF, or damaged"),
     "scan.pdf": (lambda: pdf("", "", stream="1 0 0 RG 10 10 50 50 re S"), r"has no text \(pages: 2\): scanned\?"),
     "loop.pdf": (lambda: pdf("x").replace(b"/Kids [5 0 R]", b"/Kids [2 0 R]"), "none of its pages can be read"),
     "cut.pdf": (lambda: FILES["f.pdf"]()[:300], "is no PDF, or damaged"),
+    "locked.pdf": (locked_pdf, "is encrypted: it needs a password"),
+    "locked.docx": (lambda: locked_zip(docx()), "is encrypted: it needs a password"),
+    "locked.xlsx": (lambda: locked_zip(xlsx()), "is encrypted: it needs a password"),
     "cut.docx": (lambda: docx()[:500], "is no Word document, or damaged"),
     "ole.docx": (lambda: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(4000), "is encrypted with a password, or no Word"),
     "other.docx": (pptx, "is no Word document: it holds no word/document.xml"),
