@@ -191,6 +191,21 @@ def test_hidden_and_second_forms_of_text(tmp_path: Path) -> None:
     assert document.text == "Box\n\nOutside.\n\nA note."
 
 
+def test_styles_based_on_headings(tmp_path: Path) -> None:
+    """A style of one's own is a heading if the one that it is based on is; styles based on each other are none."""
+    styles = (
+        '<w:styles xmlns:w="w"><w:style w:type="paragraph" w:styleId="h"><w:name w:val="Heading 2"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="own"><w:name w:val="Own"/><w:basedOn w:val="h"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="a"><w:basedOn w:val="b"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="b"><w:basedOn w:val="a"/></w:style></w:styles>'
+    )
+    body = "".join(
+        f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>{style}</w:t></w:r></w:p>' for style in ("own", "a")
+    )
+    (document,) = read("a.docx", docx(body, **{"word/styles.xml": styles}), tmp_path)
+    assert list(document.places) == [(0, "own")]
+
+
 def test_a_file_without_text_is_empty(tmp_path: Path) -> None:
     """Nothing is stored of it, and nothing is wrong with it."""
     for name, content in (
