@@ -1,6 +1,8 @@
 """Encodings that are found out, and those that are not clear."""
 
 # ruff: noqa: E501 - sentences
+import sys
+
 import pytest
 
 from edge_embed.files.formats.detect import Unclear, detect
@@ -56,6 +58,15 @@ def test_what_is_not_clear_is_not_guessed(raw: bytes) -> None:
     found = detect(raw)
     assert isinstance(found, Unclear)
     assert "--encoding" in found.hint
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint names both ways out."""
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
+    found = detect(TEXTS["de"].encode("cp1252"))
+    assert isinstance(found, Unclear)
+    assert "--encoding" in found.hint
+    assert "pip install 'edge-embed[files]'" in found.hint
 
 
 @pytest.mark.parametrize("language", TEXTS)
