@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Reader:
             with closing(found):
                 yield from found
 
-    def _ask(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _ask(self, job: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         process = self._send(json.dumps(job).encode() + b"\n")
         watch = _Watch(process)
         ended = False
