@@ -11,11 +11,12 @@ What it does not measure: quality, several cores, graphics cards, models that we
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,12 @@ SPREAD = 0.06
 
 def make_model(folder: Path) -> None:
     """A folder as transformers saves it."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
-
+    torch: Any = import_module("torch")
+    library: Any = import_module("transformers")
     torch.manual_seed(0)
-    tokenizer = BertTokenizerFast(tokenizer_file=str(default_bundle() / "tokenizer.json"), model_max_length=512)
-    config = BertConfig(vocab_size=len(tokenizer), num_labels=1, initializer_range=SPREAD, **SIZES)
-    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer = library.BertTokenizerFast(tokenizer_file=str(default_bundle() / "tokenizer.json"), model_max_length=512)
+    config = library.BertConfig(vocab_size=len(tokenizer), num_labels=1, initializer_range=SPREAD, **SIZES)
+    library.BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -67,10 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     os.environ.update(child_variables(1))
-    import sentence_transformers
-    import torch
-    import transformers
-
+    torch: Any = import_module("torch")
+    transformers: Any = import_module("transformers")
+    sentence_transformers: Any = import_module("sentence_transformers")
     torch.set_num_threads(1)
     asked = questions("receipt")
     query = asked[0].text
@@ -85,11 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bundles[precision] = Reranker(bundle, threads=1)
         reference = sentence_transformers.CrossEncoder(str(folder / "model"), device="cpu")
         pairs = [(query, paragraph) for paragraph in paragraphs]
+        peer = f"sentence-transformers {sentence_transformers.__version__}"
         ways: dict[str, Callable[[], Any]] = {
-            **{f"edge_embed, {name}": lambda model=model: model.scores(pairs) for name, model in bundles.items()},
-            f"sentence-transformers {sentence_transformers.__version__}": lambda: reference.predict(
-                pairs, show_progress_bar=False
-            ),
+            **{f"edge_embed, {name}": partial(model.scores, pairs) for name, model in bundles.items()},
+            peer: partial(reference.predict, pairs, show_progress_bar=False),
         }
         found = measure(ways, options.rounds)
         tokens = statistics.mean(len(bundles["int8"].row(*pair)) for pair in pairs)
@@ -97,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ranks = {name: spearman(expected, model.scores(pairs, raw=True)) for name, model in bundles.items()}
     print(f"{cpu_model()}, one core; torch {torch.__version__}, transformers {transformers.__version__}")
     print(f"{len(pairs)} pairs of {tokens:.0f} tokens on average; medians of {options.rounds} rounds")
-    slowest = found[f"sentence-transformers {sentence_transformers.__version__}"][1]
+    slowest = found[peer][1]
     for name, (wall, cpu) in found.items():
         rates = f"{len(pairs) / wall:7.1f} pairs/s  {len(pairs) / cpu:7.1f} pairs/CPU s  {slowest / cpu:4.1f}x"
         print(f"{name:<30}{rates}")
@@ -107,4 +105,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
