@@ -58,7 +58,8 @@ def export_model(
     table:     the embedding table's rows: "int8", or "int4" or "int3" for tokens that are not frequent
     search:    try several ways to quantize at every place and keep the best (two minutes for MiniLM)
     recipes:   a bundle, or its manifest.json, whose recipes are taken instead: the same result without the search
-    floor:     the lowest mean cosine to float32 to accept; None means what FLOORS says
+    floor:     the lowest mean cosine to float32 to accept; None means what FLOORS says. Of a cross-encoder, the lowest
+               rank correlation, and RANK_FLOORS
     max_tokens: of a text; None means what the folder says, or 8192 where it says nothing and the model allows more
     prompts:   text put before the input, by role, besides and instead of the folder's own
     adapter:   a folder with a LoRA adapter (peft's format), added to the weights
@@ -69,7 +70,8 @@ def export_model(
     truncate_dims: dims that the model was trained to be cut to; None means what its own files say
     truncate_norm: whether a layer norm over the whole vector comes before it is cut, as on the card of Nomic's v1.5;
                None means what the model's card says. Older releases load no such bundle
-    kind:      what the model gives: "dense", "sparse" (SPLADE) or "multi" (ColBERT); None means what the folder says
+    kind:      what the model gives: "dense", "sparse" (SPLADE), "multi" (ColBERT) or "rerank" (a cross-encoder); None
+               means what the folder says
     similarity: "cosine" to export a model that was made for another comparison: an index ranks by cosines
     attention: of a decoder, whether its tokens see those behind them ("bidirectional") or not ("causal"); None means
                what the folder says
