@@ -4,6 +4,7 @@ import random
 import re
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -136,6 +137,21 @@ def test_a_crash_is_one_problem(tmp_path: Path) -> None:
     assert texts == []
     assert "needs more than 1024 MB of memory" in problem.reason
     assert read(good) == (["Name | Built\nAnna | 1908\nBerta | 1910.5"], [])
+
+
+@pytest.mark.slow
+def test_a_bomb_in_a_pdf(tmp_path: Path) -> None:
+    """A page of 3 GB when it is unpacked ends the process that reads it, within its limit of memory."""
+    squeeze = zlib.compressobj(9)
+    stream = b"".join(squeeze.compress(b" " * 2**20) for _ in range(3000)) + squeeze.flush()
+    plain = pdf("x")
+    start, stop = plain.index(b"<< /Length"), plain.index(b"endstream")
+    head = b"<< /Length %d /Filter /FlateDecode >>\nstream\n" % len(stream)
+    path = tmp_path / "bomb.pdf"
+    path.write_bytes(plain[:start] + head + stream + b"\n" + plain[stop:])
+    texts, (problem,) = read(path)
+    assert texts == []
+    assert "needs more than 1024 MB of memory" in problem.reason
 
 
 def test_time_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
