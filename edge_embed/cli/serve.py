@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,20 @@ import click
 from edge_embed.cli.options import (
     BUNDLE_VARIABLE,
     all_options,
+    json_option,
     kind_options,
     max_rss_option,
     more_embedders,
+    show,
     threads_option,
 )
-from edge_embed.cli.terminal import say
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
     from edge_embed.service.limits import Limits
     from edge_embed.service.security import Access
+    from edge_embed.service.service import Service
     from edge_embed.service.sockets import Listening
 
 HOST, PORT = "127.0.0.1", 8080
@@ -102,7 +105,10 @@ limit_options = all_options(
 @max_rss_option
 @click.option("--access-log", is_flag=True, help="Write a line for each answer: method, route, status and time.")
 @click.option("--check", is_flag=True, help="Start nothing, but ask the service at this address whether it is ready.")
-def serve(index: str | None, check: bool, token_file: str | None, access_log: bool, **given: Any) -> None:
+@json_option
+def serve(
+    index: str | None, check: bool, token_file: str | None, access_log: bool, as_json: bool, **given: Any
+) -> None:
     """Answer requests over HTTP on this machine.
 
     Without INDEX, only models are served. With it, INDEX is searched, and written by clients that have the token; it is
@@ -119,23 +125,39 @@ def serve(index: str | None, check: bool, token_file: str | None, access_log: bo
         from edge_embed.service.checking import check_ready
 
         check_ready(address["host"] or HOST, address["port"] or PORT, address["unix"], token)
-        say("ready")
+        show({"ready": True}, as_json, lambda: iter(["ready"]))
         return
     for module in ("starlette", "uvicorn", "prometheus_client"):
         require(module, "serve")
+    from edge_embed.service import logs
+    from edge_embed.service.server import run
+
     with ExitStack() as opened:
         listening = _listen(address, opened)
         access = _access(listening, token, given, writes=index is not None and not given["read_only"])
-        _run(index, listening, access, access_log, given)
+        logs.set_up(access=access_log)
+        service = _service(index, given)
+        started = {
+            "listening": [one.name for one in listening],
+            "token": None if access.token == token else access.token,
+            "models": list(service.embedders),
+            "rerankers": list(service.rerankers),
+            "index": index,
+        }
+        run(service, access, [one.socket for one in listening], lambda: show(started, as_json, lambda: _lines(started)))
 
 
-def _run(index: str | None, listening: "list[Listening]", access: "Access", access_log: bool, given: Any) -> None:
-    from edge_embed.service import logs
+def _lines(started: dict[str, Any]) -> Iterator[str]:
+    if started["token"] is not None:
+        yield f"token for writing: {started['token']}"
+    for name in started["listening"]:
+        yield f"listening on {name}"
+
+
+def _service(index: str | None, given: dict[str, Any]) -> "Service":
     from edge_embed.service.indexes import IndexOptions, ServedIndex
-    from edge_embed.service.server import run
     from edge_embed.service.service import Service
 
-    logs.set_up(access=access_log)
     embedders, rerankers = _embedders(given), _rerankers(given)
     if both := embedders.keys() & rerankers.keys():
         raise click.BadParameter(f"a --bundle is named {min(both)!r} already: NAME=BUNDLE", param_hint="--rerank")
@@ -144,13 +166,7 @@ def _run(index: str | None, listening: "list[Listening]", access: "Access", acce
         more = more_embedders(given["sparse"], given["multi"], given)
         options = IndexOptions(**more, max_rss_mb=given["max_rss_mb"], read_only=given["read_only"])
         served = ServedIndex(index, embedders, options)
-    service = Service(embedders, rerankers, index=served, limits=_limits(given))
-
-    def ready() -> None:
-        for one in listening:
-            say(f"listening on {one.name}")
-
-    run(service, access, [one.socket for one in listening], ready)
+    return Service(embedders, rerankers, index=served, limits=_limits(given))
 
 
 def _listen(address: dict[str, Any], opened: ExitStack) -> "list[Listening]":
@@ -173,7 +189,7 @@ def _listen(address: dict[str, Any], opened: ExitStack) -> "list[Listening]":
 
 
 def _access(listening: "list[Listening]", token: str | None, given: dict[str, Any], *, writes: bool) -> "Access":
-    """Who is let in. A token is made, and shown once, where none is given and writes need one."""
+    """Who is let in. A token is made where none is given and writes need one."""
     from edge_embed.service.security import Access, hosts_of
     from edge_embed.service.tokens import VARIABLE, new_token
 
@@ -191,7 +207,6 @@ def _access(listening: "list[Listening]", token: str | None, given: dict[str, An
     always = token is not None
     if token is None and writes:
         token = new_token()
-        say(f"token for writing: {token}")
     return Access(token, always, hosts)
 
 

@@ -153,7 +153,7 @@ def started(folder: Path, *arguments: object, **options: Any) -> Iterator[Starte
         said: list[str] = []
         for line in process.stdout:
             said.append(line.rstrip())
-            if line.startswith("listening on "):
+            if line.startswith(("listening on ", "{")):
                 break
         else:
             raise AssertionError(errors.read_text())

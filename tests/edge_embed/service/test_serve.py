@@ -1,6 +1,7 @@
 """`edge-embed serve` as a process: addresses, tokens, signals, systemd, logs."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -460,7 +461,17 @@ def test_index_that_cannot_be_served(tmp_path: Path) -> None:
     assert "is not an edge_embed index" in failed(tmp_path / "rubbish.db", "--port", "0")
     with Index.open(tmp_path / "a.db", Embedder("static")) as index:
         index.add([Document("a", "a")])
-    result = run("serve", tmp_path / "a.db", "--bundle", "minilm", "--port", "0", "--json")
-    assert result.exit_code == 2  # serve has no --json
-    other = run("serve", tmp_path / "a.db", "--bundle", "minilm", "--port", "0")
+    other = run("serve", tmp_path / "a.db", "--bundle", "minilm", "--port", "0", "--json")
     assert (other.exit_code, "static-minilm-l6-v2" in other.stderr) == (1, True)
+    assert json.loads(other.stdout)["error"]["code"] == "bundle_mismatch"
+
+
+def test_start_as_json(tmp_path: Path) -> None:
+    """One object says where it listens, and the token that was made."""
+    with started(tmp_path, tmp_path / "a.db", "--json") as service:
+        (line,) = service.said
+        said = json.loads(line)
+    assert said["listening"][0].startswith("http://127.0.0.1:")
+    assert list(said) == ["listening", "token", "models", "rerankers", "index"]
+    assert (said["models"], said["index"]) == (["all-minilm-l6-v2"], str(tmp_path / "a.db"))
+    assert len(said["token"]) > 40
