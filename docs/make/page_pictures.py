@@ -30,10 +30,10 @@ SHOTS = (
         "page-dark",
         WIDE,
         "dark",
-        f"q=which+languages&filters={quote(GUIDES)}",
+        f"q=memory+of+a+process&filters={quote(GUIDES)}",
         (),
     ),
-    ("page-phone", PHONE, "light", "q=keep+an+index+small", ()),
+    ("page-phone", PHONE, "light", "q=smaller+index+files", ()),
     ("page-reader", WIDE, "light", "q=read+while+another+process+writes", ("ARROW_DOWN", "ENTER")),
 )
 

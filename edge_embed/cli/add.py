@@ -43,7 +43,11 @@ READING_OPTIONS = all_options(
         help="The field whose values alone are the keys, without the file's name.  [default: key, _id or id, after the "
         "file's name]",
     ),
-    click.option("--encoding", metavar="NAME", help="Encoding of files without a byte order mark.  [default: utf-8]"),
+    click.option(
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of text without a byte order mark.  [default: utf-8, or found out where it is clear]",
+    ),
     click.option(
         "--delimiter",
         metavar="CHARACTER",
@@ -132,10 +136,11 @@ def add(
 ) -> None:
     """Add files and folders of files to INDEX.
 
-    INDEX is created if missing. Files are .txt, .md, .jsonl, .csv and .tsv. A .txt or .md file is one document; its key
-    is its path, relative to the root of INDEX. A row of .jsonl or .csv has a `text`, may have a `title`, and gets the
-    key FILE#ID if it has an id (`key`, `_id` or `id`), otherwise FILE:LINE. Its other fields become metadata, as does
-    the front matter of .md files.
+    INDEX is created if missing. Files are text (.txt .md .rst .org .adoc .tex .srt .vtt), source code, tables (.jsonl
+    .csv .tsv) and, with the extra `files`, .pdf .html .docx .pptx .odt .odp .epub .eml .mbox .xlsx .xls and .ods. A
+    file is one document; its key is its path, relative to the root of INDEX. A row of a table has a `text`, may have a
+    `title`, and gets the key FILE#ID if it has an id (`key`, `_id` or `id`), otherwise FILE:LINE. Its other fields
+    become metadata, as does the front matter of .md files.
 
     Documents that INDEX already has unchanged are skipped, so you can run an interrupted command again. Files and rows
     that cannot be read are listed at the end, and the exit status is then 1; all others are stored. Documents whose

@@ -26,7 +26,7 @@ def delete(
     secure_delete: bool,
     as_json: bool,
 ) -> None:
-    """Delete documents of INDEX by their keys, or those that fit --where.
+    """Delete documents of INDEX by their keys, or by --where.
 
     Needs no bundle. If a KEY is not in INDEX, the other documents are deleted all the same and the exit status is 1.
     With --where or --where-json, which mean the same as for search, --yes is needed: first look at what

@@ -26,7 +26,7 @@ COMMANDS = {
     "dump": "Write keys, vectors, texts and metadata of INDEX to a file.",
     "encode": "Embed every line of FILE and write the vectors to a .npy file.",
     "eval": "Measure retrieval quality on a judged set in BEIR's layout.",
-    "export": "Convert a model on disk to a bundle.",
+    "export": "Convert a model to a bundle.",
     "find": "List the documents of INDEX, in the order of their keys.",
     "info": "Show what a bundle or an index holds.",
     "load": "Store vectors of a file in INDEX, which is created if missing.",
@@ -37,8 +37,8 @@ COMMANDS = {
     "search": "Find the documents of INDEX that fit QUERY best.",
     "serve": "Answer requests over HTTP on this machine.",
     "tokens": "Show the tokens of each TEXT and their positions.",
-    "update": "Change metadata of documents of INDEX.",
-    "values": "Show which values a metadata field has in INDEX.",
+    "update": "Change metadata of documents of INDEX, by keys or by --where.",
+    "values": "Show which values a metadata field has in INDEX, and how often.",
     "verify": "Read every row of INDEX and report damage.",
     "wheelhouse": "Download all wheels for a device without a network.",
 }
@@ -139,4 +139,4 @@ class Program(Commands):
 @click.group(cls=Program, commands=LazyCommands(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edge-embed", prog_name="edge-embed")
 def main() -> None:
-    """Embed and search text on this machine: no server, no network."""
+    """Embed and search text on this machine: no network."""

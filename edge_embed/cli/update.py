@@ -35,7 +35,7 @@ def update(
     secure_delete: bool,
     as_json: bool,
 ) -> None:
-    """Change metadata of documents of INDEX, by their keys or by --where.
+    """Change metadata of documents of INDEX, by keys or by --where.
 
     Other fields, texts and vectors stay as they are: nothing is embedded, and no bundle is needed. All documents are
     changed, or none: also where a KEY is not in INDEX. --where and --where-json mean the same as for search.

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from edge_embed.files.formats.apart import READER
 from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError
+from edge_embed.files.formats.encodings import of_lines
 from edge_embed.files.formats.known import Known, known, some_suffixes
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
 from edge_embed.files.problems import CHANGED, Report, about, ignore, refuse
@@ -92,6 +93,8 @@ def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
     if not os.fstat(file.fileno()).st_size:
         return  # an empty file of whatever kind
     if kind.rows:
+        if source.reading.encoding is None and (found := of_lines(file, source.note)) is not None:
+            source = source._replace(reading=replace(source.reading, encoding=found))
         yield from kind.load()(file, source, most or MAX_ROW)
         return
     suffix = source.path.suffix.lower()

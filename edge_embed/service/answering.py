@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from edge_embed.service.bodies import Bodies
 from edge_embed.service.endpoints import Call, Endpoint, json_response
+from edge_embed.service.protocol import LOST, RUNNING
 from edge_embed.service.refusals import ClientGone, ErrorFormat, Problem, Refusal, problem_of
 from edge_embed.service.security import check_write
 from edge_embed.service.service import Service
@@ -49,7 +50,8 @@ class Answering:
             response = self._failed(error, scope)
         add_headers(response)
         count(self._service, scope["method"], endpoint.path, response.status_code, started)
-        await response(scope, receive, send)
+        with suppress(asyncio.CancelledError):  # the client goes away while it is answered
+            await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         """Raises ClientGone, and whatever is to be said as an error."""
@@ -63,7 +65,7 @@ class Answering:
                 deadline.reschedule(asyncio.get_running_loop().time() + limits.seconds)
                 late = Refusal(503, "deadline", f"this took longer than {limits.seconds:g} seconds")
                 call = Call(self._service, Request(scope, receive), body)
-                with _dropped_when_gone(receive, waiting=endpoint.body is not None):
+                with _dropped_when_gone(scope):
                     return await endpoint.handle(call)
         except TimeoutError:
             if deadline.expired():
@@ -74,6 +76,8 @@ class Answering:
         problem = problem_of(error)
         if problem.status == 500:  # its message may hold what a client sent, and is not logged
             log.error("%s %s failed", self._endpoint.method, self._endpoint.path, exc_info=error)
+        elif problem.status > 500:
+            log.warning("%s %s: %s", self._endpoint.method, self._endpoint.path, problem.code)
         return error_response(problem, self._endpoint.errors, scope)
 
 
@@ -81,34 +85,19 @@ _STOPPED = Problem(503, "stopping", "the service is being stopped")
 
 
 @contextmanager
-def _dropped_when_gone(receive: Receive, *, waiting: bool) -> Iterator[None]:
-    """Cancel what runs inside where the client goes away, and raise ClientGone.
-
-    waiting: whether the body was read, so that `receive` gives nothing more until then
-    """
-    if not waiting:
-        yield
-        return
-    task = asyncio.current_task()
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        if task is not None:
-            task.cancel()
-
-    watcher = asyncio.get_running_loop().create_task(watch())
+def _dropped_when_gone(scope: Scope) -> Iterator[None]:
+    """Where the connection is lost meanwhile, the protocol cancels what runs inside; raise ClientGone then."""
+    if LOST in scope:
+        raise ClientGone
+    scope[RUNNING] = asyncio.current_task()
     try:
         yield
     except asyncio.CancelledError:
-        if gone:
+        if LOST in scope:
             raise ClientGone from None
         raise
     finally:
-        watcher.cancel()
+        del scope[RUNNING]
 
 
 def error_response(problem: Problem, errors: ErrorFormat, scope: Scope | None = None) -> Response:

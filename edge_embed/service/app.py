@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from edge_embed.service import collection, health, openapi, pages
 from edge_embed.service.answering import Answering, add_headers, count, error_response
@@ -31,11 +31,14 @@ def make_app(service: Service, access: Access, modules: Sequence[ModuleType] | N
     bodies = Bodies(service.limits)
     endpoints: list[Endpoint] = [one for module in modules or MODULES for one in module.ROUTES]
     endpoints.append(openapi.endpoint(endpoints))
-    served = [(Route(one.path, Answering(service, one, bodies), methods=[one.method]), one) for one in endpoints]
+    answering: dict[tuple[str, str], ASGIApp] = {
+        (one.method, one.path): Answering(service, one, bodies) for one in endpoints
+    }
+    served = [(Route(one.path, answering[one.method, one.path], methods=[one.method]), one) for one in endpoints]
     refused = _Refused(service, served)
     app = Starlette(
         routes=[route for route, _ in served],
-        middleware=[Middleware(Guard, access, refused.by_guard)],
+        middleware=[Middleware(Guard, access, refused.by_guard, answering)],
         exception_handlers={HTTPException: refused.by_router},
     )
     app.router.redirect_slashes = False

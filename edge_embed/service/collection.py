@@ -13,6 +13,8 @@ from edge_embed.service.refusals import Refusal
 from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, Schema, check, fields, or_null
 from edge_embed.service.summary import describe
 from edge_embed.service.uploads import file_name, store_file
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.search.reranking import DEPTH
 from edge_embed_runtime.storage.documents import Document, Hit
 from edge_embed_runtime.system.memory import rss_bytes
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from edge_embed_runtime.index.index import Index
 
 MAX_HITS = 1000
-# Hits that a reranker orders, where fewer are asked for.
-CANDIDATES = 50
 MAX_DOCUMENTS = 1000
 MAX_FOUND = 1000
 MAX_KEYS = 10_000
@@ -91,15 +91,15 @@ async def about(call: Call) -> Response:
 
 async def search(call: Call) -> Response:
     """`marks` asks for the places of the query's words in each passage, `rerank` for the order that a reranker gives
-    the best CANDIDATES hits; `score` is then its score."""
+    the best DEPTH hits; `score` is then its score."""
     body = check(call.json(), SEARCH)
     started, service = time.perf_counter(), call.service
     query, k = body["query"], body["k"]
     if body["rerank"]:
-        _check_rerank(service, query)
+        _check_rerank(service, body)
     given = {name: body[name] for name in ("where", "mode", "mmr") if body[name] is not None}
     given |= {name: body[name] for name in ("like", "unlike") if body[name]}
-    wanted = max(k, min(CANDIDATES, service.limits.hits)) if body["rerank"] else k
+    wanted = max(k, min(DEPTH, service.limits.hits)) if body["rerank"] else k
     hits: Sequence[Hit] = (found := await service.search(query, wanted, **given))
     if body["rerank"]:
         hits = (await _reranked(service, query, hits))[:k]
@@ -113,13 +113,14 @@ async def search(call: Call) -> Response:
     return json_response({"hits": shown, "shortfall": shortfall, "damaged": damaged, **_cost(started)})
 
 
-def _check_rerank(service: "Service", query: str | None) -> None:
-    """Raises Refusal where there is no reranker, none that gives one score for a text, or no query to compare with."""
-    labels = len(service.reranker().labels)
-    if labels > 1:
-        raise Refusal(400, "invalid_input", f"the reranker gives {labels} scores for a text, and an order needs one")
-    if query is None:
-        raise Refusal(400, "invalid_input", "rerank compares texts with a query: give one")
+def _check_rerank(service: "Service", body: Mapping[str, Any]) -> None:
+    """As `Index.search(rerank=...)` checks it. Raises Refusal where there is no reranker, InputError for what it cannot
+    order."""
+    service.reranker().check_ranks()
+    if body["query"] is None:
+        raise InputError("rerank compares texts with a query: give one", option="rerank")
+    if body["mmr"] is not None:
+        raise InputError("mmr and rerank each give an order of their own: choose one", option="mmr")
 
 
 async def _reranked(service: "Service", query: str, hits: Sequence[Hit]) -> list[Hit]:

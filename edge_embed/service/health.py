@@ -5,7 +5,7 @@ import asyncio
 from starlette.responses import Response
 
 from edge_embed.service.endpoints import Call, Endpoint, json_response
-from edge_embed.service.refusals import problem_of
+from edge_embed.service.refusals import Refusal, problem_of
 from edge_embed.service.schemas import ANYTHING, TEXT, TEXTS, fields
 from edge_embed_runtime.errors import EdgeEmbedError
 
@@ -24,7 +24,7 @@ async def health(call: Call) -> Response:
     try:
         async with asyncio.timeout(PATIENCE):
             documents = await service.read(len)
-    except TimeoutError:
+    except (TimeoutError, Refusal):  # it works, on much
         return json_response({**state, "index": {"busy": True}})
     except EdgeEmbedError as error:
         problem = problem_of(error)
@@ -40,7 +40,7 @@ async def metrics(call: Call) -> Response:
         try:
             async with asyncio.timeout(PATIENCE):
                 service.metrics.documents(await service.read(len))
-        except (TimeoutError, EdgeEmbedError):
+        except (TimeoutError, Refusal, EdgeEmbedError):
             service.metrics.documents(None)
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -38,11 +38,7 @@ class EmbeddingQueue:
 
     def count(self, texts: Sequence[str], role: str | None) -> list[int]:
         """Tokens of each text as the model would read it whole, with prompt and special tokens."""
-        embedder = self.embedder
-        named = role or embedder.manifest.default_role
-        before = embedder.prompts.get(named, "") if named else ""
-        special = sum(map(len, embedder.tokenizer.around))
-        return [len(embedder.tokenizer.plain(before + text, len(text) + 1024)) + special for text in texts]
+        return self.embedder.count_tokens(texts, role=role)
 
     def _run(self, texts: list[str], kind: Hashable) -> Vectors:
         assert isinstance(kind, _Space)  # noqa: S101 - for mypy

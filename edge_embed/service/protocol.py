@@ -1,4 +1,4 @@
-"""Connections that take too long, or send what nobody reads, are closed."""
+"""Connections that take too long, or send what nobody reads, are closed; requests of lost ones are dropped."""
 
 import asyncio
 from typing import Any, ClassVar
@@ -12,6 +12,8 @@ HEAD_BYTES = 2**16
 UNREAD_BYTES, UNREAD_SECONDS = 2**20, 2.0
 # Seconds in which a client must read some of an answer.
 READ_SECONDS = 20.0
+# Where the scope of a request has its task, while that may be cancelled, and that its connection is lost.
+RUNNING, LOST = "edge_embed.running", "edge_embed.lost"
 
 
 def bounded(limits: Limits, parser: str | None = None) -> type[asyncio.Protocol]:
@@ -89,6 +91,10 @@ class _Bounded(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self.cycle is not None:
+            self.cycle.scope[LOST] = True
+            if RUNNING in self.cycle.scope:
+                self.cycle.scope[RUNNING].cancel()
         for timer in (self._late, *self._ends):
             if timer is not None:
                 timer.cancel()

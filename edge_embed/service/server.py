@@ -42,10 +42,10 @@ class Server(uvicorn.Server):
         )  # fmt: skip
         self._service, self._ready = service, ready
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+    async def main_loop(self) -> None:
         notify("READY=1")
         self._ready()
+        await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.stopping = True

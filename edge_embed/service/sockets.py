@@ -4,7 +4,8 @@ import ipaddress
 import os
 import socket
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +48,9 @@ class Listening:
 def listen_tcp(host: str, port: int) -> Listening:
     """Listen on an address of this machine. Raises InputError where that cannot be."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # of the two of "localhost" the one that more clients try first
+        family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     except (OSError, UnicodeError) as error:
         raise InputError(f"--host {host!r} is no address of this machine: {error}", option="host") from None
     made = socket.socket(family, kind, protocol)
@@ -72,20 +73,40 @@ def listen_unix(path: str | os.PathLike[str]) -> Listening:
     if not hasattr(socket, "AF_UNIX"):
         raise InputError("this system has no unix sockets: leave out --unix", option="unix")
     place = Path(path).absolute()
-    _make_room(place)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
     try:
-        made.bind(str(place))
+        with _alone(place.parent):
+            _make_room(place)
+            before = os.umask(0o177)
+            try:
+                made.bind(str(place))
+            finally:
+                os.umask(before)
+            made.listen(BACKLOG)
         status = place.lstat()
-        made.listen(BACKLOG)
     except OSError as error:
         made.close()
         reason = error.strerror or str(error)
         raise InputError(f"the unix socket {place} cannot be made: {reason}", path=place, option="unix") from None
-    finally:
-        os.umask(before)
+    except BaseException:
+        made.close()
+        raise
     return Listening(made, True, None, f"unix:{place}", file=(place, status.st_dev, status.st_ino))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of several services that start at a time, one looks for what is left in a folder and takes its place. Where
+    the file system has no locks, nothing is locked."""
+    import fcntl  # Windows has none
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def of_socket(made: socket.socket) -> Listening:

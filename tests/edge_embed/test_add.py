@@ -47,7 +47,7 @@ def keys() -> list[str]:
 
 def test_one_bad_file_stops_nothing() -> None:
     """It is listed on stderr, and the exit status is 1; --strict stops there."""
-    write({"n/a.md": "The ferry leaves at nine.", "n/b.txt": b"caf\xe9\n", "n/c.md": "The cat sleeps."})
+    write({"n/a.md": "The ferry leaves at nine.", "n/b.txt": b"caf\xe9\xc3\xa9\n", "n/c.md": "The cat sleeps."})
     result = run("add", "a.db", "n")
     assert (result.exit_code, result.stdout) == (1, "a.db: 2 stored, 0 unchanged; 2 documents in all\n")
     assert result.stderr.startswith("edge-embed: n/b.txt, line 1: not UTF-8 text")
@@ -96,10 +96,10 @@ def test_many_problems_are_counted() -> None:
 
 def test_paths_that_are_no_files() -> None:
     """They are listed beside what is stored; alone, nothing is made."""
-    write({"a.md": "text", "photo.jpg": "x", "empty/x.pdf": "x"})
+    write({"a.md": "text", "photo.jpg": "x", "empty/x.exe": "x"})
     result = added("a.md", "photo.jpg", "nowhere", "empty", status=1)
     reasons = [(problem["path"], problem["reason"].split(";")[0]) for problem in result["problems"]]
-    assert reasons[:2] == [("photo.jpg", "is not a file of a known type"), ("nowhere", "does not exist")]
+    assert reasons[:2] == [("photo.jpg", "is not a folder or a file of a known type"), ("nowhere", "does not exist")]
     assert reasons[2][0] == "empty"
     assert result["documents"] == 1
     assert run("add", "b.db", "photo.jpg", "nowhere").exit_code == 1
@@ -109,7 +109,7 @@ def test_paths_that_are_no_files() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="links, pipes and sockets")
 def test_what_is_passed_over_is_counted(place: Path) -> None:
     """By reason: types, links, hidden files, empty ones, and what is no file."""
-    write({f"m/f.{x}": f"text of {x}" for x in ("txt", "markdown", "text", "org", "html", "LOG", "log")})
+    write({f"m/f.{x}": f"text of {x}" for x in ("txt", "markdown", "text", "orf", "htmk", "LOG", "log")})
     write({"m/Makefile": "x", "m/.hidden.md": "x", "m/.git/x.md": "x", "m/e.md": "\n", "real/r.md": "r", "out.md": "o"})
     Path("m/alias").symlink_to("../real")
     Path("m/out.md").symlink_to("../out.md")
@@ -119,7 +119,7 @@ def test_what_is_passed_over_is_counted(place: Path) -> None:
         listener.bind("m/socket.txt")
         result = added("m")
     assert result["passed_over"] == {
-        "hidden": 2, "link": 3, "not a regular file": 2, "empty": 1, "unknown type .org": 1, "unknown type .html": 1,
+        "hidden": 2, "link": 3, "not a regular file": 2, "empty": 1, "unknown type .orf": 1, "unknown type .htmk": 1,
         "unknown type .log": 2, "unknown type without an ending": 1}  # fmt: skip
     assert keys() == ["m/f.markdown", "m/f.text", "m/f.txt"]
     assert "skipped: 3 link, 2 hidden" in run("add", "a.db", "m").stdout

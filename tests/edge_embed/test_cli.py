@@ -43,7 +43,7 @@ def test_add_search_info_delete(folder: Path) -> None:
     added = run_json("add", "a.db", "notes")
     assert added == {
         "files": 4, "known": 0, "read": 5, "stored": 5, "unchanged": 0, "moved": 0, "documents": 5, "deleted": 0,
-        "gone": 0, "gone_files": 0, "passed_over": {}, "problems": [], "problems_left_out": 0}  # fmt: skip
+        "gone": 0, "gone_files": 0, "passed_over": {}, "notes": {}, "problems": [], "problems_left_out": 0}  # fmt: skip
     assert run_json("add", "a.db", "notes")["unchanged"] == 5
     (folder / "notes/money.txt").write_text("Inflation makes savings shrink.")
     assert run_json("add", "a.db", "notes")["stored"] == 1
@@ -129,7 +129,7 @@ def test_eval(folder: Path) -> None:
     [
         (["add", "a.db", "nowhere"], "nowhere does not exist"),
         (["add", "a.db", "bad.jsonl", "--strict"], "bad.jsonl, line 2: not valid JSON"),
-        (["add", "a.db", "photo.jpg"], "not a file of a known type"),
+        (["add", "a.db", "photo.jpg"], "not a folder or a file of a known type"),
         (["add", "none/a.db", "notes"], "does not exist"),
         (["add", "notes", "notes"], "is a folder"),
         (["search", "none.db", "x"], "does not exist"),
@@ -151,7 +151,7 @@ def test_errors_are_one_line(folder: Path, arguments: list[str], message: str) -
     """Exit 1, one line on stderr that says what was wrong, nothing on stdout, no traceback."""
     (folder / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
     (folder / "photo.jpg").touch()
-    (folder / "latin.txt").write_bytes(b"caf\xe9\n")
+    (folder / "latin.txt").write_bytes(b"caf\xe9\xc3\xa9\n")
     result = run(*arguments)
     errors = [line for line in result.stderr.splitlines() if line.startswith("edge-embed:")]
     assert (result.exit_code, result.stdout) == (1, "")

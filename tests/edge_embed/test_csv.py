@@ -139,10 +139,10 @@ def test_names_made_of_digits() -> None:
         ('id,text\n1,"a\n2,"b"\n3,c\n', "2 3", ["2: not valid CSV: ',' expected after '\"'"]),
         ("id,text\n1,a\n2\n3,c,d\n4,e\n", "1 4", ["3: expected 2 fields, as in the first line, got 1",
                                                    "4: expected 2 fields, as in the first line, got 3"]),
-        (b"id,text\n1,caf\xe9\n2,b\n", "2", [f"2: {NOT_UTF8}"]),
-        (b'id,text\n1,"a\ncaf\xe9\nb"\n2,b\n', "2", [f"2: {NOT_UTF8}"]),
+        (b"id,text\n1,caf\xe9\xc3\xa9\n2,b\n", "2", [f"2: {NOT_UTF8}"]),
+        (b'id,text\n1,"a\ncaf\xe9\xc3\xa9\nb"\n2,b\n', "2", [f"2: {NOT_UTF8}"]),
         ("id;text\n1;a\n2;b\rb\n3;c\n", "1 3", ["3: not valid CSV: a carriage return in a cell without quotes"]),
-        (b"id,t\xe9xt\n1,a\n", "", [f"1: {NOT_UTF8}"]),
+        (b"id,t\xe9xt\n1,\xc3\xa9\n", "", [f"1: {NOT_UTF8}"]),
         ("id,text\n1,a\n".encode("utf-16-le"), "", ["1: holds NUL, as UTF-16 does; --encoding utf-16-le (or -be) reads "
                                                     "that"]),
     ],

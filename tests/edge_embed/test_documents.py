@@ -24,8 +24,9 @@ def test_a_text_file_is_one_document(name: str, tmp_path: Path) -> None:
     """The path is the key and the source; a byte order mark is left out, newlines stay."""
     path = tmp_path / name
     path.write_bytes(b"\xef\xbb\xbf# Caf\xc3\xa9\r\n\r\ntext\n")
+    places = ((0, "Café"),) if name == "a.md" else ()
     assert list(read_documents(path)) == [
-        Document(path.as_posix(), "# Café\r\n\r\ntext\n", {"source": path.as_posix()})
+        Document(path.as_posix(), "# Café\r\n\r\ntext\n", {"source": path.as_posix()}, places)
     ]
 
 
@@ -101,9 +102,9 @@ def test_csv_fields_are_as_long_as_documents(tmp_path: Path) -> None:
         ("a.csv", "id,text,id\n1,a,2\n", "line 1: a field has the name of another"),
         ("a.jsonl", '{"text": "a", "id": {"a": 1}}\n', "line 1: the key 'id' is dict"),
         ("a.jsonl", b'{"text": "a"}\n' * 5000 + b"\xe9", "line 5001: not UTF-8 text"),
-        ("a.txt", b"caf\xe9 au lait", "line 1: not UTF-8 text"),
-        ("a.jsonl", b'{"text": "caf\xe9"}\n', "line 1: not UTF-8 text"),
-        ("a.csv", b"id,text\n1,caf\xe9\n", "line 2: not UTF-8 text"),
+        ("a.txt", b"caf\xe9\xc3\xa9 au lait", "line 1: not UTF-8 text"),
+        ("a.jsonl", b'{"text": "caf\xe9\xc3\xa9"}\n', "line 1: not UTF-8 text"),
+        ("a.csv", b"id,text\n1,caf\xe9\xc3\xa9\n", "line 2: not UTF-8 text"),
     ],
 )
 def test_malformed_files_are_refused(name: str, content: str | bytes, message: str, tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def tree(folder: Path, *names: str) -> None:
 
 def test_folders_are_searched_in_order(tmp_path: Path) -> None:
     """Readable files of a folder and of those inside it, by name; hidden ones and other types are left out."""
-    tree(tmp_path, "b.md", "a.csv", "c/z.JSONL", "c/a.txt", "c/d/e.txt", ".h.txt", ".git/a.txt", "c/.d/a.txt", "x.pdf")
+    tree(tmp_path, "b.md", "a.csv", "c/z.JSONL", "c/a.txt", "c/d/e.txt", ".h.txt", ".git/a.txt", "c/.d/a.txt", "x.exe")
     (tmp_path / "folder.txt").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in find_files([str(tmp_path)])]
     assert found == ["a.csv", "b.md", "c/a.txt", "c/d/e.txt", "c/z.JSONL"]
@@ -155,15 +156,15 @@ def test_paths_keep_their_order(tmp_path: Path) -> None:
     [
         ("missing.txt", "missing.txt does not exist"),
         (
-            "a.pdf",
-            "a.pdf is not a file of a known type; expected .txt, .text, .md, .*, .csv, .tsv or a folder",
+            "a.exe",
+            "a.exe is not a folder or a file of a known type; expected .txt, .md, .pdf, .html, .docx, .csv or another",
         ),
-        ("Makefile", "Makefile is not a file of a known type"),
-        ("empty", r"empty holds no .txt, .text, .md, .markdown, .jsonl, .ndjson, .csv, .tsv file"),
+        ("Makefile", "Makefile is not a folder or a file of a known type"),
+        ("empty", r"empty holds no file of a known type; expected .txt, .md, .pdf, .html, .docx, .csv or another"),
     ],
 )
 def test_paths_that_hold_nothing_readable(given: str, message: str, tmp_path: Path) -> None:
     """A path that leads to no readable file is an error, not an empty list."""
-    tree(tmp_path, "a.txt", "a.pdf", "Makefile", "empty/.h.txt", "empty/a.pdf")
+    tree(tmp_path, "a.txt", "a.exe", "Makefile", "empty/.h.txt", "empty/a.exe")
     with pytest.raises(SourceError, match=message):
         find_files([str(tmp_path / "a.txt"), str(tmp_path / given)])

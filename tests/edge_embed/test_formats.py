@@ -138,6 +138,12 @@ def test_every_builder_is_tested() -> None:
     assert {*EXPECTED, *PLACES, "f.mbox"} == set(FILES)
 
 
+def test_every_kind_is_documented() -> None:
+    """The page of files names each ending."""
+    page = (Path(__file__).parents[2] / "docs" / "files.md").read_text("utf-8")
+    assert [suffix for suffix in SUFFIXES if f"`{suffix}`" not in page] == []
+
+
 def test_mails_of_a_mailbox_are_documents(tmp_path: Path) -> None:
     """Their keys end with the Message-ID, or else the number; lines that begin with From are as they were."""
     first, second = read("f.mbox", FILES["f.mbox"](), tmp_path)
@@ -183,6 +189,21 @@ def test_hidden_and_second_forms_of_text(tmp_path: Path) -> None:
     )
     (document,) = read("a.docx", docx(body), tmp_path)
     assert document.text == "Box\n\nOutside.\n\nA note."
+
+
+def test_styles_based_on_headings(tmp_path: Path) -> None:
+    """A style of one's own is a heading if the one that it is based on is; styles based on each other are none."""
+    styles = (
+        '<w:styles xmlns:w="w"><w:style w:type="paragraph" w:styleId="h"><w:name w:val="Heading 2"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="own"><w:name w:val="Own"/><w:basedOn w:val="h"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="a"><w:basedOn w:val="b"/></w:style>'
+        '<w:style w:type="paragraph" w:styleId="b"><w:basedOn w:val="a"/></w:style></w:styles>'
+    )
+    body = "".join(
+        f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>{style}</w:t></w:r></w:p>' for style in ("own", "a")
+    )
+    (document,) = read("a.docx", docx(body, **{"word/styles.xml": styles}), tmp_path)
+    assert list(document.places) == [(0, "own")]
 
 
 def test_a_file_without_text_is_empty(tmp_path: Path) -> None:

@@ -85,14 +85,20 @@ def test_another_content_of_the_same_size_and_time(opened: list[str]) -> None:
     assert added("n")["stored"] == 1
 
 
-def test_a_file_that_was_just_written_is_looked_into_again(opened: list[str]) -> None:
+def test_a_file_that_was_just_written_is_looked_into_again(opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the steps in which times count it may change and show none of it; that is over after two seconds."""
     write("n/new.md", "Now.", age=0)
+    written = Path("n/new.md").stat().st_mtime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: written + known.RACY_NANOSECONDS - 1)
     added("n")
     opened.clear()
     assert (added("n")["known"], opened) == (4, ["new.md"])
     with Index.open("a.db", read_only=True) as index:
         assert index.files.records(["n/new.md"])["n/new.md"].mtime == 0
+    monkeypatch.setattr(time, "time_ns", lambda: written + known.RACY_NANOSECONDS)
+    assert added("n")["known"] == 4
+    opened.clear()
+    assert (added("n")["known"], opened) == (4, [])
 
 
 def test_other_options_read_again() -> None:

@@ -542,7 +542,7 @@ def test_a_failed_dump_leaves_nothing(made: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edge_embed.files.arrays.shutil.copyfileobj", fail)
+    monkeypatch.setattr("edge_embed.files.npzwriter.shutil.copyfileobj", fail)
     with pytest.raises(StorageError, match="No space left on device; nothing was changed"):
         dump_vectors(made, "out.npz", force=True)
     assert Path("out.npz").read_bytes() == before

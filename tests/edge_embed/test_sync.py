@@ -93,7 +93,7 @@ def test_a_folder_whose_files_are_all_gone() -> None:
 def test_what_cannot_be_read_is_not_gone() -> None:
     """Bad rows, bad files, and files that are passed over this time."""
     Path("n/rows.jsonl").write_text('{"text": "one"}\noops\n')
-    Path("n/ferry.md").write_bytes(b"caf\xe9")
+    Path("n/ferry.md").write_bytes(b"caf\xe9\xc3\xa9")
     Path("n/t.csv").write_text("id,body\n1,apples\n")
     Path("n/tax.txt").unlink()
     Path("n/tax.txt").symlink_to("bread.md")

@@ -145,7 +145,7 @@ def test_files_that_are_given_and_bad_ones() -> None:
         Path("new").write_text("The ferry leaves at ten.")
         Path("new").replace("n/ferry.md")
         assert watch.changes(1) == {("changed", "n/ferry.md", 1, 0)}
-        Path("n/sub/bad.md").write_bytes(b"caf\xe9")
+        Path("n/sub/bad.md").write_bytes(b"no\x00text")
         assert watch.next()["problem"]["path"] == "n/sub/bad.md"
         Path("n/sub/bad.md").write_text("café")
         assert watch.changes(1) == {("added", "n/sub/bad.md", 1, 0)}
@@ -178,7 +178,7 @@ def test_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         yield set()
         raise KeyboardInterrupt
 
-    Path("n/bad.md").write_bytes(b"caf\xe9")
+    Path("n/bad.md").write_bytes(b"no\x00text")
     monkeypatch.setattr("edge_embed.files.watching._events", interrupted)
     result = run("add", "a.db", "n", "nowhere", "--watch")
     assert result.exit_code == 0
@@ -186,7 +186,7 @@ def test_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         "added n/ferry.md: 1 stored", "added n/rows.jsonl: 2 stored", "watching n: 3 documents in a.db", "stopped"
     ]  # fmt: skip
     assert [line[:34] for line in result.stderr.splitlines()] == [
-        "edge-embed: nowhere is not there: ", "edge-embed: n/bad.md, line 1: not U"[:34]
+        "edge-embed: nowhere is not there: ", "edge-embed: n/bad.md holds NUL, as"[:34]
     ]  # fmt: skip
 
 

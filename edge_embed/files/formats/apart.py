@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -29,101 +29,141 @@ MB = 2**20
 
 
 class Reader:
-    """The process, which one thread at a time may use."""
+    """The processes that read: one, or as many as threads read at the same time; one is kept for the next file."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        self._idle: list[Child] = []
+        self._all: set[Child] = set()
 
     def read(self, path: Path, job: dict[str, Any], memory: int) -> Iterator[dict[str, Any]]:
         """What the process says of a file, see child.py. Raises UnreadableError.
 
         memory: bytes that reading may take beside what the process has anyway
         """
-        with self._lock:
-            found = self._ask({**job, "path": str(path.absolute()), "memory": memory, "seconds": SECONDS})
-            with closing(found):
-                yield from found
-
-    def _ask(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        process = self._send(json.dumps(job).encode() + b"\n")
-        watch = _Watch(process)
-        ended = False
+        line = {**job, "path": str(path.absolute()), "memory": memory, "seconds": SECONDS}
+        child = self._take(json.dumps(line).encode() + b"\n")
         try:
-            while line := (process.stdout.readline(MAX_MESSAGE) if process.stdout else b""):
-                watch.heard()
+            with closing(child.answers(memory)) as answers:
+                yield from answers
+        finally:
+            self._give_back(child)
+
+    def _take(self, line: bytes) -> "Child":
+        """A process that got a job: an idle one, or a new one where there is none, or it ended while it waited."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for child in idle:
+            if child.begins(line):
+                return child
+            self._end(child)
+        child = Child()
+        with self._lock:
+            self._all.add(child)
+        if not child.begins(line):
+            self._end(child)
+            raise UnreadableError("cannot be read: the process that reads such files does not start")
+        return child
+
+    def _give_back(self, child: "Child") -> None:
+        with self._lock:
+            keep = child.ended and not self._idle
+            if keep:
+                self._idle.append(child)
+        if not keep:
+            self._end(child)
+
+    def _end(self, child: "Child") -> None:
+        with self._lock:
+            self._all.discard(child)
+        child.close()
+
+    def close(self) -> None:
+        """End all processes; the next file starts another."""
+        with self._lock:
+            found, self._all, self._idle = self._all, set(), []
+        for child in found:
+            child.close()
+
+
+class Child:
+    """One process. ended: whether it has said all of its last file."""
+
+    def __init__(self) -> None:
+        self.process = _start()
+        self.ended = True
+        self._owner = os.getpid()
+
+    def begins(self, line: bytes) -> bool:
+        """Give it a job; whether it has begun."""
+        process = self.process
+        if self._owner != os.getpid() or process.poll() is not None:  # after a fork it is the parent's
+            return False
+        self.ended = False
+        try:
+            if process.stdin is not None:
+                process.stdin.write(line)
+                process.stdin.flush()
+            return bool(process.stdout and process.stdout.readline(MAX_MESSAGE))
+        except OSError:
+            return False
+
+    def answers(self, memory: int) -> Generator[dict[str, Any], None, None]:
+        """What it says of its file."""
+        watch = _Watch(self.process)
+        try:
+            while line := self._line(watch):
                 message = _message(line)
                 if "end" in message:
-                    ended = True
+                    self.ended = True
                     return
                 if "at" in message:
                     watch.at = message["at"]
                 else:
                     yield message
-            raise UnreadableError(watch.explain(job["memory"]))
+            raise UnreadableError(watch.explain(memory))
         finally:
             watch.stop()
-            if not ended:
-                self._close()
 
-    def _send(self, line: bytes) -> "subprocess.Popen[bytes]":
-        """The running process that got a job; a new one where there is none, or where it ended while it waited."""
-        if self._owner != os.getpid():  # after a fork the process is that of the parent
-            self._process = None
-        for fresh in (False, True):
-            if self._process is None or self._process.poll() is not None or fresh:
-                self._close()
-                self._process, self._owner = _start(), os.getpid()
-            try:
-                if self._process.stdin is not None:
-                    self._process.stdin.write(line)
-                    self._process.stdin.flush()
-                if self._process.stdout is not None and self._process.stdout.readline(MAX_MESSAGE):  # it has begun
-                    return self._process
-            except OSError:
-                continue
-        raise UnreadableError("cannot be read: the process that reads such files does not start")
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
+    def _line(self, watch: "_Watch") -> bytes:
+        with watch:
+            return self.process.stdout.readline(MAX_MESSAGE) if self.process.stdout else b""
 
     def close(self) -> None:
-        """End the process; the next file starts another."""
-        with self._lock:
-            self._close()
-
-    def _close(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and self._owner == os.getpid():
-            process.kill()
-            process.wait(PATIENCE)
-            for pipe in (process.stdin, process.stdout):
+        if self._owner == os.getpid():
+            self.process.kill()
+            self.process.wait(PATIENCE)
+            for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None:
                     _close_pipe(pipe)
 
 
 class _Watch:
-    """Ends a process that takes too long."""
+    """Ends a process that takes too long. Only the time counts in which it is waited for, not what storing takes."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
-        self._began = self._last = time.monotonic()
+        self._spent = 0.0
+        self._since: float | None = None  # when waiting for it began
         self._done = threading.Event()
         self._late = ""
         self.at = ""
         self._thread = threading.Thread(target=self._look, name="edge-embed-reading", daemon=True)
         self._thread.start()
 
-    def heard(self) -> None:
-        self._last = time.monotonic()
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._spent += time.monotonic() - (self._since or 0.0)
+        self._since = None
 
     def _look(self) -> None:
         while not self._done.wait(min(1.0, QUIET_SECONDS / 4)):
-            now = time.monotonic()
-            if now - self._began > SECONDS or now - self._last > QUIET_SECONDS:
-                seconds = SECONDS if now - self._began > SECONDS else QUIET_SECONDS
+            since = self._since
+            waited = 0.0 if since is None else time.monotonic() - since
+            if waited > QUIET_SECONDS or self._spent + waited > SECONDS:
+                seconds = QUIET_SECONDS if waited > QUIET_SECONDS else SECONDS
                 self._late = f"cannot be read: it takes more than {seconds:.0f} seconds"
                 self._process.kill()
                 return

@@ -34,11 +34,14 @@ Say = Callable[[dict[str, Any]], None]
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that started this one, and then this
-    with os.fdopen(os.dup(1), "w", encoding="ascii") as output, Path(os.devnull).open("wb") as nothing:
+    with (
+        os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace") as output,
+        Path(os.devnull).open("wb") as nothing,
+    ):
         os.dup2(nothing.fileno(), 1)  # what libraries print
 
         def say(message: dict[str, Any]) -> None:
-            output.write(json.dumps(message) + "\n")
+            output.write(json.dumps(message, ensure_ascii=False) + "\n")
             output.flush()
 
         while line := _next_line():

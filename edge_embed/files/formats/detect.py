@@ -47,12 +47,13 @@ CHINESE = frozenset(
     "的一是不了人我在有他这这個个中大来來上国國到說说们們為为子和你地出道也时時年得就那要下以生会會自着著去之过過家学學对對可她里后後小么麼心多天而能"
     "好都然没沒日于於起还還发發成事只作当當想看文无無开開手十用主行方又如前所本见見经經头頭面公同三已老从從动動两兩长長"
 )
-MARKS = frozenset("\u00a0“”„‘’‚‹›«»–—…•·°§©®™€£¥´`¨¿¡¹²³¼½¾±×÷№\u0e3f")
+MARKS = frozenset("\u00a0“”„‘’‚‹›«»–—…•·°§©®™€£¥´`¨¿¡¹²³¼½¾№\u0e3f")
 WORD = re.compile(r"[^\W\d_]+(?:[\u0300-\u036f\u0e31-\u0e4e\u064b-\u0652]+[^\W\d_]*)*")
 # A sign between two letters of a word: "Stra¶e".
 TORN = re.compile(r"[^\W\d_][^\w\s'’\-\u2010-\u2015./·&+:;,@…\u0e00-\u0e7f\u064b-\u0652\u2e80-\uffef][^\W\d_]")
 CJK = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
 KANA, HANGUL, HAN = (re.compile(f"[{span}]") for span in ("\u3041-\u30ff", "\uac00-\ud7af", "\u4e00-\u9fff"))
+JAMO = re.compile("[\u3131-\u318e]")  # parts of Korean letters, which stand alone in lists
 # Of letters, words and signs that do not fit, the part that a long text may have: names, quotations.
 STRANGE = 0.04
 # How many strange things more every other encoding must make of it.
@@ -128,7 +129,7 @@ def strangeness(text: str) -> int | None:
     if asian > len(beyond) / 2:
         return strange if strange <= STRANGE * len(beyond) and _is_asian(text, asian) else None
     words = [word for word in WORD.findall(text) if not word.isascii()]
-    if not words:  # signs alone are in many places of many encodings
+    if all(len(word) < 2 for word in words):  # signs and letters alone are in many places of many encodings
         return None
     strange += sum(not _is_cased(word) for word in words)
     letters = "".join(words).lower()
@@ -174,7 +175,7 @@ def _is_asian(text: str, asian: int) -> bool:
     if torn > asian / 5:
         return False
     if hangul:
-        return hangul > 0.9 * (hangul + han + kana)
+        return hangul > 0.9 * (hangul + han + kana + len(JAMO.findall(text)))
     if kana:
         return kana > 0.2 * (kana + han)
     return han > 0 and sum(c in CHINESE for c in text) >= 0.1 * han

@@ -71,8 +71,11 @@ def _has_heading(tree: Any, name: str) -> bool:
 
 
 def write(tree: Any, writer: Writer) -> None:
-    if tree.root is not None:
-        _Walk(writer).walk(tree.root)
+    """The part that the page says is its main one, or all of it."""
+    main = tree.css("main")
+    start = main[0] if len(main) == 1 and (main[0].text() or "").strip() else tree.root
+    if start is not None:
+        _Walk(writer).walk(start)
 
 
 class _Walk:

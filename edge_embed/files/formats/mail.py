@@ -165,10 +165,11 @@ class _Body:
         waiting = [message]
         while waiting:
             part = waiting.pop()
-            inner = part.get_payload()
-            if not part.is_multipart() or part.get_content_type() == "message/rfc822" or not isinstance(inner, list):
+            payload = part.get_payload()
+            inner = [p for p in payload if isinstance(p, Message)] if isinstance(payload, list) else []
+            if not inner or part.get_content_type() == "message/rfc822":
                 yield part
-            elif part.get_content_subtype() == "alternative" and inner:
+            elif part.get_content_subtype() == "alternative":
                 plain = [p for p in inner if p.get_content_type() == "text/plain" and str(p.get_payload()).strip()]
                 waiting.append(plain[0] if plain else inner[-1])
             else:

@@ -60,7 +60,7 @@ def _page(document: Any, number: int) -> str:
     try:
         text = page.get_textpage()
         try:
-            return clean(SOFT_HYPHEN.sub("", text.get_text_range()).replace("\r\n", "\n"))
+            return clean(SOFT_HYPHEN.sub("", text.get_text_range()).replace("\r\n", "\n").replace("\r", ""))
         finally:
             text.close()
     finally:

@@ -47,6 +47,7 @@ class _Styles(Elements):
     def __init__(self) -> None:
         super().__init__()
         self._id = ""
+        self._based: dict[str, str] = {}
         self.levels: dict[str, int] = {}
 
     def begin(self, name: str, attributes: Mapping[str, str]) -> None:
@@ -57,8 +58,20 @@ class _Styles(Elements):
             self.levels[self._id] = int(found[1])
         elif name == "name" and self._id and value.lower() == "title":
             self.levels[self._id] = 0
+        elif name == "basedOn" and self._id:
+            self._based[self._id] = value
         elif name == "outlineLvl" and self._id and value.isdigit() and int(value) < 9:
             self.levels.setdefault(self._id, int(value) + 1)
+
+    def endDocument(self) -> None:
+        """A style that says no level has that of the style it is based on."""
+        for style in self._based:
+            seen, base = {style}, style
+            while base not in self.levels and base in self._based and self._based[base] not in seen:
+                base = self._based[base]
+                seen.add(base)
+            if base in self.levels:
+                self.levels[style] = self.levels[base]
 
 
 class _Body(Elements):

@@ -29,7 +29,7 @@ class Elements(handler.ContentHandler):
         self.path.append(name[1])
         if len(self.path) > MAX_DEPTH:
             raise UnreadableError(f"has elements nested more than {MAX_DEPTH:,} deep")
-        self.begin(name[1], {key[1]: value for key, value in attrs.items()})  # type: ignore[no-untyped-call]
+        self.begin(name[1], {key[1]: value for key, value in attrs.items()})
 
     def endElementNS(self, name: tuple[str | None, str], _: str | None) -> None:
         self.end(name[1])

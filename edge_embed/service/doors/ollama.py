@@ -17,6 +17,7 @@ from edge_embed.service.doors.models import Served, served
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import Problem, Refusal
 from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTOR, VECTORS, Schema, check, fields, or_null
+from edge_embed.service.service import Service
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import InputError
 
@@ -105,7 +106,7 @@ async def embed_prompt(call: Call) -> Response:
 
 async def _embed(call: Call, body: dict[str, Any], texts: list[str], cut: Any) -> Embedded | None:
     """None for no text, by which Ollama's clients have a model loaded."""
-    name = _name(body["model"])
+    name = _name(call.service, body["model"])
     embedder = call.service.embedder(name)
     window = (body.get("options") or {}).get("num_ctx")
     if window is not None and window < embedder.max_tokens:
@@ -141,7 +142,7 @@ async def show(call: Call) -> Response:
     body = check(call.json(), TAKES_NAME)
     asked = body["model"] if "model" in body else body["name"]
     for model in served(call.service):
-        if model.name == _name(asked):
+        if model.name == _name(call.service, asked):
             return json_response(_shown(model))
     raise Refusal(404, "model_not_found", f"there is no model {shown(asked)} here")
 
@@ -150,13 +151,14 @@ async def version(call: Call) -> Response:  # noqa: ARG001 - as of every route
     return json_response({"version": edge_embed.__version__})
 
 
-def _name(asked: str) -> str:
-    """ "minilm:latest" -> "minilm"."""
-    return asked.removesuffix(TAG)
+def _name(service: Service, asked: str) -> str:
+    """ "minilm:latest" -> "minilm", unless a model has that whole name."""
+    known = asked in service.embedders or asked in service.rerankers
+    return asked if known else asked.removesuffix(TAG)
 
 
 def _listed(model: Served) -> dict[str, Any]:
-    name = model.name + TAG
+    name = model.name if ":" in model.name else model.name + TAG
     return {
         "name": name,
         "model": name,

@@ -76,9 +76,10 @@ export function bytes(size) {
 
 export const milliseconds = (time) => (time < 10 ? `${time.toFixed(1)} ms` : `${Math.round(time)} ms`);
 
-// A value of metadata as text: "en", 2020, true, null, [1, 2]
+// A value of metadata as text: "en" -> en, 2020 -> 2020, ["a", 1] -> a, 1, {"a": [1]} -> {"a":[1]}
 export function plain(value, most = 200) {
-  const text = typeof value === "string" ? value : JSON.stringify(value);
+  const list = Array.isArray(value) && value.every((member) => member === null || typeof member !== "object");
+  const text = list ? value.join(", ") : typeof value === "string" ? value : JSON.stringify(value);
   const shown = Array.from(text).slice(0, most + 1);
   return visible(shown.length > most ? `${shown.slice(0, most).join("")}…` : text);
 }

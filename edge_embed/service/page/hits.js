@@ -2,7 +2,8 @@
 
 import { element, excerpt, find, grouped, marked, plain } from "./elements.js";
 
-const PASSAGE = 480;
+// Characters of a passage, about six lines.
+const passageLength = () => (matchMedia("(max-width: 52rem)").matches ? 280 : 480);
 const FIELDS = 6;
 
 // A title of its own, or the key.
@@ -39,7 +40,7 @@ function place(hit, title, asked) {
   if (hit.start > 0 || hit.end < hit.characters) parts.push(`characters ${grouped(hit.start)} to ${grouped(hit.end)}`);
   if (hit.score !== undefined) parts.push(element("span", { class: "score" }, `score ${hit.score.toPrecision(3)}`));
   if (asked.q && hit.marks?.length === 0) {
-    parts.push(element("span", { class: "note", title: "It has none of your words." }, "found by meaning"));
+    parts.push(element("span", { class: "note", title: "It has none of your words, but for very common ones." }, "found by meaning"));
   }
   const line = element("p", { class: "place" });
   parts.forEach((part, number) => line.append(...(number ? [" · ", part] : [part])));
@@ -49,7 +50,7 @@ function place(hit, title, asked) {
 function passage(hit) {
   const marks = hit.marks ?? [];
   const length = Array.from(hit.text).length;
-  const [from, to] = excerpt(hit.text, marks, PASSAGE);
+  const [from, to] = excerpt(hit.text, marks, passageLength());
   const more = hit.score === undefined && hit.characters > hit.end;
   const text = element("p", { class: "passage", dir: "auto" });
   text.append(from > 0 ? "… " : "", marked(hit.text, marks, from, to), to < length || more ? " …" : "");

@@ -5,7 +5,7 @@ import { bytes, count, element, find, grouped, milliseconds, plain } from "./ele
 import { canFilter, changed, drawActive, drawFilters, filterOf } from "./filters.js";
 import { drawHits, moveThroughHits, titleOf } from "./hits.js";
 import { openDocument, prepareReader } from "./reader.js";
-import { ask, Cancelled } from "./service.js";
+import { ask } from "./service.js";
 import * as address from "./state.js";
 import { drawOffer, drawWelcome } from "./welcome.js";
 
@@ -45,7 +45,10 @@ async function refresh() {
     const answer = await request(mine.signal);
     if (running === mine) draw(answer, performance.now() - started);
   } catch (error) {
-    if (running === mine && error.name !== "AbortError") drawProblem(error);
+    if (running !== mine || error.name === "AbortError") return;
+    find("#hits").replaceChildren(); // they answered another question
+    find("#more").hidden = true;
+    drawProblem(error);
   } finally {
     if (running === mine) document.body.removeAttribute("aria-busy");
   }
@@ -64,12 +67,13 @@ async function request(signal) {
   if (state.like.length) body.like = state.like;
   const mode = modeAsked();
   const nearness = !state.like.length || ["vector", "hybrid"].includes(mode); // what examples can be joined with
-  if (query && mode && nearness) body.mode = mode;
+  if (query && nearness) body.mode = mode;
   if (query && state.rerank && info.rerank) body.rerank = true;
   return ask("index/search", { body, signal });
 }
 
-const modeAsked = () => (info.modes.includes(state.mode) ? state.mode : "");
+// An index of vectors from elsewhere, for example, can only be searched by words.
+const modeAsked = () => (info.modes.includes(state.mode) ? state.mode : info.modes[0]);
 
 // --- drawing
 
@@ -116,12 +120,11 @@ function drawProblem(error) {
   problem.replaceChildren(element("p", {}, plain(error.message, 600)));
   problem.append(element("button", { type: "button", onclick: start }, "Try again"));
   find("#status").textContent = "";
-  if (error instanceof Cancelled) find("#hits").replaceChildren();
 }
 
 function drawSettings() {
   for (const box of document.querySelectorAll("#modes input")) {
-    box.checked = box.value === (modeAsked() || info.modes[0]);
+    box.checked = box.value === modeAsked();
   }
   find("#rerank").checked = state.rerank;
   const query = find("#query");

@@ -58,6 +58,7 @@ class Collection:
         with store.snapshot(), self._credit() as credit:
             page: list[Document] = []
             while not page and (found := pages.read(store, credit)):
+                _use_places(store, credit, found)
                 places = store.places_of(document.id for document in found)
                 pages.damaged += [document.id for document in found if places.get(document.id, ()) is None]
                 given = ((document, places.get(document.id, ())) for document in found)
@@ -86,6 +87,7 @@ class Collection:
                 if document is None or key not in asked:
                     raise damaged_document(store.path, key)
                 found[key] = document
+            _use_places(store, credit, list(found.values()))
             documents = {document.key: document for document in store.with_places(list(found.values()))}
         return [documents.get(key) for key in wanted]
 
@@ -163,7 +165,7 @@ class Collection:
     def _known(self, store: Store, keys: list[str]) -> Ids:
         """Ids of documents by key. Raises InputError where one is not there."""
         found = store.ids_of(keys)
-        missing = [key for key in keys if key not in found]
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing:
             raise InputError(
                 f"not in the index: {listed(missing, 5, quoted=True)}; nothing was changed",
@@ -182,6 +184,13 @@ class Collection:
             return
         with room.take(READ_BYTES, lambda left: f"reading documents takes 4 MB; {room.least(READ_BYTES, left)}"):
             yield Credit(room, READ_BYTES)
+
+
+def _use_places(store: Store, credit: Credit | None, found: list[StoredDocument]) -> None:
+    """Reserve memory for the places of documents. Raises MemoryBudgetError."""
+    if credit is not None and store.places is not None:
+        size = store.places.bytes_of(document.id for document in found)
+        credit.use(size, f"{len(found)} documents have places that take {size:,} bytes")
 
 
 def check_keys(keys: object, what: str) -> list[str]:

@@ -255,8 +255,8 @@ class IndexReader:
         return not facts.space and self._models.missing(facts) is None
 
     def marks(self, query: str, texts: Sequence[str]) -> "list[list[Span]]":
-        """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Words that
-        most passages have are left out where the query has others."""
+        """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Very
+        common words are left out where the query has others."""
         from edge_embed_runtime.search.marks import find_marks
 
         with self._connections.reading() as store:

@@ -4,7 +4,6 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from math import log
 
 from edge_embed_runtime.inputs.words import Span, folded, in_word, normal
 from edge_embed_runtime.search.keywords import phrases, split_query
@@ -13,8 +12,6 @@ from edge_embed_runtime.storage.store import Store
 
 # Passages of an index that is too small to tell common words from others.
 FEW = 20
-# Part of the weight of the rarest word that a word needs for a mark.
-LEAST = 1 / 6
 # English words that say little by themselves, however rare they are in an index.
 SMALL = frozenset(
     re.findall(
@@ -27,27 +24,25 @@ SMALL = frozenset(
 
 
 def find_marks(store: Store, query: str, texts: Sequence[str]) -> list[list[Span]]:
-    """Spans of the query's words, in order, for each text. Words that are far more common than its rarest one are left
-    out: a mark on each "the" says nothing."""
+    """Spans of the query's words, in order, for each text. Very common words are left out where there are others: a
+    mark on each "the" says nothing."""
     facts = store.facts
     words = split_query(query, facts.normal)
     asked = phrases(words, facts.words)
     if words and not asked:  # too short for a table of trigrams
         return [_parts(text, [folded(word) for word in words]) for text in texts]
     telling = [phrase for phrase in asked if phrase[1:-1].lower() not in SMALL] if facts.words == "english" else []
-    chosen = _rare(*store.words.frequencies(telling or asked))
+    chosen = _weighty(*store.words.frequencies(telling or asked))
     if facts.words == "trigram":
         return [_parts(text, [folded(phrase[1:-1]) for phrase in chosen]) for text in texts]
     return _words(texts, chosen, facts.words, facts.normal)
 
 
-def _rare(frequencies: Sequence[tuple[int, str]], passages: int) -> list[str]:
-    """Phrases that weigh something next to the rarest, as BM25 weighs them; all of them in a small index."""
-    if not frequencies or passages < FEW:
-        return [phrase for _, phrase in frequencies]
-    weights = [(log((passages - count + 0.5) / (count + 0.5)), phrase) for count, phrase in frequencies]
-    best, _ = max(weights)
-    return [phrase for weight, phrase in weights if weight >= LEAST * best or weight == best]
+def _weighty(frequencies: Sequence[tuple[int, str]], passages: int) -> list[str]:
+    """Phrases that weigh something, as BM25 weighs them: those of less than half of the passages. All of them in a
+    small index, and where none does."""
+    everything = [phrase for _, phrase in frequencies]
+    return [phrase for count, phrase in frequencies if 2 * count < passages or passages < FEW] or everything
 
 
 def _words(texts: Sequence[str], asked: Sequence[str], kind: str, form: str) -> list[list[Span]]:

@@ -209,6 +209,12 @@ class _Compiler:
 
     def _contains(self, operand: object, field: str) -> str:
         """ "sea" -> (a list with this text in it, or a text with these letters in it); of another value only a list."""
+        if isinstance(operand, list | tuple | set | frozenset | Mapping):
+            raise FilterError(
+                f"where: $contains of {shown(field)} is {shown(operand)}, expected one value; for several: "
+                '{"$or": [{"tags": {"$contains": "a"}}, ...]}',
+                field=field,
+            )
         item = self._one_of([operand], field).replace("field.", "item.")  # all that is the user's is a parameter
         test = f"field.type = 'array' AND EXISTS (SELECT 1 FROM json_each(field.value) AS item WHERE {item})"
         if not isinstance(operand, str):

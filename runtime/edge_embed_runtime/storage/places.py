@@ -13,6 +13,8 @@ from typing import Any
 
 from edge_embed_runtime.storage.documents import Place
 
+# What a place takes in Python, besides the characters of its label.
+PLACE_BYTES = 200
 ROWS = "SELECT doc, start, number, label, crc FROM place"
 Row = tuple[Any, Any, Any, Any, Any]
 
@@ -35,6 +37,12 @@ class Places:
         """The places of documents by id, those without any left out; None where they are damaged."""
         query = f"{ROWS} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc, start, number"
         return dict(_read(self._db.execute(query, (json.dumps(list(docs)),))))
+
+    def bytes_of(self, docs: Iterable[int]) -> int:
+        """The most that the places of documents take once they are read."""
+        query = f"SELECT ifnull(sum({PLACE_BYTES} + 4 * length(label)), 0) FROM place"
+        query += " WHERE doc IN (SELECT value FROM json_each(?))"
+        return int(self._db.execute(query, (json.dumps(list(docs)),)).fetchone()[0])
 
     def all(self) -> Iterator[tuple[Any, tuple[Place, ...] | None]]:
         """(document id, its places or None), of all documents that have any."""

@@ -161,15 +161,22 @@ def test_search_with_a_reranker(tmp_path: Path, embedder: Embedder) -> None:
         assert found["shortfall"] is None
         marked = {hit["key"]: len(hit["marks"]) for hit in found["hits"]}
         assert marked == {key: int(key == "cat") for key in best}
-        refused = served.ask("POST", "/index/search", {"like": ["cat"], "rerank": True})
-        assert _error(refused) == (400, "invalid_input")
+        with Index.open(tmp_path / "a.db", embedder, read_only=True) as index:
+            same = index.search("cat", 2, rerank=reranker)
+        assert [(hit.key, hit.start, hit.end) for hit in same] == [
+            (hit["key"], hit["start"], hit["end"]) for hit in found["hits"]
+        ]
+        for body in ({"like": ["cat"]}, {"query": "cat", "mmr": 0.5}):
+            assert _error(served.ask("POST", "/index/search", {**body, "rerank": True})) == (400, "invalid_input")
 
 
 def test_a_reranker_with_several_labels_orders_nothing(tmp_path: Path, embedder: Embedder) -> None:
     """It gives several scores for a text; which of them would count?"""
     reranker = Reranker(reranker_bundle(tmp_path, labels=3), threads=1)
     with _serving(tmp_path / "a.db", embedder, rerankers={"judge": reranker}) as served:
-        assert _error(served.ask("POST", "/index/search", {"query": "cat", "rerank": True})) == (400, "invalid_input")
+        answer = served.ask("POST", "/index/search", {"query": "cat", "rerank": True})
+        assert _error(answer) == (400, "invalid_input")
+        assert str(tmp_path) not in answer.body.decode()
         assert served.ask("GET", "/index").json()["rerank"] is False
 
 
@@ -272,6 +279,16 @@ def test_a_file_is_added(served: Running) -> None:
     }  # fmt: skip
     found = served.ask("POST", "/index/find", {"where": {"$key": "upload:notes.md"}}).json()["documents"]
     assert (found[0]["text"], found[0]["metadata"]) == ("The harbour master.", {"file": "notes.md", "lang": "en"})
+
+
+def test_a_page_of_html_is_added_with_its_headings(served: Running) -> None:
+    """Files are read as `edge-embed add` reads them: hits say under which heading they stand."""
+    page = b"<h1>Port</h1><p>Ships come and go.</p><h2>Crane</h2><p>The crane lifts containers.</p>"
+    answer = served.ask("POST", "/index/files?name=port.html", page, token=TOKEN)
+    assert answer.json()["stored"] == 1
+    hit = served.ask("POST", "/index/search", {"query": "ships", "mode": "text"}).json()["hits"][0]
+    assert (hit["key"], hit["place"], hit["metadata"]["file"]) == ("upload:port.html", "Port", "port.html")
+    assert "<" not in hit["text"]
 
 
 def test_rows_of_a_file_are_replaced_by_those_of_its_next_version(served: Running) -> None:

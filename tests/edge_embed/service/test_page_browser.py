@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from builders.browser import Page, chromium
 from builders.served import reranker_bundle
@@ -188,9 +189,11 @@ def test_filters_are_made_from_the_fields(page: Page, served: Running) -> None:
     least.send_keys("2004")
     page.press("ENTER")
     page.wait("document.querySelector('#status').textContent === '2 documents with these filters'")
-    pets = next(label for label in page.all("#fields label") if label.text.startswith("home"))
-    pets.click()
+    home = page.one("#fields input[data-control='tags \"home\"']")
+    page.run("arguments[0].focus()", home)
+    page.press("SPACE")
     page.wait("document.querySelector('#status').textContent === '1 document with these filters'")
+    assert page.run("return document.activeElement.dataset.control") == 'tags "home"'
     page.browser.refresh()
     page.wait("document.querySelector('#status').textContent === '1 document with these filters'")
     assert page.texts("#active button") == ["year ≥ 2004 ×", "tags: home ×"]
@@ -329,6 +332,7 @@ def test_keyboard(page: Page, served: Running) -> None:
     assert page.run(focused) == "query"
     page.press("ARROW_DOWN", "ENTER")
     page.wait("document.querySelector('#reader').open")
+    assert "home" in page.texts("#reader .metadata")[0]
     page.press("ESCAPE")
     page.wait("!document.querySelector('#reader').open")
     assert page.run(focused) == page.texts(HITS)[0]
@@ -383,6 +387,20 @@ def test_nothing_is_wider_than_the_screen(page: Page, served: Running, width: in
     assert box["x"] + box["width"] <= width
 
 
+def test_an_index_of_vectors_from_elsewhere(page: Page, tmp_path: Path, embedder: Embedder) -> None:
+    """It is searched by words, and nothing can be added without a vector; documents near one are found."""
+    with Index.create(tmp_path / "a.db", space="given", dim=4) as index:
+        index.add_vectors(DOCUMENTS[:3], np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0]]))
+    with _serving(tmp_path / "a.db", embedder) as served:
+        _open(page, served, "q=cat")
+        page.wait("document.querySelector('#status').textContent === '1 hit'")
+        assert not page.one("#modes").is_displayed()
+        assert not page.one("#add").is_displayed()
+        page.one("#hits .like").click()
+        page.wait("document.querySelector('#status').textContent === '2 hits'")
+        assert page.texts(HITS) == ["chat", "Boats"]
+
+
 def test_an_empty_index(page: Page, tmp_path: Path, embedder: Embedder) -> None:
     """It says how to fill it, and does so."""
     (tmp_path / "harbour.txt").write_text("The harbour master counts the fishing boats.")
@@ -422,6 +440,7 @@ def test_errors_are_said(page: Page, served: Running) -> None:
     _open(page, served, "q=cat&filters=%7B%22gone%22%3A%7B%22in%22%3A%5B1%5D%7D%7D")
     page.wait("!document.querySelector('#problem').hidden")
     assert "no document has the field 'gone'" in page.texts("#problem p")[0]
+    assert page.texts(HITS) == []
     page.one("#active button").click()
     page.wait("document.querySelector('#problem').hidden && document.querySelectorAll('#hits .open').length > 2")
 

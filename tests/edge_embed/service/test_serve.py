@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 from builders.commands import run
+from builders.served import reranker_bundle
 from builders.services import TOKEN, Started, started
 
 from edge_embed import Document, Embedder, Index
+from edge_embed.errors import InputError
+from edge_embed.service.sockets import Listening, listen_unix
 from edge_embed.service.tokens import new_token
 
 MODEL = ("--bundle", "static")
@@ -94,11 +97,13 @@ def test_bounded_labels(tmp_path: Path) -> None:
     with started(tmp_path, *MODEL) as service:
         for i in range(20):
             assert service.ask("GET", f"/secret{i}").status == 404
-            assert service.ask(f"METHOD{i}", f"/secret{i}").status == 404
+            assert service.ask("PROPFIND", f"/secret{i}").status == 404
+            assert service.ask(f"METHOD{i}", f"/secret{i}").status in (400, 404)
             assert service.ask("GET", f"/v1/models/secret{i}").status == 404
         text = service.ask("GET", "/metrics").body.decode()
         assert "secret" not in text
-        assert 'edge_embed_requests_total{route="other",status="404"} 40.0' in text
+        assert "METHOD" not in text
+        assert re.search(r'edge_embed_requests_total{route="other",status="404"} [46]0\.0', text)
         assert 'edge_embed_requests_total{route="/v1/models/{model:path}",status="404"} 20.0' in text
 
 
@@ -111,6 +116,21 @@ def test_two_bundles(tmp_path: Path) -> None:
             found = service.ask("POST", "/v1/embeddings", {**REQUEST, "model": name}).json()
             assert len(found["data"][0]["embedding"]) == dim
         assert service.ask("POST", "/v1/embeddings", {**REQUEST, "model": "best"}).status == 404
+
+
+@pytest.mark.slow
+def test_reranker(tmp_path: Path, short_receipt: None) -> None:
+    """--rerank serves a reranker beside the bundle; one name is for one model."""
+    judge = f"judge={reranker_bundle(tmp_path)}"
+    with Index.open(tmp_path / "a.db", Embedder("static")) as index:
+        index.add([Document("a", "a cat"), Document("b", "a dog")])
+    with started(tmp_path, *MODEL, tmp_path / "a.db", "--rerank", judge) as service:
+        assert service.ask("GET", "/health").json()["rerankers"] == ["judge"]
+        found = service.ask("POST", "/rerank", {"query": "a cat", "texts": ["a cat", "a dog"]}).json()
+        assert sorted(each["index"] for each in found) == [0, 1]
+        hits = service.ask("POST", "/index/search", {"query": "a cat", "rerank": True}).json()["hits"]
+        assert sorted(hit["key"] for hit in hits) == ["a", "b"]
+    assert "is named 'judge' already" in failed("--bundle", "judge=static", "--rerank", judge)
 
 
 def test_one_name_twice() -> None:
@@ -239,6 +259,31 @@ def test_unix_socket(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_one_of_many_takes_what_is_left(tmp_path: Path) -> None:
+    """Of services that start at a time where a killed one left its socket, one listens there, and the others say so."""
+    path = tmp_path / "e.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    made: list[Listening] = []
+    refused: list[str] = []
+
+    def start() -> None:
+        try:
+            made.append(listen_unix(path))
+        except InputError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), len(refused)) == (1, 7)
+    assert all("another server listens" in reason for reason in refused)
+    made[0].close()
+    assert not path.exists()
+
+
 @pytest.mark.slow
 def test_unix_socket_of_another(tmp_path: Path) -> None:
     """A socket that took the place of ours is not removed; a file in its place is refused; so is a path that is too
@@ -293,6 +338,7 @@ def test_graceful_stop(tmp_path: Path, number: int) -> None:
     assert service.stderr.read_text() == ""
 
 
+@pytest.mark.slow
 def test_second_signal(tmp_path: Path) -> None:
     """Where the first signal takes too long, the second ends the process at once."""
     with started(tmp_path, *MODEL, "--stop-seconds", "60") as service:
@@ -379,6 +425,7 @@ def test_systemd_of_another_process(tmp_path: Path) -> None:
     assert (done.returncode, "is no socket" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd")
 def test_notifies_systemd(tmp_path: Path) -> None:
     """Type=notify: READY when it listens, STOPPING when it ends."""
@@ -389,6 +436,22 @@ def test_notifies_systemd(tmp_path: Path) -> None:
             assert heard.recv(100) == b"READY=1"
             assert service.end() == 0
             assert heard.recv(100) == b"STOPPING=1"
+
+
+def test_health_of_the_index(tmp_path: Path) -> None:
+    """While the index is missing /health is 503 with the reason, without its path, and the log names the code."""
+    with started(tmp_path, *MODEL, tmp_path / "a.db") as service:
+        (tmp_path / "a.db").rename(tmp_path / "away.db")
+        for path in ("/health", "/metrics"):
+            found = service.ask("GET", path)
+            assert (found.status, str(tmp_path).encode() in found.body) == (503 if path == "/health" else 200, False)
+        assert service.ask("GET", "/health").json()["index"]["code"] == "index_missing"
+        assert "edge_embed_index_documents NaN" in service.ask("GET", "/metrics").body.decode()
+        assert service.ask("POST", "/index/search", {"query": "a"}).status == 503
+        assert run("serve", "--check", "--port", service.port).exit_code == 1
+        (tmp_path / "away.db").rename(tmp_path / "a.db")
+        assert run("serve", "--check", "--port", service.port).exit_code == 0
+    assert service.stderr.read_text() == "edge-embed: POST /index/search: index_missing\n"
 
 
 def test_index_that_cannot_be_served(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from edge_embed.errors import (
     InputError,
     MemoryBudgetError,
 )
+from edge_embed_runtime.index import collection
 from edge_embed_runtime.storage import pages
 
 DIM = 8
@@ -569,6 +570,23 @@ def test_places_stay_with_their_documents(path: Path) -> None:
         assert index.delete(where={"g": 0}) == 6
         assert [d.places for d in index] == [d.places for d in documents[1::2]]
         assert index.verify().whole
+
+
+def test_places_under_a_memory_budget(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count before they are read."""
+    many = Document("many", "x" * 10_000, {}, tuple((i, f"page {i}") for i in range(10_000)))
+    create(path, [*DOCUMENTS[:5], many]).close()
+    with Index.open(path, read_only=True, max_rss_mb=10_000) as index:
+        assert index.get_many(["many", "k0001"]) == [many, document(1)]
+        assert list(index)[-1] == many
+        room = index._connections.room
+        assert room is not None
+        monkeypatch.setattr(type(room), "left", lambda *_: 5 << 19)
+        monkeypatch.setattr(collection, "READ_BYTES", 1 << 20)
+        assert index.get_many(["k0001"]) == [document(1)]
+        for call in (list, lambda i: i.get_many("many")):
+            with pytest.raises(MemoryBudgetError, match="places"):
+                call(index)
 
 
 def test_damaged_places(path: Path) -> None:

@@ -7,6 +7,8 @@ from edge_embed import Embedder
 from edge_embed_runtime.inputs import blocks
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.words import Span
+from edge_embed_runtime.passages.borders import OTHER, PARAGRAPH, border_kind
+from edge_embed_runtime.passages.borders import SENTENCE as SENTENCE_BORDER
 from edge_embed_runtime.passages.split import split
 
 # A word that is cut at a border can have other tokens than it had whole.
@@ -118,3 +120,75 @@ def test_words_longer_than_a_block_are_covered(tokenizer: Tokenizer, monkeypatch
     assert spans[0][0] == 0
     assert spans[-1][1] == len(text)
     assert all(start <= end for (_, end), (start, _) in pairwise(spans))
+
+
+SENTENCE = "The river bank is quiet. "
+
+
+def test_passages_end_and_begin_with_sentences(tokenizer: Tokenizer) -> None:
+    """Each passage ends with a sentence, and the next begins with one that was said before; none is lost."""
+    text = SENTENCE * 300
+    spans = split(text, tokenizer)
+    assert len(spans) > 3
+    for start, end in spans:
+        assert text[start:end].startswith("The river")
+        assert text[start:end].endswith("quiet.")
+    for (_, end), (start, _) in pairwise(spans):
+        assert tokenizer.max_content // 8 <= len(tokenizer.offsets(text[start:end])) <= tokenizer.max_content // 4
+    assert_covered(text, spans, tokenizer)
+
+
+def test_a_paragraph_goes_before_a_sentence(tokenizer: Tokenizer) -> None:
+    """Where a paragraph ends in the last quarter, the passage ends there, though sentences end behind it."""
+    words_of_sentence = len(tokenizer.offsets(SENTENCE))
+    most = tokenizer.max_content // words_of_sentence
+    before = max(1, most - most // 8)
+    text = SENTENCE * before + "\n\n" + SENTENCE * 100
+    (_, end), *_ = split(text, tokenizer)
+    assert end == len(text[: len(SENTENCE) * before].rstrip())
+
+
+def test_a_heading_stays_with_its_text(tokenizer: Tokenizer) -> None:
+    """No passage ends with a heading."""
+    chapter = "\n\nChapter about the river\n\n" + SENTENCE * 2
+    text = chapter * 60
+    spans = split(text, tokenizer)
+    assert len(spans) > 3
+    assert not [text[start:end][-30:] for start, end in spans if text[start:end].endswith("river")]
+
+
+@pytest.mark.parametrize("end", ["。", "!", "?", "…", "؟", "।", "."])
+def test_sentences_of_many_scripts(end: str, tokenizer: Tokenizer) -> None:
+    """What ends a sentence elsewhere ends a passage, too."""
+    space = "" if end == "。" else " "
+    text = f"River bank money{end}{space}" * 300
+    assert all(text[start:stop].endswith(end) for start, stop in split(text, tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("It rained.", " We stayed.", SENTENCE_BORDER),
+        ("It rained.", "  we stayed.", OTHER),
+        ("About 3.", "14 rivers.", OTHER),
+        ("He said: “It rained.”", " We stayed.", SENTENCE_BORDER),
+        ("It rained", "\nWe stayed.", OTHER),
+        ("It rained.", "\n \nwe stayed.", PARAGRAPH),
+        ("## It rained", "\n\nWe stayed.", OTHER),
+        ("Text.\n\nIt rained", "\n\nWe stayed.", OTHER),
+        ("下雨了。", "我们没有走。", SENTENCE_BORDER),
+        ("", "We stayed.", PARAGRAPH),
+    ],
+)
+def test_what_begins_at_a_place(before: str, after: str, kind: int) -> None:
+    """Points in numbers and before small letters end nothing; a heading is no end either. The kind is the same on both
+    sides of the white space."""
+    text = before + after
+    spaces = len(after) - len(after.lstrip())
+    assert {border_kind(text, len(before)), border_kind(text, len(before) + spaces)} == {kind}
+
+
+def test_long_white_space_costs_little(tokenizer: Tokenizer) -> None:
+    """A text that is mostly white space is cut in the time that its length takes."""
+    text = ("river " + " " * 20_000 + "\n" * 20_000) * 12
+    assert_covered(text, split(text, tokenizer), tokenizer)

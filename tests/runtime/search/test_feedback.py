@@ -81,6 +81,12 @@ def test_as_many_hits_as_asked_for(index: Index) -> None:
     assert hits[0] == index.search(like="bread", where={"length": {"$lt": 100}}, k=1)[0]
 
 
+def test_a_budget_changes_nothing(path: Path, embedder: Embedder, index: Index) -> None:
+    with Index.open(path, embedder, read_only=True, max_rss_mb=3000) as bounded:
+        expected = index.search("station", like=["long", "rain"], unlike="snow")
+        assert bounded.search("station", like=["long", "rain"], unlike="snow") == expected
+
+
 def test_no_embedder_is_needed_without_a_query(path: Path) -> None:
     with Index.open(path, read_only=True) as index:
         assert index.search(like="bread", k=1)[0].key == "cake"

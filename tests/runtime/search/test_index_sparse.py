@@ -215,6 +215,30 @@ def test_old_indexes_are_the_same(models: dict[str, Embedder], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["sparse", "multi"])
+def test_diversity_and_examples_need_dense_vectors(models: dict[str, Embedder], tmp_path: Path, kind: str) -> None:
+    """Without any they are refused by name; beside others, every mode knows `mmr`, and those of other vectors refuse
+    examples."""
+    with Index.open(tmp_path / "alone.db", models[kind]) as index:
+        index.add(documents(4))
+        with pytest.raises(InputError, match=r"mmr compares dense vectors, and .* holds none"):
+            index.search(QUERY, mode=kind, mmr=0.5)
+        for call in (lambda: index.search(like="d0-0"), index.session):
+            with pytest.raises(InputError, match=r"examples move a dense vector, and .* holds none"):
+                call()
+    with Index.open(tmp_path / "both.db", models["dense"], **{kind: models[kind]}) as index:
+        index.add(documents(12))
+        plain = index.search(QUERY, k=4, mode=kind)
+        assert index.search(QUERY, k=4, mode=kind, mmr=1) == plain
+        diverse = index.search(QUERY, k=4, mode=kind, mmr=0)
+        assert diverse[0] == plain[0]
+        with pytest.raises(InputError, match=f"mode '{kind}' does not compare"):
+            index.search(QUERY, mode=kind, like="d0-0")
+        hits = index.search(QUERY, k=9, mode="hybrid", like="d0-0", unlike="d0-1")
+        assert len(hits) == 9
+        assert not {"d0-0", "d0-1"} & {hit.key for hit in hits}
+
+
+@pytest.mark.parametrize("kind", ["sparse", "multi"])
 def test_damage_is_told_and_repaired(models: dict[str, Embedder], tmp_path: Path, kind: str) -> None:
     """A changed, swapped, missing or stray row is never counted; verify names it, repair and upsert restore it."""
     path, docs = tmp_path / "index.db", documents(6)

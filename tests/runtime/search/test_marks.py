@@ -1,6 +1,7 @@
 """marks.py: where words of a query lie in passages."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ Marks = Callable[..., list[str]]
 def marked(tmp_path: Path) -> Marks:
     """The marked parts of a text, in an index of it and other texts."""
 
+    numbers = count()
+
     def find(text: str, query: str, words: str = "english", others: Sequence[str] = ()) -> list[str]:
         texts = [text, *others]
-        with Index.create(tmp_path / f"{words}{len(others)}.db", space="given", dim=4, words=words) as index:
+        with Index.create(tmp_path / f"{next(numbers)}.db", space="given", dim=4, words=words) as index:
             documents = [Document(str(number), each) for number, each in enumerate(texts)]
             index.add_vectors(documents, np.ones((len(texts), 4)))
             (spans,) = index.marks(query, [text])
@@ -65,11 +68,14 @@ def test_trigrams(marked: Marks, text: str, query: str, expected: list[str]) -> 
     assert marked(text, query, "trigram") == expected
 
 
-def test_common_words_are_left_out_where_there_are_rare_ones(marked: Marks) -> None:
-    """A word that nearly half of the passages have is no help; alone, it is what was asked for."""
-    others = [f"the garden number {number}" for number in range(20)] + ["nothing here"] * 25
-    assert marked("the ferry and the boat", "the ferry", others=others) == ["ferry"]
-    assert marked("the ferry and the boat", "the", others=[*others, "more"]) == ["the", "the"]
+def test_common_words_are_left_out_where_there_are_others(marked: Marks) -> None:
+    """English words such as "the", and in any language words of half of the passages; alone, they are marked."""
+    others = [f"a garden number {number}" for number in range(20)]
+    assert marked("the ferry and the garden", "how is the ferry", others=others) == ["ferry"]
+    assert marked("the ferry and the garden", "is the", others=others) == ["the", "the"]
+    assert marked("the ferry and the garden", "garden ferry", others=others) == ["ferry"]
+    assert marked("der Kahn im garden", "garden Kahn", "plain", others=others) == ["Kahn"]
+    assert marked("der Kahn im garden", "garden boat", "plain", others=others) == ["garden"]
 
 
 def test_marked_words_are_those_that_are_found(tmp_path: Path) -> None:

@@ -17,12 +17,14 @@ from edge_embed import (
     Embedder,
     Index,
     IndexDamagedError,
+    MemoryBudgetError,
     dump_vectors,
     load_vectors,
     reembed_index,
     verify_index,
 )
 from edge_embed_runtime.storage.documents import MAX_LABEL_CHARACTERS, MAX_PLACES
+from edge_embed_runtime.system.memory import rss_bytes
 
 FIRST, SECOND = "Rain falls on the hills. " * 40, "Trains leave the station at noon. " * 40 + "The last is at midnight."
 BOOK = Document("book", FIRST + SECOND, {"lang": "en"}, [(0, "page 1"), (len(FIRST), "page 2")])
@@ -229,6 +231,21 @@ def test_places_that_cannot_be_stored(tmp_path: Path, embedder: Embedder, places
             index.add([Document("good", "a text"), Document("bad", "text", {}, places)])
         assert caught.value.keys == ("bad",)
         assert len(index) == 0
+
+
+def test_a_budget_counts_places(tmp_path: Path) -> None:
+    """Documents are given as without one; where their places alone are too much, there is an error and no more."""
+    path, many = tmp_path / "docs.db", [(i, f"line {i}") for i in range(50_000)]
+    with Index.create(path, space="s", dim=2) as index:
+        index.add_vectors([Document(key, "x" * 50_000, {}, many) for key in "ab"], [[1, 0], [0, 1]])
+        expected = list(index.find()), index.get_many(["a", "b"])
+    with Index.open(path, read_only=True, max_rss_mb=4000) as index:
+        assert (list(index.find()), index.get_many(["a", "b"])) == expected
+        assert index.search(vector=[1, 0], k=1)[0].place == "line 0"
+    with Index.open(path, read_only=True, max_rss_mb=(rss_bytes() or 0) / 1e6 + 10) as index:
+        with pytest.raises(MemoryBudgetError, match="2 documents have places that take "):
+            index.get_many(["a", "b"])
+        assert index.search(vector=[1, 0], k=1)[0].place == "line 0"
 
 
 def test_the_command_shows_places(path: Path) -> None:

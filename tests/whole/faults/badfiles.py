@@ -15,7 +15,7 @@ from edge_embed_runtime.maintenance.verify import verify_index
 FEW, MANY = 60, 999  # good files beside the bad one, in the quick and in the full run
 
 TEXTS = {
-    "Latin-1": "café".encode("latin-1"),
+    "Latin-1 and UTF-8": "café".encode("latin-1"),
     "cut off in a character": "the caf\u00e9".encode()[:-1],
     "UTF-16 without a mark": "the cat".encode("utf-16-le"),
     "UTF-16 of half a character": b"\xff\xfet\x00h",
@@ -55,7 +55,7 @@ OBJECTS = {
     "nested deep": b'{"text": "the cat", "n": ' + b"[" * 100 + b"]" * 100 + b"}",
     "nested very deep": b'{"text": "the cat", "n": ' + b"[" * 100_000,
     "a number of 5,000 digits": b'{"text": "the cat", "n": ' + b"1" * 5000 + b"}",
-    "Latin-1": b'{"text": "caf\xe9"}',
+    "Latin-1 and UTF-8": b'{"text": "caf\xe9\xc3\xa9"}',
     "a control character": b'{"text": "the \x01 cat"}',
 }
 CELLS = {
@@ -63,8 +63,8 @@ CELLS = {
     "too many": b"one\tthe cat\tand\tmore",
     "a loose quote": b'"one" or\tthe cat',
     "a quote that is not closed": b'"one\tthe cat',
-    "Latin-1": b"one\tcaf\xe9",
-    "Latin-1 in a quoted line": b'one\t"the\ncaf\xe9\ncat"',
+    "Latin-1 and UTF-8": b"one\tcaf\xe9\xc3\xa9",
+    "Latin-1 and UTF-8 in a quoted line": b'one\t"the\ncaf\xe9\xc3\xa9\ncat"',
     "NUL in a key": b"o\x00ne\tthe cat",
     "a long key": b"k" * 4000 + b"\tthe cat",
     "a key that comes twice": b"first\tthe cat",
@@ -74,7 +74,7 @@ CELLS = {
 HEADERS = {
     "no text": b"id\tbody\none\tthe cat\n",
     "two columns of one name": b"id\ttext\tid\none\tthe cat\t1\n",
-    "a header in Latin-1": b"id\tte\xe9xt\none\tthe cat\n",
+    "a header in Latin-1": b"id\tte\xe9xt\none\t\xc3\xa9\n",
     "UTF-16 without a mark": "id\ttext\none\tthe cat\n".encode("utf-16-be"),
 }
 

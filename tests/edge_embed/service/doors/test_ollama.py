@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.asking import Ask
+from builders.asking import Ask, asking
+from builders.services import running
 
 import edge_embed
 from edge_embed import Embedder
+from edge_embed.service.service import Service
 
 TEXTS = ["the cat", "a dog in the garden"]
 
@@ -107,6 +109,17 @@ def test_models(ask: Ask, embedder: Embedder) -> None:
     }  # fmt: skip
     assert ask("/api/show", {"name": "minilm:latest"}) == (200, shown)
     assert ask("/api/show", {"model": "llama"}) == (404, {"error": "there is no model 'llama' here"})
+
+
+def test_names_with_a_tag_of_their_own(prompted: Embedder) -> None:
+    """They stay as they are."""
+    with running(Service({"tiny:latest": prompted, "tiny:v2": prompted})) as service:
+        ask = asking(service)
+        _, answer = ask("/api/tags")
+        assert [model["name"] for model in answer["models"]] == ["tiny:latest", "tiny:v2"]
+        for name in ("tiny:latest", "tiny:v2"):
+            assert ask("/api/embed", {"model": name, "input": "x"})[0] == 200
+            assert ask("/api/show", {"model": name})[0] == 200
 
 
 def test_version(ask: Ask) -> None:
