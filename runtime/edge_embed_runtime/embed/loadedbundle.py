@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 def _load(kind: "type[LoadedBundle]", bundle: str, fingerprint: str, options: dict[str, Any]) -> "LoadedBundle":
     """What was pickled. Raises BundleError where its bundle is gone or has become another."""
-    loaded: LoadedBundle = kind(bundle, **options)  # type: ignore[arg-type] # subclasses take options one by one
+    loaded: LoadedBundle = kind(bundle, **options)  # each class takes the options that it has
     found = loaded.manifest.fingerprint
     if found != fingerprint:
         raise BundleError(
