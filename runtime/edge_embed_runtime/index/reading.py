@@ -224,8 +224,8 @@ class IndexReader:
     ) -> "Session":
         """Begin a session: searches that know what one user liked and searched before. It is kept in memory alone.
 
-        half_life: seconds after which half of what happened is left; a day where nothing else is said
-        weight:    what the session's vector weighs to a query's, 0.75 where nothing else is said; 0 for nothing
+        half_life: seconds after which half of what happened is left; None is a day
+        weight:    of the session's vector against the query's, 1; None is 0.75, 0 leaves queries as they are
         state:     of an earlier session, from `Session.state`; half_life and weight are its own, unless they are given
         clock:     gives the time in seconds; None for the time of day
 
