@@ -38,8 +38,8 @@ class Reranking:
             raise InputError("rerank scores texts by a query in words: give one", option="rerank")
         if wanted.mmr is not None:
             raise InputError(
-                "mmr and rerank each put the hits into an order of their own: choose one. For both, search with mmr, and "
-                "give the texts of the hits to Reranker.rerank",
+                "mmr and rerank each put the hits into an order of their own: choose one. For both, search with mmr, "
+                "and give the texts of the hits to Reranker.rerank",
                 option="mmr",
             )
         reranker.check_ranks()
