@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from builders.commands import added, run, run_json
 from builders.filetypes import FILES, MAIL, docx, epub, odt, pptx, xlsx
-from builders.pdf import pdf
 
+from bench.smallfiles import pdf
 from edge_embed import Index
 from edge_embed.files import documents
 from edge_embed.files.documents import read_rows
@@ -46,7 +46,7 @@ EXPECTED: dict[str, tuple[str, list[tuple[str, str]], dict[str, Any]]] = {
     "f.odp": (
         "Slide text 1\n\nSlide text 2",
         [("Slide text 1", "slide 1"), ("Slide text 2", "slide 2")],
-        FERRIES,
+        {},
     ),
     "f.epub": (
         "One\n\nFerries\u00a0float.\n\nPart\n\nYes.\n\nTwo\n\nThey sink.\n\nThe end.",

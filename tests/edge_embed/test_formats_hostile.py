@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.filetypes import FILES, ODF, docx, epub, pptx, xlsx, zipped
-from builders.pdf import pdf
+from builders.filetypes import FILES, docx, epub, pptx, xlsx
 
+from bench.smallfiles import ODF, pdf, zipped
 from edge_embed.files.documents import read_rows
 from edge_embed.files.formats import apart, archive
 from edge_embed.files.problems import Problem
