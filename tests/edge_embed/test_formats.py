@@ -11,7 +11,7 @@ from bench.smallfiles import pdf
 from edge_embed import Index
 from edge_embed.files import documents
 from edge_embed.files.documents import read_rows
-from edge_embed.files.formats.known import KNOWN, SUFFIXES
+from edge_embed.files.formats.filetypes import FILE_TYPES, SUFFIXES
 from edge_embed.files.rows import Reading
 from edge_embed_runtime.storage.documents import Document
 
@@ -255,7 +255,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         path = tmp_path / f"a{suffix}"
         path.write_bytes(FILES.get(f"f{suffix}", lambda: b"text")())
         problems: list[Any] = []
-        if KNOWN[suffix].apart:
+        if FILE_TYPES[suffix].own_process:
             assert list(read_rows(path, "k", Reading(), problems.append)) == []
             (problem,) = problems
             assert problem.line is None
