@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, ClassVar
 
 from edge_embed.service.limits import Limits
+from edge_embed.service.transport import JoinedWrites
 from edge_embed_runtime.extras import is_installed
 
 # Of the head of a request.
@@ -42,7 +43,7 @@ class _Bounded(asyncio.Protocol):
     limits: ClassVar[Limits]
     # uvicorn's: the connections of the server, and the request that is answered, or was the last
     loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
+    transport: JoinedWrites
     connections: set[Any]
     cycle: Any
 
@@ -55,7 +56,8 @@ class _Bounded(asyncio.Protocol):
         self._bytes = 0  # of a head that is not whole, or a body that is not needed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy
+        super().connection_made(JoinedWrites(transport, self.loop))
         if len(self.connections) > self.limits.connections:
             self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\r\n")
             self.transport.close()
@@ -83,6 +85,7 @@ class _Bounded(asyncio.Protocol):
     def on_response_complete(self) -> None:
         """uvicorn calls it when the answer is handed to the system."""
         cycle = self.cycle
+        self.transport.flush()
         super().on_response_complete()  # type: ignore[misc]
         self._bytes = 0
         if cycle.more_body:
