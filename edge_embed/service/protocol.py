@@ -10,7 +10,7 @@ from edge_embed_runtime.extras import is_installed
 # Of the head of a request.
 HEAD_BYTES = 2**16
 # Of a body that the answer did not need, read and thrown away so that the client sees the answer: bytes and seconds.
-UNREAD_BYTES, UNREAD_SECONDS = 2**20, 2.0
+UNREAD_BYTES, UNREAD_SECONDS = 2**25, 2.0
 # Seconds in which a client must read some of an answer.
 READ_SECONDS = 20.0
 # Where the scope of a request has its task, while that may be cancelled, and that its connection is lost.
