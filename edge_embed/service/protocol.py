@@ -50,7 +50,7 @@ class _Bounded(asyncio.Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._late: asyncio.TimerHandle | None = None
-        self._ends: list[asyncio.TimerHandle] = []
+        self._unread: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._was_read = False  # since that timer began
         self._bytes = 0  # of a head that is not whole, or a body that is not needed
@@ -89,7 +89,7 @@ class _Bounded(asyncio.Protocol):
         super().on_response_complete()  # type: ignore[misc]
         self._bytes = 0
         if cycle.more_body:
-            self._ends.append(self.loop.call_later(UNREAD_SECONDS, self._close_unread, cycle))
+            self._unread = self.loop.call_later(UNREAD_SECONDS, self._close_unread, cycle)
         self._expect_reading()
 
     def pause_writing(self) -> None:
@@ -107,7 +107,7 @@ class _Bounded(asyncio.Protocol):
             self.cycle.scope[LOST] = True
             if RUNNING in self.cycle.scope:
                 self.cycle.scope[RUNNING].cancel()
-        for timer in (self._late, self._reading, *self._ends):
+        for timer in (self._late, self._unread, self._reading):
             if timer is not None:
                 timer.cancel()
 

@@ -1,6 +1,6 @@
 """Head and body of an answer sent by one call of the system, which uvicorn writes one after the other.
 
-Of what a short answer costs besides its vectors, the second call was a third; it also woke the client twice.
+The second call is a fifth of what a short answer costs besides its vectors, and wakes the client twice.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ class JoinedWrites(asyncio.Transport):
         self._transport.close()
 
     def abort(self) -> None:
+        self._parts, self._size = [], 0
         self._transport.abort()
 
     def is_closing(self) -> bool:
