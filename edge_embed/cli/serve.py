@@ -19,11 +19,11 @@ from edge_embed.cli.options import (
     show,
     threads_option,
 )
+from edge_embed.service.limits import Limits
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
-    from edge_embed.service.limits import Limits
     from edge_embed.service.security import Access
     from edge_embed.service.service import Service
     from edge_embed.service.sockets import Listening
@@ -78,20 +78,22 @@ access_options = all_options(
 )
 
 
-def _limit(option: str, name: str, kind: Any, default: float, text: str) -> Any:
+def _limit(option: str, name: str, kind: Any, text: str, unit: int = 1) -> Any:
+    """An option for a field of Limits, which has the default. unit: how many of the field's are one of the option's"""
+    default = f"{getattr(Limits, name) / unit:g}"
     return click.option(option, name, type=kind, default=default, show_default=True, help=text)
 
 
 limit_options = all_options(
-    _limit("--max-body", "body_mb", click.FloatRange(0.001), 4, "Megabytes of a request in JSON, at most."),
-    _limit("--max-upload", "upload_mb", click.FloatRange(0.001), 32, "Megabytes of a file that is added, at most."),
-    _limit("--max-texts", "texts", click.IntRange(1), 2048, "Texts in one request, at most."),
-    _limit("--max-characters", "characters", click.IntRange(1), 200_000, "Characters of a text, at most."),
-    _limit("--max-hits", "hits", click.IntRange(1), 1000, "Hits of one search, at most."),
-    _limit("--queue", "waiting", click.IntRange(1), 8192, "Texts that wait for a model, at most; then 429."),
-    _limit("--deadline", "seconds", click.FloatRange(0.001), 120, "Seconds for a request; then 503."),
-    _limit("--connections", "connections", click.IntRange(1), 512, "Open connections, at most."),
-    _limit("--stop-seconds", "stop_seconds", click.FloatRange(0), 10, "Seconds for what runs when it is stopped."),
+    _limit("--max-body", "body_bytes", click.FloatRange(0.001), "Megabytes of a request in JSON, at most.", MB),
+    _limit("--max-upload", "upload_bytes", click.FloatRange(0.001), "Megabytes of a file that is added, at most.", MB),
+    _limit("--max-texts", "texts", click.IntRange(1), "Texts in one request, at most."),
+    _limit("--max-characters", "characters", click.IntRange(1), "Characters of a text, at most."),
+    _limit("--max-hits", "hits", click.IntRange(1), "Hits of one search, at most."),
+    _limit("--queue", "waiting", click.IntRange(1), "Texts that wait for a model, at most; then 429."),
+    _limit("--deadline", "seconds", click.FloatRange(0.001), "Seconds for a request; then 503."),
+    _limit("--connections", "connections", click.IntRange(1), "Open connections, at most."),
+    _limit("--stop-seconds", "stop_seconds", click.FloatRange(0), "Seconds for what runs when it is stopped."),
 )
 
 
@@ -210,24 +212,18 @@ def _access(listening: "list[Listening]", token: str | None, given: dict[str, An
     return Access(token, always, hosts)
 
 
-def _limits(given: dict[str, Any]) -> "Limits":
-    from edge_embed.service.limits import Limits
-
+def _limits(given: dict[str, Any]) -> Limits:
     names = ("texts", "characters", "hits", "waiting", "seconds", "connections", "stop_seconds")
+    body, upload = round(given["body_bytes"] * MB), round(given["upload_bytes"] * MB)
     return Limits(
-        body_bytes=round(given["body_mb"] * MB),
-        upload_bytes=round(given["upload_mb"] * MB),
-        held_bytes=round(2 * max(given["upload_mb"], given["body_mb"]) * MB),
-        **{name: given[name] for name in names},
+        body_bytes=body, upload_bytes=upload, held_bytes=2 * max(body, upload), **{name: given[name] for name in names}
     )
 
 
 def _embedders(given: dict[str, Any]) -> dict[str, Any]:
     from edge_embed.embedder import Embedder
 
-    bundles = given["bundles"] or (os.environ.get(BUNDLE_VARIABLE) or "minilm",)
-    options = {name: given[name] for name in ("threads", "max_rss_mb")}
-    return _named("--bundle", bundles, lambda bundle: Embedder(bundle, **options))
+    return _named("--bundle", given["bundles"] or (os.environ.get(BUNDLE_VARIABLE) or "minilm",), Embedder, given)
 
 
 def _rerankers(given: dict[str, Any]) -> dict[str, Any]:
@@ -235,17 +231,16 @@ def _rerankers(given: dict[str, Any]) -> dict[str, Any]:
         return {}
     from edge_embed import Reranker
 
-    options = {name: given[name] for name in ("threads", "max_rss_mb")}
-    return _named("--rerank", given["rerankers"], lambda bundle: Reranker(bundle, **options))
+    return _named("--rerank", given["rerankers"], Reranker, given)
 
 
-def _named(option: str, bundles: tuple[str, ...], load: Any) -> dict[str, Any]:
+def _named(option: str, bundles: tuple[str, ...], kind: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Models by the names that are given, or that their bundles have."""
     found: dict[str, Any] = {}
-    for given in bundles:
-        before, equals, behind = given.partition("=")
-        named = bool(equals) and NAME.fullmatch(before) is not None and not Path(given).exists()
-        model = load(behind if named else given)
+    for bundle in bundles:
+        before, equals, behind = bundle.partition("=")
+        named = bool(equals) and NAME.fullmatch(before) is not None and not Path(bundle).exists()
+        model = kind(behind if named else bundle, threads=given["threads"], max_rss_mb=given["max_rss_mb"])
         name = before if named else model.name
         if name in found:
             raise click.BadParameter(f"two are named {name!r}: write NAME=BUNDLE", param_hint=option)

@@ -17,6 +17,8 @@ from edge_embed.service.refusals import Refusal
 from edge_embed_runtime.vectors.types import Vectors
 
 Item = TypeVar("Item")
+# What items must have in common to be in one batch.
+Kind = TypeVar("Kind", bound=Hashable)
 # What one batch may cost, in characters: for MiniLM some 50 ms of one core.
 COST = 8192
 # What an item costs besides its characters, and at most: models leave out the rest of a long text.
@@ -27,17 +29,17 @@ CHARACTERS = 16_000_000
 RETRY = 1
 
 
-class _Job(Generic[Item]):
+class _Job(Generic[Item, Kind]):
     """One request: its items, and what was made of the first of them."""
 
-    def __init__(self, items: Sequence[Item], kind: Hashable, future: "asyncio.Future[None]") -> None:
+    def __init__(self, items: Sequence[Item], kind: Kind, future: "asyncio.Future[None]") -> None:
         self.items, self.kind, self.future = items, kind, future
         self.taken = self.made = 0
         self.failed = False
         self.results: list[Vectors] = []
 
 
-class Batcher(Generic[Item]):
+class Batcher(Generic[Item, Kind]):
     """One model behind a bounded queue.
 
     run:     what the model makes of items of one kind, in their order; called in the batcher's thread
@@ -48,25 +50,25 @@ class Batcher(Generic[Item]):
 
     def __init__(
         self,
-        run: Callable[[list[Item], Hashable], Vectors],
+        run: Callable[[list[Item], Kind], Vectors],
         size: Callable[[Item], int],
         waiting: int,
         watch: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._run, self._size, self._most, self._watch = run, size, waiting, watch
-        self._jobs: deque[_Job[Item]] = deque()
+        self._jobs: deque[_Job[Item, Kind]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
         self.waiting = self._size_waiting = 0
 
-    async def submit(self, items: Sequence[Item], kind: Hashable = None) -> Vectors:
+    async def submit(self, items: Sequence[Item], kind: Kind) -> Vectors:
         """What the model makes of the items, float32 [n, ...]. Cancelled, those that still wait are dropped.
 
         Raises Refusal (429) where too many wait already, and what `run` raises.
         """
         loop = asyncio.get_running_loop()
-        job = _Job[Item](items, kind, loop.create_future())
+        job = _Job[Item, Kind](items, kind, loop.create_future())
         with self._changed:
             self.check_room(items)
             self._start()
@@ -110,12 +112,12 @@ class Batcher(Generic[Item]):
             if parts:
                 self._serve(parts)
 
-    def _take(self) -> list[tuple[_Job[Item], list[Item]]]:
+    def _take(self) -> list[tuple[_Job[Item, Kind], list[Item]]]:
         """The next batch: parts of the requests of one kind, in turns; a request that is not done goes to the end."""
-        parts: list[tuple[_Job[Item], list[Item]]] = []
+        parts: list[tuple[_Job[Item, Kind], list[Item]]] = []
         kind, cost = self._jobs[0].kind, 0
-        passed: deque[_Job[Item]] = deque()
-        unfinished: deque[_Job[Item]] = deque()
+        passed: deque[_Job[Item, Kind]] = deque()
+        unfinished: deque[_Job[Item, Kind]] = deque()
         share = COST // 4 if len(self._jobs) > 1 else COST
         while self._jobs and cost < COST:
             job = self._jobs.popleft()
@@ -132,7 +134,7 @@ class Batcher(Generic[Item]):
         self._jobs = passed + self._jobs + unfinished
         return parts
 
-    def _part(self, job: _Job[Item], most: int) -> tuple[list[Item], int]:
+    def _part(self, job: _Job[Item, Kind], most: int) -> tuple[list[Item], int]:
         """The next items of a request, at least one, and what they cost."""
         items: list[Item] = []
         spent = 0
@@ -149,10 +151,10 @@ class Batcher(Generic[Item]):
         self.waiting -= len(items)
         self._size_waiting -= sum(map(self._size, items))
 
-    def _serve(self, parts: list[tuple[_Job[Item], list[Item]]]) -> None:
+    def _serve(self, parts: list[tuple[_Job[Item, Kind], list[Item]]]) -> None:
         """Run the model on a batch, and hand each request its part."""
         items = [item for _, part in parts for item in part]
-        done: list[tuple[_Job[Any], Exception | None]] = []
+        done: list[tuple[_Job[Any, Any], Exception | None]] = []
         try:
             self._watch(len(items))
             results, start = self._run(items, parts[0][0].kind), 0
@@ -175,7 +177,7 @@ class Batcher(Generic[Item]):
                 done[0][0].future.get_loop().call_soon_threadsafe(_deliver, done)
 
 
-def _deliver(done: list[tuple[_Job[Any], Exception | None]]) -> None:
+def _deliver(done: list[tuple[_Job[Any, Any], Exception | None]]) -> None:
     for job, failure in done:
         if job.future.done():
             continue

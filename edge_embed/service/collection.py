@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from edge_embed.service.service import Service
     from edge_embed_runtime.index.index import Index
 
-MAX_HITS = 1000
 MAX_DOCUMENTS = 1000
 MAX_FOUND = 1000
 MAX_KEYS = 10_000
@@ -44,7 +43,7 @@ SEARCH = fields(
     {},
     {
         "query": or_null(TEXT, default=None),
-        "k": {"type": "integer", "minimum": 1, "maximum": MAX_HITS, "default": 10},
+        "k": {"type": "integer", "minimum": 1, "default": 10},
         "where": WHERE,
         "mode": or_null({"type": "string", "enum": MODES}, default=None),
         "rerank": {**FLAG, "default": False},

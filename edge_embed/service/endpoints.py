@@ -72,7 +72,7 @@ class Endpoint:
     error:   the schema of an answer that is an error
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE", "PUT"]
     path: str
     handle: Handler
     errors: ErrorFormat = plain

@@ -4,12 +4,13 @@ import asyncio
 from typing import Any, ClassVar
 
 from edge_embed.service.limits import Limits
+from edge_embed.service.transport import JoinedWrites
 from edge_embed_runtime.extras import is_installed
 
 # Of the head of a request.
 HEAD_BYTES = 2**16
 # Of a body that the answer did not need, read and thrown away so that the client sees the answer: bytes and seconds.
-UNREAD_BYTES, UNREAD_SECONDS = 2**20, 2.0
+UNREAD_BYTES, UNREAD_SECONDS = 2**25, 2.0
 # Seconds in which a client must read some of an answer.
 READ_SECONDS = 20.0
 # Where the scope of a request has its task, while that may be cancelled, and that its connection is lost.
@@ -42,20 +43,21 @@ class _Bounded(asyncio.Protocol):
     limits: ClassVar[Limits]
     # uvicorn's: the connections of the server, and the request that is answered, or was the last
     loop: asyncio.AbstractEventLoop
-    transport: asyncio.Transport
+    transport: JoinedWrites
     connections: set[Any]
     cycle: Any
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._late: asyncio.TimerHandle | None = None
-        self._ends: list[asyncio.TimerHandle] = []
+        self._unread: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._was_read = False  # since that timer began
         self._bytes = 0  # of a head that is not whole, or a body that is not needed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy
+        super().connection_made(JoinedWrites(transport, self.loop))
         if len(self.connections) > self.limits.connections:
             self.transport.write(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\r\n")
             self.transport.close()
@@ -83,10 +85,11 @@ class _Bounded(asyncio.Protocol):
     def on_response_complete(self) -> None:
         """uvicorn calls it when the answer is handed to the system."""
         cycle = self.cycle
+        self.transport.flush()
         super().on_response_complete()  # type: ignore[misc]
         self._bytes = 0
         if cycle.more_body:
-            self._ends.append(self.loop.call_later(UNREAD_SECONDS, self._close_unread, cycle))
+            self._unread = self.loop.call_later(UNREAD_SECONDS, self._close_unread, cycle)
         self._expect_reading()
 
     def pause_writing(self) -> None:
@@ -104,7 +107,7 @@ class _Bounded(asyncio.Protocol):
             self.cycle.scope[LOST] = True
             if RUNNING in self.cycle.scope:
                 self.cycle.scope[RUNNING].cancel()
-        for timer in (self._late, self._reading, *self._ends):
+        for timer in (self._late, self._unread, self._reading):
             if timer is not None:
                 timer.cancel()
 

@@ -75,12 +75,12 @@ def check(value: Any, schema: Schema, name: str = "") -> Any:
     if kind == "object":
         return _check_object(value, schema, name)
     if kind == "array":
-        _check_range(len(value), schema, "Items", name, "entries")
+        _check_range(len(value), schema, ("minItems", "maxItems"), name, "entries")
         return _check_entries(value, schema.get("items", {}), name)
     if kind == "string":
-        _check_range(len(value), schema, "Length", name, "characters")
+        _check_range(len(value), schema, ("minLength", "maxLength"), name, "characters")
     if kind in ("integer", "number"):
-        _check_range(value, schema, "imum", name, "")
+        _check_range(value, schema, ("minimum", "maximum"), name, "")
     return int(value) if kind == "integer" else value
 
 
@@ -109,9 +109,9 @@ def _check_entries(value: list[Any], items: Schema, name: str) -> list[Any]:
     return [check(entry, items, f"{name}[{i}]") for i, entry in enumerate(value)]
 
 
-def _check_range(number: float, schema: Schema, of: str, name: str, unit: str) -> None:
-    """`minLength` and `maxLength`, or with another `of` what else bounds a number."""
-    least, most = schema.get(f"min{of}"), schema.get(f"max{of}")
+def _check_range(number: float, schema: Schema, bounds: tuple[str, str], name: str, unit: str) -> None:
+    """bounds: the names under which the schema has the least and the most"""
+    least, most = (schema.get(bound) for bound in bounds)
     limit = f"at least {least}" if least is not None and number < least else ""
     limit = limit or (f"at most {most}" if most is not None and number > most else "")
     if limit:

@@ -12,7 +12,7 @@ from edge_embed.service.batching import Batcher
 from edge_embed.service.indexes import ServedIndex
 from edge_embed.service.limits import Limits
 from edge_embed.service.metrics import Metrics
-from edge_embed.service.models import EmbeddingQueue, RerankingQueue
+from edge_embed.service.queues import EmbeddingQueue, RerankingQueue
 from edge_embed.service.refusals import Refusal
 from edge_embed_runtime.checks import check_count, shown
 from edge_embed_runtime.embed.embedder import Embedder
@@ -54,18 +54,18 @@ class Service:
         self.stopping = False
         self._embedding = {n: EmbeddingQueue(n, e, limits, self.metrics) for n, e in self.embedders.items()}
         self._reranking = {n: RerankingQueue(n, r, limits, self.metrics) for n, r in self.rerankers.items()}
-        self._batchers: dict[str, Batcher[Any]] = {n: queue.batcher for n, queue in self._embedding.items()}
+        self._batchers: dict[str, Batcher[Any, Any]] = {n: queue.batcher for n, queue in self._embedding.items()}
         self._batchers.update((n, queue.batcher) for n, queue in self._reranking.items())
         self._calls = {"read": _Calls(READERS, limits.calls), "write": _Calls(1, limits.calls)}
         self._watch()
 
     def embedder(self, model: str | None = None) -> Embedder:
         """The embedder of a name; None is the first. Raises Refusal (404) for an unknown name."""
-        return self._queue(model).embedder
+        return self._embedding_queue(model).embedder
 
     def reranker(self, model: str | None = None) -> Reranker:
         """The reranker of a name; None is the first. Raises Refusal (404) where there is none."""
-        return self._judge(model).reranker
+        return self._reranking_queue(model).reranker
 
     async def embed(
         self, texts: Sequence[str], model: str | None = None, *, role: str | None = None, dim: int | None = None
@@ -75,18 +75,18 @@ class Service:
         Raises InputError for what is no text, Refusal for an unknown model (404), texts beyond the limits (413) and a
         full queue (429).
         """
-        queue = self._queue(model)
+        queue = self._embedding_queue(model)
         return await queue.encode(self._checked(texts), role, dim)
 
     async def count_tokens(self, texts: Sequence[str], model: str | None = None, role: str | None = None) -> list[int]:
         """Tokens of each text as the model would read it whole, with prompt and special tokens. Raises what `embed`
         raises, before anything is counted."""
-        queue, checked = self._queue(model), self._checked(texts)
+        queue, checked = self._embedding_queue(model), self._checked(texts)
         queue.batcher.check_room(checked)
         if sum(map(len, checked)) <= SMALL:
-            counts = queue.count(checked, role)
+            counts = queue.embedder.count_tokens(checked, role=role)
         else:
-            counts = await asyncio.to_thread(queue.count, checked, role)
+            counts = await asyncio.to_thread(queue.embedder.count_tokens, checked, role=role)
         self.metrics.tokens(queue.name, sum(min(count, queue.embedder.max_tokens) for count in counts))
         return counts
 
@@ -97,7 +97,7 @@ class Service:
 
         raw: logits, without the activation of the bundle
         """
-        queue = self._judge(model)
+        queue = self._reranking_queue(model)
         (query,), texts = self._checked([query]), self._checked(texts)
         return await queue.scores(query, texts, raw=raw)
 
@@ -143,13 +143,13 @@ class Service:
             )
         return checked
 
-    def _queue(self, model: str | None) -> EmbeddingQueue:
+    def _embedding_queue(self, model: str | None) -> EmbeddingQueue:
         found = self._embedding.get(next(iter(self._embedding), "") if model is None else model)
         if found is None:
             raise Refusal(404, "model_not_found", f"there is no model {shown(model)} here")
         return found
 
-    def _judge(self, model: str | None) -> RerankingQueue:
+    def _reranking_queue(self, model: str | None) -> RerankingQueue:
         found = self._reranking.get(next(iter(self._reranking), "") if model is None else model)
         if found is None:
             what = "no reranker" if not self._reranking else f"no reranker {shown(model)}"

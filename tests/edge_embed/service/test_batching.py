@@ -38,8 +38,8 @@ class Model:
         await asyncio.to_thread(self.begun.wait, 30)
 
 
-def batcher(model: Model, waiting: int = 1000) -> Batcher[str]:
-    return Batcher(model.run, len, waiting)
+def batcher(model: Model, waiting: int = 1000) -> Batcher[str, Hashable]:
+    return Batcher[str, Hashable](model.run, len, waiting)
 
 
 async def gathered(tasks: list["asyncio.Task[Numbers]"]) -> list[list[float]]:
@@ -52,9 +52,9 @@ def test_what_gathers_during_a_batch_is_the_next_one() -> None:
     async def main() -> None:
         model = Model()
         queue = batcher(model)
-        first = asyncio.create_task(queue.submit(["a"]))
+        first = asyncio.create_task(queue.submit(["a"], None))
         await model.until_begun()
-        others = [asyncio.create_task(queue.submit(texts)) for texts in (["bb"], ["ccc", "dddd"], ["e"])]
+        others = [asyncio.create_task(queue.submit(texts, None)) for texts in (["bb"], ["ccc", "dddd"], ["e"])]
         await asyncio.sleep(0)
         assert queue.waiting == 4
         model.gate.set()
@@ -73,10 +73,10 @@ def test_large_requests_take_turns_with_small_ones() -> None:
         model = Model()
         queue = batcher(model)
         texts = [f"{i:0500}" for i in range(64)]
-        first = asyncio.create_task(queue.submit(["a"]))
+        first = asyncio.create_task(queue.submit(["a"], None))
         await model.until_begun()
-        large = asyncio.create_task(queue.submit(texts))
-        small = asyncio.create_task(queue.submit(["small"]))
+        large = asyncio.create_task(queue.submit(texts, None))
+        small = asyncio.create_task(queue.submit(["small"], None))
         await asyncio.sleep(0)
         model.gate.set()
         assert await gathered([first, small, large]) == [[1], [5], [500] * 64]
@@ -94,7 +94,7 @@ def test_kinds_are_not_mixed() -> None:
     async def main() -> None:
         model = Model()
         queue = batcher(model)
-        first = asyncio.create_task(queue.submit(["a"]))
+        first = asyncio.create_task(queue.submit(["a"], None))
         await model.until_begun()
         tasks = [asyncio.create_task(queue.submit([text], text[0])) for text in ("q1", "d1", "q2", "d2")]
         await asyncio.sleep(0)
@@ -112,9 +112,12 @@ def test_cancelled_requests_are_dropped() -> None:
     async def main() -> None:
         model = Model()
         queue = batcher(model)
-        first = asyncio.create_task(queue.submit(["a"]))
+        first = asyncio.create_task(queue.submit(["a"], None))
         await model.until_begun()
-        gone, stays = asyncio.create_task(queue.submit(["gone"])), asyncio.create_task(queue.submit(["stays"]))
+        gone, stays = (
+            asyncio.create_task(queue.submit(["gone"], None)),
+            asyncio.create_task(queue.submit(["stays"], None)),
+        )
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.sleep(0)
@@ -133,16 +136,16 @@ def test_a_full_queue_refuses() -> None:
     async def main() -> None:
         model = Model()
         queue = batcher(model, waiting=3)
-        first = asyncio.create_task(queue.submit(["a"]))
+        first = asyncio.create_task(queue.submit(["a"], None))
         await model.until_begun()
-        waits = asyncio.create_task(queue.submit(["b", "c"]))
+        waits = asyncio.create_task(queue.submit(["b", "c"], None))
         await asyncio.sleep(0)
         with pytest.raises(Refusal) as refused:
-            await queue.submit(["d", "e"])
+            await queue.submit(["d", "e"], None)
         assert (refused.value.status, refused.value.code, refused.value.retry_after) == (429, "queue_full", 1)
         model.gate.set()
         assert await gathered([first, waits]) == [[1], [1, 1]]
-        assert len(await queue.submit(["x"] * 5)) == 5
+        assert len(await queue.submit(["x"] * 5, None)) == 5
         queue.close()
 
     asyncio.run(main())
@@ -155,9 +158,9 @@ def test_many_characters_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         model = Model()
         queue = batcher(model)
-        first = asyncio.create_task(queue.submit(["a" * 1000]))
+        first = asyncio.create_task(queue.submit(["a" * 1000], None))
         await model.until_begun()
-        waits, gone = (asyncio.create_task(queue.submit([text * 40])) for text in "bc")
+        waits, gone = (asyncio.create_task(queue.submit([text * 40], None)) for text in "bc")
         await asyncio.sleep(0)
         with pytest.raises(Refusal, match="too many texts"):
             queue.check_room(["d" * 21])
@@ -165,7 +168,7 @@ def test_many_characters_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
         gone.cancel()
         model.gate.set()
         assert await gathered([first, waits]) == [[1000], [40]]
-        assert (await queue.submit(["e" * 99, "f"]))[:, 0].tolist() == [99, 1]
+        assert (await queue.submit(["e" * 99, "f"], None))[:, 0].tolist() == [99, 1]
         queue.close()
 
     asyncio.run(main())
@@ -177,9 +180,9 @@ def test_one_bad_request_does_not_fail_the_others() -> None:
     async def main() -> None:
         model = Model()
         queue = batcher(model)
-        first = asyncio.create_task(queue.submit(["a"]))
+        first = asyncio.create_task(queue.submit(["a"], None))
         await model.until_begun()
-        bad, good = asyncio.create_task(queue.submit(["bad"])), asyncio.create_task(queue.submit(["good"]))
+        bad, good = asyncio.create_task(queue.submit(["bad"], None)), asyncio.create_task(queue.submit(["good"], None))
         await asyncio.sleep(0)
         model.gate.set()
         with pytest.raises(ValueError, match="bad"):
@@ -187,7 +190,7 @@ def test_one_bad_request_does_not_fail_the_others() -> None:
         assert await gathered([first, good]) == [[1], [4]]
         queue.close()
         with pytest.raises(Refusal, match="stopped"):
-            await queue.submit(["late"])
+            await queue.submit(["late"], None)
 
     asyncio.run(main())
 

@@ -12,6 +12,7 @@ from builders.services import TOKEN, Answer, Running, running
 
 from edge_embed import Document, Embedder, Index, Reranker
 from edge_embed.service.indexes import IndexOptions, ServedIndex
+from edge_embed.service.limits import Limits
 from edge_embed.service.service import Service
 
 DOCUMENTS = [
@@ -40,11 +41,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iter
         yield found
 
 
-def _serving(path: Path, embedder: Embedder, *, rerankers: Any = None, **options: Any) -> Any:
+def _serving(
+    path: Path, embedder: Embedder, *, rerankers: Any = None, limits: Limits | None = None, **options: Any
+) -> Any:
     with Index.open(path, embedder) as index:
         index.upsert(DOCUMENTS)
     embedders = {"small": embedder}
-    return running(Service(embedders, rerankers, index=ServedIndex(path, embedders, IndexOptions(**options))))
+    index = ServedIndex(path, embedders, IndexOptions(**options))
+    return running(Service(embedders, rerankers, index=index, limits=limits))
 
 
 def _error(answer: Answer) -> tuple[int, str]:
@@ -365,3 +369,10 @@ def test_an_upload_leaves_no_file_behind(served: Running, tmp_path: Path, monkey
     served.ask("POST", "/index/files?name=a.txt", b"Some text.", token=TOKEN)
     served.ask("POST", "/index/files?name=a.txt", b"\x00", token=TOKEN)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(("most", "k", "status"), [(2, 2, 200), (2, 3, 400), (2000, 2000, 200), (2000, 2001, 400)])
+def test_most_hits(embedder: Embedder, tmp_path: Path, most: int, k: int, status: int) -> None:
+    """k is bounded by the service's own limit, be it under or over the default."""
+    with _serving(tmp_path / "a.db", embedder, limits=Limits(hits=most)) as served:
+        assert served.ask("POST", "/index/search", {"query": "cat", "k": k}).status == status

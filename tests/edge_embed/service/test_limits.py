@@ -170,6 +170,11 @@ def test_declared_too_large(service: Running) -> None:
         assert answer(made)[0] == 413  # and not 100
 
 
+def test_too_large_and_sent_whole(service: Running) -> None:
+    """A client that sends everything before it reads sees why it was refused, and not a broken connection."""
+    assert service.ask("POST", "/size", b"x" * 20_000_000).status == 413
+
+
 def test_chunked_too_large(service: Running) -> None:
     """A body without a length is refused when it has grown too large, and the client is cut off if it goes on."""
     head = "POST /size HTTP/1.1\nHOST\nTransfer-Encoding: chunked\n\n"

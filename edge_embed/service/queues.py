@@ -1,6 +1,6 @@
 """The models that are served, each behind its own queue."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class EmbeddingQueue:
 
     def __init__(self, name: str, embedder: Embedder, limits: Limits, metrics: Metrics) -> None:
         self.name, self.embedder = name, embedder
-        self.batcher = Batcher[str](self._run, len, limits.waiting, lambda count: metrics.batch(name, count))
+        self.batcher = Batcher[str, _Space](self._run, len, limits.waiting, lambda count: metrics.batch(name, count))
 
     async def encode(self, texts: Sequence[str], role: str | None, dim: int | None) -> Vectors:
         """float32 [n, dim], the bits of `Embedder.encode`. Raises what that raises, and Refusal (429)."""
@@ -36,13 +36,8 @@ class EmbeddingQueue:
             return np.empty((0, dim or self.embedder.dim), np.float32)
         return await self.batcher.submit(texts, _Space(role, dim))
 
-    def count(self, texts: Sequence[str], role: str | None) -> list[int]:
-        """Tokens of each text as the model would read it whole, with prompt and special tokens."""
-        return self.embedder.count_tokens(texts, role=role)
-
-    def _run(self, texts: list[str], kind: Hashable) -> Vectors:
-        assert isinstance(kind, _Space)  # noqa: S101 - for mypy
-        return self.embedder.encode(texts, role=kind.role, truncate_dim=kind.dim)
+    def _run(self, texts: list[str], space: _Space) -> Vectors:
+        return self.embedder.encode(texts, role=space.role, truncate_dim=space.dim)
 
 
 class RerankingQueue:
@@ -50,7 +45,7 @@ class RerankingQueue:
 
     def __init__(self, name: str, reranker: Reranker, limits: Limits, metrics: Metrics) -> None:
         self.name, self.reranker = name, reranker
-        self.batcher = Batcher[Pair](
+        self.batcher = Batcher[Pair, bool](
             self._run,
             lambda pair: len(pair[0]) + len(pair[1]),
             limits.waiting,
@@ -66,5 +61,5 @@ class RerankingQueue:
             return np.empty(0, np.float32)
         return await self.batcher.submit([(query, text) for text in texts], raw)
 
-    def _run(self, pairs: list[Pair], raw: Hashable) -> NDArray[np.float32]:
-        return self.reranker.scores(pairs, raw=bool(raw))
+    def _run(self, pairs: list[Pair], raw: bool) -> NDArray[np.float32]:
+        return self.reranker.scores(pairs, raw=raw)
