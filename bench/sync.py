@@ -2,7 +2,7 @@
 
 Builds a folder of files of all kinds (bench/mixed_folder.py), adds it, and adds it again with --sync: unchanged, with a
 part of the files changed, and with as many renamed. Prints user and system seconds of each whole process, start of
-Python and the process that reads PDF and the like included, and what embedding the changed texts takes in a process that
+Python and processes that read files included, and what embedding the changed texts takes in a process that
 does nothing else. The files are made older than they are first: those of the last two seconds would be read to be sure.
 
 Not measured: a cold page cache.

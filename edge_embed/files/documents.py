@@ -19,7 +19,7 @@ from edge_embed_runtime.extras import is_installed, missing
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
 
-# Bytes that the process which reads a file may take; under a memory budget as many times more than its text may have, at least.
+# Bytes that reading a file in its own process may take; under a memory budget so many times what its text may have.
 MEMORY, LEAST_MEMORY, TIMES = 2**30, 2**27, 64
 # Copies of a text that comes from the process that read it.
 COPIES = 4
