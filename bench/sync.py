@@ -1,9 +1,9 @@
 """What it costs to keep an index in step with a folder: python -m bench.sync [--files 2000] [--part 0.01] [--bundle B]
 
-Builds a folder of mixed files (bench/mixed_folder.py), adds it, and adds it again with --sync: unchanged, with a part
-of the files changed, and with as many renamed. Prints user and system seconds of each whole process, start of Python
-included, and what embedding the changed texts takes in a process that does nothing else. The files are made older than
-they are first: those of the last two seconds would be read to be sure.
+Builds a folder of files of all kinds (bench/mixed_folder.py), adds it, and adds it again with --sync: unchanged, with a
+part of the files changed, and with as many renamed. Prints user and system seconds of each whole process, start of
+Python and the process that reads PDF and the like included, and what embedding the changed texts takes in a process that
+does nothing else. The files are made older than they are first: those of the last two seconds would be read to be sure.
 
 Not measured: a cold page cache.
 """

@@ -24,7 +24,7 @@ from edge_embed.cli.options import (
 from edge_embed.cli.terminal import say
 
 if TYPE_CHECKING:
-    from edge_embed.files.order import Added
+    from edge_embed.files.task import Added
 
 # Problems that are listed; --json has all of them.
 SHOWN_PROBLEMS = 20
@@ -151,8 +151,8 @@ def add(
     from edge_embed.files.choosing import Selection
     from edge_embed.files.lines import check_encoding
     from edge_embed.files.opening import Opening
-    from edge_embed.files.order import Added, Order
     from edge_embed.files.rows import Reading
+    from edge_embed.files.task import Added, AddTask
 
     if delimiter is not None and len(delimiter := delimiter.replace("\\t", "\t")) != 1:
         raise click.BadParameter("expected one character", param_hint="--delimiter")
@@ -166,15 +166,15 @@ def add(
     options |= {"secure_delete": True} if secure_delete else {}
     reading = Reading(text, title, key, check_encoding(encoding), delimiter)
     selection = Selection(include, exclude, gitignore)
-    order = Order(paths, reading, root, follow_links, sync, strict, selection, read_all, allow_empty)
+    task = AddTask(paths, reading, root, follow_links, sync, strict, selection, read_all, allow_empty)
     if watched:
         from edge_embed.cli.watch import watch
 
-        watch(index, order, lambda: Opening(index, models, options), as_json=as_json)
+        watch(index, task, lambda: Opening(index, models, options), as_json=as_json)
         return
     added = Added()
     try:
-        add_files(order, Opening(index, models, options), added, show_progress=True)
+        add_files(task, Opening(index, models, options), added, show_progress=True)
         if added.files or added.passed_over or sync or as_json:
             show(_result(added), as_json, lambda: _lines(index, added))
     finally:

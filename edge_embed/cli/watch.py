@@ -9,11 +9,11 @@ from edge_embed.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from edge_embed.files.opening import Opening
-    from edge_embed.files.order import Order
+    from edge_embed.files.task import AddTask
     from edge_embed.files.watching import Event
 
 
-def watch(index: str, order: "Order", opening: "Callable[[], Opening]", *, as_json: bool) -> None:
+def watch(index: str, task: "AddTask", opening: "Callable[[], Opening]", *, as_json: bool) -> None:
     """Follow files until Ctrl-C, which is the way to end it."""
     from edge_embed.files.watching import watch_files
 
@@ -24,15 +24,15 @@ def watch(index: str, order: "Order", opening: "Callable[[], Opening]", *, as_js
             _print(index, event)
 
     try:
-        watch_files(order, opening, tell)
+        watch_files(task, opening, tell)
     except KeyboardInterrupt:
         if not as_json:
             say(f"{_now()} stopped")
 
 
 def _fields(event: "Event") -> dict[str, Any]:
-    from edge_embed.files.order import Change
     from edge_embed.files.problems import Problem
+    from edge_embed.files.task import Change
     from edge_embed.files.watching import Watching
 
     if isinstance(event, Change):
@@ -46,8 +46,8 @@ def _fields(event: "Event") -> dict[str, Any]:
 
 def _print(index: str, event: "Event") -> None:
     """A line: a change to stdout, what is wrong to stderr."""
-    from edge_embed.files.order import Change
     from edge_embed.files.problems import Problem
+    from edge_embed.files.task import Change
     from edge_embed.files.watching import Watching
 
     if isinstance(event, Change):

@@ -13,10 +13,10 @@ from edge_embed.files.gone import Gone
 from edge_embed.files.known import Candidate, Known
 from edge_embed.files.naming import naming_of
 from edge_embed.files.opening import Opening
-from edge_embed.files.order import MAX_PROBLEMS, Added, Change, ChangeKind, Order
 from edge_embed.files.problems import Problem, refuse, shown
 from edge_embed.files.rows import Row
 from edge_embed.files.seen import FileState, Place, Seen
+from edge_embed.files.task import MAX_PROBLEMS, Added, AddTask, Change, ChangeKind
 from edge_embed_runtime.batches import Limit, batches
 from edge_embed_runtime.errors import InputError, MemoryBudgetError
 from edge_embed_runtime.index.index import Index
@@ -30,14 +30,14 @@ ADD_CHARACTERS = 1_000_000
 NOT_STORED: Any = object()
 
 
-def add_files(order: Order, opening: Opening, added: Added, *, show_progress: bool = False) -> None:
+def add_files(task: AddTask, opening: Opening, added: Added, *, show_progress: bool = False) -> None:
     """Store the documents of files. `added` is filled during the run, so it is there after an error, too.
 
     Raises SourceError with `strict`, InputError where the index cannot take the documents, and what `Index.open` and
     `Index.upsert` raise. What was committed before an error is stored.
     """
     with closing(opening), closing(Seen()) as seen:
-        _Run(order, opening, added, seen).run(show_progress)
+        _Run(task, opening, added, seen).run(show_progress)
 
 
 def upsert(index: Index, documents: Sequence[Document]) -> tuple[int, list[tuple[Document, str]]]:
@@ -87,27 +87,27 @@ _Item = tuple[Row, _File]
 
 
 class _Run:
-    def __init__(self, order: Order, opening: Opening, added: Added, seen: Seen) -> None:
-        self._order, self._opening, self._added, self._seen = order, opening, added, seen
-        self._naming = naming_of(opening.path, order.root, free=order.reading.key is not None)
-        if order.sync and self._naming.root is None:
+    def __init__(self, task: AddTask, opening: Opening, added: Added, seen: Seen) -> None:
+        self._task, self._opening, self._added, self._seen = task, opening, added, seen
+        self._naming = naming_of(opening.path, task.root, free=task.reading.key is not None)
+        if task.sync and self._naming.root is None:
             raise InputError(
                 f"{opening.path} has keys that are paths as they were typed; --sync needs a new index",
                 path=opening.path,
             )
-        self._reading = replace(order.reading, scoped=self._naming.root is not None)
+        self._reading = replace(task.reading, scoped=self._naming.root is not None)
         self._known = Known(self._naming, opening, seen, self._reading)
         index = str(opening.path)
-        search = Search(order.follow_links, index, order.selection, order.only)
-        self._found = find(order.paths, self._report, search)
+        search = Search(task.follow_links, index, task.selection, task.only)
+        self._found = find(task.paths, self._report, search)
         self._gone = Gone(
-            self._naming, opening, seen, self._found, self._report, sync=order.sync, allow_empty=order.allow_empty
+            self._naming, opening, seen, self._found, self._report, sync=task.sync, allow_empty=task.allow_empty
         )
         self._changes: dict[str, Change] = {}
 
     def run(self, show_progress: bool) -> None:
         added, found, opening = self._added, self._found, self._opening
-        if not self._order.sync:
+        if not self._task.sync:
             for folder in found.empty:
                 self._report(holds_nothing(folder))
         added.files = len(found.files)
@@ -124,15 +124,15 @@ class _Run:
         if opening.index is not None:
             self._look_for_gone()
             added.documents = len(opening.index)
-            if self._order.root is not None and self._naming.new:
+            if self._task.root is not None and self._naming.new:
                 opening.write(self._naming, embed=False)
             self._known.write()
-        if self._order.changes is not None:
+        if self._task.changes is not None:
             for change in self._changes.values():
-                self._order.changes(change)
+                self._task.changes(change)
 
     def _report(self, problem: Problem) -> None:
-        if self._order.strict:
+        if self._task.strict:
             refuse(problem)
         self._added.report(problem)
 
@@ -151,7 +151,7 @@ class _Run:
 
     def _rows(self) -> Iterator[_Item]:
         """The rows of all files that have to be read."""
-        candidates = self._known.candidates(self._found.files, read_all=self._order.read_all)
+        candidates = self._known.candidates(self._found.files, read_all=self._task.read_all)
         for number, candidate in enumerate(candidates):
             if candidate.same and candidate.record is not None:
                 documents = candidate.record.documents
@@ -211,7 +211,7 @@ class _Run:
             return
         if file.whole:
             self._known.read_whole(file.candidate, file.documents)
-        if file.stored and self._order.changes is not None:
+        if file.stored and self._task.changes is not None:
             record = file.candidate.record
             kind: ChangeKind = "added" if file.new and (record is None or not record.documents) else "changed"
             self._changes[file.key] = Change(kind, shown(file.candidate.file.path), file.stored, 0)
@@ -268,14 +268,14 @@ class _Run:
         if self._naming.root is None and os.path.realpath(origin) == file.candidate.file.real:
             return None  # the same file, by another path
         gone = self._naming.root is not None and self._gone.is_gone(origin)
-        if gone and self._order.sync:
+        if gone and self._task.sync:
             return None
         hint = ", which no longer exists (--sync deletes its documents)" if gone else ""
         return f"the key {key!r} belongs to a document of {origin}{hint}"
 
     def _old_key(self, candidate: Candidate) -> str | None:
         """The key of the file that this one was before it was renamed; None where there is no such file."""
-        if not self._order.sync:
+        if not self._task.sync:
             return None
         for record in self._known.renamed(candidate):
             if self._gone.may_delete(record):
@@ -309,7 +309,7 @@ class _Run:
         for block in self._gone.documents():
             files.update(origin for _, origin in block)
             self._added.gone += len(block)
-            if self._order.sync:
+            if self._task.sync:
                 index = self._opening.write(self._naming, embed=False)
                 self._added.deleted += index.delete([key for key, _ in block])
                 for _, origin in block:
@@ -320,7 +320,7 @@ class _Run:
         self._added.gone_files = len(files)
 
     def _note_deleted(self, origin: str) -> None:
-        if self._order.changes is None:
+        if self._task.changes is None:
             return
         before = self._changes.get(origin)
         if before is None:

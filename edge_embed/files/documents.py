@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_embed.files.formats.apart import READER
 from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError
 from edge_embed.files.formats.encodings import of_lines
-from edge_embed.files.formats.known import Known, known, some_suffixes
+from edge_embed.files.formats.filetypes import FileType, some_suffixes, type_of
+from edge_embed.files.formats.processes import READER
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
 from edge_embed.files.problems import CHANGED, Report, about, ignore, refuse
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
@@ -19,10 +19,10 @@ from edge_embed_runtime.extras import is_installed, missing
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
 
-# Bytes that reading a file apart may take; under a memory budget as many times more than its text may have, at least.
+# Bytes that the process which reads a file may take; under a memory budget as many times more than its text may have, at least.
 MEMORY, LEAST_MEMORY, TIMES = 2**30, 2**27, 64
 # Copies of a text that comes from the process that read it.
-APART_COPIES = 4
+COPIES = 4
 
 
 def read_documents(
@@ -64,7 +64,7 @@ def read_rows(
     note: called with what is worth saying of a file that can be read: "read as windows-1252"
     """
     source = Source(path, key, reading, blank, report, note)
-    kind = known(path)
+    kind = type_of(path)
     if kind is None:
         source.problem(None, f"has an unknown type; expected {some_suffixes()}")
         return
@@ -88,7 +88,7 @@ def read_rows(
         source.problem(None, CHANGED)
 
 
-def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
+def _read(file: BinaryIO, source: Source, kind: FileType) -> Iterator[Row]:
     most = source.reading.max_bytes
     if not os.fstat(file.fileno()).st_size:
         return  # an empty file of whatever kind
@@ -98,8 +98,8 @@ def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
         yield from kind.load()(file, source, most or MAX_ROW)
         return
     suffix = source.path.suffix.lower()
-    if kind.apart:
-        yield from _documents(_read_apart(file, source, kind, suffix), source)
+    if kind.own_process:
+        yield from _documents(_read_in_process(file, source, kind, suffix), source)
         return
     size, limit = os.fstat(file.fileno()).st_size, most or MAX_FILE
     if size > limit:
@@ -108,7 +108,7 @@ def _read(file: BinaryIO, source: Source, kind: Known) -> Iterator[Row]:
     yield from _documents(kind.load()(file, request), source)
 
 
-def _read_apart(file: BinaryIO, source: Source, kind: Known, suffix: str) -> Iterator[Content | Cells]:
+def _read_in_process(file: BinaryIO, source: Source, kind: FileType, suffix: str) -> Iterator[Content | Cells]:
     """What the process that reads such files says of one."""
     for package in kind.needs:
         if not is_installed(package):
@@ -117,7 +117,7 @@ def _read_apart(file: BinaryIO, source: Source, kind: Known, suffix: str) -> Ite
     job = {
         "suffix": suffix,
         "file": [status.st_dev, status.st_ino],
-        "limit": MAX_ROW if most is None else min(MAX_ROW, max(1, most // APART_COPIES)),
+        "limit": MAX_ROW if most is None else min(MAX_ROW, max(1, most // COPIES)),
         "encoding": source.reading.encoding,
         "columns": list(source.reading.text or (TEXT,)),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_embed.files.choosing import UNWANTED, Choice, Level, Selection
-from edge_embed.files.formats.known import SUFFIXES, some_suffixes
+from edge_embed.files.formats.filetypes import SUFFIXES, some_suffixes
 from edge_embed.files.naming import folders_above, is_under
 from edge_embed.files.problems import Problem, Report, refuse, shown
 

@@ -20,7 +20,7 @@ from edge_embed.files.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.files.arrow import ArrowFile
 from edge_embed.files.columns import BATCH_CHARACTERS, Names, rows_per_batch
 from edge_embed.files.documents import read_documents
-from edge_embed.files.formats.known import ROW_SUFFIXES
+from edge_embed.files.formats.filetypes import ROW_SUFFIXES
 from edge_embed.files.naming import Naming, naming_of
 from edge_embed.files.rows import Reading
 from edge_embed_runtime.batches import Limit, batches

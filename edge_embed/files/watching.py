@@ -10,8 +10,8 @@ from edge_embed.files.adding import add_files
 from edge_embed.files.choosing import GITIGNORE, Choice
 from edge_embed.files.naming import is_under
 from edge_embed.files.opening import Opening
-from edge_embed.files.order import Added, Change, Order
 from edge_embed.files.problems import CHANGED, Problem, shown
+from edge_embed.files.task import Added, AddTask, Change
 from edge_embed_runtime.errors import IndexLockedError, SourceError
 from edge_embed_runtime.extras import require
 
@@ -40,7 +40,7 @@ Event = Change | Problem | Watching | Waiting
 Identity = tuple[int, ...] | None
 
 
-def watch_files(order: Order, opening: Callable[[], Opening], tell: Callable[[Event], None]) -> None:
+def watch_files(task: AddTask, opening: Callable[[], Opening], tell: Callable[[Event], None]) -> None:
     """Store the documents of files, and follow what changes in them. Ends with KeyboardInterrupt, or an error.
 
     opening: makes what `add_files` takes; the index is open only while something is stored
@@ -51,17 +51,17 @@ def watch_files(order: Order, opening: Callable[[], Opening], tell: Callable[[Ev
     watch, and otherwise what `add_files` raises, except IndexLockedError.
     """
     require("watchfiles", "files")
-    watch = _Watch(order, opening, tell)
+    watch = _Watch(task, opening, tell)
     while True:
         watch.follow()
 
 
 class _Watch:
-    def __init__(self, order: Order, opening: Callable[[], Opening], tell: Callable[[Event], None]) -> None:
-        self._order = replace(order, sync=True, changes=tell)
+    def __init__(self, task: AddTask, opening: Callable[[], Opening], tell: Callable[[Event], None]) -> None:
+        self._task = replace(task, sync=True, changes=tell)
         self._opening, self._tell = opening, tell
         self._index = str(opening().path)
-        self._hidden = bool(Choice(order.selection, lambda _: None).hidden)
+        self._hidden = bool(Choice(task.selection, lambda _: None).hidden)
         self._waiting = ""  # the reason that was told last
 
     def follow(self) -> None:
@@ -71,7 +71,7 @@ class _Watch:
         if missing := [path for path, found in before.items() if found is None]:
             self._wait(f"{', '.join(map(shown, missing))} is not there: waiting for it; its documents are kept")
         folders = [os.path.realpath(path) for path in there if Path(path).is_dir()]
-        order = replace(self._order, paths=there)
+        task = replace(self._task, paths=there)
         changed: set[str] | None = None  # everything
         files = self._files(there)
         for events in _events(folders):
@@ -84,13 +84,13 @@ class _Watch:
                 changed |= touched
                 changed = None if self._asks_for_all(events) else changed | self._wanted(events, folders)
             if there and (changed is None or changed):
-                changed = self._add(order, changed)
+                changed = self._add(task, changed)
 
-    def _add(self, order: Order, changed: set[str] | None) -> set[str] | None:
+    def _add(self, task: AddTask, changed: set[str] | None) -> set[str] | None:
         """Store what has changed, None for everything. Returns what is left to do."""
         added = Added()
         try:
-            add_files(replace(order, only=tuple(sorted(changed or ()))), self._opening(), added)
+            add_files(replace(task, only=tuple(sorted(changed or ()))), self._opening(), added)
         except IndexLockedError as error:
             self._wait(str(error))
             return changed
@@ -101,8 +101,8 @@ class _Watch:
             else:
                 self._tell(problem)
         if changed is None:
-            self._tell(Watching(order.paths, added.documents))
-        if len(order.paths) == len(self._order.paths):
+            self._tell(Watching(task.paths, added.documents))
+        if len(task.paths) == len(self._task.paths):
             self._waiting = ""
         return again
 
@@ -113,7 +113,7 @@ class _Watch:
 
     def _identities(self) -> dict[str, Identity]:
         found: dict[str, Identity] = {}
-        for path in self._order.paths:
+        for path in self._task.paths:
             try:
                 status = Path(path).stat()
                 found[path] = (status.st_dev, status.st_ino) if Path(path).is_dir() else (0,)
@@ -135,9 +135,9 @@ class _Watch:
 
     def _asks_for_all(self, events: set[str]) -> bool:
         """Whether what changed may concern other files, too."""
-        if self._order.follow_links and events:
+        if self._task.follow_links and events:
             return True
-        return self._order.selection.gitignore and any(Path(path).name == GITIGNORE for path in events)
+        return self._task.selection.gitignore and any(Path(path).name == GITIGNORE for path in events)
 
     def _wanted(self, events: set[str], folders: list[str]) -> set[str]:
         """Without the index itself, and without hidden files unless an include names some."""

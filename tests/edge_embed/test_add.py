@@ -21,9 +21,9 @@ from edge_embed.files import documents as readers
 from edge_embed.files.adding import add_files
 from edge_embed.files.finding import find
 from edge_embed.files.opening import Opening
-from edge_embed.files.order import Added, Order
 from edge_embed.files.problems import Problem
 from edge_embed.files.seen import Place, Seen
+from edge_embed.files.task import Added, AddTask
 from edge_embed_runtime.errors import SourceError
 
 
@@ -273,7 +273,7 @@ def test_add_files_in_python() -> None:
     """The same without the command line."""
     write({"a.md": "one"})
     result = Added()
-    add_files(Order(("a.md",)), Opening("a.db", lambda: {"embedder": Embedder("static")}, {}), result)
+    add_files(AddTask(("a.md",)), Opening("a.db", lambda: {"embedder": Embedder("static")}, {}), result)
     assert (result.stored, result.documents, result.bytes) == (1, 1, 3)
 
 

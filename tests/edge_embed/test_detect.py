@@ -46,6 +46,8 @@ def test_a_clear_encoding_is_found(language: str, encoding: str) -> None:
     "raw",
     [
         "naïve".encode() + b" caf\xe9",  # UTF-8 with a fault
+        b"the \xf4\x90\x80\x80 cat",  # the form of UTF-8, beyond Unicode
+        b"the \xed\xa0\x80 cat",  # a surrogate in the form of UTF-8
         b"\xe8",  # a letter of many alphabets
         "Schiff № 5 – 20°".encode("cp1251"),  # signs alone
         bytes(range(1, 256)),

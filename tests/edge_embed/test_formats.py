@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from builders.commands import added, run, run_json
 from builders.filetypes import FILES, MAIL, docx, epub, odt, pptx, xlsx
-from builders.pdf import pdf
 
+from bench.smallfiles import pdf
 from edge_embed import Index
 from edge_embed.files import documents
 from edge_embed.files.documents import read_rows
-from edge_embed.files.formats.known import KNOWN, SUFFIXES
+from edge_embed.files.formats.filetypes import FILE_TYPES, SUFFIXES
 from edge_embed.files.rows import Reading
 from edge_embed_runtime.storage.documents import Document
 
@@ -46,7 +46,7 @@ EXPECTED: dict[str, tuple[str, list[tuple[str, str]], dict[str, Any]]] = {
     "f.odp": (
         "Slide text 1\n\nSlide text 2",
         [("Slide text 1", "slide 1"), ("Slide text 2", "slide 2")],
-        FERRIES,
+        {},
     ),
     "f.epub": (
         "One\n\nFerries\u00a0float.\n\nPart\n\nYes.\n\nTwo\n\nThey sink.\n\nThe end.",
@@ -255,7 +255,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         path = tmp_path / f"a{suffix}"
         path.write_bytes(FILES.get(f"f{suffix}", lambda: b"text")())
         problems: list[Any] = []
-        if KNOWN[suffix].apart:
+        if FILE_TYPES[suffix].own_process:
             assert list(read_rows(path, "k", Reading(), problems.append)) == []
             (problem,) = problems
             assert problem.line is None

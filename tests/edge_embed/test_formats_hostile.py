@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.filetypes import FILES, ODF, docx, epub, pptx, xlsx, zipped
-from builders.pdf import pdf
+from builders.filetypes import FILES, docx, epub, pptx, xlsx
 
+from bench.smallfiles import ODF, pdf, zipped
 from edge_embed.files.documents import read_rows
-from edge_embed.files.formats import apart, archive
+from edge_embed.files.formats import archive, processes
 from edge_embed.files.problems import Problem
 from edge_embed.files.rows import Reading
 
@@ -101,6 +101,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "nested too deep",
     ),
     "no.mbox": (lambda: b"Subject: x\n\ntext\n", "is no mailbox"),
+    "deep.html": (lambda: b"<div>" * 200_000, "nested more than 10,000 deep"),
+    "closed.html": (lambda: b"<DIV class=a><p>x" * 20_000 + b"</div>" * 20_000, "nested more than 10,000 deep"),
     "binary.html": (lambda: bytes(range(128, 256)) * 10, "not UTF-8 text"),
     "nul.py": (lambda: b"a\x00b", "holds NUL"),
     "nul.srt": (lambda: b"a\x00b", "holds NUL"),
@@ -155,10 +157,10 @@ def test_a_bomb_in_a_pdf(tmp_path: Path) -> None:
 
 
 def test_time_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page nested 200,000 deep takes its parser for ever: the process is ended, and the place is said."""
-    monkeypatch.setattr(apart, "QUIET_SECONDS", 1.0)
+    """A page on which each paragraph is sought in 200,000 elements takes its parser for ever: the process is ended."""
+    monkeypatch.setattr(processes, "QUIET_SECONDS", 1.0)
     path = tmp_path / "deep.html"
-    path.write_bytes(b"<div>" * 200_000)
+    path.write_bytes(b"<span>" * 200_000 + b"<p></p>" * 200_000)
     assert [p.reason for p in read(path)[1]] == ["cannot be read: it takes more than 1 seconds"]
 
 
@@ -231,7 +233,7 @@ def test_a_process_that_was_ended_is_started_again(tmp_path: Path) -> None:
     """Between two files it may end, or be killed."""
     path = tmp_path / "a.pdf"
     path.write_bytes(pdf("Text"))
-    reader = apart.Reader()
+    reader = processes.Reader()
     for _ in range(2):
         (found,) = reader.read(path, job(path), 2**28)
         assert found["text"]["text"] == "Text"
@@ -242,7 +244,7 @@ def test_a_file_that_is_not_read_on_holds_up_no_other(tmp_path: Path) -> None:
     """Whoever stops in the middle of a file, as after an error, can read others, and its process is ended."""
     path = tmp_path / "a.mbox"
     path.write_bytes(FILES["f.mbox"]())
-    reader = apart.Reader()
+    reader = processes.Reader()
     first = reader.read(path, {**job(path), "suffix": ".mbox"}, 2**28)
     assert "text" in next(first)
     assert len(list(reader.read(path, {**job(path), "suffix": ".mbox"}, 2**28))) == 2
@@ -253,10 +255,10 @@ def test_time_that_storing_takes_does_not_count(tmp_path: Path, monkeypatch: pyt
     """Only what the process takes itself is bounded."""
     path = tmp_path / "a.mbox"
     path.write_bytes(FILES["f.mbox"]() * 500)
-    reader = apart.Reader()
+    reader = processes.Reader()
     found = reader.read(path, {**job(path), "suffix": ".mbox"}, 2**28)
     next(found)
-    monkeypatch.setattr(apart, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "QUIET_SECONDS", 0.5)
     threading.Event().wait(1.2)
     assert len(list(found)) == 999
     reader.close()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from builders.commands import added, run
 
-from bench.mixed_folder import build, change
+from bench.mixed_folder import PLAIN_TYPES, build, change
 from edge_embed import Document, Index
 from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.filerecords import FileRecord
@@ -34,7 +34,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr("edge_embed.files.adding.ADD_BATCH", 5)
     monkeypatch.setattr("edge_embed.files.known.RECORDS", 7)
     monkeypatch.setattr("edge_embed.files.gone.GONE_BATCH", 3)
-    made = build(Path("n"), FILES, words=12)
+    made = build(Path("n"), FILES, words=12, types=PLAIN_TYPES)
     added("n")
     shutil.move("a.db", "start.db")
     change(made, 0.2, words=12)

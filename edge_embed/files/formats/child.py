@@ -1,4 +1,4 @@
-"""The process that reads files apart, `python -m edge_embed.files.formats.child`.
+"""The process that reads files for processes.py, `python -m edge_embed.files.formats.child`.
 
 It gets a job a line on stdin, and answers with lines on stdout: {"begun": 1}, then any of {"text": ...} (see Content),
 {"cells": ...} (see Cells), {"problem": why}, {"note": ...}, {"at": place}, and at last {"end": 1}.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from edge_embed.files.formats.content import Content, Request, UnreadableError
-from edge_embed.files.formats.known import KNOWN
+from edge_embed.files.formats.filetypes import FILE_TYPES
 from edge_embed_runtime.errors import EdgeEmbedError
 from edge_embed_runtime.system.files import open_regular
 
@@ -28,6 +28,8 @@ BEAT = 1.0
 # Bytes of memory after which it ends, with the file that took them.
 WORN = 2**28
 MB = 2**20
+# Columns of /proc/self/statm.
+MAPPED, RESIDENT = 0, 1
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -49,7 +51,7 @@ def main() -> None:
             job = json.loads(line)
             with limits(job["memory"], job["seconds"]):
                 read(job, say)
-            worn = _peak() > WORN
+            worn = _memory(RESIDENT) > WORN
             say({"end": 1})
             if worn:
                 return
@@ -106,7 +108,7 @@ def read(job: dict[str, Any], say: Say) -> None:
 
 
 def _read(file: BinaryIO, request: Request, say: Say) -> None:
-    for found in KNOWN[request.suffix].load()(file, request):
+    for found in FILE_TYPES[request.suffix].load()(file, request):
         say({"text" if isinstance(found, Content) else "cells": asdict(found)})
 
 
@@ -119,7 +121,10 @@ def limits(memory: int, seconds: float) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    kinds = ((resource.RLIMIT_AS, _mapped() + memory), (resource.RLIMIT_CPU, int(time.process_time() + 2 * seconds)))
+    kinds = (
+        (resource.RLIMIT_AS, (_memory(MAPPED) or 2**32) + memory),
+        (resource.RLIMIT_CPU, int(time.process_time() + 2 * seconds)),
+    )
     before = [resource.getrlimit(kind) for kind, _ in kinds]
     for (kind, most), (soft, hard) in zip(kinds, before, strict=True):
         allowed = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
@@ -131,17 +136,10 @@ def limits(memory: int, seconds: float) -> Iterator[None]:
             resource.setrlimit(kind, limit)
 
 
-def _mapped() -> int:
-    """Bytes of address space of this process."""
+def _memory(column: int) -> int:
+    """Bytes of memory of this process: MAPPED, its address space, or RESIDENT; 0 where the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 2**32
-
-
-def _peak() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text("ascii").split()[column]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
 

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from edge_embed.files.formats.content import Content, Request
-from edge_embed.files.formats.markup import places
+from edge_embed.files.formats.content import Content, Headings, Request, places
 from edge_embed.files.formats.plain import whole
 
 TAB = 4
@@ -42,7 +41,7 @@ def read_code(file: BinaryIO, request: Request) -> Iterator[Content]:
     yield Content(text, places(text, _names(text, RULES.get(request.suffix, (DECLARED,)))))
 
 
-def _names(text: str, rules: tuple[re.Pattern[str], ...]) -> Iterator[tuple[int, int, str]]:
+def _names(text: str, rules: tuple[re.Pattern[str], ...]) -> Headings:
     start = 0
     for line in text.split("\n") if rules else ():
         if len(line) <= MAX_LINE and line.strip():

@@ -1,8 +1,8 @@
 """What a format's reader gets, and what it gives back: texts with places."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 from edge_embed.files.problems import ignore
 
@@ -10,6 +10,8 @@ MAX_LABEL = 200
 # Characters that are no text: control characters except tab, newline and carriage return.
 NO_TEXT = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127])
 BETWEEN = " > "
+# Of a text: (first character, level, title).
+Headings = Iterator[tuple[int, int, str]]
 
 
 class UnreadableError(Exception):
@@ -69,12 +71,6 @@ class Cells:
     values: list[Any]
     sheet: str | None = None
     names: bool = False
-
-
-class Format(Protocol):
-    """Reads one file. Raises UnreadableError, and may raise OSError and MemoryError."""
-
-    def __call__(self, file: BinaryIO, request: Request) -> Iterator[Content | Cells]: ...
 
 
 class Writer:
@@ -146,6 +142,18 @@ class Writer:
         return Content(text, tuple(self._places), metadata or {}, part)
 
 
+def places(text: str, headings: Headings) -> tuple[tuple[int, str], ...]:
+    """(0, 1, "Chapter 1"), (1200, 2, "Section") -> (0, "Chapter 1"), (1200, "Chapter 1 > Section")."""
+    writer = Writer(len(text))
+    last = 0
+    for start, level, title in headings:
+        writer.add(text[last:start])
+        writer.under(level, title)
+        last = start
+    writer.add(text[last:])
+    return writer.content().places
+
+
 def clean(text: str) -> str:
     """Without characters that are no text: NUL and other control characters, and halves of surrogate pairs."""
     try:
@@ -159,3 +167,8 @@ def one_line(text: str) -> str:
     """A label: white space becomes single spaces, and it ends after MAX_LABEL characters."""
     label = " ".join(text.split())
     return label if len(label) <= MAX_LABEL else f"{label[: MAX_LABEL - 1]}…"
+
+
+def table_row(cells: Iterable[object]) -> str:
+    """A line of text: ["Anna", 1908] -> "Anna | 1908"."""
+    return " | ".join(" ".join(str(cell).split()) for cell in cells).strip(" |")

@@ -62,6 +62,8 @@ CLEARER = 2
 FREQUENT = 0.58
 # Control characters, which encodings have that give these bytes no letter.
 CONTROL = re.compile("[\x80-\x9f]")
+# Bytes of the form of UTF-8 that stand for no character: surrogates, and numbers that Unicode does not have.
+NOT_UNICODE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]|\xf4[\x90-\xbf][\x80-\xbf]{2}|[\xf5-\xf7][\x80-\xbf]{3}")
 # Characters of Chinese, Japanese or Korean that are enough to tell.
 LEAST_ASIAN = 4
 
@@ -96,7 +98,8 @@ def detect(raw: bytes) -> str | Unclear:
 
 def _is_damaged(raw: bytes) -> bool:
     """Whether it is rather UTF-8 with faults, or no text at all."""
-    good = sum(not character.isascii() for character in raw.decode("utf-8", "ignore"))
+    raw, beyond = NOT_UNICODE.subn(b"", raw)
+    good = beyond + sum(not character.isascii() for character in raw.decode("utf-8", "ignore"))
     bad = raw.decode("utf-8", "replace").count("\ufffd")
     control = raw.translate(None, bytes([*range(0x20, 0x100), 9, 10, 12, 13, 27]))
     return good >= bad or bool(control)

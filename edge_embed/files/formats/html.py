@@ -22,6 +22,10 @@ BLOCKS = frozenset((
 # Blocks that are a line rather than a paragraph.
 TIGHT = frozenset(("li", "tr", "dt", "dd", "caption", "legend", "summary"))
 CELLS = frozenset(("td", "th"))
+# Blocks that can lie in one of their kind. The parser takes time with the square of how deep they do.
+NESTING = BLOCKS - {"body", "caption", "dd", "dt", *HEADINGS, "hr", "html", "li", "p", "tbody", "tfoot", "thead", "tr"}
+NESTING_TAG = re.compile(rf"<(/?)(?:{'|'.join(sorted(NESTING))})(?![\w-])", re.IGNORECASE)
+MAX_DEPTH = 10_000
 HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 CHARSET = re.compile(
     rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})|<\?xml[^>]{0,100}?encoding=[\"']([\w.-]{1,40})", re.I
@@ -58,11 +62,23 @@ def page(text: str, request: Request) -> Content:
 
 
 def tree_of(text: str) -> Any:
+    """The tree of a page. Raises UnreadableError."""
     lexbor = require("selectolax.lexbor", "files")
+    if _is_too_deep(text):
+        raise UnreadableError(f"has elements nested more than {MAX_DEPTH:,} deep")
     try:
         return lexbor.LexborHTMLParser(text)
     except lexbor.SelectolaxError as error:  # the only reason is that there is no memory
         raise UnreadableError("cannot be read: it needs more memory than reading a file may take") from error
+
+
+def _is_too_deep(text: str) -> bool:
+    depth = 0
+    for tag in NESTING_TAG.finditer(text) if text.count("<") > MAX_DEPTH else ():
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _has_heading(tree: Any, name: str) -> bool:

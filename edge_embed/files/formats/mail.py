@@ -16,10 +16,10 @@ from io import BytesIO
 from pathlib import PurePath
 from typing import Any, BinaryIO
 
-from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean, one_line
+from edge_embed.files.formats.content import BETWEEN, Content, Request, UnreadableError, Writer, clean, one_line
 from edge_embed.files.formats.encodings import text_of
+from edge_embed.files.formats.filetypes import FILE_TYPES
 from edge_embed.files.formats.html import page
-from edge_embed.files.formats.known import KNOWN
 from edge_embed_runtime.errors import MissingExtraError
 
 HEADERS = ("From", "To", "Cc", "Subject")
@@ -110,12 +110,13 @@ def _header(message: Message, name: str) -> str:
         parts = []
         for part, charset in decode_header(str(value)[:MAX_HEADER]):
             parts.append(part if isinstance(part, str) else _decoded(part, charset))
-        return one_line_of("".join(parts))
+        return _one_line("".join(parts))
     except BROKEN:
         return ""
 
 
-def one_line_of(text: str) -> str:
+def _one_line(text: str) -> str:
+    """Of any length, for metadata."""
     return " ".join(clean(text).split())
 
 
@@ -187,7 +188,7 @@ class _Body:
         if nested >= MAX_NESTED:
             self._request.problem(f"has mails in mails more than {MAX_NESTED} deep; those are left out")
             return
-        label = f"{before} > {subject}" if before else subject
+        label = f"{before}{BETWEEN}{subject}" if before else subject
         self._writer.place(label)
         self._writer.block(subject)
         self.add(message, nested + 1, label)
@@ -195,10 +196,10 @@ class _Body:
     def _attachment(self, part: Message, name: str, before: str) -> None:
         self._attachments.append(name or part.get_content_type())
         suffix = PurePath(name).suffix.lower()
-        kind = KNOWN.get(suffix)
+        kind = FILE_TYPES.get(suffix)
         if kind is None or kind.rows or suffix in (".eml", ".mbox"):
             return
-        label = f"{before} > {name}" if before else name
+        label = f"{before}{BETWEEN}{name}" if before else name
         request = Request(suffix, self._request.limit, self._request.encoding, columns=("\0",), note=self._request.note)
         try:
             for content in kind.load()(BytesIO(_payload(part)), request):
@@ -241,7 +242,7 @@ def _file_name(part: Message) -> str:
         name = part.get_filename()
     except BROKEN:
         return ""
-    return one_line(PurePath(one_line_of(_plain(name))).name) if name else ""
+    return one_line(PurePath(_one_line(_plain(name))).name) if name else ""
 
 
 def _plain(name: str) -> str:

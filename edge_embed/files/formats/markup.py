@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import BinaryIO
 
-from edge_embed.files.formats.content import Content, Request, Writer
+from edge_embed.files.formats.content import Content, Headings, Request, places
 from edge_embed.files.formats.plain import whole
 from edge_embed.files.frontmatter import split_front_matter
 
 MARKDOWN = (".md", ".markdown")
-LINE = re.compile(r"[^\n]*\n?")
 ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*)")
 SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*")
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
@@ -21,26 +20,11 @@ SECTION = re.compile(r"[ \t]*\\(part|chapter|section|subsection|subsubsection)\*
 LEVELS = ("part", "chapter", "section", "subsection", "subsubsection")
 ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*")
 
-# Headings of a text: (first character, level, title).
-Headings = Iterator[tuple[int, int, str]]
-
 
 def read_markup(file: BinaryIO, request: Request) -> Iterator[Content]:
     text = whole(file, request)
     metadata, body = split_front_matter(text) if request.suffix in MARKDOWN else ({}, text)
     yield Content(body, places(body, HEADINGS[request.suffix](body)), metadata)
-
-
-def places(text: str, headings: Headings) -> tuple[tuple[int, str], ...]:
-    """(0, "Chapter 1"), (1200, "Chapter 1 > Section"), ..."""
-    writer = Writer(len(text))
-    last = 0
-    for start, level, title in headings:
-        writer.add(text[last:start])
-        writer.under(level, title)
-        last = start
-    writer.add(text[last:])
-    return writer.content().places
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from edge_embed.files.formats.archive import Archive
-from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean, one_line
+from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean, one_line, table_row
 from edge_embed.files.formats.xml import Elements, attributes_of, parse, texts_of
 
 WHAT = "OpenDocument file"
@@ -84,7 +84,7 @@ class _Body(Elements):
             else:
                 self._writer.block(text)
         elif name == "table-row" and self._cells:
-            row = " | ".join(" ".join(cell.split()) for cell in self._cells.pop()).strip(" |")
+            row = table_row(self._cells.pop())
             if self._cells and self._cells[-1]:
                 self._cells[-1][-1] += f" {row}"
             else:

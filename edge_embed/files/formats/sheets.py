@@ -10,7 +10,7 @@ from itertools import dropwhile
 from typing import Any, BinaryIO
 
 from edge_embed.files.formats.archive import Archive
-from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError, Writer, clean
+from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError, Writer, clean, table_row
 from edge_embed_runtime.extras import require
 
 WHAT = "spreadsheet"
@@ -40,7 +40,7 @@ def read_sheets(file: BinaryIO, request: Request) -> Iterator[Content | Cells]:
             continue
         yield from _sheet(name, rows, writer, request, several=several)
     if writer.length:
-        yield writer.content(part=None)
+        yield writer.content()
 
 
 def _sheet(
@@ -60,9 +60,9 @@ def _sheet(
         return
     if first:
         writer.place(f"sheet {name}")
-        writer.block(_line(first))
+        writer.block(table_row(first))
     for _, cells in rows:
-        writer.block(_line(cells), tight=True)
+        writer.block(table_row(cells), tight=True)
 
 
 def _rows(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -80,7 +80,3 @@ def _value(cell: Any) -> Any:
     if isinstance(cell, datetime.timedelta):
         return str(cell)
     return clean(cell) if isinstance(cell, str) else cell
-
-
-def _line(cells: list[Any]) -> str:
-    return " | ".join(" ".join(str(cell).split()) for cell in cells).strip(" |")

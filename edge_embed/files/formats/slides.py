@@ -1,12 +1,11 @@
 """PowerPoint, .pptx: the slides in their order, with notes. The places are "slide 3: Title"."""
 
-import posixpath
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from edge_embed.files.formats.archive import Archive
-from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean, one_line
-from edge_embed.files.formats.word import core
+from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean, one_line, table_row
+from edge_embed.files.formats.office import properties, related_parts
 from edge_embed.files.formats.xml import Elements, attributes_of, parse
 
 WHAT = "PowerPoint presentation"
@@ -21,14 +20,14 @@ def read_slides(file: BinaryIO, request: Request) -> Iterator[Content]:
     if PRESENTATION not in archive:
         raise UnreadableError(f"is no {WHAT}: it holds no {PRESENTATION}")
     writer = Writer(request.limit)
-    related = _related(archive, PRESENTATION)
+    related = related_parts(archive, PRESENTATION)
     listed = attributes_of(archive.open(PRESENTATION), PRESENTATION, "sldId")
     for number, (_, attributes) in enumerate(listed, start=1):
         name = next((related[value][1] for value in attributes.values() if value in related), "")
         if name in archive:
             request.at(f"slide {number}")
             _slide(archive, name, number, writer)
-    yield writer.content(core(archive))
+    yield writer.content(properties(archive))
 
 
 def _slide(archive: Archive, name: str, number: int, writer: Writer) -> None:
@@ -38,29 +37,12 @@ def _slide(archive: Archive, name: str, number: int, writer: Writer) -> None:
     writer.place(f"slide {number}: {title}" if title else f"slide {number}")
     for text in shapes.blocks:
         writer.block(text)
-    for kind, notes in _related(archive, name).values():
+    for kind, notes in related_parts(archive, name).values():
         if kind.endswith("/notesSlide") and notes in archive:
             shapes = _Shapes()
             parse(archive.open(notes), shapes, notes)
             for text in shapes.blocks:
                 writer.block(text)
-
-
-def _related(archive: Archive, name: str) -> dict[str, tuple[str, str]]:
-    """What a part of a file of Office refers to: id -> (kind, name)."""
-    folder, base = posixpath.split(name)
-    relations = f"{folder}/_rels/{base}.rels"
-    if relations not in archive:
-        return {}
-    found = attributes_of(archive.open(relations), relations, "Relationship")
-    return {
-        entry.get("Id", ""): (
-            entry.get("Type", ""),
-            posixpath.normpath(posixpath.join("/", folder, entry.get("Target", ""))).lstrip("/"),
-        )
-        for _, entry in found
-        if entry.get("TargetMode") != "External"
-    }
 
 
 class _Shapes(Elements):
@@ -106,7 +88,7 @@ class _Shapes(Elements):
             elif text.strip():
                 self._lines.append(text)
         elif name == "tr" and self._cells:
-            row = " | ".join(" ".join(cell.split()) for cell in self._cells.pop()).strip(" |")
+            row = table_row(self._cells.pop())
             if row:
                 self.blocks.append(row)
         elif name == "sp" and self._kind not in LAYOUT and self._lines:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from edge_embed.files.formats.archive import Archive
-from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean
-from edge_embed.files.formats.xml import Elements, parse, texts_of
+from edge_embed.files.formats.content import Content, Request, UnreadableError, Writer, clean, table_row
+from edge_embed.files.formats.office import properties
+from edge_embed.files.formats.xml import Elements, parse
 
 WHAT = "Word document"
-DOCUMENT, STYLES, CORE = "word/document.xml", "word/styles.xml", "docProps/core.xml"
+DOCUMENT, STYLES = "word/document.xml", "word/styles.xml"
 NOTES = ("word/footnotes.xml", "word/endnotes.xml")
 HEADING = re.compile(r"heading\s*([1-9])", re.IGNORECASE)
 # What a reader does not see: deleted text, instructions of fields, and the second form of a drawing.
@@ -29,16 +30,7 @@ def read_word(file: BinaryIO, request: Request) -> Iterator[Content]:
     for notes in NOTES:
         if notes in archive:
             parse(archive.open(notes), _Body(writer, {}), notes)
-    yield writer.content(core(archive))
-
-
-def core(archive: Archive) -> dict[str, str]:
-    """Title and author of a file of Office."""
-    if CORE not in archive:
-        return {}
-    found = texts_of(archive.open(CORE), CORE, "title", "creator")
-    names = {"title": "title", "creator": "author"}
-    return {names[name]: clean(text) for name, text in found.items()}
+    yield writer.content(properties(archive))
 
 
 class _Styles(Elements):
@@ -119,7 +111,7 @@ class _Body(Elements):
         elif name == "p" and self._texts:
             self._paragraph(clean("".join(self._texts.pop())), self._level.pop())
         elif name == "tr" and self._cells:
-            row = " | ".join(" ".join(cell.split()) for cell in self._cells.pop()).strip(" |")
+            row = table_row(self._cells.pop())
             if self._cells and self._cells[-1]:  # a table inside a cell
                 self._cells[-1][-1] += f" {row}"
             else:

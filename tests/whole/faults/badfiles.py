@@ -15,7 +15,7 @@ from edge_embed_runtime.maintenance.verify import verify_index
 FEW, MANY = 60, 999  # good files beside the bad one, in the quick and in the full run
 
 TEXTS = {
-    "Latin-1 and UTF-8": "café".encode("latin-1"),
+    "Latin-1 and UTF-8": b"caf\xe9 caf\xc3\xa9",
     "cut off in a character": "the caf\u00e9".encode()[:-1],
     "UTF-16 without a mark": "the cat".encode("utf-16-le"),
     "UTF-16 of half a character": b"\xff\xfet\x00h",

@@ -28,7 +28,7 @@ class Change(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Order:
+class AddTask:
     """What to add, and how.
 
     root:         the folder that keys are relative to; None for the one recorded in the index, or the index's folder
