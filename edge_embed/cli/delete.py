@@ -35,9 +35,7 @@ def delete(
     from edge_embed_runtime.errors import InputError
     from edge_embed_runtime.index.index import Index
 
-    where = given_where(conditions, where_json)
-    if bool(keys) == (where is not None):
-        raise click.UsageError("Give either KEY or --where." if keys else "Missing argument 'KEY' or option '--where'.")
+    where = given_where(conditions, where_json, keys)
     missing: list[str] = []
     with Index.open(index, secure_delete=secure_delete, read_only=dry_run) as target:
         if where is not None:

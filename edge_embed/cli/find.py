@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from edge_embed.cli.options import PRINTED, json_option, max_rss_option, shorten, show
+from edge_embed.cli.options import json_option, max_rss_option, shorten, show, show_each
 from edge_embed.cli.terminal import json_text, say
 from edge_embed.cli.where import given_where, number_hint, where_options
 from edge_embed_runtime.storage.documents import Document
@@ -50,7 +50,7 @@ def find(
             return
         found = target.find(where, limit=limit, offset=offset)
         if as_json:
-            _print_json(found)
+            show_each("documents", map(_as_dict, found))
         else:
             nothing = f"nothing found{number_hint(conditions)}"
             for line in _lines(found, jsonl, nothing):
@@ -62,15 +62,6 @@ def find(
 
 def _as_dict(document: Document) -> dict[str, Any]:
     return {name: value for name, value in vars(document).items() if value or name != "places"}
-
-
-def _print_json(found: Iterable[Document]) -> None:
-    """One object, printed document by document: all of them together may be large."""
-    click.get_current_context().meta[PRINTED] = True
-    say('{"documents": [', end="")
-    for number, document in enumerate(found):
-        say((", " if number else "") + json_text(_as_dict(document)), end="")
-    say("]}")
 
 
 def _lines(found: Iterable[Document], jsonl: bool, nothing: str) -> Iterator[str]:

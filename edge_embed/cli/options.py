@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edge_embed.cli.terminal import printable, say, say_json
+from edge_embed.cli.terminal import json_text, printable, say, say_json
 from edge_embed_runtime.errors import StorageError
 
 BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
@@ -113,6 +113,18 @@ def show(result: dict[str, Any], as_json: bool, text: Callable[[], Iterable[str]
     else:
         for line in text():
             say(line)
+
+
+def show_each(name: str, entries: Iterable[Any], **more: Any) -> None:
+    """Print one JSON object that has a list, an entry at a time, since all of them together may be large.
+
+    name: of the list; more: what else the object has
+    """
+    click.get_current_context().meta[PRINTED] = True
+    say(f'{{"{name}": [', end="")
+    for number, entry in enumerate(entries):
+        say((", " if number else "") + json_text(entry), end="")
+    say("".join(["]", *(f', "{key}": {json_text(value)}' for key, value in more.items()), "}"]))
 
 
 def show_error(context: click.Context | None, error: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_embed.cli.options import (
-    PRINTED,
     bundle_option,
     json_option,
     kind_options,
@@ -14,15 +13,15 @@ from edge_embed.cli.options import (
     more_embedders,
     shorten,
     show,
+    show_each,
     space_options,
     threads_option,
 )
-from edge_embed.cli.terminal import json_text, say
+from edge_embed.cli.terminal import say
 from edge_embed.cli.where import given_where, number_hint, where_options
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.reranker import Reranker
-    from edge_embed_runtime.storage.documents import Hits
 
 
 @click.command()
@@ -121,7 +120,7 @@ def search(
             yield f"nothing found: {hits.shortfall}{number_hint(conditions)}"
 
     if as_json:
-        _print_json(hits)
+        show_each("hits", map(vars, hits), shortfall=hits.shortfall)
     else:
         show({}, False, text)
 
@@ -130,12 +129,3 @@ def _reranker(bundle: str, model: dict[str, Any]) -> "Reranker":
     from edge_embed_runtime.embed.reranker import Reranker
 
     return Reranker(bundle, threads=model["threads"], max_rss_mb=model["max_rss_mb"])
-
-
-def _print_json(hits: "Hits") -> None:
-    """One object, printed hit by hit: all of them together may be large."""
-    click.get_current_context().meta[PRINTED] = True
-    say('{"hits": [', end="")
-    for number, hit in enumerate(hits):
-        say((", " if number else "") + json_text(vars(hit)), end="")
-    say(f'], "shortfall": {json_text(hits.shortfall)}}}')

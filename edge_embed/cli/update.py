@@ -42,9 +42,7 @@ def update(
     """
     from edge_embed_runtime.index.index import Index
 
-    where = given_where(conditions, where_json)
-    if bool(keys) == (where is not None):
-        raise click.UsageError("Give either KEY or --where." if keys else "Missing argument 'KEY' or option '--where'.")
+    where = given_where(conditions, where_json, keys)
     fields = _changes(changes, set_json)
     if not fields and not remove:
         raise click.UsageError("Nothing to change: give --set, --set-json or --remove.")

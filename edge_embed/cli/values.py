@@ -1,11 +1,11 @@
 """`edge-embed values`."""
 
-import json
 from collections.abc import Iterator
 
 import click
 
 from edge_embed.cli.options import json_option, max_rss_option, shorten, show
+from edge_embed.cli.terminal import json_text
 from edge_embed.cli.where import given_where, where_options
 
 
@@ -41,11 +41,11 @@ def values(
 
     def text() -> Iterator[str]:
         for value, documents in found:
-            yield f"{documents:>10}  {shorten(json.dumps(value, ensure_ascii=False), 200)}"
+            yield f"{documents:>10}  {shorten(json_text(value), 200)}"
         if more:
             yield f"{'...':>10}  and more: see --limit"
         if ends is not None:
-            yield "from " + " to ".join(shorten(json.dumps(end, ensure_ascii=False), 200) for end in ends)
+            yield "from " + " to ".join(shorten(json_text(end), 200) for end in ends)
         if not found:
             yield "no values"
 

@@ -31,8 +31,15 @@ where_options = all_options(
 )
 
 
-def given_where(conditions: tuple[str, ...], where_json: tuple[str, ...]) -> dict[str, Any] | None:
-    """What all of the options say together, as `where` in Python; None without any."""
+def given_where(
+    conditions: tuple[str, ...], where_json: tuple[str, ...], keys: tuple[str, ...] | None = None
+) -> dict[str, Any] | None:
+    """What all of the options say together, as `where` in Python; None without any.
+
+    keys: of a command that takes either keys or conditions. Raises UsageError where it got both, or neither
+    """
+    if keys is not None and bool(keys) == bool(conditions or where_json):
+        raise click.UsageError("Give either KEY or --where." if keys else "Missing argument 'KEY' or option '--where'.")
     given = [*_conditions(conditions), *(parsed(text, "--where-json") for text in where_json)]
     return {"$and": given} if len(given) > 1 else given[0] if given else None
 

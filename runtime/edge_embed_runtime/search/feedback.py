@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.errors import IndexDamagedError, InputError
+from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.search.query import Mode, Query, Wanted
-from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.store import Store, damaged_document
 from edge_embed_runtime.vectors.int8 import dequantize
 
 LIKED, UNLIKED = 0.75, 0.15
@@ -67,9 +67,7 @@ def document_vectors(store: Store, ids: Mapping[str, int]) -> dict[str, NDArray[
         for start in range(0, len(passages), READ):
             rows = store.passages(passages[start : start + READ])
             if rows.damaged:
-                raise IndexDamagedError(
-                    f"{store.path}: passages of the document {key!r:.80} are damaged", path=store.path, keys=[key]
-                )
+                raise damaged_document(store.path, key)
             total += dequantize(rows.codes, rows.scales).sum(axis=0, dtype=np.float64)
         length = float(np.linalg.norm(total))
         if length < SHORTEST:
