@@ -57,9 +57,10 @@ class ServedIndex:
                         f"{self.path.name} was moved or deleted: put it back, or stop the service",
                         code="index_missing", path=self.path,
                     )  # fmt: skip
-                replaced, self._index = self._index, self._open()
-                self._file = file  # not before: should opening fail, the next call tries again
-                replaced.close()
+                self._index.close()  # takes its log away, which would be taken for that of the new file
+                self._file = None  # should opening fail, the next call tries again
+                self._index = self._open()
+                self._file = file
             return self._index
 
     def check_writable(self) -> None:

@@ -69,8 +69,11 @@ def test_searches_and_writes(asked: Asked) -> None:
     assert asked.status(lambda: asyncio.run(asked.service.search("a", 1001))) == (400, "invalid_input")
 
 
-def test_replaced(asked: Asked, tmp_path: Path, static: Embedder) -> None:
-    """Another index in the same place is opened by the next request, and written."""
+@pytest.mark.parametrize("written", [False, True])
+def test_replaced(asked: Asked, tmp_path: Path, static: Embedder, written: bool) -> None:
+    """Another index in the same place is opened by the next request, and written, also where the old one has a log."""
+    if written:
+        asked.add("new", "a dog")
     path = made(tmp_path / "other.db", static, "a cat elsewhere")
     path.replace(tmp_path / "old.db")
     assert asked.hits() == ["other0"]
