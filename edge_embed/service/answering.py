@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from edge_embed.service.bodies import Bodies
+from edge_embed.service.answers import PIECE, send_in_pieces
+from edge_embed.service.bodies import read_body
 from edge_embed.service.endpoints import Call, Endpoint, json_response
+from edge_embed.service.memory import Memory, Share
 from edge_embed.service.protocol import LOST, RUNNING
 from edge_embed.service.refusals import ClientGone, ErrorFormat, Problem, Refusal, problem_of
 from edge_embed.service.security import check_write
@@ -34,26 +36,30 @@ GONE = 499
 class Answering:
     """What answers the requests of one endpoint."""
 
-    def __init__(self, service: Service, endpoint: Endpoint, bodies: Bodies) -> None:
-        self._service, self._endpoint, self._bodies = service, endpoint, bodies
+    def __init__(self, service: Service, endpoint: Endpoint, memory: Memory) -> None:
+        self._service, self._endpoint, self._memory = service, endpoint, memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, endpoint = time.perf_counter(), self._endpoint
-        try:
-            response = await self._answer(scope, receive)
-        except ClientGone:
-            count(self._service, scope["method"], endpoint.path, GONE, started)
-            return
-        except asyncio.CancelledError:  # the service was stopped, and its time is over
-            response = error_response(_STOPPED, endpoint.errors)
-        except Exception as error:  # noqa: BLE001 - answered, and logged where it is a fault
-            response = self._failed(error, scope)
-        add_headers(response)
-        count(self._service, scope["method"], endpoint.path, response.status_code, started)
-        with suppress(asyncio.CancelledError):  # the client goes away while it is answered
-            await response(scope, receive, send)
+        with Share(self._memory) as share, suppress(asyncio.CancelledError):
+            try:
+                response = await self._answer(scope, receive, share)
+                share.resize(len(response.body) if len(response.body) > PIECE else 0)
+            except ClientGone:
+                count(self._service, scope["method"], endpoint.path, GONE, started)
+                return
+            except asyncio.CancelledError:  # the service was stopped, and its time is over
+                response = error_response(_STOPPED, endpoint.errors)
+            except Exception as error:  # noqa: BLE001 - answered, and logged where it is a fault
+                response = self._failed(error, scope)
+            add_headers(response)
+            count(self._service, scope["method"], endpoint.path, response.status_code, started)
+            if len(response.body) > PIECE:
+                await send_in_pieces(response, send)
+            else:
+                await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+    async def _answer(self, scope: Scope, receive: Receive, share: Share) -> Response:
         """Raises ClientGone, and whatever is to be said as an error."""
         endpoint, limits = self._endpoint, self._service.limits
         if endpoint.writes:
@@ -61,10 +67,10 @@ class Answering:
         late = Refusal(408, "too_slow", f"the body did not arrive within {limits.body_seconds:g} seconds")
         try:
             async with asyncio.timeout(limits.body_seconds if endpoint.body else limits.seconds) as deadline:
-                body = await self._bodies.read(endpoint, scope, receive) if endpoint.body else b""
+                body = await read_body(endpoint, limits, share, scope, receive) if endpoint.body else b""
                 deadline.reschedule(asyncio.get_running_loop().time() + limits.seconds)
                 late = Refusal(503, "deadline", f"this took longer than {limits.seconds:g} seconds")
-                call = Call(self._service, Request(scope, receive), body)
+                call = Call(self._service, Request(scope, receive), body, share)
                 with _dropped_when_gone(scope):
                     return await endpoint.handle(call)
         except TimeoutError:

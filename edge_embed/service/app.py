@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Scope
 
 from edge_embed.service import collection, health, openapi, pages
 from edge_embed.service.answering import Answering, add_headers, count, error_response
-from edge_embed.service.bodies import Bodies
 from edge_embed.service.doors import cohere, ollama, openai, tei
 from edge_embed.service.endpoints import Endpoint
+from edge_embed.service.memory import Memory
 from edge_embed.service.metrics import OTHER
 from edge_embed.service.refusals import Problem, Refusal, plain, problem_of
 from edge_embed.service.security import Access, Guard
@@ -28,11 +28,11 @@ MODULES: list[ModuleType] = [health, openai, ollama, tei, cohere, collection, pa
 
 def make_app(service: Service, access: Access, modules: Sequence[ModuleType] | None = None) -> Starlette:
     """The application for one service. modules: whose ROUTES are served, by default MODULES"""
-    bodies = Bodies(service.limits)
+    memory = Memory(service.limits.held_bytes)
     endpoints: list[Endpoint] = [one for module in modules or MODULES for one in module.ROUTES]
     endpoints.append(openapi.endpoint(endpoints))
     answering: dict[tuple[str, str], ASGIApp] = {
-        (one.method, one.path): Answering(service, one, bodies) for one in endpoints
+        (one.method, one.path): Answering(service, one, memory) for one in endpoints
     }
     served = [(Route(one.path, answering[one.method, one.path], methods=[one.method]), one) for one in endpoints]
     refused = _Refused(service, served)

@@ -4,43 +4,28 @@ from starlette.types import Message, Receive, Scope
 
 from edge_embed.service.endpoints import Endpoint
 from edge_embed.service.limits import Limits
+from edge_embed.service.memory import Share
 from edge_embed.service.refusals import ClientGone, Refusal
 
 
-class Bodies:
-    """Reads bodies, and knows how much of them is held."""
+async def read_body(endpoint: Endpoint, limits: Limits, share: Share, scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises Refusal: 413 and 415 before anything is read, 413 and 429 meanwhile.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self.held = 0
-
-    async def read(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> bytes:
-        """The whole body. Raises Refusal: 413 and 415 before anything is read, 413 and 429 meanwhile."""
-        most = self._limits.upload_bytes if endpoint.body == "raw" else self._limits.body_bytes
-        _check_head(endpoint, scope, most)
+    share: of the memory; a body that arrives at once is not counted
+    """
+    most = limits.upload_bytes if endpoint.body == "raw" else limits.body_bytes
+    _check_head(endpoint, scope, most)
+    message = await receive()
+    if _is_last(message):  # as most are: nothing has to be put together
+        return bytes(_within(message["body"], most))
+    body = bytearray(message["body"])
+    while True:
+        share.resize(len(_within(body, most)))
         message = await receive()
-        if _is_last(message):  # as most are: nothing has to be put together
-            return bytes(_within(message["body"], most))
-        return await self._rest(message, receive, most)
-
-    async def _rest(self, message: Message, receive: Receive, most: int) -> bytes:
-        """A body of several parts, of which one is here."""
-        body = bytearray()
-        held = 0
-        try:
-            while True:
-                body += message["body"]
-                _within(body, most)
-                self.held, held = self.held + len(body) - held, len(body)
-                if self.held > self._limits.held_bytes:
-                    raise Refusal(
-                        429, "busy", "too many large requests arrive at a time: try again later", retry_after=1
-                    )
-                if _is_last(message):
-                    return bytes(body)
-                message = await receive()
-        finally:
-            self.held -= held
+        last = _is_last(message)
+        body += message["body"]
+        if last:
+            return bytes(_within(body, most))
 
 
 def _is_last(message: Message) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edge_embed.service.memory import Share
 from edge_embed.service.refusals import ErrorFormat, Refusal, plain
 from edge_embed.service.schemas import TEXT, Schema, fields
 
@@ -21,11 +22,15 @@ MOST_VALUES = 200_000
 
 @dataclass(slots=True)
 class Call:
-    """One request that was let in, with its whole body."""
+    """One request that was let in, with its whole body.
+
+    share: of the memory for large bodies and answers
+    """
 
     service: "Service"
     request: Request
     body: bytes
+    share: Share
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises Refusal for anything else: NaN, a name twice, too deep."""
@@ -67,7 +72,7 @@ class Endpoint:
     error:   the schema of an answer that is an error
     """
 
-    method: Literal["GET", "POST", "DELETE", "PUT"]
+    method: Literal["GET", "POST"]
     path: str
     handle: Handler
     errors: ErrorFormat = plain

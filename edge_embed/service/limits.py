@@ -9,7 +9,7 @@ class Limits:
 
     body_bytes:      of a request in JSON
     upload_bytes:    of a request that is a file
-    held_bytes:      of all bodies that are being received
+    held_bytes:      of large bodies and answers of all requests together, until they are read and sent
     texts:           in one request
     characters:      of one text
     hits:            that a search gives

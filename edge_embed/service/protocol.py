@@ -50,6 +50,8 @@ class _Bounded(asyncio.Protocol):
         super().__init__(*arguments, **options)
         self._late: asyncio.TimerHandle | None = None
         self._ends: list[asyncio.TimerHandle] = []
+        self._reading: asyncio.TimerHandle | None = None
+        self._was_read = False  # since that timer began
         self._bytes = 0  # of a head that is not whole, or a body that is not needed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,9 +87,16 @@ class _Bounded(asyncio.Protocol):
         self._bytes = 0
         if cycle.more_body:
             self._ends.append(self.loop.call_later(UNREAD_SECONDS, self._close_unread, cycle))
-        left = self.transport.get_write_buffer_size()
-        if left:
-            self._ends.append(self.loop.call_later(READ_SECONDS, self._close_stuck, left))
+        self._expect_reading()
+
+    def pause_writing(self) -> None:
+        """asyncio calls it when much waits for the client to read."""
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._was_read = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -95,7 +104,7 @@ class _Bounded(asyncio.Protocol):
             self.cycle.scope[LOST] = True
             if RUNNING in self.cycle.scope:
                 self.cycle.scope[RUNNING].cancel()
-        for timer in (self._late, *self._ends):
+        for timer in (self._late, self._reading, *self._ends):
             if timer is not None:
                 timer.cancel()
 
@@ -103,9 +112,15 @@ class _Bounded(asyncio.Protocol):
         if self.cycle is cycle:
             self.transport.close()
 
-    def _close_stuck(self, before: int) -> None:
+    def _expect_reading(self) -> None:
         left = self.transport.get_write_buffer_size()
-        if left >= before:
+        if left and self._reading is None:
+            self._was_read = False
+            self._reading = self.loop.call_later(READ_SECONDS, self._close_unread_answer, left)
+
+    def _close_unread_answer(self, before: int) -> None:
+        self._reading = None
+        if not self._was_read and self.transport.get_write_buffer_size() >= before:
             self.transport.abort()
-        elif left:
-            self._ends.append(self.loop.call_later(READ_SECONDS, self._close_stuck, left))
+        else:
+            self._expect_reading()

@@ -65,6 +65,8 @@ Code = Literal[
     "unknown_name",  # of a tensor or key of the model: `ignore` leaves it out of account
 ]  # fmt: skip
 
+AnyPath = str | os.PathLike[str]
+Names = list[str] | tuple[str, ...]
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -72,8 +74,8 @@ class Common(TypedDict, total=False):
     """The fields of every error, see EdgeEmbedError."""
 
     code: Code | None
-    path: str | os.PathLike[str] | None
-    keys: list[str] | tuple[str, ...]
+    path: AnyPath | None
+    keys: Names
 
 
 class EdgeEmbedError(Exception):
@@ -88,12 +90,7 @@ class EdgeEmbedError(Exception):
     path: str | None = None
 
     def __init__(
-        self,
-        message: str,
-        *,
-        code: Code | None = None,
-        path: str | os.PathLike[str] | None = None,
-        keys: list[str] | tuple[str, ...] = (),
+        self, message: str, *, code: Code | None = None, path: AnyPath | None = None, keys: Names = ()
     ) -> None:
         super().__init__(message)
         self.code = code or self.code
@@ -162,7 +159,7 @@ class TruncationError(InputError):
 
     def __init__(self, message: str, *, texts: Sequence[int] = (), **about: Unpack[Common]) -> None:
         super().__init__(message, option="texts", **about)
-        self.texts = list(texts)
+        self.texts = tuple(texts)
 
 
 class DuplicateKeyError(InputError):
@@ -220,7 +217,7 @@ class BundleDamagedError(BundleError):
 
     code: Code = "bundle_damaged"
 
-    def __init__(self, message: str, *, files: list[str] | tuple[str, ...] = (), **about: Unpack[Common]) -> None:
+    def __init__(self, message: str, *, files: Names = (), **about: Unpack[Common]) -> None:
         super().__init__(message, **about)
         self.files = tuple(files)
 
@@ -394,7 +391,7 @@ class MissingExtraError(EdgeEmbedError, ImportError):
 
 
 @contextmanager
-def about(path: str | os.PathLike[str], *kinds: type[EdgeEmbedError]) -> Iterator[None]:
+def about(path: AnyPath, *kinds: type[EdgeEmbedError]) -> Iterator[None]:
     """Errors of these kinds that are raised inside are about this file or folder, unless they name another."""
     try:
         yield

@@ -235,7 +235,7 @@ def test_list_names_every_family() -> None:
         assert family.title in result.output
         assert all(kind in result.output for kind in family.types)
     listed = json.loads(CliRunner().invoke(main, ["export", "--list", "--json"]).output)["families"]
-    others = ["SPLADE, ColBERT", "ELMo", "static", "any other"]
+    others = ["SPLADE, ColBERT", "cross-encoders", "ELMo", "static", "any other"]
     assert [row["family"] for row in listed] == [*(family.title for family in FAMILIES), *others]
     assert any("bge-m3" in row["checkpoints"] for row in listed)
     missing = CliRunner().invoke(main, ["export"])

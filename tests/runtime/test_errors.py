@@ -53,6 +53,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "MemoryBudgetError": {"needed_mb": 110, "limit_mb": 40.5},
     "InputError": {"option": "mode", "value": "'fast'"},
     "FilterError": {"field": "year"},
+    "TruncationError": {"texts": (1, 4)},
     "SourceError": {"line": 7, "row": 6},
     "BundleDamagedError": {"files": ("model.onnx",)},
     "DeadlineError": {"limit_seconds": 60.0},

@@ -95,12 +95,14 @@ async def embed_texts(call: Call) -> Response:
     kinds = body.get("embedding_types") or ["float"]
     every = {kind: found.vectors if kind == "float" else base64_rows(found.vectors) for kind in dict.fromkeys(kinds)}
     return await vectors_response(
+        call,
         {
             "embeddings": every,
             "texts": body["texts"],
             "response_type": "embeddings_by_type",
             **_meta(),
-        }
+        },
+        found.vectors.size,
     )
 
 

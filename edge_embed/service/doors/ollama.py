@@ -87,13 +87,15 @@ async def embed_texts(call: Call) -> Response:
     if found is None:
         return json_response({"model": body["model"], "embeddings": []})
     return await vectors_response(
+        call,
         {
             "model": body["model"],
             "embeddings": found.vectors,
             "total_duration": time.perf_counter_ns() - begun,
             "load_duration": 0,
             "prompt_eval_count": found.tokens,
-        }
+        },
+        found.vectors.size,
     )
 
 

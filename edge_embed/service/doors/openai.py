@@ -100,12 +100,14 @@ async def embeddings(call: Call) -> Response:
     )
     rows: Any = base64_rows(found.vectors) if body["encoding_format"] == "base64" else found.vectors
     return await vectors_response(
+        call,
         {
             "object": "list",
             "data": [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)],
             "model": body["model"],
             "usage": {"prompt_tokens": found.tokens, "total_tokens": found.tokens},
-        }
+        },
+        found.vectors.size,
     )
 
 

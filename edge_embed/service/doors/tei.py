@@ -3,22 +3,14 @@
 It names no model: the first embedder and the first reranker answer.
 """
 
-import functools
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from starlette.responses import Response
 
 import edge_embed
 from edge_embed.service.answers import vectors_response
-from edge_embed.service.doors.embedding import (
-    ONE_OR_MORE,
-    Cut,
-    Names,
-    embed,
-    refuse_token_ids,
-    text_list,
-)  # fmt: skip
+from edge_embed.service.doors.embedding import ONE_OR_MORE, Cut, Names, embed, refuse_token_ids, text_list
 from edge_embed.service.doors.models import served
 from edge_embed.service.doors.reranking import rerank
 from edge_embed.service.endpoints import Call, Endpoint, Handler, json_response
@@ -89,7 +81,7 @@ def errors(problem: Problem) -> dict[str, Any]:
 def _with_its_statuses(handle: Handler) -> Handler:
     """What cannot be used is 422 in this API, and a model that is not there 424."""
 
-    @functools.wraps(handle)
+    @wraps(handle)
     async def handled(call: Call) -> Response:
         try:
             return await handle(call)
@@ -119,7 +111,7 @@ async def embed_inputs(call: Call) -> Response:
         dim=body.get("dimensions"),
         cut=_cut(body),
     )
-    return await vectors_response(found.vectors)
+    return await vectors_response(call, found.vectors, found.vectors.size)
 
 
 @_with_its_statuses

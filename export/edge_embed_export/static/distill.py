@@ -110,6 +110,7 @@ def distill_model(
     loaded = read_bundle(bundle)
     if loaded.manifest.is_static:
         raise InputError(f"{loaded.path} is static already: only a model that reads whole texts can be distilled")
+    loaded.manifest.output.check_embeds(loaded.path)
     check_count(dim, "dim", 1, loaded.manifest.dim)
     given = [text for text in dict.fromkeys(texts) if text.strip()]
     if texts and len(given) < LEAST_TEXTS:

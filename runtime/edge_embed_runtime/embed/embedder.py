@@ -2,24 +2,19 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from edge_embed_runtime.bundle.adapters import Adapters
-from edge_embed_runtime.bundle.bundle import Bundle, open_bundle
-from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import ROLES
 from edge_embed_runtime.checks import check_count, check_text, listed, unusable
-from edge_embed_runtime.embed.described import Described
+from edge_embed_runtime.embed.loadedbundle import LoadedBundle
 from edge_embed_runtime.embed.texts import ON_TRUNCATION, Texts, Truncation, check_texts
-from edge_embed_runtime.errors import BundleError, InputError
-from edge_embed_runtime.inputs.tokenizer import Tokenizer
-from edge_embed_runtime.model.model import Model, load_model
-from edge_embed_runtime.model.options import Call, RunOptions, check_threads
-from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.errors import BundleFormatError, InputError
+from edge_embed_runtime.model.options import Call, RunOptions
 from edge_embed_runtime.system.headroom import embedding
 from edge_embed_runtime.system.waiting import awaitable
 from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
@@ -28,26 +23,13 @@ from edge_embed_runtime.vectors.types import Vectors
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.tokens import TokenVectors
     from edge_embed_runtime.model.layers import TokenModel
+    from edge_embed_runtime.vectors.rotation import Frame
     from edge_embed_runtime.vectors.sparse import SparseVector
 
-# Texts that are tokenized and sorted together: bounds what is held besides texts and vectors.
-WINDOW = 1024
 T = TypeVar("T")
 
 
-def _load(kind: "type[Embedder]", bundle: str, fingerprint: str, options: dict[str, Any]) -> "Embedder":
-    """An Embedder that was pickled. Raises BundleError where its bundle is gone or has become another."""
-    loaded = kind(bundle, **options)
-    if loaded.manifest.fingerprint != fingerprint:
-        raise BundleError(
-            f"the bundle {bundle!r} is another here than the one whose Embedder was pickled "
-            f"({loaded.manifest.fingerprint[:8]}, not {fingerprint[:8]}): its vectors would be others",
-            path=loaded.path,
-        )
-    return loaded
-
-
-class Embedder(Described):
+class Embedder(LoadedBundle):
     """Embeds texts with one bundle.
 
     bundle:       a bundle folder, or one that `read_bundle` has read
@@ -86,41 +68,67 @@ class Embedder(Described):
         background: bool = False,
         adapter: str | None = None,
     ) -> None:
-        self._options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter)
-        self.background: bool = background
-        loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.manifest: Manifest = loaded.manifest
-        self.path: Path = loaded.path
+        options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter)
+        self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
+        super().__init__(bundle, options)
+
+    def _check_bundle(self) -> None:
         self.output.check_embeds(self.path)
-        self._adapters: Adapters = Adapters(self.manifest.adapters, adapter, f"bundle {self.path}")
-        self._dim: int = self._options.dim(self.manifest.dim)
+        self._adapters = Adapters(self.manifest.adapters, self._options.adapter, f"bundle {self.path}")
+        self._dim = self._options.dim(self.manifest.dim)
         if self._dim != self.manifest.dim:
             self._check_kind(DENSE)
-        self._process: int = os.getpid()
-        self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
-        self._model: Model = load_model(loaded, self._options)
-        self.tokenizer: Tokenizer = self._model.tokenizer
-        self.exact: bool = self._model.loaded.exact
-        self.golden_cosine: float = self._model.loaded.golden_cosine
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled, and copied, as bundle and options: the model is loaded again where it is unpickled."""
-        return _load, (type(self), self._bundle_name(), self.manifest.fingerprint, asdict(self._options))
-
-    def _bundle_name(self) -> str:
-        """What finds the bundle again, also in another process with another working directory."""
-        return str(self.path.absolute())
 
     @property
-    def threads(self) -> int:
-        """Cores that are used; may be set."""
-        return self._model.threads
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return self._dim
 
-    @threads.setter
-    def threads(self, count: int) -> None:
-        self._model.threads = check_threads(count)
-        if not self.background:
-            self._options = replace(self._options, threads=count)
+    @property
+    def kind(self) -> str:
+        """What it gives for a text: "dense" (`encode`), "sparse" (`encode_sparse`) or "multi" (`encode_multi`)."""
+        return self.manifest.kind
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the bundle is a table of token vectors, without a network."""
+        return self.manifest.is_static
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that count, special tokens included; the rest is left out."""
+        return self.manifest.max_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the bundle's contents, and the adapter that was chosen for all texts: indexes made under another
+        fingerprint are refused."""
+        return self._adapters.fingerprint(self.manifest.fingerprint)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """What `adapter` can be, besides "base"."""
+        return self._adapters.names
+
+    def check_adapter(self, name: str | None) -> None:
+        """Raise InputError where the bundle has no adapter of this name; None and "base" are right in any case."""
+        self._adapters.choose(name, None)
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Text put before the input, by role."""
+        return self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
+
+    @property
+    def frame(self) -> "Frame":
+        """How binary codes are made of the vectors; that of the bundle is for vectors of all its dimensions."""
+        from edge_embed_runtime.vectors.rotation import Frame  # for indexes
+
+        stored = self.manifest.codes.get("frame") if self.dim == self.manifest.dim else None
+        try:
+            return Frame() if stored is None else Frame.from_json(stored, self.dim)
+        except ValueError as error:
+            raise BundleFormatError(f"bundle {self.path}: {error}", path=self.path) from error
 
     def encode_query(self, texts: Sequence[str], **options: Any) -> Vectors:
         """`encode` with role="query"."""
@@ -165,7 +173,12 @@ class Embedder(Described):
         dim = self.dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, self.dim)
         call = Call(dim, given.batch_tokens, number, self.left_out(given.before))
         vectors = np.empty((len(given), dim), np.float32)
-        self._run(given, lambda window: self._model.encode(window, call), vectors.__setitem__, show_progress)
+        self._run(
+            len(given),
+            lambda start, stop: self._model.encode(given.whole(start, stop), call),
+            vectors.__setitem__,
+            show_progress,
+        )
         return vectors
 
     def encode_sparse(
@@ -292,27 +305,17 @@ class Embedder(Described):
         check_room(self.tokenizer, before, f"bundle {self.path}: the prompt{f' of {role!r}' * own}", self._most(role))
         self._fitting = before, role
 
-    def _run(
-        self,
-        given: Texts,
-        encode: Callable[[list[str]], Iterator[tuple[Sequence[int], T]]],
-        keep: Callable[[list[int], T], None],
-        show: bool,
-    ) -> None:
-        """Have `encode` run on windows of texts, and `keep` what it makes of those at each of these positions."""
-        with progress_bar(len(given), show) as advance:
-            for start in range(0, len(given), WINDOW):
-                with embedding(self._options.limit, self.predicted_peak):
-                    for batch, results in encode(given.whole(start, start + WINDOW)):
-                        keep([start + i for i in batch], results)
-                        advance(len(batch))
-
     def _listed(
         self, given: Texts, encode: Callable[[list[str]], Iterator[tuple[Sequence[int], list[T]]]], show: bool
     ) -> list[T]:
         """What `encode` makes of each text, in their order."""
         found: dict[int, T] = {}
-        self._run(given, encode, lambda places, results: found.update(zip(places, results, strict=True)), show)
+        self._run(
+            len(given),
+            lambda start, stop: encode(given.whole(start, stop)),
+            lambda places, results: found.update(zip(places, results, strict=True)),
+            show,
+        )
         return [found[i] for i in range(len(given))]
 
     def _check_kind(self, kind: Kind) -> None:
@@ -336,13 +339,10 @@ class Embedder(Described):
         """Raises InputError for what cannot be embedded."""
         if on_truncation not in ON_TRUNCATION:
             raise unusable("on_truncation", on_truncation, f"one of {listed(ON_TRUNCATION)}")
-        most = self._model.loaded.batch_tokens
-        batch_tokens = most if batch_tokens is None else check_count(batch_tokens, "batch_tokens", 1)
-        batch_tokens = min(batch_tokens, most) if self.predicted_peak else batch_tokens
+        most_tokens = self._batch_tokens(batch_tokens)
         if role is not None and (not isinstance(role, str) or role not in self.prompts):
             raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
-        if os.getpid() != self._process:
-            raise InputError("this Embedder was made before a fork: make a new one in the child process", code="forked")
+        self._check_process()
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
                 f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "
@@ -353,7 +353,7 @@ class Embedder(Described):
         before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
         if before and (before, named) != self._fitting:
             self._check_prompt(before, named, prompt is None)
-        given = Texts(check_texts(texts), before, batch_tokens)
+        given = Texts(check_texts(texts), before, most_tokens)
         if on_truncation != "ignore":
             from edge_embed_runtime.embed.truncation import check_lengths
 

@@ -9,33 +9,29 @@ Of the manifest's `head`:
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.bundle.bundle import Bundle, open_bundle
+from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import check_count, check_text, listed, unusable
+from edge_embed_runtime.embed.loadedbundle import LoadedBundle
 from edge_embed_runtime.embed.texts import check_texts
-from edge_embed_runtime.errors import BundleError, BundleFormatError, InputError
+from edge_embed_runtime.errors import BundleFormatError, InputError
 from edge_embed_runtime.inputs.pairs import PairTokenizer
-from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.model.model import Model, load_model
-from edge_embed_runtime.model.options import RunOptions, check_threads
-from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.system.headroom import embedding
+from edge_embed_runtime.inputs.tokenizer import TokenIds
+from edge_embed_runtime.model.options import RunOptions
 from edge_embed_runtime.system.waiting import awaitable
-from edge_embed_runtime.vectors.kinds import RERANK, Kind
+from edge_embed_runtime.vectors.kinds import RERANK
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.model.network import Network
+    pass
 
 Scores = NDArray[np.float32]
-# Pairs that are tokenized and sorted together: bounds what is held besides texts and scores.
-WINDOW = 1024
 
 
 def sigmoid(logits: Scores) -> Scores:
@@ -55,19 +51,7 @@ class Ranked:
     score: float
 
 
-def _load(kind: "type[Reranker]", bundle: str, fingerprint: str, options: dict[str, Any]) -> "Reranker":
-    """A Reranker that was pickled. Raises BundleError where its bundle is gone or has become another."""
-    loaded = kind(bundle, **options)
-    if loaded.fingerprint != fingerprint:
-        raise BundleError(
-            f"the bundle {bundle!r} is another here than the one whose Reranker was pickled "
-            f"({loaded.fingerprint[:8]}, not {fingerprint[:8]}): its scores would be others",
-            path=loaded.path,
-        )
-    return loaded
-
-
-class Reranker:
+class Reranker(LoadedBundle):
     """Scores how well texts fit a query, with one bundle of kind "rerank".
 
     bundle:     a bundle folder, or one that `read_bundle` has read
@@ -92,10 +76,10 @@ class Reranker:
         max_rss_mb: float | None = None,
         background: bool = False,
     ) -> None:
-        self._options = RunOptions(threads, None, exact, max_rss_mb, background)
-        loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.manifest: Manifest = loaded.manifest
-        self.path: Path = loaded.path
+        super().__init__(bundle, RunOptions(threads, None, exact, max_rss_mb, background))
+        self._pairs = PairTokenizer(self.tokenizer)
+
+    def _check_bundle(self) -> None:
         if self.output is not RERANK:
             raise InputError(
                 f"bundle {self.path} gives {self.output.gives} and scores no pairs: load it with Embedder; a Reranker "
@@ -103,37 +87,6 @@ class Reranker:
                 path=self.path,
             )
         self._activation = _activation(self.manifest, self.path)
-        self._process: int = os.getpid()
-        self._model: Model = load_model(loaded, self._options)
-        self._pairs = PairTokenizer(self._model.tokenizer)
-        self.exact: bool = self._model.loaded.exact
-        self.golden_cosine: float = self._model.loaded.golden_cosine
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled, and copied, as bundle and options: the model is loaded again where it is unpickled."""
-        options = {name: value for name, value in asdict(self._options).items() if name in OPTIONS}
-        return _load, (type(self), str(self.path.absolute()), self.fingerprint, options)
-
-    @property
-    def threads(self) -> int:
-        """Cores that are used; may be set."""
-        return self._model.threads
-
-    @threads.setter
-    def threads(self, count: int) -> None:
-        self._model.threads = check_threads(count)
-        if not self._options.background:
-            self._options = replace(self._options, threads=count)
-
-    @property
-    def name(self) -> str:
-        """The bundle's."""
-        return self.manifest.name
-
-    @property
-    def output(self) -> Kind:
-        """What it gives, as the object that knows about it."""
-        return self.manifest.output
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -159,20 +112,6 @@ class Reranker:
     def prompts(self) -> dict[str, str]:
         """Texts that the model's authors put before a query, by name."""
         return dict(self.manifest.prompts)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._model.tokenizer
-
-    @property
-    def network(self) -> "Network":
-        """The model as it is run."""
-        return self._model.network
-
-    @property
-    def predicted_peak(self) -> int:
-        """Bytes that the process was predicted to take at most, or 0 without `max_rss_mb`."""
-        return self._model.loaded.peak
 
     def rerank(
         self, query: str, texts: Sequence[str], *, top_k: int | None = None, prompt: str | None = None
@@ -214,19 +153,15 @@ class Reranker:
         """
         before = self._before(prompt)
         checked = check_pairs(pairs)
-        most = self._model.loaded.batch_tokens
-        tokens = most if batch_tokens is None else check_count(batch_tokens, "batch_tokens", 1)
-        tokens = min(tokens, most) if self.predicted_peak else tokens
-        if os.getpid() != self._process:
-            raise InputError("this Reranker was made before a fork: make a new one in the child process", code="forked")
+        tokens = self._batch_tokens(batch_tokens)
+        self._check_process()
         logits = np.empty((len(checked), self.manifest.dim), np.float32)
-        with progress_bar(len(checked), show_progress) as advance:
-            for start in range(0, len(checked), WINDOW):
-                with embedding(self._options.limit, self.predicted_peak):
-                    window = [(before + first, second) for first, second in checked[start : start + WINDOW]]
-                    for places, found in self._run(window, tokens):
-                        logits[[start + i for i in places]] = found
-                        advance(len(places))
+
+        def run(start: int, stop: int) -> Iterator[tuple[list[int], Scores]]:
+            rows = [self.row(before + first, second) for first, second in checked[start:stop]]
+            return self.network.run_all(rows, tokens, self.network.run)
+
+        self._run(len(checked), run, logits.__setitem__, show_progress)
         found = logits if raw else self._activation(logits)
         return found[:, 0] if self.manifest.dim == 1 else found
 
@@ -245,19 +180,12 @@ class Reranker:
         """The tokens of a pair as the model reads them, int64 [n, 2]: ids and types."""
         return self._pairs.row(first, second)
 
-    def _run(self, pairs: Sequence[tuple[str, str]], batch_tokens: int) -> "Iterator[tuple[list[int], Scores]]":
-        rows = [self.row(first, second) for first, second in pairs]
-        yield from self.network.run_all(rows, batch_tokens, self.network.run)
-
     def _before(self, prompt: str | None) -> str:
         """What is put before the first text of each pair."""
         if prompt is not None:
             return check_text(prompt, "the prompt")
         named = self.manifest.default_role
         return self.manifest.prompts[named] if named else ""
-
-
-OPTIONS = ("threads", "exact", "max_rss_mb", "background")
 
 
 def check_pairs(pairs: object) -> list[tuple[str, str]]:

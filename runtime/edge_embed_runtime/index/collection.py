@@ -150,7 +150,7 @@ class Collection:
         keys = None if isinstance(chosen, Mapping) else check_keys(chosen, "update_metadata")
         with self._connections.writing() as store:
             with store.snapshot():
-                ids = self._fitting(store, chosen) if isinstance(chosen, Mapping) else self._known(store, keys or [])
+                ids = self._fitting(store, chosen) if isinstance(chosen, Mapping) else _known(store, keys or [])
             with self._connections.storing([], 0):
                 return update(store, ids, changes, removed, pass_damaged=keys is None)
 
@@ -161,19 +161,6 @@ class Collection:
         if not len(ids):
             check_fields(store, where, condition)
         return ids
-
-    def _known(self, store: Store, keys: list[str]) -> Ids:
-        """Ids of documents by key. Raises InputError where one is not there."""
-        found = store.ids_of(keys)
-        missing = [key for key in dict.fromkeys(keys) if key not in found]
-        if missing:
-            raise InputError(
-                f"not in the index: {listed(missing, 5, quoted=True)}; nothing was changed",
-                code="key_not_found",
-                path=store.path,
-                keys=missing,
-            )
-        return np.fromiter(found.values(), np.int64)
 
     @contextmanager
     def _credit(self) -> Iterator[Credit | None]:
@@ -191,6 +178,10 @@ def _use_places(store: Store, credit: Credit | None, found: list[StoredDocument]
     if credit is not None and store.places is not None:
         size = store.places.bytes_of(document.id for document in found)
         credit.use(size, f"{len(found)} documents have places that take {size:,} bytes")
+
+
+def _known(store: Store, keys: list[str]) -> Ids:
+    return np.fromiter(store.known_ids(keys, "keys", "; nothing was changed").values(), np.int64)
 
 
 def check_keys(keys: object, what: str) -> list[str]:

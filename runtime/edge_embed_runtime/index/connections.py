@@ -45,7 +45,7 @@ class Connections:
         self._process = os.getpid()
         self._closed = False
         for store in self._stores():
-            store.place.give_up = weakref.WeakMethod(self._abandon)
+            store.open_file.give_up = weakref.WeakMethod(self._abandon)
 
     @property
     def writer(self) -> Store | None:
@@ -102,14 +102,14 @@ class Connections:
     def _begin(self, writer: "Writer", *, first: bool) -> Store:
         """first: whether this is no part of an operation that began before"""
         if first:
-            self.reader.place.check()  # before a lock is taken next to another file
+            self.reader.open_file.check()  # before a lock is taken next to another file
             writer.begin()
-            self.reader.place.check()
+            self.reader.open_file.check()
         store = writer.store
         assert store is not None  # noqa: S101 - an operation has begun
-        store.place.give_up = weakref.WeakMethod(self._abandon)
+        store.open_file.give_up = weakref.WeakMethod(self._abandon)
         store.recover()
-        store.place.check()
+        store.open_file.check()
         if self.room is not None:
             store.limit_values(self.room.longest_value(stored=True))
         return store

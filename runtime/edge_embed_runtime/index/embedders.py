@@ -1,7 +1,7 @@
 """The embedders of one index: what each makes of a text, and what of it is stored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,7 +11,7 @@ from edge_embed_runtime.checks import check_text, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.inputs.words import NORMAL
-from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query
+from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Wanted
 from edge_embed_runtime.storage.schema import Facts, SideModel
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, SPARSE, Kind
@@ -20,6 +20,7 @@ from edge_embed_runtime.vectors.rotation import NONE
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
+    from edge_embed_runtime.search.reranking import Reranking
 
 # Passages whose rows for side tables are made at once.
 EMBED_SLICE = 256
@@ -168,6 +169,18 @@ class Models:
         if not self.attached:
             return {}
         return {name: embed_rows(model, passages) for name, model in self.attached.items()}
+
+
+def with_reranker(
+    reranker: object, depth: object, query: str | None, wanted: Wanted
+) -> "tuple[Wanted, Reranking | None]":
+    """What to look for, where a reranker chooses the hits among that; None where there is none."""
+    if reranker is None and depth is None:
+        return wanted, None
+    from edge_embed_runtime.search.reranking import Reranking  # most searches have none
+
+    reranking = Reranking.checked(reranker, depth, query, wanted)
+    return replace(wanted, k=reranking.depth), reranking
 
 
 def embed_rows(embedder: Embedder, passages: Sequence[str]) -> list[bytes]:

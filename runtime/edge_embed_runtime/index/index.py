@@ -152,7 +152,7 @@ class Index(IndexReader):
     def upsert(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
         """Store documents, in place of those with the same keys, all of them or none. Returns the number that changed.
 
-        A document that is stored already with the same text and metadata costs nothing.
+        A document that is stored already with the same text, metadata and places costs nothing.
         """
         return self._additions.upsert(documents, show_progress)
 

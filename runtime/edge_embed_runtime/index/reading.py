@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
-from edge_embed_runtime.index.embedders import Models
+from edge_embed_runtime.index.embedders import Models, with_reranker
 from edge_embed_runtime.search.query import RECALL, Mode, Wanted
 from edge_embed_runtime.storage.documents import Document, Hits, check_documents, check_key
 
@@ -209,16 +208,11 @@ class IndexReader:
         """
         wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
         self._connections.check_process()
-        judge = None
-        if rerank is not None or rerank_depth is not None:
-            from edge_embed_runtime.search.reranking import Reranking  # most searches have none
-
-            judge = Reranking.checked(rerank, rerank_depth, query, wanted)
-            wanted = replace(wanted, k=judge.depth)
+        wanted, reranking = with_reranker(rerank, rerank_depth, query, wanted)
         asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
         with self._connections.reading():
             hits = self._search.search(asked, mode, wanted)
-        return hits if judge is None else judge.order(hits)
+        return hits if reranking is None else reranking.order(hits)
 
     def session(
         self,
@@ -230,8 +224,8 @@ class IndexReader:
     ) -> "Session":
         """Begin a session: searches that know what one user liked and searched before. It is kept in memory alone.
 
-        half_life: seconds after which half of what happened is left; a day where nothing else is said
-        weight:    what the session's vector weighs to a query's, 0.75 where nothing else is said; 0 for nothing
+        half_life: seconds after which half of what happened is left; None is a day
+        weight:    of the session's vector against the query's, 1; None is 0.75, 0 leaves queries as they are
         state:     of an earlier session, from `Session.state`; half_life and weight are its own, unless they are given
         clock:     gives the time in seconds; None for the time of day
 

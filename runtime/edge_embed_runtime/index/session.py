@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.index.connections import Connections
-from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.search.feedback import LIKED, UNLIKED, check_dense, document_vectors, known_ids
+from edge_embed_runtime.index.embedders import Models, with_reranker
+from edge_embed_runtime.search.feedback import LIKED, UNLIKED, check_dense, document_vectors
 from edge_embed_runtime.search.query import RECALL, Mode, Wanted, check_examples
 from edge_embed_runtime.storage.documents import MAX_KEY_CHARACTERS, Hits
 from edge_embed_runtime.storage.store import Store
@@ -152,12 +152,7 @@ class Session:
             wanted = replace(wanted, shift=np.float32(self.weight) * own)
         if query is None and vector is None:
             wanted = replace(wanted, without=seen)
-        judge = None
-        if rerank is not None or rerank_depth is not None:
-            from edge_embed_runtime.search.reranking import Reranking  # most searches have none
-
-            judge = Reranking.checked(rerank, rerank_depth, query, wanted)
-            wanted = replace(wanted, k=judge.depth)
+        wanted, reranking = with_reranker(rerank, rerank_depth, query, wanted)
         asked, mode = self._models.query(self._connections.reader, query, mode, vector, examples=wanted.has_examples)
         if mode not in ("vector", "hybrid"):
             raise InputError(
@@ -170,7 +165,7 @@ class Session:
         if remember and asked.vector is not None:
             with self._lock:
                 self._taste.add([asked.vector], SEARCHED, self._now(), self.half_life)
-        return hits if judge is None else judge.order(hits)
+        return hits if reranking is None else reranking.order(hits)
 
     def liked(self, keys: str | Iterable[str]) -> None:
         """The user likes these documents. Raises InputError for keys that are not there and documents without
@@ -184,7 +179,7 @@ class Session:
     def _judged(self, keys: tuple[str, ...], what: str, weight: float) -> None:
         with self._connections.reading() as store, store.snapshot():
             self._check_space(store)
-            vectors = document_vectors(store, known_ids(store, keys, what))
+            vectors = document_vectors(store, store.known_ids(keys, what))
         with self._lock:
             self._taste.add(vectors.values(), weight, self._now(), self.half_life)
             self._taste.remember(keys)

@@ -50,7 +50,7 @@ def compact(store: Store) -> Compaction:
 def vacuum(store: Store) -> bool:
     """Copy everything that is in use to the start of the file; gives whether a reader keeps the file from shrinking."""
     with translated(store.path, writing=True):
-        store.place.check()
+        store.open_file.check()
         store.connection.execute("VACUUM")
     with store.transaction(deletes=False):
         pass  # so that a copy without the log tells that the log has something that it lacks

@@ -33,7 +33,7 @@ class Repair:
               (damaged ones are deleted) or "count of documents" (those that are there are taken for those of the last
               commit)
     problems: what is still wrong with the file
-    unplaced: keys of documents whose places were damaged and are deleted; all else of them is whole, or told above
+    unplaced: keys of documents whose places were damaged and are deleted; other damage to them is listed above
     """
 
     restored: list[str]

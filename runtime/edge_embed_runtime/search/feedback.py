@@ -7,13 +7,12 @@ those that Manning, Raghavan and Schuetze call reasonable (Introduction to Infor
 query its part is 0. Documents that are given as examples are no hits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.checks import listed
 from edge_embed_runtime.errors import IndexDamagedError, InputError
 from edge_embed_runtime.search.query import Mode, Query, Wanted
 from edge_embed_runtime.storage.store import Store
@@ -30,7 +29,7 @@ def moved(store: Store, query: Query, mode: Mode, wanted: Wanted) -> tuple[Query
     """A query that examples have moved, and the ids of documents that are no hits. Runs inside a snapshot."""
     examples = wanted.like or wanted.unlike or wanted.shift is not None
     if not examples:
-        return query, frozenset(ids_of(store, wanted.without).values())
+        return query, frozenset(store.ids_of(wanted.without).values())
     if mode not in ("vector", "hybrid"):
         raise InputError(
             f"examples (like, unlike, a session) move a dense vector, which mode {mode!r} does not compare; use "
@@ -38,7 +37,7 @@ def moved(store: Store, query: Query, mode: Mode, wanted: Wanted) -> tuple[Query
             option="mode",
         )
     check_dense(store)
-    known = {what: known_ids(store, keys, what) for what, keys in (("like", wanted.like), ("unlike", wanted.unlike))}
+    known = {what: store.known_ids(keys, what) for what, keys in (("like", wanted.like), ("unlike", wanted.unlike))}
     vector = np.zeros(store.dim) if query.vector is None else query.vector.astype(np.float64)
     for weight, ids in ((LIKED, known["like"]), (-UNLIKED, known["unlike"])):
         if ids:
@@ -48,7 +47,7 @@ def moved(store: Store, query: Query, mode: Mode, wanted: Wanted) -> tuple[Query
     length = float(np.linalg.norm(vector))
     if length < SHORTEST:
         raise InputError("the query and the examples cancel each other: nothing is left to look for", option="unlike")
-    left_out = {**known["like"], **known["unlike"], **ids_of(store, wanted.without)}
+    left_out = {**known["like"], **known["unlike"], **store.ids_of(wanted.without)}
     return replace(query, vector=(vector / length).astype(np.float32)), frozenset(left_out.values())
 
 
@@ -57,21 +56,6 @@ def check_dense(store: Store) -> None:
     store.counters()  # the facts of what is committed now
     if not store.dim:
         raise InputError(f"examples move a dense vector, and {store.path} holds none", path=store.path, option="like")
-
-
-def ids_of(store: Store, keys: Sequence[str]) -> dict[str, int]:
-    """Ids of documents by key; unknown ones are left out."""
-    return store.ids_of(keys) if keys else {}
-
-
-def known_ids(store: Store, keys: Sequence[str], what: str) -> dict[str, int]:
-    """Ids of documents by key. Raises InputError for keys that are not there."""
-    found = ids_of(store, keys)
-    if missing := [key for key in keys if key not in found]:
-        raise InputError(
-            f"{what}: not in the index: {listed(missing, 5, quoted=True)}", path=store.path, option=what, keys=missing
-        )
-    return found
 
 
 def document_vectors(store: Store, ids: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:

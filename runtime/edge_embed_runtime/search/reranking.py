@@ -29,7 +29,7 @@ class Reranking:
 
     @staticmethod
     def checked(reranker: object, depth: object, query: str | None, wanted: Wanted) -> "Reranking":
-        """Raises InputError for what cannot be reranked, or not so."""
+        """Raises InputError for what is no reranker, and for searches that it cannot order."""
         if reranker is None:
             raise InputError("rerank_depth says how many documents a reranker scores: give rerank", option="rerank")
         if not isinstance(reranker, Reranker):
@@ -38,8 +38,8 @@ class Reranking:
             raise InputError("rerank scores texts by a query in words: give one", option="rerank")
         if wanted.mmr is not None:
             raise InputError(
-                "mmr and rerank each put the hits into an order of their own: choose one. Documents as different as "
-                "can be that a reranker has scored are had by mmr, and Reranker.rerank on the texts of the hits",
+                "mmr and rerank each put the hits into an order of their own: choose one. For both, search with mmr, "
+                "and give the texts of the hits to Reranker.rerank",
                 option="mmr",
             )
         reranker.check_ranks()

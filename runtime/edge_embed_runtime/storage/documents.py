@@ -45,7 +45,8 @@ class Document:
 class Hit:
     """A document found, and the passage of it that fits best.
 
-    score:      mode "vector": cosine; "text": BM25; "hybrid": reciprocal-rank fusion. Larger is better
+    score:      larger is better. Mode "vector": cosine; "text": BM25; "hybrid": both, each as its distance from the
+                mean in standard deviations, added up. With a reranker: its score
     text:       the passage: document.text[start:end], all of it for a short document
     start, end: where the passage lies in the document, in characters
     place:      label of the last of the document's places that starts at or before the first character of the passage

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edge_embed_runtime.storage.database import translated
+from edge_embed_runtime.storage.fields import ValueCount
 from edge_embed_runtime.storage.store import Store
 
 FieldKind = Literal["text", "number", "boolean", "list", "mixed", "other"]
@@ -25,7 +26,7 @@ class FieldSummary:
     kind:      of its values, null left out; "list": lists of texts, numbers and booleans, whose members are the values;
                "other": objects, or nothing but null
     documents: how many have it
-    values:    (value, number of documents), the commonest first
+    values:    with the number of documents that have each, the commonest first
     more:      whether there are values that `values` leaves out: more than MAX_VALUES, or very long ones
     least, most: of its numbers; None where it has none
     """
@@ -33,7 +34,7 @@ class FieldSummary:
     name: str
     kind: FieldKind
     documents: int
-    values: tuple[tuple[Any, int], ...]
+    values: tuple[ValueCount, ...]
     more: bool
     least: float | None
     most: float | None
@@ -109,7 +110,7 @@ class _Field:
     def summary(self) -> FieldSummary:
         kind: Any = next(iter(self.kinds)) if len(self.kinds) == 1 else "mixed" if self.kinds else "other"
         ordered = sorted(self.values.items(), key=lambda entry: (-entry[1], str(entry[0][1])))
-        values = tuple((value, count) for (_, value), count in ordered)
+        values = tuple(ValueCount(value, count) for (_, value), count in ordered)
         return FieldSummary(self.name, kind, self.documents, values, self.more, self.least, self.most)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.storage import database, mainfile
 from edge_embed_runtime.storage.database import RESTORE, Glance, translated
-from edge_embed_runtime.storage.mainfile import CONTENT, NEW, ROW, Content, Place, Position
+from edge_embed_runtime.storage.mainfile import CONTENT, NEW, ROW, Content, OpenFile, Position
 from edge_embed_runtime.storage.schema import COUNTERS, OPTIONAL, Facts, check_schema, read_facts
 from edge_embed_runtime.vectors.rotation import Frame
 
@@ -55,7 +55,7 @@ class IndexFile:
         self._facts: Facts | None = None
         self.log: tuple[int, int] | None = None  # a writer's: which file it is
         database.check_header(path)
-        self.place = Place(path)
+        self.open_file = OpenFile(path)
         problem = None if alone else mainfile.problem_with_log(path)
         if problem is not None:
             if problems is None:
@@ -121,7 +121,7 @@ class IndexFile:
         with suppress(sqlite3.Error, OSError):
             if self._db.in_transaction:
                 return
-            here = self.place.same
+            here = self.open_file.same
             if here:
                 mainfile.mark(self.path)
             self.pending = not mainfile.checkpoint(self._db, seconds, empty=self.secure_delete)
@@ -165,7 +165,7 @@ class IndexFile:
         """Close what a forked child inherited, without touching the file. Of an Index, the writer before the reader:
         SQLite ends with a checkpoint where it sees no other connection that may write."""
         self._db.close()
-        self.place.leave()
+        self.open_file.leave()
 
     def close(self) -> None:
         """May be called again. Raises IndexFileError where the last commits are in the log alone, and the file is no
@@ -174,11 +174,11 @@ class IndexFile:
         if hasattr(self, "_db"):
             with translated(self.path):
                 self._db.close()
-        self.place.leave()
-        if self.read_only or self.place.same:
+        self.open_file.leave()
+        if self.read_only or self.open_file.same:
             return
         if self.pending:
-            self.place.check(f"its last commits are in {database.log_files(self.path)[0]}, not in the file")
+            self.open_file.check(f"its last commits are in {database.log_files(self.path)[0]}, not in the file")
         mainfile.remove_log(self.path, self.log)
 
     def counters(self) -> tuple[int, int]:
@@ -270,7 +270,7 @@ class IndexFile:
         """All or nothing; durable, and in the main file, once the block has ended."""
         with translated(self.path, writing=True):
             self.recover()
-            self.place.check()
+            self.open_file.check()
             if self._sealed:
                 mainfile.unmark(self.path)
                 self._sealed = False
@@ -289,7 +289,7 @@ class IndexFile:
                 if self._content is not None:
                     content = replace(self._content, generation=self._content.generation + 1)
                     self.set_note(CONTENT, content.to_text())
-                self.place.check()
+                self.open_file.check()
                 self.pending = True
                 db.execute("COMMIT")
             except BaseException as error:
@@ -301,7 +301,7 @@ class IndexFile:
                 raise
             self._end(db)
         self.settle(0.0 if waited else SETTLE_SECONDS)
-        self.place.check("what this call stored is in the file that was there before")
+        self.open_file.check("what this call stored is in the file that was there before")
 
     def _begin(self, statement: str) -> None:
         self.interrupted = True  # until `_end` says otherwise

@@ -259,10 +259,10 @@ def remove_log(path: Path, log: tuple[int, int] | None) -> None:
 
 
 # All that are open in this process, and those that were in its parent when it was forked.
-_places: "weakref.WeakSet[Place]" = weakref.WeakSet()
+_open_files: "weakref.WeakSet[OpenFile]" = weakref.WeakSet()
 
 
-class Place:
+class OpenFile:
     """Which file it is that is open at a path, until `leave`."""
 
     def __init__(self, path: Path) -> None:
@@ -275,9 +275,9 @@ class Place:
         self._file = identity(path)
         self._process = os.getpid()
         self.give_up: Callable[[], Callable[[], bool] | None] = lambda: None
-        for place in list(_places):
-            if place._file == self._file and place._process != self._process and place in _places:
-                give_up = place.give_up()
+        for other in list(_open_files):
+            if other._file == self._file and other._process != self._process and other in _open_files:
+                give_up = other.give_up()
                 if give_up is None or not give_up():
                     raise IndexFileError(
                         f"{path} was in use in the process that this one was forked from, which SQLite's locks do not "
@@ -285,10 +285,10 @@ class Place:
                         path=path,
                         code="forked",
                     )
-        _places.add(self)
+        _open_files.add(self)
 
     def leave(self) -> None:
-        _places.discard(self)
+        _open_files.discard(self)
 
     @property
     def same(self) -> bool:

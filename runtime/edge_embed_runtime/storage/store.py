@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_embed_runtime.checks import SHOWN_CHARACTERS, shown
-from edge_embed_runtime.errors import IndexDamagedError
+from edge_embed_runtime.checks import SHOWN_CHARACTERS, listed, shown
+from edge_embed_runtime.errors import IndexDamagedError, InputError
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.bitblocks import BLOCK, Blocks
 from edge_embed_runtime.storage.database import translated
@@ -279,9 +279,19 @@ class Store(IndexFile):
     def ids_of(self, keys: Iterable[str]) -> dict[str, int]:
         """Ids of documents by key, in the order of the keys; unknown ones are left out."""
         wanted = list(keys)
+        if not wanted:
+            return {}
         query = "SELECT key, id FROM doc WHERE key IN (SELECT value FROM json_each(?))"
         found = dict(self._db.execute(query, (json.dumps(wanted),)).fetchall())
         return {key: found[key] for key in wanted if key in found}
+
+    def known_ids(self, keys: Sequence[str], option: str, end: str = "") -> dict[str, int]:
+        """As `ids_of`. Raises InputError where one is not there. option: what the keys were given for"""
+        found = self.ids_of(keys)
+        if missing := [key for key in dict.fromkeys(keys) if key not in found]:
+            said = f"{option}: not in the index: {listed(missing, 5, quoted=True)}{end}"
+            raise InputError(said, code="key_not_found", option=option, path=self.path, keys=missing)
+        return found
 
     def passage_ids(self, docs: Iterable[int]) -> list[int]:
         """Ids of the passages of documents, whole or not."""

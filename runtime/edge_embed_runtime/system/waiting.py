@@ -1,8 +1,10 @@
 """Methods that an event loop can wait for: they run in a thread, and it goes on meanwhile."""
 
 import functools
+import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -12,6 +14,8 @@ T = TypeVar("T")
 
 # Calls of one object that run at a time. Each can keep the event loop from Python's lock for 5 ms.
 CALLS = 2
+# Threads by the object whose calls they run, with the process that made them.
+_POOLS: "WeakKeyDictionary[object, tuple[int, Executor]]" = WeakKeyDictionary()
 
 
 def awaitable(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -37,9 +41,10 @@ def awaitable(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
 
 def _threads(owner: object) -> "Executor":
     """The threads of an object, which end with it."""
-    found: Executor | None = owner.__dict__.get("_threads")
-    if found is None:
+    process, found = _POOLS.get(owner, (0, None))
+    if found is None or process != os.getpid():  # in a forked child nobody would begin what is put in the queue
         from concurrent.futures import ThreadPoolExecutor
 
-        found = owner.__dict__["_threads"] = ThreadPoolExecutor(CALLS, "edge-embed")
+        found = ThreadPoolExecutor(CALLS, "edge-embed")
+        _POOLS[owner] = os.getpid(), found
     return found

@@ -16,6 +16,7 @@ from builders.services import TOKEN, Running, running, started
 from starlette.responses import Response
 
 from edge_embed import Embedder
+from edge_embed.service import protocol
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.limits import Limits
 from edge_embed.service.service import Service
@@ -23,6 +24,9 @@ from edge_embed.service.service import Service
 LIMITS = Limits(body_bytes=20_000, upload_bytes=50_000, texts=8, characters=500, connections=40)
 # Long enough that a busy machine sends what it should in time.
 HASTY = Limits(head_seconds=1.0, body_seconds=1.0)
+
+# More than the system takes for a client that does not read.
+LARGE = b"0123456789abcdef" * 2**20
 
 
 def routes() -> ModuleType:
@@ -36,6 +40,9 @@ def routes() -> ModuleType:
     async def size(call: Call) -> Response:
         return json_response({"bytes": len(call.body)})
 
+    async def large(_: Call) -> Response:
+        return Response(LARGE)
+
     async def wait(_: Call) -> Response:
         await asyncio.Event().wait()
         raise AssertionError
@@ -48,6 +55,7 @@ def routes() -> ModuleType:
         Endpoint("POST", "/embed", embed, body="json"),
         Endpoint("POST", "/echo", echo, body="any"),
         Endpoint("POST", "/size", size, body="raw"),
+        Endpoint("GET", "/large", large),
         Endpoint("POST", "/wait", wait, body="raw"),
         Endpoint("POST", "/fail", fail, body="raw"),
     ]
@@ -128,7 +136,7 @@ def test_malformed(service: Running, body: bytes, status: int, code: str) -> Non
 
 def test_many_values() -> None:
     """A million inputs are refused by their commas, before Python makes objects of them."""
-    call = Call(None, None, b'{"texts": [' + b"1," * 1_000_000 + b"1]}")  # type: ignore[arg-type]
+    call = Call(None, None, b'{"texts": [' + b"1," * 1_000_000 + b"1]}", None)  # type: ignore[arg-type]
     with pytest.raises(Exception, match="more than 200,000 values"):
         call.json()
 
@@ -234,6 +242,9 @@ def test_gone_clients_are_dropped(static: Embedder) -> None:
     """What waits for a client that went away is cancelled."""
     waiting, dropped = threading.Event(), threading.Event()
 
+    async def large(_: Call) -> Response:
+        return Response(LARGE)
+
     async def wait(_: Call) -> Response:
         waiting.set()
         try:
@@ -269,6 +280,45 @@ def test_held_bytes(static: Embedder) -> None:
                 one.sendall(b"x" * 5_000)
                 assert answer(one)[0] == 200
         assert service.ask("POST", "/size", b"x" * 50_000).status == 200
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_unread_answers_are_held_within_bounds(static: Embedder, parser: str) -> None:
+    """While clients do not read their large answers, others get no large one, but small ones; and all when they can."""
+    pytest.importorskip(parser)
+    head = "GET /large HTTP/1.1\nHOST\n\n"
+    limits = Limits(held_bytes=1_000_000)
+    with running(Service({"m": static}, limits=limits), modules=[routes()], parser=parser) as service:
+        with connected(service.port, head) as unread:
+            assert unread.recv(12) == b"HTTP/1.1 200"
+            for _ in range(3):
+                found = service.ask("GET", "/large")
+                assert (found.status, found.json()["error"]["code"]) == (429, "busy")
+            assert service.ask("POST", "/size", b"x" * 1000).status == 200
+        while (found := service.ask("GET", "/large")).status == 429:  # until the service has noticed that it is closed
+            pass
+        assert (found.status, found.body == LARGE) == (200, True)
+        assert service.ask("GET", "/large").body == LARGE
+
+
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_who_does_not_read_is_cut_off(static: Embedder, parser: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the middle of a large answer."""
+    pytest.importorskip(parser)
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.2)
+    limits = Limits(held_bytes=1_000_000)
+    with (
+        running(Service({"m": static}, limits=limits), modules=[routes()], parser=parser) as service,
+        connected(service.port, "GET /large HTTP/1.1\nHOST\n\n") as unread,
+    ):
+        assert unread.recv(12) == b"HTTP/1.1 200"
+        while service.ask("GET", "/large").status == 429:
+            pass
+        got = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := unread.recv(2**20):
+                got += len(part)
+        assert got < len(LARGE)
 
 
 def test_slow_clients_hold_up_nobody(tmp_path: Path) -> None:

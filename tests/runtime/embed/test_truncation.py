@@ -28,7 +28,7 @@ def test_a_long_text_is_counted_block_by_block(embedder: Embedder, monkeypatch: 
 def test_a_truncated_text_is_an_error_or_a_warning(embedder: Embedder) -> None:
     with pytest.raises(TruncationError, match=r"leaves out the end of text 1 \(802 tokens\); nothing was") as caught:
         embedder.encode(["short", LONG], on_truncation="error")
-    assert (caught.value.code, caught.value.texts) == ("text_too_long", [1])
+    assert (caught.value.code, caught.value.texts) == ("text_too_long", (1,))
     with pytest.warns(TruncationWarning, match="text 0 .* text 2") as found:
         vectors = embedder.encode_query([LONG, "short", LONG], on_truncation="warn")
     assert found[0].filename == __file__

@@ -581,7 +581,7 @@ def test_places_under_a_memory_budget(path: Path, monkeypatch: pytest.MonkeyPatc
         assert list(index)[-1] == many
         room = index._connections.room
         assert room is not None
-        monkeypatch.setattr(type(room), "left", lambda *_: 5 << 19)
+        monkeypatch.setattr(type(room), "left", lambda *_: 9 << 17)
         monkeypatch.setattr(collection, "READ_BYTES", 1 << 20)
         assert index.get_many(["k0001"]) == [document(1)]
         for call in (list, lambda i: i.get_many("many")):

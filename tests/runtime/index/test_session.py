@@ -9,18 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.shortnotes import NOTES, make_notes
 
 from edge_embed import Document, Embedder, Index, Session, reembed_index
 from edge_embed.errors import BundleMismatchError, IndexClosedError, InputError
-
-TEXTS = {
-    "bread": "Bread is baked with flour, water and yeast.",
-    "cake": "A cake is baked with flour, sugar and eggs.",
-    "train": "The night train leaves the station at ten.",
-    "tram": "The tram stops in front of the station.",
-    "snow": "Snow covers the mountains in winter.",
-    "rain": "Rain falls on the hills in autumn.",
-}
 
 
 class Clock:
@@ -35,10 +27,7 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Path:
-    path = tmp_path_factory.mktemp("index") / "docs.db"
-    with Index.open(path, embedder) as index:
-        index.add([Document(key, text, {"length": len(text)}) for key, text in TEXTS.items()])
-    return path
+    return make_notes(tmp_path_factory.mktemp("index") / "docs.db", embedder)
 
 
 @pytest.fixture
@@ -93,7 +82,7 @@ def test_a_session_alone_finds_what_is_alike(index: Index, clock: Clock) -> None
     session.disliked("snow")
     hits = session.search(k=6)
     assert hits[0].key == "tram"
-    assert {hit.key for hit in hits} == TEXTS.keys() - {"train", "snow"}
+    assert {hit.key for hit in hits} == NOTES.keys() - {"train", "snow"}
     expected = (own(index, "train") - 0.2 * own(index, "snow")) / 1.2
     assert vector(session) == pytest.approx(expected, abs=1e-6)
     assert len(session.search(where={"length": {"$gt": 40}}, mmr=0.5, k=2)) == 2
@@ -142,7 +131,7 @@ def test_a_state_restores_it(index: Index, path: Path, clock: Clock) -> None:
         assert (restored.half_life, restored.weight) == (60, 0.5)
         assert vector(restored) == pytest.approx(vector(session), abs=1e-6)
         assert restored.search() == session.search()
-        assert {hit.key for hit in restored.search()} == TEXTS.keys() - {"bread", "train"}
+        assert {hit.key for hit in restored.search()} == NOTES.keys() - {"bread", "train"}
         assert other.session(state=state, weight=0.1, clock=clock).weight == 0.1
 
 

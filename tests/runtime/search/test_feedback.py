@@ -8,29 +8,19 @@ import numpy as np
 import pytest
 from builders.commands import run, run_json
 from builders.files import alter
+from builders.shortnotes import make_notes
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import IndexDamagedError, InputError
 from edge_embed_runtime.search.feedback import LIKED, UNLIKED
 from edge_embed_runtime.search.query import MAX_EXAMPLES
 
-TEXTS = {
-    "bread": "Bread is baked with flour, water and yeast.",
-    "cake": "A cake is baked with flour, sugar and eggs.",
-    "train": "The night train leaves the station at ten.",
-    "tram": "The tram stops in front of the station.",
-    "snow": "Snow covers the mountains in winter.",
-    "rain": "Rain falls on the hills in autumn.",
-    "long": "Dough rests for an hour. " * 120 + "The oven is hot. " * 120,
-}
+LONG = "Dough rests for an hour. " * 120 + "The oven is hot. " * 120
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Path:
-    path = tmp_path_factory.mktemp("index") / "docs.db"
-    with Index.open(path, embedder) as index:
-        index.add([Document(key, text, {"length": len(text)}) for key, text in TEXTS.items()])
-    return path
+    return make_notes(tmp_path_factory.mktemp("index") / "docs.db", embedder, long=LONG)
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 import asyncio
 import contextvars
 import inspect
+import os
+import pickle
+import signal
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -98,3 +101,26 @@ def test_context_variables_are_those_of_the_caller() -> None:
         return await Teller().atell()
 
     assert run(main()) == "caller"
+
+
+def test_what_was_awaited_can_still_be_pickled(embedder: Embedder) -> None:
+    both = ComposedEmbedder([(embedder, 1), (embedder, 2)])
+    found = run(both.aencode(TEXTS))
+    assert np.array_equal(pickle.loads(pickle.dumps(both)).encode(TEXTS), found)  # noqa: S301 - our own
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_refused_rather_than_kept_waiting(embedder: Embedder) -> None:
+    """Its threads are those of the parent, which are not there."""
+    run(embedder.aencode(TEXTS))
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            run(embedder.aencode(TEXTS))
+        except InputError as error:
+            os._exit(7 if error.code == "forked" else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

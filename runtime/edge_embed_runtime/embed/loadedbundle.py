@@ -1,0 +1,125 @@
+"""A bundle with its model in memory: what an Embedder and a Reranker have in common."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edge_embed_runtime.bundle.bundle import Bundle, open_bundle
+from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.checks import check_count
+from edge_embed_runtime.errors import BundleError, InputError
+from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.model.model import Model, load_model
+from edge_embed_runtime.model.options import RunOptions, check_threads
+from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.system.headroom import embedding
+from edge_embed_runtime.vectors.kinds import Kind
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.model.network import Network
+
+# Inputs that are tokenized and sorted together: bounds what is held besides inputs and results.
+WINDOW = 1024
+T = TypeVar("T")
+
+
+def _load(kind: "type[LoadedBundle]", bundle: str, fingerprint: str, options: dict[str, Any]) -> "LoadedBundle":
+    """What was pickled. Raises BundleError where its bundle is gone or has become another."""
+    loaded: LoadedBundle = kind(bundle, **options)  # each class takes the options that it has
+    found = loaded.manifest.fingerprint
+    if found != fingerprint:
+        raise BundleError(
+            f"the bundle {bundle!r} is another here than the one whose {kind.__name__} was pickled ({found[:8]}, not "
+            f"{fingerprint[:8]}): its {loaded.output.label} would be others",
+            path=loaded.path,
+        )
+    return loaded
+
+
+class LoadedBundle:
+    """Base of what runs a bundle. Pickled, it is its path and options: the model is loaded again."""
+
+    def __init__(self, bundle: str | os.PathLike[str] | Bundle, options: RunOptions) -> None:
+        self._options = options
+        self.background: bool = options.background
+        loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.manifest: Manifest = loaded.manifest
+        self.path: Path = loaded.path
+        self._check_bundle()
+        self._process: int = os.getpid()
+        self._model: Model = load_model(loaded, options)
+        self.tokenizer: Tokenizer = self._model.tokenizer
+        self.exact: bool = self._model.loaded.exact
+        self.golden_cosine: float = self._model.loaded.golden_cosine
+
+    def _check_bundle(self) -> None:
+        """Refuse a bundle that this class cannot run, before its model is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {name: value for name, value in asdict(self._options).items() if value != getattr(RunOptions, name)}
+        return _load, (type(self), self._bundle_name(), self.manifest.fingerprint, options)
+
+    def _bundle_name(self) -> str:
+        """What finds the bundle again, also in another process with another working directory."""
+        return str(self.path.absolute())
+
+    @property
+    def name(self) -> str:
+        """The bundle's."""
+        return self.manifest.name
+
+    @property
+    def output(self) -> Kind:
+        """What the bundle gives, as the object that knows its shape, and how an index stores it."""
+        return self.manifest.output
+
+    @property
+    def threads(self) -> int:
+        """Cores that are used; may be set."""
+        return self._model.threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._model.threads = check_threads(count)
+        if not self.background:
+            self._options = replace(self._options, threads=count)
+
+    @property
+    def network(self) -> "Network":
+        """The model as it is run. Raises InputError for a static bundle, which has none."""
+        return self._model.network
+
+    @property
+    def predicted_peak(self) -> int:
+        """Bytes that the process was predicted to take at most, or 0 without `max_rss_mb`."""
+        return self._model.loaded.peak
+
+    def _batch_tokens(self, given: int | None) -> int:
+        """Padded tokens in the model at a time. Raises InputError."""
+        most = self._model.loaded.batch_tokens
+        tokens = most if given is None else check_count(given, "batch_tokens", 1)
+        return min(tokens, most) if self.predicted_peak else tokens
+
+    def _check_process(self) -> None:
+        """Raises InputError in a forked child: the model's threads are not there."""
+        if os.getpid() != self._process:
+            raise InputError(
+                f"this {type(self).__name__} was made before a fork: make a new one in the child process", code="forked"
+            )
+
+    def _run(
+        self,
+        count: int,
+        run: Callable[[int, int], Iterator[tuple[Sequence[int], T]]],
+        keep: Callable[[list[int], T], None],
+        show: bool,
+    ) -> None:
+        """Have `run` work on inputs from one number to another, and `keep` what it makes of those at some places."""
+        with progress_bar(count, show) as advance:
+            for start in range(0, count, WINDOW):
+                with embedding(self._options.limit, self.predicted_peak):
+                    for batch, results in run(start, start + WINDOW):
+                        keep([start + i for i in batch], results)
+                        advance(len(batch))
