@@ -101,6 +101,11 @@ def _python(title: str, text: list[str], _: list[str]) -> str:
     return f"def {'_'.join(title.split())}():\n{lines}    return 1\n"
 
 
+def _xlsx(_: str, text: list[str], __: list[str]) -> bytes:
+    table: list[list[str | float]] = [["number", "line"]]
+    return smallfiles.xlsx(Words=table + [[i, line] for i, line in enumerate(text)])
+
+
 def _half(text: list[str]) -> tuple[str, str]:
     middle = max(1, len(text) // 2)
     return " ".join(text[:middle]), " ".join(text[middle:])
@@ -129,8 +134,6 @@ MAKERS: dict[str, Callable[[str, list[str], list[str]], str | bytes]] = {
     ),
     "eml": _mail,
     "mbox": _mailbox,
-    "xlsx": lambda _, text, __: smallfiles.xlsx(
-        Words=[["number", "line"], *([i, line] for i, line in enumerate(text))]
-    ),
+    "xlsx": _xlsx,
     "ods": lambda _, text, __: smallfiles.ods("Words", [[line] for line in text]),
 }

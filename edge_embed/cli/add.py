@@ -10,6 +10,7 @@ import click
 from edge_embed.cli.options import (
     all_options,
     bundle_option,
+    counted,
     fields_option,
     json_option,
     kind_options,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # Problems that are listed; --json has all of them.
 SHOWN_PROBLEMS = 20
+# Reasons for which entries of folders were skipped that are listed; --json has all of them.
+SHOWN_REASONS = 8
 # How files are read: see edge_embed.files.rows.Reading.
 READING_OPTIONS = all_options(
     click.option(
@@ -193,22 +196,22 @@ def _lines(index: str, added: "Added") -> Iterator[str]:
     from edge_embed.files.choosing import UNWANTED
 
     moved = f", {added.moved} moved" if added.moved else ""
-    yield f"{index}: {added.stored} stored{moved}, {added.unchanged} unchanged; {added.documents} documents in all"
+    documents = counted(added.documents, "document")
+    yield f"{index}: {added.stored} stored{moved}, {added.unchanged} unchanged; {documents} in all"
     if added.gone:
-        or_excluded = " or are excluded" if any(reason in added.passed_over for reason in UNWANTED) else ""
-        files = f"{_count(added.gone_files, 'file')} that no longer exist{or_excluded}"
-        gone = f"{_count(added.gone, 'document')} of {files}"
+        exist, are = ("exists", "is") if added.gone_files == 1 else ("exist", "are")
+        or_excluded = f" or {are} excluded" if any(reason in added.passed_over for reason in UNWANTED) else ""
+        files = f"{counted(added.gone_files, 'file')} that no longer {exist}{or_excluded}"
+        gone = f"{counted(added.gone, 'document')} of {files}"
         yield f"deleted {gone}" if added.deleted else f"{gone}; add --sync removes them"
     if added.passed_over:
         reasons = sorted(added.passed_over.items(), key=lambda entry: (-entry[1], entry[0]))
-        yield f"skipped: {', '.join(f'{count} {reason}' for reason, count in reasons)}"
+        others = sum(count for _, count in reasons[SHOWN_REASONS:])
+        listed = [f"{count} {reason}" for reason, count in reasons[:SHOWN_REASONS]]
+        yield f"skipped: {', '.join([*listed, *([f'{others} for other reasons'] if others else [])])}"
     notes = Counter(note for notes in added.notes.values() for note in dict.fromkeys(notes))
     for note, count in sorted(notes.items()):
-        yield f"{_count(count, 'file')} {note}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+        yield f"{counted(count, 'file')} {note}"
 
 
 def _list_problems(added: "Added") -> None:

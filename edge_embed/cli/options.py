@@ -134,6 +134,11 @@ def show_error(context: click.Context | None, error: dict[str, Any]) -> None:
             say_json({"error": error})
 
 
+def counted(number: int, what: str) -> str:
+    """1, "file" -> "1 file"; 2, "file" -> "2 files"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def shorten(text: str, width: int) -> str:
     """One line of at most `width` characters."""
     line = printable(" ".join(text[: 2 * width].split()))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from edge_embed.cli.options import shorten
+from edge_embed.cli.options import counted, shorten
 from edge_embed.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _print(index: str, event: "Event") -> None:
         said = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
         say(f"{_now()} {event.kind} {event.path}: {said}")
     elif isinstance(event, Watching):
-        say(f"{_now()} watching {', '.join(event.paths)}: {event.documents} documents in {index}")
+        say(f"{_now()} watching {', '.join(event.paths)}: {counted(event.documents, 'document')} in {index}")
     elif isinstance(event, Problem):
         say(f"edge-embed: {shorten(str(event), 500)}", err=True)
     else:

@@ -90,6 +90,20 @@ def find_columns(names: Iterable[str], reading: Reading) -> Columns:
     return Columns(text, None if title in text else title, found_keys)
 
 
+def header_columns(names: list[str], reading: Reading, more: Iterable[str] = ()) -> Columns:
+    """`find_columns` for the header of a table, which has to hold all names that were asked for.
+
+    more: names that count as if the header had them, too
+    """
+    if len(set(names)) < len(names):
+        raise InputError(f"a field has the name of another: {listed(names)}")
+    columns = find_columns([*names, *more], reading)
+    for option, wanted, found in (("--title", reading.title, columns.title), ("--key", reading.key, columns.keys)):
+        if wanted is not None and not found:
+            raise InputError(f"no field {wanted!r}, which {option} names; fields: {listed(names)}")
+    return columns
+
+
 def listed(names: Iterable[str]) -> str:
     """Names for a message; after MAX_SHOWN_NAMES only their number."""
     names = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]

@@ -4,7 +4,7 @@ from typing import Any
 
 from edge_embed.files.formats.content import Cells
 from edge_embed.files.problems import about
-from edge_embed.files.rows import Columns, Row, Source, find_columns, listed, to_document
+from edge_embed.files.rows import Columns, Row, Source, header_columns, to_document
 from edge_embed_runtime.errors import InputError
 
 
@@ -33,14 +33,7 @@ class Table:
         return None if document is None else Row(document, cells.line)
 
     def _begin(self, names: list[str]) -> None:
-        if len(set(names)) < len(names):
-            raise InputError(f"a field has the name of another: {listed(names)}")
-        columns = find_columns(names, self._source.reading)
-        reading = self._source.reading
-        for option, wanted, found in (("--title", reading.title, columns.title), ("--key", reading.key, columns.keys)):
-            if wanted is not None and not found:
-                raise InputError(f"no field {wanted!r}, which {option} names; fields: {listed(names)}")
-        self._names, self._columns = names, columns
+        self._names, self._columns = names, header_columns(names, self._source.reading)
 
     def _fields(self, values: list[Any]) -> dict[str, Any]:
         columns = self._columns

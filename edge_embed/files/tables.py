@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from edge_embed.files.lines import Line, lines
 from edge_embed.files.problems import about
-from edge_embed.files.rows import TEXT, Columns, Row, Source, find_columns, listed, to_document
+from edge_embed.files.rows import TEXT, Columns, Row, Source, find_columns, header_columns, to_document
 from edge_embed.files.values import is_name, value
 from edge_embed_runtime.errors import InputError
 
@@ -162,17 +162,11 @@ def _header(table: _Table, source: Source) -> tuple[list[str], Columns, set[str]
 
 
 def _check_names(names: list[str], source: Source) -> Columns:
-    if len(set(names)) < len(names):
-        raise InputError(f"a field has the name of another: {listed(names)}")
     if any("\x00" in name for name in names):
         raise InputError("holds NUL, as UTF-16 does; --encoding utf-16-le (or -be) reads that")
     reading = source.reading
     blank = source.blank and not reading.text and not any(name.casefold() == TEXT for name in names)
-    columns = find_columns([*names, TEXT] if blank else names, reading)
-    for option, wanted, found in (("--title", reading.title, columns.title), ("--key", reading.key, columns.keys)):
-        if wanted is not None and not found:
-            raise InputError(f"no field {wanted!r}, which {option} names; fields: {listed(names)}")
-    return columns
+    return header_columns(names, reading, [TEXT] if blank else [])
 
 
 def _texts(rows: Iterator[tuple[int, list[str]]], names: list[str], columns: Columns) -> set[str]:

@@ -305,3 +305,11 @@ def test_seen() -> None:
 def test_wrong_options(delimiter: str) -> None:
     assert run("add", "a.db", ".", "--delimiter", delimiter).exit_code == 2
     assert "no encoding that is known" in run("add", "a.db", ".", "--encoding", "klingon").stderr
+
+
+def test_the_line_of_what_was_skipped_stays_short() -> None:
+    """After eight reasons the others are counted together; --json has all."""
+    write({"m/a.md": "the cat"} | {f"m/a.x{number:02}": "" for number in range(11)})
+    line = next(line for line in run("add", "a.db", "m").stdout.splitlines() if line.startswith("skipped"))
+    assert line.endswith("1 unknown type .x07, 3 for other reasons")
+    assert added("m")["passed_over"]["unknown type .x10"] == 1

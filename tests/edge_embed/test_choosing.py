@@ -81,7 +81,10 @@ def test_what_is_excluded_leaves_the_index_with_sync() -> None:
     assert keys() == ["n/a.md", "n/b.txt", "n/drafts/c.md"]
     left = added("n", "--exclude", "drafts/")
     assert (left["gone"], left["deleted"], left["passed_over"]) == (1, 0, {"excluded": 1})
-    assert "that no longer exist or are excluded; add --sync" in run("add", "a.db", "n", "--exclude", "drafts/").stdout
+    assert (
+        "1 document of 1 file that no longer exists or is excluded; add --sync"
+        in run("add", "a.db", "n", "--exclude", "drafts/").stdout
+    )
     assert added("n", "--sync", "--exclude", "drafts/")["deleted"] == 1
     Path("n/.gitignore").write_text("*.txt\n")
     assert added("n", "--sync", "--exclude", "drafts/")["deleted"] == 0
