@@ -55,6 +55,8 @@ class ComposedEmbedder:
     not over 0, and for a mean of vectors of different dims.
     """
 
+    calls_at_once = 1  # as of its members
+
     def __init__(self, parts: Iterable[tuple[Member, float]], *, mode: Mode = "concat", dim: int | None = None) -> None:
         if mode not in get_args(Mode):
             raise unusable("mode", mode, f"one of {get_args(Mode)}")

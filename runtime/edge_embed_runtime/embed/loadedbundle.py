@@ -41,6 +41,8 @@ def _load(kind: "type[LoadedBundle]", bundle: str, fingerprint: str, options: di
 class LoadedBundle:
     """Base of what runs a bundle. Pickled, it is its path and options: the model is loaded again."""
 
+    calls_at_once = 1  # of those that are awaited: one call already uses all cores
+
     def __init__(self, bundle: str | os.PathLike[str] | Bundle, options: RunOptions) -> None:
         self._options = options
         self.background: bool = options.background

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Calls of one object that run at a time. Each can keep the event loop from Python's lock for 5 ms.
+# Calls of one object that run at a time: a search does not wait for what is written meanwhile. Each can keep the event
+# loop from Python's lock for 5 ms, so an object whose calls use all cores says that one is enough, as `calls_at_once`.
 CALLS = 2
 # Threads by the object whose calls they run, with the process that made them.
 _POOLS: "WeakKeyDictionary[object, tuple[int, Executor]]" = WeakKeyDictionary()
@@ -45,6 +46,6 @@ def _threads(owner: object) -> "Executor":
     if found is None or process != os.getpid():  # in a forked child nobody would begin what is put in the queue
         from concurrent.futures import ThreadPoolExecutor
 
-        found = ThreadPoolExecutor(CALLS, "edge-embed")
+        found = ThreadPoolExecutor(getattr(owner, "calls_at_once", CALLS), "edge-embed")
         _POOLS[owner] = os.getpid(), found
     return found
