@@ -198,6 +198,7 @@ def test_ours_and_usearch(data: Path, tmp_path: Path) -> None:
     assert any("usearch b1 exact, rescored" in line for line in table.lines(found))
 
 
+@pytest.mark.slow
 def test_peers_that_fail_are_named(fakes: None, data: Path) -> None:
     """Not installed, failing while it is opened or searched: told for each, the rest is measured."""
     arguments = ["--data", data, "--sizes", 100, "--peers", "crashing,dying,good,missing"]

@@ -160,6 +160,7 @@ def test_a_changed_gitignore_counts_for_all_files() -> None:
         assert watch.until("watching")["documents"] == 3
 
 
+@pytest.mark.slow
 def test_a_burst_of_a_thousand_files() -> None:
     """And all of them removed at once."""
     with Watch("n") as watch:

@@ -134,7 +134,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+OFTEN = ("add", "encode", "rebuild", "compact")  # the others take a minute together
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in OFTEN else pytest.mark.slow) for n in CASES])
 def test_an_interrupted_command_ends_at_once(name: str, made: Path, tmp_path: Path) -> None:
     """Exit status 130, one clear line at the end, two seconds of work at most, and the index whole as it was."""
     copy = tmp_path / "copy.db"

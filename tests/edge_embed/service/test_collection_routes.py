@@ -205,6 +205,7 @@ def test_find(shared: Running) -> None:
     assert _error(shared.ask("POST", "/index/find", {"where": {"gone": 1}})) == (400, "invalid_filter")
 
 
+@pytest.mark.slow
 def test_find_ends_an_answer_that_grows_large(served: Running) -> None:
     """Texts of 1 MB at most each, and of some MB together; `next` says where to go on."""
     text = "word " * 150_000
