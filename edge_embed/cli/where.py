@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edge_embed.cli.options import all_options, shorten
+from edge_embed_runtime.checks import unique_names
 
 # What --where calls the operators of `where`.
 SIGNS = {"!=": "$ne", "~=": "$contains", ">=": "$gte", "<=": "$lte", ">": "$gt", "<": "$lt"}
@@ -91,16 +92,9 @@ def json_or_text(value: str) -> Any:
 def parsed(given: str, option: str) -> Any:
     """The value of an option that takes JSON, which is not null."""
     try:
-        read = json.loads(given, object_pairs_hook=_unique)
+        read = json.loads(given, object_pairs_hook=unique_names)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"{shorten(given, 60)!r} is not JSON: {error}", param_hint=option) from None
     if read is None:
         raise click.BadParameter("null is no object", param_hint=option)
     return read
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are all different: of two equal names, Python would silently drop the first."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name comes twice in one object")
-    return dict(pairs)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from edge_embed.service.memory import Share
 from edge_embed.service.refusals import ErrorFormat, Refusal, plain
 from edge_embed.service.schemas import TEXT, Schema, fields
+from edge_embed_runtime.checks import unique_names
 
 if TYPE_CHECKING:
     from edge_embed.service.service import Service
@@ -37,7 +38,7 @@ class Call:
         if sum(map(self.body.count, (b",", b"[", b"{"))) > MOST_VALUES:
             raise Refusal(413, "too_many_values", f"the body holds more than {MOST_VALUES:,} values")
         try:
-            read = json.loads(self.body, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite)
+            read = json.loads(self.body, object_pairs_hook=unique_names, parse_constant=_no_number, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise Refusal(400, "invalid_json", f"the body is not JSON that can be read: {_reason(error)}") from None
         if not isinstance(read, dict):
@@ -90,13 +91,6 @@ def json_response(value: Any, status: int = 200) -> Response:
     """An answer in JSON."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return Response(text.encode(), status, media_type="application/json")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        raise ValueError("a name comes twice in one object")
-    return read
 
 
 def _finite(text: str) -> float:

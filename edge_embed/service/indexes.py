@@ -10,6 +10,7 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, IndexFileError, IndexReadOnlyError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.index.stats import read_stats
+from edge_embed_runtime.storage.mainfile import identity
 
 # Seconds that a write waits for another process that writes.
 WAIT = 10.0
@@ -38,7 +39,7 @@ class ServedIndex:
         self._embedders, self._options = embedders, options
         self._turn = threading.Lock()
         self._index = self._open()
-        self._file = _identity(self.path)
+        self._file = identity(self.path)
 
     @property
     def read_only(self) -> bool:
@@ -49,7 +50,7 @@ class ServedIndex:
 
         Raises IndexFileError where it is gone, and what `Index.open` raises.
         """
-        file = _identity(self.path)
+        file = identity(self.path)
         with self._turn:
             if file != self._file:
                 if file is None:
@@ -93,12 +94,3 @@ class ServedIndex:
             path=self.path,
             bundle=stats["bundle"],
         )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from one that took its place; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

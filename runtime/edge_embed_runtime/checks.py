@@ -5,6 +5,7 @@ import os
 import reprlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from edge_embed_runtime.errors import InputError
 
@@ -78,3 +79,11 @@ def check_path(path: object, what: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{what} {str(path)[:100]!r} is not a path: {error}", path=path) from error
     return checked
+
+
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object for json.loads, which drops the first of two equal names without a word: they are refused here."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InputError("a name comes twice in one object")
+    return found

@@ -24,6 +24,15 @@ TINY = {
     "layer_norm_eps": 1e-12,
 }
 
+# Of a tokenizer that knows no capitals, as most BERTs have one.
+NORMALIZER = {
+    "type": "BertNormalizer",
+    "clean_text": True,
+    "handle_chinese_chars": True,
+    "strip_accents": None,
+    "lowercase": True,
+}
+
 
 def word_tokenizer() -> dict[str, Any]:
     """A WordPiece tokenizer definition over WORDS, in the form of a BERT checkpoint's tokenizer.json."""
@@ -43,13 +52,7 @@ def word_tokenizer() -> dict[str, Any]:
             "pad_token": "[PAD]",
         },
         "added_tokens": special,
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": True,
-        },
+        "normalizer": NORMALIZER,
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {
             "type": "TemplateProcessing",

@@ -5,6 +5,7 @@ import string
 from pathlib import Path
 from typing import Any
 
+from builders.bert import NORMALIZER
 from builders.kindfolders import SPECIAL, VOCAB
 from builders.kindfolders import WORDS as KNOWN
 from builders.tokenizerfolders import byte_pairs, byte_tokenizer
@@ -151,13 +152,7 @@ def _template(cls: str, sep: str, ids: dict[str, int], *, two: bool) -> dict[str
 def _words(ids: dict[str, int], unknown: str) -> dict[str, Any]:
     """Normalizer, pre_tokenizer and model of WordPiece."""
     return {
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": True,
-        },
+        "normalizer": NORMALIZER,
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "model": {
             "type": "WordPiece",

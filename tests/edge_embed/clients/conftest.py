@@ -5,22 +5,11 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-from builders.served import prompted_bundle, reranker_bundle
 from builders.services import running
 
 from edge_embed import Document, Embedder, Index, Reranker
 from edge_embed.service.indexes import ServedIndex
 from edge_embed.service.service import Service
-
-
-@pytest.fixture(scope="session")
-def prompted(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    return Embedder(prompted_bundle(tmp_path_factory.mktemp("prompted")), threads=1)
-
-
-@pytest.fixture(scope="session")
-def reranker(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
-    return Reranker(reranker_bundle(tmp_path_factory.mktemp("reranker")), threads=1)
 
 
 @pytest.fixture(scope="session")

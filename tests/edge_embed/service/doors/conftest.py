@@ -4,21 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from builders.asking import Ask, asking
-from builders.served import prompted_bundle, reranker_bundle
 from builders.services import running
 
 from edge_embed import Embedder, Reranker
 from edge_embed.service.service import Service
-
-
-@pytest.fixture(scope="session")
-def prompted(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    return Embedder(prompted_bundle(tmp_path_factory.mktemp("prompted")), threads=1)
-
-
-@pytest.fixture(scope="session")
-def reranker(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
-    return Reranker(reranker_bundle(tmp_path_factory.mktemp("reranker")), threads=1)
 
 
 @pytest.fixture(scope="session")
