@@ -307,7 +307,8 @@ class _Run:
         """Delete, or without `sync` count, documents that are no longer in their files, or whose files are gone."""
         files: set[str] = set()
         for block in self._gone.documents():
-            files.update(origin for _, origin in block)
+            origins = {origin for _, origin in block}
+            files |= origins
             self._added.gone += len(block)
             if self._task.sync:
                 index = self._opening.write(self._naming, embed=False)
@@ -315,7 +316,7 @@ class _Run:
                 for _, origin in block:
                     self._note_deleted(origin)
             else:
-                for origin in files:  # it has more documents than those that it would have now
+                for origin in origins:  # it has more documents than those that it would have now
                     self._seen.set_state(origin, FileState.PARTLY)
         self._added.gone_files = len(files)
 
