@@ -52,7 +52,7 @@ def word_tokenizer() -> dict[str, Any]:
             "pad_token": "[PAD]",
         },
         "added_tokens": special,
-        "normalizer": NORMALIZER,
+        "normalizer": dict(NORMALIZER),
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {
             "type": "TemplateProcessing",

@@ -152,7 +152,7 @@ def _template(cls: str, sep: str, ids: dict[str, int], *, two: bool) -> dict[str
 def _words(ids: dict[str, int], unknown: str) -> dict[str, Any]:
     """Normalizer, pre_tokenizer and model of WordPiece."""
     return {
-        "normalizer": NORMALIZER,
+        "normalizer": dict(NORMALIZER),
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "model": {
             "type": "WordPiece",
