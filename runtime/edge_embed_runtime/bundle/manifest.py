@@ -9,14 +9,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.adapters import Adapter, parse_adapters
-from edge_embed_runtime.bundle.native import ENGINES, NATIVE, ONNXRUNTIME, Native, parse_native
 from edge_embed_runtime.checks import listed, shown
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError
 from edge_embed_runtime.system.files import read_regular
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, RERANK, Kind
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.bundle.native import Native
 
 # Every release reads the first; an older one would ignore what the second adds, and compute other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
@@ -32,6 +34,9 @@ LARGE_PAYLOAD = (MODEL, WEIGHTS, TOKENIZER)
 STATIC_PAYLOAD = (TABLE, TOKENIZER)
 PAYLOADS = (PAYLOAD, LARGE_PAYLOAD, STATIC_PAYLOAD)
 ROLES = ("query", "document")
+# What runs a model: onnxruntime runs all, the native engine those that say what it needs (see native.py).
+NATIVE, ONNXRUNTIME = "native", "onnxruntime"
+ENGINES = (NATIVE, ONNXRUNTIME)
 
 # A manifest is a few kilobytes; protobuf, and so ONNX, ends at 2 GiB.
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -79,8 +84,10 @@ class Layer:
 # Fields that came later are left out where they have these values, so that manifests stay what earlier releases wrote.
 # Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
 NEWER: dict[str, Any] = {"truncation": "", "default_role": "", "left_out": "", "side": ""}
-LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": DENSE.name, "head": {}, "adapters": [], **NEWER}
-LATER |= {"engine": ONNXRUNTIME, "native": None}
+LATER: dict[str, Any] = {
+    **{"layers": [], "inputs": "", "kind": DENSE.name, "head": {}, "adapters": [], **NEWER},
+    **{"engine": ONNXRUNTIME, "native": None},
+}
 LEFT_OUT = ("", "prompt", "instruction")
 # The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
 # out. Where nothing would be left of a text, none of its tokens is.
@@ -144,7 +151,7 @@ class Manifest:
     left_out: str = ""
     side: str = ""
     engine: str = ONNXRUNTIME
-    native: Native | None = None
+    native: "Native | None" = None
 
     @property
     def newer(self) -> dict[str, Any]:
@@ -253,11 +260,17 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
         head=head,
         adapters=parse_adapters(content.get("adapters", [])),
         engine=str(content.get("engine", ONNXRUNTIME)),
-        native=parse_native(content["native"]) if "native" in content else None,
+        native=_native(content["native"]) if "native" in content else None,
         **newer,
     )
     _check_engine(manifest)
     return manifest
+
+
+def _native(content: object) -> "Native":
+    from edge_embed_runtime.bundle.native import parse_native  # many bundles have none
+
+    return parse_native(content)
 
 
 def _check_engine(manifest: Manifest) -> None:

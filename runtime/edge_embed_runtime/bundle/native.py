@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-# What runs a bundle's model.
-NATIVE, ONNXRUNTIME = "native", "onnxruntime"
-ENGINES = (ONNXRUNTIME, NATIVE)
-
 # In which order the weights lie; another number is a later release's.
 LAYOUT = 1
 ACTIVATION = "gelu"
