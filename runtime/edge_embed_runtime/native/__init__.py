@@ -1,0 +1,1 @@
+"""The library in C: found, loaded, and what it computes."""
