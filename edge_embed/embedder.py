@@ -48,6 +48,7 @@ class Embedder(embedder.Embedder):
         max_rss_mb: float | None = None,
         background: bool = False,
         adapter: str | None = None,
+        engine: str | None = None,
     ) -> None:
         found = bundle_path(bundle) if bundle is None or isinstance(bundle, str) else bundle
         with about(found.path if isinstance(found, Bundle) else found, BundleError, MemoryBudgetError):
@@ -59,6 +60,7 @@ class Embedder(embedder.Embedder):
                 max_rss_mb=max_rss_mb,
                 background=background,
                 adapter=adapter,
+                engine=engine,
             )
 
     def _bundle_name(self) -> str:

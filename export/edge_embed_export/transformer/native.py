@@ -7,10 +7,11 @@ there is not: a model with any other weight is refused by the name of that weigh
 import re
 from collections.abc import Mapping
 
-from edge_embed_export.transformer.spec import Spec, Weights
+from edge_embed_export.transformer.spec import WHOLE, Spec, Weights
 from edge_embed_quantize.linear import Int8Linear, StaticActivation
+from edge_embed_quantize.panels import why_no_panels
 from edge_embed_quantize.table import CompactTable
-from edge_embed_runtime.bundle.native import ACTIVATION, LARGEST_INPUT, LAYOUT, POOLINGS, InputCodes, Native
+from edge_embed_runtime.bundle.native import ACTIVATION, LAYOUT, POOLINGS, InputCodes, Native
 from edge_embed_runtime.vectors.kinds import DENSE
 
 LINEAR, NORM = "query|key|value|out|up|down", "attention_norm|output_norm"
@@ -18,8 +19,6 @@ KNOWN = re.compile(
     r"embedding\.(word|position)|positions\.\w+"
     rf"|(embedding\.(norm|project)|layers\.\d+\.({LINEAR}|{NORM}))\.(weight|bias)"
 )
-# Weights are stored in blocks of so many inputs and outputs.
-INPUTS, OUTPUTS = 4, 16
 
 
 def refusal(
@@ -31,10 +30,11 @@ def refusal(
     """
     if layers is None:
         return "it runs int8 models only"
-    return _shape_refusal(spec, weights) or _layer_refusal(layers, table)
+    return shape_refusal(spec, weights) or _layer_refusal(spec, layers, table)
 
 
-def _shape_refusal(spec: Spec, weights: Weights) -> str:
+def shape_refusal(spec: Spec, weights: Weights) -> str:
+    """`refusal`, as far as it is known before a model is quantized."""
     biases = {block.bias for block in spec.blocks}
     refused = {
         f"it gives one vector for a text, this model is of kind {spec.kind.name!r}": spec.kind is not DENSE,
@@ -50,6 +50,9 @@ def _shape_refusal(spec: Spec, weights: Weights) -> str:
         "its heads share no keys": spec.sharing > 1 or spec.softcap > 0,
         "no layer is used twice": len(spec.stored) != len(spec.blocks),
         "it leaves no prompt out of pooling": bool(spec.left_out),
+        "its norms are layer norms": spec.rms,
+        "its tokens are all of one type": spec.types,
+        f"it takes texts of up to {WHOLE} tokens, this model {spec.max_tokens}": spec.max_tokens > WHOLE,
     }
     found = [why for why, is_so in refused.items() if is_so]
     found += [f"it has no {name!r}" for name in sorted(weights) if not KNOWN.fullmatch(name)]
@@ -63,19 +66,19 @@ def _needed(spec: Spec) -> list[str]:
     return ["embedding.word", "embedding.position", *both]
 
 
-def _layer_refusal(layers: Mapping[str, Int8Linear], table: CompactTable | None) -> str:
+def _layer_refusal(spec: Spec, layers: Mapping[str, Int8Linear], table: CompactTable | None) -> str:
     if table is not None:
-        return "its embedding table is int8"
+        return f"its embedding table has 8 bits, this model's {table.bits}"
+    for name in (f"layers.{i}.{part}" for i in spec.stored for part in LINEAR.split("|")):
+        if name not in layers:
+            return f"it runs int8 layers, {name} is in float"
     for name, layer in layers.items():
         if not isinstance(layer.activation, StaticActivation):
-            return f"{name} has a scale for each row of its input, it has one for all"
+            return f"it has one scale for all rows of an input, {name} has one for each"
         if layer.stored is not None:
-            return "it stores weights in eight bits"
-        n, m = layer.weight.shape
-        if n % INPUTS or m % OUTPUTS or n > LARGEST_INPUT:
-            return (
-                f"{name} is {n} x {m}, it needs a multiple of {INPUTS} (at most {LARGEST_INPUT}) and one of {OUTPUTS}"
-            )
+            return f"it stores weights in eight bits, {name} is in four"
+        if reason := why_no_panels(layer.weight.shape):
+            return f"{name} {reason}"
     return ""
 
 

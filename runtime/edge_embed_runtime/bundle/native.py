@@ -1,4 +1,4 @@
-"""What a manifest says of a model for the native engine: what its graph holds in constants, weights are not among it."""
+"""What a manifest says of a model for the native engine: what the graph holds in constants, besides weights."""
 
 import math
 import struct
@@ -102,4 +102,3 @@ def _number(value: object, what: str) -> float:
     if type(value) is not float or not math.isfinite(value) or not LEAST <= value <= MOST:
         raise ValueError(f"{what} is {value!r:.40}, expected a positive number")
     return value
-

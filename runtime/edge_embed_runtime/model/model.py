@@ -90,9 +90,9 @@ def _network(what: str, why: str = "") -> Load:
 
 def _native(what: str, *, needed: bool) -> Load:
     """The native engine, or where its library is not there and not `needed`, onnxruntime."""
-    from edge_embed_runtime.native.library import library, reason
+    from edge_embed_runtime.native.library import native, reason
 
-    found = library()
+    found = native()
     if found is not None:
         from edge_embed_runtime.model.native import NativeModel
 

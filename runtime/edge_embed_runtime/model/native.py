@@ -35,9 +35,8 @@ from edge_embed_runtime.system.workers import work
 from edge_embed_runtime.vectors.normalize import cut
 
 if TYPE_CHECKING:
-    from ctypes import CDLL
-
     from edge_embed_runtime.model.network import Network
+    from edge_embed_runtime.native.library import Native as Library
 
     Vectors = NDArray[np.float32]
 
@@ -57,7 +56,7 @@ Tensors = dict[str, NDArray[Any]]
 class NativeModel:
     """The model of a bundle whose engine is the native one. Raises BundleError when this machine cannot use it."""
 
-    def __init__(self, bundle: Bundle, options: RunOptions, library: "CDLL") -> None:
+    def __init__(self, bundle: Bundle, options: RunOptions, library: "Library") -> None:
         self.bundle, self._options = bundle, options
         self.threads: int = options.most_cores
         manifest, what = bundle.manifest, f"bundle {bundle.path}: the model"
@@ -171,15 +170,10 @@ class NativeModel:
             from edge_embed_runtime.system import process
 
             prepare = process.give_way
-        found = work(lambda run: self._run([rows[i] for i in run], stop), runs, self.threads, prepare)
-        try:
-            for run in runs:
-                yield run, self._cut(next(found), call.dim)
-        except BaseException:
-            stop.set()  # what other threads still compute is not needed
-            raise
-        finally:
-            found.close()
+        # what is still computed at an interrupt is not needed
+        found = work(lambda run: self._run([rows[i] for i in run], stop), runs, self.threads, prepare, stop.set)
+        for run, vectors in zip(runs, found, strict=True):
+            yield run, self._cut(vectors, call.dim)
 
     def _cut(self, vectors: "Vectors", dim: int) -> "Vectors":
         return vectors if dim == vectors.shape[1] else cut(vectors, dim, self.bundle.manifest.truncation)
@@ -223,7 +217,7 @@ def _runs(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield run
 
 
-def _encoder(library: "CDLL", native: Native, tensors: Tensors, what: str) -> Encoder:
+def _encoder(library: "Library", native: Native, tensors: Tensors, what: str) -> Encoder:
     """The model prepared. Raises BundleFormatError where its tensors do not fit each other."""
     shape = _shape(native, tensors, what)
     for name, (kind, dims) in _expected(native, shape).items():
@@ -304,9 +298,11 @@ def _norm(name: str, width: int) -> Expected:
 
 def _linear(name: str, n: int, m: int, *, smooth: bool = True) -> Expected:
     """Of a linear layer from n to m numbers, its weight as it is packed."""
-    found = {
+    found: Expected = {
         f"{name}.weight": (CODES, (m // 16, n // 4, 16, 4)),
         f"{name}.scale": (FLOAT, (m,)),
         f"{name}.bias": (FLOAT, (m,)),
     }
-    return found | ({f"{name}.input.smooth": (FLOAT, (n,))} if smooth else {})
+    if smooth:
+        found[f"{name}.input.smooth"] = FLOAT, (n,)
+    return found

@@ -3,9 +3,8 @@
 What it multiplies with are arrays that lie in the model's file. All memory of the library is that of arrays made here.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_int64, c_void_p, cast
+from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_void_p, cast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,8 @@ from edge_embed_runtime.errors import EdgeEmbedError
 
 if TYPE_CHECKING:
     from ctypes import CDLL
+
+    from edge_embed_runtime.native.library import Native
 
     Vectors = NDArray[np.float32]
 
@@ -127,12 +128,13 @@ class Encoder:
     Raises NativeError for what the library refuses.
     """
 
-    def __init__(self, library: "CDLL", shape: Shape, tensors: Tensors, sites: Mapping[str, Site]) -> None:
+    def __init__(self, native: "Native", shape: Shape, tensors: Tensors, sites: Mapping[str, Site]) -> None:
+        library = native.functions
         self._library, self.shape = library, shape
         _declare(library)
         layers = len(shape.intermediate)
         self._kept = [_aligned(tensors[name]) if name in tensors else None for name in tensor_names(layers)]
-        model = _model(library, shape, self._kept, [sites.get(name) for name in site_names(layers)])
+        model = _model(native.isa, shape, self._kept, [sites.get(name) for name in site_names(layers)])
         self._prepared = aligned_bytes(_checked(library.edge_encoder_size(byref(model))))
         _checked(library.edge_encoder_prepare(byref(model), self._prepared.ctypes.data, self._prepared.size))
         self._address: int = self._prepared.ctypes.data
@@ -185,23 +187,10 @@ class Stop:
         self._flag[0] = 1
 
 
-def instruction_set(library: "CDLL") -> str:
-    """The name of the instruction set that the library uses on this CPU."""
-    _declare(library)
-    return bytes(library.edge_isa_name(_isa(library))).decode("ascii")
-
-
-def _isa(library: "CDLL") -> int:
-    limit = os.environ.get("EDGE_EMBED_ISA", "").encode("ascii", "replace")
-    return int(library.edge_isa(limit))
-
-
 def _declare(library: "CDLL") -> None:
     """Types of the functions' arguments and results."""
     pointer, size = c_void_p, c_int64
     for name, result, arguments in (
-        ("edge_isa", c_int32, [c_char_p]),
-        ("edge_isa_name", c_char_p, [c_int32]),
         ("edge_encoder_size", size, [POINTER(_Model)]),
         ("edge_encoder_prepare", c_int32, [POINTER(_Model), pointer, size]),
         ("edge_encoder_workspace", size, [pointer, size]),
@@ -211,15 +200,13 @@ def _declare(library: "CDLL") -> None:
         function.restype, function.argtypes = result, arguments
 
 
-def _model(
-    library: "CDLL", shape: Shape, tensors: Sequence[NDArray[Any] | None], sites: Sequence[Site | None]
-) -> _Model:
+def _model(isa: int, shape: Shape, tensors: Sequence[NDArray[Any] | None], sites: Sequence[Site | None]) -> _Model:
     layers = len(shape.intermediate)
     places = (_Tensor * len(tensors))(*(_place(one) for one in tensors))
     codes = (_Site * len(sites))(*(_Site(0.0, 0) if one is None else _Site(*one) for one in sites))
     intermediate = (c_int32 * layers)(*shape.intermediate)
     return _Model(
-        *(MODEL_VERSION, _isa(library), layers, shape.hidden, shape.embedding, shape.heads, shape.head_size),
+        *(MODEL_VERSION, isa, layers, shape.hidden, shape.embedding, shape.heads, shape.head_size),
         *(shape.vocabulary, shape.positions, POOLINGS[shape.pooling], shape.epsilon, len(tensors), len(sites), 0),
         *(cast(intermediate, POINTER(c_int32)), cast(places, POINTER(_Tensor)), cast(codes, POINTER(_Site))),
     )

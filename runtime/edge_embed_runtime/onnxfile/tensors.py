@@ -18,7 +18,6 @@ from edge_embed_runtime.onnxfile.wire import (
     DATA_LOCATION,
     DATA_TYPE,
     DIMS,
-    GRAPH,
     GRAPH_FIELDS,
     INITIALIZER,
     MODEL_FIELDS,
