@@ -9,11 +9,8 @@ from typing import Any
 
 from edge_embed.doctor.hardware import describe_hardware
 from edge_embed.doctor.parts import IMPORT_SECONDS, KNOWN, PARTS, Part, numbers, part_sentence, required
-from edge_embed.embedder import default_bundle
 from edge_embed.measuring.children import ask, child
 from edge_embed.measuring.versions import installed_version
-from edge_embed_runtime.bundle.manifest import MANIFEST, NATIVE, read_manifest
-from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.tuning import Choice, Verdict, machine_key, store_verdict
 
@@ -70,7 +67,7 @@ class Report:
 def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: bool = False) -> Report:
     """Try every part, measure every bundle.
 
-    bundles: folders, or names of embedded ones; none means the default, or where onnxruntime is not installed "static"
+    bundles: folders, or names of embedded ones; none means the default, or where that cannot run without onnxruntime "static"
     tune:    store the verdict of this machine, unless it is "unusable"
 
     Raises StorageError when it cannot be stored.
@@ -85,8 +82,7 @@ def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: b
             advance(PART_STEPS)
         _look_at_versions(report)
         if report.works("numpy", "tokenizers"):
-            default = None if is_installed("onnxruntime") or _runs_native(report) else "static"
-            for bundle in bundles or (default,):
+            for bundle in bundles or (None,):
                 _measure(report, bundle, advance)
         if report.works("numpy", "sqlite3", "tokenizers"):
             dim = next((bundle["dim"] for bundle in report.bundles if bundle.get("kind") == "dense"), 384)
@@ -119,11 +115,6 @@ def _native() -> dict[str, str]:
     lines, problem = child(["-c", NATIVE_PROGRAM], IMPORT_SECONDS)
     found, _, reason = (lines[-1] if lines else "").partition("|")
     return {"instruction_set": "" if problem else found, "reason": problem or reason}
-
-
-def _runs_native(report: Report) -> bool:
-    """Whether the default bundle runs here without onnxruntime."""
-    return bool(report.native["instruction_set"]) and read_manifest(default_bundle() / MANIFEST).engine == NATIVE
 
 
 def try_part(report: Report, part: Part) -> None:
@@ -222,7 +213,7 @@ def _measure(report: Report, bundle: str | None, advance: Callable[[int], None])
         text = f"bundle {found['path']}: the {found['forms'][0]['form']} form is wrong on this CPU, although it "
         text += "should be right; the other form is used. Try another version of onnxruntime"
         report.findings.append(Finding("warning", text))
-    if found["engine_reason"]:
+    if found.get("engine_reason"):
         text = f"bundle {found['path']} is made for the native engine, whose library is not here: "
         report.findings.append(Finding("note", f"{text}{found['engine_reason']}. onnxruntime runs it"))
     _look_at_memory(report, found)

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
-from edge_embed_runtime.extras import require_onnxruntime
+from edge_embed_runtime.extras import is_installed, require_onnxruntime
 from edge_embed_runtime.system.memory import peak_rss_bytes
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def say(**message: Any) -> None:
 def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     """Golden check, milliseconds per query and texts per second of each form of a bundle that may run here.
 
-    path: a folder or the name of an embedded bundle; None means the default
+    path: a folder or the name of an embedded bundle; None means the default, or where that cannot run "static"
 
     The first form is the one that an Embedder takes unless it is wrong; `choice`: which one, on how many threads.
     """
@@ -55,6 +55,8 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     from edge_embed_runtime.native.library import reason
 
     loaded = read_bundle(bundle_path(path))
+    if path is None and not is_installed("onnxruntime") and (loaded.manifest.engine != NATIVE or library() is None):
+        loaded = read_bundle(bundle_path("static"))
     manifest = loaded.manifest
     native = manifest.engine == NATIVE and library() is not None
     saturate = not (manifest.is_static or native) and _saturates(f"bundle {loaded.path}")
