@@ -1,1 +1,1 @@
-"""The library in C: found, loaded, and what it computes."""
+"""The native library in C: how it is found and checked, and what it computes; nothing else calls C."""
