@@ -22,7 +22,7 @@ from edge_embed_export.sources.prompts import check_prompts, with_roles
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.tokenizer.authors import MODE_TOKENS, is_unixcoder, with_mode
 from edge_embed_export.tokenizer.definition import load
-from edge_embed_export.transformer import blockwise
+from edge_embed_export.transformer import blockwise, native
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import Scratch, check_loads, placeholder
 from edge_embed_export.transformer.spec import Array, Spec, prepare
@@ -184,8 +184,10 @@ class Maker:
 
     def _written(self, quantized: Quantized | None, kept: WeightsFile | None) -> tuple[dict[str, Content], list[str]]:
         """The files of the bundle, and the names of the states of tokens."""
-        weights, states = kept or WeightsFile(self.shop.folder()), list[str]()
-        graph = build(self.spec, *self._parts(quantized), apart=weights, states=states).SerializeToString()
+        weights, states, parts = kept or WeightsFile(self.shop.folder()), list[str](), self._parts(quantized)
+        # what was kept layer by layer lies in its file as it is
+        packed = quantized is not None and kept is None and native.why_not(self.spec, *parts) is None
+        graph = build(self.spec, *parts, apart=weights, states=states, packed=packed).SerializeToString()
         model: Content = graph
         if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
             model = weights.path.with_name(MODEL)

@@ -92,6 +92,9 @@ PAIR_HEAD = frozenset({"activation", "types", "labels"})
 # Its input for the type of each token, 0 in the first text of a pair and 1 in the second: int64 [batch, sequence].
 TYPES_INPUT = "token_type_ids"
 TRUNCATIONS = ("", "layer_norm")
+# What `quantization.pairs` says where the codes of each pair of neighbouring inputs add up to 128 at most, so that no
+# CPU's products of uint8 by int8 saturate (the exporter rounds weights so).
+WITHIN_LIMIT = "within 128"
 # The pooling of a bundle whose graph was published with one inside it.
 OWN_POOLING = "the graph's own"
 
