@@ -48,6 +48,7 @@ AVX2 = ("-mavx2", "-mfma", "-mpopcnt")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 ISA_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
+        "ssse3": ("-mssse3",),
         "avx2": AVX2,
         "avxvnni": (*AVX2, "-mavxvnni"),
         "avx512": AVX512,
