@@ -91,45 +91,101 @@ static inline void restore_float_mode(FloatMode before)
 
 #define TILE_ROWS 6
 
-/* A vector of 2 rows x 8 codes: what smmla takes, by zipping two rows; that of 2 columns x 8 weights is zipped of two
- * neighbouring steps. A last row without a partner is its own. */
+/* smmla takes 2 rows x 8 codes and 2 columns x 8 weights, which are zipped of two neighbouring steps, and adds to 2 x 2
+ * sums. A last row without a partner is its own. */
+static inline __attribute__((always_inline)) int8x16_t two_rows(const act *first, const act *second)
+{
+    return vcombine_s8(vld1_s8(first), vld1_s8(second));
+}
+
+static inline __attribute__((always_inline)) void sums_of_pairs(const int pairs, const act *const row[], const int8_t *w,
+                                                                int64_t k, int32x4_t s[][8])
+{
+    for (int m = 0; m < pairs; m++)
+        for (int v = 0; v < 8; v++)
+            s[m][v] = vdupq_n_s32(0);
+    for (int64_t i = 0; i < k; i += 8, w += 128) {
+        int8x16_t codes[TILE_ROWS / 2];
+        for (int m = 0; m < pairs; m++)
+            codes[m] = two_rows(row[2 * m] + i, row[2 * m + 1] + i);
+        for (int v = 0; v < 4; v++) {
+            const int32x4_t x = vreinterpretq_s32_s8(vld1q_s8(w + 16 * v));
+            const int32x4_t y = vreinterpretq_s32_s8(vld1q_s8(w + 64 + 16 * v));
+            for (int m = 0; m < pairs; m++) {
+                s[m][2 * v] = vmmlaq_s32(s[m][2 * v], codes[m], vreinterpretq_s8_s32(vzip1q_s32(x, y)));
+                s[m][2 * v + 1] = vmmlaq_s32(s[m][2 * v + 1], codes[m], vreinterpretq_s8_s32(vzip2q_s32(x, y)));
+            }
+        }
+    }
+}
+
+/* The same for 6 rows: 24 sums, 3 vectors of codes and 5 of weights are all 32 registers, and compilers move them about
+ * as often as they multiply. */
+#define PAIR(v, codes, w) "smmla v" #v ".4s, v" #codes ".16b, v" #w ".16b\n\t"
+#define PAIRS(a, b, c, w) PAIR(a, 24, w) PAIR(b, 25, w) PAIR(c, 26, w)
+#define CODES(v, first, second) "ldr d" #v ", [" first "], #8\n\tld1 {v" #v ".d}[1], [" second "], #8\n\t"
+#define CLEAR(v) "movi v" #v ".4s, #0\n\t"
+#define CLEAR4(a, b, c, d) CLEAR(a) CLEAR(b) CLEAR(c) CLEAR(d)
+#define STORE(a, b) "stp q" #a ", q" #b ", [%[s]], #32\n\t"
+#define STORE4(a, b, c, d) STORE(a, b) STORE(c, d)
+
+static inline __attribute__((always_inline)) void sums_of_6_rows(const act *const row[6], const int8_t *w, int64_t k,
+                                                                 int32x4_t s[3][8])
+{
+    const act *r0 = row[0], *r1 = row[1], *r2 = row[2], *r3 = row[3], *r4 = row[4], *r5 = row[5];
+    int32x4_t *to = s[0];
+    __asm__ volatile(
+        CLEAR4(0, 1, 2, 3) CLEAR4(4, 5, 6, 7) CLEAR4(8, 9, 10, 11) CLEAR4(12, 13, 14, 15) CLEAR4(16, 17, 18, 19)
+        CLEAR4(20, 21, 22, 23)
+        "1:\n\t"
+        CODES(24, "%[r0]", "%[r1]") CODES(25, "%[r2]", "%[r3]") CODES(26, "%[r4]", "%[r5]")
+        "ldp q27, q30, [%[w]]\n\t"
+        "ldp q28, q31, [%[w], #64]\n\t"
+        "subs %[k], %[k], #8\n\t"
+        "zip1 v29.4s, v27.4s, v28.4s\n\t"
+        "zip2 v27.4s, v27.4s, v28.4s\n\t"
+        "zip1 v28.4s, v30.4s, v31.4s\n\t"
+        "zip2 v30.4s, v30.4s, v31.4s\n\t"
+        PAIRS(0, 8, 16, 29) PAIRS(1, 9, 17, 27) PAIRS(2, 10, 18, 28) PAIRS(3, 11, 19, 30)
+        "ldp q27, q30, [%[w], #32]\n\t"
+        "ldp q28, q31, [%[w], #96]\n\t"
+        "add %[w], %[w], #128\n\t"
+        "zip1 v29.4s, v27.4s, v28.4s\n\t"
+        "zip2 v27.4s, v27.4s, v28.4s\n\t"
+        "zip1 v28.4s, v30.4s, v31.4s\n\t"
+        "zip2 v30.4s, v30.4s, v31.4s\n\t"
+        PAIRS(4, 12, 20, 29) PAIRS(5, 13, 21, 27) PAIRS(6, 14, 22, 28) PAIRS(7, 15, 23, 30)
+        "b.ne 1b\n\t"
+        STORE4(0, 1, 2, 3) STORE4(4, 5, 6, 7) STORE4(8, 9, 10, 11) STORE4(12, 13, 14, 15) STORE4(16, 17, 18, 19)
+        STORE4(20, 21, 22, 23)
+        : [r0] "+r"(r0), [r1] "+r"(r1), [r2] "+r"(r2), [r3] "+r"(r3), [r4] "+r"(r4), [r5] "+r"(r5), [w] "+r"(w),
+          [k] "+r"(k), [s] "+r"(to)
+        :
+        : "memory", "cc", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14",
+          "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29",
+          "v30", "v31");
+}
+
 static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
                                                        const int8_t *w, int64_t panel_bytes, int64_t k,
                                                        const int32_t *init, int32_t *sums)
 {
     (void)panels, (void)panel_bytes;
     const int pairs = (rows + 1) / 2;
+    const act *row[TILE_ROWS];
     int32x4_t s[TILE_ROWS / 2][8];
-    for (int m = 0; m < pairs; m++)
-        for (int v = 0; v < 8; v++)
-            s[m][v] = vdupq_n_s32(0);
-    for (int64_t i = 0; i < k; i += 16) {
-        int8x16_t codes[2][TILE_ROWS / 2];
-        for (int m = 0; m < pairs; m++) {
-            const int second = 2 * m + 1 < rows ? 2 * m + 1 : 2 * m;
-            const int64x2_t x = vreinterpretq_s64_s8(vld1q_s8(a + 2 * m * lda + i));
-            const int64x2_t y = vreinterpretq_s64_s8(vld1q_s8(a + second * lda + i));
-            codes[0][m] = vreinterpretq_s8_s64(vzip1q_s64(x, y));
-            codes[1][m] = vreinterpretq_s8_s64(vzip2q_s64(x, y));
-        }
-        for (int half = 0; half < 2; half++, w += 128)
-            for (int v = 0; v < 4; v++) {
-                const int32x4_t x = vreinterpretq_s32_s8(vld1q_s8(w + 16 * v));
-                const int32x4_t y = vreinterpretq_s32_s8(vld1q_s8(w + 64 + 16 * v));
-                const int8x16_t left = vreinterpretq_s8_s32(vzip1q_s32(x, y));
-                const int8x16_t right = vreinterpretq_s8_s32(vzip2q_s32(x, y));
-                for (int m = 0; m < pairs; m++)
-                    s[m][2 * v] = vmmlaq_s32(s[m][2 * v], codes[half][m], left);
-                for (int m = 0; m < pairs; m++)
-                    s[m][2 * v + 1] = vmmlaq_s32(s[m][2 * v + 1], codes[half][m], right);
-            }
-    }
+    for (int m = 0; m < 2 * pairs; m++)
+        row[m] = a + (m < rows ? m : rows - 1) * lda;
+    if (pairs == 3)
+        sums_of_6_rows(row, w, k, s);
+    else
+        sums_of_pairs(pairs, row, w, k, s);
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < 4; v++) {
             const int64x2_t x = vreinterpretq_s64_s32(s[m / 2][2 * v]);
             const int64x2_t y = vreinterpretq_s64_s32(s[m / 2][2 * v + 1]);
-            const int32x4_t row = vreinterpretq_s32_s64(m % 2 ? vzip2q_s64(x, y) : vzip1q_s64(x, y));
-            vst1q_s32(sums + 16 * m + 4 * v, vaddq_s32(row, vld1q_s32(init + 4 * v)));
+            const int32x4_t sum = vreinterpretq_s32_s64(m % 2 ? vzip2q_s64(x, y) : vzip1q_s64(x, y));
+            vst1q_s32(sums + 16 * m + 4 * v, vaddq_s32(sum, vld1q_s32(init + 4 * v)));
         }
 }
 
@@ -180,13 +236,57 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
 
 #define TILE_ROWS 2
 
-static inline __attribute__((always_inline)) int8x16_t four_codes(const act *from)
+/* 4 codes, four times; goes on to the next. */
+static inline __attribute__((always_inline)) int8x16_t four_codes(const act **from)
 {
-    return vreinterpretq_s8_s32(vld1q_dup_s32((const int32_t *)(const void *)from));
+    int8x16_t codes;
+    __asm__("ld1r {%[codes].4s}, [%[from]], #4"
+            : [codes] "=w"(codes), [from] "+r"(*from)
+            : "m"(*(const int32_t *)(const void *)*from));
+    return codes;
 }
 
-/* Two steps at a time: each lane of int16 has one product of both. Half a vector of weights has 2 outputs, whose sums
- * lie in two lanes each until the end. */
+/* 4 inputs and the next 4 of 4 outputs, x and y: each lane of int16 has one product of both. Half a vector of weights
+ * has 2 outputs, whose sums lie in two lanes each until the end. In assembler, because compilers that see equal halves in
+ * a vector of codes take the halves of the weights apart instead; two rows at a time, so that CPUs which execute in order
+ * need not wait. */
+static inline __attribute__((always_inline)) void add_products(int32x4_t sums[2], int8x16_t x, int8x16_t y,
+                                                               int8x16_t first, int8x16_t second)
+{
+    int16x8_t low, high;
+    __asm__("smull %[low].8h, %[x].8b, %[first].8b\n\t"
+            "smull2 %[high].8h, %[x].16b, %[first].16b\n\t"
+            "smlal %[low].8h, %[y].8b, %[second].8b\n\t"
+            "smlal2 %[high].8h, %[y].16b, %[second].16b\n\t"
+            "sadalp %[s0].4s, %[low].8h\n\t"
+            "sadalp %[s1].4s, %[high].8h"
+            : [low] "=&w"(low), [high] "=&w"(high), [s0] "+w"(sums[0]), [s1] "+w"(sums[1])
+            : [x] "w"(x), [y] "w"(y), [first] "w"(first), [second] "w"(second));
+}
+
+static inline __attribute__((always_inline)) void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x,
+                                                                    int8x16_t y, const int8x16_t *first,
+                                                                    const int8x16_t *second)
+{
+    int16x8_t low, high, low1, high1;
+    __asm__("smull %[low].8h, %[x].8b, %[first].8b\n\t"
+            "smull2 %[high].8h, %[x].16b, %[first].16b\n\t"
+            "smull %[low1].8h, %[x].8b, %[first1].8b\n\t"
+            "smull2 %[high1].8h, %[x].16b, %[first1].16b\n\t"
+            "smlal %[low].8h, %[y].8b, %[second].8b\n\t"
+            "smlal2 %[high].8h, %[y].16b, %[second].16b\n\t"
+            "smlal %[low1].8h, %[y].8b, %[second1].8b\n\t"
+            "smlal2 %[high1].8h, %[y].16b, %[second1].16b\n\t"
+            "sadalp %[s0].4s, %[low].8h\n\t"
+            "sadalp %[s1].4s, %[high].8h\n\t"
+            "sadalp %[s2].4s, %[low1].8h\n\t"
+            "sadalp %[s3].4s, %[high1].8h"
+            : [low] "=&w"(low), [high] "=&w"(high), [low1] "=&w"(low1), [high1] "=&w"(high1), [s0] "+w"(sums[0]),
+              [s1] "+w"(sums[1]), [s2] "+w"(other[0]), [s3] "+w"(other[1])
+            : [x] "w"(x), [y] "w"(y), [first] "w"(first[0]), [second] "w"(second[0]), [first1] "w"(first[1]),
+              [second1] "w"(second[1]));
+}
+
 static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
                                                        const int8_t *w, int64_t panel_bytes, int64_t k,
                                                        const int32_t *init, int32_t *sums)
@@ -196,22 +296,21 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < 8; v++)
             s[m][v] = vdupq_n_s32(0);
-    for (int64_t i = 0; i < k; i += 8, w += 128) {
+    const act *row[TILE_ROWS];
+    for (int m = 0; m < rows; m++)
+        row[m] = a + m * lda;
+    for (int64_t steps = k / 8; steps; steps--, w += 128) {
         int8x16_t first[TILE_ROWS], second[TILE_ROWS];
         for (int m = 0; m < rows; m++) {
-            first[m] = four_codes(a + m * lda + i);
-            second[m] = four_codes(a + m * lda + i + 4);
+            first[m] = four_codes(row + m);
+            second[m] = four_codes(row + m);
         }
         for (int v = 0; v < 4; v++) {
             const int8x16_t x = vld1q_s8(w + 16 * v), y = vld1q_s8(w + 64 + 16 * v);
-            for (int m = 0; m < rows; m++) {
-                int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(first[m]));
-                int16x8_t high = vmull_high_s8(x, first[m]);
-                low = vmlal_s8(low, vget_low_s8(y), vget_low_s8(second[m]));
-                high = vmlal_high_s8(high, y, second[m]);
-                s[m][2 * v] = vpadalq_s16(s[m][2 * v], low);
-                s[m][2 * v + 1] = vpadalq_s16(s[m][2 * v + 1], high);
-            }
+            if (rows == 2)
+                add_products_of_2(s[0] + 2 * v, s[TILE_ROWS - 1] + 2 * v, x, y, first, second);
+            else
+                add_products(s[0] + 2 * v, x, y, first[0], second[0]);
         }
     }
     for (int m = 0; m < rows; m++)
