@@ -9,9 +9,6 @@
 #include <emmintrin.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(EDGE_ISA_SSSE3)
-#include <tmmintrin.h>
-#endif
 
 #include "exact_fma.h"
 
@@ -120,6 +117,20 @@ static inline int32_t four_codes(const act *from)
 
 #if defined(EDGE_ISA_SSSE3)
 
+/* In assembler, because compilers copy sums about. pmaddubsw adds two products in int16. */
+static inline __attribute__((always_inline)) __m128i add_products(__m128i sums, __m128i codes, __m128i weights,
+                                                                  __m128i ones)
+{
+    __m128i products;
+    __asm__("movdqa %[codes], %[products]\n\t"
+            "pmaddubsw %[weights], %[products]\n\t"
+            "pmaddwd %[ones], %[products]\n\t"
+            "paddd %[products], %[sums]"
+            : [products] "=&x"(products), [sums] "+x"(sums)
+            : [codes] "x"(codes), [weights] "x"(weights), [ones] "x"(ones));
+    return sums;
+}
+
 static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
                                                        const int8_t *w, int64_t panel_bytes, int64_t k,
                                                        const int32_t *init, int32_t *sums)
@@ -137,7 +148,7 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
         for (int v = 0; v < 4; v++) {
             const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(w + 16 * v));
             for (int m = 0; m < rows; m++)
-                s[m][v] = _mm_add_epi32(s[m][v], _mm_madd_epi16(_mm_maddubs_epi16(codes[m], x), ones));
+                s[m][v] = add_products(s[m][v], codes[m], x, ones);
         }
     }
     for (int m = 0; m < rows; m++)
