@@ -10,7 +10,6 @@
 #define EDGE_ISA_NEON_H
 
 #include <arm_neon.h>
-#include <stdint.h>
 
 #define VL 4
 typedef float vf __attribute__((vector_size(16)));
@@ -18,31 +17,49 @@ typedef int32_t vi __attribute__((vector_size(16)));
 typedef int8_t act;
 #define ACT_OFFSET 128
 
-static inline __attribute__((always_inline)) vf vfma(vf a, vf b, vf c)
+INLINE vf vfma(vf a, vf b, vf c)
 {
     return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 }
 
-static inline __attribute__((always_inline)) vf vmin(vf a, vf b)
+INLINE vf vmin(vf a, vf b)
 {
     return (vf)vminq_f32((float32x4_t)a, (float32x4_t)b);
 }
 
-static inline __attribute__((always_inline)) vf vmax(vf a, vf b)
+INLINE vf vmax(vf a, vf b)
 {
     return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
 }
 
+INLINE vi vbytes(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+    return (vi)vmovl_s16(vget_low_s16(vmovl_s8(bytes)));
+}
+
+INLINE float vfold(vf x)
+{
+    const float32x2_t y = vadd_f32(vget_low_f32((float32x4_t)x), vget_high_f32((float32x4_t)x));
+    return vget_lane_f32(y, 0) + vget_lane_f32(y, 1);
+}
+
+INLINE float vtop(vf x)
+{
+    return vmaxvq_f32((float32x4_t)x);
+}
+
 /* The low bytes of the bit patterns of 16 floats. */
-static inline __attribute__((always_inline)) void put_codes(act *to, const vf r[4])
+INLINE void put_codes(act *to, const vf r[4])
 {
     const uint8x16_t low = vuzp1q_u8((uint8x16_t)r[0], (uint8x16_t)r[1]);
     const uint8x16_t high = vuzp1q_u8((uint8x16_t)r[2], (uint8x16_t)r[3]);
     vst1q_s8(to, vreinterpretq_s8_u8(vuzp1q_u8(low, high)));
 }
 
-static inline __attribute__((always_inline)) void transpose4(const float *from, int64_t from_stride, float *to,
-                                                             int64_t to_stride)
+INLINE void transpose4(const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
     const float32x4_t a = vld1q_f32(from), b = vld1q_f32(from + from_stride);
     const float32x4_t c = vld1q_f32(from + 2 * from_stride), d = vld1q_f32(from + 3 * from_stride);
@@ -57,8 +74,7 @@ static inline __attribute__((always_inline)) void transpose4(const float *from, 
 }
 
 /* 16 x 16 floats: to[c][r] = from[r][c]. */
-static inline __attribute__((always_inline)) void transpose16(const float *from, int64_t from_stride, float *to,
-                                                              int64_t to_stride)
+INLINE void transpose16(const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
     for (int r = 0; r < 16; r += 4)
         for (int c = 0; c < 16; c += 4)
@@ -68,7 +84,7 @@ static inline __attribute__((always_inline)) void transpose16(const float *from,
 /* The thread may have been set to round in another way, or to take tiny numbers for 0: not while the encoder runs. */
 typedef uint64_t FloatMode;
 
-static inline FloatMode float_mode(void)
+INLINE FloatMode float_mode(void)
 {
     FloatMode before;
     __asm__ volatile("mrs %0, fpcr" : "=r"(before));
@@ -77,7 +93,7 @@ static inline FloatMode float_mode(void)
     return before;
 }
 
-static inline void restore_float_mode(FloatMode before)
+INLINE void restore_float_mode(FloatMode before)
 {
     if (before)
         __asm__ volatile("msr fpcr, %0" : : "r"(before));
@@ -93,12 +109,12 @@ static inline void restore_float_mode(FloatMode before)
 
 /* smmla takes 2 rows x 8 codes and 2 columns x 8 weights, which are zipped of two neighbouring steps, and adds to 2 x 2
  * sums. A last row without a partner is its own. */
-static inline __attribute__((always_inline)) int8x16_t two_rows(const act *first, const act *second)
+INLINE int8x16_t two_rows(const act *first, const act *second)
 {
     return vcombine_s8(vld1_s8(first), vld1_s8(second));
 }
 
-static inline __attribute__((always_inline)) void sums_of_pairs(const int pairs, const act *const row[], const int8_t *w,
+INLINE void sums_of_pairs(const int pairs, const act *const row[], const int8_t *w,
                                                                 int64_t k, int32x4_t s[][8])
 {
     for (int m = 0; m < pairs; m++)
@@ -129,7 +145,7 @@ static inline __attribute__((always_inline)) void sums_of_pairs(const int pairs,
 #define STORE(a, b) "stp q" #a ", q" #b ", [%[s]], #32\n\t"
 #define STORE4(a, b, c, d) STORE(a, b) STORE(c, d)
 
-static inline __attribute__((always_inline)) void sums_of_6_rows(const act *const row[6], const int8_t *w, int64_t k,
+INLINE void sums_of_6_rows(const act *const row[6], const int8_t *w, int64_t k,
                                                                  int32x4_t s[3][8])
 {
     const act *r0 = row[0], *r1 = row[1], *r2 = row[2], *r3 = row[3], *r4 = row[4], *r5 = row[5];
@@ -166,9 +182,8 @@ static inline __attribute__((always_inline)) void sums_of_6_rows(const act *cons
           "v30", "v31");
 }
 
-static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
-                                                       const int8_t *w, int64_t panel_bytes, int64_t k,
-                                                       const int32_t *init, int32_t *sums)
+INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+                 int64_t k, const int32_t *init, int32_t *sums)
 {
     (void)panels, (void)panel_bytes;
     const int pairs = (rows + 1) / 2;
@@ -193,9 +208,8 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
 
 #define TILE_ROWS 6
 
-static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
-                                                       const int8_t *w, int64_t panel_bytes, int64_t k,
-                                                       const int32_t *init, int32_t *sums)
+INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+                 int64_t k, const int32_t *init, int32_t *sums)
 {
     (void)panels, (void)panel_bytes;
     int32x4_t s[TILE_ROWS][4];
@@ -237,7 +251,7 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
 #define TILE_ROWS 2
 
 /* 4 codes, four times; goes on to the next. */
-static inline __attribute__((always_inline)) int8x16_t four_codes(const act **from)
+INLINE int8x16_t four_codes(const act **from)
 {
     int8x16_t codes;
     __asm__("ld1r {%[codes].4s}, [%[from]], #4"
@@ -250,7 +264,7 @@ static inline __attribute__((always_inline)) int8x16_t four_codes(const act **fr
  * has 2 outputs, whose sums lie in two lanes each until the end. In assembler, because compilers that see equal halves in
  * a vector of codes take the halves of the weights apart instead; two rows at a time, so that CPUs which execute in order
  * need not wait. */
-static inline __attribute__((always_inline)) void add_products(int32x4_t sums[2], int8x16_t x, int8x16_t y,
+INLINE void add_products(int32x4_t sums[2], int8x16_t x, int8x16_t y,
                                                                int8x16_t first, int8x16_t second)
 {
     int16x8_t low, high;
@@ -264,7 +278,7 @@ static inline __attribute__((always_inline)) void add_products(int32x4_t sums[2]
             : [x] "w"(x), [y] "w"(y), [first] "w"(first), [second] "w"(second));
 }
 
-static inline __attribute__((always_inline)) void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x,
+INLINE void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x,
                                                                     int8x16_t y, const int8x16_t *first,
                                                                     const int8x16_t *second)
 {
@@ -287,9 +301,8 @@ static inline __attribute__((always_inline)) void add_products_of_2(int32x4_t su
               [second1] "w"(second[1]));
 }
 
-static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
-                                                       const int8_t *w, int64_t panel_bytes, int64_t k,
-                                                       const int32_t *init, int32_t *sums)
+INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+                 int64_t k, const int32_t *init, int32_t *sums)
 {
     (void)panels, (void)panel_bytes;
     int32x4_t s[TILE_ROWS][8];

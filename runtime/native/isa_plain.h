@@ -2,14 +2,8 @@
 #ifndef EDGE_ISA_PLAIN_H
 #define EDGE_ISA_PLAIN_H
 
-#include <float.h>
-#include <stdint.h>
 
 #include "exact_fma.h"
-
-#if FLT_EVAL_METHOD != 0
-#error "floats are computed in wider registers here: compile with -msse2 -mfpmath=sse"
-#endif
 
 #define VL 4
 typedef float vf __attribute__((vector_size(16)));
@@ -17,7 +11,7 @@ typedef int32_t vi __attribute__((vector_size(16)));
 typedef uint8_t act;
 #define ACT_OFFSET 0
 
-static inline float one_fma(float a, float b, float c)
+INLINE float one_fma(float a, float b, float c)
 {
 #if defined(__FP_FAST_FMAF)
     return __builtin_fmaf(a, b, c); /* an instruction of this CPU */
@@ -26,33 +20,49 @@ static inline float one_fma(float a, float b, float c)
 #endif
 }
 
-static inline vf vfma(vf a, vf b, vf c)
+INLINE vf vfma(vf a, vf b, vf c)
 {
     return (vf){one_fma(a[0], b[0], c[0]), one_fma(a[1], b[1], c[1]), one_fma(a[2], b[2], c[2]),
                 one_fma(a[3], b[3], c[3])};
 }
 
-static inline vf vmin(vf a, vf b)
+INLINE vf vmin(vf a, vf b)
 {
     const vi smaller = a < b;
     return (vf)((smaller & (vi)a) | (~smaller & (vi)b));
 }
 
-static inline vf vmax(vf a, vf b)
+INLINE vf vmax(vf a, vf b)
 {
     const vi larger = a > b;
     return (vf)((larger & (vi)a) | (~larger & (vi)b));
 }
 
+INLINE vi vbytes(const int8_t *p)
+{
+    return (vi){p[0], p[1], p[2], p[3]};
+}
+
+INLINE float vfold(vf x)
+{
+    return (x[0] + x[2]) + (x[1] + x[3]);
+}
+
+INLINE float vtop(vf x)
+{
+    const float even = x[0] > x[2] ? x[0] : x[2], odd = x[1] > x[3] ? x[1] : x[3];
+    return even > odd ? even : odd;
+}
+
 /* The low bytes of the bit patterns of 16 floats. */
-static inline void put_codes(act *to, const vf r[4])
+INLINE void put_codes(act *to, const vf r[4])
 {
     for (int i = 0; i < 16; i++)
         to[i] = (act)(((vi)r[i / 4])[i % 4] & 0xff);
 }
 
 /* 16 x 16 floats: to[c][r] = from[r][c]. */
-static inline void transpose16(const float *from, int64_t from_stride, float *to, int64_t to_stride)
+INLINE void transpose16(const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
     for (int r = 0; r < 16; r++)
         for (int c = 0; c < 16; c++)
@@ -62,12 +72,12 @@ static inline void transpose16(const float *from, int64_t from_stride, float *to
 /* There is no portable way to ask how a thread rounds without the C library's floating-point environment. */
 typedef int FloatMode;
 
-static inline FloatMode float_mode(void)
+INLINE FloatMode float_mode(void)
 {
     return 0;
 }
 
-static inline void restore_float_mode(FloatMode before)
+INLINE void restore_float_mode(FloatMode before)
 {
     (void)before;
 }
@@ -77,8 +87,8 @@ static inline void restore_float_mode(FloatMode before)
 #define TILE_PANELS 1
 #define TILE_ROWS 2
 
-static inline void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w,
-                        int64_t panel_bytes, int64_t k, const int32_t *init, int32_t *sums)
+INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+                 int64_t k, const int32_t *init, int32_t *sums)
 {
     (void)panels, (void)panel_bytes;
     for (int m = 0; m < rows; m++) {

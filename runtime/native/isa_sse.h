@@ -7,8 +7,6 @@
 #define EDGE_ISA_SSE_H
 
 #include <emmintrin.h>
-#include <stdint.h>
-#include <string.h>
 
 #include "exact_fma.h"
 
@@ -19,7 +17,7 @@ typedef uint8_t act;
 #define ACT_OFFSET 0
 
 /* Two lanes of exact_fma's last steps: s moved where it was rounded to the middle between two floats. */
-static inline __attribute__((always_inline)) __m128d round_pair_to_odd(__m128d p, __m128d c, __m128d s)
+INLINE __m128d round_pair_to_odd(__m128d p, __m128d c, __m128d s)
 {
     const __m128d from_c = _mm_sub_pd(s, p);
     const __m128d error = _mm_add_pd(_mm_sub_pd(p, _mm_sub_pd(s, from_c)), _mm_sub_pd(c, from_c));
@@ -34,7 +32,7 @@ static inline __attribute__((always_inline)) __m128d round_pair_to_odd(__m128d p
     return _mm_castsi128_pd(_mm_sub_epi64(_mm_add_epi64(bits, step), down));
 }
 
-static inline __attribute__((always_inline)) vf vfma(vf a, vf b, vf c)
+INLINE vf vfma(vf a, vf b, vf c)
 {
     const __m128d a0 = _mm_cvtps_pd((__m128)a), a1 = _mm_cvtps_pd(_mm_movehl_ps((__m128)a, (__m128)a));
     const __m128d b0 = _mm_cvtps_pd((__m128)b), b1 = _mm_cvtps_pd(_mm_movehl_ps((__m128)b, (__m128)b));
@@ -51,18 +49,39 @@ static inline __attribute__((always_inline)) vf vfma(vf a, vf b, vf c)
     return (vf)_mm_movelh_ps(_mm_cvtpd_ps(s0), _mm_cvtpd_ps(s1));
 }
 
-static inline __attribute__((always_inline)) vf vmin(vf a, vf b)
+INLINE vf vmin(vf a, vf b)
 {
     return (vf)_mm_min_ps((__m128)a, (__m128)b);
 }
 
-static inline __attribute__((always_inline)) vf vmax(vf a, vf b)
+INLINE vf vmax(vf a, vf b)
 {
     return (vf)_mm_max_ps((__m128)a, (__m128)b);
 }
 
+INLINE vi vbytes(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    __m128i x = _mm_cvtsi32_si128(four);
+    x = _mm_unpacklo_epi8(x, x); /* each byte twice, then four times: the highest is the one with the sign */
+    return (vi)_mm_srai_epi32(_mm_unpacklo_epi16(x, x), 24);
+}
+
+INLINE float vfold(vf x)
+{
+    const __m128 y = _mm_add_ps((__m128)x, _mm_movehl_ps((__m128)x, (__m128)x));
+    return _mm_cvtss_f32(_mm_add_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+
+INLINE float vtop(vf x)
+{
+    const __m128 y = _mm_max_ps((__m128)x, _mm_movehl_ps((__m128)x, (__m128)x));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_shuffle_ps(y, y, 1)));
+}
+
 /* The low bytes of the bit patterns of 16 floats. */
-static inline __attribute__((always_inline)) void put_codes(act *to, const vf r[4])
+INLINE void put_codes(act *to, const vf r[4])
 {
     const __m128i low = _mm_set1_epi32(0xff);
     const __m128i a = _mm_packs_epi32(_mm_and_si128((__m128i)r[0], low), _mm_and_si128((__m128i)r[1], low));
@@ -71,8 +90,7 @@ static inline __attribute__((always_inline)) void put_codes(act *to, const vf r[
 }
 
 /* 16 x 16 floats: to[c][r] = from[r][c]. */
-static inline __attribute__((always_inline)) void transpose16(const float *from, int64_t from_stride, float *to,
-                                                              int64_t to_stride)
+INLINE void transpose16(const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
     for (int r = 0; r < 16; r += 4)
         for (int c = 0; c < 16; c += 4) {
@@ -91,19 +109,19 @@ static inline __attribute__((always_inline)) void transpose16(const float *from,
 /* The thread may have been set to round in another way, or to take tiny numbers for 0: not while the encoder runs. */
 typedef uint32_t FloatMode;
 
-static inline FloatMode float_mode(void)
+INLINE FloatMode float_mode(void)
 {
     const FloatMode before = _mm_getcsr(), usual = 0x1f80;
     _mm_setcsr(usual);
     return before;
 }
 
-static inline void restore_float_mode(FloatMode before)
+INLINE void restore_float_mode(FloatMode before)
 {
     _mm_setcsr(before);
 }
 
-static inline int32_t four_codes(const act *from)
+INLINE int32_t four_codes(const act *from)
 {
     int32_t codes;
     memcpy(&codes, from, sizeof codes);
@@ -118,7 +136,7 @@ static inline int32_t four_codes(const act *from)
 #if defined(EDGE_ISA_SSSE3)
 
 /* In assembler, because compilers copy sums about. pmaddubsw adds two products in int16. */
-static inline __attribute__((always_inline)) __m128i add_products(__m128i sums, __m128i codes, __m128i weights,
+INLINE __m128i add_products(__m128i sums, __m128i codes, __m128i weights,
                                                                   __m128i ones)
 {
     __m128i products;
@@ -131,9 +149,8 @@ static inline __attribute__((always_inline)) __m128i add_products(__m128i sums, 
     return sums;
 }
 
-static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
-                                                       const int8_t *w, int64_t panel_bytes, int64_t k,
-                                                       const int32_t *init, int32_t *sums)
+INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+                 int64_t k, const int32_t *init, int32_t *sums)
 {
     (void)panels, (void)panel_bytes;
     const __m128i ones = _mm_set1_epi16(1);
@@ -159,7 +176,7 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
 #else
 
 /* 8 outputs at a time: their sums lie in two lanes each until the end, and there are 16 registers. */
-static inline __attribute__((always_inline)) void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w,
+INLINE void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w,
                                                             int64_t k, const int32_t *init, int32_t *sums)
 {
     const __m128i zero = _mm_setzero_si128();
@@ -194,9 +211,8 @@ static inline __attribute__((always_inline)) void tile_half(const int rows, cons
         }
 }
 
-static inline __attribute__((always_inline)) void tile(const int rows, const int panels, const act *a, int64_t lda,
-                                                       const int8_t *w, int64_t panel_bytes, int64_t k,
-                                                       const int32_t *init, int32_t *sums)
+INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+                 int64_t k, const int32_t *init, int32_t *sums)
 {
     (void)panels, (void)panel_bytes;
     tile_half(rows, a, lda, w, k, init, sums);

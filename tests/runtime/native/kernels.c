@@ -1,11 +1,11 @@
-/* One instruction set's vectors and product against plain C; prints what is wrong, exit status 1. EDGE_ISA_FILE is its
- * header. argument: how many triples of floats the multiply-add is tried with. */
+/* One instruction set's vectors and product against plain C; prints what is wrong, exit status 1. Argument: how many
+ * triples of floats the multiply-add is tried with. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include EDGE_ISA_FILE
+#include "linear.h"
 
 static uint64_t state = 88172645463325252u;
 
@@ -65,15 +65,7 @@ static int wrong_products(int rows, int64_t k, int at_limits)
     for (int i = 0; i < 16 * TILE_PANELS; i++)
         init[i] = (int32_t)next() >> 8;
     memset(sums, 0x55, sizeof sums);
-    switch (rows) {
-#define CASE(n) \
-    case n: \
-        if (n <= TILE_ROWS) \
-            tile(n <= TILE_ROWS ? n : 1, TILE_PANELS, codes, lda, weights, panel, k, init, sums); \
-        break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
-    default: return 1;
-    }
+    wide_tile(rows, codes, lda, weights, k, init, sums);
     for (int m = 0; m < TILE_ROWS + 1; m++)
         for (int c = 0; c < 16 * TILE_PANELS; c++) {
             int32_t sum = init[c];
