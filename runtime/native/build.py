@@ -68,7 +68,7 @@ ZIG_ISA_FLAGS = {"dotprod": ("-mcpu=generic+dotprod",), "i8mm": ("-mcpu=generic+
 UNITS: dict[str, tuple[str, ...]] = {
     "dispatch.c": ("baseline",),
     "encoder.c": ("baseline",),
-    "encoder_unit.c": ("avx2", "avxvnni", "avx512vnni"),
+    "encoder_unit.c": ("baseline", "ssse3", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm"),
 }
 
 
