@@ -56,7 +56,7 @@ def first_sizes(count: int, passages: int) -> tuple[int, int]:
 
 
 class _Scored(NamedTuple):
-    """Candidates whose rows are whole: documents, ids and scores [n], and what is measured of their codes [3, n]."""
+    """Candidates whose rows are whole: documents, ids and scores [n], and what is measured of their codes [2, n]."""
 
     docs: Ids
     ids: Ids
@@ -155,8 +155,8 @@ class CandidateSearch:
             if len(found.ids) < len(by_id):  # damaged or missing
                 by_id = by_id[np.isin(ids[by_id], found.ids)]
             scores = score_int8(found.codes, found.scales, self._vector)
-            bits = pool.distances[some[by_id]], pool.halves[some[by_id]]
-            measures = np.stack([*bits, -estimates[start : start + FETCHED][by_id]]).astype(np.float64)
+            bits, estimated = pool.distances[some[by_id]], estimates[start : start + FETCHED][by_id]
+            measures = np.stack([bits, -estimated], dtype=np.float64)
             parts.append(_Scored(found.docs, found.ids, scores, measures))
         return parts
 
@@ -167,7 +167,7 @@ class CandidateSearch:
         bits = 64 * len(self._words)
         step = max(1, bits // STEPS)
         for limit in np.arange(np.floor(min(pool.limit, bits)) + 0.5, bits + step, step):
-            if self._relation.missed(self._found, (limit, math.inf, math.inf)) <= self._tolerated / 2:
+            if self._relation.missed(self._found, (limit, math.inf)) <= self._tolerated / 2:
                 break
         if limit > bits:
             return whole(np.arange(len(self._codes)) if self._allowed is None else self._allowed)
