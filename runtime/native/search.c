@@ -10,18 +10,19 @@ typedef struct {
     void (*scan)(const EdgeCodes *, int64_t, int64_t, const uint64_t *, uint16_t *);
     void (*gather)(const EdgeCodes *, const int64_t *, int64_t, const uint64_t *, uint16_t *);
     void (*select)(const EdgeCodes *, const int64_t *, int64_t, const uint64_t *, EdgeNearest *, EdgeCut *);
+    void (*signs)(const EdgeCodes *, const int64_t *, int64_t, const int16_t *, int64_t, int16_t *, int32_t *);
     void (*scores)(const int8_t *, int64_t, int64_t, int64_t, const float *, const double *, double, float *);
 } Unit;
 
-static const Unit BASELINE = {edge_scan_baseline, edge_gather_baseline, edge_select_baseline, edge_scores_baseline};
+static const Unit BASELINE = {edge_scan_baseline, edge_gather_baseline, edge_select_baseline, edge_signs_baseline, edge_scores_baseline};
 #ifdef EDGE_HAVE_AVX2
-static const Unit AVX2 = {edge_scan_avx2, edge_gather_avx2, edge_select_avx2, edge_scores_avx2};
+static const Unit AVX2 = {edge_scan_avx2, edge_gather_avx2, edge_select_avx2, edge_signs_avx2, edge_scores_avx2};
 #endif
 #ifdef EDGE_HAVE_VPOPCNT
-static const Unit VPOPCNT = {edge_scan_vpopcnt, edge_gather_vpopcnt, edge_select_vpopcnt, edge_scores_vpopcnt};
+static const Unit VPOPCNT = {edge_scan_vpopcnt, edge_gather_vpopcnt, edge_select_vpopcnt, edge_signs_vpopcnt, edge_scores_vpopcnt};
 #endif
 #ifdef EDGE_HAVE_NEON
-static const Unit NEON = {edge_scan_neon, edge_gather_neon, edge_select_neon, edge_scores_neon};
+static const Unit NEON = {edge_scan_neon, edge_gather_neon, edge_select_neon, edge_signs_neon, edge_scores_neon};
 #endif
 
 static const Unit *unit_of(int32_t isa)
@@ -93,48 +94,29 @@ int32_t edge_nearest(int32_t isa, const EdgeCodes *codes, const int64_t *places,
     return 0;
 }
 
-/* table[256 * b + x]: what byte b of a code adds to the sum where it is x. */
-static void fill_table(const int32_t *query, int64_t dim, int64_t bytes, int32_t *table)
+/* Whether sums of eight numbers that stand together fit in 16 bits. */
+static int fits(const int16_t *query, int64_t dim)
 {
-    for (int64_t b = 0; b < bytes; b++) {
-        int32_t *sums = table + 256 * b, lowest = 0;
-        for (int64_t i = 8 * b; i < 8 * b + 8 && i < dim; i++)
-            lowest -= query[i];
-        sums[0] = lowest;
-        for (int bit = 0; bit < 8; bit++) {
-            const int64_t i = 8 * b + bit;
-            const int32_t twice = i < dim ? 2 * query[i] : 0;
-            for (int x = 0; x < 1 << bit; x++)
-                sums[(1 << bit) + x] = sums[x] + twice;
-        }
+    for (int64_t start = 0; start < dim; start += 8) {
+        int32_t size = 0;
+        for (int64_t i = start; i < start + 8 && i < dim; i++)
+            size += query[i] < 0 ? -query[i] : query[i];
+        if (size > INT16_MAX)
+            return 0;
     }
+    return 1;
 }
 
-int32_t edge_signs(const EdgeCodes *codes, const int64_t *places, int64_t count, const int32_t *query, int64_t dim,
-                   int32_t *table, int32_t *sums)
+int32_t edge_signs(int32_t isa, const EdgeCodes *codes, const int64_t *places, int64_t count, const int16_t *query,
+                   int64_t dim, int16_t *table, int32_t *sums)
 {
     if (!is_sound(codes) || !query || !table || !sums || dim < 0 || dim > 64 * codes->width)
         return EDGE_BAD_ARGUMENT;
-    if (count < 0 || count > EDGE_MOST_CODES || (!places && count != codes->count))
-        return EDGE_BAD_ARGUMENT;
-    int64_t total = 0;
-    for (int64_t i = 0; i < dim; i++)
-        total += query[i] < 0 ? -(int64_t)query[i] : query[i];
-    if (total >= INT64_C(1) << 30)
+    if (count < 0 || count > EDGE_MOST_CODES || (!places && count != codes->count) || !fits(query, dim))
         return EDGE_BAD_ARGUMENT;
     if (places && !are_places(places, count, codes->count))
         return EDGE_BAD_PLACE;
-    fill_table(query, dim, 8 * codes->width, table);
-    for (int64_t i = 0; i < count; i++) {
-        const uint64_t *code = codes->words + (places ? places[i] : i);
-        int32_t sum = 0;
-        for (int64_t k = 0; k < codes->width; k++) {
-            uint64_t word = code[k * codes->stride];
-            for (int32_t *part = table + 2048 * k, b = 0; b < 8; b++, part += 256, word >>= 8)
-                sum += part[word & 0xff];
-        }
-        sums[i] = sum;
-    }
+    unit_of(isa)->signs(codes, places, count, query, dim, table, sums);
     return 0;
 }
 

@@ -57,11 +57,12 @@ EDGE_API int32_t edge_nearest(int32_t isa, const EdgeCodes *codes, const int64_t
 
 /* Sums of the numbers of a query [dim], each with the sign that its bit says: + where the bit of a code is set.
  *
- * query: their absolute values sum up to less than 2^30. dim: at most 64 * width, what is missing counts as zero
+ * query: of numbers 8 i .. 8 i + 7 the absolute values sum up to less than 2^15, so that a table of their sums is small
+ * enough for the first cache. dim: at most 64 * width, what is missing counts as zero
  * table: room for EDGE_TABLE(width) numbers
  * sums:  [count] of the codes at these places; places NULL: of all */
-EDGE_API int32_t edge_signs(const EdgeCodes *codes, const int64_t *places, int64_t count, const int32_t *query,
-                            int64_t dim, int32_t *table, int32_t *sums);
+EDGE_API int32_t edge_signs(int32_t isa, const EdgeCodes *codes, const int64_t *places, int64_t count,
+                            const int16_t *query, int64_t dim, int16_t *table, int32_t *sums);
 
 /* Dot products of a query [dim] with int8 codes, times the scale of each code.
  *

@@ -91,6 +91,43 @@ void EDGE_NAME(edge_select)(const EdgeCodes *codes, const int64_t *places, int64
     cut->equal = state.seen[state.last];
 }
 
+/* table[256 * b + x]: what byte b of a code adds to the sum where it is x. */
+static void fill_table(const int16_t *query, int64_t dim, int64_t bytes, int16_t *table)
+{
+    for (int64_t b = 0; b < bytes; b++) {
+        int16_t *sums = table + 256 * b;
+        sums[0] = 0;
+        for (int64_t i = 8 * b; i < 8 * b + 8 && i < dim; i++)
+            sums[0] = (int16_t)(sums[0] - query[i]);
+        for (int bit = 0; bit < 8; bit++) {
+            const int64_t i = 8 * b + bit;
+            const int32_t twice = i < dim ? 2 * query[i] : 0;
+            for (int x = 0; x < 1 << bit; x++)
+                sums[(1 << bit) + x] = (int16_t)(sums[x] + twice);
+        }
+    }
+}
+
+void EDGE_NAME(edge_signs)(const EdgeCodes *codes, const int64_t *places, int64_t count, const int16_t *query,
+                           int64_t dim, int16_t *table, int32_t *sums)
+{
+    const int64_t width = codes->width, stride = codes->stride;
+    fill_table(query, dim, 8 * width, table);
+    for (int64_t i = 0; i < count; i++) {
+        const uint64_t *code = codes->words + (places ? places[i] : i);
+        int32_t even = 0, odd = 0;
+        for (int64_t k = 0; k < width; k++) {
+            const uint64_t word = code[k * stride];
+            const int16_t *part = table + 2048 * k;
+            for (int byte = 0; byte < 8; byte += 2) {
+                even += part[256 * byte + (int64_t)(word >> 8 * byte & 0xff)];
+                odd += part[256 * byte + 256 + (int64_t)(word >> (8 * byte + 8) & 0xff)];
+            }
+        }
+        sums[i] = even + odd;
+    }
+}
+
 void EDGE_NAME(edge_scores)(const int8_t *codes, int64_t stride, int64_t count, int64_t dim, const float *scales,
                             const double *query, double step, float *scores)
 {

@@ -20,6 +20,8 @@ typedef struct {
                            uint16_t *distances);                                                                       \
     void edge_select_##isa(const EdgeCodes *codes, const int64_t *places, int64_t count, const uint64_t *query,        \
                            EdgeNearest *nearest, EdgeCut *cut);                                                        \
+    void edge_signs_##isa(const EdgeCodes *codes, const int64_t *places, int64_t count, const int16_t *query,          \
+                          int64_t dim, int16_t *table, int32_t *sums);                                                 \
     void edge_scores_##isa(const int8_t *codes, int64_t stride, int64_t count, int64_t dim, const float *scales,       \
                            const double *query, double step, float *scores);
 

@@ -64,7 +64,7 @@ class Search:
             ctypes.POINTER(Cut),
         )
         self._signs = functions.edge_signs
-        self._signs.argtypes = (codes, pointer, number, pointer, number, pointer, pointer)
+        self._signs.argtypes = (isa, codes, pointer, number, pointer, number, pointer, pointer)
         self._int8_scores = functions.edge_int8_scores
         self._int8_scores.argtypes = (
             *(isa, pointer, number, number, number, pointer, pointer),
@@ -99,15 +99,15 @@ class Search:
         _done(self._nearest(self._isa, codes, at, total, asked, count, *to))
         return found[:count], distances[:count], int(cut.last), cut.taken / cut.equal
 
-    def signs(self, words: Words, query: NDArray[np.int32], places: Places | None = None) -> NDArray[np.int32]:
+    def signs(self, words: Words, query: NDArray[np.int16], places: Places | None = None) -> NDArray[np.int32]:
         """Sums of a query's numbers [dim], each with the sign that its bit of a code says, of all codes or some."""
         codes = Codes(words)
-        _check(query, np.int32, 1, 0)
+        _check(query, np.int16, 1, 0)
         count = codes.count if places is None else len(places)
-        table, sums = np.empty(TABLE * codes.width, np.int32), np.empty(count, np.int32)
+        table, sums = np.empty(TABLE * codes.width, np.int16), np.empty(count, np.int32)
         at = None if places is None else _places(places)
         to = table.ctypes.data, sums.ctypes.data
-        _done(self._signs(codes, at, count, query.ctypes.data, len(query), *to))
+        _done(self._signs(self._isa, codes, at, count, query.ctypes.data, len(query), *to))
         return sums
 
     def int8_scores(self, codes: NDArray[np.int8], scales: Floats, query: NDArray[np.float64], step: float) -> Floats:

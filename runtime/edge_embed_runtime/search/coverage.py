@@ -84,39 +84,55 @@ class Found:
 
 
 class Relation:
-    """Scores [m] of a sample for one query, and what is measured of their codes [2, m]."""
+    """Scores [m] of a sample for one query, and what is measured of their codes [2, m]: a straight line, and how far
+    codes are from it."""
 
     def __init__(self, scores: Numbers, measures: Numbers) -> None:
-        self._count = len(scores)
+        self.count = len(scores)
         self._mean = float(scores.mean())
         centred = scores - self._mean
         squares = float(centred @ centred)
-        self._spread = max(math.sqrt(squares / self._count), TINY)
+        self._spread = max(math.sqrt(squares / self.count), TINY)
         self._means = measures.mean(axis=1, keepdims=True)
         self._slopes = (measures @ centred)[:, None] / max(squares, TINY)
-        self._residuals = measures - (self._means + self._slopes * centred)
-        self._deviations = np.sqrt(np.einsum("mn,mn->m", self._residuals, self._residuals) / self._count) + TINY
+        self.residuals = measures - (self._means + self._slopes * centred)
+        self._deviations = np.sqrt(np.einsum("mn,mn->m", self.residuals, self.residuals) / self.count) + TINY
 
-    def missed(self, found: Found, limits: tuple[float, float]) -> float:
-        """How many passages were not seen for each hit, if all were seen that measure up to `limits` [2]."""
+    def seen(self, found: Found) -> "Seen":
+        """How far codes of passages with the scores of those found are from the line, if they scatter as these do."""
+        count = len(found.scores)
         centred = found.scores - self._mean
         expected = self._means + self._slopes * centred
         residuals = found.measures - expected
-        wider = np.sqrt(1 + (centred / self._spread) ** 2 / self._count)
-        within = np.ones((found.count, self._count), bool)
-        noise = 1 / math.sqrt(len(centred))
-        limited = [i for i, limit in enumerate(limits) if math.isfinite(limit)]
-        for i in limited:
-            mean = float(residuals[i].mean())
-            deviation = math.sqrt(max(float(residuals[i] @ residuals[i]) / len(centred) - mean * mean, 0.0))
-            scatter = max(deviation / self._deviations[i] - noise, 1.0)
-            worse = max(mean - noise * self._deviations[i], 0.0)
-            room = (limits[i] - worse - expected[i]) / (scatter * wider)
-            within &= self._residuals[i] <= room[: found.count, None]
-        seen = np.count_nonzero(within, axis=1)
-        if limited:
-            seen = np.clip(seen, UNSEEN, self._count - UNSEEN)
-        return float(np.mean((self._count - seen) / seen))
+        noise = 1 / math.sqrt(count)
+        mean = residuals.mean(axis=1)
+        variance = np.einsum("mn,mn->m", residuals, residuals) / count - mean * mean
+        scatter = np.maximum(np.sqrt(np.maximum(variance, 0.0)) / self._deviations - noise, 1.0)
+        worse = np.maximum(mean - noise * self._deviations, 0.0)
+        wider = np.sqrt(1 + (centred / self._spread) ** 2 / self.count)
+        nearest, scale = worse[:, None] + expected, scatter[:, None] * wider
+        return Seen(self, nearest[:, : found.count, None], scale[:, : found.count, None])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """For each hit [n] that tells: the mean of what is measured of codes with its score [2, n, 1], and by how much these
+    scatter more than those of the sample [2, n, 1]."""
+
+    relation: Relation
+    means: Numbers
+    scales: Numbers
+
+    def missed(self, limits: tuple[float, float]) -> float:
+        """How many passages were not seen for each hit, if all were seen that measure up to `limits` [2]."""
+        if not any(map(math.isfinite, limits)):
+            return 0.0
+        count = self.relation.count
+        bits, estimates = self.relation.residuals
+        within = bits <= (limits[BITS] - self.means[BITS]) / self.scales[BITS]
+        within &= estimates <= (limits[ESTIMATE] - self.means[ESTIMATE]) / self.scales[ESTIMATE]
+        seen = np.clip(np.add.reduce(within, axis=1, dtype=np.float64), UNSEEN, count - UNSEEN)
+        return float(np.mean((count - seen) / seen))
 
 
 def limits(pool: Pool, estimate: float) -> tuple[float, float]:

@@ -135,11 +135,11 @@ def positions(known: Ids, ids: Ids) -> Places:
 
 def signs_dot(words: Words, query: Vectors, places: Places | None = None) -> Vectors:
     """Dot products [n] of a float query [dim] with the signs (1 or -1) that codes of [words, n] stand for, all of them
-    or those at some places. Sums are exact, of numbers that are rounded to 23 bits of the sum of all."""
+    or those at some places. Sums are exact, of numbers that are rounded: see `whole.for_signs`."""
     numbers, step = for_signs(query)
     search = native_search(64 * len(words))
     if search is not None:
-        sums = search.signs(words, numbers.astype(np.int32), places)
+        sums = search.signs(words, numbers.astype(np.int16), places)
         return (sums * step).astype(np.float32)
     codes = np.ascontiguousarray((words if places is None else np.take(words, places, axis=1)).T)
     narrow, total = numbers.astype(np.float32), numbers.sum()
