@@ -69,6 +69,8 @@ UNITS: dict[str, tuple[str, ...]] = {
     "dispatch.c": ("baseline",),
     "encoder.c": ("baseline",),
     "encoder_unit.c": ("baseline", "ssse3", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm"),
+    "search.c": ("baseline",),
+    "search_unit.c": ("baseline", "avx2", "vpopcnt", "neon"),
 }
 
 
