@@ -1,0 +1,269 @@
+"""Builds the native library: `python runtime/native/build.py` puts it into the package of this checkout.
+
+The compiler is $EDGE_EMBED_CC (a command with its arguments), else $CC, cc, gcc or clang, else `python -m ziglang cc`
+where ziglang is installed. `--target aarch64-linux-gnu.2.17` cross-compiles with zig. The standard library is all it
+needs: the build hook (hatch_build.py) and bench/wheels.sh run it too.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = HERE.parent / "edge_embed_runtime" / "native"
+FACTS = "edge_embed_native.json"  # beside the library: what it is, to be read before it is loaded
+SECONDS = 120  # a compiler that takes longer for one file hangs
+
+BASE_FLAGS = {"x86_64": ("-march=x86-64", "-mtune=generic"), "aarch64": ("-march=armv8-a",)}
+ZIG_BASE_FLAGS = ("-mcpu=baseline", "-fno-sanitize=undefined")  # else zig compiles for the CPU it runs on, with traps
+FLAGS = (
+    "-std=c11",
+    "-O3",
+    "-g0",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",  # a * b + c is rounded twice, unless the source says fma
+    "-fno-math-errno",  # sqrtf is one instruction
+    "-fno-strict-aliasing",
+    f"-ffile-prefix-map={HERE}=.",
+)
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+
+# Flags of each instruction set, by kind of CPU; the names are those of edge_isa_name() and of EDGE_HAVE_*.
+AVX2 = ("-mavx2", "-mfma", "-mpopcnt")
+AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
+ISA_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {
+    "x86_64": {
+        "avx2": AVX2,
+        "avxvnni": (*AVX2, "-mavxvnni"),
+        "avx512": AVX512,
+        "avx512vnni": (*AVX512, "-mavx512vnni"),
+        "vpopcnt": (*AVX512, "-mavx512vpopcntdq"),
+    },
+    "aarch64": {
+        "neon": (),
+        "dotprod": ("-march=armv8.2-a+dotprod",),
+        "i8mm": ("-march=armv8.2-a+dotprod+i8mm",),
+    },
+}
+# zig takes features of ARM by -mcpu alone
+ZIG_ISA_FLAGS = {"dotprod": ("-mcpu=generic+dotprod",), "i8mm": ("-mcpu=generic+dotprod+i8mm",)}
+
+# Each file and the instruction sets it is compiled for: a set without flags for a CPU is left out there.
+UNITS: dict[str, tuple[str, ...]] = {
+    "dispatch.c": ("baseline",),
+}
+
+
+class BuildError(Exception):
+    """No library: one line that says why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is compiled for: kind of CPU (x86_64, aarch64, ...) and system (linux, macos, windows)."""
+
+    machine: str
+    system: str
+
+    @classmethod
+    def of(cls, triple: str) -> "Target":
+        """From what compilers call it: x86_64-linux-gnu, arm64-apple-darwin23.1.0, aarch64-windows-gnu."""
+        machine = triple.split("-", maxsplit=1)[0].lower()
+        machine = re.sub(r"^i[3-6]86$", "x86", re.sub(r"^(armv\d.*|thumb.*)$", "arm", machine))
+        machine = {"arm64": "aarch64", "arm64e": "aarch64", "amd64": "x86_64", "powerpc64le": "ppc64le"}.get(
+            machine, machine
+        )
+        if re.search(r"apple|darwin|macos", triple):
+            return cls(machine, "macos")
+        return cls(machine, "windows" if re.search(r"windows|mingw|msys|cygwin", triple) else "linux")
+
+    @property
+    def file(self) -> str:
+        return "edge_embed_native" + {"macos": ".dylib", "windows": ".dll"}.get(self.system, ".so")
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler's command; `triple` is what it is asked to compile for, "" for this machine."""
+
+    command: tuple[str, ...]
+    triple: str = ""
+
+    @property
+    def is_zig(self) -> bool:
+        return "ziglang" in self.command or Path(self.command[0]).stem == "zig"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.command, "-target", self.triple) if self.triple else self.command
+
+    def run(self, *arguments: str) -> str:
+        """Its standard output; BuildError with its first complaint."""
+        command = [*self.all, *arguments]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=False, timeout=SECONDS,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise BuildError(f"{self} did not end in {SECONDS} s") from None
+        except OSError as error:
+            raise BuildError(f"{self} cannot be run: {error.strerror or error}") from None
+        if done.returncode:
+            said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            worst = next((line for line in said if "error" in line.lower()), said[0] if said else "it says nothing")
+            raise BuildError(f"{self} failed with status {done.returncode}: {worst}")
+        return done.stdout
+
+    def target(self) -> Target:
+        return Target.of(self.triple or self.run("-dumpmachine").strip())
+
+    def version(self) -> str:
+        return (self.run("--version").splitlines() or [""])[0].strip()
+
+    def __str__(self) -> str:
+        return f"the C compiler {shlex.join(self.command)}"
+
+
+def find_compiler(triple: str = "") -> Compiler:
+    """$EDGE_EMBED_CC, $CC, the system's, or ziglang; only zig cross-compiles."""
+    named = os.environ.get("EDGE_EMBED_CC", "").strip() or os.environ.get("CC", "").strip()
+    if named:
+        return Compiler(tuple(shlex.split(named, posix=os.name != "nt")), triple)
+    if not triple:
+        for name in ("cc", "gcc", "clang"):
+            if shutil.which(name):
+                return Compiler((name,))
+    if importlib.util.find_spec("ziglang"):
+        return Compiler((sys.executable, "-m", "ziglang", "cc"), triple)
+    raise BuildError("there is no C compiler: no cc, gcc, clang or ziglang, and neither EDGE_EMBED_CC nor CC names one")
+
+
+@dataclass(frozen=True)
+class Library:
+    """One library in the making: compiler, target, the instruction sets that the compiler knows, further flags."""
+
+    compiler: Compiler
+    target: Target
+    isas: tuple[str, ...]
+    extra: tuple[str, ...]
+    work: Path
+
+    def base_flags(self) -> tuple[str, ...]:
+        return ZIG_BASE_FLAGS if self.compiler.is_zig else BASE_FLAGS.get(self.target.machine, ())
+
+    def isa_flags(self, isa: str) -> tuple[str, ...]:
+        if isa == "baseline":
+            return ()
+        if self.compiler.is_zig and isa in ZIG_ISA_FLAGS:
+            return ZIG_ISA_FLAGS[isa]
+        return ISA_FLAGS[self.target.machine][isa]
+
+    def compile(self, file: str, isa: str) -> Path:
+        """One unit's object file."""
+        made = self.work / f"{Path(file).stem}_{isa}.o"
+        defines = [f"-DEDGE_HAVE_{known.upper()}=1" for known in self.isas]
+        defines += [f"-DEDGE_ISA={isa}", f"-DEDGE_ISA_{isa.upper()}=1"]
+        flags = (*FLAGS, *self.base_flags(), *self.isa_flags(isa), *self.extra)
+        self.compiler.run(*flags, *defines, "-c", str(HERE / file), "-o", str(made))
+        return made
+
+    def link(self, objects: list[Path]) -> Path:
+        made = self.work / self.target.file
+        # nothing in the file may depend on when or where it was made
+        kind = {
+            "macos": ("-dynamiclib", f"-Wl,-install_name,@rpath/{self.target.file}"),
+            "windows": ("-shared", "-s"),
+        }.get(self.target.system, ("-shared", "-s", "-Wl,--build-id=none", "-Wl,-z,noexecstack"))
+        self.compiler.run(*kind, *self.extra, "-o", str(made), *map(str, objects))
+        return made
+
+
+def known_isas(compiler: Compiler, target: Target, work: Path) -> tuple[str, ...]:
+    """The instruction sets whose flags this compiler has: an old one lacks the newest, and the library goes without."""
+    empty, made = work / "empty.c", work / "empty.o"
+    empty.write_text("int edge_embed_nothing;\n")
+    known = []
+    for isa in ISA_FLAGS.get(target.machine, ()):
+        trial = Library(compiler, target, (), (), work)
+        try:
+            compiler.run("-Werror", *trial.base_flags(), *trial.isa_flags(isa), "-c", str(empty), "-o", str(made))
+        except BuildError:
+            continue
+        known.append(isa)
+    return tuple(known)
+
+
+def abi() -> int:
+    """EDGE_ABI of the header."""
+    found = re.search(r"^#define EDGE_ABI (\d+)$", (HERE / "edge_embed.h").read_text(), re.MULTILINE)
+    if not found:
+        raise BuildError("edge_embed.h has no EDGE_ABI")
+    return int(found[1])
+
+
+def facts(library: Library, made: Path) -> dict[str, object]:
+    """What the loader reads before it loads the file."""
+    data = made.read_bytes()
+    return {
+        "abi": abi(),
+        "machine": library.target.machine,
+        "system": library.target.system,
+        "file": library.target.file,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "instruction_sets": list(library.isas),
+        "compiler": library.compiler.version(),
+    }
+
+
+def build(folder: Path, compiler: Compiler, extra: tuple[str, ...] = ()) -> Path:
+    """The library and its facts, in `folder`. BuildError leaves what was there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = compiler.target()
+    with tempfile.TemporaryDirectory(prefix="edge_embed_native", dir=folder) as name:
+        work = Path(name)
+        library = Library(compiler, target, known_isas(compiler, target, work), extra, work)
+        units = [(file, isa) for file, isas in UNITS.items() for isa in isas if isa in ("baseline", *library.isas)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(lambda unit: library.compile(*unit), units))
+        made = library.link(objects)
+        beside = work / FACTS
+        beside.write_text(json.dumps(facts(library, made), indent=1) + "\n")
+        # the facts last: a loader that meets the new library with the old facts refuses it
+        made.replace(folder / made.name)
+        beside.replace(folder / FACTS)
+    return folder / target.file
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Builds edge_embed's native library.")
+    parser.add_argument("--output", type=Path, default=PACKAGE, help="folder for it (default: the package's)")
+    parser.add_argument("--target", default="", help="what to compile for, in zig's words: aarch64-linux-musl")
+    parser.add_argument("--strict", action="store_true", help="warnings are errors")
+    parser.add_argument("--flags", default="", help='more flags for each file: "-fsanitize=address,undefined -g"')
+    given = parser.parse_args()
+    extra = (*(WARNINGS if given.strict else ()), *shlex.split(given.flags))
+    try:
+        made = build(given.output, find_compiler(given.target), extra)
+    except BuildError as error:
+        print(f"no native library: {error}", file=sys.stderr)
+        return 1
+    print(f"{made}: {made.stat().st_size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
