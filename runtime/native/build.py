@@ -65,6 +65,8 @@ UNITS: dict[str, tuple[str, ...]] = {
     "dispatch.c": ("baseline",),
     "search.c": ("baseline",),
     "search_unit.c": ("baseline", "avx2", "vpopcnt", "neon"),
+    "encoder.c": ("baseline",),
+    "encoder_unit.c": ("avx2", "avxvnni", "avx512vnni"),
 }
 
 
