@@ -25,8 +25,10 @@ INLINE void tile_of(int64_t rows, const int panels, const act *a, int64_t a_stri
     switch (rows) {
         ROWS_CASE(1)
         ROWS_CASE(2)
+#if TILE_ROWS > 2
         ROWS_CASE(3)
         ROWS_CASE(4)
+#endif
 #if TILE_ROWS > 4
         ROWS_CASE(5)
         ROWS_CASE(6)

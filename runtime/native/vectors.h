@@ -17,8 +17,13 @@
 #ifndef EDGE_VECTORS_H
 #define EDGE_VECTORS_H
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
+
+#if FLT_EVAL_METHOD != 0
+#error "floats are computed in wider registers here: compile with -msse2 -mfpmath=sse"
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -26,6 +31,12 @@
 #include "isa_avx512.h"
 #elif defined(EDGE_ISA_AVX2) || defined(EDGE_ISA_AVXVNNI)
 #include "isa_avx2.h"
+#elif defined(EDGE_ISA_SSSE3) || (defined(EDGE_ISA_BASELINE) && defined(__SSE2__))
+#include "isa_sse.h"
+#elif defined(EDGE_ISA_NEON) || defined(EDGE_ISA_DOTPROD) || defined(EDGE_ISA_I8MM)
+#include "isa_neon.h"
+#elif defined(EDGE_ISA_BASELINE)
+#include "isa_plain.h"
 #else
 #error "no encoder for this instruction set"
 #endif

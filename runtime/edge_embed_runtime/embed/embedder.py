@@ -80,6 +80,7 @@ class Embedder(LoadedBundle):
     def _check_bundle(self) -> None:
         self.output.check_embeds(self.path)
         self._adapters = Adapters(self.manifest.adapters, self._options.adapter, f"bundle {self.path}")
+        self._prompts = self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
         self._dim = self._options.dim(self.manifest.dim)
         if self._dim != self.manifest.dim:
             self._check_kind(DENSE)
@@ -122,7 +123,7 @@ class Embedder(LoadedBundle):
     @property
     def prompts(self) -> dict[str, str]:
         """Text put before the input, by role."""
-        return self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
+        return dict(self._prompts)
 
     @property
     def frame(self) -> "Frame":
@@ -177,6 +178,9 @@ class Embedder(LoadedBundle):
         given = self._checked(texts, role, own if prompt is None else prompt, batch_tokens, on_truncation)
         dim = self.dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, self.dim)
         call = Call(dim, given.batch_tokens, number, self.left_out(given.before))
+        if len(given) == 1 and not self.background:  # queries, where each step counts
+            with embedding(self._options.limit, self.predicted_peak):
+                return self._model.one(given.before + given.texts[0], call)
         vectors = np.empty((len(given), dim), np.float32)
         self._run(
             len(given),
@@ -345,8 +349,8 @@ class Embedder(LoadedBundle):
         if on_truncation not in ON_TRUNCATION:
             raise unusable("on_truncation", on_truncation, f"one of {listed(ON_TRUNCATION)}")
         most_tokens = self._batch_tokens(batch_tokens)
-        if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
+        if role is not None and (not isinstance(role, str) or role not in self._prompts):
+            raise unusable("role", role, f"one of {listed(sorted(self._prompts))}")
         self._check_process()
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
@@ -355,7 +359,7 @@ class Embedder(LoadedBundle):
                 path=self.path,
             )
         named = role or self.manifest.default_role
-        before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
+        before = (self._prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
         if before and (before, named) != self._fitting:
             self._check_prompt(before, named, prompt is None)
         given = Texts(check_texts(texts), before, most_tokens)

@@ -34,6 +34,9 @@ class Model(Protocol):
     def encode(self, texts: Sequence[str], call: Call) -> "Iterator[tuple[Sequence[int], Vectors]]":
         """Positions of texts and their vectors [n, dim] of length 1, some at a time."""
 
+    def one(self, text: str, call: Call) -> "Vectors":
+        """The vector [1, dim] of one text: the bits that `encode` gives, by a shorter way."""
+
 
 def load_model(bundle: Bundle, options: RunOptions) -> Model:
     """The model of a bundle, whose files are verified meanwhile.

@@ -114,11 +114,17 @@ class Network:
 
     def encode(self, texts: Sequence[str], call: Call) -> "Iterator[tuple[list[int], Vectors]]":
         """Positions of texts and their vectors [n, dim] of length 1, batch by batch."""
-        ids = [self.tokenizer.encode(text) for text in texts]
+        ids = self.tokenizer.encode_all(texts)
         run = partial(self.run, adapter=call.adapter, left_out=call.left_out)
         for batch, vectors in self.run_all(ids, call.batch_tokens, run):
-            whole = call.dim == vectors.shape[1]
-            yield batch, vectors if whole else cut(vectors, call.dim, self.bundle.manifest.truncation)
+            yield batch, self._cut(vectors, call.dim)
+
+    def one(self, text: str, call: Call) -> "Vectors":
+        """The vector [1, dim] of one text."""
+        return self._cut(self.run([self.tokenizer.encode(text)], call.adapter, call.left_out), call.dim)
+
+    def _cut(self, vectors: "Vectors", dim: int) -> "Vectors":
+        return vectors if dim == vectors.shape[1] else cut(vectors, dim, self.bundle.manifest.truncation)
 
     def run_all(
         self, ids: list[TokenIds], batch_tokens: int, run: Callable[[list[TokenIds]], Result]
