@@ -21,6 +21,8 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
+/* Before loops over registers: gcc leaves arrays in memory unless each loop over them is gone early. */
+#define UNROLL _Pragma("GCC unroll 16")
 
 #if defined(EDGE_ISA_AVX512VNNI)
 #include "isa_avx512.h"
