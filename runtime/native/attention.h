@@ -132,12 +132,12 @@ INLINE void query_block(const int rows, const Head *h, int64_t query)
         context_block(rows, 1, h, query, real, d, inverse);
 }
 
-static void large_block(const Head *h, int64_t query)
+APART void large_block(const Head *h, int64_t query)
 {
     query_block(ATTENTION_ROWS, h, query);
 }
 
-static void small_block(const Head *h, int64_t query)
+APART void small_block(const Head *h, int64_t query)
 {
     query_block(HALF_ROWS, h, query);
 }
