@@ -80,7 +80,7 @@ class NativeModel:
         bundle.check_unchanged()
         if manifest.native is None or not any(self.tokenizer.around):
             raise BundleFormatError(f"{what} is none for the native engine, or an empty text would have no token")
-        self._encoder = _encoder(library, manifest.native, tensors, what)
+        self._encoder = prepared(library, manifest.native, tensors, what)
         self._check(what)
         peak = self._choose(before, tensors)
         cosine = self._check_golden()
@@ -231,7 +231,7 @@ def _runs(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield run
 
 
-def _encoder(library: "Library", native: Native, tensors: Tensors, what: str) -> Encoder:
+def prepared(library: "Library", native: Native, tensors: Tensors, what: str) -> Encoder:
     """The model prepared. Raises BundleFormatError where its tensors do not fit each other."""
     shape = _shape(native, tensors, what)
     for name, (kind, dims) in _expected(native, shape).items():
