@@ -6,7 +6,9 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from edge_embed_runtime.bundle.bundle import open_bundle
 from edge_embed_runtime.bundle.manifest import MODEL, Golden
 from edge_embed_runtime.model import native as module
 from edge_embed_runtime.model.native import NativeModel
+from edge_embed_runtime.model.options import Call, RunOptions
 from edge_embed_runtime.model.watchdog import Watchdog
 from edge_embed_runtime.native import library
 from edge_embed_runtime.native.encoder import STOPPED, Encoder, NativeError, Stop
@@ -110,7 +113,7 @@ class TestOneVector:
 
     def test_every_instruction_set(self, bundle: Path) -> None:
         """All that this CPU has give the same bits."""
-        names = (library.native() or pytest.fail("no library")).facts["instruction_sets"]
+        names = ["baseline", *(library.native() or pytest.fail("no library")).facts["instruction_sets"]]
         program = (
             "import sys, hashlib; from edge_embed import Embedder\n"
             f"e = Embedder({str(bundle)!r}); assert e.engine == 'native', e.engine_reason\n"
@@ -125,6 +128,7 @@ class TestOneVector:
                 check=True,
             ).stdout
             for name in names
+            if name != "vpopcnt"  # which stands beside another
         }
         assert len(set(found.values())) == 1, found
 
@@ -242,25 +246,29 @@ class TestEnding:
         with pytest.raises(DeadlineError, match="gave no vectors"):
             embedder.encode(["a cat"])
 
-    def test_an_interrupt_ends_the_other_threads(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One call fails, the others are told to end and are waited for."""
-        embedder, ended = Embedder(bundle, threads=2), threading.Event()
-        first = threading.Event()
+    def test_what_is_not_needed_any_more(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As at an interrupt: calls that go on in other threads are ended, and waited for."""
+        run, waiting, ended = Encoder.run, threading.Event(), []
 
-        def run(_: Encoder, ids: Any, lengths: Any, stop: Stop) -> Any:
-            if first.is_set():
-                raise KeyboardInterrupt
-            first.set()
-            while not stop.is_set:
+        def later(self: Encoder, ids: Any, lengths: Any, stop: Stop) -> Any:
+            if not waiting.is_set():
+                waiting.set()
+                return run(self, ids, lengths, stop)
+            until = time.monotonic() + 10
+            while not stop.is_set and time.monotonic() < until:
                 pass
-            ended.set()
+            ended.append(stop.is_set)
             raise NativeError(STOPPED)
 
-        monkeypatch.setattr(Encoder, "run", run)
-        # results are read in the order of the texts: the second call's error comes behind the first's
-        with pytest.raises((KeyboardInterrupt, Exception)):
-            embedder.encode(TEXTS * 100)
-        assert first.is_set()
+        found = library.native()
+        assert found is not None
+        model = NativeModel(open_bundle(bundle), RunOptions(threads=2), found)
+        monkeypatch.setattr(Encoder, "run", later)
+        vectors = model.encode(TEXTS * 100, Call(32, batch_tokens=512))
+        next(vectors)
+        vectors.close()  # type: ignore[attr-defined]  # a generator
+        assert ended
+        assert all(ended)
 
     def test_a_stopped_call(self, bundle: Path) -> None:
         """The library looks at the flag."""
@@ -321,12 +329,10 @@ class TestRefused:
             with pytest.raises(BundleDamagedError):
                 Embedder(damaged)
 
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -1.0])
     @pytest.mark.parametrize("name", ["layers.0.query.scale", "layers.1.down.scale", "embedding.scale"])
     def test_scales(self, bundle: Path, tmp_path: Path, name: str, value: float) -> None:
         """Those that are no positive number."""
-        if value == 0.0 and name == "embedding.scale":
-            pytest.skip("a row of zeros")
 
         def change(tensors: dict[str, Any]) -> None:
             array = np.frombuffer(tensors[name].raw_data, np.float32).copy()
@@ -373,7 +379,7 @@ class TestRefused:
         with pytest.raises(BundleFormatError, match="layers.0.key.weight"):
             Embedder(with_tensors(bundle, tmp_path / "b", change))
 
-    @pytest.mark.parametrize("form", ["twice", "float_data", "external", "segment", "two raws"])
+    @pytest.mark.parametrize("form", ["twice", "float_data", "external", "segment"])
     def test_other_forms_of_a_tensor(self, bundle: Path, tmp_path: Path, form: str) -> None:
         """A name that comes twice, numbers elsewhere than in the file's bytes."""
 
@@ -386,18 +392,11 @@ class TestRefused:
                 norm.ClearField("raw_data")
             elif form == "external":
                 norm.data_location = norm.EXTERNAL
-            elif form == "segment":
-                norm.segment.begin = 1
             else:
-                tensors["layers.0.output_norm.weight"] = norm
+                norm.segment.begin = 1
 
-        damaged = with_tensors(bundle, tmp_path / "b", change)
-        if form == "two raws":
-            model = (damaged / MODEL).read_bytes()
-            assert model  # the merged form of protobuf is tested in tests/runtime/onnxfile/test_tensors.py
-            return
         with pytest.raises(BundleFormatError):
-            Embedder(damaged)
+            Embedder(with_tensors(bundle, tmp_path / "b", change))
 
 
 class TestManifest:
@@ -446,8 +445,6 @@ class TestManifest:
 
     def test_heads_that_do_not_divide(self, bundle: Path, tmp_path: Path) -> None:
         """They are seen where weights are."""
-        from dataclasses import replace
-
         described = open_bundle(bundle).manifest.native
         assert described is not None
         for heads, why in ((3, "32 numbers in 3 heads"), (4, "no multiple of 16"), (32, "no multiple of 16")):
@@ -474,8 +471,6 @@ def test_the_model_itself(bundle: Path) -> None:
     """What callers of `load_model` see."""
     found = library.native()
     assert found is not None
-    from edge_embed_runtime.model.options import Call, RunOptions
-
     model = NativeModel(open_bundle(bundle), RunOptions(threads=2), found)
     call = Call(32, batch_tokens=512)
     assert (model.threads, model.loaded.engine, model.loaded.exact) == (2, "native", False)
