@@ -132,6 +132,13 @@ class Compiler:
             raise BuildError(f"{self} failed with status {done.returncode}: {worst}")
         return done.stdout
 
+    def make(self, made: Path, *arguments: str) -> Path:
+        """Run it to make this file; BuildError if it did not, whatever it says."""
+        self.run(*arguments, "-o", str(made))
+        if not made.is_file() or not made.stat().st_size:
+            raise BuildError(f"{self} made no file, and said that it did")
+        return made
+
     @staticmethod
     def environment() -> dict[str, str]:
         """Without pip's import path for builds, or `python -m ziglang cc` would not find ziglang."""
@@ -200,8 +207,7 @@ class Library:
         defines = [f"-DEDGE_HAVE_{known.upper()}=1" for known in self.isas]
         defines += [f"-DEDGE_ISA={isa}", f"-DEDGE_ISA_{isa.upper()}=1"]
         flags = (*FLAGS, *self.base_flags(), *self.isa_flags(isa), *self.extra)
-        self.compiler.run(*flags, *defines, "-c", str(HERE / file), "-o", str(made))
-        return made
+        return self.compiler.make(made, *flags, *defines, "-c", str(HERE / file))
 
     def link(self, objects: list[Path]) -> Path:
         made = self.work / self.target.file
@@ -210,8 +216,7 @@ class Library:
             "macos": ("-dynamiclib", f"-Wl,-install_name,@rpath/{self.target.file}"),
             "windows": ("-shared", "-s"),
         }.get(self.target.system, ("-shared", "-s", "-Wl,--build-id=none", "-Wl,-z,noexecstack"))
-        self.compiler.run(*kind, *self.extra, "-o", str(made), *map(str, objects))
-        return made
+        return self.compiler.make(made, *kind, *self.extra, *map(str, objects))
 
 
 def known_isas(compiler: Compiler, target: Target, work: Path) -> tuple[str, ...]:
@@ -295,9 +300,9 @@ def build_or_say_why(folder: Path, triple: str = "") -> Path | None:
             if not triple:
                 check_here(made)
             return made
-        except BuildError as error:
+        except (BuildError, OSError) as error:
             if wanted == "1":
-                raise
+                raise BuildError(str(error)) from error
             reason = str(error)
     for path in folder.glob("edge_embed_native.*"):
         path.unlink()

@@ -113,12 +113,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise Unusable(f"{path} cannot be read: {error.strerror or error}") from None
     try:
         facts = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict) or len(data) > MAX_FACTS:
         raise Unusable(f"{path} is damaged")
     if "reason" in facts:
-        raise Unusable(f"it was not built when this package was installed: {facts['reason']}; {ADVICE}")
+        why = "".join(letter if letter.isprintable() else " " for letter in str(facts["reason"])[:400])
+        raise Unusable(f"it was not built when this package was installed: {why}; {ADVICE}")
     return facts
 
 
