@@ -44,17 +44,21 @@ class Embedder(LoadedBundle):
                   just one thread)
     adapter:      which of the bundle's adapters (see `adapters`) embeds every text, "base" for none of them; None means
                   that of the text's role, where it has one
+    engine:       what runs the model: "native", the engine of this package, which gives the same bits on every CPU, for
+                  bundles that were exported for it; or "onnxruntime". None means what the bundle was made for, or where
+                  the native library is missing onnxruntime (`engine` and `engine_reason` say so)
 
     Where `edge-embed doctor --tune` has measured this machine, `threads` and `exact` of None mean what it found.
 
     Pickled, it is its path and options; where it is unpickled the bundle is loaded again, from the same place.
 
-    A text has one vector: the same bits alone, in any batch, at any padding and number of threads on one machine.
+    A text has one vector: the same bits alone, in any batch, at any padding and number of threads on one machine; in
+    the native engine on every machine.
     `exact` says which form of the model this CPU needed, `golden_cosine` how near the vectors of the golden texts are
     to those of the machine that made the bundle.
 
-    Raises BundleError when the bundle cannot be used on this machine, MissingExtraError when it needs onnxruntime and
-    there is none.
+    Raises BundleError when the bundle cannot be used on this machine, MissingExtraError when it needs onnxruntime, or
+    the native library, and there is none.
     """
 
     def __init__(
@@ -67,8 +71,9 @@ class Embedder(LoadedBundle):
         max_rss_mb: float | None = None,
         background: bool = False,
         adapter: str | None = None,
+        engine: str | None = None,
     ) -> None:
-        options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter)
+        options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter, engine)
         self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
         super().__init__(bundle, options)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, WEIGHTS, Golden, GoldenPair
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, ONNXRUNTIME, WEIGHTS, Golden, GoldenPair
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model import deadline, session
@@ -47,10 +47,10 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
 
 
 class Network:
-    """The model of a bundle, loaded. Raises BundleError when this machine cannot use it."""
+    """The model of a bundle, loaded. Raises BundleError when this machine cannot use it. why: see `Loaded`"""
 
-    def __init__(self, bundle: Bundle, options: RunOptions) -> None:
-        self.bundle, self._background = bundle, options.background
+    def __init__(self, bundle: Bundle, options: RunOptions, *, why: str = "") -> None:
+        self.bundle, self._background, self._why = bundle, options.background, why
         self.threads: int = options.most_cores
         what, manifest = f"bundle {bundle.path}", bundle.manifest
         tuned = recall(manifest.fingerprint, onnxruntime.__version__) if options.exact is None else None
@@ -92,7 +92,7 @@ class Network:
                 floor=GOLDEN_COSINE,
             )
         give_back(code)  # nor is what loading took when an index is opened next
-        self.loaded: Loaded = Loaded(cosine, found.total, profile.batch_tokens, exact)
+        self.loaded: Loaded = Loaded(cosine, found.total, profile.batch_tokens, exact, ONNXRUNTIME, self._why)
 
     def _profile(self, limit: int | None, *, exact: bool) -> Prediction:
         """Threads and batches, and what the process will take with them; nothing is predicted without a limit."""
