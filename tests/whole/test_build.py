@@ -162,7 +162,10 @@ def test_a_compiler_for_another_cpu(one_file: ModuleType, tmp_path: Path, monkey
 
 
 def test_a_compiler_that_writes_junk(one_file: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", script(tmp_path / "cc", 'echo x86_64-linux; for last; do :; done; echo junk >"$last"'))
+    monkeypatch.setenv(
+        "CC",
+        script(tmp_path / "cc", 'echo x86_64-linux; cd "$(dirname "$0")"; for last; do :; done; echo junk >"$last"'),
+    )
     assert one_file.build_or_say_why(tmp_path / "out") is None
     assert "what the C compiler made cannot be loaded here" in Loader(tmp_path / "out").reason()
 
@@ -193,10 +196,11 @@ def test_the_same_bytes(one_file: ModuleType, tmp_path: Path) -> None:
     assert (tmp_path / "a" / FACTS).read_bytes() == (tmp_path / "b" / FACTS).read_bytes()
 
 
-# What came after SSE2, as far as compilers use it on their own: SSE3, SSSE3, SSE4, and AVX with its v.
+# What came after SSE2, as far as compilers use it on their own: SSE3, SSSE3, SSE4, and AVX with its v. Not tzcnt, which
+# gcc writes where an old CPU may do the older bsf in its place.
 NEWER = (
     r"\t(v[a-z]|p(abs|shufb|maddubs|mulhrs|alignr|mulld|blend|insr[bdq]|extr[bdq]|cmpeqq|cmpgtq|m[ai][nx](sb|uw|sd|ud)"
-    r"|mov[sz]x|test)|h?addsub|movddup|movs[hl]dup|lddqu|round[sp]|blendv?p|dpp[sd]|popcnt|crc32|lzcnt|tzcnt|andn\b)"
+    r"|mov[sz]x|test)|h?addsub|movddup|movs[hl]dup|lddqu|round[sp]|blendv?p|dpp[sd]|popcnt|crc32|lzcnt|andn\b)"
 )
 
 

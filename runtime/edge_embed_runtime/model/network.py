@@ -56,9 +56,6 @@ class Network:
         tuned = recall(manifest.fingerprint, onnxruntime.__version__) if options.exact is None else None
         if tuned is not None and tuned.threads is not None and options.cores is None:
             self.threads = min(self.threads, tuned.threads)
-        first = options.exact
-        if first is None:
-            first = session.products_saturate() if tuned is None else tuned.exact
         weights = manifest.files.get(WEIGHTS)
         check_model(bundle.model, f"{what}: the model", None if weights is None else Sidecar(WEIGHTS, weights.size))
         self.tokenizer: Tokenizer = _tokenizer(bundle)
@@ -66,7 +63,16 @@ class Network:
             raise BundleFormatError(
                 f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
             )
-        self._load(options, (first, not first) if options.exact is None else (first,))
+        self._load(options, self._forms(options.exact, None if tuned is None else tuned.exact))
+
+    def _forms(self, asked: bool | None, tuned: bool | None) -> tuple[bool, ...]:
+        """Whether the form to load first is the exact one (see `session.make_session`), and that of the next, if any."""
+        if self.bundle.manifest.never_saturates:
+            return (False,)
+        if asked is not None:
+            return (asked,)
+        first = session.products_saturate() if tuned is None else tuned
+        return (first, not first)
 
     def _load(self, options: RunOptions, forms: Sequence[bool]) -> None:
         """The first form that gives the golden vectors. forms: whether each is the exact one"""

@@ -9,6 +9,7 @@ directory; `drive FILE` runs it again. The standard library is all that this nee
 
 import argparse
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 # What libFuzzer may take: an input has a few numbers, and a model that it makes is small.
 LIMITS = ("-max_len=512", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0")
 MARGIN_SECONDS = 120
+SEED, SEEDS = 17, 64
 
 
 class NotHere(Exception):
@@ -72,7 +74,7 @@ def _try(compiler: build.Compiler, guided: bool) -> None:
 def make(target: str, folder: Path, compiler: build.Compiler, guided: bool) -> Program:
     """The whole library and one target in one program."""
     more = ("-fsanitize=fuzzer-no-link",) if guided else ()
-    extra = (*build.WARNINGS, *SANITIZERS, *more, f"-I{HERE.parent}")
+    extra = (*build.WARNINGS, *SANITIZERS, *more, f"-I{HERE.parent}", "-D_POSIX_C_SOURCE=200809L")
     kind = compiler.target()
     library = build.Library(compiler, kind, build.known_isas(compiler, kind, folder), extra, folder)
     objects = [
@@ -89,6 +91,13 @@ def make(target: str, folder: Path, compiler: build.Compiler, guided: bool) -> P
     return Program(made, guided)
 
 
+def write_seeds(folder: Path) -> None:
+    """Inputs to begin with: random bytes, always the same, from few to many."""
+    source = random.Random(SEED)  # noqa: S311 - nothing here is a secret
+    for i in range(SEEDS):
+        (folder / f"seed-{i:03}").write_bytes(source.randbytes(4 + 4 * i))
+
+
 def run(program: Program, target: str, seconds: int, corpus: Path | None) -> int:
     """The status of the program: 0 where nothing was found."""
     if not program.guided:
@@ -97,6 +106,7 @@ def run(program: Program, target: str, seconds: int, corpus: Path | None) -> int
     with tempfile.TemporaryDirectory() as scratch:
         inputs = (corpus or Path(scratch)) / target
         inputs.mkdir(parents=True, exist_ok=True)
+        write_seeds(inputs)
         command = [str(program.path), f"-max_total_time={seconds}", *LIMITS, str(inputs)]
         return subprocess.run(command, check=False, timeout=seconds + MARGIN_SECONDS).returncode
 
