@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from edge_embed_export.transformer.spec import WHOLE, Spec, Weights
 from edge_embed_quantize.linear import Int8Linear, StaticActivation
-from edge_embed_quantize.panels import why_no_panels
+from edge_embed_quantize.panels import CHANNELS, why_no_panels
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.bundle.native import ACTIVATION, LAYOUT, POOLINGS, InputCodes, Native
 from edge_embed_runtime.vectors.kinds import DENSE
@@ -52,6 +52,7 @@ def shape_refusal(spec: Spec, weights: Weights) -> str:
         "it leaves no prompt out of pooling": bool(spec.left_out),
         "its norms are layer norms": spec.rms,
         "its tokens are all of one type": spec.types,
+        f"its heads have a multiple of {CHANNELS} numbers, this model's {spec.size}": spec.size % CHANNELS > 0,
         f"it takes texts of up to {WHOLE} tokens, this model {spec.max_tokens}": spec.max_tokens > WHOLE,
     }
     found = [why for why, is_so in refused.items() if is_so]

@@ -33,12 +33,11 @@ from edge_embed_runtime.system.ending import native_call
 from edge_embed_runtime.system.memory import MB, give_back, rss_bytes
 from edge_embed_runtime.system.workers import work
 from edge_embed_runtime.vectors.normalize import cut
+from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.model.network import Network
     from edge_embed_runtime.native.library import Native as Library
-
-    Vectors = NDArray[np.float32]
 
 # Tokens in one run: enough that each weight is read for many of them, few enough that they stay in the L2 cache.
 RUN_TOKENS = 256
@@ -117,7 +116,7 @@ class NativeModel:
         """How near the golden vectors are: they must be the exporter's, in all digits that it kept."""
         manifest, found = self.bundle.manifest, dict[str, Vectors]()
 
-        def one(golden: Golden) -> "Vectors":
+        def one(golden: Golden) -> Vectors:
             found[golden.text] = self._run([self.tokenizer.encode(golden.text)], Stop())
             return found[golden.text]
 
@@ -147,11 +146,11 @@ class NativeModel:
 
         return Network(self.bundle, self._options)
 
-    def one(self, text: str, call: Call) -> "Vectors":
+    def one(self, text: str, call: Call) -> Vectors:
         """What `encode` gives for one text, [1, dim]."""
         return self._cut(self._run([self.tokenizer.encode(text)], Stop()), call.dim)
 
-    def encode(self, texts: Sequence[str], call: Call) -> "Iterator[tuple[Sequence[int], Vectors]]":
+    def encode(self, texts: Sequence[str], call: Call) -> Iterator[tuple[Sequence[int], Vectors]]:
         """Positions of texts and their vectors [n, dim] of length 1, some at a time."""
         rows = [self.tokenizer.encode(text) for text in texts]
         lengths = [len(row) for row in rows]
@@ -175,10 +174,10 @@ class NativeModel:
         for run, vectors in zip(runs, found, strict=True):
             yield run, self._cut(vectors, call.dim)
 
-    def _cut(self, vectors: "Vectors", dim: int) -> "Vectors":
+    def _cut(self, vectors: Vectors, dim: int) -> Vectors:
         return vectors if dim == vectors.shape[1] else cut(vectors, dim, self.bundle.manifest.truncation)
 
-    def _run(self, rows: Sequence[TokenIds], stop: Stop) -> "Vectors":
+    def _run(self, rows: Sequence[TokenIds], stop: Stop) -> Vectors:
         """Vectors [n, hidden] of texts in one call. Raises EdgeEmbedError."""
         ids = (rows[0] if len(rows) == 1 else np.concatenate(rows)).astype(np.int32)
         lengths = np.fromiter(map(len, rows), np.int32, len(rows))
