@@ -67,10 +67,10 @@ ZIG_ISA_FLAGS = {"dotprod": ("-mcpu=generic+dotprod",), "i8mm": ("-mcpu=generic+
 # Each file and the instruction sets it is compiled for: a set without flags for a CPU is left out there.
 UNITS: dict[str, tuple[str, ...]] = {
     "dispatch.c": ("baseline",),
+    "encoder.c": ("baseline",),
+    "encoder_unit.c": ("baseline", "ssse3", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm"),
     "search.c": ("baseline",),
     "search_unit.c": ("baseline", "avx2", "vpopcnt", "neon"),
-    "encoder.c": ("baseline",),
-    "encoder_unit.c": ("avx2", "avxvnni", "avx512vnni"),
 }
 
 
