@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.native.library import Native
+from edge_embed_runtime.native.search import Distances, Found, Places
 
 # As in runtime/native/search.h.
 BLOCK, TABLE = 2048, 2048
 
 Words = NDArray[np.uint64]
-Places = NDArray[np.int64]
-Distances = NDArray[np.uint16]
 Floats = NDArray[np.float32]
 
 
@@ -41,7 +40,7 @@ class Codes(ctypes.Structure):
 class Cut(ctypes.Structure):
     """EdgeCut."""
 
-    _fields_ = (("last", ctypes.c_int64), ("taken", ctypes.c_int64), ("equal", ctypes.c_int64))
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("last", "taken", "equal"))
 
 
 class Search:
@@ -83,11 +82,8 @@ class Search:
             )
         return found
 
-    def nearest(
-        self, words: Words, query: Words, count: int, places: Places | None = None
-    ) -> tuple[Places, Distances, int, float]:
-        """The `count` codes, of more, with the fewest bits different from a query: their places, ascending, and
-        distances; the largest of these, and the part that was taken of all with that one."""
+    def nearest(self, words: Words, query: Words, count: int, places: Places | None = None) -> Found:
+        """The `count` codes, of more, that differ least from a query; places ascend."""
         codes, asked, cut = Codes(words), _query(words, query), Cut()
         total = codes.count if places is None else len(places)
         if not 1 <= count < total:
@@ -95,9 +91,9 @@ class Search:
         room = min(total, 2 * count + 2 * BLOCK)
         found, distances = np.empty(room, np.int64), np.empty(room, np.uint16)
         at = None if places is None else _places(places)
-        to = found.ctypes.data, distances.ctypes.data, room, cut
+        to = _new(found), _new(distances), room, cut
         _done(self._nearest(self._isa, codes, at, total, asked, count, *to))
-        return found[:count], distances[:count], int(cut.last), cut.taken / cut.equal
+        return Found(found[:count], distances[:count], cut.last, cut.taken / cut.equal)
 
     def signs(self, words: Words, query: NDArray[np.int16], places: Places | None = None) -> NDArray[np.int32]:
         """Sums of a query's numbers [dim], each with the sign that its bit of a code says, of all codes or some."""
@@ -131,6 +127,11 @@ def _check(array: NDArray[Any], dtype: Any, dimensions: int, dense: int) -> None
         raise ValueError(f"expected {dimensions} dimensions of {np.dtype(dtype)}, got {array.ndim} of {array.dtype}")
     if array.shape[dense] > 1 and array.strides[dense] != array.itemsize:
         raise ValueError(f"the numbers of an array {array.shape} do not follow each other")
+
+
+def _new(array: NDArray[Any]) -> int:
+    """The address of an array that was made here and is not empty; four times as fast as `array.ctypes`."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))
 
 
 def _query(words: Words, query: Words) -> int:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.vectors.bits import Pool, binarize, signs_dot
-from edge_embed_runtime.vectors.hamming import distances
+from edge_embed_runtime.vectors.bits import binarize, signs_dot
+from edge_embed_runtime.vectors.hamming import Pool, distances
+from edge_embed_runtime.vectors.int8 import dequantize, score_int8
 from edge_embed_runtime.vectors.rotation import Frame
-from edge_embed_runtime.vectors.types import Vectors, Words
+from edge_embed_runtime.vectors.types import Int8Codes, Vectors, Words
 
 # Passages in the sample, fewer of long vectors: with their signs 1 MB at 384 dimensions.
 SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17
@@ -48,21 +49,22 @@ def sample_bytes(dim: int) -> int:
 
 
 class Sample:
-    """Vectors [n, dim] of passages taken from all of an index, and their binary codes."""
+    """Passages taken from all of an index: int8 codes [n, dim] with their scales [n], and binary codes."""
 
-    def __init__(self, vectors: Vectors, frame: Frame) -> None:
-        self._vectors = vectors
-        self._words: Words = np.ascontiguousarray(binarize(frame.place(vectors)).T)
+    def __init__(self, codes: Int8Codes, scales: Vectors, frame: Frame) -> None:
+        self._codes, self._scales = codes, scales
+        words = binarize(frame.place(dequantize(codes, scales)))
+        self._words: Words = np.ascontiguousarray(words.T)
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return len(self._codes)
 
     def relation(self, query: Vectors, placed: Vectors, words: Words) -> "Relation":
         """How codes scatter around scores for one query [dim], as it is, rotated, and in bits."""
         measures = np.empty((2, len(self)))
         measures[BITS] = distances(self._words, words)
         np.negative(signs_dot(self._words, placed), out=measures[ESTIMATE])
-        return Relation((self._vectors @ query).astype(np.float64), measures)
+        return Relation(score_int8(self._codes, self._scales, query).astype(np.float64), measures)
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ class Relation:
 
 @dataclass(frozen=True)
 class Seen:
-    """For each hit [n] that tells: the mean of what is measured of codes with its score [2, n, 1], and by how much these
-    scatter more than those of the sample [2, n, 1]."""
+    """For each hit [n] that tells: the mean of what is measured of codes with its score [2, n, 1], and by how much
+    these scatter more than those of the sample [2, n, 1]."""
 
     relation: Relation
     means: Numbers
@@ -128,9 +130,10 @@ class Seen:
         if not any(map(math.isfinite, limits)):
             return 0.0
         count = self.relation.count
-        bits, estimates = self.relation.residuals
-        within = bits <= (limits[BITS] - self.means[BITS]) / self.scales[BITS]
-        within &= estimates <= (limits[ESTIMATE] - self.means[ESTIMATE]) / self.scales[ESTIMATE]
+        within = np.True_
+        for i, limit in enumerate(limits):
+            if math.isfinite(limit):
+                within = within & (self.relation.residuals[i] <= (limit - self.means[i]) / self.scales[i])
         seen = np.clip(np.add.reduce(within, axis=1, dtype=np.float64), UNSEEN, count - UNSEEN)
         return float(np.mean((count - seen) / seen))
 

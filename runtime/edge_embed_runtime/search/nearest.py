@@ -17,7 +17,8 @@ from edge_embed_runtime.search.coverage import Found, Relation, Sample, Seen, li
 from edge_embed_runtime.search.query import Question, Ranking, vector_of
 from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_passages
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.bits import BinaryCodes, Pool, binarize, whole
+from edge_embed_runtime.vectors.bits import BinaryCodes, binarize, whole
+from edge_embed_runtime.vectors.hamming import Pool
 from edge_embed_runtime.vectors.int8 import score_int8
 from edge_embed_runtime.vectors.types import Ids, Places, Vectors
 
@@ -62,6 +63,12 @@ class _Scored(NamedTuple):
     ids: Ids
     scores: Vectors
     measures: NDArray[np.float64]
+
+
+def _together(parts: list[_Scored]) -> _Scored:
+    if len(parts) == 1:
+        return parts[0]
+    return _Scored(*(np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)))
 
 
 class CandidateSearch:
@@ -119,7 +126,7 @@ class CandidateSearch:
         start = 0
         while wanted <= min(len(order), MOST * self._everything):
             parts += self._fetched(pool, order[start:wanted], estimates[start:wanted])
-            scored = _Scored(*(np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)))
+            scored = _together(parts)
             best = first_of_each(scored.docs, scored.ids, scored.scores)
             start = wanted
             if len(best) < self._count:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge_embed_runtime.storage.bitblocks import Blocks
-from edge_embed_runtime.vectors.bits import Pool, positions, signs_dot, whole
-from edge_embed_runtime.vectors.hamming import Selection, distances
+from edge_embed_runtime.vectors.bits import positions, signs_dot, whole
+from edge_embed_runtime.vectors.hamming import Pool, Selection, distances
 from edge_embed_runtime.vectors.types import Distances, Ids, Places, Vectors, Words
 
 

@@ -5,14 +5,12 @@ knows how much each bit matters: a document's bits against a query's numbers fin
 candidates by bits against bits would.
 """
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.native.search import native_search
 from edge_embed_runtime.vectors import hamming
+from edge_embed_runtime.vectors.hamming import Pool
 from edge_embed_runtime.vectors.types import Distances, Ids, Int8Codes, Places, Vectors, Words
 from edge_embed_runtime.vectors.whole import for_signs
 
@@ -30,20 +28,6 @@ def binarize(vectors: NDArray[np.float32] | Int8Codes) -> Words:
     padded = np.zeros((len(vectors), -(-vectors.shape[1] // 64) * 8), np.uint8)
     padded[:, : packed.shape[1]] = packed
     return padded.view(np.uint64)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Codes that a scan found nearest to a query.
-
-    places:    where they are [n]
-    distances: bits in which they differ from the query [n]
-    limit:     all codes that differ in fewer bits are here, see `hamming.Nearest`; infinite where all codes are
-    """
-
-    places: Places
-    distances: Distances
-    limit: float = math.inf
 
 
 class BinaryCodes:
@@ -107,7 +91,7 @@ class BinaryCodes:
         """
         if count >= (self._size if allowed is None else len(allowed)):
             return whole(np.arange(self._size) if allowed is None else allowed)
-        return Pool(*hamming.nearest(self._codes, query, count, allowed))
+        return hamming.nearest(self._codes, query, count, allowed)
 
     def within(self, query: Words, limit: float, allowed: Places | None = None) -> Pool:
         """All codes that differ from the query [words] in fewer bits than `limit`."""
@@ -147,8 +131,8 @@ def signs_dot(words: Words, query: Vectors, places: Places | None = None) -> Vec
     for start in range(0, len(codes), SIGNS):
         part = codes[start : start + SIGNS].view(np.uint8)
         bits = np.unpackbits(part, axis=1, bitorder="little", count=len(query))
-        products[start : start + SIGNS] = (2 * (bits.astype(np.float32) @ narrow) - total) * step
-    return products
+        products[start : start + SIGNS] = bits.astype(np.float32) @ narrow
+    return ((2.0 * products - total) * step).astype(np.float32)
 
 
 def whole(places: Places) -> Pool:
