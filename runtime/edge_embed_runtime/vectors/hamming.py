@@ -13,7 +13,7 @@ import numpy as np
 from edge_embed_runtime.native.search import native_search
 from edge_embed_runtime.vectors.types import Distances, Places, Words
 
-# Codes are compared block by block so that the buffers stay in the L2 cache (measured: 16 K to 64 K rows are equal); the
+# Codes are compared block by block so that the buffers stay in the L2 cache (16 K to 64 K rows are equally fast); the
 # nearest are chosen from many blocks at a time.
 BLOCK, CHUNK = 32_768, 262_144
 # Words of a code whose counts, 64 each at most, are added up in a byte.
