@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import ONNXRUNTIME
 from edge_embed_runtime.embed import embedder
-from edge_embed_runtime.errors import BundleError, MemoryBudgetError, about
+from edge_embed_runtime.errors import BundleError, InputError, MemoryBudgetError, about
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.reranker import Reranker
@@ -48,6 +49,7 @@ class Embedder(embedder.Embedder):
         max_rss_mb: float | None = None,
         background: bool = False,
         adapter: str | None = None,
+        engine: str | None = None,
     ) -> None:
         found = bundle_path(bundle) if bundle is None or isinstance(bundle, str) else bundle
         with about(found.path if isinstance(found, Bundle) else found, BundleError, MemoryBudgetError):
@@ -59,6 +61,7 @@ class Embedder(embedder.Embedder):
                 max_rss_mb=max_rss_mb,
                 background=background,
                 adapter=adapter,
+                engine=engine,
             )
 
     def _bundle_name(self) -> str:
@@ -68,7 +71,7 @@ class Embedder(embedder.Embedder):
 
 
 def load_any(bundle: str | os.PathLike[str] | Bundle | None, **options: Any) -> "Embedder | Reranker":
-    """A bundle of any kind as what runs it; options are those that both take."""
+    """A bundle of any kind as what runs it; options are those that both take, and engine."""
     from edge_embed_runtime.bundle.bundle import open_bundle
     from edge_embed_runtime.vectors.kinds import RERANK
 
@@ -77,4 +80,6 @@ def load_any(bundle: str | os.PathLike[str] | Bundle | None, **options: Any) -> 
         return Embedder(found, **options)
     from edge_embed_runtime.embed.reranker import Reranker
 
+    if (engine := options.pop("engine", None)) not in (None, ONNXRUNTIME):
+        raise InputError(f"bundle {found.path} scores pairs: engine {engine!r} does not run it", option="engine")
     return Reranker(found, **options)

@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
-from edge_embed.cli.options import bundle_option, json_option, max_rss_option, show, threads_option
+from edge_embed.cli.options import bundle_option, engine_option, json_option, max_rss_option, show, threads_option
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="")
 @bundle_option
+@engine_option
 @threads_option
 @max_rss_option
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Processes for each figure.")
@@ -48,7 +49,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{machine['cpu']}, cores: {machine['cores']} ({' '.join(machine['flags']) or machine['architecture']}){load}"
     yield ", ".join(f"{name} {version}" for name, version in result["versions"].items() if version)
     short, passage = (f"{least} to {most}" for least, most in (settings["query_tokens"], settings["passage_tokens"]))
-    yield f"threads {settings['threads']}, short texts of {short} tokens, passages of {passage} tokens"
+    engine = f"engine {model['engine']}, " if model["engine"] else ""
+    yield f"{engine}threads {settings['threads']}, short texts of {short} tokens, passages of {passage} tokens"
     yield f"documents {settings['documents']:,}"
     yield ""
     for name, value in result["figures"].items():

@@ -26,7 +26,9 @@ def demo(as_json: bool, **model: Any) -> None:
     result = run_demo(model)
 
     def text() -> Iterator[str]:
-        yield f"{result['documents']} questions of bank customers; {result['bundle']}, threads: {result['threads']}"
+        engine = f", engine {result['engine']}" if result["engine"] else ""
+        runs = f"{result['bundle']}{engine}, threads: {result['threads']}"
+        yield f"{result['documents']} questions of bank customers; {runs}"
         for answer in result["results"]:
             yield ""
             yield f"> {answer['query']}   ({answer['ms']:.1f} ms)"
@@ -74,6 +76,7 @@ def run_demo(model: dict[str, Any]) -> dict[str, Any]:
     peak = peak_rss_bytes()
     return {
         "bundle": embedder.manifest.name,
+        "engine": embedder.engine,
         "threads": embedder.threads,
         "documents": len(documents),
         "load_seconds": loaded - began,

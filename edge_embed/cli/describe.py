@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_embed.cli.options import shorten
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.vectors.kinds import RERANK
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.embed.loadedbundle import LoadedBundle
 
 # Has a line for every layer; only --json shows it.
 LONG = "recipes"
@@ -19,6 +22,8 @@ TABLES = ("truncate_dims", "adapters")
 def bundle_facts(manifest: Manifest) -> dict[str, Any]:
     facts = json.loads(manifest.to_json())
     facts["golden"] = [golden["text"] for golden in facts["golden"]]
+    facts.pop("native", None)  # numbers for the engine
+    facts["engine"] = manifest.engine
     if manifest.layers:  # without their offsets
         facts["layers"] = [layer.value for layer in manifest.layers]
     return dict(facts)
@@ -45,6 +50,13 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
     if "verified" not in manifest.provenance:  # as in releases before it was there
         yield "  provenance    verified: not verified against the reference"
     yield from _truncation_lines(manifest)
+
+
+def engine_lines(model: "LoadedBundle") -> Iterator[str]:
+    """What runs a bundle here, and why not the engine that it was made for."""
+    if model.engine:
+        why = f"; made for {model.manifest.engine}, but {model.engine_reason}" if model.engine_reason else ""
+        yield f"  engine        {model.engine}{why}"
 
 
 def _pair_limits(manifest: Manifest) -> str:

@@ -53,6 +53,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _machine_lines(report["machine"])
     for part in report["parts"]:
         yield from _row(part["name"], f"{part['version'] or '-':<10}{'works' if part['works'] else part['problem']}")
+    native = report["native"]
+    yield from _row("native", native["instruction_set"] or f"no library: {native['reason']}")
     for bundle in report["bundles"]:
         yield from _bundle_lines(bundle)
     if report["bundles"]:
@@ -106,6 +108,8 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     peak = f"; peak memory of one query {_size(bundle['peak_rss'])}" if bundle["peak_rss"] else ""
     products = "saturate here: the fast form is wrong" if bundle["saturates"] else "are exact here"
     kinds = {"float": "float32 products", "static": "a table of token vectors, no products"}
+    kinds["int8"] = "int8 products that cannot saturate"
+    kinds["native"] = "int8 products of the native engine, exact everywhere"
     yield from _row("", kinds.get(bundle["forms"][0]["form"], f"int8 products {products}") + peak)
     counts = max((list(form["texts_per_second"]) for form in bundle["forms"]), key=len)
     heads = "".join(f"{name:>12}" for name in (f"{count} thread{'s' if int(count) > 1 else ''}" for count in counts))

@@ -135,6 +135,12 @@ GRAPH_OPTIONS = all_options(
 @MODEL_OPTIONS
 @GRAPH_OPTIONS
 @click.option(
+    "--engine",
+    type=click.Choice(["native", "onnxruntime"]),
+    help="What runs the bundle: native, for int8 models of BERT's shape, is faster and gives the same vectors on every "
+    "CPU.  [default: onnxruntime]",
+)
+@click.option(
     "--verify",
     type=click.Choice(["auto", "require", "skip"]),
     default="auto",

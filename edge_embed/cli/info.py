@@ -14,7 +14,7 @@ def info(path: str, as_json: bool) -> None:
     PATH is a bundle's folder, the name of an embedded bundle, or an index. A bundle is also checked: its files by their
     hashes, and its golden vectors (of a cross-encoder its golden scores) by embedding their texts.
     """
-    from edge_embed.cli.describe import bundle_facts, bundle_lines
+    from edge_embed.cli.describe import bundle_facts, bundle_lines, engine_lines
     from edge_embed.embedder import bundle_path, load_any
     from edge_embed_runtime.errors import SourceError
     from edge_embed_runtime.vectors.kinds import RERANK
@@ -29,8 +29,9 @@ def info(path: str, as_json: bool) -> None:
             "pairs reproduced here, agreement" if manifest.output is RERANK else "texts reproduced here, lowest cosine"
         )
         reproduced = f"  golden        {len(manifest.golden)} {what} {cosine:.6f}"
-        facts = {**bundle_facts(manifest), "golden_cosine": cosine}
-        show(facts, as_json, lambda: (*bundle_lines(place, manifest), reproduced))
+        runs = {"runs_in": model.engine, "engine_reason": model.engine_reason}
+        facts = {**bundle_facts(manifest), "golden_cosine": cosine, **runs}
+        show(facts, as_json, lambda: (*bundle_lines(place, manifest), *engine_lines(model), reproduced))
     else:
         from edge_embed_runtime.index.stats import read_stats
 

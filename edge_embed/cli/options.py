@@ -29,6 +29,12 @@ bundle_option = click.option(
     help=f"Bundle to embed with: a folder, or the name of an embedded one; or {BUNDLE_VARIABLE} in the environment.  "
     "[default: minilm]",
 )
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["native", "onnxruntime"]),
+    help="What runs the model. native gives the same vectors on every CPU, for bundles that were exported for it.  "
+    "[default: what the bundle was made for]",
+)
 truncate_option = click.option(
     "--truncate-dim",
     type=click.IntRange(1),
@@ -85,8 +91,8 @@ def all_options(*options: Callable[..., Any]) -> Callable[[Callable[..., None]],
     return decorate
 
 
-# Which vectors of a bundle: `truncate_dim` and `adapter`, as `Embedder` takes them.
-space_options = all_options(truncate_option, adapter_option)
+# Which vectors of a bundle: `truncate_dim`, `adapter` and `engine`, as `Embedder` takes them.
+space_options = all_options(truncate_option, adapter_option, engine_option)
 # What else `Embedder` takes besides --bundle.
 run_options = all_options(space_options, threads_option, max_rss_option, background_option)
 # Bundles whose vectors are stored together with those of --bundle: see `more_embedders`.

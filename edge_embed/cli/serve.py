@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from edge_embed.cli.options import (
     BUNDLE_VARIABLE,
     all_options,
+    engine_option,
     json_option,
     kind_options,
     max_rss_option,
@@ -103,6 +105,7 @@ limit_options = all_options(
 @bundle_options
 @access_options
 @limit_options
+@engine_option
 @threads_option
 @max_rss_option
 @click.option("--access-log", is_flag=True, help="Write a line for each answer: method, route, status and time.")
@@ -143,6 +146,7 @@ def serve(
             "listening": [one.name for one in listening],
             "token": None if access.token == token else access.token,
             "models": list(service.embedders),
+            "engines": {name: model.engine for name, model in service.embedders.items()},
             "rerankers": list(service.rerankers),
             "index": index,
         }
@@ -223,7 +227,8 @@ def _limits(given: dict[str, Any]) -> Limits:
 def _embedders(given: dict[str, Any]) -> dict[str, Any]:
     from edge_embed.embedder import Embedder
 
-    return _named("--bundle", given["bundles"] or (os.environ.get(BUNDLE_VARIABLE) or "minilm",), Embedder, given)
+    kind = partial(Embedder, engine=given["engine"])
+    return _named("--bundle", given["bundles"] or (os.environ.get(BUNDLE_VARIABLE) or "minilm",), kind, given)
 
 
 def _rerankers(given: dict[str, Any]) -> dict[str, Any]:

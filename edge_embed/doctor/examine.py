@@ -11,7 +11,6 @@ from edge_embed.doctor.hardware import describe_hardware
 from edge_embed.doctor.parts import IMPORT_SECONDS, KNOWN, PARTS, Part, numbers, part_sentence, required
 from edge_embed.measuring.children import ask, child
 from edge_embed.measuring.versions import installed_version
-from edge_embed_runtime.extras import is_installed
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.system.tuning import Choice, Verdict, machine_key, store_verdict
 
@@ -24,6 +23,10 @@ LEAST_DISK = 200 * MEGABYTE
 SPARE_MEMORY = 32 * MEGABYTE
 # From this load per core on, measured times are too long.
 BUSY = 0.5
+NATIVE_PROGRAM = (
+    "from edge_embed_runtime.native.library import native, reason\n"
+    "print(native().isa_name if native() else '', reason(), sep='|')"
+)
 # The first release without the WAL-reset bug.
 SAFE_SQLITE = "3.51.3"
 
@@ -45,6 +48,7 @@ class Report:
     parts: list[dict[str, Any]] = field(default_factory=list)
     bundles: list[dict[str, Any]] = field(default_factory=list)
     scan: dict[str, Any] | None = None
+    native: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     tuned: str | None = None
 
@@ -63,13 +67,14 @@ class Report:
 def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: bool = False) -> Report:
     """Try every part, measure every bundle.
 
-    bundles: folders, or names of embedded ones; none means the default, or where onnxruntime is not installed "static"
+    bundles: folders, or names of embedded ones; none means the default, or where that cannot run without onnxruntime "static"
     tune:    store the verdict of this machine, unless it is "unusable"
 
     Raises StorageError when it cannot be stored.
     """
     report = Report(installed_version("edge-embed") or "unknown", describe_hardware())
     _look_at_machine(report)
+    report.native = _native()
     total = PART_STEPS * len(PARTS) + BUNDLE_STEPS * max(1, len(bundles)) + SCAN_STEPS
     with progress_bar(total, show_progress, "examining") as advance:
         for part in PARTS:
@@ -77,8 +82,7 @@ def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: b
             advance(PART_STEPS)
         _look_at_versions(report)
         if report.works("numpy", "tokenizers"):
-            default = None if is_installed("onnxruntime") else "static"
-            for bundle in bundles or (default,):
+            for bundle in bundles or (None,):
                 _measure(report, bundle, advance)
         if report.works("numpy", "sqlite3", "tokenizers"):
             dim = next((bundle["dim"] for bundle in report.bundles if bundle.get("kind") == "dense"), 384)
@@ -104,6 +108,13 @@ def _tune(report: Report) -> Path:
     scan_ms = report.scan["ms_per_million"] if report.scan else None
     release = next(part["version"] for part in report.parts if part["name"] == "onnxruntime")
     return store_verdict(Verdict(machine_key(release), scan_ms, found))
+
+
+def _native() -> dict[str, str]:
+    """The instruction set that the native library uses here, "" where there is none, and why."""
+    lines, problem = child(["-c", NATIVE_PROGRAM], IMPORT_SECONDS)
+    found, _, reason = (lines[-1] if lines else "").partition("|")
+    return {"instruction_set": "" if problem else found, "reason": problem or reason}
 
 
 def try_part(report: Report, part: Part) -> None:
@@ -202,6 +213,9 @@ def _measure(report: Report, bundle: str | None, advance: Callable[[int], None])
         text = f"bundle {found['path']}: the {found['forms'][0]['form']} form is wrong on this CPU, although it "
         text += "should be right; the other form is used. Try another version of onnxruntime"
         report.findings.append(Finding("warning", text))
+    if found.get("engine_reason"):
+        text = f"bundle {found['path']} is made for the native engine, whose library is not here: "
+        report.findings.append(Finding("note", f"{text}{found['engine_reason']}. onnxruntime runs it"))
     _look_at_memory(report, found)
 
 

@@ -13,11 +13,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
-from edge_embed_runtime.extras import require_onnxruntime
+from edge_embed_runtime.extras import is_installed, require_onnxruntime
 from edge_embed_runtime.system.memory import peak_rss_bytes
 
 if TYPE_CHECKING:
     from edge_embed_runtime.bundle.bundle import Bundle
+    from edge_embed_runtime.bundle.manifest import Manifest
 
 QUERIES = 50
 QUERY_SECONDS = 1.0
@@ -42,25 +43,31 @@ def say(**message: Any) -> None:
 def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     """Golden check, milliseconds per query and texts per second of each form of a bundle that may run here.
 
-    path: a folder or the name of an embedded bundle; None means the default
+    path: a folder or the name of an embedded bundle; None means the default, or where that cannot run "static"
 
     The first form is the one that an Embedder takes unless it is wrong; `choice`: which one, on how many threads.
     """
     say(stage="reading the bundle")
     from edge_embed.embedder import bundle_path
     from edge_embed_runtime.bundle.bundle import read_bundle
+    from edge_embed_runtime.bundle.manifest import NATIVE
+    from edge_embed_runtime.native.library import native as library
+    from edge_embed_runtime.native.library import reason
 
     loaded = read_bundle(bundle_path(path))
+    if path is None and not is_installed("onnxruntime") and (loaded.manifest.engine != NATIVE or library() is None):
+        loaded = read_bundle(bundle_path("static"))
     manifest = loaded.manifest
-    saturate = not manifest.is_static and _saturates(f"bundle {loaded.path}")
-    int8 = not (manifest.is_static or str(manifest.quantization.get("weights", "")).startswith("float"))
-    both = int8 and (saturate or platform.machine().lower() in X86)
-    only = "static" if manifest.is_static else "float"
-    names = {False: "fast", True: "exact"} if int8 else {saturate: only}
+    native = manifest.engine == NATIVE and library() is not None
+    if not (manifest.is_static or native):
+        require_onnxruntime(f"bundle {loaded.path}")
+    saturate = not (manifest.is_static or native or manifest.never_saturates) and _saturates()
+    chosen = [("native", False)] if native else _forms(manifest, saturate)
     forms, peak = [], None
-    for exact in (saturate, not saturate) if both else (saturate,):
-        say(stage=f"running the {names[exact]} form")
-        forms.append({"form": names[exact], "exact": exact, **_measure_form(loaded, exact, threads, 1 + both)})
+    for name, exact in chosen:
+        say(stage=f"running the {name} form")
+        options = {} if native or manifest.is_static else {"exact": exact}
+        forms.append({"form": name, "exact": exact, **_measure_form(loaded, options, threads, len(chosen))})
         gc.collect()
         memory = forms[-1].pop("peak_rss", None)
         peak = peak or memory  # a second form comes on top of the first
@@ -73,6 +80,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
         "bytes": sum(record.size for record in manifest.files.values()),
         "golden_texts": len(manifest.golden),
         "saturates": saturate,
+        "engine_reason": "" if native or manifest.engine != NATIVE else reason(),
         "peak_rss": peak,
         "dim": manifest.dim,
         "kind": manifest.kind,
@@ -81,9 +89,19 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     }
 
 
-def _saturates(what: str) -> bool:
+def _forms(manifest: "Manifest", saturate: bool) -> list[tuple[str, bool]]:
+    """Names of the forms that onnxruntime may run, or of the only one, and whether each is the exact one."""
+    if manifest.is_static or str(manifest.quantization.get("weights", "")).startswith("float"):
+        return [("static" if manifest.is_static else "float", saturate)]
+    if manifest.never_saturates:
+        return [("int8", False)]
+    names = {False: "fast", True: "exact"}
+    both = saturate or platform.machine().lower() in X86
+    return [(names[exact], exact) for exact in ((saturate, not saturate) if both else (saturate,))]
+
+
+def _saturates() -> bool:
     say(stage="multiplying int8 matrices")
-    require_onnxruntime(what)
     from edge_embed_runtime.model.session import products_saturate
 
     return products_saturate()
@@ -94,14 +112,14 @@ def fewest(texts_per_second: dict[str, float]) -> int:
     return min(int(count) for count, rate in texts_per_second.items() if rate * WORTH >= max(texts_per_second.values()))
 
 
-def _measure_form(bundle: "Bundle", exact: bool, threads: list[int], forms: int) -> dict[str, Any]:
+def _measure_form(bundle: "Bundle", options: dict[str, bool], threads: list[int], forms: int) -> dict[str, Any]:
     from edge_embed.embedder import load_any
     from edge_embed.measuring.speed import encoder, texts_for, timed
 
     measured: dict[str, Any] = {"golden_cosine": None, "problem": None, "ms_per_query": None, "texts_per_second": {}}
     began = time.perf_counter()
     try:
-        embedder = load_any(bundle, threads=1, exact=exact)
+        embedder = load_any(bundle, threads=1, **options)
     except GoldenError as error:
         say(done=1 / forms)
         return {**measured, "problem": str(error)}

@@ -55,14 +55,15 @@ LIMIT_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Settings:
-    """threads, max_rss_mb: as Embedder takes them; repeat: processes for each figure; seconds: of each measurement;
-    documents: in the index that is searched, 0 for no search."""
+    """threads, max_rss_mb, engine: as Embedder takes them; repeat: processes for each figure; seconds: of each
+    measurement; documents: in the index that is searched, 0 for no search."""
 
     threads: int | None = None
     max_rss_mb: float | None = None
     repeat: int = 3
     seconds: float = 1.0
     documents: int = 10_000
+    engine: str | None = None
 
 
 def measure_device(bundle: str | None, settings: Settings, *, show_progress: bool = False) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def measure_device(bundle: str | None, settings: Settings, *, show_progress: boo
             "dim": manifest.dim,
             "size_mb": sum(record.size for record in manifest.files.values()) / 1e6,
             "exact": first["exact"],
+            "engine": first["engine"],
         },
         "settings": {
             **asdict(settings),

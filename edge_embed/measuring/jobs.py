@@ -1,7 +1,7 @@
 """`python -m edge_embed.measuring.jobs JOB`: one figure of `edge-embed bench`, in a process of its own.
 
-JOB is JSON: {"do": a name of JOBS, "bundle", "threads", "max_rss_mb", "seconds", "documents", "folder"}. Every line
-written is JSON: {"ready": true} at the first vector, and {"result": ...} or {"failed": why} at the end.
+JOB is JSON: {"do": a name of JOBS, "bundle", "threads", "max_rss_mb", "engine", "seconds", "documents", "folder"}.
+Every line written is JSON: {"ready": true} at the first vector, and {"result": ...} or {"failed": why} at the end.
 """
 
 import json
@@ -34,7 +34,8 @@ def start(job: dict[str, Any], say: Say) -> dict[str, Any]:
     embedder = _model(job)
     encoder(embedder)([FIRST_TEXT])
     say({"ready": True})
-    return {"cpu": time.process_time(), "threads": embedder.threads, "exact": embedder.exact}
+    cpu = time.process_time()
+    return {"cpu": cpu, "threads": embedder.threads, "exact": embedder.exact, "engine": embedder.engine}
 
 
 def query(job: dict[str, Any], _: Say) -> dict[str, Any]:
@@ -121,13 +122,13 @@ def _model(job: dict[str, Any]) -> "Embedder | Reranker":
     """Of any kind."""
     from edge_embed.embedder import load_any
 
-    return load_any(job["bundle"], threads=job["threads"], max_rss_mb=job["max_rss_mb"])
+    return load_any(job["bundle"], threads=job["threads"], max_rss_mb=job["max_rss_mb"], engine=job.get("engine"))
 
 
 def _embedder(job: dict[str, Any]) -> "Embedder":
     from edge_embed.embedder import Embedder
 
-    return Embedder(job["bundle"], threads=job["threads"], max_rss_mb=job["max_rss_mb"])
+    return Embedder(job["bundle"], threads=job["threads"], max_rss_mb=job["max_rss_mb"], engine=job.get("engine"))
 
 
 JOBS = {each.__name__: each for each in (start, query, batch, build, search)}

@@ -9,7 +9,7 @@ from edge_embed_export import detect
 from edge_embed_export.files.accounting import ignoring
 from edge_embed_export.hub import download, is_name
 from edge_embed_export.modules.folder import Folder
-from edge_embed_export.options import Attention, ExportOptions, GraphOptions, KindName, Side, Verify
+from edge_embed_export.options import Attention, Engine, ExportOptions, GraphOptions, KindName, Side, Verify
 from edge_embed_export.request import Request
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.errors import ExportError, InputError, SourceError, about
@@ -41,6 +41,7 @@ def export_model(
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
+    engine: Engine | None = None,
     verify: Verify = "auto",
     revision: str | None = None,
     overwrite: bool = False,
@@ -79,6 +80,9 @@ def export_model(
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see static/table.py)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
+    engine:    what runs the bundle: "native" for the engine of this package, which knows models of BERT's shape in int8
+               and gives the same bits on every CPU, or "onnxruntime"; None means DEFAULT_ENGINE where it can be.
+               Older releases load no bundle for the native engine
     verify:    compare the float32 form with sentence-transformers or transformers, which give the same texts other
                vectors by LARGEST at most: "auto" where they are installed (extra `verify`), "require", or "skip"
     revision:  of a model on a hub: a branch, a tag or a commit; None is the main branch. The manifest records which
@@ -112,6 +116,7 @@ def export_model(
         words=words,
         sif=sif,
         graph=graph,
+        engine=engine,
         verify=verify,
         revision=revision,
         overwrite=overwrite,

@@ -12,7 +12,7 @@ from edge_embed_export.families.directions import notes_of_attention
 from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.families.known import read_family
 from edge_embed_export.files.accounting import check_ignored
-from edge_embed_export.options import FLOORS, SIDES, GraphOptions
+from edge_embed_export.options import DEFAULT_ENGINE, FLOORS, SIDES, GraphOptions
 from edge_embed_export.receipt.adapters import lowest_mean
 from edge_embed_export.receipt.finish import RECEIPTS, Loaded, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.receipt.truncation import truncation
@@ -22,7 +22,7 @@ from edge_embed_export.sources.prompts import check_prompts, with_roles
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.tokenizer.authors import MODE_TOKENS, is_unixcoder, with_mode
 from edge_embed_export.tokenizer.definition import load
-from edge_embed_export.transformer import blockwise
+from edge_embed_export.transformer import blockwise, native
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import Scratch, check_loads, placeholder
 from edge_embed_export.transformer.spec import Array, Spec, prepare
@@ -32,11 +32,13 @@ from edge_embed_export.variants import EVERY_TASK, add_adapters, read_variants, 
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle.adapters import Adapter
 from edge_embed_runtime.bundle.bundle import Bundle, Content, check_replaceable, file_records, stamp_of
-from edge_embed_runtime.bundle.manifest import MODEL, TOKENIZER, WEIGHTS, Manifest
+from edge_embed_runtime.bundle.manifest import MODEL, NATIVE, TOKENIZER, WEIGHTS, Manifest
+from edge_embed_runtime.bundle.native import Native
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
+from edge_embed_runtime.native.library import reason
 from edge_embed_runtime.vectors.kinds import DENSE, RERANK, SPARSE
 
 # Bytes of a model that is written to a file before it is loaded.
@@ -114,6 +116,8 @@ class Maker:
             raise InputError(f"{source} has a layer for each side, which its roles choose: adapters cannot be added")
         if self._cut["truncation"] and kind is not DENSE:
             raise InputError(f"{source} is of kind {kind.name!r}; truncate_norm is for dense vectors")
+        if options.engine == NATIVE:  # before what takes long
+            self._check_native(self._not_native() or native.shape_refusal(self.spec, self.weights))
         self._tokenizer_bytes = sanitize(checkpoint.tokenizer)
         self.tokenizer = self._read_tokenizer()
 
@@ -158,7 +162,40 @@ class Maker:
     def _whole(self, quantized: Quantized | None, kept: WeightsFile | None) -> Made:
         """A bundle that runs as it is written."""
         contents, states = self._written(quantized, kept)
-        return load_bundle(self._bundle(contents, quantized, states)), contents
+        bundle = self._bundle(contents, quantized, states)
+        if described := self._native(quantized, kept):
+            bundle = replace(bundle, manifest=replace(bundle.manifest, engine=NATIVE, native=described))
+        return load_bundle(bundle), contents
+
+    def _native(self, quantized: Quantized | None, kept: WeightsFile | None) -> Native | None:
+        """What the native engine needs to know, of a bundle that it is to run. Raises ExportError where it cannot but
+        was asked for."""
+        asked = self.request.options.engine
+        if quantized is None or (asked or DEFAULT_ENGINE) != NATIVE:
+            return None
+        weights, layers, table = quantized.weights, quantized.layers, quantized.table
+        why = self._not_native(kept) or native.refusal(self.spec, weights, layers, table)
+        if not why:
+            return native.describe(self.spec, layers)
+        if asked == NATIVE:
+            self._check_native(why)
+        self.request.options.progress(f"engine onnxruntime; not the native one: {why}")
+        return None
+
+    def _not_native(self, kept: WeightsFile | None = None) -> str:
+        """Why the native engine is not for this export, whatever the model; "" where it may be."""
+        if self.variants or self.sides:
+            return "it has no adapters"
+        if kept is not None or self.by_layer:
+            return "it does not run models that are quantized layer by layer"
+        return f"its library, which makes the golden vectors, is not here: {why}" if (why := reason()) else ""
+
+    def _check_native(self, why: str) -> None:
+        if why:
+            raise ExportError(
+                f"{self.request.source}: the native engine cannot run this model: {why}. Leave --engine out, "
+                "onnxruntime runs it"
+            )
 
     def _by_layer(self, quantized: Quantized | None, kept: WeightsFile | None, *, written: bool) -> Made:
         """A bundle too large to run as a whole here; what the model gives for texts is found before."""
@@ -184,8 +221,9 @@ class Maker:
 
     def _written(self, quantized: Quantized | None, kept: WeightsFile | None) -> tuple[dict[str, Content], list[str]]:
         """The files of the bundle, and the names of the states of tokens."""
-        weights, states = kept or WeightsFile(self.shop.folder()), list[str]()
-        graph = build(self.spec, *self._parts(quantized), apart=weights, states=states).SerializeToString()
+        weights, states, parts = kept or WeightsFile(self.shop.folder()), list[str](), self._parts(quantized)
+        packed = self._native(quantized, kept) is not None
+        graph = build(self.spec, *parts, apart=weights, states=states, packed=packed).SerializeToString()
         model: Content = graph
         if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
             model = weights.path.with_name(MODEL)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from edge_embed_quantize.table import TABLE_BITS
+from edge_embed_runtime.bundle.manifest import ENGINES, NATIVE, ONNXRUNTIME
 from edge_embed_runtime.checks import check_count, check_text, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.vectors.kinds import KINDS, Kind
@@ -18,6 +19,8 @@ SIDES: tuple[Side, ...] = get_args(Side)
 # Whether the tokens of a decoder see those behind them.
 Attention = Literal["causal", "bidirectional"]
 Verify = Literal["auto", "require", "skip"]
+# What runs a bundle.
+Engine = Literal["native", "onnxruntime"]
 # One of "mean", "mean_sqrt_len", "weighted_mean", "cls", "max", "last", "sum", "tokens", or several whose vectors stand
 # one behind the other, as "cls+mean".
 Pooling = str
@@ -26,6 +29,8 @@ Pooling = str
 FLOORS = {"int8": 0.995, "int4": 0.95, "fp32": 0.0}
 # Of a model that scores pairs, the lowest rank correlation (Spearman's) with its float32 form.
 RANK_FLOORS = {"int8": 0.99, "int4": 0.95, "fp32": 0.0}
+# What runs a bundle of a model that the native engine knows, where the caller says nothing.
+DEFAULT_ENGINE = ONNXRUNTIME
 # Each option with values of its own, and these.
 CHOICES: dict[str, tuple[str, ...]] = {
     "precision": tuple(FLOORS),
@@ -34,6 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "attention": get_args(Attention),
     "kind": tuple(KINDS),
     "verify": get_args(Verify),
+    "engine": ENGINES,
 }
 
 
@@ -81,6 +87,7 @@ class ExportOptions:
     words: int | None = None
     sif: float | None = None
     graph: GraphOptions = field(default_factory=GraphOptions)
+    engine: Engine | None = None
     verify: Verify = "auto"
     revision: str | None = None
     overwrite: bool = False
@@ -93,6 +100,8 @@ class ExportOptions:
                 raise unusable(name, value, f"one of {choices}")
         if self.precision == "fp32" and self.given("table", "search", "recipes"):
             raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
+        if self.precision != "int8" and self.engine == NATIVE:
+            raise InputError(f"the native engine runs int8 models: there is no use for it with {self.precision}")
         if self.search and self.recipes is not None:
             raise InputError("search finds recipes and recipes gives them: choose one")
         if self.graph.convert and self.graph.file is not None:

@@ -5,6 +5,7 @@ vector whatever it is batched with.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ Codes = NDArray[np.int8]
 # Scales found by calibration are rounded up to a multiple of 2^(1/16), so that the last bits of a float, which differ
 # from CPU to CPU, do not change them.
 STEPS_PER_OCTAVE = 16
+# CPUs without VNNI add the products of two neighbouring inputs in 16 bits: 255 * 128 fits, 255 * 129 does not. So the
+# codes of each pair of inputs, 2j and 2j + 1 of one output channel, add up to at most this, on either side of 0.
+PAIR_LIMIT = 128
 # Rows of a table that are looked at together: tables are the largest part of multilingual models.
 ROWS = 4096
 
@@ -76,19 +80,37 @@ def weight_scale(weight: Array) -> Array:
     return np.asarray(np.maximum(np.abs(weight).max(axis=0), 1e-12) / 127, np.float32)
 
 
+def product_scale(weight: Array) -> Array:
+    """Scale per output channel [m] of a weight [n, m] whose pairs of inputs keep PAIR_LIMIT as well."""
+    pairs = np.abs(weight[0:-1:2] + weight[1::2]).max(axis=0, initial=0.0)
+    return np.asarray(np.maximum(weight_scale(weight), pairs / PAIR_LIMIT), np.float32)
+
+
+def beside(codes: NDArray[Any], least: int = -127) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Lowest and highest code that may stand in a pair with each of these: 100 -> (-127, 28), -50 -> (-78, 127)."""
+    low = np.maximum(-PAIR_LIMIT - np.minimum(codes, 0), least)
+    return low, np.minimum(PAIR_LIMIT - np.maximum(codes, 0), 127)
+
+
 def quantize_weight(weight: Array) -> tuple[Codes, Array]:
     """Quantize [n, m] to int8 with one scale per output channel [m], each weight to its nearest code."""
     scale = weight_scale(weight)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
-def quantize_rows(table: Array) -> tuple[Codes, Array]:
-    """Quantize an embedding table [n, m] to int8 with one scale per row [n, 1]; only some rows are float at a time."""
+def quantize_rows(table: Array, *, multiplied: bool = False) -> tuple[Codes, Array]:
+    """Quantize an embedding table [n, m] to int8 with one scale per row [n, 1]; only some rows are float at a time.
+
+    multiplied: products are made with the rows too, so that their pairs keep PAIR_LIMIT
+    """
     codes, scales = np.empty(table.shape, np.int8), np.empty((len(table), 1), np.float32)
     for start in range(0, len(table), ROWS):
         rows = np.asarray(table[start : start + ROWS])
-        scale = weight_scale(rows.T)[:, None]
-        codes[start : start + ROWS] = np.rint(rows / scale)
+        scale = (product_scale if multiplied else weight_scale)(rows.T)[:, None]
+        nearest = np.rint(rows / scale)
+        if multiplied:  # two halves that were both rounded up go beyond the limit by one
+            nearest[:, 1::2] = np.clip(nearest[:, 1::2], *beside(nearest[:, 0:-1:2]))
+        codes[start : start + ROWS] = nearest
         scales[start : start + ROWS] = scale
     return codes, scales
 

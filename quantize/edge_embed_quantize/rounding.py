@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_quantize.linear import Array, Codes, weight_scale
+from edge_embed_quantize.linear import Array, Codes, beside, product_scale
 
 Wide = NDArray[np.float64]
 # x^T x of a layer's inputs, part by part (see `parts_of`); for most layers there is one part.
@@ -24,7 +24,7 @@ STEP = 64
 LARGEST_MULTIPLIER = 17
 
 
-def _round(weight: Array, gram: Wide, code: Callable[[int, Wide], Wide], block: int) -> Wide:
+def _round(weight: Array, gram: Wide, code: Callable[[int, Wide], Wide], block: int) -> None:
     """Round row by row of [n, m]; what a row is off by is made up for in the rows not yet rounded.
 
     gram: x^T x [n, n] of the layer's inputs, which says how rows stand in for each other; it is changed
@@ -38,16 +38,13 @@ def _round(weight: Array, gram: Wide, code: Callable[[int, Wide], Wide], block: 
     inverse /= 2
     spread = np.linalg.cholesky(inverse).T
     del inverse
-    rounded = np.empty_like(rest)
     for start in range(0, len(rest), block):
         end = min(start + block, len(rest))
         errors = np.empty((end - start, rest.shape[1]))
         for i in range(start, end):
-            rounded[i] = code(i, rest)
-            errors[i - start] = (rest[i] - rounded[i]) / spread[i, i]
+            errors[i - start] = (rest[i] - code(i, rest)) / spread[i, i]
             rest[i + 1 : end] -= np.outer(spread[i, i + 1 : end], errors[i - start])
         rest[end:] -= spread[start:end, end:].T @ errors
-    return rounded
 
 
 def parts_of(inputs: int) -> list[slice]:
@@ -64,7 +61,7 @@ def parts_of(inputs: int) -> list[slice]:
 def round_int8(weight: Array, grams: Grams) -> tuple[Codes, Array]:
     """Weight [n, m] to int8 codes in -127..127 and one scale per output channel [m]; grams [k, k] of its inputs, part
     by part."""
-    scale = weight_scale(weight)
+    scale = product_scale(weight)
     parts = zip(parts_of(len(weight)), grams, strict=True)
     return np.concatenate([_round_int8(weight[part], gram, scale) for part, gram in parts]), scale
 
@@ -74,15 +71,36 @@ def _round_int8(weight: Array, gram: Wide, scale: Array) -> Codes:
         -np.diag(gram), kind="stable"
     )  # what matters most is rounded while most can still make up for it
     inner = scale.astype(np.float64)
-    rounded = _round(
-        weight[order],
-        gram[np.ix_(order, order)],
-        lambda i, rest: np.clip(np.rint(rest[i] / inner), -127, 127) * inner,
-        BLOCK,
-    )
-    codes = np.empty(weight.shape, np.int8)
-    codes[order] = np.rint(rounded / inner).astype(np.int8)
-    return codes
+    pairs = _Pairs(weight.shape)
+
+    def code(i: int, rest: Wide) -> Wide:
+        low, high = pairs.limits(order[i])
+        return pairs.take(order[i], np.clip(np.rint(rest[i] / inner), low, high)) * inner
+
+    _round(weight[order], gram[np.ix_(order, order)], code, BLOCK)
+    return pairs.codes.astype(np.int8)
+
+
+class _Pairs:
+    """Codes [n, m] of a weight while its inputs are rounded one after the other, in any order.
+
+    The second of a pair to be rounded gets what the first has left of PAIR_LIMIT.
+
+    least: the lowest code
+    """
+
+    def __init__(self, shape: tuple[int, ...], least: int = -127) -> None:
+        self.codes: Wide = np.zeros(shape)
+        self._least = least
+
+    def limits(self, i: int) -> tuple[Wide, Wide]:
+        """Lowest and highest code [m] of input i. The other of its pair is 0 where it is not rounded yet."""
+        other = i ^ 1
+        return beside(self.codes[other] if other < len(self.codes) else np.zeros(self.codes.shape[1]), self._least)
+
+    def take(self, i: int, codes: Wide) -> Wide:
+        self.codes[i] = codes
+        return codes
 
 
 def round_int4(weight: Array, grams: Grams, group: int) -> tuple[Codes, Codes, Array]:
@@ -91,7 +109,7 @@ def round_int4(weight: Array, grams: Grams, group: int) -> tuple[Codes, Codes, A
     code * multiplier is an int8 code (down to -128 here): four bits are how the weight is stored, eight how it is
     computed with. A group is `group` inputs of one output channel; n must be a multiple of it.
     """
-    scale = weight_scale(weight)
+    scale = product_scale(weight)
     parts = zip(parts_of(len(weight)), grams, strict=True)
     found = [_round_int4(weight[part], gram, scale, group) for part, gram in parts]
     four, multipliers = (np.concatenate(pieces) for pieces in zip(*found, strict=True))
@@ -101,17 +119,18 @@ def round_int4(weight: Array, grams: Grams, group: int) -> tuple[Codes, Codes, A
 def _round_int4(weight: Array, gram: Wide, scale: Array, group: int) -> tuple[Codes, Codes]:
     inner = scale.astype(np.float64)
     multipliers = np.empty((len(weight) // group, weight.shape[1]))
+    pairs = _Pairs(weight.shape, least=-128)
 
     def code(i: int, rest: Wide) -> Wide:
         if i % group == 0:
             multipliers[i // group] = _multipliers(rest[i : i + group] / inner)
         multiplier = multipliers[i // group]
-        four = np.clip(np.rint(rest[i] / inner / multiplier), -8, 7)
-        return np.asarray(np.clip(four * multiplier, -127, 127) * inner)
+        low, high = pairs.limits(i)
+        low, high = np.maximum(np.ceil(low / multiplier), -8), np.minimum(np.floor(high / multiplier), 7)
+        return pairs.take(i, np.clip(np.rint(rest[i] / inner / multiplier), low, high) * multiplier) * inner
 
-    rounded = _round(weight, gram.copy(), code, group)
-    eight = np.rint(rounded / inner)
-    four = np.rint(eight / np.repeat(multipliers, group, axis=0))
+    _round(weight, gram.copy(), code, group)
+    four = np.rint(pairs.codes / np.repeat(multipliers, group, axis=0))
     return four.astype(np.int8), multipliers.astype(np.int8)
 
 

@@ -18,8 +18,8 @@ SCHEMA_1 = {
     "": {"benchmark", "schema", "date", "machine", "versions", "model", "settings", "figures"},
     "machine": {"cpu", "flags", "cores", "architecture", "system", "load"},
     "versions": {"python", "edge-embed", "numpy", "onnxruntime", "tokenizers", "usearch"},
-    "model": {"bundle", "fingerprint", "kind", "dim", "size_mb", "exact"},
-    "settings": {"threads", "max_rss_mb", "repeat", "seconds", "documents", "query_tokens", "passage_tokens"},
+    "model": {"bundle", "fingerprint", "kind", "dim", "size_mb", "exact", "engine"},
+    "settings": {"threads", "max_rss_mb", "engine", "repeat", "seconds", "documents", "query_tokens", "passage_tokens"},
     "figures": {
         "start_s", "start_cpu_s", "start_peak_rss_mb",
         "query_p50_ms", "query_p99_ms", "query_cpu_ms", "query_peak_rss_mb",

@@ -32,7 +32,6 @@ from edge_embed_export.static.table import make_table, zipf_weights
 from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle
 from edge_embed_runtime.bundle.manifest import MANIFEST, TABLE, TOKENIZER, Manifest
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
-from edge_embed_runtime.inputs.wordcache import MAX_WORDS, Words, has_words
 from edge_embed_runtime.model.static import read_table, write_table
 from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE
 
@@ -192,70 +191,12 @@ def test_index_of_a_static_bundle(static_bundle: Path, tmp_path: Path) -> None:
 # --- words
 
 
-def real_tokenizer() -> Tokenizer:
-    return Tokenizer((default_bundle() / TOKENIZER).read_bytes(), 4096)
-
-
-def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    before, after = tokenizer.around
-    ids = tokenizer.encode(text).tolist()
-    return list(ids[len(before) : len(ids) - len(after)])
-
-
-def test_words_of_every_ascii_pair() -> None:
-    """Every pair of ASCII characters, inside a word and beside spaces, gives the ids that the tokenizer gives."""
-    tokenizer = real_tokenizer()
-    words = Words(tokenizer, lowercase=True)
-    ascii_characters = [chr(code) for code in range(128)]
-    texts = [f"ab{x}{y}cD {x}Z{y} " for x in ascii_characters for y in ascii_characters]
-    lines = ["".join(texts[i : i + 128]) for i in range(0, len(texts), 128)]
-    assert [row.tolist() for row in words.encode(lines)] == [plain_ids(tokenizer, line) for line in lines]
-
-
-def test_words_of_random_unicode() -> None:
-    """So do characters of any script, combining marks, odd white space and control characters."""
-    tokenizer = real_tokenizer()
-    words = Words(tokenizer, lowercase=True)
-    random = np.random.default_rng(0)
-    some = [
-        *map(chr, range(0x20, 0x7F)),
-        *" \u00a0\u0085\u2003\u200b\u0301\u0338\ufffd\u00adİıßſ中文字、。नमسلام😀é≠Ωﬁ\x00",
-    ]
-    texts = ["".join(random.choice(some, size)) for size in random.integers(0, 60, 400)]
-    wild = random.integers(1, 0x3000, (200, 30))
-    texts += ["".join(chr(code) for code in row) for row in wild]
-    assert [row.tolist() for row in words.encode(texts)] == [plain_ids(tokenizer, text) for text in texts]
-
-
 def test_words_of_a_cased_word_tokenizer(tmp_path: Path) -> None:
     """A vocabulary with upper case keeps it."""
     path = glove(tmp_path / "v.txt", ROWS[:3], ["Bank", "bank", "river"])
     export_model(path, tmp_path / "b", precision="fp32")
     upper, lower = Embedder(tmp_path / "b").encode(["Bank", "bank"])
     assert not np.allclose(upper, lower)
-
-
-def test_seen_words_are_bounded() -> None:
-    """However many different words come, so many are remembered; the ids stay right."""
-    tokenizer = real_tokenizer()
-    words = Words(tokenizer, lowercase=True)
-    words.encode([" ".join(f"{i:x}" for i in range(start, start + 2000)) for start in range(0, MAX_WORDS + 8000, 2000)])
-    assert len(words._seen) <= MAX_WORDS
-    assert words.encode(["the cat\0s hat", "dog"])[0].tolist() == plain_ids(tokenizer, "the cats hat")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"pre_tokenizer": {"type": "Whitespace"}},
-        {"normalizer": {"type": "Lowercase"}},
-        {"added_tokens": [{"id": 5, "content": "the", "special": False}]},
-    ],
-)
-def test_other_tokenizers_are_asked_for_whole_texts(change: dict[str, Any]) -> None:
-    """Only tokenizers that take text apart word by word are asked for words."""
-    assert has_words(json.dumps(word_tokenizer()).encode())
-    assert not has_words(json.dumps({**word_tokenizer(), **change}).encode())
 
 
 # --- bundles that are wrong
@@ -497,8 +438,8 @@ def test_tokenizer_ids_are_those_of_tokenizers(tmp_path: Path) -> None:
     """The ids behind a static model's vectors are those of the tokenizers package."""
     definition = sanitize({**word_tokenizer(), "post_processor": None})
     plain = tokenizers.Tokenizer.from_buffer(definition)
-    words = Words(Tokenizer(definition, 512), lowercase=True)
-    assert [row.tolist() for row in words.encode(TEXTS[:6])] == [plain.encode(text).ids for text in TEXTS[:6]]
+    ours = Tokenizer(definition, 512)
+    assert [row.tolist() for row in ours.encode_all(TEXTS[:6])] == [plain.encode(text).ids for text in TEXTS[:6]]
 
 
 def test_command_line(model2vec: Callable[..., Path], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from edge_embed_export.transformer.spec import Weights
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_quantize.table import CompactTable
+from edge_embed_runtime.bundle.manifest import WITHIN_LIMIT
 from edge_embed_runtime.errors import SourceError
 
 
@@ -39,6 +40,7 @@ class Quantized:
         return {
             "weights": f"int8, one scale per output channel{', stored in 4 bits' * stored}",
             "rounding": "GPTQ on the exporter's calibration texts",
+            "pairs": WITHIN_LIMIT,
             "activations": "uint8, static scales"
             + f", at {rows} of {len(self.recipes)} values one per row" * bool(rows),
             "embedding_table": table,

@@ -10,12 +10,13 @@ import numpy as np
 
 from edge_embed_export.calibration.layerwise import Remembered
 from edge_embed_export.receipt.adapters import adapter_receipt
+from edge_embed_export.receipt.engines import engine_receipt
 from edge_embed_export.receipt.kinds import CosineReceipt, Floats, Sample
 from edge_embed_export.receipt.truncation import truncation_receipt
 from edge_embed_export.sources.heads import Head
 from edge_embed_export.transformer.spec import Spec
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers
-from edge_embed_runtime.bundle.manifest import Golden
+from edge_embed_runtime.bundle.manifest import ONNXRUNTIME, Golden
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.system.cpu import cpu_model
 from edge_embed_runtime.vectors.rotation import Frame, learn_frame
@@ -72,6 +73,7 @@ def _receipt(reference: Embedder, embedder: Embedder, sample: Sample) -> dict[st
     return {
         **cosine_receipt(expected, vectors),
         **adapter_receipt(reference, embedder, measured),
+        **engine_receipt(embedder, measured),
         "retrieval": {"set": judged.title, "ndcg@10": tiers, "ndcg@10_fp32": float_tiers["float"]},
         "truncate_dims": truncation_receipt(
             embedder.manifest.truncate_dims,
@@ -94,7 +96,7 @@ def _speed(fast: int, slow: int) -> dict[str, Any]:
 def _timed(embedder: Embedder, measured: list[str]) -> tuple[Floats, int]:
     """Vectors, and tokens per CPU second: the median of some rounds, to three digits; 0 of a model that was run before
     (see calibration/layerwise.py)."""
-    if not embedder.is_static and isinstance(embedder.network.session, Remembered):
+    if embedder.engine == ONNXRUNTIME and isinstance(embedder.network.session, Remembered):
         return embedder.encode(measured), 0
     tokens = sum(len(embedder.tokenizer.encode(text)) for text in measured)
     seconds = []

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.files.stored import as_stored
+from edge_embed_export.transformer.aligned import align
 from edge_embed_quantize.linear import Int8Linear, RowActivation
+from edge_embed_quantize.panels import pack_panels
 from edge_embed_quantize.table import CompactTable
 from edge_embed_runtime.bundle.manifest import MAX_FILE_BYTES
 from edge_embed_runtime.errors import ExportError
@@ -48,10 +50,12 @@ class Graph:
     """Nodes and initializers of one graph. A value is known by its name (str).
 
     around: the graph that this one is inside of, whose initializers it shares
+    packed: int8 weights are stored in the order in which the native engine multiplies with them
     """
 
     def __init__(self, around: "Graph | None" = None) -> None:
         self._onnx = require("onnx", "export")
+        self.packed = False
         self._nodes: list[Any] = []
         self._initializers: dict[str, NDArray[Any]] = {} if around is None else around._initializers
         self._by_token: list[str] = ["input_ids", "attention_mask"]
@@ -180,10 +184,13 @@ class Graph:
         return y
 
     def int8_weight(self, layer: Int8Linear, name: str) -> str:
-        """The weight [n, m]; one stored in four bits is turned to int8 by onnxruntime when it loads the model."""
+        """The weight [n, m]; from another order, or from four bits, onnxruntime makes it when it loads the model."""
+        n, m = layer.weight.shape
+        if layer.stored is None and self.packed:
+            panels = self.constant(f"{name}.weight", pack_panels(layer.weight))
+            return self.op("Reshape", self.op("Transpose", panels, perm=[1, 3, 0, 2]), self.shape(n, m))
         if layer.stored is None:
             return self.constant(f"{name}.weight", layer.weight)
-        n, m = layer.weight.shape
         groups = len(layer.stored.multipliers)
         codes = self.unpack(f"{name}.weight", layer.stored.planes, 4)
         codes = self.op("Reshape", codes, self.shape(groups, n // groups, m))
@@ -283,4 +290,5 @@ class Graph:
         used = apart if apart is not None and self.bytes > apart.least else None
         for name, array in self._initializers.items():
             self._fill(model.graph.initializer.add(), name, array, used)
+        align(model)
         return model

@@ -58,7 +58,7 @@ class _Encoder(Blockwise, Heads):
             return g.compact_rows(self.compact, ids)
         if not self.int8:
             return g.op("Gather", g.constant("embedding.word", table), ids)
-        codes, scale = quantize_rows(table)
+        codes, scale = quantize_rows(table, multiplied=self.spec.kind is SPARSE)  # see heads.py
         rows = g.op("Cast", g.op("Gather", g.constant("embedding.word", codes), ids), to=FLOAT)
         return g.op("Mul", rows, g.op("Gather", g.constant("embedding.scale", scale), ids))
 
@@ -214,6 +214,7 @@ def build(
     observe: bool = False,
     apart: Apart | None = None,
     states: list[str] | None = None,
+    packed: bool = False,
 ) -> "onnx.ModelProto":
     """The encoder's graph: (`input_ids`, `attention_mask`) int64 [batch, sequence] -> `embedding` [batch, dim], or
     `token_weights` [batch, vocab], or `token_vectors` [batch, sequence, dim]; of a model that reads pairs of texts also
@@ -226,8 +227,10 @@ def build(
              rows of one use after those of the other
     apart:   takes the large weights (see large.py)
     states:  takes the names of the states of tokens: of the embeddings, behind each layer, and last what is pooled
+    packed:  store int8 weights as the native engine reads them (see native.py), which changes no vector
     """
     encoder = _Encoder(spec, weights, int8 or {}, table, observe)
+    encoder.graph.packed = packed
     model = encoder.build("edge_embed", apart)
     if states is not None:
         states += encoder.states

@@ -110,7 +110,7 @@ class Heads(Pooling):
             whole = g.constant(name, table)
             parts = [self._slice(whole, start) for start in starts]
             return [(start, g.op("Gemm", x, part, transB=1)) for start, part in zip(starts, parts, strict=True)]
-        rows, scale = quantize_rows(table)
+        rows, scale = quantize_rows(table, multiplied=True)
         # stored once for looking up and for this; onnxruntime turns the parts when it loads them
         whole = g.constant(name, rows)
         columns = []

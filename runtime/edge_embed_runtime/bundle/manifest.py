@@ -1,7 +1,7 @@
 """manifest.json: what a bundle says of itself.
 
 Weights for which the model's file is too small lie in a second one, WEIGHTS. Such a bundle has a schema of its own, so
-that releases which know nothing of the second file say so; all others have the first.
+that releases which know nothing of the second file say so; so has one for the native engine. All others have the first.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.adapters import Adapter, parse_adapters
 from edge_embed_runtime.checks import listed, shown
@@ -17,8 +17,12 @@ from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError
 from edge_embed_runtime.system.files import read_regular
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, RERANK, Kind
 
+if TYPE_CHECKING:
+    from edge_embed_runtime.bundle.native import Native
+
 # Every release reads the first; an older one would ignore what the second adds, and compute other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
+NATIVE_SCHEMA = 3  # of bundles whose engine is the native one
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 WEIGHTS = "model.weights"
@@ -30,6 +34,9 @@ LARGE_PAYLOAD = (MODEL, WEIGHTS, TOKENIZER)
 STATIC_PAYLOAD = (TABLE, TOKENIZER)
 PAYLOADS = (PAYLOAD, LARGE_PAYLOAD, STATIC_PAYLOAD)
 ROLES = ("query", "document")
+# What runs a model: onnxruntime runs all, the native engine those that say what it needs (see native.py).
+NATIVE, ONNXRUNTIME = "native", "onnxruntime"
+ENGINES = (NATIVE, ONNXRUNTIME)
 
 # A manifest is a few kilobytes; protobuf, and so ONNX, ends at 2 GiB.
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -77,7 +84,10 @@ class Layer:
 # Fields that came later are left out where they have these values, so that manifests stay what earlier releases wrote.
 # Those of NEWER decide which vector a text gets: a manifest that has one is of the second schema.
 NEWER: dict[str, Any] = {"truncation": "", "default_role": "", "left_out": "", "side": ""}
-LATER: dict[str, Any] = {"layers": [], "inputs": "", "kind": DENSE.name, "head": {}, "adapters": [], **NEWER}
+LATER: dict[str, Any] = {
+    **{"layers": [], "inputs": "", "kind": DENSE.name, "head": {}, "adapters": [], **NEWER},
+    **{"engine": ONNXRUNTIME, "native": None},
+}
 LEFT_OUT = ("", "prompt", "instruction")
 # The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
 # out. Where nothing would be left of a text, none of its tokens is.
@@ -92,6 +102,9 @@ PAIR_HEAD = frozenset({"activation", "types", "labels"})
 # Its input for the type of each token, 0 in the first text of a pair and 1 in the second: int64 [batch, sequence].
 TYPES_INPUT = "token_type_ids"
 TRUNCATIONS = ("", "layer_norm")
+# What `quantization.pairs` says where the codes of each pair of neighbouring inputs add up to 128 at most, so that no
+# CPU's products of uint8 by int8 saturate (the exporter rounds weights so).
+WITHIN_LIMIT = "within 128"
 # The pooling of a bundle whose graph was published with one inside it.
 OWN_POOLING = "the graph's own"
 
@@ -114,6 +127,8 @@ class Manifest:
                    "instruction" (see `prompts.left_out`); "" for none
     side:          the one role that the model is for, "query" or "document", where the other has another network; ""
                    for a model that is for all
+    engine:        what runs the model, and made the golden vectors: "native" or "onnxruntime" (which runs all)
+    native:        what the native engine needs to know; None where it cannot run the model
     """
 
     name: str
@@ -138,6 +153,13 @@ class Manifest:
     default_role: str = ""
     left_out: str = ""
     side: str = ""
+    engine: str = ONNXRUNTIME
+    native: "Native | None" = None
+
+    @property
+    def never_saturates(self) -> bool:
+        """Whether int8 products with the weights come out right on every CPU (see `session.products_saturate`)."""
+        return self.quantization.get("pairs") == WITHIN_LIMIT
 
     @property
     def newer(self) -> dict[str, Any]:
@@ -158,6 +180,8 @@ class Manifest:
 
     @property
     def schema(self) -> int:
+        if self.native is not None:
+            return NATIVE_SCHEMA
         return NEWER_SCHEMA if self.newer or WEIGHTS in self.files or self.head.keys() & NEWER_HEAD else SCHEMA
 
     @property
@@ -177,6 +201,7 @@ class Manifest:
         parts = [hashes, self.dim, self.max_tokens, self.prompts, *([self.head] if self.head else [])]
         parts += [asdict(adapter) for adapter in self.adapters]
         parts += [self.newer] if self.newer else []
+        parts += [] if self.native is None else [self.engine, asdict(self.native)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
@@ -195,8 +220,8 @@ def read_manifest(path: Path) -> Manifest:
         schema = content["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
-    if schema not in (SCHEMA, NEWER_SCHEMA):
-        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {NEWER_SCHEMA}")
+    if schema not in (SCHEMA, NEWER_SCHEMA, NATIVE_SCHEMA):
+        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {NATIVE_SCHEMA}")
     try:
         manifest = manifest_of(content)
         unchanged = raw == manifest.to_json()
@@ -223,7 +248,7 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
     golden = [_golden(entry, kind) for entry in content["golden"]]
     if not all(kind.has_length(len(g.vector), dim) for g in golden):
         raise ValueError(f"a golden vector has not the numbers that one of kind {name!r} and dim {dim} has")
-    return Manifest(
+    manifest = Manifest(
         name=str(content["name"]),
         files=files,
         dim=dim,
@@ -242,8 +267,32 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
         kind=name,
         head=head,
         adapters=parse_adapters(content.get("adapters", [])),
+        engine=str(content.get("engine", ONNXRUNTIME)),
+        native=_native(content["native"]) if "native" in content else None,
         **newer,
     )
+    _check_engine(manifest)
+    return manifest
+
+
+def _native(content: object) -> "Native":
+    from edge_embed_runtime.bundle.native import parse_native  # many bundles have none
+
+    return parse_native(content)
+
+
+def _check_engine(manifest: Manifest) -> None:
+    """Raises ValueError for an engine that does not exist, or that cannot be the one of such a bundle."""
+    engine, native = manifest.engine, manifest.native
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r:.40}, expected one of {ENGINES}")
+    if (engine == NATIVE) != (native is not None):
+        raise ValueError(f"engine is {engine!r}, and `native` is {'missing' if native is None else 'there'}")
+    if native is None:
+        return
+    others = manifest.kind != DENSE.name or manifest.inputs or manifest.adapters or manifest.left_out
+    if others or sorted(manifest.files) != sorted(PAYLOAD) or native.pooling != manifest.pooling:
+        raise ValueError("engine is 'native', which is for dense models of one file, without adapters")
 
 
 def _golden(entry: Mapping[str, Any], kind: Kind) -> Golden:

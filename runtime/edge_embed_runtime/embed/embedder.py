@@ -36,7 +36,8 @@ class Embedder(LoadedBundle):
     threads:      cores to use; None means all that affinity and the cgroup allow. Batches run side by side, each on
                   one core, so one text alone uses one
     truncate_dim: keep only the first numbers of each vector, L2-normalised again (see `Manifest.truncate_dims`)
-    exact:        load this form of the model and no other (see `session.make_session`); None means what this CPU needs
+    exact:        load this form of the model in onnxruntime and no other (see `session.make_session`); None means what
+                  this CPU needs. Bundles whose products cannot saturate have one form: it changes nothing there
     max_rss_mb:   megabytes (1,000,000 bytes) that the resident set of the process is not to exceed, whatever is
                   embedded; what the program itself allocates later is not counted. Smaller batches, fewer threads and
                   weights that are not prepacked are tried. Raises MemoryBudgetError where that is not enough
@@ -44,17 +45,21 @@ class Embedder(LoadedBundle):
                   just one thread)
     adapter:      which of the bundle's adapters (see `adapters`) embeds every text, "base" for none of them; None means
                   that of the text's role, where it has one
+    engine:       what runs the model: "native", the engine of this package, which gives the same bits on every CPU, for
+                  bundles that were exported for it; or "onnxruntime". None means what the bundle was made for, or where
+                  the native library is missing onnxruntime (`engine` and `engine_reason` say so)
 
     Where `edge-embed doctor --tune` has measured this machine, `threads` and `exact` of None mean what it found.
 
     Pickled, it is its path and options; where it is unpickled the bundle is loaded again, from the same place.
 
-    A text has one vector: the same bits alone, in any batch, at any padding and number of threads on one machine.
-    `exact` says which form of the model this CPU needed, `golden_cosine` how near the vectors of the golden texts are
-    to those of the machine that made the bundle.
+    A text has one vector: the same bits alone, in any batch, at any padding and number of threads on one machine; in
+    the native engine on every machine.
+    `exact` says which form of the model this CPU needed (False of the only one), `golden_cosine` how near the vectors
+    of the golden texts are to those of the machine that made the bundle.
 
-    Raises BundleError when the bundle cannot be used on this machine, MissingExtraError when it needs onnxruntime and
-    there is none.
+    Raises BundleError when the bundle cannot be used on this machine, MissingExtraError when it needs onnxruntime, or
+    the native library, and there is none.
     """
 
     def __init__(
@@ -67,14 +72,16 @@ class Embedder(LoadedBundle):
         max_rss_mb: float | None = None,
         background: bool = False,
         adapter: str | None = None,
+        engine: str | None = None,
     ) -> None:
-        options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter)
+        options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter, engine)
         self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
         super().__init__(bundle, options)
 
     def _check_bundle(self) -> None:
         self.output.check_embeds(self.path)
         self._adapters = Adapters(self.manifest.adapters, self._options.adapter, f"bundle {self.path}")
+        self._prompts = self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
         self._dim = self._options.dim(self.manifest.dim)
         if self._dim != self.manifest.dim:
             self._check_kind(DENSE)
@@ -117,7 +124,7 @@ class Embedder(LoadedBundle):
     @property
     def prompts(self) -> dict[str, str]:
         """Text put before the input, by role."""
-        return self._adapters.prompts({**dict.fromkeys(ROLES, ""), **self.manifest.prompts})
+        return dict(self._prompts)
 
     @property
     def frame(self) -> "Frame":
@@ -172,6 +179,9 @@ class Embedder(LoadedBundle):
         given = self._checked(texts, role, own if prompt is None else prompt, batch_tokens, on_truncation)
         dim = self.dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1, self.dim)
         call = Call(dim, given.batch_tokens, number, self.left_out(given.before))
+        if len(given) == 1 and not self.background:  # queries, where each step counts
+            with embedding(self._options.limit, self.predicted_peak):
+                return self._model.one(given.before + given.texts[0], call)
         vectors = np.empty((len(given), dim), np.float32)
         self._run(
             len(given),
@@ -340,8 +350,8 @@ class Embedder(LoadedBundle):
         if on_truncation not in ON_TRUNCATION:
             raise unusable("on_truncation", on_truncation, f"one of {listed(ON_TRUNCATION)}")
         most_tokens = self._batch_tokens(batch_tokens)
-        if role is not None and (not isinstance(role, str) or role not in self.prompts):
-            raise unusable("role", role, f"one of {listed(sorted(self.prompts))}")
+        if role is not None and (not isinstance(role, str) or role not in self._prompts):
+            raise unusable("role", role, f"one of {listed(sorted(self._prompts))}")
         self._check_process()
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
@@ -350,7 +360,7 @@ class Embedder(LoadedBundle):
                 path=self.path,
             )
         named = role or self.manifest.default_role
-        before = (self.prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
+        before = (self._prompts[named] if named else "") if prompt is None else check_text(prompt, "the prompt")
         if before and (before, named) != self._fitting:
             self._check_prompt(before, named, prompt is None)
         given = Texts(check_texts(texts), before, most_tokens)

@@ -90,8 +90,21 @@ class LoadedBundle:
 
     @property
     def network(self) -> "Network":
-        """The model as it is run. Raises InputError for a static bundle, which has none."""
+        """The model in onnxruntime, which the native engine loads when it is asked for here.
+
+        Raises InputError for a static bundle, which has none, MissingExtraError without onnxruntime.
+        """
         return self._model.network
+
+    @property
+    def engine(self) -> str:
+        """What runs the model here: "native" or "onnxruntime"; "" for a table, which needs none."""
+        return self._model.loaded.engine
+
+    @property
+    def engine_reason(self) -> str:
+        """Why that is not the engine that the bundle was made for; "" where it is."""
+        return self._model.loaded.why
 
     @property
     def predicted_peak(self) -> int:

@@ -30,7 +30,7 @@ class Texts:
 
 def check_texts(texts: object, call: str = "encode", example: str = "encode([text])") -> list[str]:
     """Raise InputError for anything that is not a list of Unicode texts. call: of what, with an example of it"""
-    if isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable):
+    if type(texts) is not list and (isinstance(texts, str | bytes | Mapping | Set) or not isinstance(texts, Iterable)):
         raise InputError(f"{call} takes a list of texts, got {type(texts).__name__}: write {example}")
     try:
         return [check_text(text, f"text {i}") for i, text in enumerate(texts)]

@@ -7,6 +7,7 @@ all. Words longer than 48 bytes are cut. A text lies between two words that stan
     "a" -> 259, 98, 260, 261, 261, ...
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -48,6 +49,9 @@ class CharacterTokenizer(Tokenizer):
 
     def encode(self, text: str) -> TokenIds:
         return self._rows([text[start:stop] for start, stop in self._offsets(text)])
+
+    def encode_all(self, texts: Sequence[str]) -> list[TokenIds]:
+        return [self.encode(text) for text in texts]
 
     def tokens(self, text: str) -> Tokens:
         found = super().tokens(text)

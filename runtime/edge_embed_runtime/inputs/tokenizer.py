@@ -1,7 +1,7 @@
 """Text to token ids, with memory and time bounded before the tokenizer sees the text."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import BundleFormatError, InputError
 from edge_embed_runtime.inputs.blocks import blocks
-from edge_embed_runtime.inputs.vetting import check_tokenizer
+from edge_embed_runtime.inputs.vetting import Parts, check_parts
+from edge_embed_runtime.inputs.wordcache import Words, has_words, packed
 
 T = TypeVar("T")
 TokenIds = NDArray[np.int64]
@@ -21,6 +22,8 @@ FIRST_CUT = 8
 LAST_CUT = 128
 # A cut can change the tokens of the word it falls into; no tokenizer makes more tokens of one word than this.
 WORD = 128
+# Words that a tokenizer remembers where nobody says more: 1 MB.
+REMEMBERED = 8192
 
 
 class Tokens(NamedTuple):
@@ -61,10 +64,12 @@ def parse_tokenizer(definition: bytes) -> tokenizers.Tokenizer:
 
     Raises BundleFormatError for what is none, and for what the parser cannot be trusted with (see vetting.py).
     """
-    content = check_tokenizer(definition)
-    if content.get("padding") or content.get("truncation"):
+    return _parse(definition, check_parts(definition))
+
+
+def _parse(definition: bytes, parts: Parts) -> tokenizers.Tokenizer:
+    if parts.content.get("padding") or parts.content.get("truncation"):
         raise BundleFormatError("tokenizer.json has padding or truncation set; the manifest must hold the limits")
-    del content  # its vocabulary is not there twice
     try:
         return _guarded(lambda: tokenizers.Tokenizer.from_buffer(definition), "its parser")
     except InputError as error:
@@ -72,12 +77,19 @@ def parse_tokenizer(definition: bytes) -> tokenizers.Tokenizer:
 
 
 class Tokenizer:
-    """A bundle's tokenizer. Special tokens typed by a user ("[SEP]") are plain text."""
+    """A bundle's tokenizer. Special tokens typed by a user ("[SEP]") are plain text.
 
-    def __init__(self, definition: bytes, max_tokens: int) -> None:
+    settings:   what tokenizer.json says, without the vocabulary
+    remembered: words whose tokens are kept, where it takes text apart word by word
+    """
+
+    def __init__(self, definition: bytes, max_tokens: int, remembered: int = REMEMBERED) -> None:
         self.max_tokens = max_tokens
+        parts = check_parts(definition)
+        self.settings: dict[str, Any] = parts.content
+        self._largest = int(parts.ids.max())
         try:
-            self._tokenizer = parse_tokenizer(definition)
+            self._tokenizer = _parse(definition, parts)
             self._tokenizer.encode_special_tokens = True
             self._prefix, self._suffix = _guarded(self._special_tokens, "its special tokens")
         except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
@@ -88,6 +100,12 @@ class Tokenizer:
             raise BundleFormatError(
                 f"max_tokens {max_tokens} leaves no room for a text next to {special} special tokens"
             )
+        self._packed = packed(self._prefix), packed(self._suffix)
+        self._words: Words | None = None
+        if has_words(self.settings):
+            self._model = self._tokenizer.model
+            lowercase = self.settings["normalizer"].get("lowercase") is True
+            self._words = Words(self._word, lowercase=lowercase, most=remembered)
 
     def _special_tokens(self) -> tuple[list[int], list[int]]:
         """Ids before and after the text: content [1037], whole [101, 1037, 102] -> [101], [102]."""
@@ -102,7 +120,7 @@ class Tokenizer:
     @property
     def largest_id(self) -> int:
         """The largest token id that can come out of `encode`."""
-        return max(self.vocabulary().values(), default=0)
+        return max(self._largest, *self._tokenizer.get_added_tokens_decoder(), 0)
 
     def vocabulary(self) -> dict[str, int]:
         """Token to id, added tokens included."""
@@ -110,8 +128,35 @@ class Tokenizer:
 
     def encode(self, text: str) -> TokenIds:
         """Token ids [n] of a text with its special tokens, n <= max_tokens. Text beyond the limit is left out."""
+        if self._words is None or len(text) > FIRST_CUT * self.max_tokens:
+            return self._whole(text)
+        before, behind = self._packed
+        return np.frombuffer(before + self._words.one(text)[: 8 * self.max_content] + behind, np.int64)
+
+    def encode_all(self, texts: Sequence[str]) -> list[TokenIds]:
+        """`encode` of each text."""
+        if self._words is None or len(texts) == 1:
+            return [self.encode(text) for text in texts]
+        cut = FIRST_CUT * self.max_tokens
+        rows = self._words.encode([text[:cut] for text in texts])
+        for i, text in enumerate(texts):
+            if len(text) > cut and len(rows[i]) < self.max_content + WORD:  # much white space, or long words
+                rows[i] = np.array(self._content(text).ids, np.int64)
+        rows = [row[: self.max_content] for row in rows]
+        if not any(self._packed):
+            return rows
+        before, behind = (np.frombuffer(part, np.int64) for part in self._packed)
+        return [np.concatenate((before, row, behind)) for row in rows]
+
+    def _whole(self, text: str) -> TokenIds:
         ids = self._content(text).ids
         return np.array([*self._prefix, *ids[: self.max_content], *self._suffix], np.int64)
+
+    def _word(self, text: str) -> Sequence[int]:
+        """Token ids of what `Words` takes for a word. Letters and numbers of ASCII are what the model sees of them."""
+        if text.isascii() and text.isalnum():
+            return [token.id for token in _guarded(lambda: self._model.tokenize(text), f"{text!r} cannot be tokenized")]
+        return self._encode(text).ids
 
     def plain(self, text: str, most: int) -> TokenIds:
         """Token ids [n] of a text without special tokens, n <= most."""

@@ -6,9 +6,13 @@ over here too: a tokenizer does here what it does in its own library.
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from edge_embed_runtime.errors import BundleFormatError
+from edge_embed_runtime.inputs.vocabulary import Ids, cut_vocabulary, is_stand_in
 
 # Bytes of a tokenizer.json; the largest known, of a million tokens, has 60 MB.
 MAX_BYTES = 2**27
@@ -47,26 +51,60 @@ COMPONENTS = {
 }  # fmt: skip
 
 
+class Parts(NamedTuple):
+    """What a tokenizer.json says besides its vocabulary, and the ids of that, in no order."""
+
+    content: dict[str, Any]
+    ids: Ids
+
+
 def check_tokenizer(definition: bytes) -> dict[str, Any]:
     """The content of a tokenizer.json that can be given to tokenizers.
 
     Raises BundleFormatError for what would abort the process, take minutes, or mean nothing here.
     """
+    content = _content(definition)
+    with _refusing():
+        _check_definition(content, _vocabulary_ids(content))
+        return dict(content)
+
+
+def check_parts(definition: bytes) -> Parts:
+    """`check_tokenizer`, of which the vocabulary does not become Python's objects where it is written as bundles do."""
+    cut = cut_vocabulary(definition, MAX_TOKEN) if len(definition) <= MAX_BYTES else None
+    if cut is not None and len(cut[1]) <= MAX_TOKENS and cut[1].max() <= MAX_ID:
+        rest, ids = cut
+        content = _content(rest)
+        model = content.get("model") if isinstance(content, dict) else None
+        if isinstance(model, dict) and is_stand_in(model.pop("vocab", None)):
+            with _refusing():
+                _check_definition(content, ids)
+            return Parts(content, ids)
+    content = check_tokenizer(definition)
+    vocab = content["model"].pop("vocab")
+    ids = np.fromiter(vocab.values() if isinstance(vocab, dict) else range(len(vocab)), np.int64)
+    return Parts(content, ids)
+
+
+def _content(definition: bytes) -> Any:
     if len(definition) > MAX_BYTES:
         raise BundleFormatError(f"tokenizer.json has {len(definition):,} bytes; at most {MAX_BYTES:,} are read")
+    with _refusing():
+        return json.loads(definition, object_pairs_hook=_unique)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What malformed content leads to, as TypeError, becomes BundleFormatError."""
     try:
-        content = json.loads(definition, object_pairs_hook=_unique)
-        check_definition(content)
+        yield
     except (ValueError, AttributeError, TypeError, KeyError, IndexError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise BundleFormatError(f"tokenizer.json cannot be used: {reason:.200}") from error
-    return dict(content)
 
 
-def check_definition(content: Any) -> None:
-    """`check_tokenizer` for what is read already; may raise what malformed content leads to, as TypeError."""
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise BundleFormatError("tokenizer.json is not a tokenizer")
+def _check_definition(content: dict[str, Any], ids: Ids) -> None:
+    """ids: of the vocabulary, which is checked already"""
     growth = 1.0
     for part, allowed in COMPONENTS.items():
         components = list(_flat(content.get(part)))
@@ -78,7 +116,7 @@ def check_definition(content: Any) -> None:
             _check_strings(component, part)
         if part in ("normalizer", "pre_tokenizer"):
             growth = max(growth, _check_growth(components, part))
-    ids = _check_model(content["model"])
+    _check_model(content["model"], len(ids))
     added = _check_added(content.get("added_tokens") or [], growth)
     special = sum(_special_tokens(component, added, ids) for component in _flat(content.get("post_processor")))
     if special > MAX_SPECIAL:
@@ -159,10 +197,12 @@ def _growth(component: Mapping[str, Any]) -> float:
     return max(1.0, content / len(given) if given else 1 + content if content > 1 else content)
 
 
-def _check_model(model: Mapping[str, Any]) -> Collection[int]:
-    """The ids of a model's tokens; no set of them, which would take megabytes."""
-    vocab, unknown = model.get("vocab"), model.get("unk_id")
-    if not isinstance(vocab, dict | list) or len(vocab) > MAX_TOKENS or len(model.get("merges") or ()) > 4 * MAX_TOKENS:
+def _vocabulary_ids(content: Any) -> Ids:
+    """The ids of a model's tokens, as Python's objects have them."""
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise BundleFormatError("tokenizer.json is not a tokenizer")
+    vocab = content["model"].get("vocab")
+    if not isinstance(vocab, dict | list) or len(vocab) > MAX_TOKENS:
         raise BundleFormatError(f"tokenizer.json has no vocabulary, or more than {MAX_TOKENS:,} tokens")
     tokens = vocab if isinstance(vocab, dict) else [token for token, _ in vocab]
     ids: Collection[Any] = vocab.values() if isinstance(vocab, dict) else range(len(vocab))
@@ -170,7 +210,14 @@ def _check_model(model: Mapping[str, Any]) -> Collection[int]:
         raise BundleFormatError(f"tokenizer.json has a token of more than {MAX_TOKEN} characters")
     if not ids or not {type(number) for number in ids} <= {int} or min(ids) < 0 or max(ids) > MAX_ID:
         raise BundleFormatError(f"tokenizer.json has no tokens, or ids that are no numbers from 0 to {MAX_ID}")
-    if unknown is not None and not (type(unknown) is int and 0 <= unknown < len(vocab)):
+    return np.fromiter(ids, np.int64)
+
+
+def _check_model(model: Mapping[str, Any], tokens: int) -> None:
+    unknown = model.get("unk_id")
+    if len(model.get("merges") or ()) > 4 * MAX_TOKENS:
+        raise BundleFormatError(f"tokenizer.json has more than {4 * MAX_TOKENS:,} merges")
+    if unknown is not None and not (type(unknown) is int and 0 <= unknown < tokens):
         raise BundleFormatError(f"tokenizer.json: unk_id {unknown!r:.40} is no token of the vocabulary")
     if model.get("dropout"):
         raise BundleFormatError("tokenizer.json has dropout set: a text would get other tokens each time")
@@ -183,7 +230,6 @@ def _check_model(model: Mapping[str, Any]) -> Collection[int]:
         raise BundleFormatError(
             f"tokenizer.json: max_input_chars_per_word {word!r:.40} is not a number up to {MAX_WORD}"
         )
-    return ids
 
 
 def _second(merge: Any) -> str:
@@ -213,7 +259,7 @@ def _check_added(added: list[dict[str, Any]], growth: float) -> set[int]:
     return {token["id"] for token in added}
 
 
-def _special_tokens(component: Mapping[str, Any], added: set[int], ids: Collection[int]) -> int:
+def _special_tokens(component: Mapping[str, Any], added: set[int], ids: Ids) -> int:
     """How many tokens a post-processor puts around a text, all of them known."""
     kind, named = component["type"], []
     if kind == "TemplateProcessing":
@@ -233,7 +279,13 @@ def _special_tokens(component: Mapping[str, Any], added: set[int], ids: Collecti
                 named += token["ids"]
     elif kind in ("BertProcessing", "RobertaProcessing"):
         named = [component["sep"][1], component["cls"][1]]
-    unknown = next((n for n in named if n not in added and n not in ids), None)
+    if len(named) > MAX_SPECIAL:
+        return len(named)
+    unknown = next((n for n in named if n not in added and not _is_among(ids, n)), None)
     if unknown is not None:
         raise BundleFormatError(f"tokenizer.json puts the token {unknown!r:.40} around a text, which it has not")
     return len(named)
+
+
+def _is_among(ids: Ids, number: Any) -> bool:
+    return type(number) is int and 0 <= number <= MAX_ID and bool((ids == number).any())

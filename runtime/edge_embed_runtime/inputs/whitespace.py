@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_embed_runtime.inputs.tokenizer import Tokenizer
+from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 
 # What a manifest's `inputs` says.
 INPUTS = "words"
@@ -27,8 +26,11 @@ class WhitespaceWords:
     def __init__(self, tokenizer: Tokenizer, *, lowercase: bool) -> None:
         self._ids, self._limit, self._lowercase = tokenizer.vocabulary(), tokenizer.max_content, lowercase
 
-    def encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        return [np.fromiter(islice(self._of(text), self._limit), np.int32) for text in texts]
+    def encode(self, text: str) -> TokenIds:
+        return np.fromiter(islice(self._of(text), self._limit), np.int64)
+
+    def encode_all(self, texts: Sequence[str]) -> list[TokenIds]:
+        return [self.encode(text) for text in texts]
 
     def _of(self, text: str) -> Iterator[int]:
         for word in (text.lower() if self._lowercase else text).split():

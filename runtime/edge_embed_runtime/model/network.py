@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, WEIGHTS, Golden, GoldenPair
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, ONNXRUNTIME, WEIGHTS, Golden, GoldenPair
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError, GoldenError
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model import deadline, session
@@ -47,18 +47,15 @@ def _tokenizer(bundle: Bundle) -> Tokenizer:
 
 
 class Network:
-    """The model of a bundle, loaded. Raises BundleError when this machine cannot use it."""
+    """The model of a bundle, loaded. Raises BundleError when this machine cannot use it. why: see `Loaded`"""
 
-    def __init__(self, bundle: Bundle, options: RunOptions) -> None:
-        self.bundle, self._background = bundle, options.background
+    def __init__(self, bundle: Bundle, options: RunOptions, *, why: str = "") -> None:
+        self.bundle, self._background, self._why = bundle, options.background, why
         self.threads: int = options.most_cores
         what, manifest = f"bundle {bundle.path}", bundle.manifest
         tuned = recall(manifest.fingerprint, onnxruntime.__version__) if options.exact is None else None
         if tuned is not None and tuned.threads is not None and options.cores is None:
             self.threads = min(self.threads, tuned.threads)
-        first = options.exact
-        if first is None:
-            first = session.products_saturate() if tuned is None else tuned.exact
         weights = manifest.files.get(WEIGHTS)
         check_model(bundle.model, f"{what}: the model", None if weights is None else Sidecar(WEIGHTS, weights.size))
         self.tokenizer: Tokenizer = _tokenizer(bundle)
@@ -66,7 +63,16 @@ class Network:
             raise BundleFormatError(
                 f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
             )
-        self._load(options, (first, not first) if options.exact is None else (first,))
+        self._load(options, self._forms(options.exact, None if tuned is None else tuned.exact))
+
+    def _forms(self, asked: bool | None, tuned: bool | None) -> tuple[bool, ...]:
+        """Whether the form to load first is the exact one (see `session.make_session`), and that of the next, if any."""
+        if self.bundle.manifest.never_saturates:
+            return (False,)
+        if asked is not None:
+            return (asked,)
+        first = session.products_saturate() if tuned is None else tuned
+        return (first, not first)
 
     def _load(self, options: RunOptions, forms: Sequence[bool]) -> None:
         """The first form that gives the golden vectors. forms: whether each is the exact one"""
@@ -92,7 +98,7 @@ class Network:
                 floor=GOLDEN_COSINE,
             )
         give_back(code)  # nor is what loading took when an index is opened next
-        self.loaded: Loaded = Loaded(cosine, found.total, profile.batch_tokens, exact)
+        self.loaded: Loaded = Loaded(cosine, found.total, profile.batch_tokens, exact, ONNXRUNTIME, self._why)
 
     def _profile(self, limit: int | None, *, exact: bool) -> Prediction:
         """Threads and batches, and what the process will take with them; nothing is predicted without a limit."""
@@ -114,11 +120,17 @@ class Network:
 
     def encode(self, texts: Sequence[str], call: Call) -> "Iterator[tuple[list[int], Vectors]]":
         """Positions of texts and their vectors [n, dim] of length 1, batch by batch."""
-        ids = [self.tokenizer.encode(text) for text in texts]
+        ids = self.tokenizer.encode_all(texts)
         run = partial(self.run, adapter=call.adapter, left_out=call.left_out)
         for batch, vectors in self.run_all(ids, call.batch_tokens, run):
-            whole = call.dim == vectors.shape[1]
-            yield batch, vectors if whole else cut(vectors, call.dim, self.bundle.manifest.truncation)
+            yield batch, self._cut(vectors, call.dim)
+
+    def one(self, text: str, call: Call) -> "Vectors":
+        """The vector [1, dim] of one text."""
+        return self._cut(self.run([self.tokenizer.encode(text)], call.adapter, call.left_out), call.dim)
+
+    def _cut(self, vectors: "Vectors", dim: int) -> "Vectors":
+        return vectors if dim == vectors.shape[1] else cut(vectors, dim, self.bundle.manifest.truncation)
 
     def run_all(
         self, ids: list[TokenIds], batch_tokens: int, run: Callable[[list[TokenIds]], Result]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from edge_embed_runtime.checks import check_count, shown
+from edge_embed_runtime.bundle.manifest import ENGINES, ONNXRUNTIME
+from edge_embed_runtime.checks import check_count, shown, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.system.memory import check_limit
@@ -23,8 +24,16 @@ class RunOptions:
     max_rss_mb: float | None = None
     background: bool = False
     adapter: str | None = None
+    engine: str | None = None
 
     def __post_init__(self) -> None:
+        if self.engine is not None and self.engine not in ENGINES:
+            raise unusable("engine", self.engine, f"one of {ENGINES}")
+        if self.exact is not None and self.engine not in (None, ONNXRUNTIME):
+            raise InputError(
+                f"exact names a form of the model in onnxruntime: there is no use for it with engine {self.engine!r}",
+                option="exact",
+            )
         check_limit(self.max_rss_mb)
         if self.background and self.threads not in (None, 1):
             raise InputError(
@@ -82,9 +91,13 @@ class Loaded(NamedTuple):
     peak:          bytes that the process was predicted to have at most, or 0 without a limit
     batch_tokens:  padded tokens in the model at a time, where a call does not say it
     exact:         whether int8 weights became uint8, because products would saturate on this CPU
+    engine:        what runs the model: "native" or "onnxruntime"; "" for a table, which needs none
+    why:           why that is not the engine that the bundle was made for; "" where it is
     """
 
     golden_cosine: float
     peak: int = 0
     batch_tokens: int = 1
     exact: bool = False
+    engine: str = ""
+    why: str = ""

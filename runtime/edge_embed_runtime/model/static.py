@@ -23,7 +23,7 @@ from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.errors import BundleFormatError, GoldenError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.inputs.whitespace import INPUTS, WhitespaceWords
-from edge_embed_runtime.inputs.wordcache import Words, has_words
+from edge_embed_runtime.inputs.wordcache import MAX_WORDS
 from edge_embed_runtime.model.budget import check_static
 from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
@@ -40,6 +40,8 @@ TENSORS = {"scale": ("F32",), "place": ("I32",), "rows": ("I8", "F32")}
 MAX_HEADER_BYTES = 4096
 # Rows that are summed, and characters of texts that are read, at a time.
 BLOCK, TOGETHER = 4096, 2**20
+# Rows of int8 whose sums fit int16, in which they are added faster.
+SHORT = 2**15 // 2**7 - 1
 ALIGNMENT = 8
 
 
@@ -84,7 +86,8 @@ def _tensors(header: dict[str, Any], data: NDArray[np.uint8]) -> dict[str, NDArr
         size = math.prod(shape) * TYPES[kind].itemsize
         if entry["data_offsets"] != [end, end + size]:
             raise ValueError(f"{name} lies at {entry['data_offsets']}, expected {[end, end + size]}")
-        tensors[name] = data[end : end + size].view(TYPES[kind]).reshape(shape)
+        # a memmap looks at each of its parts: a plain array is faster
+        tensors[name] = np.asarray(data[end : end + size]).view(TYPES[kind]).reshape(shape)
         end += size
     if end != len(data):
         raise ValueError(f"{len(data)} bytes of numbers, expected {end}")
@@ -100,7 +103,7 @@ class StaticModel:
         manifest = bundle.manifest
         self._path = bundle.path
         what = f"bundle {bundle.path}: {manifest.model_file}"
-        tokenizer = Tokenizer(bundle.tokenizer, manifest.max_tokens)
+        tokenizer = Tokenizer(bundle.tokenizer, manifest.max_tokens, MAX_WORDS)
         peak = check_static(options.limit, manifest.name, manifest.files[manifest.model_file].size)
         tensors = read_table(bundle.model, what)
         bundle.check_unchanged()
@@ -110,13 +113,10 @@ class StaticModel:
         self._place: NDArray[np.int32] | None = tensors.get("place")
         self.tokenizer = tokenizer
         self.threads: int = options.most_cores  # what the caller gave: one core does it
-        self._words: Words | WhitespaceWords | None = None
+        self._reader: Tokenizer | WhitespaceWords = tokenizer
         if manifest.inputs == INPUTS:
-            lowercase = (json.loads(bundle.tokenizer).get("normalizer") or {}).get("type") == "Lowercase"
-            self._words = WhitespaceWords(tokenizer, lowercase=lowercase)
-        elif has_words(bundle.tokenizer):
-            lowercase = json.loads(bundle.tokenizer)["normalizer"].get("lowercase") is True
-            self._words = Words(tokenizer, lowercase=lowercase)
+            lowercase = (tokenizer.settings.get("normalizer") or {}).get("type") == "Lowercase"
+            self._reader = WhitespaceWords(tokenizer, lowercase=lowercase)
         self._check(what, manifest.dim)
         dim = options.dim(manifest.dim)
         cosine = golden_cosine(manifest, dim, lambda golden: self.vectors([golden.text], dim))
@@ -161,10 +161,24 @@ class StaticModel:
             yield range(start, stop), self.vectors(texts[start:stop], call.dim)
             start = stop
 
+    def one(self, text: str, call: Call) -> "Vectors":
+        """`vectors` of one text: the same numbers in the same order, by as few calls of numpy as can be."""
+        ids = self._reader.encode(text)
+        if len(ids) > BLOCK:
+            return self.vectors([text], call.dim)
+        rows = self._rows.take(ids if self._place is None else self._place[ids], axis=0)
+        kind = np.int16 if self._sum is np.int32 and len(ids) <= SHORT else self._sum
+        vector: NDArray[np.float64] = np.add.reduce(rows, axis=0, dtype=kind)[: call.dim] * self._scale[: call.dim]
+        squares = float(np.add.reduce(vector * vector))
+        if squares == 0:
+            return self.vectors([text], call.dim)
+        vector /= math.sqrt(squares)
+        return vector.astype(np.float32).reshape(1, -1)
+
     def vectors(self, texts: "Sequence[str]", dim: int) -> "Vectors":
         """Vectors [n, dim] of length 1; fewer dimensions than the table has are its first."""
         sums: NDArray[Any] = np.empty((len(texts), self._rows.shape[1]), self._sum)
-        for i, ids in enumerate(self._ids(texts)):
+        for i, ids in enumerate(self._reader.encode_all(texts)):
             placed = ids if self._place is None else self._place[ids]
             # `take` and a sum of numbers this small are the fastest of what numpy has
             np.add.reduce(self._rows.take(placed[:BLOCK], axis=0), axis=0, dtype=self._sum, out=sums[i])
@@ -177,8 +191,3 @@ class StaticModel:
         vectors = sums * self._scale[:dim]
         vectors /= np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
         return vectors.astype(np.float32)
-
-    def _ids(self, texts: "Sequence[str]") -> "Sequence[NDArray[Any]]":
-        if self._words is not None:
-            return self._words.encode(texts)
-        return [self.tokenizer.encode(text) for text in texts]

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 from edge_embed_runtime.errors import MemoryBudgetError
@@ -40,6 +40,7 @@ SPARE = 16
 LEAST_ROW = 16_384
 # The least for what SQLite may read or be given at a time; a `where` of many values is a long text too.
 LEAST_VALUE = 2**18
+UNLIMITED = nullcontext()
 
 
 class Bounds(NamedTuple):
@@ -93,14 +94,18 @@ if hasattr(os, "register_at_fork"):  # a lock that another thread held would sta
     os.register_at_fork(after_in_child=_ledger.clear)
 
 
-@contextmanager
-def embedding(limit: int | None, peak: int) -> Iterator[None]:
+def embedding(limit: int | None, peak: int) -> AbstractContextManager[None]:
     """Reserve what embedding takes up to its predicted peak; waits while calls of other threads leave too little.
 
     limit: None where there is none
     """
+    return UNLIMITED if limit is None else _embedding(limit, peak)
+
+
+@contextmanager
+def _embedding(limit: int, peak: int) -> Iterator[None]:
     me = threading.get_ident()
-    if limit is None or me in _ledger.taken:  # what stores texts has reserved it
+    if me in _ledger.taken:  # what stores texts has reserved it
         yield
         return
     with _ledger.changed:

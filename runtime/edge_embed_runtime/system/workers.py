@@ -19,11 +19,16 @@ _Done = tuple[int, Result | None, BaseException | None]
 
 
 def work(
-    call: Callable[[Item], Result], items: Sequence[Item], threads: int, prepare: Callable[[], None] | None = None
+    call: Callable[[Item], Result],
+    items: Sequence[Item],
+    threads: int,
+    prepare: Callable[[], None] | None = None,
+    end: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """`call` of each item, in their order, by so many threads. Raises what a call raises, and drops the rest then.
 
     prepare: run in each thread at first
+    end:     run before calls that go on are waited for at the end: it may make them end early
     """
     left = deque(enumerate(items))
     done: SimpleQueue[_Done[Result]] = SimpleQueue()
@@ -53,6 +58,8 @@ def work(
             left.clear()
         finally:  # should an interrupt come just there
             left.clear()
+            if end is not None:
+                end()
             for thread in started:
                 if thread.ident is not None:
                     thread.join()

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.bert import word_tokenizer
 
-from edge_embed.embedder import bundle_path
+from edge_embed.embedder import Embedder, bundle_path
 from edge_embed.errors import BundleDamagedError, InputError
-from edge_embed_runtime.bundle.bundle import open_bundle
-from edge_embed_runtime.bundle.manifest import TABLE
+from edge_embed_runtime.bundle.bundle import file_records, open_bundle, write_bundle
+from edge_embed_runtime.bundle.manifest import TABLE, TOKENIZER, Manifest
+from edge_embed_runtime.inputs.tokenizer import sanitize
 from edge_embed_runtime.model import options as module
 from edge_embed_runtime.model.model import load_model
 from edge_embed_runtime.model.network import Network
 from edge_embed_runtime.model.options import Call, RunOptions
-from edge_embed_runtime.model.static import StaticModel
+from edge_embed_runtime.model.static import StaticModel, write_table
 
 
 @pytest.mark.parametrize(("name", "kind"), [("minilm", Network), ("static", StaticModel)])
@@ -61,3 +63,42 @@ def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
             RunOptions(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="truncate_dim"):
         RunOptions(truncate_dim=385).dim(384)
+
+
+TEXTS = [
+    "", "a cat", "How do I renew my passport?", "\u200b", "the river " * 120, "word " * 5000, "日本 é", "[SEP]",
+    "\0", "the " * 300,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dim", [None, 64])
+@pytest.mark.parametrize("name", ["minilm", "static"])
+def test_one_text_has_the_bits_that_it_has_among_others(name: str, dim: int | None) -> None:
+    """One text goes a way of its own: no bit differs, for texts without tokens, and for longer ones than the limit."""
+    embedder = Embedder(name, threads=1, truncate_dim=dim)
+    together = embedder.encode(TEXTS)
+    for text, vector in zip(TEXTS, together, strict=True):
+        for role in (None, "query"):
+            alone = embedder.encode([text], role=role)
+            assert alone.shape == (1, embedder.dim)
+            assert alone.dtype == np.float32
+            assert alone.tobytes() == vector.tobytes()
+            assert alone.flags.writeable
+
+
+def test_one_text_whose_rows_cancel_each_other(tmp_path: Path) -> None:
+    """It has the vector of a text without tokens, as in a batch; int8 sums reach beyond 16 bits."""
+    rows = np.array([[1, 2], [-1, -2], [127, -128], [3, 4]], np.int8)
+    table = write_table({"scale": np.array([1, 0.5], np.float32), "rows": rows})
+    vocab = {"yes": 0, "no": 1, "much": 2}
+    model = {"type": "WordLevel", "vocab": vocab, "unk_token": "no"}
+    definition = sanitize({**word_tokenizer(), "model": model, "added_tokens": [], "post_processor": None})
+    files = {TABLE: table, TOKENIZER: definition}
+    manifest = Manifest("tiny", file_records(files), 2, 10_000, "mean", {})
+    write_bundle(tmp_path / "b", manifest, files)
+    embedder = Embedder(tmp_path / "b", threads=1)
+    texts = ["yes no", "yes", "much " * 255, "much " * 256, "much " * 5000]
+    together = embedder.encode(texts)
+    assert [embedder.encode([text]).tobytes() for text in texts] == [vector.tobytes() for vector in together]
+    assert together[0] == pytest.approx(np.array([3, 2]) / 13**0.5)
+    assert together[4] == pytest.approx(np.array([127, -64]) / (127**2 + 64**2) ** 0.5)
