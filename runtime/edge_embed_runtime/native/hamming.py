@@ -73,13 +73,12 @@ class Search:
     def distances(self, words: Words, query: Words, places: Places | None = None) -> Distances:
         """Bits in which codes, all or those at some places, differ from a query."""
         codes, asked = Codes(words), _query(words, query)
-        found = np.empty(codes.count if places is None else len(places), np.uint16)
         if places is None:
+            found = np.empty(codes.count, np.uint16)
             _done(self._distances(self._isa, codes, asked, found.ctypes.data))
-        else:
-            _done(
-                self._distances_at(self._isa, codes, _places(places), len(places), asked, found.ctypes.data),
-            )
+            return found
+        at, found = _places(places), np.empty(len(places), np.uint16)
+        _done(self._distances_at(self._isa, codes, at.ctypes.data, len(at), asked, found.ctypes.data))
         return found
 
     def nearest(self, words: Words, query: Words, count: int, places: Places | None = None) -> Found:
@@ -91,8 +90,8 @@ class Search:
         room = min(total, 2 * count + 2 * BLOCK)
         found, distances = np.empty(room, np.int64), np.empty(room, np.uint16)
         at = None if places is None else _places(places)
-        to = _new(found), _new(distances), room, cut
-        _done(self._nearest(self._isa, codes, at, total, asked, count, *to))
+        given = codes, None if at is None else at.ctypes.data, total, asked, count
+        _done(self._nearest(self._isa, *given, _new(found), _new(distances), room, cut))
         return Found(found[:count], distances[:count], cut.last, cut.taken / cut.equal)
 
     def signs(self, words: Words, query: NDArray[np.int16], places: Places | None = None) -> NDArray[np.int32]:
@@ -102,8 +101,8 @@ class Search:
         count = codes.count if places is None else len(places)
         table, sums = np.empty(TABLE * codes.width, np.int16), np.empty(count, np.int32)
         at = None if places is None else _places(places)
-        to = table.ctypes.data, sums.ctypes.data
-        _done(self._signs(self._isa, codes, at, count, query.ctypes.data, len(query), *to))
+        given = codes, None if at is None else at.ctypes.data, count, query.ctypes.data, len(query)
+        _done(self._signs(self._isa, *given, table.ctypes.data, sums.ctypes.data))
         return sums
 
     def int8_scores(self, codes: NDArray[np.int8], scales: Floats, query: NDArray[np.float64], step: float) -> Floats:
@@ -142,9 +141,11 @@ def _query(words: Words, query: Words) -> int:
     return query.ctypes.data
 
 
-def _places(places: Places) -> int:
-    _check(places, np.int64, 1, 0)
-    return places.ctypes.data
+def _places(places: Places) -> Places:
+    """Places as they are, or a copy that C can read."""
+    at = np.ascontiguousarray(places, np.int64)
+    _check(at, np.int64, 1, 0)
+    return at
 
 
 def _done(status: int) -> None:

@@ -32,11 +32,12 @@ MOST_DIM = 4096
 def native_search(dim: int) -> "Search | None":
     """Search in C for vectors of so many dimensions; None where the library is not there, or they are too long for it:
     numpy then gives the same results."""
-    return _search() if 0 < dim <= MOST_DIM else None
+    return loaded_search() if 0 < dim <= MOST_DIM else None
 
 
 @cache
-def _search() -> "Search | None":
+def loaded_search() -> "Search | None":
+    """Search in C, once the library was looked for."""
     loaded = native()
     if loaded is None:
         return None
