@@ -12,8 +12,10 @@ WIDTH = 1000
 def head(result: dict[str, Any]) -> Iterator[str]:
     """What was measured, when and where."""
     machine, model = result["machine"], result["model"]
+    cpu = result.get("cpu", "native")
+    name = machine["cpu"] if cpu == "native" else f"{cpu.upper()} (masked on {machine['cpu']})"
     yield f"{model['bundle']} ({model['fingerprint']}), {result['date']}"
-    yield f"{machine['cpu']}, cores: {machine['cores']} ({' '.join(machine['flags']) or machine['architecture']})"
+    yield f"{name}, cores: {machine['cores']} ({' '.join(machine['flags']) or machine['architecture']})"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

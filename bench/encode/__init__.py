@@ -7,6 +7,7 @@ runtimes.py  each runtime behind one small interface: convert, load, encode
 peers.py     the list of them, what each needs, where its files go
 children.py  processes of their own: threads fixed before imports, crashes reported
 worker.py    what runs in such a process
+mask.py      a CPU without AVX-512 and VNNI, by mask.c: what peers do on AVX2
 measure.py   interleaved timing, cosines, bits
 peak.py      the integer peak of the core
 table.py     the result as text

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bench.command import Command, check_outputs, chosen, numbers, plot_option, work_option, write_plot
-from bench.encode import plan, plot, table
+from bench.encode import mask, plan, plot, table
 from bench.encode.peers import PEERS
 from bench.encode.run import run_encode_benchmark
 from edge_embed.cli.options import bundle_option, json_option, show
@@ -54,6 +54,19 @@ counts = numbers(LARGEST_COUNT, "1,16")
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
     help="Texts of your own, one per line, in place of --lengths.",
+)
+@click.option(
+    "--cpu",
+    type=click.Choice([mask.NATIVE, mask.AVX2]),
+    default=mask.NATIVE,
+    show_default=True,
+    help="avx2: all runtimes see a CPU without AVX-512 and VNNI (Linux on x86-64; needs a C compiler and objdump).",
+)
+@click.option(
+    "--other",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False),
+    help="Another bundle of the same weights, measured as well.",
 )
 @click.option("--quick", is_flag=True, help="Only batches 1 and 16, lengths 8-16 and 40-64, one thread.")
 @work_option

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bench.common import OURS, describe
 from bench.encode import peak
+from bench.encode.peers import OWN
 from bench.encode.runtimes import Loaded
 from edge_embed.measuring.children import Say
 from edge_embed_runtime.errors import InputError
@@ -178,11 +179,18 @@ def _case(
 def ratio_to_best_peer(candidates: dict[str, dict[str, float]]) -> tuple[str, float] | None:
     """The fastest peer by tokens per CPU second, and ours divided by it."""
     rates = {name: measured["tokens_per_cpu_second"] for name, measured in candidates.items()}
-    ours = rates.pop(OURS, None)
+    ours = rates.get(OURS)
+    rates = {name: rate for name, rate in rates.items() if name not in OWN}
     if ours is None or not rates:
         return None
     best = max(rates, key=lambda name: rates[name])
     return best, ours / rates[best]
+
+
+def times_as_fast(candidates: dict[str, dict[str, float]], other: str) -> float | None:
+    """Our tokens per CPU second divided by another candidate's."""
+    pair = [candidates.get(name, {}).get("tokens_per_cpu_second") for name in (OURS, other)]
+    return pair[0] / pair[1] if pair[0] and pair[1] else None
 
 
 def operations_per_token(architecture: dict[str, Any]) -> int | None:

@@ -72,7 +72,13 @@ ARTEFACTS: dict[str, Artefact] = {
     "openvino-int8": Artefact(("openvino", "nncf"), runtimes.quantize_with_nncf, after="openvino"),
     "ctranslate2": Artefact(("torch", "transformers", "ctranslate2"), runtimes.convert_to_ctranslate2),
 }
-OWN = Peer(OURS, (), runtimes.Ours, pools_itself=True)
+# Ours: the bundle as it is, the same in onnxruntime where another engine is its own, and a second bundle (--other).
+IN_ONNXRUNTIME, OTHER = f"{OURS}-onnxruntime", f"{OURS}-other"
+OWN = {
+    OURS: Peer(OURS, (), runtimes.Ours, pools_itself=True),
+    IN_ONNXRUNTIME: Peer(f"{OURS} in onnxruntime", (), runtimes.load_in_onnxruntime, pools_itself=True),
+    OTHER: Peer(f"{OURS}, the other bundle", (), runtimes.load_other, pools_itself=True),
+}
 # In the order in which they are shown.
 PEERS: dict[str, Peer] = {
     "fastembed": Peer("fastembed fp32", ("fastembed",), runtimes.FastEmbed, "fastembed"),
@@ -101,4 +107,4 @@ REFERENCES = ("st-fp32", "fastembed", "openvino-fp32")
 
 def candidate(name: str) -> Peer:
     """Ours or a peer by name."""
-    return OWN if name == OURS else PEERS[name]
+    return OWN.get(name) or PEERS[name]

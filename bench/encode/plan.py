@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bench.encode.mask import NATIVE
 from bench.encode.peers import PEERS
 from bench.encode.runtimes import EXTRA, Source
 from edge_embed.measuring.lengths import LengthClass, length_name, texts_of_length
@@ -32,7 +33,8 @@ PASS_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure. texts_file: texts as they are, in place of `lengths`; work: keeps converted models."""
+    """What to measure. texts_file: texts as they are, in place of `lengths`; work: keeps converted models;
+    cpu: see mask.py; other: a second bundle of ours."""
 
     checkpoint: str | None = None
     bundle: str | None = None
@@ -44,6 +46,8 @@ class Settings:
     texts: int = TEXTS
     texts_file: str | None = None
     work: str | None = None
+    cpu: str = NATIVE
+    other: str | None = None
 
 
 @dataclass

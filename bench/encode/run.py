@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.common import OURS
-from bench.encode import peers
+from bench.encode import mask, peers
 from bench.encode.children import Outcome, run_child
 from bench.encode.measure import operations_per_token, ratio_to_best_peer
 from bench.encode.peers import PEERS
@@ -19,6 +19,7 @@ from edge_embed.measuring import versions
 from edge_embed.measuring.versions import when_and_where
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.system.cpu import default_threads
 
@@ -48,20 +49,26 @@ def run_encode_benchmark(
     tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
     plan = make_plan(settings, tokenizer)
     source, notes = find_source(settings, bundle)
-    run = _Run(settings, plan, source, _candidates(settings, source), notes, progress)
+    run = _Run(settings, plan, source, _candidates(settings, source, bundle.manifest), notes, progress)
     wanted = run.measurable()
     steps_per_thread = len(wanted) * (2 + len(plan.cases) * (settings.rounds + 1))
     start(len(wanted) + 1 + len(wanted) + len(threads) * steps_per_thread)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(settings.work or scratch).absolute()
         work.mkdir(parents=True, exist_ok=True)
-        run.prepare(work)
-        reference = run.reference(work, Path(scratch) / "reference.npy")
-        run.memory(threads[0])
-        results = [row for count in threads for row in run.timing(count, reference)]
+        with mask.applied(settings.cpu, work):
+            run.check_mask()
+            run.prepare(work)
+            reference = run.reference(work, Path(scratch) / "reference.npy")
+            run.memory(threads[0])
+            results = [row for count in threads for row in run.timing(count, reference)]
+            flags = mask.visible_flags()
     run.compare_threads()
+    where = when_and_where("encode", (p for peer in PEERS.values() for p in peers.needed_packages(peer)))
+    where["machine"]["flags"] = [flag for flag in where["machine"]["flags"] if flag in flags]
     return {
-        **when_and_where("encode", (p for peer in PEERS.values() for p in peers.needed_packages(peer))),
+        **where,
+        "cpu": settings.cpu,
         "model": _model(bundle.manifest, source),
         "settings": {
             "peers": list(settings.peers),
@@ -79,9 +86,14 @@ def run_encode_benchmark(
     }
 
 
-def _candidates(settings: Settings, source: Source) -> dict[str, dict[str, Any]]:
+def _candidates(settings: Settings, source: Source, manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Ours and the peers with their titles; a peer that cannot be measured with the reason."""
-    found: dict[str, dict[str, Any]] = {OURS: {"title": peers.OWN.title}}
+    wanted = {
+        OURS: True,
+        peers.IN_ONNXRUNTIME: getattr(manifest, "engine", "onnxruntime") != "onnxruntime",
+        peers.OTHER: settings.other is not None,
+    }
+    found: dict[str, dict[str, Any]] = {name: {"title": peers.OWN[name].title} for name in wanted if wanted[name]}
     for name in dict.fromkeys(settings.peers):
         reason = peers.why_not(PEERS[name], source) if source.checkpoint else "no float32 weights to make it from"
         found[name] = {"title": PEERS[name].title, **({"reason": reason} if reason else {})}
@@ -126,7 +138,7 @@ class _Run:
     ) -> None:
         self.settings, self.plan, self.source, self.notes = settings, plan, source, notes
         self.candidates, self.progress = candidates, progress
-        self.folders: dict[str, str] = {}
+        self.folders: dict[str, str] = {peers.OTHER: settings.other} if settings.other else {}
         self.peaks: dict[str, float] = {}
         self.reference_name: str | None = None
         self._prepared: dict[str, str | None] = {}
@@ -137,6 +149,16 @@ class _Run:
 
     def _job(self, kind: str, threads: int, **more: Any) -> dict[str, Any]:
         return {"kind": kind, "source": asdict(self.source), "folders": self.folders, "threads": threads, **more}
+
+    def check_mask(self) -> None:
+        """Raises InputError where libraries see through the mask."""
+        if self.settings.cpu == mask.NATIVE:
+            return
+        outcome = run_child(self._job("masked", 1), 1)
+        if outcome.reason or not outcome.answers:
+            raise InputError(f"--cpu {self.settings.cpu}: no process runs under the mask: {outcome.reason}")
+        if not outcome.answers[0]["saturate"]:
+            raise InputError(f"--cpu {self.settings.cpu}: onnxruntime still multiplies as on this CPU")
 
     def prepare(self, work: Path) -> None:
         """Convert what the candidates need, each conversion in its own process."""

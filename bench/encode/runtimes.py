@@ -9,16 +9,16 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.encode.mask import visible_flags
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
-from edge_embed_runtime.system.cpu import cpu_flags
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
@@ -121,10 +121,12 @@ def _session_options(threads: int) -> Any:
 
 
 class Ours:
-    def __init__(self, source: Source, _: Path, threads: int) -> None:
+    """options: further arguments of Embedder."""
+
+    def __init__(self, source: Source, _: Path, threads: int, **options: Any) -> None:
         from edge_embed.embedder import Embedder
 
-        self._embedder = Embedder(source.bundle, threads=threads)
+        self._embedder = Embedder(source.bundle, threads=threads, **options)
 
     def encode(self, texts: list[str]) -> "Vectors":
         return self._embedder.encode(texts)
@@ -133,11 +135,20 @@ class Ours:
         return [self._embedder.tokenizer.encode(text).tolist() for text in texts]
 
 
+def load_in_onnxruntime(source: Source, folder: Path, threads: int) -> Loaded:
+    return Ours(source, folder, threads, engine="onnxruntime")
+
+
+def load_other(source: Source, folder: Path, threads: int) -> Loaded:
+    """The bundle in that folder, made from the same weights."""
+    return Ours(replace(source, bundle=str(folder)), folder, threads)
+
+
 def quantization_target() -> str:
     """Which of optimum's quantization configurations fits this CPU."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
-    return "avx512_vnni" if "avx512_vnni" in cpu_flags() else "avx2"
+    return "avx512_vnni" if "avx512_vnni" in visible_flags() else "avx2"
 
 
 # --- the float32 ONNX file, by optimum

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from bench.common import OURS
+from bench.encode.measure import times_as_fast
+from bench.encode.peers import OWN
 from bench.report import head, number, table
 
 YES_OR_NO = {True: "yes", False: "no", None: "-"}
@@ -28,6 +31,10 @@ def _speed(rows: Rows, result: dict[str, Any]) -> Iterator[str]:
     """One number of threads: tokens per CPU second, ratios, share of the peak; milliseconds; CPU seconds."""
     threads = rows[0]["threads"]
     ratios = [["ours / best peer", *(number(row["ratio_to_best_peer"], ".2f") for row in rows)]]
+    for name in OWN:
+        if name != OURS and any(name in row["candidates"] for row in rows):
+            found = [times_as_fast(row["candidates"], name) for row in rows]
+            ratios.append([f"ours / {OWN[name].title}", *(number(each, ".2f") for each in found)])
     if peak := result["peak_operations_per_cpu_second"].get(str(threads)):
         label = f"share of int8 peak {peak / 1e9:,.0f} GOP/s"
         ratios.append([label, *(number(row["share_of_integer_peak"], ".0%") for row in rows)])

@@ -76,11 +76,19 @@ def load(job: dict[str, Any], name: str) -> Loaded:
     return peers.candidate(name).load(Source(**job["source"]), folder, job["threads"])
 
 
+def masked(_: dict[str, Any], say: Say) -> None:
+    """Whether onnxruntime's products saturate, which they do on AVX2 and not with VNNI."""
+    from edge_embed_runtime.model.session import products_saturate
+
+    say({"saturate": products_saturate()})
+
+
 JOBS: dict[str, Callable[[dict[str, Any], Say], None]] = {
     "prepare": prepare,
     "reference": reference,
     "memory": memory,
     "timing": timing,
+    "masked": masked,
 }
 
 

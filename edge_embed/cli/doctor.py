@@ -110,6 +110,7 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     peak = f"; peak memory of one query {_size(bundle['peak_rss'])}" if bundle["peak_rss"] else ""
     products = "saturate here: the fast form is wrong" if bundle["saturates"] else "are exact here"
     kinds = {"float": "float32 products", "static": "a table of token vectors, no products"}
+    kinds["int8"] = "int8 products that cannot saturate"
     kinds["native"] = "int8 products of the native engine, exact everywhere"
     yield from _row("", kinds.get(bundle["forms"][0]["form"], f"int8 products {products}") + peak)
     counts = max((list(form["texts_per_second"]) for form in bundle["forms"]), key=len)

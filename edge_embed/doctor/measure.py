@@ -59,7 +59,9 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
         loaded = read_bundle(bundle_path("static"))
     manifest = loaded.manifest
     native = manifest.engine == NATIVE and library() is not None
-    saturate = not (manifest.is_static or native) and _saturates(f"bundle {loaded.path}")
+    if not (manifest.is_static or native):
+        require_onnxruntime(f"bundle {loaded.path}")
+    saturate = not (manifest.is_static or native or manifest.never_saturates) and _saturates()
     chosen = [("native", False)] if native else _forms(manifest, saturate)
     forms, peak = [], None
     for name, exact in chosen:
@@ -91,14 +93,15 @@ def _forms(manifest: "Manifest", saturate: bool) -> list[tuple[str, bool]]:
     """Names of the forms that onnxruntime may run, or of the only one, and whether each is the exact one."""
     if manifest.is_static or str(manifest.quantization.get("weights", "")).startswith("float"):
         return [("static" if manifest.is_static else "float", saturate)]
+    if manifest.never_saturates:
+        return [("int8", False)]
     names = {False: "fast", True: "exact"}
     both = saturate or platform.machine().lower() in X86
     return [(names[exact], exact) for exact in ((saturate, not saturate) if both else (saturate,))]
 
 
-def _saturates(what: str) -> bool:
+def _saturates() -> bool:
     say(stage="multiplying int8 matrices")
-    require_onnxruntime(what)
     from edge_embed_runtime.model.session import products_saturate
 
     return products_saturate()

@@ -1,7 +1,7 @@
 """Int8 weights in the order in which the native engine multiplies with them.
 
-A panel is 16 output channels. In it four inputs of a channel stand side by side, then the same four of the next channel:
-64 bytes, which a CPU multiplies with four numbers of an activation at a time.
+A panel is 16 output channels. In it four inputs of a channel stand side by side, then the same four of the next
+channel: 64 bytes, which a CPU multiplies with four numbers of an activation at a time.
 """
 
 from edge_embed_quantize.linear import Codes

@@ -40,23 +40,27 @@ INLINE void score_block(const int rows, const int vectors, const Head *h, int64_
     const float *q = h->q + query * h->head_size;
     const float *k = h->transposed + key * h->head_size;
     v16 s[ATTENTION_ROWS][ATTENTION_VECTORS];
+    UNROLL
     for (int r = 0; r < rows; r++)
+        UNROLL
         for (int j = 0; j < vectors; j++)
             s[r][j] = h->relative ? v_load(h->relative + key + j * 16 - query - r) : v_set(0);
     for (int64_t d = 0; d < h->head_size; d++, k += KEY_BLOCK) {
         v16 keys[ATTENTION_VECTORS];
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < vectors; j++)
             keys[j] = v_load(k + j * 16);
-#pragma GCC unroll 12
+        UNROLL
         for (int r = 0; r < rows; r++) {
             const v16 number = v_set(q[r * h->head_size + d]);
-#pragma GCC unroll 4
+            UNROLL
             for (int j = 0; j < vectors; j++)
                 s[r][j] = v_fma(number, keys[j], s[r][j]);
         }
     }
+    UNROLL
     for (int r = 0; r < rows; r++)
+        UNROLL
         for (int j = 0; j < vectors; j++)
             v_store(h->scores + r * h->stride + key + j * 16, s[r][j]);
 }
@@ -84,22 +88,25 @@ INLINE void context_block(const int rows, const int vectors, const Head *h, int6
 {
     v16 c[ATTENTION_ROWS][ATTENTION_VECTORS];
     const float *v = h->v + d;
+    UNROLL
     for (int r = 0; r < rows; r++)
+        UNROLL
         for (int j = 0; j < vectors; j++)
             c[r][j] = v_set(0);
     for (int64_t i = 0; i < h->length; i++, v += h->head_size) {
         v16 values[ATTENTION_VECTORS];
-#pragma GCC unroll 4
+        UNROLL
         for (int j = 0; j < vectors; j++)
             values[j] = v_load(v + j * 16);
-#pragma GCC unroll 12
+        UNROLL
         for (int r = 0; r < rows; r++) {
             const v16 weight = v_set(h->scores[r * h->stride + i]);
-#pragma GCC unroll 4
+            UNROLL
             for (int j = 0; j < vectors; j++)
                 c[r][j] = v_fma(weight, values[j], c[r][j]);
         }
     }
+    UNROLL
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < vectors && r < real; j++)
             put(h->context + (query + r) * h->context_stride + d + j * 16, v_mul(c[r][j], v_set(inverse[r])),
@@ -125,12 +132,12 @@ INLINE void query_block(const int rows, const Head *h, int64_t query)
         context_block(rows, 1, h, query, real, d, inverse);
 }
 
-static void large_block(const Head *h, int64_t query)
+APART void large_block(const Head *h, int64_t query)
 {
     query_block(ATTENTION_ROWS, h, query);
 }
 
-static void small_block(const Head *h, int64_t query)
+APART void small_block(const Head *h, int64_t query)
 {
     query_block(HALF_ROWS, h, query);
 }

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "edge_embed_runtime" / "native"
 FACTS = "edge_embed_native.json"  # beside the library: what it is, to be read before it is loaded
-SECONDS = 120  # a compiler that takes longer for one file hangs
+MAX_REASON = 400  # characters
+# A compiler that takes longer hangs: for a question, and for one file on the slowest device.
+ASK_SECONDS, COMPILE_SECONDS = 60, 600
 
 BASE_FLAGS = {"x86_64": ("-march=x86-64", "-mtune=generic"), "aarch64": ("-march=armv8-a",)}
 ZIG_BASE_FLAGS = ("-mcpu=baseline", "-fno-sanitize=undefined")  # else zig compiles for the CPU it runs on, with traps
@@ -45,6 +48,7 @@ AVX2 = ("-mavx2", "-mfma", "-mpopcnt")
 AVX512 = (*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl")
 ISA_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
+        "ssse3": ("-mssse3",),
         "avx2": AVX2,
         "avxvnni": (*AVX2, "-mavxvnni"),
         "avx512": AVX512,
@@ -64,7 +68,9 @@ ZIG_ISA_FLAGS = {"dotprod": ("-mcpu=generic+dotprod",), "i8mm": ("-mcpu=generic+
 UNITS: dict[str, tuple[str, ...]] = {
     "dispatch.c": ("baseline",),
     "encoder.c": ("baseline",),
-    "encoder_unit.c": ("avx2", "avxvnni", "avx512vnni"),
+    "encoder_unit.c": ("baseline", "ssse3", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm"),
+    "search.c": ("baseline",),
+    "search_unit.c": ("baseline", "avx2", "vpopcnt", "neon"),
 }
 
 
@@ -111,16 +117,17 @@ class Compiler:
     def all(self) -> tuple[str, ...]:
         return (*self.command, "-target", self.triple) if self.triple else self.command
 
-    def run(self, *arguments: str) -> str:
-        """Its standard output; BuildError with its first complaint."""
+    def run(self, *arguments: str, seconds: float | None = None) -> str:
+        """Its standard output; BuildError with its first complaint, or after `seconds` (default: COMPILE_SECONDS)."""
+        seconds = seconds or COMPILE_SECONDS
         command = [*self.all, *arguments]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", check=False, timeout=SECONDS,
-                stdin=subprocess.DEVNULL,
+                command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds,
+                stdin=subprocess.DEVNULL, env=self.environment(),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise BuildError(f"{self} did not end in {SECONDS} s") from None
+            raise BuildError(f"{self} did not end in {seconds} s") from None
         except OSError as error:
             raise BuildError(f"{self} cannot be run: {error.strerror or error}") from None
         if done.returncode:
@@ -129,27 +136,52 @@ class Compiler:
             raise BuildError(f"{self} failed with status {done.returncode}: {worst}")
         return done.stdout
 
+    def make(self, made: Path, *arguments: str) -> Path:
+        """Run it to make this file; BuildError if it did not, whatever it says."""
+        self.run(*arguments, "-o", str(made))
+        if not made.is_file() or not made.stat().st_size:
+            raise BuildError(f"{self} made no file, and said that it did")
+        return made
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Without pip's import path for builds, or `python -m ziglang cc` would not find ziglang."""
+        return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
     def target(self) -> Target:
-        return Target.of(self.triple or self.run("-dumpmachine").strip())
+        return Target.of(self.triple or self.run("-dumpmachine", seconds=ASK_SECONDS).strip())
 
     def version(self) -> str:
-        return (self.run("--version").splitlines() or [""])[0].strip()
+        return (self.run("--version", seconds=ASK_SECONDS).splitlines() or [""])[0].strip()
 
     def __str__(self) -> str:
         return f"the C compiler {shlex.join(self.command)}"
 
 
+def find_zig() -> tuple[str, ...] | None:
+    """The command of zig's C compiler: of the package ziglang, if it can be imported here or lies beside this Python's
+    packages. pip builds with an import path of its own, which hides those."""
+    spec = importlib.util.find_spec("ziglang")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    for place in (*places, Path(sysconfig.get_path("platlib"), "ziglang")):
+        program = Path(place, "zig.exe" if os.name == "nt" else "zig")
+        if program.is_file():
+            return (str(program), "cc")
+    return None
+
+
 def find_compiler(triple: str = "") -> Compiler:
     """$EDGE_EMBED_CC, $CC, the system's, or ziglang; only zig cross-compiles."""
     named = os.environ.get("EDGE_EMBED_CC", "").strip() or os.environ.get("CC", "").strip()
-    if named:
+    if named and named != "ziglang":
         return Compiler(tuple(shlex.split(named, posix=os.name != "nt")), triple)
-    if not triple:
+    if not triple and not named:
         for name in ("cc", "gcc", "clang"):
             if shutil.which(name):
                 return Compiler((name,))
-    if importlib.util.find_spec("ziglang"):
-        return Compiler((sys.executable, "-m", "ziglang", "cc"), triple)
+    zig = find_zig()
+    if zig:
+        return Compiler(zig, triple)
     raise BuildError("there is no C compiler: no cc, gcc, clang or ziglang, and neither EDGE_EMBED_CC nor CC names one")
 
 
@@ -179,8 +211,7 @@ class Library:
         defines = [f"-DEDGE_HAVE_{known.upper()}=1" for known in self.isas]
         defines += [f"-DEDGE_ISA={isa}", f"-DEDGE_ISA_{isa.upper()}=1"]
         flags = (*FLAGS, *self.base_flags(), *self.isa_flags(isa), *self.extra)
-        self.compiler.run(*flags, *defines, "-c", str(HERE / file), "-o", str(made))
-        return made
+        return self.compiler.make(made, *flags, *defines, "-c", str(HERE / file))
 
     def link(self, objects: list[Path]) -> Path:
         made = self.work / self.target.file
@@ -189,8 +220,7 @@ class Library:
             "macos": ("-dynamiclib", f"-Wl,-install_name,@rpath/{self.target.file}"),
             "windows": ("-shared", "-s"),
         }.get(self.target.system, ("-shared", "-s", "-Wl,--build-id=none", "-Wl,-z,noexecstack"))
-        self.compiler.run(*kind, *self.extra, "-o", str(made), *map(str, objects))
-        return made
+        return self.compiler.make(made, *kind, *self.extra, *map(str, objects))
 
 
 def known_isas(compiler: Compiler, target: Target, work: Path) -> tuple[str, ...]:
@@ -248,6 +278,55 @@ def build(folder: Path, compiler: Compiler, extra: tuple[str, ...] = ()) -> Path
         made.replace(folder / made.name)
         beside.replace(folder / FACTS)
     return folder / target.file
+
+
+def check_here(made: Path) -> None:
+    """Raises BuildError if this machine's Python cannot load the library, as when the compiler is for another kind."""
+    program = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).edge_abi())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(made)], capture_output=True, text=True, check=False, timeout=ASK_SECONDS
+    )
+    if done.stdout.strip() != str(abi()):
+        said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise BuildError(f"what the C compiler made cannot be loaded here: {said}")
+
+
+def build_or_say_why(folder: Path, triple: str = "") -> Path | None:
+    """For the build hook: the library in `folder`; or None, and the reason in its place, for the loader to tell.
+
+    EDGE_EMBED_NATIVE=0 builds nothing; =1 raises the BuildError.
+    """
+    wanted = os.environ.get("EDGE_EMBED_NATIVE", "")
+    reason = "the package was built with EDGE_EMBED_NATIVE=0"
+    if wanted != "0":
+        try:
+            made = build(folder, find_compiler(triple))
+            if not triple:
+                check_here(made)
+            return made
+        except (BuildError, OSError) as error:
+            if wanted == "1":
+                raise BuildError(str(error)) from error
+            reason = str(error)
+    for path in folder.glob("edge_embed_native.*"):
+        path.unlink()
+    (folder / FACTS).write_text(json.dumps({"reason": reason[:MAX_REASON]}) + "\n")
+    return None
+
+
+def wheel_platform(triple: str) -> str:
+    """aarch64-linux-gnu.2.17 -> manylinux_2_17_aarch64, x86_64-macos.13.0 -> macosx_13_0_x86_64."""
+    target = Target.of(triple)
+    if target.system == "windows":
+        return {"x86_64": "win_amd64", "aarch64": "win_arm64", "x86": "win32"}[target.machine]
+    version = re.search(r"\.(\d+)\.(\d+)", triple)
+    if target.system == "macos" and version:
+        return f"macosx_{version[1]}_{version[2]}_{target.machine.replace('aarch64', 'arm64')}"
+    if "musl" in triple:
+        return f"musllinux_1_2_{target.machine}"
+    if version:
+        return f"manylinux_{version[1]}_{version[2]}_{target.machine}"
+    raise BuildError(f"the target {triple} must name the oldest version it is for, as aarch64-linux-gnu.2.17")
 
 
 def main() -> int:

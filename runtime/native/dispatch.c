@@ -27,6 +27,7 @@ typedef struct {
 static const Isa ISAS[] = {
     {EDGE_BASELINE, "baseline"},
 #if defined(__x86_64__) || defined(__i386__)
+    {EDGE_SSSE3, "ssse3"},
     {EDGE_AVX2, "avx2"},
     {EDGE_AVXVNNI, "avxvnni"},
     {EDGE_AVX512, "avx512"},
@@ -60,6 +61,8 @@ static uint32_t cpu_has(void)
     uint32_t a, b, c, d, has = BIT(EDGE_BASELINE);
     if (!__get_cpuid(1, &a, &b, &c, &d))
         return has;
+    if (c & UINT32_C(1) << 9)
+        has |= BIT(EDGE_SSSE3);
     const uint32_t fma = UINT32_C(1) << 12, popcnt = UINT32_C(1) << 23, avx = UINT32_C(1) << 28;
     const uint32_t needed = fma | popcnt | avx;
     const uint32_t saved = saved_registers(c);
@@ -125,6 +128,9 @@ static uint32_t cpu_has(void)
 static uint32_t library_has(void)
 {
     uint32_t has = BIT(EDGE_BASELINE);
+#ifdef EDGE_HAVE_SSSE3
+    has |= BIT(EDGE_SSSE3);
+#endif
 #ifdef EDGE_HAVE_AVX2
     has |= BIT(EDGE_AVX2);
 #endif

@@ -19,10 +19,11 @@
 /* Instruction sets, the better ones later. A CPU has some of one family. */
 enum {
     EDGE_BASELINE = 0, /* what every CPU of this kind has: plain x86-64, Armv8.0, or portable C */
-    EDGE_AVX2 = 1,     /* with FMA and POPCNT */
-    EDGE_AVXVNNI = 2,
-    EDGE_AVX512 = 3, /* F, BW, DQ, VL */
-    EDGE_AVX512VNNI = 4,
+    EDGE_SSSE3 = 1,
+    EDGE_AVX2 = 2, /* with FMA and POPCNT */
+    EDGE_AVXVNNI = 3,
+    EDGE_AVX512 = 4, /* F, BW, DQ, VL */
+    EDGE_AVX512VNNI = 5,
     EDGE_NEON = 16,
     EDGE_DOTPROD = 17,
     EDGE_I8MM = 18,

@@ -12,7 +12,9 @@ enum { MOST_LAYERS = 1024, WIDEST = 16384, MOST_POSITIONS = 32768, MOST_TOKENS =
 
 /* ---- units */
 
-extern const EncoderUnit edge_encoder_unit_avx2, edge_encoder_unit_avxvnni, edge_encoder_unit_avx512vnni;
+extern const EncoderUnit edge_encoder_unit_baseline, edge_encoder_unit_ssse3, edge_encoder_unit_avx2,
+    edge_encoder_unit_avxvnni, edge_encoder_unit_avx512vnni, edge_encoder_unit_neon, edge_encoder_unit_dotprod,
+    edge_encoder_unit_i8mm;
 
 static const EncoderUnit *unit_of(int32_t isa)
 {
@@ -27,6 +29,19 @@ static const EncoderUnit *unit_of(int32_t isa)
     case EDGE_AVX512: /* without VNNI wider vectors gain nothing, and the CPU may slow its clock */
     case EDGE_AVX2: return &edge_encoder_unit_avx2;
 #endif
+#ifdef EDGE_HAVE_SSSE3
+    case EDGE_SSSE3: return &edge_encoder_unit_ssse3;
+#endif
+#ifdef EDGE_HAVE_I8MM
+    case EDGE_I8MM: return &edge_encoder_unit_i8mm;
+#endif
+#ifdef EDGE_HAVE_DOTPROD
+    case EDGE_DOTPROD: return &edge_encoder_unit_dotprod;
+#endif
+#ifdef EDGE_HAVE_NEON
+    case EDGE_NEON: return &edge_encoder_unit_neon;
+#endif
+    case EDGE_BASELINE: return &edge_encoder_unit_baseline;
     default: return NULL;
     }
 }

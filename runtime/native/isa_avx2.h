@@ -105,6 +105,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
 {
     __m256i acc[TILE_ROWS][2];
     (void)panels, (void)panel_bytes;
+    UNROLL
     for (int r = 0; r < rows; r++) {
         acc[r][0] = _mm256_loadu_si256((const __m256i *)init);
         acc[r][1] = _mm256_loadu_si256((const __m256i *)(init + 8));
@@ -112,7 +113,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
     for (int64_t i = 0; i < k; i += 4, w += 64) {
         const __m256i left = _mm256_loadu_si256((const __m256i *)w);
         const __m256i right = _mm256_loadu_si256((const __m256i *)(w + 32));
-#pragma GCC unroll 6
+        UNROLL
         for (int r = 0; r < rows; r++) {
             int32_t four;
             memcpy(&four, a + r * a_stride + i, 4);
@@ -121,6 +122,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
             acc[r][1] = dot4(acc[r][1], codes, right);
         }
     }
+    UNROLL
     for (int r = 0; r < rows; r++) {
         _mm256_storeu_si256((__m256i *)(sums + r * PANEL), acc[r][0]);
         _mm256_storeu_si256((__m256i *)(sums + r * PANEL + 8), acc[r][1]);

@@ -89,25 +89,29 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
                  int64_t panel_bytes, int64_t k, const int32_t *init, int32_t *sums)
 {
     __m512i acc[TILE_ROWS][TILE_PANELS];
+    UNROLL
     for (int r = 0; r < rows; r++)
+        UNROLL
         for (int p = 0; p < panels; p++)
             acc[r][p] = _mm512_loadu_si512(init + p * PANEL);
     for (int64_t i = 0; i < k; i += 4, w += 64) {
         __m512i weights[TILE_PANELS];
-#pragma GCC unroll 4
+        UNROLL
         for (int p = 0; p < panels; p++)
             weights[p] = _mm512_loadu_si512(w + p * panel_bytes);
-#pragma GCC unroll 6
+        UNROLL
         for (int r = 0; r < rows; r++) {
             int32_t four;
             memcpy(&four, a + r * a_stride + i, 4);
             const __m512i codes = _mm512_set1_epi32(four);
-#pragma GCC unroll 4
+            UNROLL
             for (int p = 0; p < panels; p++)
                 acc[r][p] = _mm512_dpbusd_epi32(acc[r][p], codes, weights[p]);
         }
     }
+    UNROLL
     for (int r = 0; r < rows; r++)
+        UNROLL
         for (int p = 0; p < panels; p++)
             _mm512_storeu_si512(sums + (r * TILE_PANELS + p) * PANEL, acc[r][p]);
 }

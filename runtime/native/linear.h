@@ -25,8 +25,10 @@ INLINE void tile_of(int64_t rows, const int panels, const act *a, int64_t a_stri
     switch (rows) {
         ROWS_CASE(1)
         ROWS_CASE(2)
+#if TILE_ROWS > 2
         ROWS_CASE(3)
         ROWS_CASE(4)
+#endif
 #if TILE_ROWS > 4
         ROWS_CASE(5)
         ROWS_CASE(6)
@@ -38,15 +40,15 @@ INLINE void tile_of(int64_t rows, const int panels, const act *a, int64_t a_stri
     }
 }
 
-static void wide_tile(int64_t rows, const act *a, int64_t a_stride, const int8_t *w, int64_t k, const int32_t *init,
-                      int32_t *sums)
+APART void wide_tile(int64_t rows, const act *a, int64_t a_stride, const int8_t *w, int64_t k, const int32_t *init,
+                     int32_t *sums)
 {
     tile_of(rows, TILE_PANELS, a, a_stride, w, k, init, sums);
 }
 
 #if TILE_PANELS > 1
-static void narrow_tile(int64_t rows, const act *a, int64_t a_stride, const int8_t *w, int64_t k, const int32_t *init,
-                        int32_t *sums)
+APART void narrow_tile(int64_t rows, const act *a, int64_t a_stride, const int8_t *w, int64_t k, const int32_t *init,
+                       int32_t *sums)
 {
     tile_of(rows, 1, a, a_stride, w, k, init, sums);
 }

@@ -17,15 +17,30 @@
 #ifndef EDGE_VECTORS_H
 #define EDGE_VECTORS_H
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
+#if FLT_EVAL_METHOD != 0
+#error "floats are computed in wider registers here: compile with -msse2 -mfpmath=sse"
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
+/* For what is called with registers full of sums: inlined into more, gcc runs out of them. */
+#define APART static __attribute__((noinline))
+/* Before loops over registers: gcc leaves arrays in memory unless each loop over them is gone early. */
+#define UNROLL _Pragma("GCC unroll 16")
 
 #if defined(EDGE_ISA_AVX512VNNI)
 #include "isa_avx512.h"
 #elif defined(EDGE_ISA_AVX2) || defined(EDGE_ISA_AVXVNNI)
 #include "isa_avx2.h"
+#elif defined(EDGE_ISA_SSSE3) || (defined(EDGE_ISA_BASELINE) && defined(__SSE2__))
+#include "isa_sse.h"
+#elif defined(EDGE_ISA_NEON) || defined(EDGE_ISA_DOTPROD) || defined(EDGE_ISA_I8MM)
+#include "isa_neon.h"
+#elif defined(EDGE_ISA_BASELINE)
+#include "isa_plain.h"
 #else
 #error "no encoder for this instruction set"
 #endif
@@ -36,11 +51,11 @@ typedef struct {
     vf part[LANES];
 } v16;
 
-typedef struct {
-    vi part[LANES];
-} i16x32;
+/* The same at any address: memcpy would do, but gcc splits it into pieces that are slow to read back. */
+typedef vf unaligned_vf __attribute__((aligned(1), may_alias));
+typedef vi unaligned_vi __attribute__((aligned(1), may_alias));
 
-#define EACH for (int lane = 0; lane < LANES; lane++)
+#define EACH UNROLL for (int lane = 0; lane < LANES; lane++)
 
 INLINE v16 v_set(float x)
 {
@@ -52,13 +67,13 @@ INLINE v16 v_set(float x)
 INLINE v16 v_load(const float *p)
 {
     v16 y;
-    memcpy(&y, p, 64);
+    EACH y.part[lane] = *(const unaligned_vf *)(p + lane * VL);
     return y;
 }
 
 INLINE void v_store(float *p, v16 x)
 {
-    memcpy(p, &x, 64);
+    EACH *(unaligned_vf *)(p + lane * VL) = x.part[lane];
 }
 
 INLINE v16 v_add(v16 a, v16 b)
@@ -101,11 +116,7 @@ INLINE v16 v_max(v16 a, v16 b)
 INLINE v16 v_ints(const int32_t *p)
 {
     v16 y;
-    EACH {
-        vi x;
-        memcpy(&x, p + lane * VL, sizeof x);
-        y.part[lane] = __builtin_convertvector(x, vf);
-    }
+    EACH y.part[lane] = __builtin_convertvector(*(const unaligned_vi *)(p + lane * VL), vf);
     return y;
 }
 

@@ -21,7 +21,7 @@ from edge_embed_export.pruning.scripts import COMMON, check_scripts, script_of, 
 from edge_embed_export.pruning.vocabulary import Vocabulary
 from edge_embed_export.receipt.finish import GOLDEN_TEXTS
 from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle, write_bundle
-from edge_embed_runtime.bundle.manifest import TOKENIZER, Golden, Manifest
+from edge_embed_runtime.bundle.manifest import ONNXRUNTIME, TOKENIZER, Golden, Manifest
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, FidelityError, InputError
@@ -130,6 +130,11 @@ def prune_bundle(
         raise InputError(f"{source.bundle.path}: all of its {source.size} tokens would stay: nothing was written")
     progress("measuring")
     before = Embedder(source.bundle, threads=1)
+    if before.engine_reason:
+        raise ExportError(
+            f"{source.bundle.path} is made for the native engine, which makes the golden vectors of the pruned bundle "
+            f"too, but {before.engine_reason}"
+        )
     learned = source.choose(choice, read) if held else kept
     measured = spread(held or given or _texts_in(wanted), MEASURED_TEXTS)
     receipt = _compare(before, source, learned, measured)
@@ -281,7 +286,8 @@ class _Source:
             architecture["rows"] = len(read_table(cut, "the table")["rows"]) - 1
         made = replace(manifest, files=file_records(contents), architecture=architecture, golden=[], receipt={})
         pruned = Bundle(self.bundle.path, made, contents[manifest.model_file], contents[TOKENIZER])
-        return Embedder(pruned, threads=1, exact=before.exact), contents
+        form = {"exact": before.exact} if before.engine == ONNXRUNTIME else {}
+        return Embedder(pruned, threads=1, **form), contents
 
 
 def _compare(before: Embedder, source: _Source, kept: Ids, texts: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.transformer.aligned import align
 from edge_embed_export.transformer.builder import LARGEST
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
@@ -59,6 +60,9 @@ def cut_model(model: Path | bytes, kept: Ids) -> bytes:
     if PLACE in stored:
         _cut_compact(graph, stored)
     del graph.value_info[:]  # shapes that are no longer true
+    for tensor in graph.initializer:
+        tensor.ClearField("doc_string")
+    align(loaded)
     size = sum(len(tensor.raw_data) for tensor in graph.initializer)
     if size > LARGEST:
         raise ExportError(f"with these tokens the model still has {size / 2**30:.1f} GiB, more than a file can hold")

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_embed_export.calibration.layerwise import Remembered
 from edge_embed_export.receipt.adapters import adapter_receipt
+from edge_embed_export.receipt.engines import engine_receipt
 from edge_embed_export.receipt.kinds import CosineReceipt, Floats, Sample
 from edge_embed_export.receipt.truncation import truncation_receipt
 from edge_embed_export.sources.heads import Head
@@ -72,6 +73,7 @@ def _receipt(reference: Embedder, embedder: Embedder, sample: Sample) -> dict[st
     return {
         **cosine_receipt(expected, vectors),
         **adapter_receipt(reference, embedder, measured),
+        **engine_receipt(embedder, measured),
         "retrieval": {"set": judged.title, "ndcg@10": tiers, "ndcg@10_fp32": float_tiers["float"]},
         "truncate_dims": truncation_receipt(
             embedder.manifest.truncate_dims,

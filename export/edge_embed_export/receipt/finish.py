@@ -9,6 +9,7 @@ from edge_embed_export.calibration.pairs import questions
 from edge_embed_export.calibration.texts import calibration_texts, records
 from edge_embed_export.files.accounting import check_ignored
 from edge_embed_export.receipt.dense import DenseReceipt
+from edge_embed_export.receipt.engines import check_engines
 from edge_embed_export.receipt.kinds import Judged, KindReceipt, MultiReceipt, Sample, SparseReceipt
 from edge_embed_export.receipt.lengths import check_lengths
 from edge_embed_export.receipt.pairs import RerankReceipt, golden_pairs
@@ -75,6 +76,7 @@ def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[L
     (reference, embedder), options = embedders, request.options
     if not embedder.manifest.is_static and isinstance(embedder, Embedder):
         check_lengths(embedder, request.source, GOLDEN_TEXTS[0])
+        check_engines(embedder, request.source, [*GOLDEN_TEXTS])
     embedder.manifest = replace(embedder.manifest, prompts=without_empty(embedder.manifest.prompts))
     if request.verifier is not None:
         options.progress("comparing with the reference")

@@ -5,6 +5,7 @@ blanks in it move the tensors that follow.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ LEAST_BYTES = 64
 # A text may change how many bytes the length before it takes, and so what was found before.
 PASSES = 8
 # Of onnx.proto: the fields before these are stored before them.
-GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
+GRAPH, INITIALIZER = 7, 5
 
 
 @dataclass
@@ -63,7 +64,7 @@ def align(model: "onnx.ModelProto") -> None:
 
 def _pad(tensors: list[_Tensor], position: int) -> None:
     """Choose the texts. position: where the first tensor's field begins"""
-    for tensor, following in zip(tensors, tensors[1:], strict=False):
+    for tensor, following in pairwise(tensors):
         if following.numbers >= LEAST_BYTES:
             tensor.blanks = next(
                 blanks

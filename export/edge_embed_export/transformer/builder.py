@@ -184,7 +184,7 @@ class Graph:
         return y
 
     def int8_weight(self, layer: Int8Linear, name: str) -> str:
-        """The weight [n, m]; one packed or stored in four bits is brought to that by onnxruntime when it loads the model."""
+        """The weight [n, m]; from another order, or from four bits, onnxruntime makes it when it loads the model."""
         n, m = layer.weight.shape
         if layer.stored is None and self.packed:
             panels = self.constant(f"{name}.weight", pack_panels(layer.weight))

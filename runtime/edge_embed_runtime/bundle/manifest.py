@@ -157,6 +157,11 @@ class Manifest:
     native: "Native | None" = None
 
     @property
+    def never_saturates(self) -> bool:
+        """Whether int8 products with the weights come out right on every CPU (see `session.products_saturate`)."""
+        return self.quantization.get("pairs") == WITHIN_LIMIT
+
+    @property
     def newer(self) -> dict[str, Any]:
         """Its fields that releases which read only the first schema do not know."""
         found = {name: getattr(self, name) for name, nothing in NEWER.items() if getattr(self, name) != nothing}

@@ -36,7 +36,8 @@ class Embedder(LoadedBundle):
     threads:      cores to use; None means all that affinity and the cgroup allow. Batches run side by side, each on
                   one core, so one text alone uses one
     truncate_dim: keep only the first numbers of each vector, L2-normalised again (see `Manifest.truncate_dims`)
-    exact:        load this form of the model and no other (see `session.make_session`); None means what this CPU needs
+    exact:        load this form of the model in onnxruntime and no other (see `session.make_session`); None means what
+                  this CPU needs. Bundles whose products cannot saturate have one form: it changes nothing there
     max_rss_mb:   megabytes (1,000,000 bytes) that the resident set of the process is not to exceed, whatever is
                   embedded; what the program itself allocates later is not counted. Smaller batches, fewer threads and
                   weights that are not prepacked are tried. Raises MemoryBudgetError where that is not enough
@@ -54,8 +55,8 @@ class Embedder(LoadedBundle):
 
     A text has one vector: the same bits alone, in any batch, at any padding and number of threads on one machine; in
     the native engine on every machine.
-    `exact` says which form of the model this CPU needed, `golden_cosine` how near the vectors of the golden texts are
-    to those of the machine that made the bundle.
+    `exact` says which form of the model this CPU needed (False of the only one), `golden_cosine` how near the vectors
+    of the golden texts are to those of the machine that made the bundle.
 
     Raises BundleError when the bundle cannot be used on this machine, MissingExtraError when it needs onnxruntime, or
     the native library, and there is none.

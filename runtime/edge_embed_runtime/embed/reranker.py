@@ -56,7 +56,8 @@ class Reranker(LoadedBundle):
 
     bundle:     a bundle folder, or one that `read_bundle` has read
     threads:    cores to use; None means all that affinity and the cgroup allow
-    exact:      load this form of the model and no other; None means what this CPU needs
+    exact:      load this form of the model and no other; None means what this CPU needs. Bundles whose products cannot
+                saturate have one form
     max_rss_mb: megabytes (1,000,000 bytes) that the resident set of the process is not to exceed, whatever is scored.
                 Raises MemoryBudgetError where that is not enough
     background: give way to everything else that wants the CPU, as for an `Embedder`

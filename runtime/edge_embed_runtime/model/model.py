@@ -61,7 +61,7 @@ def _loader(bundle: Bundle, options: RunOptions) -> Load:
         if options.engine is not None:
             raise InputError(f"{what} is static: a table of token vectors, which needs no engine", option="engine")
         return _static()
-    chosen = options.engine or (manifest.engine if options.exact is None else ONNXRUNTIME)
+    chosen = options.engine or manifest.engine
     if chosen == ONNXRUNTIME:
         return _network(what)
     if manifest.native is None:

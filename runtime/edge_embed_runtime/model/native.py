@@ -71,6 +71,7 @@ class NativeModel:
         self._check(what)
         peak = self._choose(before, tensors)
         cosine = self._golden(library)
+        give_back()  # what only loading needed is not there when an index is opened next
         self.loaded: Loaded = Loaded(cosine, peak, self._encoder.tokens, engine=NATIVE)
 
     def _check(self, what: str) -> None:

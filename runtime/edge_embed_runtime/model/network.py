@@ -60,19 +60,6 @@ class Network:
         tuned = recall(manifest.fingerprint, onnxruntime.__version__) if options.exact is None else None
         if tuned is not None and tuned.threads is not None and options.cores is None:
             self.threads = min(self.threads, tuned.threads)
-        first = options.exact
-        if first is None and tuned is not None:
-            first = tuned.exact
-        engine, dim = f"{ONNXRUNTIME} {onnxruntime.__version__}", options.dim(manifest.dim)
-        library = sys.modules.get(LIBRARY)
-        stamp = golden_stamp(bundle, engine, getattr(library, "__file__", None), dim) if options.asks_stamps else ""
-        known = passed(stamp)
-        if known is not None and first in (None, known.exact):
-            first = known.exact
-        else:
-            known = None
-        if first is None:
-            first = session.products_saturate()
         weights = manifest.files.get(WEIGHTS)
         check_model(bundle.model, f"{what}: the model", None if weights is None else Sidecar(WEIGHTS, weights.size))
         self.tokenizer: Tokenizer = _tokenizer(bundle)
@@ -80,13 +67,37 @@ class Network:
             raise BundleFormatError(
                 f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
             )
-        self._load(options, (first, not first) if options.exact is None else (first,), known)
-        if stamp and known is None:
-            remember(stamp, Passed(self.loaded.golden_cosine, self.loaded.exact))
+        stamp, chosen = self._stamp(options), None if tuned is None else tuned.exact
+        known = passed(stamp)
+        if known is None or chosen not in (None, known.exact):
+            self._load(options, self._forms(options.exact, chosen))
+            if stamp:
+                remember(stamp, Passed(self.loaded.golden_cosine, self.loaded.exact))
+        else:
+            self._load(options, (known.exact,), known.cosine)
 
-    def _load(self, options: RunOptions, forms: Sequence[bool], known: Passed | None) -> None:
-        """The first form that gives the golden vectors, or gave them in an earlier process. forms: whether each is the
-        exact one"""
+    def _stamp(self, options: RunOptions) -> str:
+        if not options.asks_stamps:
+            return ""
+        engine, library = f"{ONNXRUNTIME} {onnxruntime.__version__}", sys.modules.get(LIBRARY)
+        dim = options.dim(self.bundle.manifest.dim)
+        return golden_stamp(self.bundle, engine, getattr(library, "__file__", None), dim)
+
+    def _forms(self, asked: bool | None, tuned: bool | None) -> tuple[bool, ...]:
+        """Whether the form to load first is the exact one (see `session.make_session`), and that of the next, if any."""
+        if self.bundle.manifest.never_saturates:
+            return (False,)
+        if asked is not None:
+            return (asked,)
+        first = session.products_saturate() if tuned is None else tuned
+        return (first, not first)
+
+    def _load(self, options: RunOptions, forms: Sequence[bool], known: float | None = None) -> None:
+        """The first form that gives the golden vectors.
+
+        forms: whether each is the exact one
+        known: how near they were in an earlier process; None: they are made
+        """
         bundle, manifest = self.bundle, self.bundle.manifest
         code = give_back()  # what importing and reading took is not there when loading takes most
         for exact in forms:
@@ -96,7 +107,7 @@ class Network:
                 bundle, exact=exact, prepacked=profile.prepacked
             )
             trim_heap()
-            cosine = known.cosine if known else golden_cosine(manifest, options.dim(manifest.dim), self._one)
+            cosine = known if known is not None else golden_cosine(manifest, options.dim(manifest.dim), self._one)
             if cosine >= GOLDEN_COSINE:
                 break
         else:

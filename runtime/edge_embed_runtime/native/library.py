@@ -23,6 +23,7 @@ FACTS = "edge_embed_native.json"
 MAX_FACTS = 16 * 1024
 SWITCH = "EDGE_EMBED_NATIVE"
 LIMIT = "EDGE_EMBED_ISA"
+ADVICE = "docs/native.md says how to get it"
 UNKNOWN_ISA = -1
 # Beside AVX512 in the number of an instruction set: VPOPCNTDQ.
 VPOPCNT = 0x100
@@ -107,18 +108,18 @@ def read_facts(folder: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(MAX_FACTS + 1)
     except FileNotFoundError:
-        raise Unusable(
-            "it was not built when this package was installed: there was no C compiler, or it failed; "
-            "docs/native.md says how to get it"
-        ) from None
+        raise Unusable(f"it was not built; {ADVICE}") from None
     except OSError as error:
         raise Unusable(f"{path} cannot be read: {error.strerror or error}") from None
     try:
         facts = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict) or len(data) > MAX_FACTS:
         raise Unusable(f"{path} is damaged")
+    if "reason" in facts:
+        why = "".join(letter if letter.isprintable() else " " for letter in str(facts["reason"])[:400])
+        raise Unusable(f"it was not built when this package was installed: {why}; {ADVICE}")
     return facts
 
 

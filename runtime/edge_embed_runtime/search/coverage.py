@@ -1,7 +1,7 @@
 """How many of the nearest a search has not seen: estimated in each search, from a sample of all passages.
 
-A search scores passages whose codes lie within limits: a largest number of bits that differ from the query (also of the
-first half of them, where codes are left out by it), and a least estimate. Whether a passage with some score would have
+A search scores passages whose codes lie within limits: a largest number of bits that differ from the query, and a
+least estimate. Whether a passage with some score would have
 been seen depends on how codes scatter around scores. That is looked up in a sample of all passages, not in those that
 were found, which are the lucky ones: a straight line through the sample's codes says what a score leads to, and their
 distances from the line say how far off a code can be. If passages like those found are seen with a probability of p,
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.vectors.bits import Pool, binarize, hamming
+from edge_embed_runtime.vectors.bits import Pool, binarize, signs_dot
+from edge_embed_runtime.vectors.hamming import distances
 from edge_embed_runtime.vectors.rotation import Frame
 from edge_embed_runtime.vectors.types import Vectors, Words
 
@@ -31,8 +32,8 @@ TELLING = 10
 UNSEEN = 0.25
 TINY = 1e-12
 
-# What is measured of codes, less being nearer: different bits, those of the first half of them, and the estimate.
-BITS, HALF, ESTIMATE = range(3)
+# What is measured of codes, less being nearer: different bits, and the estimate.
+BITS, ESTIMATE = range(2)
 
 Numbers = NDArray[np.float64]
 
@@ -50,28 +51,23 @@ class Sample:
     """Vectors [n, dim] of passages taken from all of an index, and their binary codes."""
 
     def __init__(self, vectors: Vectors, frame: Frame) -> None:
-        words = binarize(frame.place(vectors))
         self._vectors = vectors
-        self._words: Words = np.ascontiguousarray(words.T)
-        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little", count=vectors.shape[1])
-        self._signs = 2 * bits.astype(np.float32) - 1
+        self._words: Words = np.ascontiguousarray(binarize(frame.place(vectors)).T)
 
     def __len__(self) -> int:
         return len(self._vectors)
 
     def relation(self, query: Vectors, placed: Vectors, words: Words) -> "Relation":
         """How codes scatter around scores for one query [dim], as it is, rotated, and in bits."""
-        half = len(words) // 2
-        measures = np.empty((3, len(self)))
-        measures[HALF] = hamming(self._words[:half], words[:half])
-        measures[BITS] = measures[HALF] + hamming(self._words[half:], words[half:])
-        np.negative(self._signs @ placed, out=measures[ESTIMATE])
+        measures = np.empty((2, len(self)))
+        measures[BITS] = distances(self._words, words)
+        np.negative(signs_dot(self._words, placed), out=measures[ESTIMATE])
         return Relation((self._vectors @ query).astype(np.float64), measures)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Passages that were found, best first: scores [n], and what their codes say [3, n]; the first `count` of them are
+    """Passages that were found, best first: scores [n], and what their codes say [2, n]; the first `count` of them are
     hits, others only tell how codes scatter."""
 
     scores: Numbers
@@ -88,42 +84,57 @@ class Found:
 
 
 class Relation:
-    """Scores [m] of a sample for one query, and what is measured of their codes [3, m]."""
+    """Scores [m] of a sample for one query, and what is measured of their codes [2, m]: a straight line, and how far
+    codes are from it."""
 
     def __init__(self, scores: Numbers, measures: Numbers) -> None:
-        self._count = len(scores)
+        self.count = len(scores)
         self._mean = float(scores.mean())
         centred = scores - self._mean
         squares = float(centred @ centred)
-        self._spread = max(math.sqrt(squares / self._count), TINY)
+        self._spread = max(math.sqrt(squares / self.count), TINY)
         self._means = measures.mean(axis=1, keepdims=True)
         self._slopes = (measures @ centred)[:, None] / max(squares, TINY)
-        self._residuals = measures - (self._means + self._slopes * centred)
-        self._deviations = np.sqrt(np.einsum("mn,mn->m", self._residuals, self._residuals) / self._count) + TINY
+        self.residuals = measures - (self._means + self._slopes * centred)
+        self._deviations = np.sqrt(np.einsum("mn,mn->m", self.residuals, self.residuals) / self.count) + TINY
 
-    def missed(self, found: Found, limits: tuple[float, float, float]) -> float:
-        """How many passages were not seen for each hit, if all were seen that measure up to `limits` [3]."""
+    def seen(self, found: Found) -> "Seen":
+        """How far codes of passages with the scores of those found are from the line, if they scatter as these do."""
+        count = len(found.scores)
         centred = found.scores - self._mean
         expected = self._means + self._slopes * centred
         residuals = found.measures - expected
-        wider = np.sqrt(1 + (centred / self._spread) ** 2 / self._count)
-        within = np.ones((found.count, self._count), bool)
-        noise = 1 / math.sqrt(len(centred))
-        limited = [i for i, limit in enumerate(limits) if math.isfinite(limit)]
-        for i in limited:
-            mean = float(residuals[i].mean())
-            deviation = math.sqrt(max(float(residuals[i] @ residuals[i]) / len(centred) - mean * mean, 0.0))
-            scatter = max(deviation / self._deviations[i] - noise, 1.0)
-            worse = max(mean - noise * self._deviations[i], 0.0)
-            room = (limits[i] - worse - expected[i]) / (scatter * wider)
-            within &= self._residuals[i] <= room[: found.count, None]
-        seen = np.count_nonzero(within, axis=1)
-        if limited:
-            seen = np.clip(seen, UNSEEN, self._count - UNSEEN)
-        return float(np.mean((self._count - seen) / seen))
+        noise = 1 / math.sqrt(count)
+        mean = residuals.mean(axis=1)
+        variance = np.einsum("mn,mn->m", residuals, residuals) / count - mean * mean
+        scatter = np.maximum(np.sqrt(np.maximum(variance, 0.0)) / self._deviations - noise, 1.0)
+        worse = np.maximum(mean - noise * self._deviations, 0.0)
+        wider = np.sqrt(1 + (centred / self._spread) ** 2 / self.count)
+        nearest, scale = worse[:, None] + expected, scatter[:, None] * wider
+        return Seen(self, nearest[:, : found.count, None], scale[:, : found.count, None])
 
 
-def limits(pool: Pool, estimate: float) -> tuple[float, float, float]:
+@dataclass(frozen=True)
+class Seen:
+    """For each hit [n] that tells: the mean of what is measured of codes with its score [2, n, 1], and by how much these
+    scatter more than those of the sample [2, n, 1]."""
+
+    relation: Relation
+    means: Numbers
+    scales: Numbers
+
+    def missed(self, limits: tuple[float, float]) -> float:
+        """How many passages were not seen for each hit, if all were seen that measure up to `limits` [2]."""
+        if not any(map(math.isfinite, limits)):
+            return 0.0
+        count = self.relation.count
+        bits, estimates = self.relation.residuals
+        within = bits <= (limits[BITS] - self.means[BITS]) / self.scales[BITS]
+        within &= estimates <= (limits[ESTIMATE] - self.means[ESTIMATE]) / self.scales[ESTIMATE]
+        seen = np.clip(np.add.reduce(within, axis=1, dtype=np.float64), UNSEEN, count - UNSEEN)
+        return float(np.mean((count - seen) / seen))
+
+
+def limits(pool: Pool, estimate: float) -> tuple[float, float]:
     """Of a search that scored those in the pool with an estimate of so much or more."""
-    # sums in another order give other last digits
-    return pool.limit, pool.half_limit, -estimate + 1e-5 * (1 + abs(estimate))
+    return pool.limit, -estimate + 1e-5 * (1 + abs(estimate))

@@ -170,7 +170,7 @@ class Cache:
         distances = codes.distances(places, query)
         # what a graph overlooks is mostly far away: of the farthest it proposes it has not all
         limit = float(np.quantile(distances, REACH)) - 0.5 if len(distances) else 0.0
-        return Pool(places, distances, np.zeros_like(distances), limit)
+        return Pool(places, distances, limit)
 
     def follow(self, store: Store, codes: BinaryCodes) -> None:
         """Load or drop the graph by what is committed now. Runs inside a snapshot."""

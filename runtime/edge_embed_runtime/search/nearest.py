@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.search.coverage import Found, Relation, Sample, limits
+from edge_embed_runtime.search.coverage import Found, Relation, Sample, Seen, limits
 from edge_embed_runtime.search.query import Question, Ranking, vector_of
 from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_passages
 from edge_embed_runtime.storage.store import Store
@@ -56,7 +56,7 @@ def first_sizes(count: int, passages: int) -> tuple[int, int]:
 
 
 class _Scored(NamedTuple):
-    """Candidates whose rows are whole: documents, ids and scores [n], and what is measured of their codes [3, n]."""
+    """Candidates whose rows are whole: documents, ids and scores [n], and what is measured of their codes [2, n]."""
 
     docs: Ids
     ids: Ids
@@ -86,7 +86,7 @@ class CandidateSearch:
         rotated = store.frame.place(self._vector[None, :])
         self._rotated, self._words = rotated[0], binarize(rotated)[0]
         self._relation: Relation = sample.relation(self._vector, self._rotated, self._words)
-        self._found: Found | None = None
+        self._seen: Seen | None = None
 
     def run(self, graph: "Cache | None", most: int | None) -> Ranking | None:
         """Documents, or None where all passages have to be read.
@@ -113,7 +113,7 @@ class CandidateSearch:
         estimates = self._codes.estimate(pool.places, self._rotated)
         order = np.argsort(-estimates, kind="stable")
         estimates = estimates[order]
-        if self._found is not None:
+        if self._seen is not None:
             wanted = self._enough(pool, estimates, wanted)
         parts: list[_Scored] = []
         start = 0
@@ -125,7 +125,8 @@ class CandidateSearch:
             if len(best) < self._count:
                 wanted = 2 * start
                 continue
-            self._found = Found.of(scored.scores[best].astype(np.float64), scored.measures[:, best], self._count)
+            told = Found.of(scored.scores[best].astype(np.float64), scored.measures[:, best], self._count)
+            self._seen = self._relation.seen(told)
             wanted = self._enough(pool, estimates, start)
             if wanted == start:
                 numbers = (values[best].tolist() for values in (scored.docs, scored.scores, scored.ids))
@@ -135,10 +136,10 @@ class CandidateSearch:
     def _enough(self, pool: Pool, estimates: Vectors, least: int) -> int:
         """How many candidates of a pool, best first, can be expected to hold enough of the nearest; more than there are
         where the pool should be widened instead."""
-        assert self._found is not None  # noqa: S101 - the caller has set it
+        assert self._seen is not None  # noqa: S101 - the caller has set it
         most = len(estimates) if len(estimates) == self._everything else len(estimates) // 2
         while least <= most:
-            if self._relation.missed(self._found, limits(pool, float(estimates[least - 1]))) <= self._tolerated:
+            if self._seen.missed(limits(pool, float(estimates[least - 1]))) <= self._tolerated:
                 return least
             least = int(STEP * least) + 1
         return len(estimates) + 1
@@ -155,19 +156,19 @@ class CandidateSearch:
             if len(found.ids) < len(by_id):  # damaged or missing
                 by_id = by_id[np.isin(ids[by_id], found.ids)]
             scores = score_int8(found.codes, found.scales, self._vector)
-            bits = pool.distances[some[by_id]], pool.halves[some[by_id]]
-            measures = np.stack([*bits, -estimates[start : start + FETCHED][by_id]]).astype(np.float64)
+            bits, estimated = pool.distances[some[by_id]], estimates[start : start + FETCHED][by_id]
+            measures = np.stack([bits, -estimated], dtype=np.float64)
             parts.append(_Scored(found.docs, found.ids, scores, measures))
         return parts
 
     def _wider(self, pool: Pool) -> Pool:
         """More candidates: as many as what was found says are needed, or four times as many."""
-        if self._found is None:  # long documents: many passages of few documents
+        if self._seen is None:  # long documents: many passages of few documents
             return self._codes.pool(self._words, 4 * len(pool.places), self._allowed)
         bits = 64 * len(self._words)
         step = max(1, bits // STEPS)
         for limit in np.arange(np.floor(min(pool.limit, bits)) + 0.5, bits + step, step):
-            if self._relation.missed(self._found, (limit, math.inf, math.inf)) <= self._tolerated / 2:
+            if self._seen.missed((limit, math.inf)) <= self._tolerated / 2:
                 break
         if limit > bits:
             return whole(np.arange(len(self._codes)) if self._allowed is None else self._allowed)

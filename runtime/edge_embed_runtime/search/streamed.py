@@ -9,11 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge_embed_runtime.storage.bitblocks import Blocks
-from edge_embed_runtime.vectors.bits import Pool, positions, signs_dot, smallest, whole
+from edge_embed_runtime.vectors.bits import Pool, positions, signs_dot, whole
+from edge_embed_runtime.vectors.hamming import Selection, distances
 from edge_embed_runtime.vectors.types import Distances, Ids, Places, Vectors, Words
-
-# Factor over the number asked for at which candidates are reduced to that number.
-CUT = 4
 
 
 class StreamedCodes:
@@ -40,15 +38,12 @@ class StreamedCodes:
         everything: Places = np.arange(len(self)) if allowed is None else allowed
         if count >= len(everything):
             return whole(everything)
-        places = np.empty(0, np.intp)
-        distances: Distances = np.empty(0, np.uint16)
+        selection, start = Selection(count), 0
         for found, differences in self._scan(query, everything):
-            places = np.concatenate([places, found])
-            distances = np.concatenate([distances, differences])
-            if len(places) > CUT * count:
-                places, distances = _cut(places, distances, count)
-        places, distances = _cut(places, distances, count)
-        return Pool(places, distances, np.zeros_like(distances), float(distances.max()) - 0.5)
+            selection.add(start, differences)
+            start += len(found)
+        chosen = selection.nearest()
+        return Pool(everything[chosen.places], chosen.distances, chosen.limit)
 
     def within(self, query: Words, limit: float, allowed: Places | None = None) -> Pool:
         """All codes that differ from the query [words] in fewer bits than `limit`."""
@@ -56,8 +51,8 @@ class StreamedCodes:
         for found, differences in self._scan(query, np.arange(len(self)) if allowed is None else allowed):
             chosen = differences < limit
             near.append((found[chosen], differences[chosen]))
-        places, distances = (np.concatenate(parts) for parts in zip(*near, strict=True))
-        return Pool(places, distances, np.zeros_like(distances), limit)
+        places, differing = (np.concatenate(parts) for parts in zip(*near, strict=True))
+        return Pool(places, differing, limit)
 
     def _scan(self, query: Words, chosen: Places) -> Iterator[tuple[Places, Distances]]:
         """Places, of those that are chosen, and the bits in which their codes differ; a few blocks at a time."""
@@ -65,8 +60,7 @@ class StreamedCodes:
         for ids, words in self._blocks.load(after=-1):
             start, stop = stop, stop + len(ids)
             found = chosen[slice(*np.searchsorted(chosen, (start, stop)))]
-            some = words if len(found) == len(words) else words[found - start]
-            yield found, np.bitwise_count(some ^ query).sum(axis=1, dtype=np.uint16)
+            yield found, distances(np.ascontiguousarray(words[found - start].T), query)
 
     def estimate(self, places: Places, query: Vectors) -> Vectors:
         """Dot products [n] of a float query [dim] with the signs (1 or -1) that the codes at n places stand for."""
@@ -77,13 +71,5 @@ class StreamedCodes:
         for ids, words in self._blocks.load(after=-1):
             start, stop = stop, stop + len(ids)
             part = slice(*np.searchsorted(ordered, (start, stop)))
-            estimates[order[part]] = signs_dot(words[ordered[part] - start], query)
+            estimates[order[part]] = signs_dot(np.ascontiguousarray(words[ordered[part] - start].T), query)
         return estimates
-
-
-def _cut(places: Places, distances: Distances, count: int) -> tuple[Places, Distances]:
-    """The `count` nearest of candidates, in the order they are in."""
-    if len(places) <= count:
-        return places, distances
-    best = np.sort(smallest(distances, count))
-    return places[best], distances[best]

@@ -11,25 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.native.search import native_search
+from edge_embed_runtime.vectors import hamming
 from edge_embed_runtime.vectors.types import Distances, Ids, Int8Codes, Places, Vectors, Words
+from edge_embed_runtime.vectors.whole import for_signs
 
-# Codes are scanned block by block so that the buffers stay in the L2 cache (measured: 16 K to 256 K rows are equal).
-BLOCK = 65_536
-
-# Codes whose bits become numbers at a time: 0.4 MB at 384 dimensions.
-SIGNS = 256
-
-# Of so many codes and more, those that are far by the first half of their bits are not compared by the other half.
-EARLY_OUT = 131_072
-
-# The part of them that is: at a million vectors it holds 99.8 % of the ten nearest by all numbers.
-KEPT = 1 / 32
-
-# Every so manieth distance is looked at to find the one that keeps about that part.
-SAMPLED = 16
-
-# Of more distances than this a sample tells first which can be among the smallest.
-FEW = 8192
+# Codes whose bits become numbers at a time: 0.8 MB at 384 dimensions.
+SIGNS = 512
 
 
 def binarize(vectors: NDArray[np.float32] | Int8Codes) -> Words:
@@ -48,18 +36,14 @@ def binarize(vectors: NDArray[np.float32] | Int8Codes) -> Words:
 class Pool:
     """Codes that a scan found nearest to a query.
 
-    places:     where they are [n], in no order
-    distances:  bits in which they differ from the query [n]
-    halves:     the same of the first half of the bits; where `half_limit` says nothing, zeros
-    limit:      all codes that differ in fewer bits are here; infinite where all codes are
-    half_limit: that is, of those that differ in so many of the first half of the bits at the most
+    places:    where they are [n]
+    distances: bits in which they differ from the query [n]
+    limit:     all codes that differ in fewer bits are here, see `hamming.Nearest`; infinite where all codes are
     """
 
     places: Places
     distances: Distances
-    halves: Distances
     limit: float = math.inf
-    half_limit: float = math.inf
 
 
 class BinaryCodes:
@@ -106,49 +90,38 @@ class BinaryCodes:
         """Where ids are, ascending; ids that are not here are passed over."""
         return positions(self.ids, ids)
 
+    @property
+    def _codes(self) -> Words:
+        """[words, n]."""
+        return self._words[:, : self._size]
+
     def nearest(self, query: Words, count: int, allowed: Places | None = None) -> Places:
         """Places of `pool`."""
         return self.pool(query, count, allowed).places
 
     def pool(self, query: Words, count: int, allowed: Places | None = None) -> Pool:
-        """The `count` codes with the fewest bits different from the query [words].
+        """The `count` codes with the fewest bits different from the query [words]; of equally distant ones those with
+        the lowest ids.
 
-        allowed: scan these places only, ascending; of equally distant codes the ones with the lowest ids are taken
-
-        Of very many codes those that are far by the first half of their bits are left out unseen.
+        allowed: scan these places only, ascending
         """
-        words = self._words[:, : self._size]
-        if allowed is not None:
-            if count >= len(allowed):
-                return whole(allowed)
-            return cut(allowed, hamming(words, query, allowed), count)
-        if count >= self._size:
-            return whole(np.arange(self._size))
-        half = len(words) // 2
-        if half and self._size >= max(EARLY_OUT, int(4 * count / KEPT)):
-            distances = hamming(words[:half], query[:half])
-            near, limit = _about_smallest(distances)
-            if len(near) >= 2 * count:
-                total = distances[near] + hamming(np.take(words[half:], near, axis=1), query[half:])
-                best, within = _smallest(total, count)
-                return Pool(near[best], total[best], distances[near[best]], within, limit + 0.5)
-        return cut(None, hamming(words, query), count)
+        if count >= (self._size if allowed is None else len(allowed)):
+            return whole(np.arange(self._size) if allowed is None else allowed)
+        return Pool(*hamming.nearest(self._codes, query, count, allowed))
 
     def within(self, query: Words, limit: float, allowed: Places | None = None) -> Pool:
         """All codes that differ from the query [words] in fewer bits than `limit`."""
-        words = self._words[:, : self._size]
-        distances = hamming(words if allowed is None else np.take(words, allowed, axis=1), query)
+        distances = hamming.distances(self._codes, query, allowed)
         near = np.flatnonzero(distances < limit)
-        places = near if allowed is None else allowed[near]
-        return Pool(places, distances[near], np.zeros(len(near), np.uint16), limit)
+        return Pool(near if allowed is None else allowed[near], distances[near], limit)
 
     def distances(self, places: Places, query: Words) -> Distances:
         """Bits in which codes at places [n] differ from the query [words]."""
-        return hamming(np.take(self._words, places, axis=1), query)
+        return hamming.distances(self._codes, query, places)
 
     def estimate(self, places: Places, query: Vectors) -> Vectors:
         """Dot products [n] of a float query [dim] with the signs (1 or -1) that the codes at n places stand for."""
-        return signs_dot(np.ascontiguousarray(np.take(self._words, places, axis=1).T), query)
+        return signs_dot(self._codes, query, places)
 
 
 def positions(known: Ids, ids: Ids) -> Places:
@@ -160,77 +133,24 @@ def positions(known: Ids, ids: Ids) -> Places:
     return places[there]
 
 
-def signs_dot(words: Words, query: Vectors) -> Vectors:
-    """Dot products [n] of a float query [dim] with the signs (1 or -1) that codes [n, words] stand for."""
-    products = np.empty(len(words), np.float32)
-    for start in range(0, len(words), SIGNS):
-        part = words[start : start + SIGNS].view(np.uint8)
+def signs_dot(words: Words, query: Vectors, places: Places | None = None) -> Vectors:
+    """Dot products [n] of a float query [dim] with the signs (1 or -1) that codes of [words, n] stand for, all of them
+    or those at some places. Sums are exact, of numbers that are rounded: see `whole.for_signs`."""
+    numbers, step = for_signs(query)
+    search = native_search(64 * len(words))
+    if search is not None:
+        sums = search.signs(words, numbers.astype(np.int16), places)
+        return (sums * step).astype(np.float32)
+    codes = np.ascontiguousarray((words if places is None else np.take(words, places, axis=1)).T)
+    narrow, total = numbers.astype(np.float32), numbers.sum()
+    products = np.empty(len(codes), np.float32)
+    for start in range(0, len(codes), SIGNS):
+        part = codes[start : start + SIGNS].view(np.uint8)
         bits = np.unpackbits(part, axis=1, bitorder="little", count=len(query))
-        products[start : start + SIGNS] = 2 * (bits.astype(np.float32) @ query) - query.sum()
+        products[start : start + SIGNS] = (2 * (bits.astype(np.float32) @ narrow) - total) * step
     return products
-
-
-def smallest(distances: Distances, count: int) -> Places:
-    """Places of the `count` smallest of more distances; of equal ones the first; unequal ones in no order."""
-    return _smallest(distances, count)[0]
-
-
-def _smallest(distances: Distances, count: int) -> tuple[Places, float]:
-    """`smallest`, and the limit below which all distances are among them: of the last one it may be a part only."""
-    if len(distances) > FEW and (near := _under(distances, count)) is not None:
-        places, limit = _smallest(distances[near], count)
-        return near[places], limit
-    last = np.partition(distances, count - 1)[count - 1]
-    closer = np.flatnonzero(distances < last)
-    ties = np.flatnonzero(distances == last)
-    taken = count - len(closer)
-    return np.concatenate([closer, ties[:taken]]), int(last) - 0.5 + taken / len(ties)
-
-
-def _under(distances: Distances, count: int) -> Places | None:
-    """Places, ascending, of all that are smaller than something that a sample says leaves more than `count`, but far
-    from all; None where it does not. Ordering these takes a fraction of the time."""
-    sample = distances[::SAMPLED]
-    rank = 2 * (count // SAMPLED) + SAMPLED
-    if 4 * rank >= len(sample):
-        return None
-    near = np.flatnonzero(distances < np.partition(sample, rank)[rank])
-    return near if count < len(near) < len(distances) else None
 
 
 def whole(places: Places) -> Pool:
     """Everything that there is, which needs no distances."""
-    nothing = np.zeros(len(places), np.uint16)
-    return Pool(places, nothing, nothing)
-
-
-def cut(places: Places | None, distances: Distances, count: int) -> Pool:
-    """The `count` of more codes with the smallest distances; places: where codes are, None where they are all."""
-    best, limit = _smallest(distances, count)
-    near = distances[best]
-    return Pool(best if places is None else places[best], near, np.zeros_like(near), limit)
-
-
-def _about_smallest(distances: NDArray[np.uint16]) -> tuple[Places, int]:
-    """Places, ascending, of about the KEPT part of distances that are smallest, and the largest of these."""
-    sample = distances[::SAMPLED]
-    limit = np.partition(sample, int(len(sample) * KEPT))[int(len(sample) * KEPT)]
-    return np.flatnonzero(distances <= limit), int(limit)
-
-
-def hamming(words: Words, query: Words, places: Places | None = None) -> NDArray[np.uint16]:
-    """Bits in which each code of [words, n], or each of those at some places, differs from the query [words]."""
-    total = words.shape[1] if places is None else len(places)
-    distances = np.empty(total, np.uint16)
-    difference = np.empty(min(BLOCK, total), np.uint64)
-    bits = np.empty(min(BLOCK, total), np.uint8)
-    for start in range(0, total, BLOCK):
-        stop = min(start + BLOCK, total)
-        block = distances[start:stop]
-        block[:] = 0
-        for row, word in zip(words, query, strict=True):
-            part = row[start:stop] if places is None else row[places[start:stop]]
-            np.bitwise_xor(part, word, out=difference[: stop - start])
-            np.bitwise_count(difference[: stop - start], out=bits[: stop - start])
-            block += bits[: stop - start]
-    return distances
+    return Pool(places, np.zeros(len(places), np.uint16))

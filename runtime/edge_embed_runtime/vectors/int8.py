@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from edge_embed_runtime.native.search import native_search
 from edge_embed_runtime.vectors.types import Int8Codes, Vectors
+from edge_embed_runtime.vectors.whole import for_int8
 
 # Numbers of int8 codes that become floats at a time: 1 MB.
 SCORED = 2**17
@@ -30,11 +32,14 @@ def dequantize(codes: Int8Codes, scales: Vectors) -> Vectors:
 def score_int8(codes: Int8Codes, scales: Vectors, query: Vectors) -> Vectors:
     """Dot products [n] of a float query [d] with int8 vectors: the cosine, when both are of length 1.
 
-    Equal vectors have equal scores, wherever they stand: sums of float32 would differ in their last digits.
+    Equal vectors have equal scores, wherever they stand and whatever CPU adds them up: the sums are exact.
     """
-    scores = np.empty(len(codes), np.float32)
-    wide, rows = query.astype(np.float64), max(1, SCORED // max(1, len(query)))
+    numbers, step = for_int8(query)
+    search = native_search(len(query))
+    if search is not None:
+        return search.int8_scores(codes, scales, numbers, step)
+    scores, rows = np.empty(len(codes), np.float32), max(1, SCORED // max(1, len(query)))
     for start in range(0, len(codes), rows):
         part = slice(start, start + rows)
-        scores[part] = (codes[part].astype(np.float64) @ wide) * scales[part]
+        scores[part] = (codes[part].astype(np.float64) @ numbers) * scales[part] * step
     return scores

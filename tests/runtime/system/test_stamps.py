@@ -64,7 +64,7 @@ def change(**changes: Any) -> Callable[[dict[str, Any]], str]:
         lambda _: "9" * 20_000, lambda content: json.dumps(content) + " " * MAX_BYTES, lambda _: "\ud800",
         change(schema=2), change(passed=[STAMP]), change(passed=None), change(passed={STAMP: None}),
         change(passed={STAMP: [0.9998]}), change(passed={STAMP: [0.9998, 0]}), change(passed={STAMP: ["1", False]}),
-        change(passed={STAMP: [float("nan"), False]}), change(passed={STAMP: [7.0, False]}),
+        change(passed={STAMP: [float("nan"), False]}), change(passed={STAMP: [7.0, False]}), change(passed={STAMP: [0.99, False]}),
         change(passed={STAMP: [0.9998, False, 1]}), change(passed={STAMP: [0.9998, False], "x": [0.9998, False]}),
         change(passed={f"{i:064x}": [0.9998, False] for i in range(MAX_STAMPS + 1)}),
     ],

@@ -1,0 +1,142 @@
+"""Runs the fuzz targets of the native library under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+    python runtime/native/fuzz/run.py [search] [encoder] [--seconds 20] [--corpus DIR] [--plain] [--build DIR]
+
+With clang it is libFuzzer that makes the inputs, from those in DIR/TARGET, where it leaves what it has learnt; with
+another compiler, or --plain, they are random bytes, always the same ones. What fails is left as crash-* in the working
+directory; `drive FILE` runs it again. The standard library is all that this needs, besides the compiler.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import build  # noqa: E402 - the library's own list of files and flags
+
+TARGETS = ("search", "encoder")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
+# What libFuzzer may take: an input has a few numbers, and a model that it makes is small.
+LIMITS = ("-max_len=512", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0")
+MARGIN_SECONDS = 120
+SEED, SEEDS = 17, 64
+
+
+class NotHere(Exception):
+    """Why nothing can be run on this machine."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A target that is built. guided: by libFuzzer"""
+
+    path: Path
+    guided: bool
+
+
+def find_compiler(plain: bool) -> tuple[build.Compiler, bool]:
+    """A compiler with sanitizers, and whether it has libFuzzer."""
+    named = (
+        [os.environ["EDGE_EMBED_CC"].strip()] if os.environ.get("EDGE_EMBED_CC", "").strip() else ["clang", "gcc", "cc"]
+    )
+    said = "there is no C compiler"
+    for name in named:
+        if not shutil.which(name.split()[0]):
+            continue
+        compiler = build.Compiler(tuple(name.split()))
+        for guided in (False,) if plain else (True, False):
+            try:
+                _try(compiler, guided)
+            except build.BuildError as error:
+                said = str(error)
+            else:
+                return compiler, guided
+    raise NotHere(f"no compiler with AddressSanitizer: {said}")
+
+
+def _try(compiler: build.Compiler, guided: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "empty.c"
+        body = "int LLVMFuzzerTestOneInput(const void *p, unsigned long n) { return p == 0 && n; }"
+        source.write_text(f"#include <stdint.h>\n{body}\n" if guided else "int main(void) { return 0; }\n")
+        more = ("-fsanitize=fuzzer",) if guided else ()
+        compiler.run(*SANITIZERS, *more, str(source), "-o", str(source.with_suffix("")))
+
+
+def make(target: str, folder: Path, compiler: build.Compiler, guided: bool) -> Program:
+    """The whole library and one target in one program."""
+    more = ("-fsanitize=fuzzer-no-link",) if guided else ()
+    extra = (*build.WARNINGS, *SANITIZERS, *more, f"-I{HERE.parent}", "-D_POSIX_C_SOURCE=200809L")
+    kind = compiler.target()
+    library = build.Library(compiler, kind, build.known_isas(compiler, kind, folder), extra, folder)
+    objects = [
+        library.compile(file, isa)
+        for file, isas in build.UNITS.items()
+        for isa in isas
+        if isa in ("baseline", *library.isas)
+    ]
+    objects.append(library.compile(f"fuzz/fuzz_{target}.c", "baseline"))
+    if not guided:
+        objects.append(library.compile("fuzz/drive.c", "baseline"))
+    made = folder / f"fuzz_{target}"
+    compiler.run(*SANITIZERS, *(("-fsanitize=fuzzer",) if guided else ()), *map(str, objects), "-o", str(made))
+    return Program(made, guided)
+
+
+def write_seeds(folder: Path) -> None:
+    """Inputs to begin with: random bytes, always the same, from few to many."""
+    source = random.Random(SEED)  # noqa: S311 - nothing here is a secret
+    for i in range(SEEDS):
+        (folder / f"seed-{i:03}").write_bytes(source.randbytes(4 + 4 * i))
+
+
+def run(program: Program, target: str, seconds: int, corpus: Path | None) -> int:
+    """The status of the program: 0 where nothing was found."""
+    if not program.guided:
+        command = [str(program.path), "--random", "1", str(seconds)]
+        return subprocess.run(command, check=False, timeout=seconds + MARGIN_SECONDS).returncode
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs = (corpus or Path(scratch)) / target
+        inputs.mkdir(parents=True, exist_ok=True)
+        write_seeds(inputs)
+        command = [str(program.path), f"-max_total_time={seconds}", *LIMITS, str(inputs)]
+        return subprocess.run(command, check=False, timeout=seconds + MARGIN_SECONDS).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fuzzes the native library under sanitizers.")
+    parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--seconds", type=int, default=20, help="for each target (default: 20)")
+    parser.add_argument("--corpus", type=Path, help="folder of inputs that is read and grows (default: none)")
+    parser.add_argument("--plain", action="store_true", help="random inputs also where there is libFuzzer")
+    parser.add_argument("--build", type=Path, help="folder where the programs stay (default: a temporary one)")
+    given = parser.parse_args()
+    targets = given.targets or TARGETS
+    if unknown := set(targets) - set(TARGETS):
+        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(TARGETS)}")
+    try:
+        compiler, guided = find_compiler(given.plain)
+    except NotHere as why:
+        print(f"fuzzing is left out: {why}")
+        return 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.build or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        status = 0
+        for target in targets:
+            program = make(target, folder, compiler, guided)
+            print(f"{target}: {given.seconds} s, {'libFuzzer' if guided else 'random inputs'}, {compiler}", flush=True)
+            status = run(program, target, given.seconds, given.corpus) or status
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
