@@ -64,7 +64,8 @@ def change(**changes: Any) -> Callable[[dict[str, Any]], str]:
         lambda _: "9" * 20_000, lambda content: json.dumps(content) + " " * MAX_BYTES, lambda _: "\ud800",
         change(schema=2), change(passed=[STAMP]), change(passed=None), change(passed={STAMP: None}),
         change(passed={STAMP: [0.9998]}), change(passed={STAMP: [0.9998, 0]}), change(passed={STAMP: ["1", False]}),
-        change(passed={STAMP: [float("nan"), False]}), change(passed={STAMP: [7.0, False]}), change(passed={STAMP: [0.99, False]}),
+        change(passed={STAMP: [float("nan"), False]}), change(passed={STAMP: [7.0, False]}),
+        change(passed={STAMP: [0.99, False]}),
         change(passed={STAMP: [0.9998, False, 1]}), change(passed={STAMP: [0.9998, False], "x": [0.9998, False]}),
         change(passed={f"{i:064x}": [0.9998, False] for i in range(MAX_STAMPS + 1)}),
     ],
@@ -182,7 +183,7 @@ def test_another_form_than_was_asked_for_is_checked(cache: Path, monkeypatch: py
 
 
 def test_everything_that_decides_is_in_the_stamp(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another golden vector, dimension, engine, library, CPU or package gives another; a copy of the bundle does not."""
+    """Another golden vector, dimension, engine, library or CPU gives another; a copy of the bundle does not."""
     loaded, library = open_bundle(bundle), tmp_path / "library.so"
     library.write_bytes(b"one")
     base = golden_stamp(loaded, "engine 1", library, 384)
