@@ -70,7 +70,8 @@ class Report:
 def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: bool = False) -> Report:
     """Try every part, measure every bundle.
 
-    bundles: folders, or names of embedded ones; none means the default, or where that cannot run without onnxruntime "static"
+    bundles: folders, or names of embedded ones; none means the default, or where that cannot run here for want of
+             onnxruntime "static"
     tune:    store the verdict of this machine, unless it is "unusable"
 
     Raises StorageError when it cannot be stored.

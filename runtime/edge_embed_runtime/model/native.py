@@ -6,6 +6,7 @@ exporter's, not only near them.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,23 @@ from edge_embed_runtime.model.budget import WINDOW_BYTES, Prediction, Profile
 from edge_embed_runtime.model.golden import golden_cosine, golden_stamp
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 from edge_embed_runtime.model.watchdog import TOKENS, WATCHDOG
-from edge_embed_runtime.native.encoder import PROJECT, RELATIVE, Encoder, NativeError, Shape, Site, Stop, tensor_names
+from edge_embed_runtime.native.encoder import (
+    BAD_ISA,
+    PROJECT,
+    RELATIVE,
+    Encoder,
+    NativeError,
+    Shape,
+    Site,
+    Stop,
+    tensor_names,
+)
 from edge_embed_runtime.native.library import PACKAGE
 from edge_embed_runtime.onnxfile.tensors import mapped_tensors
 from edge_embed_runtime.system.ending import native_call
 from edge_embed_runtime.system.memory import MB, give_back, rss_bytes
 from edge_embed_runtime.system.stamps import Passed, passed, remember
+from edge_embed_runtime.system.tuning import recall_threads
 from edge_embed_runtime.system.workers import work
 from edge_embed_runtime.vectors.normalize import cut
 from edge_embed_runtime.vectors.types import Vectors
@@ -55,11 +67,14 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class NativeModel:
-    """The model of a bundle whose engine is the native one. Raises BundleError when this machine cannot use it."""
+    """The model of a bundle whose engine is the native one. Raises BundleError when this machine cannot use it, and
+    NativeError (BAD_ISA) where the library has no encoder for this CPU."""
 
     def __init__(self, bundle: Bundle, options: RunOptions, library: "Library") -> None:
         self.bundle, self._options = bundle, options
         self.threads: int = options.most_cores
+        if options.cores is None:
+            self.threads = min(self.threads, recall_threads(bundle.manifest.fingerprint) or self.threads)
         manifest, what = bundle.manifest, f"bundle {bundle.path}: the model"
         self.tokenizer: Tokenizer = bundle.parsed or Tokenizer(bundle.tokenizer, manifest.max_tokens)
         before = _rss(options.limit)
@@ -67,7 +82,7 @@ class NativeModel:
         bundle.check_unchanged()
         if manifest.native is None or not any(self.tokenizer.around):
             raise BundleFormatError(f"{what} is none for the native engine, or an empty text would have no token")
-        self._encoder = _encoder(library, manifest.native, tensors, what)
+        self._encoder = prepared(library, manifest.native, tensors, what)
         self._check(what)
         peak = self._choose(before, tensors)
         cosine = self._golden(library)
@@ -160,7 +175,7 @@ class NativeModel:
         require_onnxruntime(f"bundle {self.bundle.path}: what a model knows of each token")
         from edge_embed_runtime.model.network import Network
 
-        return Network(self.bundle, self._options)
+        return Network(replace(self.bundle, parsed=self.tokenizer), self._options)
 
     def one(self, text: str, call: Call) -> Vectors:
         """What `encode` gives for one text, [1, dim]."""
@@ -232,7 +247,7 @@ def _runs(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield run
 
 
-def _encoder(library: "Library", native: Native, tensors: Tensors, what: str) -> Encoder:
+def prepared(library: "Library", native: Native, tensors: Tensors, what: str) -> Encoder:
     """The model prepared. Raises BundleFormatError where its tensors do not fit each other."""
     shape = _shape(native, tensors, what)
     for name, (kind, dims) in _expected(native, shape).items():
@@ -247,6 +262,8 @@ def _encoder(library: "Library", native: Native, tensors: Tensors, what: str) ->
     try:
         return Encoder(library, shape, used, sites)
     except NativeError as error:
+        if error.number == BAD_ISA:
+            raise
         raise BundleFormatError(f"{what} cannot be prepared for the native engine: {error}") from error
 
 

@@ -61,6 +61,17 @@ def recall(fingerprint: str, onnxruntime: str) -> Choice | None:
     return known
 
 
+def recall_threads(fingerprint: str) -> int | None:
+    """How many threads were measured to be enough for a bundle on this machine, whatever onnxruntime there was; None
+    where nothing was, or all are."""
+    verdict = read_verdict()
+    known = None if verdict is None else verdict.bundles.get(fingerprint)
+    if verdict is None or known is None:
+        return None
+    here = machine_key("")
+    return known.threads if all(verdict.machine.get(name) == here[name] for name in ("cpu", "features")) else None
+
+
 def read_verdict() -> Verdict | None:
     """The verdict that is stored, of whatever machine; None where there is none that can be believed."""
     folder = cache_folder()
