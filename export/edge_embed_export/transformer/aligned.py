@@ -45,6 +45,8 @@ def align(model: "onnx.ModelProto") -> None:
     The first tensor stays where it is: there is no text before it.
     """
     stored = model.graph.initializer
+    for tensor in stored:
+        tensor.ClearField("doc_string")
     tensors = [_Tensor(tensor.ByteSize(), len(tensor.raw_data)) for tensor in stored]
     rest = model.graph.ByteSize() - sum(tensor.whole(-1) for tensor in tensors)
     model_head = sum(_stored(model, field.name) for field, _ in model.ListFields() if field.number < GRAPH)

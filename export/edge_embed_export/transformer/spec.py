@@ -260,8 +260,10 @@ def _layer_sites(spec: Spec, weights: Weights, layer: str, before: str | None) -
 def _down_site(spec: Spec, weights: Weights, layer: str) -> Site:
     name, readers = input_name(f"{layer}.down"), (f"{layer}.down",)
     if f"{layer}.gate.weight" in weights:  # a product: the factor of `up` is the factor of the whole
-        return Site(name, readers, producer=f"{layer}.up", scalable=True, shiftable=False)
-    return Site(name, readers, split=f"{layer}.up" if spec.activation in SPLITTABLE else None)
+        inner = (f"{layer}.up", f"{layer}.gate")
+        return Site(name, readers, producer=f"{layer}.up", scalable=True, shiftable=False, inner=inner)
+    up = f"{layer}.up"
+    return Site(name, readers, split=up if spec.activation in SPLITTABLE else None, inner=(up,))
 
 
 def _expert_sites(spec: Spec, weights: Weights, layer: str, experts: int) -> list[Site]:
