@@ -6,7 +6,7 @@ blanks in it move the tensors that follow.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
@@ -76,7 +76,7 @@ def _pad(tensors: list[_Tensor], position: int) -> None:
         position += tensor.whole(tensor.blanks)
 
 
-def _stored(message: "onnx.ModelProto | onnx.GraphProto", name: str) -> int:
+def _stored(message: Any, name: str) -> int:
     """Bytes that one of a message's fields takes in the file."""
     alone = type(message)()
     value = getattr(message, name)
