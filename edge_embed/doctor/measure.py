@@ -150,6 +150,7 @@ def measure_scan(dim: int) -> dict[str, Any]:
     from edge_embed.measuring.speed import timed
     from edge_embed_runtime.maintenance.rebuild import GRAPH_CODES
     from edge_embed_runtime.vectors.bits import BinaryCodes
+    from edge_embed_runtime.vectors.whole import for_signs
 
     random = np.random.default_rng(0)
     vector = random.standard_normal(dim).astype(np.float32)
@@ -160,7 +161,7 @@ def measure_scan(dim: int) -> dict[str, Any]:
         codes.append(np.arange(size), words)
 
         def scan(i: int, codes: BinaryCodes = codes, words: Any = words) -> None:
-            codes.estimate(codes.nearest(words[i], SCAN_POOL), vector)
+            codes.estimate(codes.nearest(words[i], SCAN_POOL), for_signs(vector))
 
         found[size] = 1000 * statistics.median(timed(scan, 0, SCANS).seconds)
         say(done=0.5)

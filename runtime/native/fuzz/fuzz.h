@@ -3,9 +3,6 @@
 #ifndef EDGE_FUZZ_H
 #define EDGE_FUZZ_H
 
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L /* posix_memalign */
-#endif
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
