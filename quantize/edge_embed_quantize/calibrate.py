@@ -54,6 +54,7 @@ class Site:
     split:    the linear layer before an activation function whose output this value is
     inner:    the linear layers whose outputs this value is made of, number by number, and which nothing else reads: the
               order of its channels is free. Where there is `split`, that
+    margin:   times what calibration texts show, a static scale reaches
     """
 
     name: str
@@ -64,6 +65,7 @@ class Site:
     residual: str | None = None
     split: str | None = None
     inner: tuple[str, ...] = ()
+    margin: float = 1.0
 
     @property
     def makers(self) -> tuple[str, ...]:
@@ -211,7 +213,7 @@ def _shift_and_smooth(weights: dict[str, Any], site: Site, recipe: Recipe, low: 
             weights[f"{reader}.bias"] += offset @ weights[f"{reader}.weight"]
         if site.residual is not None:
             weights[f"{site.residual}.bias"] += offset
-    largest = np.maximum(np.abs(low - offset), np.abs(high - offset))
+    largest = np.maximum(np.abs(low - offset), np.abs(high - offset)) * site.margin
     folded = site.scalable and site.producer is not None
     if recipe.smooth is not None:
         side_by_side = np.hstack([weights[f"{reader}.weight"] for reader in site.readers])

@@ -1,7 +1,8 @@
 """Which inputs of a layer stand next to each other, where their order is free.
 
 The codes of two neighbours add up to PAIR_LIMIT at most (see linear.py). Where both are large the scale of their output
-channel has to grow, and all its other codes lose precision. So inputs with large weights get neighbours with small ones.
+channel has to grow, and all its other codes lose precision. So inputs with large weights get neighbours with small
+ones.
 """
 
 import numpy as np

@@ -496,6 +496,19 @@ def test_context_of_attention_is_centred_by_the_value_layer(random: np.random.Ge
     assert np.allclose(linear(after, changed, "out"), linear(context, weights, "out"), atol=1e-4)
 
 
+def test_margin_of_a_value(random: np.random.Generator) -> None:
+    """A static scale reaches further than the texts of calibration show."""
+    weights = random_layers(random, value=(12, 12), out=(12, 8))
+    context = linear(normal(random, 50, 12), weights, "value")
+    reach = []
+    for margin in (1.0, 1.5):
+        site = Site("context", ("out",), producer="value", scalable=True, margin=margin)
+        read = conditioned(weights, site, Recipe(), context)[1]
+        assert isinstance(read.activation, StaticActivation)
+        reach.append(read.activation.scale)
+    assert reach[1] / reach[0] == pytest.approx(1.5, rel=0.05)
+
+
 def test_pooled_value_is_left_as_it_is(random: np.random.Generator) -> None:
     """A row has its own scale: no weight changes, whatever the range."""
     weights = random_layers(random, projection=(12, 8))
