@@ -60,6 +60,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     manifest = loaded.manifest
     native = manifest.engine == NATIVE and library() is not None
     if not (manifest.is_static or native):
+        say(stage="importing onnxruntime")
         require_onnxruntime(f"bundle {loaded.path}")
     saturate = not (manifest.is_static or native or manifest.never_saturates) and _saturates()
     chosen = [("native", False)] if native else _forms(manifest, saturate)
@@ -149,6 +150,7 @@ def measure_scan(dim: int) -> dict[str, Any]:
     from edge_embed.measuring.speed import timed
     from edge_embed_runtime.maintenance.rebuild import GRAPH_CODES
     from edge_embed_runtime.vectors.bits import BinaryCodes
+    from edge_embed_runtime.vectors.whole import for_signs
 
     random = np.random.default_rng(0)
     vector = random.standard_normal(dim).astype(np.float32)
@@ -159,7 +161,7 @@ def measure_scan(dim: int) -> dict[str, Any]:
         codes.append(np.arange(size), words)
 
         def scan(i: int, codes: BinaryCodes = codes, words: Any = words) -> None:
-            codes.estimate(codes.nearest(words[i], SCAN_POOL), vector)
+            codes.estimate(codes.nearest(words[i], SCAN_POOL), for_signs(vector))
 
         found[size] = 1000 * statistics.median(timed(scan, 0, SCANS).seconds)
         say(done=0.5)

@@ -1,12 +1,29 @@
 """Where searches ask for the native library."""
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_runtime.native.library import native
 
 if TYPE_CHECKING:
     from edge_embed_runtime.native.hamming import Search
+
+Places = NDArray[np.int64]
+Distances = NDArray[np.uint16]
+
+
+class Found(NamedTuple):
+    """What a scan in C finds: places [n] and distances [n]; the largest of these, and the part that was taken of all
+    codes with that one."""
+
+    places: Places
+    distances: Distances
+    last: int
+    part: float
+
 
 # Vectors that it takes: EDGE_MOST_WORDS of 64 bits.
 MOST_DIM = 4096
@@ -15,11 +32,12 @@ MOST_DIM = 4096
 def native_search(dim: int) -> "Search | None":
     """Search in C for vectors of so many dimensions; None where the library is not there, or they are too long for it:
     numpy then gives the same results."""
-    return _search() if 0 < dim <= MOST_DIM else None
+    return loaded_search() if 0 < dim <= MOST_DIM else None
 
 
 @cache
-def _search() -> "Search | None":
+def loaded_search() -> "Search | None":
+    """Search in C, once the library was looked for."""
     loaded = native()
     if loaded is None:
         return None

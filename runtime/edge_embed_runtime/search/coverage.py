@@ -17,10 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.vectors.bits import Pool, binarize, signs_dot
-from edge_embed_runtime.vectors.hamming import distances
+from edge_embed_runtime.vectors.bits import binarize, signs_dot
+from edge_embed_runtime.vectors.hamming import Pool, distances
+from edge_embed_runtime.vectors.int8 import dequantize, exact_scores
 from edge_embed_runtime.vectors.rotation import Frame
-from edge_embed_runtime.vectors.types import Vectors, Words
+from edge_embed_runtime.vectors.types import Int8Codes, Vectors, Words
+from edge_embed_runtime.vectors.whole import for_int8, for_signs
 
 # Passages in the sample, fewer of long vectors: with their signs 1 MB at 384 dimensions.
 SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17
@@ -47,22 +49,36 @@ def sample_bytes(dim: int) -> int:
     return NUMBER_BYTES * dim * sample_size(dim)
 
 
-class Sample:
-    """Vectors [n, dim] of passages taken from all of an index, and their binary codes."""
+class Asked:
+    """A query [dim] in the forms in which codes are compared with it.
 
-    def __init__(self, vectors: Vectors, frame: Frame) -> None:
-        self._vectors = vectors
-        self._words: Words = np.ascontiguousarray(binarize(frame.place(vectors)).T)
+    numbers: for int8 codes
+    signed:  placed as binary codes are, for their signs
+    words:   in bits, as they are [words]
+    """
+
+    def __init__(self, query: Vectors, frame: Frame) -> None:
+        placed = frame.place(query[None, :])
+        self.numbers, self.signed, self.words = for_int8(query), for_signs(placed[0]), binarize(placed)[0]
+
+
+class Sample:
+    """Passages taken from all of an index: int8 codes [n, dim] with their scales [n], and binary codes."""
+
+    def __init__(self, codes: Int8Codes, scales: Vectors, frame: Frame) -> None:
+        self._codes, self._scales = codes, scales
+        words = binarize(frame.place(dequantize(codes, scales)))
+        self._words: Words = np.ascontiguousarray(words.T)
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return len(self._codes)
 
-    def relation(self, query: Vectors, placed: Vectors, words: Words) -> "Relation":
-        """How codes scatter around scores for one query [dim], as it is, rotated, and in bits."""
+    def relation(self, asked: "Asked") -> "Relation":
+        """How codes scatter around scores for one query."""
         measures = np.empty((2, len(self)))
-        measures[BITS] = distances(self._words, words)
-        np.negative(signs_dot(self._words, placed), out=measures[ESTIMATE])
-        return Relation((self._vectors @ query).astype(np.float64), measures)
+        measures[BITS] = distances(self._words, asked.words)
+        np.negative(signs_dot(self._words, asked.signed), out=measures[ESTIMATE])
+        return Relation(exact_scores(self._codes, self._scales, asked.numbers).astype(np.float64), measures)
 
 
 @dataclass(frozen=True)
@@ -89,11 +105,11 @@ class Relation:
 
     def __init__(self, scores: Numbers, measures: Numbers) -> None:
         self.count = len(scores)
-        self._mean = float(scores.mean())
+        self._mean = float(np.add.reduce(scores)) / self.count
         centred = scores - self._mean
         squares = float(centred @ centred)
         self._spread = max(math.sqrt(squares / self.count), TINY)
-        self._means = measures.mean(axis=1, keepdims=True)
+        self._means = np.add.reduce(measures, axis=1, keepdims=True) / self.count
         self._slopes = (measures @ centred)[:, None] / max(squares, TINY)
         self.residuals = measures - (self._means + self._slopes * centred)
         self._deviations = np.sqrt(np.einsum("mn,mn->m", self.residuals, self.residuals) / self.count) + TINY
@@ -105,7 +121,7 @@ class Relation:
         expected = self._means + self._slopes * centred
         residuals = found.measures - expected
         noise = 1 / math.sqrt(count)
-        mean = residuals.mean(axis=1)
+        mean = np.add.reduce(residuals, axis=1) / count
         variance = np.einsum("mn,mn->m", residuals, residuals) / count - mean * mean
         scatter = np.maximum(np.sqrt(np.maximum(variance, 0.0)) / self._deviations - noise, 1.0)
         worse = np.maximum(mean - noise * self._deviations, 0.0)
@@ -116,8 +132,8 @@ class Relation:
 
 @dataclass(frozen=True)
 class Seen:
-    """For each hit [n] that tells: the mean of what is measured of codes with its score [2, n, 1], and by how much these
-    scatter more than those of the sample [2, n, 1]."""
+    """For each hit [n] that tells: the mean of what is measured of codes with its score [2, n, 1], and by how much
+    these scatter more than those of the sample [2, n, 1]."""
 
     relation: Relation
     means: Numbers
@@ -125,14 +141,16 @@ class Seen:
 
     def missed(self, limits: tuple[float, float]) -> float:
         """How many passages were not seen for each hit, if all were seen that measure up to `limits` [2]."""
-        if not any(map(math.isfinite, limits)):
+        seen = None
+        for residuals, mean, scale, limit in zip(self.relation.residuals, self.means, self.scales, limits, strict=True):
+            if math.isfinite(limit):
+                within = residuals <= (limit - mean) / scale
+                seen = within if seen is None else seen & within
+        if seen is None:
             return 0.0
-        count = self.relation.count
-        bits, estimates = self.relation.residuals
-        within = bits <= (limits[BITS] - self.means[BITS]) / self.scales[BITS]
-        within &= estimates <= (limits[ESTIMATE] - self.means[ESTIMATE]) / self.scales[ESTIMATE]
-        seen = np.clip(np.add.reduce(within, axis=1, dtype=np.float64), UNSEEN, count - UNSEEN)
-        return float(np.mean((count - seen) / seen))
+        few, most = UNSEEN, self.relation.count - UNSEEN
+        counts = np.minimum(np.maximum(np.add.reduce(seen, axis=1, dtype=np.float64), few), most)
+        return float(np.add.reduce((self.relation.count - counts) / counts)) / len(counts)
 
 
 def limits(pool: Pool, estimate: float) -> tuple[float, float]:

@@ -155,7 +155,7 @@ class Dense(Retriever):
             size = min(len(codes), sample_size(self._store.dim))
             chosen = np.random.default_rng(0).choice(len(codes), size, replace=False)
             found = self._store.passages(np.sort(codes.ids[chosen]))
-            vectors = found.codes * found.scales[:, None]
-            self._sample = Sample(vectors, self._store.frame) if 2 * len(vectors) > size else None
+            whole = 2 * len(found.ids) > size
+            self._sample = Sample(found.codes, found.scales, self._store.frame) if whole else None
             self._sampled, self._removed = len(codes), 0
         return self._sample

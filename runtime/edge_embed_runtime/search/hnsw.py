@@ -16,7 +16,8 @@ from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.search.hnswfile import Origin, UnusableError, Verdict, check_age, open_graph
 from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.bits import BinaryCodes, Pool
+from edge_embed_runtime.vectors.bits import BinaryCodes
+from edge_embed_runtime.vectors.hamming import Pool
 from edge_embed_runtime.vectors.types import Places, Words
 
 # Neighbours of a code, and how many codes are compared to find them. Of 100,000 vectors, recall@10 of a whole search is

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.search.coverage import Found, Relation, Sample, Seen, limits
+from edge_embed_runtime.search.coverage import Asked, Found, Relation, Sample, Seen, limits
 from edge_embed_runtime.search.query import Question, Ranking, vector_of
 from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_passages
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.vectors.bits import BinaryCodes, Pool, binarize, whole
-from edge_embed_runtime.vectors.int8 import score_int8
+from edge_embed_runtime.vectors.bits import BinaryCodes, whole
+from edge_embed_runtime.vectors.hamming import Pool
+from edge_embed_runtime.vectors.int8 import exact_scores, score_int8
 from edge_embed_runtime.vectors.types import Ids, Places, Vectors
 
 if TYPE_CHECKING:  # few indexes need either
@@ -64,6 +65,12 @@ class _Scored(NamedTuple):
     measures: NDArray[np.float64]
 
 
+def _together(parts: list[_Scored]) -> _Scored:
+    if len(parts) == 1:
+        return parts[0]
+    return _Scored(*(np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)))
+
+
 class CandidateSearch:
     """One search for one vector [dim] among the codes at `allowed` places, or all.
 
@@ -80,12 +87,10 @@ class CandidateSearch:
         damaged: set[int],
     ) -> None:
         self._store, self._codes, self._allowed, self._damaged = store, codes, allowed, damaged
-        self._vector, self._count = vector_of(question), question.depth
-        self._tolerated = 1 - question.recall
+        self._count, self._tolerated = question.depth, 1 - question.recall
         self._everything = len(codes) if allowed is None else len(allowed)
-        rotated = store.frame.place(self._vector[None, :])
-        self._rotated, self._words = rotated[0], binarize(rotated)[0]
-        self._relation: Relation = sample.relation(self._vector, self._rotated, self._words)
+        self._asked = Asked(vector_of(question), store.frame)
+        self._relation: Relation = sample.relation(self._asked)
         self._seen: Seen | None = None
 
     def run(self, graph: "Cache | None", most: int | None) -> Ranking | None:
@@ -95,9 +100,9 @@ class CandidateSearch:
         """
         wanted, size = first_sizes(self._count, self._everything)
         if graph is not None and isinstance(self._codes, BinaryCodes):
-            pool = graph.pool(self._codes, self._words, size, self._allowed)
+            pool = graph.pool(self._codes, self._asked.words, size, self._allowed)
         else:
-            pool = self._codes.pool(self._words, size, self._allowed)
+            pool = self._codes.pool(self._asked.words, size, self._allowed)
         for _ in range(WIDENED):
             ranking = self._rescored(pool, wanted)
             if ranking is not None or wanted > MOST * self._everything or len(pool.places) == self._everything:
@@ -110,7 +115,7 @@ class CandidateSearch:
     def _rescored(self, pool: Pool, wanted: int) -> Ranking | None:
         """Documents by the scores of candidates, `wanted` at first, those with the best estimates; None where there are
         not enough in the pool, or it takes too many."""
-        estimates = self._codes.estimate(pool.places, self._rotated)
+        estimates = self._codes.estimate(pool.places, self._asked.signed)
         order = np.argsort(-estimates, kind="stable")
         estimates = estimates[order]
         if self._seen is not None:
@@ -119,7 +124,7 @@ class CandidateSearch:
         start = 0
         while wanted <= min(len(order), MOST * self._everything):
             parts += self._fetched(pool, order[start:wanted], estimates[start:wanted])
-            scored = _Scored(*(np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)))
+            scored = _together(parts)
             best = first_of_each(scored.docs, scored.ids, scored.scores)
             start = wanted
             if len(best) < self._count:
@@ -155,7 +160,7 @@ class CandidateSearch:
             by_id = np.argsort(ids)
             if len(found.ids) < len(by_id):  # damaged or missing
                 by_id = by_id[np.isin(ids[by_id], found.ids)]
-            scores = score_int8(found.codes, found.scales, self._vector)
+            scores = exact_scores(found.codes, found.scales, self._asked.numbers)
             bits, estimated = pool.distances[some[by_id]], estimates[start : start + FETCHED][by_id]
             measures = np.stack([bits, -estimated], dtype=np.float64)
             parts.append(_Scored(found.docs, found.ids, scores, measures))
@@ -164,15 +169,15 @@ class CandidateSearch:
     def _wider(self, pool: Pool) -> Pool:
         """More candidates: as many as what was found says are needed, or four times as many."""
         if self._seen is None:  # long documents: many passages of few documents
-            return self._codes.pool(self._words, 4 * len(pool.places), self._allowed)
-        bits = 64 * len(self._words)
+            return self._codes.pool(self._asked.words, 4 * len(pool.places), self._allowed)
+        bits = 64 * len(self._asked.words)
         step = max(1, bits // STEPS)
         for limit in np.arange(np.floor(min(pool.limit, bits)) + 0.5, bits + step, step):
             if self._seen.missed((limit, math.inf)) <= self._tolerated / 2:
                 break
         if limit > bits:
             return whole(np.arange(len(self._codes)) if self._allowed is None else self._allowed)
-        return self._codes.within(self._words, float(limit), self._allowed)
+        return self._codes.within(self._asked.words, float(limit), self._allowed)
 
 
 def nearest_documents(store: Store, vector: Vectors, count: int, allowed: Ids | None, damaged: set[int]) -> Ranking:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from edge_embed_runtime.storage.bitblocks import Blocks
-from edge_embed_runtime.vectors.bits import Pool, positions, signs_dot, whole
-from edge_embed_runtime.vectors.hamming import Selection, distances
+from edge_embed_runtime.vectors.bits import positions, signs_dot, whole
+from edge_embed_runtime.vectors.hamming import Pool, Selection, distances
 from edge_embed_runtime.vectors.types import Distances, Ids, Places, Vectors, Words
+from edge_embed_runtime.vectors.whole import Whole
 
 
 class StreamedCodes:
@@ -62,8 +63,8 @@ class StreamedCodes:
             found = chosen[slice(*np.searchsorted(chosen, (start, stop)))]
             yield found, distances(np.ascontiguousarray(words[found - start].T), query)
 
-    def estimate(self, places: Places, query: Vectors) -> Vectors:
-        """Dot products [n] of a float query [dim] with the signs (1 or -1) that the codes at n places stand for."""
+    def estimate(self, places: Places, query: Whole) -> Vectors:
+        """Dot products [n] of a query [dim] with the signs (1 or -1) that the codes at n places stand for."""
         order = np.argsort(places)
         ordered = places[order]
         estimates = np.empty(len(places), np.float32)

@@ -5,16 +5,14 @@ knows how much each bit matters: a document's bits against a query's numbers fin
 candidates by bits against bits would.
 """
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.native.search import native_search
 from edge_embed_runtime.vectors import hamming
+from edge_embed_runtime.vectors.hamming import Pool
 from edge_embed_runtime.vectors.types import Distances, Ids, Int8Codes, Places, Vectors, Words
-from edge_embed_runtime.vectors.whole import for_signs
+from edge_embed_runtime.vectors.whole import Whole
 
 # Codes whose bits become numbers at a time: 0.8 MB at 384 dimensions.
 SIGNS = 512
@@ -30,20 +28,6 @@ def binarize(vectors: NDArray[np.float32] | Int8Codes) -> Words:
     padded = np.zeros((len(vectors), -(-vectors.shape[1] // 64) * 8), np.uint8)
     padded[:, : packed.shape[1]] = packed
     return padded.view(np.uint64)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Codes that a scan found nearest to a query.
-
-    places:    where they are [n]
-    distances: bits in which they differ from the query [n]
-    limit:     all codes that differ in fewer bits are here, see `hamming.Nearest`; infinite where all codes are
-    """
-
-    places: Places
-    distances: Distances
-    limit: float = math.inf
 
 
 class BinaryCodes:
@@ -107,7 +91,7 @@ class BinaryCodes:
         """
         if count >= (self._size if allowed is None else len(allowed)):
             return whole(np.arange(self._size) if allowed is None else allowed)
-        return Pool(*hamming.nearest(self._codes, query, count, allowed))
+        return hamming.nearest(self._codes, query, count, allowed)
 
     def within(self, query: Words, limit: float, allowed: Places | None = None) -> Pool:
         """All codes that differ from the query [words] in fewer bits than `limit`."""
@@ -119,8 +103,8 @@ class BinaryCodes:
         """Bits in which codes at places [n] differ from the query [words]."""
         return hamming.distances(self._codes, query, places)
 
-    def estimate(self, places: Places, query: Vectors) -> Vectors:
-        """Dot products [n] of a float query [dim] with the signs (1 or -1) that the codes at n places stand for."""
+    def estimate(self, places: Places, query: Whole) -> Vectors:
+        """Dot products [n] of a query [dim] with the signs (1 or -1) that the codes at n places stand for."""
         return signs_dot(self._codes, query, places)
 
 
@@ -133,22 +117,21 @@ def positions(known: Ids, ids: Ids) -> Places:
     return places[there]
 
 
-def signs_dot(words: Words, query: Vectors, places: Places | None = None) -> Vectors:
-    """Dot products [n] of a float query [dim] with the signs (1 or -1) that codes of [words, n] stand for, all of them
-    or those at some places. Sums are exact, of numbers that are rounded: see `whole.for_signs`."""
-    numbers, step = for_signs(query)
+def signs_dot(words: Words, query: Whole, places: Places | None = None) -> Vectors:
+    """Dot products [n] of a query [dim], see `whole.for_signs`, with the signs (1 or -1) that codes of [words, n] stand
+    for, all of them or those at some places."""
     search = native_search(64 * len(words))
     if search is not None:
-        sums = search.signs(words, numbers.astype(np.int16), places)
-        return (sums * step).astype(np.float32)
+        sums = search.signs(words, query.numbers.astype(np.int16), places)
+        return (sums * query.step).astype(np.float32)
     codes = np.ascontiguousarray((words if places is None else np.take(words, places, axis=1)).T)
-    narrow, total = numbers.astype(np.float32), numbers.sum()
+    numbers, dim = query.numbers.astype(np.float32), len(query.numbers)
     products = np.empty(len(codes), np.float32)
     for start in range(0, len(codes), SIGNS):
         part = codes[start : start + SIGNS].view(np.uint8)
-        bits = np.unpackbits(part, axis=1, bitorder="little", count=len(query))
-        products[start : start + SIGNS] = (2 * (bits.astype(np.float32) @ narrow) - total) * step
-    return products
+        bits = np.unpackbits(part, axis=1, bitorder="little", count=dim)
+        products[start : start + SIGNS] = bits.astype(np.float32) @ numbers
+    return ((2.0 * products - query.numbers.sum()) * query.step).astype(np.float32)
 
 
 def whole(places: Places) -> Pool:

@@ -27,13 +27,13 @@ class Whole(NamedTuple):
 def for_signs(query: Vectors) -> Whole:
     """A query whose numbers are added up with any signs: sums are exact in float32. Numbers move by at most a 16,000th
     of the largest sum of eight that stand together."""
-    sizes = np.add.reduceat(np.abs(query), np.arange(0, len(query), 8)) if len(query) else query
-    return _whole(query, float(sizes.max(initial=0)), SIGNED_BITS)
+    sizes = np.add.reduceat(np.abs(query), np.arange(0, len(query), 8))
+    return _whole(query, float(np.maximum.reduce(sizes)), SIGNED_BITS)
 
 
 def for_int8(query: Vectors) -> Whole:
     """A query whose numbers are multiplied with int8 codes: sums are exact in float64."""
-    return _whole(query, float(np.abs(query).max(initial=0)), INT8_BITS)
+    return _whole(query, float(np.maximum.reduce(np.abs(query), initial=0)), INT8_BITS)
 
 
 def _whole(query: Vectors, size: float, bits: int) -> Whole:

@@ -16,15 +16,16 @@ from edge_embed.errors import StorageError
 from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.search import nearest
-from edge_embed_runtime.search.coverage import Found, Sample, limits
+from edge_embed_runtime.search.coverage import Asked, Found, Sample, limits
 from edge_embed_runtime.search.hnsw import Cache
 from edge_embed_runtime.search.query import RECALL
 from edge_embed_runtime.search.streamed import StreamedCodes
 from edge_embed_runtime.storage.rows import checked_passages, passage_row
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import Room
-from edge_embed_runtime.vectors import bits as codes_module
-from edge_embed_runtime.vectors.bits import BinaryCodes, Pool, binarize, hamming
+from edge_embed_runtime.vectors import hamming
+from edge_embed_runtime.vectors.bits import BinaryCodes, binarize
+from edge_embed_runtime.vectors.hamming import Pool, Selection, distances
 from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
 from edge_embed_runtime.vectors.rotation import NONE, Frame, learn_frame
 from edge_embed_runtime.vectors.types import Places, Vectors, Words
@@ -304,20 +305,20 @@ def test_missed_is_near_what_is_missed() -> None:
     stored, queries = clustered(random, 6000, 128), clustered(random, 40, 128)
     words = np.ascontiguousarray(binarize(stored).T)
     signs = np.where(stored > 0, np.float32(1), np.float32(-1))
-    sample = Sample(stored[random.choice(len(stored), 512, replace=False)], NONE)
+    sample = Sample(*quantize_int8(stored[random.choice(len(stored), 512, replace=False)]), NONE)
     for part in (0.01, 0.05, 0.3):
         estimated, missing = [], []
         for query in queries:
             scores, estimates = stored @ query, signs @ query
-            bits = hamming(words, binarize(query[None])[0])
-            pool = codes_module.cut(None, bits, int(part * len(stored)))
+            asked = Asked(query, NONE)
+            bits = distances(words, asked.words)
+            pool = hamming.nearest(words, asked.words, int(part * len(stored)))
             least = float(np.sort(estimates[pool.places])[-len(pool.places) // 4])
             seen = pool.places[estimates[pool.places] >= least]
             top = seen[np.argsort(-scores[seen])[:10]]
-            measures = np.stack([bits[top], np.zeros(10), -estimates[top]]).astype(np.float64)
-            relation = sample.relation(query, query, binarize(query[None])[0])
+            measures = np.stack([bits[top], -estimates[top]]).astype(np.float64)
             found = Found.of(scores[top].astype(np.float64), measures, 10)
-            estimated.append(min(relation.missed(found, limits(pool, least)), 1.0))
+            estimated.append(min(sample.relation(asked).seen(found).missed(limits(pool, least)), 1.0))
             missing.append(1 - np.isin(np.argsort(-scores)[:10], seen).mean())
         assert np.mean(missing) - 0.01 <= np.mean(estimated) <= 4 * np.mean(missing) + 0.03, part
 
@@ -325,21 +326,29 @@ def test_missed_is_near_what_is_missed() -> None:
 def test_missed_of_what_cannot_be_told() -> None:
     """Equal vectors, one vector, no limits: numbers, no errors; nothing is missed where everything was seen."""
     same = np.tile(unit(np.ones((1, 64))), (40, 1))
-    for sample in (Sample(same, NONE), Sample(same[:1], NONE)):
-        relation = sample.relation(same[0], same[0], binarize(same[:1])[0])
-        found = Found.of(np.ones(3), np.zeros((3, 3)), 3)
-        assert relation.missed(found, (np.inf, np.inf, np.inf)) == 0
-        assert np.isfinite(relation.missed(found, (10.0, np.inf, -1.0)))
+    for rows in (same, same[:1]):
+        relation = Sample(*quantize_int8(rows), NONE).relation(Asked(same[0], NONE))
+        seen = relation.seen(Found.of(np.ones(3), np.zeros((2, 3)), 3))
+        assert seen.missed((np.inf, np.inf)) == 0
+        assert np.isfinite(seen.missed((10.0, -1.0)))
 
 
-def test_smallest_of_many_distances() -> None:
-    """A sample that tells which can be among them changes nothing, ties included."""
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_selection_of_many_distances(parts: int) -> None:
+    """The smallest, of equal ones the first, however many parts they come in; and how many of the last are left out."""
     random = np.random.default_rng(11)
     for draw in (random.binomial(384, 0.4, 50_000), random.integers(0, 3, 50_000), np.zeros(50_000), np.arange(50_000)):
-        distances = draw.astype(np.uint16)
-        for count in (1, 10, 1000, 20_000):
-            expected = np.sort(np.argsort(distances, kind="stable")[:count])
-            assert np.array_equal(np.sort(codes_module.smallest(distances, count)), expected)
+        for given in (draw.astype(np.uint16), draw[::-1].astype(np.uint16)):
+            for count in (1, 10, 1000, 20_000):
+                selection = Selection(count)
+                for part in np.array_split(np.arange(50_000), parts):
+                    selection.add(int(part[0]), given[part])
+                found, expected = selection.nearest(), np.sort(np.argsort(given, kind="stable")[:count])
+                assert np.array_equal(found.places, expected)
+                assert np.array_equal(found.distances, given[expected])
+                last = int(given[expected].max())
+                share = (given[expected] == last).sum() / (given == last).sum()
+                assert found.limit == pytest.approx(last - 0.5 + share)
 
 
 def test_pool_says_how_far_it_reaches() -> None:
@@ -349,17 +358,17 @@ def test_pool_says_how_far_it_reaches() -> None:
     codes = BinaryCodes(128)
     codes.append(np.arange(3000), rows)
     query = rows[7]
-    distances = hamming(np.ascontiguousarray(rows.T), query)
+    differing = distances(np.ascontiguousarray(rows.T), query)
     for count in (1, 50, 700):
         pool = codes.pool(query, count)
-        assert np.array_equal(pool.distances, distances[pool.places])
+        assert np.array_equal(pool.distances, differing[pool.places])
         last = int(pool.distances.max())
-        assert (distances < last).sum() == (pool.distances < last).sum()
-        share = (pool.distances == last).sum() / (distances == last).sum()
+        assert (differing < last).sum() == (pool.distances < last).sum()
+        share = (pool.distances == last).sum() / (differing == last).sum()
         assert pool.limit == pytest.approx(last - 0.5 + share)
     assert codes.pool(query, 3000).limit == np.inf
     within = codes.within(query, 60.5)
-    assert np.array_equal(np.sort(within.places), np.flatnonzero(distances <= 60))
+    assert np.array_equal(np.sort(within.places), np.flatnonzero(differing <= 60))
 
 
 def test_learned_rotations_are_not_chance() -> None:

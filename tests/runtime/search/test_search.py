@@ -9,8 +9,6 @@ import pytest
 
 from edge_embed import Document, Embedder, Index
 from edge_embed_runtime.storage.bitblocks import Blocks
-from edge_embed_runtime.vectors import bits as codes_module
-from edge_embed_runtime.vectors.bits import BinaryCodes, binarize, hamming
 from edge_embed_runtime.vectors.types import Vectors
 
 DIM = 96
@@ -77,24 +75,6 @@ def test_filter_gives_the_best_of_the_allowed(filled: Path, vectors: Vectors) ->
             nearest = (2 * np.argsort(-(vectors[::2] @ query))[:10]).tolist()
             assert len(set(nearest) & {int(hit.key) for hit in hits}) >= 9
             assert all(hit.metadata["even"] for hit in hits)
-
-
-def test_early_out_keeps_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the bits leave most codes out; of the nearest by all bits almost none is lost, of few codes none."""
-    rows, queries = binarize(clustered(20_000)), binarize(clustered(20, seed=1))
-    codes = BinaryCodes(DIM)
-    codes.append(np.arange(len(rows)), rows)
-    exact = [set(codes.nearest(query, 20).tolist()) for query in queries]
-    monkeypatch.setattr(codes_module, "EARLY_OUT", 1000)
-    seen: list[int] = []
-    monkeypatch.setattr(
-        codes_module, "hamming", lambda words, query: seen.append(words.shape[1]) or hamming(words, query)
-    )
-    early = [set(codes.nearest(query, 20).tolist()) for query in queries]
-    assert np.mean([len(a & b) / 20 for a, b in zip(exact, early, strict=True)]) > 0.9
-    assert min(seen) < 2000  # the other half was looked at for few
-    assert codes.nearest(queries[0], 600).tolist() != []  # more than early out may leave: all are compared
-    assert len(codes.nearest(queries[0], 600)) == 600
 
 
 def test_codes_are_read_once_and_then_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
