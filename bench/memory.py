@@ -1,4 +1,6 @@
-"""Memory of a whole process that embeds one query and searches 100,000 documents: python -m bench.memory SCIFACT
+"""Memory of a whole process that embeds one query and searches 100,000 documents:
+
+    python -m bench.memory SCIFACT [--bundle BUNDLE]
 
 SCIFACT is a judged set in BEIR's layout. Documents are forty words in a row of its texts, and such put together of two;
 their vectors are those of 400 texts, with noise.
@@ -32,12 +34,13 @@ import json, sys
 from edge_embed import Embedder, Index
 from edge_embed_runtime.system.memory import peak_rss_bytes
 from edge_embed_runtime.system.memory import read_memory
-embedder = Embedder()
+embedder = Embedder(sys.argv[4])
 with Index.open(sys.argv[1], read_only=True) as index:
     if len(index.search(sys.argv[2], mode="hybrid", vector=embedder.encode_query([sys.argv[2]])[0])) < 10:
         raise SystemExit(1)
     sys.stdin.read(int(sys.argv[3]))
-    print(json.dumps({"peak": peak_rss_bytes(), **read_memory()._asdict(), "exact": embedder.exact}), flush=True)
+    facts = {"exact": embedder.exact, "engine": embedder.engine}
+    print(json.dumps({"peak": peak_rss_bytes(), **read_memory()._asdict(), **facts}), flush=True)
     sys.stdin.read(int(sys.argv[3]))
 """
 
@@ -59,10 +62,10 @@ def fill(path: Path, judged: str, documents: int) -> None:
             index.add_vectors([Document(str(start + i), text) for i, text in enumerate(joined)], vectors)
 
 
-def run(path: Path, at_a_time: int) -> Iterator[dict[str, float]]:
+def run(path: Path, bundle: str, at_a_time: int) -> Iterator[dict[str, float]]:
     """What each of several processes has, all alive when they look."""
     hold = str(int(at_a_time > 1))
-    command = [sys.executable, "-c", PROGRAM, str(path), QUERY, hold]
+    command = [sys.executable, "-c", PROGRAM, str(path), QUERY, hold, bundle]
     pipe = subprocess.PIPE
     processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(at_a_time)]
     for process in processes:
@@ -80,6 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     parser.add_argument("judged", metavar="SCIFACT")
     parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--bundle", default="minilm", help="a bundle of 384 dimensions; its engine runs it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.db"
@@ -87,15 +91,16 @@ def main() -> None:
         names = ("peak", "rss", "pss", "private", "dirty")
         print(f"{'MB':<28}" + "".join(f"{name:>9}" for name in names))
         for label, at_a_time in (("one process", 1), ("each of two processes", 2)):
-            found = [one for _ in range(ROUNDS) for one in run(path, at_a_time)]
+            found = [one for _ in range(ROUNDS) for one in run(path, options.bundle, at_a_time)]
             medians = [statistics.median(one[name] for one in found) / 1e6 for name in names]
             print(f"{label:<28}" + "".join(f"{value:9.1f}" for value in medians))
         least = subprocess.run(
-            [sys.executable, "-c", "from edge_embed import Embedder; Embedder(max_rss_mb=20)"],
+            [sys.executable, "-c", f"from edge_embed import Embedder; Embedder({options.bundle!r}, max_rss_mb=20)"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         print("Embedder(max_rss_mb=...): the least is" + least.stderr.rpartition("the least is")[2].rstrip())
-        print(f"Python {sys.version.split()[0]}, exact form: {found[0]['exact']}, load {os.getloadavg()[0]:.1f}")
+        engine, exact = (found[0][name] for name in ("engine", "exact"))
+        print(f"Python {sys.version.split()[0]}, {engine}, exact form: {exact}, load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

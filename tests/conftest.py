@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from builders.bert import Checkpoints, bert_folder
+from builders.olderbundles import saturating
 
 from edge_embed import Embedder
 from edge_embed.embedder import default_bundle
@@ -107,3 +108,9 @@ def exported_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(exported_tiny: Path, tmp_path: Path) -> Path:
     """An int8 bundle of the small random BERT, for the test to change."""
     return Path(shutil.copytree(exported_tiny, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def older_bundle(tiny_bundle: Path) -> Path:
+    """The same as earlier releases made it: its products may saturate on some CPUs."""
+    return saturating(tiny_bundle)

@@ -41,9 +41,11 @@ def doctor(bundles: tuple[str, ...], tune: bool, forget: bool, as_json: bool) ->
 
 
 def _forget(as_json: bool) -> None:
+    from edge_embed_runtime.system import stamps
     from edge_embed_runtime.system.tuning import forget_verdict
 
     path = forget_verdict()
+    stamps.forget()
     removed = "nothing was stored" if path is None else f"{path} removed"
     show({"forgotten": None if path is None else str(path)}, as_json, lambda: [removed])
 

@@ -3,6 +3,7 @@
 import platform
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from edge_embed.doctor.hardware import describe_hardware
 from edge_embed.doctor.parts import IMPORT_SECONDS, KNOWN, PARTS, Part, numbers, part_sentence, required
 from edge_embed.measuring.children import ask, child
 from edge_embed.measuring.versions import installed_version
+from edge_embed_runtime.errors import StorageError
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.system import stamps
 from edge_embed_runtime.system.tuning import Choice, Verdict, machine_key, store_verdict
 
 MEASURE_SECONDS = 600.0
@@ -67,12 +70,15 @@ class Report:
 def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: bool = False) -> Report:
     """Try every part, measure every bundle.
 
-    bundles: folders, or names of embedded ones; none means the default, or where that cannot run without onnxruntime "static"
+    bundles: folders, or names of embedded ones; none means the default, or where that cannot run here for want of
+             onnxruntime "static"
     tune:    store the verdict of this machine, unless it is "unusable"
 
     Raises StorageError when it cannot be stored.
     """
     report = Report(installed_version("edge-embed") or "unknown", describe_hardware())
+    with suppress(StorageError):
+        stamps.forget()  # golden texts are embedded again
     _look_at_machine(report)
     report.native = _native()
     total = PART_STEPS * len(PARTS) + BUNDLE_STEPS * max(1, len(bundles)) + SCAN_STEPS

@@ -60,6 +60,7 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     manifest = loaded.manifest
     native = manifest.engine == NATIVE and library() is not None
     if not (manifest.is_static or native):
+        say(stage="importing onnxruntime")
         require_onnxruntime(f"bundle {loaded.path}")
     saturate = not (manifest.is_static or native or manifest.never_saturates) and _saturates()
     chosen = [("native", False)] if native else _forms(manifest, saturate)

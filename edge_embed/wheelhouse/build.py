@@ -163,7 +163,7 @@ class _House:
     def add_own(self, given: Path | None) -> Wheel:
         """edge_embed's own wheel, made in every run: a checkout may have changed without a new version."""
         self.progress("edge-embed")
-        return self._take("", "edge-embed", lambda incoming: own_wheel(incoming, given, self.pip))
+        return self._take("", "edge-embed", lambda incoming: own_wheel(incoming, given, self.target, self.pip))
 
     def required(self, wheel: Wheel, extras: tuple[str, ...]) -> list[Requirement]:
         return list(requirements_of(self.folder / wheel.file, extras, self.target.environment))

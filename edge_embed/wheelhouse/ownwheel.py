@@ -5,9 +5,7 @@ A wheel is a zip of the files that RECORD lists, with their hashes
 (https://packaging.python.org/en/latest/specifications/binary-distribution-format/).
 """
 
-import base64
 import csv
-import hashlib
 import io
 import json
 import shutil
@@ -18,40 +16,44 @@ from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from edge_embed.wheelhouse.anywhere import runs_on, without_library
+from edge_embed.wheelhouse.platforms import Target
+from edge_embed.wheelhouse.wheelfile import digest, write
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 
 NAME = "edge-embed"
 # Files that the installer adds; the next one adds its own.
 INSTALLERS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
-# The same files make the same wheel: one time and one mode for all.
-WHEN = (1980, 1, 1, 0, 0, 0)
-MODE = 0o644 << 16
 
 Pip = Callable[[Sequence[str]], None]
 
 
-def own_wheel(folder: Path, given: Path | None, pip: Pip) -> Path:
-    """Put a wheel of edge_embed into `folder`, and return its path.
+def own_wheel(folder: Path, given: Path | None, target: Target, pip: Pip) -> Path:
+    """Put a wheel of edge_embed into `folder`, and return its path. A native library that is not for the target is
+    left out of this installation's wheel.
 
     given: a wheel to copy; None means this installation
     pip:   runs pip with these arguments; only used for an editable installation
 
-    Raises SourceError if `given` is not a wheel of edge_embed, EdgeEmbedError for an installation without RECORD, or
-    whose files differ from it.
+    Raises SourceError if `given` is not a wheel of edge_embed, or is for other machines, EdgeEmbedError for an
+    installation without RECORD, or whose files differ from it.
     """
     if given is not None:
         if not given.name.startswith("edge_embed-") or not zipfile.is_zipfile(given):
             raise SourceError(
                 f"{given}: not a wheel of edge_embed; `pip wheel --no-deps .` in its checkout makes one", path=given
             )
+        if not runs_on(given, target):
+            raise SourceError(f"{given}: it cannot be installed on {target}, going by its name", path=given)
         return Path(shutil.copy(given, folder))
     distribution = metadata.distribution(NAME)
     checkout = _editable_folder(distribution)
     if checkout is None:
-        return repack(distribution, folder)
-    pip(["wheel", "--no-deps", "--wheel-dir", str(folder), str(checkout)])
-    (wheel,) = folder.glob("edge_embed-*.whl")
-    return wheel
+        wheel = repack(distribution, folder)
+    else:
+        pip(["wheel", "--no-deps", "--wheel-dir", str(folder), str(checkout)])
+        (wheel,) = folder.glob("edge_embed-*.whl")
+    return wheel if runs_on(wheel, target) else without_library(wheel)
 
 
 def _editable_folder(distribution: metadata.Distribution) -> Path | None:
@@ -73,12 +75,12 @@ def repack(distribution: metadata.Distribution, folder: Path) -> Path:
     rows = []
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in sorted(_installed(distribution)):
-            _write(archive, path, content)
-            rows.append((path, f"sha256={_digest(content)}", str(len(content))))
+            write(archive, path, content)
+            rows.append((path, f"sha256={digest(content)}", str(len(content))))
         record = f"{name}-{distribution.version}.dist-info/RECORD"
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows([*rows, (record, "", "")])
-        _write(archive, record, table.getvalue().encode())
+        write(archive, record, table.getvalue().encode())
     return wheel
 
 
@@ -96,7 +98,7 @@ def _installed(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes
             content = path.read_bytes()
         except OSError as error:
             raise EdgeEmbedError(f"{path} cannot be read ({error.strerror}): {advice}", path=path) from error
-        if file.hash is not None and file.hash.mode == "sha256" and file.hash.value != _digest(content):
+        if file.hash is not None and file.hash.mode == "sha256" and file.hash.value != digest(content):
             raise EdgeEmbedError(f"{path} was changed since it was installed: {advice}", path=path)
         yield file.as_posix(), content
 
@@ -108,14 +110,3 @@ def _field(distribution: metadata.Distribution, name: str) -> str:
         if key == name:
             return value.strip()
     raise EdgeEmbedError(f"{NAME} was not installed from a wheel: give `--wheel` one")
-
-
-def _digest(content: bytes) -> str:
-    """As in RECORD: URL-safe base64 without padding."""
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-
-def _write(archive: zipfile.ZipFile, path: str, content: bytes) -> None:
-    entry = zipfile.ZipInfo(path, WHEN)
-    entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, MODE
-    archive.writestr(entry, content)

@@ -1,6 +1,7 @@
 """Devices that wheels are for: their tags for pip, their answers to markers, what a wheel needs of them."""
 
 import re
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -74,6 +75,15 @@ class Target:
             tags += [f"manylinux_2_{version}_{machine}"]
             tags += [f"{OLD_NAMES[version]}_{machine}"] if version in OLD_NAMES else []
         return tags
+
+    def takes(self, tag: str) -> bool:
+        """Whether it installs wheels of a platform; linux_x86_64 is one built on this machine, for its C library."""
+        kind, *_, machine = PLATFORMS[self.platform]
+        if kind == "macOS" and (need := _needed(tag)) and tag.endswith(f"_{machine}"):
+            major, minor = (int(part) for part in self.system.split("."))
+            return need <= (major, minor)
+        here = "musl" if "musl" in (sysconfig.get_config_var("EXT_SUFFIX") or "") else "glibc"
+        return tag in ("any", *self.tags) or (tag == f"linux_{machine}" and kind == here)
 
     def __str__(self) -> str:
         kind = PLATFORMS[self.platform][0]

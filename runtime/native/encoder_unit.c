@@ -35,7 +35,7 @@ static int32_t finish_linear(const Linear *l, int32_t zero_point)
         return EDGE_BAD_WEIGHT;
     memset(row, (unsigned char)(zero_point - ACT_OFFSET), (size_t)l->k);
     for (int64_t n = 0; n < l->n; n += PANEL) {
-        narrow_tile(1, row, l->k, l->weight + n * l->k, l->k, zeros, sums);
+        narrow_tile(1, row, l->k, l->weight + n * l->k, l->k, zeros, sums, l->weight + (n + PANEL) * l->k);
         for (int64_t i = 0; i < PANEL; i++)
             l->init[n + i] = -sums[i];
     }
@@ -102,7 +102,7 @@ static void project(const Call *call)
     const Rounding *next = &p->layers[0].query_in;
     const Coder c = coder(next);
     const Result to = {.floats = call->w->x, .stride = p->hidden};
-    linear(TO_FLOATS, &p->project, 0, p->hidden, call->w->codes, tokens, &to);
+    linear(TO_FLOATS, &p->project, 0, p->hidden, call->w->codes, tokens, &to, p->layers[0].query.weight);
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t d = 0; d < p->hidden; d += 16)
             put((act *)call->w->codes + t * p->hidden + d, v_load(call->w->x + t * p->hidden + d),
@@ -127,12 +127,14 @@ static Block next_block(const Batch *batch, int64_t text, int64_t token)
     return block;
 }
 
-static void heads_of(const Linear *l, const Block *block, const Call *call, int64_t first, int64_t last, float *floats)
+static void heads_of(const Linear *l, const Block *block, const Call *call, int64_t first, int64_t last, float *floats,
+                     const int8_t *after)
 {
     const Prepared *p = call->p;
     const Result to = {
         .floats = floats, .stride = call->w->rows * p->head_size, .head_size = p->head_size, .first = first};
-    linear(TO_HEADS, l, first, last, (const act *)call->w->codes + block->token * p->hidden, block->tokens, &to);
+    linear(TO_HEADS, l, first, last, (const act *)call->w->codes + block->token * p->hidden, block->tokens, &to,
+           after);
 }
 
 /* The heads first..last of one block of texts. */
@@ -141,12 +143,15 @@ static void attend_block(const Call *call, const Layer *l, const Block *block, i
     const Prepared *p = call->p;
     const Workspace *w = call->w;
     const int64_t size = p->head_size;
-    heads_of(&l->query, block, call, first * size, last * size, w->q);
-    heads_of(&l->key, block, call, first * size, last * size, w->k);
-    heads_of(&l->value, block, call, first * size, last * size, w->v);
+    const int64_t start_bytes = first * size * p->hidden;
+    const int8_t *after = last < p->heads ? l->query.weight + last * size * p->hidden : l->out.weight;
+    heads_of(&l->query, block, call, first * size, last * size, w->q, l->key.weight + start_bytes);
+    heads_of(&l->key, block, call, first * size, last * size, w->k, l->value.weight + start_bytes);
+    heads_of(&l->value, block, call, first * size, last * size, w->v, after);
     int64_t row = 0;
     for (int64_t t = 0; t < block->texts && !stopped(call); t++) {
         const int64_t length = call->batch->lengths[block->text + t];
+        const v16 real = real_keys(length);
         for (int64_t head = first; head < last; head++) {
             const int64_t start = ((head - first) * w->rows + row) * size;
             Head h = {.length = length, .padded = (length + 15) / 16 * 16, .head_size = size};
@@ -157,6 +162,7 @@ static void attend_block(const Call *call, const Layer *l, const Block *block, i
             h.context_stride = p->inner;
             h.factor = l->out_in.factor + head * size;
             h.coder = coder(&l->out_in);
+            h.real = real;
             transpose_keys(w->k + start, &h, w->transposed);
             attend(&h);
         }
@@ -190,18 +196,22 @@ static void norm_rows(const Call *call, const Norm *norm, int64_t token, int64_t
                    next ? (act *)call->w->codes + t * hidden : NULL);
 }
 
-/* From the context of a tile of rows to their state behind the layer; next: the rounding of the next layer's input. */
-static void rest_of_layer(const Call *call, const Layer *l, int64_t token, int64_t rows, const Rounding *next)
+/* From the context of a tile of rows to their state behind the layer. */
+static void rest_of_layer(const Call *call, const Layer *l, int64_t token, int64_t rows)
 {
     const Prepared *p = call->p;
+    const Layer *next = l + 1 < p->layers + p->layer_count ? l + 1 : NULL;
+    const int8_t *after = token + rows < call->batch->tokens || !next ? l->out.weight : next->query.weight;
     const Workspace *w = call->w;
     const Result state = {.floats = w->x + token * p->hidden, .stride = p->hidden};
     const Result middle = {.codes = w->middle, .next = &l->down_in, .stride = l->up.n};
-    linear(ADDED, &l->out, 0, p->hidden, (const act *)w->context + token * p->inner, rows, &state);
+    linear(ADDED, &l->out, 0, p->hidden, (const act *)w->context + token * p->inner, rows, &state,
+           l->up.weight);
     norm_rows(call, &l->attention_norm, token, rows, &l->up_in);
-    linear(TO_GELU, &l->up, 0, l->up.n, (const act *)w->codes + token * p->hidden, rows, &middle);
-    linear(ADDED, &l->down, 0, p->hidden, w->middle, rows, &state);
-    norm_rows(call, &l->output_norm, token, rows, next);
+    linear(TO_GELU, &l->up, 0, l->up.n, (const act *)w->codes + token * p->hidden, rows, &middle,
+           l->down.weight);
+    linear(ADDED, &l->down, 0, p->hidden, w->middle, rows, &state, after);
+    norm_rows(call, &l->output_norm, token, rows, next ? &next->query_in : NULL);
 }
 
 /* One text's vector, of length 1, from its rows of states. */
@@ -228,12 +238,11 @@ static int32_t layers(const Call *call)
     const Prepared *p = call->p;
     for (int32_t i = 0; i < p->layer_count; i++) {
         attention(call, &p->layers[i]);
-        const Rounding *next = i + 1 < p->layer_count ? &p->layers[i + 1].query_in : NULL;
         for (int64_t t = 0; t < call->batch->tokens; t += ROW_TILE) {
             if (stopped(call))
                 return EDGE_STOPPED;
             const int64_t left = call->batch->tokens - t;
-            rest_of_layer(call, &p->layers[i], t, left < ROW_TILE ? left : ROW_TILE, next);
+            rest_of_layer(call, &p->layers[i], t, left < ROW_TILE ? left : ROW_TILE);
         }
     }
     return 0;

@@ -101,7 +101,7 @@ INLINE __m256i dot4(__m256i acc, __m256i codes, __m256i weights)
 }
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w,
-                 int64_t panel_bytes, int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t panel_bytes, int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     __m256i acc[TILE_ROWS][2];
     (void)panels, (void)panel_bytes;
@@ -110,7 +110,8 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
         acc[r][0] = _mm256_loadu_si256((const __m256i *)init);
         acc[r][1] = _mm256_loadu_si256((const __m256i *)(init + 8));
     }
-    for (int64_t i = 0; i < k; i += 4, w += 64) {
+    for (int64_t i = 0; i < k; i += 4, w += 64, next += 64) {
+        _mm_prefetch((const char *)next, _MM_HINT_T1);
         const __m256i left = _mm256_loadu_si256((const __m256i *)w);
         const __m256i right = _mm256_loadu_si256((const __m256i *)(w + 32));
         UNROLL

@@ -86,7 +86,7 @@ INLINE void transpose16(const float *from, int64_t from_stride, float *to, int64
 #define TILE_PANELS 4
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w,
-                 int64_t panel_bytes, int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t panel_bytes, int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     __m512i acc[TILE_ROWS][TILE_PANELS];
     UNROLL
@@ -94,11 +94,13 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
         UNROLL
         for (int p = 0; p < panels; p++)
             acc[r][p] = _mm512_loadu_si512(init + p * PANEL);
-    for (int64_t i = 0; i < k; i += 4, w += 64) {
+    for (int64_t i = 0; i < k; i += 4, w += 64, next += 64 * panels) {
         __m512i weights[TILE_PANELS];
         UNROLL
-        for (int p = 0; p < panels; p++)
+        for (int p = 0; p < panels; p++) {
             weights[p] = _mm512_loadu_si512(w + p * panel_bytes);
+            _mm_prefetch((const char *)next + 64 * p, _MM_HINT_T1);
+        }
         UNROLL
         for (int r = 0; r < rows; r++) {
             int32_t four;

@@ -183,9 +183,9 @@ INLINE void sums_of_6_rows(const act *const row[6], const int8_t *w, int64_t k,
 }
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
-                 int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
-    (void)panels, (void)panel_bytes;
+    (void)panels, (void)panel_bytes, (void)next;
     const int pairs = (rows + 1) / 2;
     const act *row[TILE_ROWS];
     int32x4_t s[TILE_ROWS / 2][8];
@@ -209,9 +209,9 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
 #define TILE_ROWS 6
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
-                 int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
-    (void)panels, (void)panel_bytes;
+    (void)panels, (void)panel_bytes, (void)next;
     int32x4_t s[TILE_ROWS][4];
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < 4; v++)
@@ -302,9 +302,9 @@ INLINE void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x
 }
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
-                 int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
-    (void)panels, (void)panel_bytes;
+    (void)panels, (void)panel_bytes, (void)next;
     int32x4_t s[TILE_ROWS][8];
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < 8; v++)

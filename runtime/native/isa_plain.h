@@ -88,9 +88,9 @@ INLINE void restore_float_mode(FloatMode before)
 #define TILE_ROWS 2
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
-                 int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
-    (void)panels, (void)panel_bytes;
+    (void)panels, (void)panel_bytes, (void)next;
     for (int m = 0; m < rows; m++) {
         int32_t *row = sums + 16 * m;
         for (int c = 0; c < 16; c++)

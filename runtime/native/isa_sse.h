@@ -150,9 +150,9 @@ INLINE __m128i add_products(__m128i sums, __m128i codes, __m128i weights,
 }
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
-                 int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
-    (void)panels, (void)panel_bytes;
+    (void)panels, (void)panel_bytes, (void)next;
     const __m128i ones = _mm_set1_epi16(1);
     __m128i s[TILE_ROWS][4];
     for (int m = 0; m < rows; m++)
@@ -212,9 +212,9 @@ INLINE void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w
 }
 
 INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
-                 int64_t k, const int32_t *init, int32_t *sums)
+                 int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
-    (void)panels, (void)panel_bytes;
+    (void)panels, (void)panel_bytes, (void)next;
     tile_half(rows, a, lda, w, k, init, sums);
     tile_half(rows, a, lda, w + 32, k, init + 8, sums + 8);
 }

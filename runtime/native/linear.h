@@ -2,10 +2,11 @@
  * level of the cache.
  *
  * The instruction set gives
- *   tile(rows, panels, a, a_stride, w, panel_bytes, k, init, sums)
+ *   tile(rows, panels, a, a_stride, w, panel_bytes, k, init, sums, next)
  * which is always inlined, with constants for rows (1..TILE_ROWS) and panels (1 or TILE_PANELS):
  *   sums[r * 16 * TILE_PANELS + c] = init[c] + sum over i < k of a[r * a_stride + i] * weight[i][c],  c < 16 * panels
- * where panel p of the packed weights begins at w + p * panel_bytes. It reads nothing beyond those rows and panels. */
+ * where panel p of the packed weights begins at w + p * panel_bytes. It reads nothing beyond those rows and panels,
+ * and may fetch into the cache what stands at `next`, at any address: as many bytes as it reads of weights. */
 #ifndef EDGE_LINEAR_H
 #define EDGE_LINEAR_H
 
@@ -15,11 +16,11 @@ enum { SUM_STRIDE = PANEL * TILE_PANELS };
 
 #define ROWS_CASE(count)                                                                                            \
     case count:                                                                                                     \
-        tile(count, panels, a, a_stride, w, panel_bytes, k, init, sums);                                            \
+        tile(count, panels, a, a_stride, w, panel_bytes, k, init, sums, next);                                      \
         break;
 
 INLINE void tile_of(int64_t rows, const int panels, const act *a, int64_t a_stride, const int8_t *w, int64_t k,
-                    const int32_t *init, int32_t *sums)
+                    const int32_t *init, int32_t *sums, const int8_t *next)
 {
     const int64_t panel_bytes = k * PANEL;
     switch (rows) {
@@ -41,16 +42,16 @@ INLINE void tile_of(int64_t rows, const int panels, const act *a, int64_t a_stri
 }
 
 APART void wide_tile(int64_t rows, const act *a, int64_t a_stride, const int8_t *w, int64_t k, const int32_t *init,
-                     int32_t *sums)
+                     int32_t *sums, const int8_t *next)
 {
-    tile_of(rows, TILE_PANELS, a, a_stride, w, k, init, sums);
+    tile_of(rows, TILE_PANELS, a, a_stride, w, k, init, sums, next);
 }
 
 #if TILE_PANELS > 1
 APART void narrow_tile(int64_t rows, const act *a, int64_t a_stride, const int8_t *w, int64_t k, const int32_t *init,
-                       int32_t *sums)
+                       int32_t *sums, const int8_t *next)
 {
-    tile_of(rows, 1, a, a_stride, w, k, init, sums);
+    tile_of(rows, 1, a, a_stride, w, k, init, sums, next);
 }
 #else
 #define narrow_tile wide_tile
@@ -104,23 +105,24 @@ INLINE void finish_tile(const int how, const Linear *l, const Result *to, int64_
 }
 
 /* Columns first..last of a linear layer, for `rows` rows of codes [k]. Panels outside, so that one stays in the cache
- * for all rows. */
+ * for all rows; while it meets the last of them, the next one is fetched: texts are short, and weights are many.
+ * after: the weights that are read behind these. */
 INLINE void linear(const int how, const Linear *l, int64_t first, int64_t last, const act *a, int64_t rows,
-                   const Result *to)
+                   const Result *to, const int8_t *after)
 {
     int32_t sums[TILE_ROWS * SUM_STRIDE];
     for (int64_t n = first; n < last;) {
         const int8_t *w = l->weight + n * l->k;
         const int64_t panels = last - n >= SUM_STRIDE ? TILE_PANELS : 1;
+        const int64_t behind = n + panels * PANEL;
         for (int64_t row = 0; row < rows; row += TILE_ROWS) {
             const int64_t some = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
-            if (panels == TILE_PANELS)
-                wide_tile(some, a + row * l->k, l->k, w, l->k, l->init + n, sums);
-            else
-                narrow_tile(some, a + row * l->k, l->k, w, l->k, l->init + n, sums);
+            const int8_t *fetched = behind < last ? l->weight + behind * l->k : after;
+            (panels == TILE_PANELS ? wide_tile : narrow_tile)(some, a + row * l->k, l->k, w, l->k, l->init + n, sums,
+                                                              fetched);
             finish_tile(how, l, to, row, some, n, panels, sums);
         }
-        n += panels * PANEL;
+        n = behind;
     }
 }
 

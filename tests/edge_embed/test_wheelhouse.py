@@ -19,6 +19,7 @@ from packaging.markers import Marker
 from edge_embed.cli.main import main
 from edge_embed.errors import EdgeEmbedError, InputError, MissingExtraError, SourceError
 from edge_embed.wheelhouse import build as wheelhouse
+from edge_embed.wheelhouse.anywhere import REASON, runs_on, without_library
 from edge_embed.wheelhouse.ownwheel import own_wheel, repack
 from edge_embed.wheelhouse.platforms import PLATFORMS, floor, make_target
 from edge_embed.wheelhouse.requirements import holds, listed_requirements, parse
@@ -224,7 +225,66 @@ def test_a_wheel_of_something_else(tmp_path: Path) -> None:
     damaged.write_bytes(b"no zip")
     for path in (other, damaged):
         with pytest.raises(SourceError, match="not a wheel of edge_embed"):
-            own_wheel(tmp_path, path, FakePip())
+            own_wheel(tmp_path, path, ARM, FakePip())
+
+
+@pytest.mark.parametrize(
+    ("platform", "system", "tag", "fits"),
+    [
+        ("linux_aarch64", "2.28", "manylinux_2_17_aarch64", True),
+        ("linux_aarch64", "2.28", "manylinux_2_17_x86_64.manylinux_2_17_aarch64", True),
+        ("linux_aarch64", "2.28", "manylinux_2_31_aarch64", False),
+        ("linux_aarch64", "2.28", "manylinux_2_17_x86_64", False),
+        ("linux_aarch64", "2.28", "linux_x86_64", False),
+        ("musllinux_x86_64", "1.2", "musllinux_1_2_x86_64", True),
+        ("musllinux_x86_64", "1.2", "manylinux_2_17_x86_64", False),
+        ("macos_arm64", "14.0", "macosx_13_0_arm64", True),
+        ("macos_arm64", "12.0", "macosx_13_0_arm64", False),
+        ("macos_arm64", "14.0", "macosx_13_0_x86_64", False),
+        ("windows_arm64", None, "win_arm64", True),
+        ("windows_arm64", None, "win_amd64", False),
+        ("windows_arm64", None, "any", True),
+    ],
+)
+def test_whose_library(platform: str, system: str | None, tag: str, fits: bool, tmp_path: Path) -> None:
+    """A wheel with a native library is for some devices; one that is given for others is refused."""
+    target = make_target(platform, "3.11", system)
+    wheel = make_wheel(tmp_path, "edge-embed", "0.1.0", f"py3-none-{tag}")
+    assert runs_on(wheel, target) == fits
+    (tmp_path / "to").mkdir()
+    if fits:
+        assert own_wheel(tmp_path / "to", wheel, target, FakePip()).name == wheel.name
+    else:
+        with pytest.raises(SourceError, match="cannot be installed on"):
+            own_wheel(tmp_path / "to", wheel, target, FakePip())
+    assert not runs_on(tmp_path / "edge_embed-what.whl", target)
+
+
+def test_without_the_library(tmp_path: Path) -> None:
+    """For other devices the library is left out: a reason is in its place, and the wheel is one for all."""
+    wheel = make_wheel(tmp_path, "edge-embed", "0.1.0", "py3-none-linux_x86_64")
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("edge_embed/__init__.py", "x = 1\n")
+        archive.writestr("edge_embed_runtime/native/library.py", "")
+        archive.writestr("edge_embed_runtime/native/edge_embed_native.so", b"\x7fELF")
+        archive.writestr("edge_embed_runtime/native/edge_embed_native.json", '{"abi": 1}')
+        archive.writestr("edge_embed-0.1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-linux_x86_64\n")
+        archive.writestr("edge_embed-0.1.0.dist-info/RECORD", "")
+    made = without_library(wheel)
+    assert [path.name for path in tmp_path.iterdir()] == [made.name] == ["edge_embed-0.1.0-py3-none-any.whl"]
+    with zipfile.ZipFile(made) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert not any(name.endswith(".so") for name in files)
+    assert json.loads(files["edge_embed_runtime/native/edge_embed_native.json"]) == {"reason": REASON}
+    assert files["edge_embed-0.1.0.dist-info/WHEEL"].splitlines() == [
+        b"Wheel-Version: 1.0", b"Root-Is-Purelib: true", b"Tag: py3-none-any",
+    ]  # fmt: skip
+    recorded = [line.split(",") for line in files.pop("edge_embed-0.1.0.dist-info/RECORD").decode().splitlines()]
+    for name, said, size in recorded[:-1]:
+        content = files.pop(name)
+        found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        assert (said, int(size)) == (f"sha256={found}", len(content))
+    assert files == {}
 
 
 @pytest.mark.parametrize(
@@ -419,7 +479,7 @@ def test_an_editable_installation_is_built(
         make_wheel(tmp_path / "house", "edge-embed", "0.1.0", "py3-none-any")
 
     (tmp_path / "house").mkdir()
-    assert own_wheel(tmp_path / "house", None, pip).name == "edge_embed-0.1.0-py3-none-any.whl"
+    assert own_wheel(tmp_path / "house", None, ARM, pip).name == "edge_embed-0.1.0-py3-none-any.whl"
     assert list(asked[0]) == ["wheel", "--no-deps", "--wheel-dir", str(tmp_path / "house"), str(checkout)]
 
 

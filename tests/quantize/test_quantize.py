@@ -23,8 +23,10 @@ from edge_embed_quantize.calibrate import (
     search,
 )
 from edge_embed_quantize.linear import (
+    PAIR_LIMIT,
     RowActivation,
     StaticActivation,
+    beside,
     quantize_rows,
     quantize_weight,
     smoothing,
@@ -136,6 +138,31 @@ def test_simulation_is_the_integer_product(
     assert np.abs(activation.simulate(x) @ (codes * scale) - exact * step * scale).max() < 1e-5
 
 
+def test_what_may_stand_beside_a_code() -> None:
+    """255 times both codes of a pair fits 16 bits, and 255 times one code more does not."""
+    first = np.arange(-127, 128)
+    low, high = beside(first)
+    assert (low[first == 100], high[first == 100]) == (-127, 28)
+    assert (low[first == -50], high[first == -50]) == (-78, 127)
+    worst = 255 * np.maximum(np.abs(first + low), np.abs(first + high))
+    assert worst.max() <= 2**15 - 1
+    assert (255 * (first + high + 1)[high < 127] > 2**15 - 1).all()
+    assert (255 * (first + low - 1)[low > -127] < -(2**15)).all()
+
+
+def test_rows_of_a_table_that_is_multiplied_with(random: np.random.Generator) -> None:
+    """Their pairs keep the limit; a scale grows only where a pair needs it."""
+    table = normal(random, 40, 12)
+    table[0, :2] = 10, 9.99
+    table[1, :2] = 10, -9
+    codes, scale = quantize_rows(table, multiplied=True)
+    assert largest_pair(codes.T) == PAIR_LIMIT
+    assert (codes[1, 0], codes[0].tolist()[:2]) == (127, [64, 64])
+    assert (np.abs(codes * scale - table) <= scale * 1.0001).all()
+    odd, _ = quantize_rows(table[:, :11], multiplied=True)
+    assert largest_pair(odd.T) <= PAIR_LIMIT
+
+
 # rounding.py
 
 
@@ -152,7 +179,22 @@ def eight_bits(weight: Array, product: NDArray[np.float64]) -> Array:
     codes, scale = round_int8(weight, [product])
     assert codes.dtype == np.int8
     assert codes.min() >= -127
+    assert largest_pair(codes) <= PAIR_LIMIT
     return codes * scale
+
+
+def largest_pair(codes: NDArray[Any]) -> int:
+    """Of inputs 2j and 2j + 1 of one output channel, the largest sum of codes, on either side of 0."""
+    whole = codes[: len(codes) // 2 * 2].astype(int)
+    return int(np.abs(whole[0::2] + whole[1::2]).max())
+
+
+def apart(weight: Array) -> Array:
+    """The weight with pairs so small, beside one weight of each channel, that no limit for pairs is felt."""
+    weight[0] = 4 * np.abs(weight).max(axis=0)
+    weight[1] = -weight[1]
+    weight[1, weight[1] > 0] *= -1
+    return weight
 
 
 def four_bits(weight: Array, product: NDArray[np.float64], group: int = 16) -> Array:
@@ -164,6 +206,7 @@ def four_bits(weight: Array, product: NDArray[np.float64], group: int = 16) -> A
     assert (multipliers.min() >= 1, multipliers.max() <= LARGEST_MULTIPLIER) == (True, True)
     eight = codes.astype(int) * np.repeat(multipliers.astype(int), group, axis=0)
     assert (eight.min() >= -128, eight.max() <= 127) == (True, True)
+    assert largest_pair(eight) <= PAIR_LIMIT
     return np.asarray(eight * scale, np.float32)
 
 
@@ -179,7 +222,7 @@ def test_int8_rounding_keeps_outputs(random: np.random.Generator) -> None:
 
 def test_int8_rounding_takes_the_nearest_code_for_unrelated_inputs(random: np.random.Generator) -> None:
     """Nothing stands in for anything else, so there is nothing to make up for."""
-    weight = normal(random, 100, 7)
+    weight = apart(normal(random, 100, 7))
     codes, scale = quantize_weight(weight)
     for product in (np.diag(np.arange(1.0, 101)), np.zeros((100, 100))):
         found, found_scale = round_int8(weight, [product])
@@ -190,7 +233,7 @@ def test_int8_rounding_takes_the_nearest_code_for_unrelated_inputs(random: np.ra
 @pytest.mark.parametrize("width", [48, 64, 80, 130])
 def test_rounding_in_blocks_is_the_whole(random: np.random.Generator, width: int) -> None:
     """Rounded block by block, the errors of every row reach all rows after it, as when each is written out."""
-    x, weight = alike(random, width=width), normal(random, width, 3)
+    x, weight = alike(random, width=width), apart(normal(random, width, 3))
     order = np.argsort(-np.diag(gram(x)), kind="stable")
     product = gram(x)[np.ix_(order, order)]
     damped = product + 0.02 * np.diag(product).mean() * np.eye(width)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -274,3 +275,19 @@ def test_wheels(way: str, shell: Path, tmp_path: Path, monkeypatch: pytest.Monke
     demo = [sys.executable, "-m", "edge_embed", "demo", "--json"]
     found = json.loads(subprocess.check_output(demo, env=there, cwd=tmp_path, text=True))
     assert found["documents"] == 154
+
+
+def test_the_sdist_has_the_sources(tmp_path: Path) -> None:
+    """All that a build needs, and no library of the machine that it was made on."""
+    if "EDGE_EMBED_TEST_INSTALL" not in os.environ:
+        pytest.skip("downloads hatchling: set EDGE_EMBED_TEST_INSTALL=1")
+    pip(sys.executable, "install", "--target", str(tmp_path / "hatchling"), "hatchling")
+    builder = {**os.environ, "PYTHONPATH": str(tmp_path / "hatchling")}
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=CHECKOUT, env=builder, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = {name.split("/", maxsplit=1)[1] for name in packed.getnames()}
+    sources = {f"runtime/native/{path.name}" for path in NATIVE.iterdir() if path.is_file()}
+    assert names >= {"hatch_build.py", "pyproject.toml", *sources}
+    assert [name for name in names if name.endswith((".so", ".dylib", ".dll", "edge_embed_native.json"))] == []

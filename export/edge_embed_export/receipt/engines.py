@@ -29,8 +29,8 @@ def check_engines(embedder: Embedder, source: Path, texts: list[str]) -> None:
     lowest = engine_receipt(embedder, texts).get("cosine_to_onnxruntime", {}).get("min", 1.0)
     if not lowest >= GOLDEN_COSINE:
         raise FidelityError(
-            f"{source}: the native engine and onnxruntime give this model's texts vectors with a cosine of {lowest}, at "
-            f"least {GOLDEN_COSINE} is needed; nothing was written. Export it with --engine onnxruntime",
+            f"{source}: vectors of the native engine and of onnxruntime have a cosine of {lowest}, at least "
+            f"{GOLDEN_COSINE} is needed; nothing was written. Export it with --engine onnxruntime",
             path=source,
             cosine=lowest,
             floor=GOLDEN_COSINE,

@@ -66,12 +66,21 @@ def _pad(tensors: list[_Tensor], position: int) -> None:
     """Choose the texts. position: where the first tensor's field begins"""
     for tensor, following in pairwise(tensors):
         if following.numbers >= LEAST_BYTES:
-            tensor.blanks = next(
-                blanks
-                for blanks in range(-1, 2 * ALIGNMENT)
-                if (position + tensor.whole(blanks) + following.head) % ALIGNMENT == 0
-            )
+            tensor.blanks = _blanks(tensor, position + following.head)
         position += tensor.whole(tensor.blanks)
+
+
+def _blanks(tensor: _Tensor, position: int) -> int:
+    """The fewest blanks that bring what is behind a tensor to a multiple of ALIGNMENT; -1 where no text does.
+
+    position: that of the tensor's field, and the bytes before the numbers behind it
+    """
+    if (position + tensor.whole(-1)) % ALIGNMENT == 0:
+        return -1
+    missing = -(position + tensor.whole(0)) % ALIGNMENT
+    # a blank is a byte; with some the lengths before the text and the tensor take a byte more each
+    guesses = (missing - more + turn for turn in (0, ALIGNMENT) for more in (2, 1, 0))
+    return next(n for n in guesses if n >= 0 and (position + tensor.whole(n)) % ALIGNMENT == 0)
 
 
 def _stored(message: "onnx.ModelProto | onnx.GraphProto", name: str) -> int:

@@ -1,11 +1,17 @@
 """Texts that a bundle comes with, and the vectors that any machine must make of them."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
 
+from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.bundle.manifest import Golden, Manifest
+from edge_embed_runtime.system.cpu import cpu_features, cpu_identity
 
 # Golden vectors of another CPU agree to about 0.9997; a kernel that saturates gives 0.995.
 GOLDEN_COSINE = 0.999
@@ -26,3 +32,25 @@ def golden_cosine(manifest: Manifest, dim: int, encode: Callable[[Golden], NDArr
     if any(a.shape != b.shape for a, b in zip(expected, found, strict=True)):
         return 0.0
     return kind.agreement(expected, found)
+
+
+def golden_stamp(bundle: Bundle, engine: str, library: Path | str | None, dim: int) -> str:
+    """The hash of everything that decides whether golden texts pass here (see stamps.py); "" where that can't be said.
+
+    engine:  name and version of what runs the model
+    library: its file; another one may lie there under the same version
+    """
+    manifest = bundle.manifest
+    if not (manifest.golden and isinstance(bundle.model, Path) and library):
+        return ""
+    try:
+        file = Path(library).stat()
+    except OSError:
+        return ""
+    decide = {
+        "bundle": [manifest.fingerprint, repr(manifest.native), [vars(golden) for golden in manifest.golden], dim],
+        "engine": [engine, str(library), file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns],
+        "packages": [np.__version__, tokenizers.__version__],
+        "machine": [cpu_identity(), *cpu_features()],
+    }
+    return hashlib.sha256(json.dumps(decide, sort_keys=True).encode()).hexdigest()

@@ -96,15 +96,27 @@ def _native(what: str, *, needed: bool) -> Load:
     from edge_embed_runtime.native.library import native, reason
 
     found = native()
-    if found is not None:
-        from edge_embed_runtime.model.native import NativeModel
+    if found is None:
+        return _instead(what, reason(), needed=needed)
+    from edge_embed_runtime.model.native import NativeModel
+    from edge_embed_runtime.native.encoder import NativeError
 
-        return lambda bundle, options: NativeModel(bundle, options, found)
+    def load(bundle: Bundle, options: RunOptions) -> Model:
+        try:
+            return NativeModel(bundle, options, found)
+        except NativeError as error:  # of this CPU
+            return _instead(what, str(error), needed=needed)(bundle, options)
+
+    return load
+
+
+def _instead(what: str, reason: str, *, needed: bool) -> Load:
+    """onnxruntime in place of the native engine, which cannot run here for a reason. Raises MissingExtraError."""
     from edge_embed_runtime.extras import without_library
 
     if needed:
-        raise without_library(what, reason())
+        raise without_library(what, reason)
     try:
-        return _network(what, f"the native library is not here: {reason()}")
+        return _network(what, f"the native library cannot be used here: {reason}")
     except ImportError as error:
-        raise without_library(what, f"{reason()}; nor is onnxruntime, which could run it as well") from error
+        raise without_library(what, f"{reason}; nor is onnxruntime here") from error

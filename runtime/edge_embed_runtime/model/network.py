@@ -1,5 +1,6 @@
 """A bundle's network in onnxruntime: the form that this CPU needs, and texts run in batches."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,11 +17,12 @@ from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model import deadline, session
 from edge_embed_runtime.model.batching import BATCH_TOKENS, LEAST_RUN_TOKENS, batches, pad, pad_pairs
 from edge_embed_runtime.model.budget import Prediction, Profile, choose_profile
-from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine
+from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine, golden_stamp
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 from edge_embed_runtime.onnxfile.allowed import Sidecar, check_model
 from edge_embed_runtime.onnxfile.mapped import weights_of
 from edge_embed_runtime.system.memory import give_back, trim_heap
+from edge_embed_runtime.system.stamps import Passed, passed, remember
 from edge_embed_runtime.system.tuning import recall
 from edge_embed_runtime.system.workers import work
 from edge_embed_runtime.vectors.kinds import RERANK
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 Result = TypeVar("Result")
+# The module of onnxruntime that is its library.
+LIBRARY = "onnxruntime.capi.onnxruntime_pybind11_state"
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
@@ -63,7 +67,21 @@ class Network:
             raise BundleFormatError(
                 f"{what}: tokenizer.json puts no special tokens around a text: an empty one would have none"
             )
-        self._load(options, self._forms(options.exact, None if tuned is None else tuned.exact))
+        stamp, chosen = self._stamp(options), None if tuned is None else tuned.exact
+        known = passed(stamp)
+        if known is None or chosen not in (None, known.exact):
+            self._load(options, self._forms(options.exact, chosen))
+            if stamp:
+                remember(stamp, Passed(self.loaded.golden_cosine, self.loaded.exact))
+        else:
+            self._load(options, (known.exact,), known.cosine)
+
+    def _stamp(self, options: RunOptions) -> str:
+        if not options.asks_stamps:
+            return ""
+        engine, library = f"{ONNXRUNTIME} {onnxruntime.__version__}", sys.modules.get(LIBRARY)
+        dim = options.dim(self.bundle.manifest.dim)
+        return golden_stamp(self.bundle, engine, getattr(library, "__file__", None), dim)
 
     def _forms(self, asked: bool | None, tuned: bool | None) -> tuple[bool, ...]:
         """Whether the form to load first is the exact one (see `session.make_session`), and that of the next, if any."""
@@ -74,8 +92,12 @@ class Network:
         first = session.products_saturate() if tuned is None else tuned
         return (first, not first)
 
-    def _load(self, options: RunOptions, forms: Sequence[bool]) -> None:
-        """The first form that gives the golden vectors. forms: whether each is the exact one"""
+    def _load(self, options: RunOptions, forms: Sequence[bool], known: float | None = None) -> None:
+        """The first form that gives the golden vectors.
+
+        forms: whether each is the exact one
+        known: how near they were in an earlier process; None: they are made
+        """
         bundle, manifest = self.bundle, self.bundle.manifest
         code = give_back()  # what importing and reading took is not there when loading takes most
         for exact in forms:
@@ -85,7 +107,7 @@ class Network:
                 bundle, exact=exact, prepacked=profile.prepacked
             )
             trim_heap()
-            cosine = golden_cosine(manifest, options.dim(manifest.dim), self._one)
+            cosine = known if known is not None else golden_cosine(manifest, options.dim(manifest.dim), self._one)
             if cosine >= GOLDEN_COSINE:
                 break
         else:

@@ -50,6 +50,12 @@ class RunOptions:
         return check_limit(self.max_rss_mb)
 
     @property
+    def asks_stamps(self) -> bool:
+        """Whether what passed in an earlier process counts (see stamps.py): not where a form was asked for, nor under a
+        limit, which may have the model run in another way."""
+        return self.exact is None and self.limit is None
+
+    @property
     def cores(self) -> int | None:
         """Cores that the caller chose, or None."""
         return 1 if self.background else self.threads

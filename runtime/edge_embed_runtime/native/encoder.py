@@ -25,11 +25,11 @@ Tensors = Mapping[str, NDArray[Any]]
 MODEL_VERSION = 1
 ALIGNMENT = 64
 POOLINGS = {"mean": 0, "cls": 1}
-STOPPED = -110
+BAD_ISA, STOPPED = -102, -110
 # What the library returns that is below 0.
 ERRORS = {
     -101: "the library knows another form of models",
-    -102: "the library has no encoder for this CPU",
+    BAD_ISA: "the library has no encoder for this CPU",
     -103: "a size is out of bounds or no multiple of 16, or sizes do not fit each other",
     -104: "a tensor is missing, or has another number of bytes than the shape says",
     -105: "a scale, factor or table is not finite, or a scale is not above 0",
@@ -182,6 +182,10 @@ class Stop:
     def __init__(self) -> None:
         self._flag = np.zeros(1, np.int32)
         self.address: int = self._flag.ctypes.data
+
+    @property
+    def is_set(self) -> bool:
+        return bool(self._flag[0])
 
     def set(self) -> None:
         self._flag[0] = 1

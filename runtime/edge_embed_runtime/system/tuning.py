@@ -6,16 +6,14 @@ was measured and the file is this user's own; whatever else lies there is passed
 
 import json
 import math
-import os
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_embed_runtime.errors import InputError, SourceError, StorageError
+from edge_embed_runtime.system.cachefolder import cache_folder, read_own
 from edge_embed_runtime.system.cpu import cpu_features, cpu_identity
-from edge_embed_runtime.system.files import open_regular
 
 SCHEMA = 1
 FILE = "verdict.json"
@@ -54,17 +52,6 @@ def machine_key(onnxruntime: str) -> dict[str, Any]:
     return {"cpu": cpu_identity(), "features": list(cpu_features()), "onnxruntime": onnxruntime}
 
 
-def cache_folder() -> Path | None:
-    """$XDG_CACHE_HOME/edge_embed or ~/.cache/edge_embed, %LOCALAPPDATA%\\edge_embed on Windows; None without a home."""
-    given = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
-    try:
-        # the specification has a relative path ignored
-        base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
-    except (RuntimeError, ValueError):
-        return None
-    return base / "edge_embed"
-
-
 def recall(fingerprint: str, onnxruntime: str) -> Choice | None:
     """What was measured for a bundle on this machine with this version of onnxruntime, or None. Never an error."""
     verdict = read_verdict()
@@ -74,26 +61,26 @@ def recall(fingerprint: str, onnxruntime: str) -> Choice | None:
     return known
 
 
+def recall_threads(fingerprint: str) -> int | None:
+    """How many threads were measured to be enough for a bundle on this machine, whatever onnxruntime there was; None
+    where nothing was, or all are."""
+    verdict = read_verdict()
+    known = None if verdict is None else verdict.bundles.get(fingerprint)
+    if verdict is None or known is None:
+        return None
+    here = machine_key("")
+    return known.threads if all(verdict.machine.get(name) == here[name] for name in ("cpu", "features")) else None
+
+
 def read_verdict() -> Verdict | None:
     """The verdict that is stored, of whatever machine; None where there is none that can be believed."""
     folder = cache_folder()
     if folder is None:
         return None
     try:
-        return _parse(json.loads(_read_own(folder / FILE)))
+        return _parse(json.loads(read_own(folder / FILE, MAX_BYTES)))
     except (SourceError, OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-
-
-def _read_own(path: Path) -> bytes:
-    """A small regular file that only this user may write to. Raises SourceError or ValueError for anything else."""
-    with open_regular(path, follow=False) as file:
-        status = os.fstat(file.fileno())
-        if sys.platform != "win32" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
-            raise ValueError("others may have written it")
-        if status.st_nlink != 1 or status.st_size > MAX_BYTES:
-            raise ValueError("not a small file of its own")
-        return file.read(MAX_BYTES)
 
 
 def _parse(content: Any) -> Verdict:

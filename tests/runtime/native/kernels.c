@@ -65,7 +65,7 @@ static int wrong_products(int rows, int64_t k, int at_limits)
     for (int i = 0; i < 16 * TILE_PANELS; i++)
         init[i] = (int32_t)next() >> 8;
     memset(sums, 0x55, sizeof sums);
-    wide_tile(rows, codes, lda, weights, k, init, sums);
+    wide_tile(rows, codes, lda, weights, k, init, sums, weights);
     for (int m = 0; m < TILE_ROWS + 1; m++)
         for (int c = 0; c < 16 * TILE_PANELS; c++) {
             int32_t sum = init[c];

@@ -183,8 +183,9 @@ def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
         store_verdict(Verdict(machine_key(RELEASE)))
 
 
-def test_embedder_uses_the_verdict(stored: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedder_uses_the_verdict(stored: Path, older_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU is not probed, one form is loaded, threads are its own where none are given, and not too many."""
+    embedder = Embedder(older_bundle)
     exact, loads = products_saturate(), []
     original = session.load_session
 
@@ -198,27 +199,28 @@ def test_embedder_uses_the_verdict(stored: Path, embedder: Embedder, monkeypatch
     for threads, given, used in ((2, None, 2), (64, None, 4), (2, 3, 3), (None, None, 4)):
         choices = {embedder.fingerprint: Choice(exact, threads)}
         store_verdict(Verdict(machine_key(RELEASE), 30.0, choices))
-        made = Embedder(threads=given)
+        made = Embedder(older_bundle, threads=given)
         assert (made.threads, made.exact, made.golden_cosine) == (used, exact, embedder.golden_cosine)
     assert loads == [exact] * 4
 
 
-def test_golden_vectors_overrule_the_verdict(stored: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_golden_vectors_overrule_the_verdict(stored: Path, older_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A form that does not reproduce them here is left for the other one."""
+    embedder = Embedder(older_bundle)
     right = embedder.exact
     store_verdict(Verdict(machine_key(RELEASE), 30.0, {embedder.fingerprint: Choice(not right, None)}))
     cosines = iter([0.9, 1.0])
     monkeypatch.setattr(network, "golden_cosine", lambda *_: next(cosines))
-    made = Embedder()
+    made = Embedder(older_bundle)
     assert (made.exact, made.threads, made.golden_cosine) == (right, default_threads(), 1.0)
 
 
-def test_one_form_and_no_other(stored: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_form_and_no_other(stored: Path, older_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`exact` asks neither the CPU nor a verdict, and a form that is wrong here is an error."""
     right = products_saturate()
     monkeypatch.setattr(session, "products_saturate", None)
     monkeypatch.setattr(network, "recall", None)
-    assert module.Embedder(bundle, exact=right).exact is right
+    assert module.Embedder(older_bundle, exact=right).exact is right
     monkeypatch.setattr(network, "golden_cosine", lambda *_: 0.9)
     with pytest.raises(GoldenError, match=r"cosine 0\.9000"):
-        module.Embedder(bundle, exact=right)
+        module.Embedder(older_bundle, exact=right)
