@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.wheels.nativefile import NativeFile, read_native
-from bench.wheels.tries import ROOT, Bed, MissingError, Tries, wheel
+from bench.wheels.tries import Bed, MissingError, Tries, wheel
 
 # What zig calls a target, and how its wheels are named: the oldest system that they are for.
 TARGETS = {
@@ -90,7 +91,8 @@ def compiler_command(given: str | None) -> str:
 
 def one(target: str, folder: Path, tries: Tries, row: Row) -> None:
     """Make a wheel, look at its library, try it."""
-    made = wheel(folder, target, shlex.join(tries.compiler), ROOT)
+    made = wheel(tries.folder / f"{row.tag}.wheel", target, shlex.join(tries.compiler))
+    made = Path(shutil.move(made, folder / made.name))
     row.megabytes = made.stat().st_size / 1e6
     if not made.name.endswith(f"-py3-none-{row.tag}.whl"):
         raise MissingError(f"its name is {made.name}")

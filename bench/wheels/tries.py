@@ -22,8 +22,8 @@ from edge_embed_runtime.native.library import native, reason
 assert edge_embed.__file__.startswith(sys.argv[1]), edge_embed.__file__
 assert native() is not None, reason()
 vector = edge_embed.Embedder("static").encode(["a ferry to the island"])[0]
-rows = np.random.default_rng(0).normal(size=(3000, len(vector))).astype(np.float32)
-documents = [edge_embed.Document(key=f"d{i}", text=f"t{i}") for i in range(3000)]
+rows = np.random.default_rng(0).normal(size=(600, len(vector))).astype(np.float32)
+documents = [edge_embed.Document(key=f"d{i}", text=f"t{i}") for i in range(600)]
 with edge_embed.Index.create(sys.argv[2], space="s", dim=len(vector)) as index:
     index.add_vectors(documents, rows)
     hits = [hit.key for hit in index.search(vector=vector, k=10)]
@@ -94,14 +94,13 @@ class Tries:
         return self.bed.part(f"musl-{machine}", make) / f"lib/ld-musl-{machine}.so.1"
 
 
-def wheel(folder: Path, target: str, compiler: str, checkout: Path) -> Path:
-    """The wheel for a target, built by pip. Raises MissingError with pip's words."""
+def wheel(folder: Path, target: str, compiler: str) -> Path:
+    """The wheel for a target, built by pip into an empty folder. Raises MissingError with pip's words."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("EDGE_EMBED_", "PYTHONPATH"))}
     variables = {**kept, "EDGE_EMBED_TARGET": target, "EDGE_EMBED_CC": compiler, "EDGE_EMBED_NATIVE": "1"}
-    before = set(folder.glob("*.whl"))
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(checkout)]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    made = set(folder.glob("*.whl")) - before
+    made = list(folder.glob("*.whl"))
     if done.returncode or len(made) != 1:
         raise MissingError(f"no wheel for {target}: {' '.join(done.stderr.split())[-400:]}")
-    return made.pop()
+    return made[0]

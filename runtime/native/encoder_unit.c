@@ -151,6 +151,7 @@ static void attend_block(const Call *call, const Layer *l, const Block *block, i
     int64_t row = 0;
     for (int64_t t = 0; t < block->texts && !stopped(call); t++) {
         const int64_t length = call->batch->lengths[block->text + t];
+        const v16 real = real_keys(length);
         for (int64_t head = first; head < last; head++) {
             const int64_t start = ((head - first) * w->rows + row) * size;
             Head h = {.length = length, .padded = (length + 15) / 16 * 16, .head_size = size};
@@ -161,6 +162,7 @@ static void attend_block(const Call *call, const Layer *l, const Block *block, i
             h.context_stride = p->inner;
             h.factor = l->out_in.factor + head * size;
             h.coder = coder(&l->out_in);
+            h.real = real;
             transpose_keys(w->k + start, &h, w->transposed);
             attend(&h);
         }

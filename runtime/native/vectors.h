@@ -112,6 +112,13 @@ INLINE v16 v_max(v16 a, v16 b)
     return a;
 }
 
+/* a where all bits of `which` are set, b where none is. */
+INLINE v16 v_choose(v16 which, v16 a, v16 b)
+{
+    EACH a.part[lane] = (vf)(((vi)a.part[lane] & (vi)which.part[lane]) | ((vi)b.part[lane] & ~(vi)which.part[lane]));
+    return a;
+}
+
 /* 16 int32 as floats. */
 INLINE v16 v_ints(const int32_t *p)
 {

@@ -124,7 +124,7 @@ def _check(array: NDArray[Any], dtype: Any, dimensions: int, dense: int) -> None
     dimension `dense`."""
     if array.dtype != dtype or array.ndim != dimensions or not array.flags.aligned:
         raise ValueError(f"expected {dimensions} dimensions of {np.dtype(dtype)}, got {array.ndim} of {array.dtype}")
-    if array.shape[dense] > 1 and array.strides[dense] != array.itemsize:
+    if array.size and array.shape[dense] > 1 and array.strides[dense] != array.itemsize:
         raise ValueError(f"the numbers of an array {array.shape} do not follow each other")
 
 
