@@ -43,7 +43,19 @@ def program(folder: Path, isa: str, *flags: str) -> Path:
     isa_flags = () if isa == "baseline" else build.ISA_FLAGS[machine][isa]
     base = build.BASE_FLAGS.get(machine, ())
     defines = (f"-DEDGE_ISA={isa}", f"-DEDGE_ISA_{isa.upper()}=1")
-    command = [c_compiler(), *FLAGS, *base, *isa_flags, *defines, *flags, f"-I{NATIVE}", str(KERNELS), "-o", str(made), "-lm"]
+    command = [
+        c_compiler(),
+        *FLAGS,
+        *base,
+        *isa_flags,
+        *defines,
+        *flags,
+        f"-I{NATIVE}",
+        str(KERNELS),
+        "-o",
+        str(made),
+        "-lm",
+    ]
     subprocess.run(command, check=True)
     return made
 
