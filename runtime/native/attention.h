@@ -1,4 +1,4 @@
-/* Attention of one text and head: blocks of queries against all keys, whose scores stay in the first level of the cache.
+/* Attention of one text and head: blocks of queries against all keys; their scores stay in the first level of the cache.
  * Each score is a sum over the head's numbers in their order, each context a sum over the keys in theirs. */
 #ifndef EDGE_ATTENTION_H
 #define EDGE_ATTENTION_H
@@ -19,6 +19,7 @@ typedef struct {
     const float *relative;    /* what is added to query 0's scores; query i's begin i numbers before; or NULL */
     float *scores;            /* [ATTENTION_ROWS][stride] */
     int64_t stride;
+    v16 real;                 /* of the last 16 keys: all bits of those that there are */
     act *context;             /* the head's codes of the first token */
     int64_t context_stride;
     const float *factor;      /* of the rounding of the head's numbers */
@@ -65,11 +66,21 @@ INLINE void score_block(const int rows, const int vectors, const Head *h, int64_
             v_store(h->scores + r * h->stride + key + j * 16, s[r][j]);
 }
 
+INLINE v16 real_keys(int64_t length)
+{
+    int32_t bits[16];
+    v16 real;
+    for (int i = 0; i < 16; i++)
+        bits[i] = i <= (length - 1) % 16 ? -1 : 0;
+    memcpy(&real, bits, sizeof real);
+    return real;
+}
+
 /* A row of scores becomes weights that are not divided by their sum yet; gives 1 / sum. */
 INLINE float soften(const Head *h, float *row)
 {
-    for (int64_t i = h->length; i < h->padded; i++)
-        row[i] = HIDDEN;
+    /* single numbers, stored here, would make the next load of all sixteen wait */
+    v_store(row + h->padded - 16, v_choose(h->real, v_load(row + h->padded - 16), v_set(HIDDEN)));
     v16 top = v_load(row), sum = v_set(0);
     for (int64_t i = 16; i < h->padded; i += 16)
         top = v_max(top, v_load(row + i));

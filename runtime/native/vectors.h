@@ -1,5 +1,5 @@
-/* Vectors of sixteen floats, whatever the CPU's registers hold, so that every sum has the same sixteen lanes and the same
- * bits everywhere.
+/* Vectors of sixteen floats, whatever the CPU's registers hold: every sum has the same sixteen lanes, and so the same bits
+ * everywhere.
  *
  * The file of an instruction set (isa_*.h) gives
  *   VL, vf, vi                 floats in a register; vectors of VL floats and VL int32, with the compiler's + - *
@@ -109,6 +109,13 @@ INLINE v16 v_min(v16 a, v16 b)
 INLINE v16 v_max(v16 a, v16 b)
 {
     EACH a.part[lane] = vmax(a.part[lane], b.part[lane]);
+    return a;
+}
+
+/* a where all bits of `which` are set, b where none is. */
+INLINE v16 v_choose(v16 which, v16 a, v16 b)
+{
+    EACH a.part[lane] = (vf)(((vi)a.part[lane] & (vi)which.part[lane]) | ((vi)b.part[lane] & ~(vi)which.part[lane]));
     return a;
 }
 

@@ -6,7 +6,7 @@ blanks in it move the tensors that follow.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
@@ -45,6 +45,8 @@ def align(model: "onnx.ModelProto") -> None:
     The first tensor stays where it is: there is no text before it.
     """
     stored = model.graph.initializer
+    for tensor in stored:
+        tensor.ClearField("doc_string")
     tensors = [_Tensor(tensor.ByteSize(), len(tensor.raw_data)) for tensor in stored]
     rest = model.graph.ByteSize() - sum(tensor.whole(-1) for tensor in tensors)
     model_head = sum(_stored(model, field.name) for field, _ in model.ListFields() if field.number < GRAPH)
@@ -66,15 +68,24 @@ def _pad(tensors: list[_Tensor], position: int) -> None:
     """Choose the texts. position: where the first tensor's field begins"""
     for tensor, following in pairwise(tensors):
         if following.numbers >= LEAST_BYTES:
-            tensor.blanks = next(
-                blanks
-                for blanks in range(-1, 2 * ALIGNMENT)
-                if (position + tensor.whole(blanks) + following.head) % ALIGNMENT == 0
-            )
+            tensor.blanks = _blanks(tensor, position + following.head)
         position += tensor.whole(tensor.blanks)
 
 
-def _stored(message: "onnx.ModelProto | onnx.GraphProto", name: str) -> int:
+def _blanks(tensor: _Tensor, position: int) -> int:
+    """The fewest blanks that bring what is behind a tensor to a multiple of ALIGNMENT; -1 where no text does.
+
+    position: that of the tensor's field, and the bytes before the numbers behind it
+    """
+    if (position + tensor.whole(-1)) % ALIGNMENT == 0:
+        return -1
+    missing = -(position + tensor.whole(0)) % ALIGNMENT
+    # a blank is a byte; with some the lengths before the text and the tensor take a byte more each
+    guesses = (missing - more + turn for turn in (0, ALIGNMENT) for more in (2, 1, 0))
+    return next(n for n in guesses if n >= 0 and (position + tensor.whole(n)) % ALIGNMENT == 0)
+
+
+def _stored(message: Any, name: str) -> int:
     """Bytes that one of a message's fields takes in the file."""
     alone = type(message)()
     value = getattr(message, name)

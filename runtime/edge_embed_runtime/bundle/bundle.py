@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # What a file of a bundle not yet written holds: bytes, or a file of a temporary folder, which is moved.
 Content = bytes | Path
+# Bytes of a file that are read and hashed at a time.
+HASHED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
     if content is None:
         with open_regular(folder / name, follow=False, error=BundleDamagedError) as file:
             size = os.fstat(file.fileno()).st_size
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest() if size == record.size else ""
+            sha256 = _sha256(file) if size == record.size else ""
     else:
         size, sha256 = len(content), hashlib.sha256(content).hexdigest()
     if size != record.size:
@@ -134,6 +137,15 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
         )
 
 
+def _sha256(file: BufferedReader) -> str:
+    """In parts that are larger than those of `hashlib.file_digest`: between two a thread waits for Python's lock, which
+    the main thread, importing meanwhile, gives away every 5 ms."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(HASHED_BYTES))
+    while count := file.readinto(buffer):
+        digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
 def file_records(contents: Mapping[str, Content]) -> dict[str, FileRecord]:
     return {name: _record(data) for name, data in contents.items()}
 
@@ -142,7 +154,7 @@ def _record(data: Content) -> FileRecord:
     if isinstance(data, bytes):
         return FileRecord(hashlib.sha256(data).hexdigest(), len(data))
     with open_regular(data, follow=False) as file:
-        return FileRecord(hashlib.file_digest(file, "sha256").hexdigest(), file.seek(0, 2))
+        return FileRecord(_sha256(file), file.seek(0, 2))
 
 
 def write_bundle(

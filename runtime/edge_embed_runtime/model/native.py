@@ -59,6 +59,8 @@ RUN_TOKENS = 256
 LEAST_RUN_TOKENS = 64
 # A run of more tokens is waited for from another thread, so that an interrupt can end it.
 LONG_RUN_TOKENS = 2048
+# Code of numpy and tokenizers that comes back when it runs, and words whose tokens are remembered; measured on x86-64.
+CODE_BYTES = 8 * MB
 # Digits of a golden vector's numbers, as exporters round them.
 GOLDEN_DIGITS = 6
 FLOAT, CODES = np.dtype(np.float32), np.dtype(np.int8)
@@ -117,6 +119,7 @@ class NativeModel:
                 "weights": weights + encoder.prepared_bytes,
                 "activations": threads * encoder.workspace_bytes,
                 "texts and tokens": WINDOW_BYTES,
+                "code and words": CODE_BYTES,
             }
             prediction = Prediction(Profile(threads, tokens), parts)
             if prediction.total <= limit:

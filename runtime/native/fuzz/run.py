@@ -14,16 +14,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 
-import build  # noqa: E402 - the library's own list of files and flags
+from native import build  # noqa: E402 - the library's own list of files and flags
 
 TARGETS = ("search", "encoder")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O2")
 # What libFuzzer may take: an input has a few numbers, and a model that it makes is small.
 LIMITS = ("-max_len=512", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0")
 MARGIN_SECONDS = 120
@@ -71,24 +72,30 @@ def _try(compiler: build.Compiler, guided: bool) -> None:
         compiler.run(*SANITIZERS, *more, str(source), "-o", str(source.with_suffix("")))
 
 
-def make(target: str, folder: Path, compiler: build.Compiler, guided: bool) -> Program:
-    """The whole library and one target in one program."""
-    more = ("-fsanitize=fuzzer-no-link",) if guided else ()
-    extra = (*build.WARNINGS, *SANITIZERS, *more, f"-I{HERE.parent}", "-D_POSIX_C_SOURCE=200809L")
-    kind = compiler.target()
-    library = build.Library(compiler, kind, build.known_isas(compiler, kind, folder), extra, folder)
-    objects = [
-        library.compile(file, isa)
-        for file, isas in build.UNITS.items()
-        for isa in isas
-        if isa in ("baseline", *library.isas)
-    ]
-    objects.append(library.compile(f"fuzz/fuzz_{target}.c", "baseline"))
-    if not guided:
-        objects.append(library.compile("fuzz/drive.c", "baseline"))
-    made = folder / f"fuzz_{target}"
-    compiler.run(*SANITIZERS, *(("-fsanitize=fuzzer",) if guided else ()), *map(str, objects), "-o", str(made))
-    return Program(made, guided)
+class Workshop:
+    """The library's object files, compiled once, from which each target is linked."""
+
+    def __init__(self, folder: Path, compiler: build.Compiler, guided: bool) -> None:
+        more = ("-fsanitize=fuzzer-no-link",) if guided else ()
+        extra = (*build.WARNINGS, *SANITIZERS, *more, f"-I{HERE.parent}", "-D_POSIX_C_SOURCE=200809L")
+        kind = compiler.target()
+        known = build.known_isas(compiler, kind, folder)
+        self.folder, self.compiler, self.guided = folder, compiler, guided
+        self._library = build.Library(compiler, kind, known, extra, folder)
+        units = [(file, isa) for file, isas in build.UNITS.items() for isa in isas if isa in ("baseline", *known)]
+        self._objects = self._compiled(units)
+
+    def _compiled(self, units: list[tuple[str, str]]) -> list[Path]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(lambda unit: self._library.compile(*unit), units))
+
+    def make(self, target: str) -> Program:
+        own = [f"fuzz/fuzz_{target}.c", *(() if self.guided else ("fuzz/drive.c",))]
+        objects = [*self._objects, *self._compiled([(file, "baseline") for file in own])]
+        made = self.folder / f"fuzz_{target}"
+        entry = ("-fsanitize=fuzzer",) if self.guided else ()
+        self.compiler.run(*SANITIZERS, *entry, *map(str, objects), "-o", str(made))
+        return Program(made, self.guided)
 
 
 def write_seeds(folder: Path) -> None:
@@ -131,8 +138,13 @@ def main() -> int:
         folder = given.build or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         status = 0
-        for target in targets:
-            program = make(target, folder, compiler, guided)
+        try:
+            workshop = Workshop(folder, compiler, guided)
+            programs = {target: workshop.make(target) for target in targets}
+        except build.BuildError as error:
+            print(f"the fuzz targets cannot be built: {error}", file=sys.stderr)
+            return 1
+        for target, program in programs.items():
             print(f"{target}: {given.seconds} s, {'libFuzzer' if guided else 'random inputs'}, {compiler}", flush=True)
             status = run(program, target, given.seconds, given.corpus) or status
     return status

@@ -331,7 +331,7 @@ def test_progress_bar_goes_to_a_terminal(
 
 def test_a_failing_batch_among_several_threads(monkeypatch: pytest.MonkeyPatch, texts: list[str]) -> None:
     """What goes wrong in a thread reaches the caller, and the batches that wait are not run."""
-    embedder = Embedder(threads=2)
+    embedder = Embedder(threads=2, engine="onnxruntime")
     runs: list[int] = []
 
     def run(rows: list[Any], **_: Any) -> Any:
@@ -346,7 +346,7 @@ def test_a_failing_batch_among_several_threads(monkeypatch: pytest.MonkeyPatch, 
 
 def test_threads_share_the_budget_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads hold as many padded tokens as one does, and get equal shares of little work."""
-    embedder = Embedder(threads=2)
+    embedder = Embedder(threads=2, engine="onnxruntime")
     original, tokens = embedder.network.run, []
 
     def run(rows: list[Any], **_: Any) -> Any:

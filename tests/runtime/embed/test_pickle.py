@@ -49,7 +49,7 @@ def test_options_are_kept(bundle: Path) -> None:
     assert len(pickled) < 1000
     loaded = again(pickled)
     assert type(loaded) is Embedder
-    assert (loaded.threads, loaded.dim, loaded.exact) == (2, 100, True)
+    assert (loaded.threads, loaded.dim, loaded.exact) == (2, 100, embedder.exact)
     assert loaded.predicted_peak > 0
     assert loaded.fingerprint == embedder.fingerprint
     assert loaded._options == embedder._options

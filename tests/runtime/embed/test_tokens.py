@@ -115,9 +115,10 @@ def test_a_token_has_one_vector(exported: Bundles, name: str, precision: str) ->
             assert np.array_equal(found.vectors.view(np.uint32), other.view(np.uint32))
 
 
-def test_mean_of_tokens_is_the_text(embedder: Embedder) -> None:
+def test_mean_of_tokens_is_the_text(bundle: Path) -> None:
     """The embedded bundle pools by the mean: that of the last layer's tokens is the vector of `encode`, which stays
-    the same, bit for bit, whether or not tokens were asked for."""
+    the same, bit for bit, whether or not tokens were asked for. (In onnxruntime, which always gives the tokens'.)"""
+    embedder = Embedder(bundle, threads=1, engine="onnxruntime")
     texts = ["The ferry leaves at nine.", "", "日本 café " * 20, "x"]
     before = embedder.encode(texts)
     found = embedder.encode_tokens(texts)
@@ -272,7 +273,7 @@ def test_manifest_that_does_not_fit_its_model(exported: Bundles) -> None:
 def test_manifests_without_layers_stay_as_they_are(bundle: Path, tiny_bundle: Path) -> None:
     """The field is written where there is something in it, and read again."""
     manifest = read_bundle(bundle).manifest
-    assert replace(manifest, layers=[]).to_json().count(b'"layers"') == 1  # that of the architecture
+    assert "layers" not in json.loads(replace(manifest, layers=[]).to_json())
     assert len(read_bundle(tiny_bundle).manifest.layers) == 3
     changed = json.loads((tiny_bundle / MANIFEST).read_text())
     changed["layers"] = [{"value": "x"}]

@@ -18,10 +18,12 @@ from edge_embed_runtime.model.options import Call, RunOptions
 from edge_embed_runtime.model.static import StaticModel, write_table
 
 
-@pytest.mark.parametrize(("name", "kind"), [("minilm", Network), ("static", StaticModel)])
-def test_the_bundle_chooses_the_model(name: str, kind: type) -> None:
-    """Texts become vectors of length 1 in either, of as many numbers as the call asks for."""
-    model = load_model(open_bundle(bundle_path(name)), RunOptions(threads=2))
+@pytest.mark.parametrize(
+    ("name", "engine", "kind"), [("minilm", "onnxruntime", Network), ("static", None, StaticModel)]
+)
+def test_the_bundle_chooses_the_model(name: str, engine: str | None, kind: type) -> None:
+    """Texts become vectors of length 1 in either, of as many numbers as the call asks for. See also test_native.py."""
+    model = load_model(open_bundle(bundle_path(name)), RunOptions(threads=2, engine=engine))
     assert type(model) is kind
     assert (model.threads, model.loaded.peak, model.loaded.golden_cosine > 0.999) == (2, 0, True)
     found = np.empty((3, 64), np.float32)
@@ -34,7 +36,7 @@ def test_what_only_a_network_has() -> None:
     """A static model says that it has none; a network is its own."""
     with pytest.raises(InputError, match="without a network"):
         _ = load_model(open_bundle(bundle_path("static")), RunOptions()).network
-    network = load_model(open_bundle(bundle_path(None)), RunOptions(threads=1))
+    network = load_model(open_bundle(bundle_path(None)), RunOptions(threads=1, engine="onnxruntime"))
     assert network.network is network
 
 
