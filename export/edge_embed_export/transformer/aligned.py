@@ -91,7 +91,7 @@ def _stored(message: "onnx.ModelProto | onnx.GraphProto", name: str) -> int:
         setattr(alone, name, value)
     else:
         getattr(alone, name).extend(value)
-    return alone.ByteSize()
+    return int(alone.ByteSize())
 
 
 def _field(length: int) -> int:
