@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed import Document, Embedder, Index
-from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
+from edge_embed_runtime.vectors.scores import score_int8
 
 Vectors = NDArray[np.float32]
 Draw = Callable[[int], Vectors]

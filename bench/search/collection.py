@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
+from edge_embed_runtime.vectors.scores import score_int8
 
 if TYPE_CHECKING:
     Vectors = NDArray[np.float32]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.vectors.int8 import dequantize, quantize_int8, score_int8
+from edge_embed_runtime.vectors.int8 import dequantize, quantize_int8
 from edge_embed_runtime.vectors.rotation import Frame
+from edge_embed_runtime.vectors.scores import score_int8
 
 Vectors = NDArray[np.float32]
 Qrels = Mapping[str, Mapping[str, int]]

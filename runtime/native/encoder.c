@@ -1,6 +1,7 @@
-/* The encoder's public functions: they check everything that comes from outside, lay memory out, and leave the computing
- * to the unit of the CPU's instruction set. */
+/* The encoder's public functions: they check everything that comes from outside, lay memory out, and leave computing to
+ * the unit of the CPU's instruction set. */
 #include "encoder.h"
+#include "arena.h"
 #include "prepared.h"
 
 #include <stddef.h>
@@ -44,20 +45,6 @@ static const EncoderUnit *unit_of(int32_t isa)
     case EDGE_BASELINE: return &edge_encoder_unit_baseline;
     default: return NULL;
     }
-}
-
-/* ---- memory, laid out twice: once to count its bytes, with `base` NULL, once for real */
-
-typedef struct {
-    unsigned char *base;
-    int64_t used;
-} Arena;
-
-static void *take(Arena *arena, int64_t bytes)
-{
-    void *found = arena->base ? arena->base + arena->used : NULL;
-    arena->used += (bytes + 63) / 64 * 64;
-    return found;
 }
 
 /* ---- checks */
@@ -272,13 +259,13 @@ static void describe(const EdgeModel *m, Prepared *p)
             p->widest = m->intermediate[i];
 }
 
-/* Everything but the work of the unit: into `base`, or with NULL only its size, in `bytes`. */
+/* Everything but the work of the unit: into `base` of `bytes` bytes, or with NULL only its size, which `bytes` gets. */
 static int32_t make(const EdgeModel *m, unsigned char *base, int64_t *bytes)
 {
     int32_t error = m ? check_shape(m) : EDGE_BAD_VERSION;
     if (error)
         return error;
-    Maker maker = {m, {base, 0}, 0};
+    Maker maker = {m, open_arena(base, *bytes), 0};
     Prepared counted, *p = take(&maker.arena, sizeof *p);
     p = p ? p : &counted;
     describe(m, p);
@@ -337,9 +324,10 @@ static int is_prepared(const Prepared *p)
     return is_aligned(p) && p->mark == MARK;
 }
 
-static int64_t lay_out(const Prepared *p, int64_t tokens, unsigned char *base, Workspace *w)
+/* The arrays of a call: in `base` of `size` bytes, or with NULL only counted. */
+static int64_t lay_out(const Prepared *p, int64_t tokens, unsigned char *base, int64_t size, Workspace *w)
 {
-    Arena arena = {base, 0};
+    Arena arena = open_arena(base, size);
     const int64_t longest = tokens < p->positions ? tokens : p->positions;
     const int64_t block = tokens < BLOCK ? tokens : BLOCK;
     const int64_t tile = tokens < ROW_TILE ? tokens : ROW_TILE;
@@ -362,7 +350,7 @@ int64_t edge_encoder_workspace(const void *prepared, int64_t tokens)
     Workspace w;
     if (!is_prepared(prepared))
         return EDGE_BAD_MEMORY;
-    return within(tokens, 0, MOST_TOKENS) ? lay_out(prepared, tokens, NULL, &w) : EDGE_BAD_LENGTH;
+    return within(tokens, 0, MOST_TOKENS) ? lay_out(prepared, tokens, NULL, 0, &w) : EDGE_BAD_LENGTH;
 }
 
 /* The number of tokens, or an error. */
@@ -399,9 +387,9 @@ int32_t edge_encoder_run(const void *prepared, const int32_t *ids, const int32_t
     if (batch.tokens < 0)
         return (int32_t)batch.tokens;
     Workspace w;
-    if (lay_out(p, batch.tokens, NULL, &w) > size)
+    if (lay_out(p, batch.tokens, NULL, 0, &w) > size)
         return EDGE_BAD_MEMORY;
-    lay_out(p, batch.tokens, workspace, &w);
+    lay_out(p, batch.tokens, workspace, size, &w);
     const int32_t error = unit_of(p->isa)->run(p, &batch, &w);
     if (error)
         return error;

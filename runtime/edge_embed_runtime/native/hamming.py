@@ -2,19 +2,30 @@
 gives a library; what it computes, `vectors` computes in numpy too, with the same results."""
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.native.library import Native
-from edge_embed_runtime.native.search import Distances, Found, Places
 
 # As in runtime/native/search.h.
 BLOCK, TABLE = 2048, 2048
 
 Words = NDArray[np.uint64]
 Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
+Distances = NDArray[np.uint16]
+
+
+class Found(NamedTuple):
+    """What a scan in C finds: places [n] and distances [n]; the largest of these, and the part that was taken of all
+    codes with that one."""
+
+    places: Places
+    distances: Distances
+    last: int
+    part: float
 
 
 class Codes(ctypes.Structure):
@@ -130,7 +141,7 @@ def _check(array: NDArray[Any], dtype: Any, dimensions: int, dense: int) -> None
 
 def _new(array: NDArray[Any]) -> int:
     """The address of an array that was made here and is not empty; four times as fast as `array.ctypes`."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
 
 
 def _query(words: Words, query: Words) -> int:

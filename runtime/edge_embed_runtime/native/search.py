@@ -1,29 +1,12 @@
 """Where searches ask for the native library."""
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from edge_embed_runtime.native.library import native
 
 if TYPE_CHECKING:
     from edge_embed_runtime.native.hamming import Search
-
-Places = NDArray[np.int64]
-Distances = NDArray[np.uint16]
-
-
-class Found(NamedTuple):
-    """What a scan in C finds: places [n] and distances [n]; the largest of these, and the part that was taken of all
-    codes with that one."""
-
-    places: Places
-    distances: Distances
-    last: int
-    part: float
-
 
 # Vectors that it takes: EDGE_MOST_WORDS of 64 bits.
 MOST_DIM = 4096

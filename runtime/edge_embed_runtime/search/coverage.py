@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.vectors.bits import binarize, signs_dot
 from edge_embed_runtime.vectors.hamming import Pool, distances
-from edge_embed_runtime.vectors.int8 import dequantize, exact_scores
+from edge_embed_runtime.vectors.int8 import dequantize
 from edge_embed_runtime.vectors.rotation import Frame
+from edge_embed_runtime.vectors.scores import exact_scores
 from edge_embed_runtime.vectors.types import Int8Codes, Vectors, Words
 from edge_embed_runtime.vectors.whole import for_int8, for_signs
 

@@ -15,7 +15,7 @@ from edge_embed_runtime.storage.schema import GRAPH
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import SEARCH_BYTES, Room
 from edge_embed_runtime.vectors.bits import BinaryCodes
-from edge_embed_runtime.vectors.int8 import score_int8
+from edge_embed_runtime.vectors.scores import score_int8
 
 if TYPE_CHECKING:  # few indexes need either
     from edge_embed_runtime.search.hnsw import Cache, Graph

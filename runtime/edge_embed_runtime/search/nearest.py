@@ -19,7 +19,7 @@ from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_pa
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.bits import BinaryCodes, whole
 from edge_embed_runtime.vectors.hamming import Pool
-from edge_embed_runtime.vectors.int8 import exact_scores, score_int8
+from edge_embed_runtime.vectors.scores import exact_scores, score_int8
 from edge_embed_runtime.vectors.types import Ids, Places, Vectors
 
 if TYPE_CHECKING:  # few indexes need either

@@ -122,8 +122,8 @@ def signs_dot(words: Words, query: Whole, places: Places | None = None) -> Vecto
     for, all of them or those at some places."""
     search = native_search(64 * len(words))
     if search is not None:
-        sums = search.signs(words, query.numbers.astype(np.int16), places)
-        return (sums * query.step).astype(np.float32)
+        sums: Vectors = (search.signs(words, query.numbers.astype(np.int16), places) * query.step).astype(np.float32)
+        return sums
     codes = np.ascontiguousarray((words if places is None else np.take(words, places, axis=1)).T)
     numbers, dim = query.numbers.astype(np.float32), len(query.numbers)
     products = np.empty(len(codes), np.float32)
@@ -131,7 +131,8 @@ def signs_dot(words: Words, query: Whole, places: Places | None = None) -> Vecto
         part = codes[start : start + SIGNS].view(np.uint8)
         bits = np.unpackbits(part, axis=1, bitorder="little", count=dim)
         products[start : start + SIGNS] = bits.astype(np.float32) @ numbers
-    return ((2.0 * products - query.numbers.sum()) * query.step).astype(np.float32)
+    found: Vectors = ((2.0 * products - query.numbers.sum()) * query.step).astype(np.float32)
+    return found
 
 
 def whole(places: Places) -> Pool:

@@ -138,22 +138,30 @@ static void try_nearest(int32_t isa, Input *input, Search *search)
         check_nearest(search, wanted, found, distances, &cut);
 }
 
-static void try_signs(Input *input, Search *search)
+/* Numbers of a query, and the largest sum of eight of them that belong to one byte of a code. */
+static int64_t fill_query(Input *input, int16_t *query, int64_t dim)
 {
     uint32_t state = take_word(input) | 1;
+    const uint32_t most = take_byte(input) % 8 == 0 ? 32768 : 4096;
+    int64_t largest = 0, sum = 0;
+    for (int64_t i = 0; i < dim; i++) {
+        query[i] = (int16_t)((int32_t)(next_random(&state) % (2 * most)) - (int32_t)most);
+        sum = (i % 8 ? sum : 0) + (query[i] < 0 ? -query[i] : query[i]);
+        largest = sum > largest ? sum : largest;
+    }
+    return largest;
+}
+
+static void try_signs(int32_t isa, Input *input, Search *search)
+{
     const int64_t dim = take_byte(input) == 9 ? odd_number(input) : take_below(input, 64 * search->codes.width + 1);
     const int64_t real = dim >= 0 && dim <= 64 * EDGE_MOST_WORDS ? dim : 0;
-    const int large = take_byte(input) % 8 == 0;
-    int32_t *query = allocate(&search->memory, (size_t)real * 4, 4);
-    int32_t *table = allocate(&search->memory, (size_t)EDGE_TABLE(search->codes.width) * 4, 4);
+    int16_t *query = allocate(&search->memory, (size_t)real * 2, 2);
+    int16_t *table = allocate(&search->memory, (size_t)EDGE_TABLE(search->codes.width) * 2, 2);
     int32_t *sums = allocate(&search->memory, (size_t)search->count * 4, 4);
-    int64_t total = 0;
-    for (int64_t i = 0; i < real; i++) {
-        query[i] = large ? (int32_t)next_random(&state) : (int32_t)(next_random(&state) % 20001) - 10000;
-        total += query[i] < 0 ? -(int64_t)query[i] : query[i];
-    }
-    const int32_t status = edge_signs(&search->codes, search->places, search->count, query, dim, table, sums);
-    const int fits = dim >= 0 && dim <= 64 * search->codes.width && total < 1 << 30;
+    const int64_t largest = fill_query(input, query, real);
+    const int32_t status = edge_signs(isa, &search->codes, search->places, search->count, query, dim, table, sums);
+    const int fits = dim >= 0 && dim <= 64 * search->codes.width && largest < 1 << 15;
     REQUIRE(status == (!fits ? EDGE_BAD_ARGUMENT : search->inside ? 0 : EDGE_BAD_PLACE));
     for (int64_t i = 0; status == 0 && i < search->count; i++) {
         int64_t sum = 0;
@@ -240,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     switch (what % 5) {
     case 0: try_distances(isa, &search); break;
     case 1: try_nearest(isa, &input, &search); break;
-    case 2: try_signs(&input, &search); break;
+    case 2: try_signs(isa, &input, &search); break;
     case 3: try_scores(isa, &input, &search.memory); break;
     default: try_wrong(isa, &input, &search); break;
     }

@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from native import build  # noqa: E402 - the library's own list of files and flags
 
 TARGETS = ("search", "encoder")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O2")
 # What libFuzzer may take: an input has a few numbers, and a model that it makes is small.
 LIMITS = ("-max_len=512", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0")
 MARGIN_SECONDS = 120

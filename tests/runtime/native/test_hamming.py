@@ -21,7 +21,8 @@ from edge_embed_runtime.search.streamed import StreamedCodes
 from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.vectors import hamming
 from edge_embed_runtime.vectors.bits import binarize, signs_dot
-from edge_embed_runtime.vectors.int8 import exact_scores, quantize_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
+from edge_embed_runtime.vectors.scores import exact_scores
 from edge_embed_runtime.vectors.whole import for_int8, for_signs
 
 WIDTHS = (1, 2, 6, 30, 31, 32, 62, 63, 64)

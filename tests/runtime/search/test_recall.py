@@ -26,8 +26,9 @@ from edge_embed_runtime.system.headroom import Room
 from edge_embed_runtime.vectors import hamming
 from edge_embed_runtime.vectors.bits import BinaryCodes, binarize
 from edge_embed_runtime.vectors.hamming import Pool, Selection, distances
-from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.rotation import NONE, Frame, learn_frame
+from edge_embed_runtime.vectors.scores import score_int8
 from edge_embed_runtime.vectors.types import Places, Vectors, Words
 
 COUNT, ASKED = 2500, 20

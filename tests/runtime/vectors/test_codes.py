@@ -5,7 +5,8 @@ from edge_embed_runtime.native import search
 from edge_embed_runtime.vectors import bits as codes
 from edge_embed_runtime.vectors import hamming
 from edge_embed_runtime.vectors.bits import BinaryCodes, binarize
-from edge_embed_runtime.vectors.int8 import quantize_int8, score_int8
+from edge_embed_runtime.vectors.int8 import quantize_int8
+from edge_embed_runtime.vectors.scores import score_int8
 
 
 def gaussian(*shape: int, seed: int = 0) -> codes.Vectors:
