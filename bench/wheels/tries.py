@@ -13,6 +13,8 @@ sys.path.append(str(ROOT / "tests" / "whole" / "devices"))
 
 from bed import PYTHON, Apt, Bed, MissingError, run  # noqa: E402 - the emulation bed of the device tests
 
+__all__ = ["Bed", "MissingError", "Tries", "wheel"]
+
 # One text embedded, one index searched with the library, and without it: the same hits.
 PROGRAM = """
 import json, os, sys
@@ -91,7 +93,8 @@ class Tries:
             apt("download", "musl")
             apt.unpack(part)
 
-        return self.bed.part(f"musl-{machine}", make) / f"lib/ld-musl-{machine}.so.1"
+        part: Path = self.bed.part(f"musl-{machine}", make)
+        return part / f"lib/ld-musl-{machine}.so.1"
 
 
 def wheel(folder: Path, target: str, compiler: str) -> Path:

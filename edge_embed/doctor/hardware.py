@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edge_embed_runtime.system.cachefolder import cache_folder
 from edge_embed_runtime.system.cgroups import cpu_quota, memory_limit
 from edge_embed_runtime.system.cpu import cpu_features, cpu_model, default_threads, physical_cores, usable_processors
 from edge_embed_runtime.system.memory import machine_memory
-from edge_embed_runtime.system.tuning import cache_folder
 
 
 def describe_hardware() -> dict[str, Any]:

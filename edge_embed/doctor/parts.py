@@ -47,7 +47,7 @@ PARTS = (
         "import onnxruntime; assert 'CPUExecutionProvider' in onnxruntime.get_available_providers(); "
         "print(onnxruntime.__version__)",
         needs=("numpy",),
-        without="bundles except static ones, such as the embedded `static` (--bundle static)",
+        without="bundles except static ones and those for the native engine; `static` is embedded (--bundle static)",
     ),
     Part(
         "numkong",

@@ -36,3 +36,12 @@ def follow_split(weights: dict[str, Any], before: str, reader: str, channels: An
     if f"{reader}.lora_a.weight" in weights:
         first = weights[f"{reader}.lora_a.weight"]
         weights[f"{reader}.lora_a.weight"] = np.vstack([first, np.zeros((len(channels), first.shape[1]))])
+
+
+def follow_order(weights: dict[str, Any], makers: Sequence[str], reader: str, order: Any) -> None:
+    """Channels between layers were put in another order."""
+    for maker in makers:
+        if f"{maker}.lora_b.weight" in weights:
+            weights[f"{maker}.lora_b.weight"] = weights[f"{maker}.lora_b.weight"][:, order]
+    if f"{reader}.lora_a.weight" in weights:
+        weights[f"{reader}.lora_a.weight"] = weights[f"{reader}.lora_a.weight"][order]

@@ -63,8 +63,8 @@ def require_onnxruntime(what: str) -> None:
 def without_library(what: str, reason: str) -> MissingExtraError:
     """What to say where the native library is needed and cannot be used, and why not."""
     return MissingExtraError(
-        f"{what} needs the native library of edge-embed, which cannot be used here: {reason}. A platform wheel has it, and "
-        "an install from source makes it where there is a C compiler (or `pip install ziglang`): pip install "
+        f"{what} needs the native library of edge-embed, which cannot be used here: {reason}. A platform wheel has it, "
+        "and an install from source makes it where there is a C compiler (or `pip install ziglang`): pip install "
         "--force-reinstall --no-deps edge-embed. Or install onnxruntime, which runs the bundle too: pip install "
         "'onnxruntime>=1.22', and leave engine out",
         package="edge-embed native library",

@@ -163,7 +163,7 @@ def find_zig() -> tuple[str, ...] | None:
     packages. pip builds with an import path of its own, which hides those."""
     spec = importlib.util.find_spec("ziglang")
     places = list(spec.submodule_search_locations or ()) if spec else []
-    for place in (*places, Path(sysconfig.get_path("platlib"), "ziglang")):
+    for place in (*places, str(Path(sysconfig.get_path("platlib"), "ziglang"))):
         program = Path(place, "zig.exe" if os.name == "nt" else "zig")
         if program.is_file():
             return (str(program), "cc")

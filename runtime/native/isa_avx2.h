@@ -1,5 +1,5 @@
-/* AVX2 with FMA: products with vpmaddubsw, or with AVX-VNNI's vpdpbusd. Both are exact: prepared weights are such that two
- * products of a code and a weight fit into 16 bits (see encoder_unit.c). */
+/* AVX2 with FMA: products with vpmaddubsw, or with AVX-VNNI's vpdpbusd. Both are exact: weights are such that two products
+ * of a code and a weight fit into 16 bits (see encoder_unit.c). */
 #ifndef EDGE_ISA_AVX2_H
 #define EDGE_ISA_AVX2_H
 
@@ -84,7 +84,11 @@ INLINE void transpose16(const float *from, int64_t from_stride, float *to, int64
             transpose8(from + i * from_stride + j, from_stride, to + j * to_stride + i, to_stride);
 }
 
+#ifdef EDGE_ISA_AVXVNNI
 #define TILE_ROWS 6
+#else
+#define TILE_ROWS 4 /* six would take more than the 16 registers there are */
+#endif
 #define TILE_PANELS 1
 
 /* acc + the sums of four products of neighbouring bytes. */

@@ -254,7 +254,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
 INLINE int8x16_t four_codes(const act **from)
 {
     int8x16_t codes;
-    __asm__("ld1r {%[codes].4s}, [%[from]], #4"
+    __asm__ volatile("ld1r {%[codes].4s}, [%[from]], #4"
             : [codes] "=w"(codes), [from] "+r"(*from)
             : "m"(*(const int32_t *)(const void *)*from));
     return codes;
@@ -268,7 +268,7 @@ INLINE void add_products(int32x4_t sums[2], int8x16_t x, int8x16_t y,
                                                                int8x16_t first, int8x16_t second)
 {
     int16x8_t low, high;
-    __asm__("smull %[low].8h, %[x].8b, %[first].8b\n\t"
+    __asm__ volatile("smull %[low].8h, %[x].8b, %[first].8b\n\t"
             "smull2 %[high].8h, %[x].16b, %[first].16b\n\t"
             "smlal %[low].8h, %[y].8b, %[second].8b\n\t"
             "smlal2 %[high].8h, %[y].16b, %[second].16b\n\t"
@@ -283,7 +283,7 @@ INLINE void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x
                                                                     const int8x16_t *second)
 {
     int16x8_t low, high, low1, high1;
-    __asm__("smull %[low].8h, %[x].8b, %[first].8b\n\t"
+    __asm__ volatile("smull %[low].8h, %[x].8b, %[first].8b\n\t"
             "smull2 %[high].8h, %[x].16b, %[first].16b\n\t"
             "smull %[low1].8h, %[x].8b, %[first1].8b\n\t"
             "smull2 %[high1].8h, %[x].16b, %[first1].16b\n\t"
@@ -301,30 +301,40 @@ INLINE void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x
               [second1] "w"(second[1]));
 }
 
+/* The next 8 inputs of 16 outputs. */
+INLINE void add_step(const int rows, const act **row, const int8_t *w, int32x4_t s[][8])
+{
+    int8x16_t first[TILE_ROWS], second[TILE_ROWS];
+    for (int m = 0; m < rows; m++) {
+        first[m] = four_codes(row + m);
+        second[m] = four_codes(row + m);
+    }
+    UNROLL for (int v = 0; v < 4; v += 2) {
+        const int8x16_t x[2] = {vld1q_s8(w + 16 * v), vld1q_s8(w + 16 * v + 16)};
+        const int8x16_t y[2] = {vld1q_s8(w + 64 + 16 * v), vld1q_s8(w + 80 + 16 * v)};
+        UNROLL for (int i = 0; i < 2; i++) {
+            if (rows == 2)
+                add_products_of_2(s[0] + 2 * (v + i), s[TILE_ROWS - 1] + 2 * (v + i), x[i], y[i], first, second);
+            else
+                add_products(s[0] + 2 * (v + i), x[i], y[i], first[0], second[0]);
+        }
+    }
+}
+
 INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
                  int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     (void)panels, (void)panel_bytes, (void)next;
+    const act *row[TILE_ROWS];
     int32x4_t s[TILE_ROWS][8];
-    for (int m = 0; m < rows; m++)
+    for (int m = 0; m < rows; m++) {
+        row[m] = a + m * lda;
         for (int v = 0; v < 8; v++)
             s[m][v] = vdupq_n_s32(0);
-    const act *row[TILE_ROWS];
-    for (int m = 0; m < rows; m++)
-        row[m] = a + m * lda;
-    for (int64_t steps = k / 8; steps; steps--, w += 128) {
-        int8x16_t first[TILE_ROWS], second[TILE_ROWS];
-        for (int m = 0; m < rows; m++) {
-            first[m] = four_codes(row + m);
-            second[m] = four_codes(row + m);
-        }
-        for (int v = 0; v < 4; v++) {
-            const int8x16_t x = vld1q_s8(w + 16 * v), y = vld1q_s8(w + 64 + 16 * v);
-            if (rows == 2)
-                add_products_of_2(s[0] + 2 * v, s[TILE_ROWS - 1] + 2 * v, x, y, first, second);
-            else
-                add_products(s[0] + 2 * v, x, y, first[0], second[0]);
-        }
+    }
+    for (int64_t steps = k / 16; steps; steps--, w += 256) {
+        add_step(rows, row, w, s);
+        add_step(rows, row, w + 128, s);
     }
     for (int m = 0; m < rows; m++)
         for (int v = 0; v < 4; v++)

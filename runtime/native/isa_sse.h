@@ -176,8 +176,8 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
 #else
 
 /* 8 outputs at a time: their sums lie in two lanes each until the end, and there are 16 registers. */
-INLINE void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w,
-                                                            int64_t k, const int32_t *init, int32_t *sums)
+INLINE void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w, int64_t k, const int32_t *init,
+                      int32_t *sums)
 {
     const __m128i zero = _mm_setzero_si128();
     __m128i s[TILE_ROWS][4];

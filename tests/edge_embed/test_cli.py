@@ -96,6 +96,7 @@ def test_export_and_info(folder: Path, checkpoint: Checkpoints) -> None:
     assert manifest["architecture"]["layers"] == 2
     shown = run_json("info", "tiny")
     assert shown.pop("golden_cosine") > 0.999
+    assert (shown.pop("runs_in"), shown.pop("engine_reason")) == ("onnxruntime", "")
     assert shown == manifest
     assert "4 texts reproduced here" in run("info", "tiny").stdout
     assert "receipt" in run("info", "tiny").stdout

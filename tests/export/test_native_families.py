@@ -55,7 +55,7 @@ def test_both_engines(tmp_path: Path, name: str) -> None:
     """Vectors of one bundle in both engines are near each other and the float model; texts have one vector in each."""
     source = write(wide(name), tmp_path / name)
     manifest = export_model(source, tmp_path / "int8", engine="native")
-    assert manifest.engine == "native" and manifest.native is not None
+    assert manifest.engine == "native"
     export_model(source, tmp_path / "fp32", precision="fp32")
     native, other = (Embedder(tmp_path / "int8", threads=1, engine=engine) for engine in (None, "onnxruntime"))
     assert (native.engine, other.engine) == ("native", "onnxruntime")

@@ -1,4 +1,5 @@
-"""The smallest install, data/static.txt: static bundles without onnxruntime, and what is said of everything else."""
+"""Installs without onnxruntime: for static bundles (data/static.txt), for those of the native engine (data/native.txt),
+and what is said of everything else."""
 
 import json
 import os
@@ -11,11 +12,17 @@ from typing import Any
 
 import pytest
 from builders.installs import environment, installed_bytes, run
+from builders.natives import native_bundle
 
+from edge_embed.embedder import default_bundle
 from edge_embed_runtime import extras
+from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
+from edge_embed_runtime.native import library
 
 STATIC = Path(str(files("edge_embed") / "data" / "static.txt"))
 MOST_BYTES = 110_000_000
+NATIVE = STATIC.with_name("native.txt")
+MOST_NATIVE_BYTES = 75_000_000
 # What neither this install has nor a static bundle needs.
 LEFT_OUT = ("onnxruntime", "usearch", "numkong", "onnx", "safetensors")
 ADVICE = """A static bundle works without it: Embedder("static"), --bundle static or EDGE_EMBED_BUNDLE=static"""
@@ -57,6 +64,59 @@ def test_static_needs_no_onnxruntime(small: dict[str, str], tmp_path: Path) -> N
         assert (done.returncode, expected in done.stdout + done.stderr) == (0, True), (arguments, done)
     done = command({**small, "EDGE_EMBED_BUNDLE": "static"}, tmp_path, "search", "n.db", "ferry", "--mode", "vector")
     assert (done.returncode, "a.txt" in done.stdout) == (0, True), done
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for the native engine: the default one where it is one."""
+    if library.reason():
+        pytest.skip(f"needs the native library: {library.reason()}")
+    default = default_bundle()
+    if read_manifest(default / MANIFEST).engine == "native":
+        return default
+    return native_bundle(tmp_path_factory.mktemp("native"))
+
+
+def judged_folder(folder: Path) -> Path:
+    """The least that `eval` reads."""
+    folder.mkdir()
+    (folder / "corpus.jsonl").write_text('{"_id": "d1", "text": "a ferry"}\n{"_id": "d2", "text": "a bank"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "a ferry"}\n')
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
+    return folder
+
+
+def test_the_native_engine_needs_no_onnxruntime(native: Path, small: dict[str, str], tmp_path: Path) -> None:
+    """The commands of a device run with a bundle that was made for it; doctor finds nothing wrong."""
+    (tmp_path / "a.txt").write_text("The ferry to the island leaves at nine.")
+    judged_folder(tmp_path / "judged")
+    chosen = ("--bundle", str(native))
+    for arguments, expected in (
+        (("demo", *chosen, "--engine", "native"), "engine native"),
+        (("add", "n.db", "a.txt", *chosen), "1 stored"),
+        (("search", "n.db", "ferry", *chosen), "a.txt"),
+        (("eval", "judged", *chosen), "ndcg@10"),
+        (("info", str(native)), "engine        native"),
+        (("verify", "n.db"), "whole"),
+        (("encode", "a.txt", "-o", "v.npy", *chosen), ""),
+    ):
+        done = command(small, tmp_path, *arguments)
+        assert (done.returncode, expected in done.stdout + done.stderr) == (0, True), (arguments, done)
+    status, report = doctor(small, tmp_path, str(native))
+    assert (status, report["verdict"]) == (0, "warnings")
+    assert [bundle["problem"] for bundle in report["bundles"]] == [None]
+    said = {finding["text"].split()[0]: finding["text"] for finding in report["findings"]}
+    assert "Without it: no bundles except static ones and those for the native engine" in said["onnxruntime"]
+
+
+def test_without_library_and_onnxruntime(native: Path, small: dict[str, str], tmp_path: Path) -> None:
+    """Neither is here: one line, which says so."""
+    (tmp_path / "a.txt").write_text("The ferry to the island leaves at nine.")
+    done = command({**small, library.SWITCH: "0"}, tmp_path, "add", "n.db", "a.txt", "--bundle", str(native))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs the native library of edge-embed, which cannot be used here: EDGE_EMBED_NATIVE=0" in done.stderr
+    assert "pip install 'onnxruntime>=1.22'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -168,3 +228,21 @@ def test_small_install_runs(python: Path, tmp_path: Path, monkeypatch: pytest.Mo
         assert "a.txt" in run(python, tmp_path, "search", "notes.db", "ferry", "--mode", mode)
     assert "whole" in run(python, tmp_path, "verify", "notes.db")
     assert installed_bytes(python, compiled=False) <= MOST_BYTES
+
+
+def test_native_install_runs(native: Path, tmp_path: Path) -> None:
+    """numpy without OpenBLAS, tokenizers, click and our wheel with its library: demo, add, search, eval; the size is
+    kept. numpy is compiled, which takes minutes: only with EDGE_EMBED_TEST_INSTALL=all."""
+    if os.environ.get("EDGE_EMBED_TEST_INSTALL") != "all":
+        pytest.skip("compiles numpy: set EDGE_EMBED_TEST_INSTALL=all")
+    python = environment(tmp_path / "venv", NATIVE)
+    (tmp_path / "a.txt").write_text("The ferry to the island leaves at nine.")
+    judged_folder(tmp_path / "judged")
+    chosen = ("--bundle", str(native), "--engine", "native")
+    assert json.loads(run(python, tmp_path, "demo", "--json", *chosen))["engine"] == "native"
+    run(python, tmp_path, "add", "notes.db", "a.txt", *chosen)
+    for mode in ("vector", "text", "hybrid"):
+        assert "a.txt" in run(python, tmp_path, "search", "notes.db", "ferry", "--mode", mode, *chosen)
+    run(python, tmp_path, "eval", "judged", *chosen)
+    assert "whole" in run(python, tmp_path, "verify", "notes.db")
+    assert installed_bytes(python, compiled=False) <= MOST_NATIVE_BYTES

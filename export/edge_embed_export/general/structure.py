@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.general.graph import EditableGraph, attributes, given
+from edge_embed_export.transformer.spec import CONTEXT_MARGIN
 from edge_embed_quantize.calibrate import Site
 
 Array = NDArray[np.float32]
@@ -257,7 +258,9 @@ def _place(found: Structure, values: list[str], names: list[str]) -> Place:  # n
         if up is not None:
             return Place(Site(name, readers, up, scalable=True, shiftable=False), (value,))
     mixed = _mixed(found, value)
-    return alone if mixed is None else Place(Site(name, readers, mixed, scalable=True), (value,), mixed=True)
+    if mixed is None:
+        return alone
+    return Place(Site(name, readers, mixed, scalable=True, margin=CONTEXT_MARGIN), (value,), mixed=True)
 
 
 def _residual(found: Structure, value: str, readers: list[Any]) -> str | None:

@@ -286,8 +286,8 @@ class _Source:
             architecture["rows"] = len(read_table(cut, "the table")["rows"]) - 1
         made = replace(manifest, files=file_records(contents), architecture=architecture, golden=[], receipt={})
         pruned = Bundle(self.bundle.path, made, contents[manifest.model_file], contents[TOKENIZER])
-        form = {"exact": before.exact} if before.engine == ONNXRUNTIME else {}
-        return Embedder(pruned, threads=1, **form), contents
+        exact = before.exact if before.engine == ONNXRUNTIME else None
+        return Embedder(pruned, threads=1, exact=exact), contents
 
 
 def _compare(before: Embedder, source: _Source, kept: Ids, texts: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ blanks in it move the tensors that follow.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
@@ -45,6 +45,8 @@ def align(model: "onnx.ModelProto") -> None:
     The first tensor stays where it is: there is no text before it.
     """
     stored = model.graph.initializer
+    for tensor in stored:
+        tensor.ClearField("doc_string")
     tensors = [_Tensor(tensor.ByteSize(), len(tensor.raw_data)) for tensor in stored]
     rest = model.graph.ByteSize() - sum(tensor.whole(-1) for tensor in tensors)
     model_head = sum(_stored(model, field.name) for field, _ in model.ListFields() if field.number < GRAPH)
@@ -83,7 +85,7 @@ def _blanks(tensor: _Tensor, position: int) -> int:
     return next(n for n in guesses if n >= 0 and (position + tensor.whole(n)) % ALIGNMENT == 0)
 
 
-def _stored(message: "onnx.ModelProto | onnx.GraphProto", name: str) -> int:
+def _stored(message: Any, name: str) -> int:
     """Bytes that one of a message's fields takes in the file."""
     alone = type(message)()
     value = getattr(message, name)

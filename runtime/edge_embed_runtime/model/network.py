@@ -84,7 +84,7 @@ class Network:
         return golden_stamp(self.bundle, engine, getattr(library, "__file__", None), dim)
 
     def _forms(self, asked: bool | None, tuned: bool | None) -> tuple[bool, ...]:
-        """Whether the form to load first is the exact one (see `session.make_session`), and that of the next, if any."""
+        """Whether the form to try first is the exact one (see `session.make_session`), and the next one, if any."""
         if self.bundle.manifest.never_saturates:
             return (False,)
         if asked is not None:
@@ -99,7 +99,7 @@ class Network:
         known: how near they were in an earlier process; None: they are made
         """
         bundle, manifest = self.bundle, self.bundle.manifest
-        code = give_back()  # what importing and reading took is not there when loading takes most
+        give_back()  # what importing and reading took is not there when loading takes most
         for exact in forms:
             found = self._profile(options.limit, exact=exact)
             profile, self.threads = found.profile, found.profile.threads
@@ -119,7 +119,7 @@ class Network:
                 cosine=cosine,
                 floor=GOLDEN_COSINE,
             )
-        give_back(code)  # nor is what loading took when an index is opened next
+        give_back()  # nor is what loading took when an index is opened next
         self.loaded: Loaded = Loaded(cosine, found.total, profile.batch_tokens, exact, ONNXRUNTIME, self._why)
 
     def _profile(self, limit: int | None, *, exact: bool) -> Prediction:

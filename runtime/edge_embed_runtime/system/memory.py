@@ -4,8 +4,9 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ MB = 1_000_000
 MADV_DONTNEED = 4
 # Code that is run once, when these are imported: half of what onnxruntime has in memory then.
 LIBRARIES = ("/onnxruntime/", "/numpy/", "/numpy.libs/", "/tokenizers/", "/libcrypto")
+# The modules that bring them.
+MODULES = ("onnxruntime", "numpy", "tokenizers", "_hashlib")
 MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) \S+ \S+\s*(.*)")
 
 
@@ -84,23 +87,24 @@ def _page_bytes() -> int:
     return resource.getpagesize()
 
 
-def give_back(code: Sequence[Range] | None = None) -> Sequence[Range]:
+def give_back() -> None:
     """Let the system have free heap and, of the libraries in LIBRARIES, code: what runs again is mapped again.
-
-    code: where it lies, as an earlier call found it and returned it. To find it costs 4 ms; a library that Python has
-          imported stays where it is
 
     Costs page faults without reading afterwards. Does nothing where the system is not Linux.
     """
     trim_heap()
     if sys.platform != "linux":
-        return ()
+        return
     with suppress(OSError, AttributeError, ValueError):  # /proc may not be there
-        code = list(_clean_code()) if code is None else code
         libc = ctypes.CDLL(None)
-        for start, length in code:
+        for start, length in _code(tuple(name for name in MODULES if name in sys.modules)):
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_DONTNEED)
-    return code or ()
+
+
+@cache
+def _code(_: tuple[str, ...]) -> tuple[Range, ...]:
+    """Where code of the libraries lies once these modules are imported: it stays there, and finding it costs 4 ms."""
+    return tuple(_clean_code())
 
 
 def trim_heap() -> None:

@@ -472,6 +472,7 @@ def test_start_as_json(tmp_path: Path) -> None:
         (line,) = service.said
         said = json.loads(line)
     assert said["listening"][0].startswith("http://127.0.0.1:")
-    assert list(said) == ["listening", "token", "models", "rerankers", "index"]
+    assert list(said) == ["listening", "token", "models", "engines", "rerankers", "index"]
+    assert said["engines"] == {"all-minilm-l6-v2": Embedder().engine}
     assert (said["models"], said["index"]) == (["all-minilm-l6-v2"], str(tmp_path / "a.db"))
     assert len(said["token"]) > 40

@@ -36,11 +36,7 @@ static int8_t weight(int64_t i)
 {
     static const int8_t limits[] = {127, -127, 1, 127, -127, 0, 64, 64};
     const int8_t w = i % 5 == 0 ? limits[next() % 8] : (int8_t)((int)(next() % 255) - 127);
-#if defined(EDGE_ISA_SSSE3)
-    return (int8_t)(w / 2); /* pairs that add up to at most 128 */
-#else
-    return w;
-#endif
+    return (int8_t)(ACT_OFFSET ? w : w / 2); /* unsigned codes: pairs that add up to at most 128 */
 }
 
 static int8_t extreme(void)

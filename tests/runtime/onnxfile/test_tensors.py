@@ -1,5 +1,6 @@
 """Weights by name in the bytes of a model: what onnx reads, and hostile files."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,5 @@ def test_every_prefix(tmp_path: Path) -> None:
     for size in range(len(whole)):
         (tmp_path / "m").write_bytes(whole[:size])
         for given in (whole[:size], tmp_path / "m"):
-            try:
+            with suppress(BundleFormatError):
                 assert mapped_tensors(given, "m") == {}
-            except BundleFormatError:
-                pass

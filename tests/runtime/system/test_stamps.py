@@ -148,38 +148,38 @@ def test_the_second_embedder_does_not_embed_them(cache: Path, monkeypatch: pytes
     calls: list[int] = []
     original = network.golden_cosine
     monkeypatch.setattr(network, "golden_cosine", lambda *given: (calls.append(1), original(*given))[1])
-    first = Embedder(threads=1)
+    first = Embedder(threads=1, engine="onnxruntime")
     assert (len(calls), len(json.loads(cache.read_text())["passed"])) == (1, 1)
-    second = Embedder()
+    second = Embedder(engine="onnxruntime")
     assert len(calls) == 1
     assert (second.golden_cosine, second.exact) == (first.golden_cosine, first.exact)
     assert second.encode(["a text"]).tobytes() == first.encode(["a text"]).tobytes()
-    Embedder(truncate_dim=64)  # golden vectors are cut as well
-    Embedder(exact=first.exact)
-    Embedder(max_rss_mb=10_000)
+    Embedder(truncate_dim=64, engine="onnxruntime")  # golden vectors are cut as well
+    Embedder(exact=first.exact, engine="onnxruntime")
+    Embedder(max_rss_mb=10_000, engine="onnxruntime")
     assert len(calls) == 4
     forget()
-    Embedder()
+    Embedder(engine="onnxruntime")
     assert len(calls) == 5
 
 
 def test_what_fails_leaves_no_stamp(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "golden_cosine", lambda *_: 0.9)
     with pytest.raises(GoldenError):
-        Embedder()
+        Embedder(engine="onnxruntime")
     assert not cache.exists()
 
 
 def test_another_form_than_was_asked_for_is_checked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stamp of one form says nothing about the other, which `doctor --tune` may have chosen since."""
-    right = Embedder().exact
+    right = Embedder(engine="onnxruntime").exact
     content = json.loads(cache.read_text())
     content["passed"] = {name: [cosine, not exact] for name, (cosine, exact) in content["passed"].items()}
     cache.write_text(json.dumps(content))
     calls: list[int] = []
     monkeypatch.setattr(network, "golden_cosine", lambda *_: (calls.append(1), 1.0)[1])
-    assert (Embedder(exact=right).exact, len(calls)) == (right, 1)
-    assert (Embedder().exact, len(calls)) == (not right, 1)
+    assert (Embedder(exact=right, engine="onnxruntime").exact, len(calls)) == (right, 1)
+    assert (Embedder(engine="onnxruntime").exact, len(calls)) == (not right, 1)
 
 
 def test_everything_that_decides_is_in_the_stamp(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
