@@ -18,6 +18,7 @@ print(json.dumps([ours, others]))
 """
 PROGRAMS = {
     "query": "from edge_embed import Embedder\nEmbedder().encode(['a text'])",
+    "query in onnxruntime": "from edge_embed import Embedder\nEmbedder(engine='onnxruntime').encode(['a text'])",
     "static query": "from edge_embed import Embedder\nEmbedder('static').encode(['a text'])",
     "search": "import sys\nfrom edge_embed import Embedder, Index\n"
     "with Index.open(sys.argv[1], Embedder('static'), read_only=True) as index:\n    assert index.search('ferry')",
