@@ -1,9 +1,11 @@
 """`python tests/whole/devices`: texts and an index on other CPUs, emulated; exit status 1 where a promise is broken.
 
 The short run, part of the checks, is a Raspberry Pi 4 and a Haswell; `--full` is every CPU and Python, the demo,
-and instructions per query. The bed (bed.py) is built where it is not there yet: that takes apt and a mirror of Debian;
-where it cannot be built, the run is skipped with a line that says why. On a real device, `--cpu host --save FILE`
-keeps its vectors, and `--against FILE` compares others with them.
+and instructions per query. Where the bundle's engine is the native one, the vectors of many texts must have one sha256
+on all CPUs, and on all instruction sets of this machine. AVX512 is not emulated: newer x86 CPUs run as AVX2 ones there.
+The bed (bed.py) is built where it is not there yet: that takes apt and a mirror of Debian; where it cannot be built,
+the run is skipped with a line that says why. On a real device, `--cpu host --save FILE` keeps its vectors, and
+`--against FILE` compares others with them.
 """
 
 # ruff: noqa: T201 - a script prints
@@ -30,11 +32,14 @@ import float32  # noqa: E402
 import numpy as np  # noqa: E402
 import probe  # noqa: E402
 from bed import PYTHON, SUITES, Bed, MissingError, run  # noqa: E402
-from table import Row, as_json, cosines, markdown, plain  # noqa: E402
+from library import packages  # noqa: E402
+from table import Row, as_json, compare_bits, cosines, markdown, plain  # noqa: E402
 
 SECONDS = 900  # for one step of one device; the longest takes two minutes on an idle machine
 PYTHONS = ("3.11", "3.12", "3.13")
 SKIPPED = 77  # exit status of a run that could not begin
+# Texts whose vectors must have the same bits everywhere: of the short run, and of the full one.
+FEW_TEXTS, MANY_TEXTS = 100, 2000
 
 
 class Device(NamedTuple):
@@ -50,9 +55,12 @@ DEVICES = (
     Device("cortex-a72", "aarch64", "Raspberry Pi 4", short=True),
     Device("cortex-a76", "aarch64", "Raspberry Pi 5"),
     Device("neoverse-n1", "aarch64", "Graviton2, Ampere Altra"),
+    Device("neoverse-n2", "aarch64", "Graviton4's kind: i8mm"),
     Device("max", "aarch64", "Armv9: SVE2, SME, i8mm"),
     Device("Nehalem", "x86_64", "Core i7 of 2008: SSE4.2"),
+    Device("SandyBridge", "x86_64", "Core of 2011: AVX without FMA"),
     Device("Haswell", "x86_64", "Core of 2013: AVX2", short=True),
+    Device("Skylake-Server", "x86_64", "Xeon of 2017, without its AVX512"),
     Device("Denverton", "x86_64", "Atom C3000: SSE4.2"),
     Device("Snowridge", "x86_64", "Atom P5900: SSE4.2"),
 )
@@ -68,6 +76,10 @@ def arguments() -> argparse.Namespace:
         help="only this and the host; again for more",
     )
     parser.add_argument("--bed", type=Path, help="where the bed is or is built [default: ~/.cache/edge_embed/devices]")
+    parser.add_argument("--bundle", type=Path, help="what is run [default: the package's bundle]")
+    parser.add_argument(
+        "--texts", type=int, help=f"how many must have the same bits [default: {FEW_TEXTS}, with --full {MANY_TEXTS}]"
+    )
     parser.add_argument("--no-count", action="store_true", help="with --full: do not count instructions")
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the host's vectors (.npy)")
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with these vectors, not with the host's")
@@ -84,20 +96,30 @@ def say(line: str) -> None:
 class Run:
     """One device with one Python: its steps, and the row that they fill."""
 
-    def __init__(self, bed: Bed, device: Device, python: str) -> None:
+    def __init__(self, bed: Bed, device: Device, python: str, bundle: Path | None) -> None:
         self._bed, self._device = bed, device
+        self._chosen: list[object] = ["--bundle", bundle.resolve()] if bundle else []
         self.row = Row(device.cpu, device.found_in, python, device.architecture)
         self._command = bed.command(device.cpu, device.architecture, python)
         name = f"{device.cpu}-{python}"
         self._script = None if device.cpu == "host" else bed.script(name, self._command)
-        self._environment = bed.environment(self._script)
+        library = None
+        try:
+            library = packages(bed, device.architecture)
+        except MissingError as error:
+            self.row.notes.append(f"without the native library: {error}")
+        self._environment = bed.environment(self._script, library)
 
-    def _call(self, step: str, *words: object) -> str | None:
-        """The output of a program of this device; None where it failed, which the row then says."""
+    def _call(self, step: str, *words: object, isa: str = "") -> str | None:
+        """The output of a program of this device; None where it failed, which the row then says.
+
+        isa: the highest instruction set that the native library may use
+        """
         command = [*self._command, *map(str, words)]
+        environment = {**self._environment, **({"EDGE_EMBED_ISA": isa} if isa else {})}
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, env=self._environment, check=False, timeout=SECONDS
+                command, capture_output=True, text=True, env=environment, check=False, timeout=SECONDS
             )
         except subprocess.TimeoutExpired:
             self.row.broken.append(f"{step} was not done after {SECONDS} s")
@@ -109,8 +131,9 @@ class Run:
         self.row.broken.append(f"{step}: {how}: {''.join(last)[:300]}")
         return None
 
-    def _probe(self, step: str, *words: object) -> dict[str, Any]:
-        output = self._call(step, HERE / "probe.py", step, *words)
+    def _probe(self, step: str, *words: object, isa: str = "") -> dict[str, Any]:
+        chosen = [] if step == "natives" else self._chosen
+        output = self._call(step, HERE / "probe.py", step, *words, *chosen, isa=isa)
         return json.loads(output) if output else {}
 
     def natives(self) -> None:
@@ -124,6 +147,18 @@ class Run:
         for name in ("processor", "bundle", "form", "golden", "one_vector", "texts"):
             setattr(self.row, name, found[name])
         return np.asarray(np.load(out))
+
+    def bits(self, count: int) -> None:
+        """The vectors of many texts: on this machine by all its instruction sets, in changing batches."""
+        turned = self._device.cpu == "host"
+        found = self._probe("bits", count, *(["--turned"] if turned else []))
+        while found.get("engine") == "native" and found["isa"] not in self.row.bits:
+            self.row.bits[found["isa"]] = found["texts"], found["sha256"]
+            lower = LOWER.get(found["isa"])
+            if self._device.cpu != "host" or lower is None:
+                break
+            turned = not turned
+            found = self._probe("bits", count, *(["--turned"] if turned else []), isa=lower)
 
     def index(self) -> None:
         self.row.index = self._probe("index").get("index")
@@ -151,10 +186,27 @@ class Run:
                 qemu = counting.emulator(self._bed, device.architecture)
                 command = self._bed.command(device.cpu, device.architecture, python, qemu)
                 count = counting.emulated
-            words = [*command, str(HERE / "probe.py"), "queries"]
+            words = [*command, str(HERE / "probe.py"), "queries", *map(str, self._chosen)]
             self.row.instructions = counting.per_query(lambda n: count([*words, str(n)], self._environment))
+            if self.row.form == "native":
+                words += ["--engine", "onnxruntime"]
+                found = counting.per_query(lambda n: count([*words, str(n)], self._environment))
+                self.row.instructions_onnxruntime = found
         except MissingError as error:
             self.row.notes.append(f"instructions are not counted: {error}")
+
+
+# The next lower instruction set of the native encoder.
+LOWER = {
+    "avx512vnni": "avxvnni",
+    "avxvnni": "avx2",
+    "avx512": "avx2",
+    "avx2": "ssse3",
+    "ssse3": "baseline",
+    "i8mm": "dotprod",
+    "dotprod": "neon",
+    "neon": "baseline",
+}
 
 
 def plan(options: argparse.Namespace) -> Iterator[tuple[Device, str]]:
@@ -179,7 +231,7 @@ def work(bed: Bed, options: argparse.Namespace) -> list[Row]:
         expected = np.asarray(np.load(options.against)) if options.against else None
         for device, python in plan(options):
             try:
-                one = Run(bed, device, python)
+                one = Run(bed, device, python, options.bundle)
             except MissingError as error:
                 if python not in {PYTHON, "3.11"}:  # another Python that is not here
                     say(f"skipped {device.cpu}, Python {python}: {error}")
@@ -192,6 +244,7 @@ def work(bed: Bed, options: argparse.Namespace) -> list[Row]:
                 one.row.to_host, one.row.to_float32 = cosines(vectors, expected), cosines(vectors, reference)
             if vectors is not None and options.save and (device.cpu, python) == ("host", PYTHON):
                 np.save(options.save, vectors)
+            one.bits(options.texts or (MANY_TEXTS if options.full else FEW_TEXTS))
             one.index()
             if options.full:
                 one.natives()
@@ -200,6 +253,7 @@ def work(bed: Bed, options: argparse.Namespace) -> list[Row]:
             if options.full and not options.no_count:
                 one.count()
             rows.append(one.row)
+            compare_bits([rows[0], one.row] if len(rows) > 1 else rows)
             say(f"{device.cpu}, Python {python}: {'; '.join(one.row.judge()) or 'ok'}")
     return rows
 

@@ -211,10 +211,15 @@ class Bed:
         script.chmod(0o755)
         return script
 
-    def environment(self, script: Path | None) -> dict[str, str]:
-        """That of a run: the checkout is what is tested, and nothing of the host's CPU reaches the guest."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "OPENBLAS_"))}
-        path = [*([script.parent] if script else []), ROOT, ROOT / "runtime", ROOT / "export", ROOT / "quantize"]
+    def environment(self, script: Path | None, packages: Path | None = None) -> dict[str, str]:
+        """That of a run: the checkout is what is tested, and nothing of the host's CPU reaches the guest.
+
+        packages: the folder with edge_embed_runtime, that of the checkout where it is None
+        """
+        strange = ("PYTHON", "OPENBLAS_", "EDGE_EMBED_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+        parts = [packages or ROOT / "runtime", ROOT, ROOT / "export", ROOT / "quantize"]
+        path = [*([script.parent] if script else []), *parts]
         extra = {EXECUTABLE: str(script)} if script else {}
         return {
             **kept,

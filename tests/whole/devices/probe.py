@@ -1,6 +1,8 @@
 """What one device does with fixed texts: runs on the device itself, or under emulation, and prints one JSON object.
 
-    python probe.py natives | vectors OUT.npy [--short] | index | queries N
+    python probe.py natives | vectors OUT.npy [--short] | bits N [--turned] | index | queries N
+
+All but the first take --bundle FOLDER and --engine NAME.
 
 Needs the runtime alone (PYTHONPATH=ROOT:ROOT/runtime). qemu-user shows a program of the host's architecture the host's
 /proc/cpuinfo: the name of the processor is then the host's, the instructions are not.
@@ -15,7 +17,11 @@ import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_embed import Embedder
 
 NATIVE = ("numpy", "onnxruntime", "tokenizers", "numkong", "usearch.index")
 TEXTS = Path(__file__).parent / "texts.txt"
@@ -96,37 +102,82 @@ def _nearest() -> None:
 WORK = {"numpy": _multiply, "onnxruntime": _infer, "tokenizers": _tokenize, "usearch.index": _nearest}
 
 
-def vectors(out: Path, short: bool) -> dict[str, Any]:
+def many_texts(count: int) -> list[str]:
+    """The same texts on every device: words of texts.txt in all their scripts, from one word to some 200."""
+    words = TEXTS.read_text(encoding="utf-8").split()
+    random, texts = Random(17), list[str]()  # noqa: S311 - the same numbers in each run
+    for place in range(count):
+        most = 200 if place % 40 == 0 else 12
+        first, length = int(random.random() * len(words)), 1 + int(random.random() ** 2 * most)
+        texts.append(" ".join((words * 2)[first : first + length]))
+    return texts
+
+
+def bits(made: "Embedder", count: int, turned: bool) -> dict[str, Any]:
+    """One sha256 of the vectors of many texts: half of them one by one, half in one call; turned: the other half."""
+    import hashlib
+
+    import numpy as np
+
+    texts, half = many_texts(count), count // 2
+    parts = [texts[:half], texts[half:]]
+    found = []
+    for place, part in enumerate(parts):
+        together = turned == (place == 0)
+        found += [made.encode(part)] if together else [made.encode([text]) for text in part]
+    stacked = np.vstack(found)
+    lengths = {len(made.tokenizer.encode(text)) for text in texts}
+    return {
+        "engine": made.engine,
+        "isa": isa_name() if made.engine == "native" else None,
+        "sha256": hashlib.sha256(stacked.astype("<f4").tobytes()).hexdigest(),
+        "texts": len(stacked),
+        "tokens": [min(lengths), max(lengths), len(lengths)],
+    }
+
+
+def isa_name() -> str:
+    """The instruction set that the native library uses."""
+    from edge_embed_runtime.native.library import native
+
+    loaded = native()
+    return loaded.isa_name if loaded else ""
+
+
+def embedder(bundle: Path | None, engine: str | None, threads: int = 1) -> "Embedder":
+    from edge_embed import Embedder
+
+    return Embedder(bundle, threads=threads, engine=engine)
+
+
+def vectors(made: "Embedder", other: "Embedder", out: Path, short: bool) -> dict[str, Any]:
     """The texts one by one with one thread, then all at once with two; the vectors [n, dim] of the former are kept."""
     import numpy as np
 
-    from edge_embed import Embedder
     from edge_embed_runtime.system.cpu import cpu_model
 
     texts = TEXTS.read_text(encoding="utf-8").splitlines()
     texts = texts[SHORT] if short else texts
-    embedder = Embedder(threads=1)
-    alone = np.vstack([embedder.encode([text]) for text in texts])
-    together = Embedder(threads=2).encode(texts)
+    alone = np.vstack([made.encode([text]) for text in texts])
+    together = other.encode(texts)
     np.save(out, alone)
     return {
         "machine": platform.machine(),
         "processor": cpu_model(),
-        "bundle": f"{embedder.manifest.name} {embedder.fingerprint}",
-        "form": "exact" if embedder.exact else "fast",
-        "golden": embedder.golden_cosine,
+        "bundle": f"{made.manifest.name} {made.fingerprint}",
+        "form": "native" if made.engine == "native" else "exact" if made.exact else "fast",
+        "golden": made.golden_cosine,
         "one_vector": bool(np.array_equal(alone, together)),
         "texts": len(texts),
     }
 
 
-def index() -> dict[str, Any]:
+def index(embedder: "Embedder") -> dict[str, Any]:
     """Every step of an index's life; what went wrong, or nothing."""
-    from edge_embed import Document, Embedder, Index
+    from edge_embed import Document, Index
 
     texts, wrong = [*QUERIES, *TEXTS.read_text(encoding="utf-8").splitlines()[SHORT]], []
     documents = [Document(f"d{i}", text, {"even": i % 2 == 0}) for i, text in enumerate(texts)]
-    embedder = Embedder(threads=1)
 
     def expect(step: str, condition: bool) -> None:
         if not condition:
@@ -158,11 +209,8 @@ def index() -> dict[str, Any]:
     return {"index": wrong}
 
 
-def queries(count: int) -> dict[str, Any]:
+def queries(embedder: "Embedder", count: int) -> dict[str, Any]:
     """Start, then embed so many queries one by one: what a counter of instructions watches from outside."""
-    from edge_embed import Embedder
-
-    embedder = Embedder(threads=1)
     for text in QUERIES[:count]:
         embedder.encode_query([text])
     return {"tokens": sorted({len(embedder.tokenizer.encode(text)) for text in QUERIES})}
@@ -171,15 +219,31 @@ def queries(count: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="what this device does with fixed texts, as JSON")
     steps = parser.add_subparsers(dest="step", required=True)
-    for name in ("natives", "index"):
-        steps.add_parser(name)
+    steps.add_parser("natives")
     step = steps.add_parser("vectors")
     step.add_argument("out", type=Path)
     step.add_argument("--short", action="store_true")
+    step = steps.add_parser("bits")
+    step.add_argument("count", type=int)
+    step.add_argument("--turned", action="store_true")
+    steps.add_parser("index")
     steps.add_parser("queries").add_argument("count", type=int)
-    given = vars(parser.parse_args())
-    step = {"natives": natives, "vectors": vectors, "index": index, "queries": queries}[given.pop("step")]
-    print(json.dumps({"python": platform.python_version(), **step(**given)}))
+    for step in list(steps.choices.values())[1:]:
+        step.add_argument("--bundle", type=Path, help="[default: that of the package]")
+        step.add_argument("--engine", choices=("native", "onnxruntime"), help="[default: the bundle's]")
+    given = parser.parse_args()
+
+    def made(threads: int = 1) -> "Embedder":
+        return embedder(given.bundle, given.engine, threads)
+
+    work = {
+        "natives": natives,
+        "vectors": lambda: vectors(made(), made(2), given.out, given.short),
+        "bits": lambda: bits(made(2), given.count, given.turned),
+        "index": lambda: index(made()),
+        "queries": lambda: queries(made(), given.count),
+    }
+    print(json.dumps({"python": platform.python_version(), **work[given.step]()}))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 FLOOR = 0.999  # of the cosine of a text's vectors on two supported CPUs
 COLUMNS = ("CPU", "found in", "Python", "form", "golden", "to the host: min", "mean", "to float32: min", "mean",
-           "one vector", "index", "demo", "native packages", "M instructions per query")  # fmt: skip
+           "one vector", "index", "demo", "native packages", "instruction sets", "sha256 of vectors",
+           "M instructions per query", "in onnxruntime")  # fmt: skip
 
 
 @dataclass
@@ -32,7 +33,10 @@ class Row:
     index: list[str] | None = None
     demo: bool | None = None
     natives: dict[str, str] = field(default_factory=dict)
+    # Of many texts: by instruction set, how many and their vectors' sha256. "onnxruntime" where there is no library.
+    bits: dict[str, tuple[int, str]] = field(default_factory=dict)
     instructions: float | None = None
+    instructions_onnxruntime: float | None = None
     notes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
@@ -50,6 +54,17 @@ class Row:
         if self.demo is False:
             wrong.append("the demo failed")
         return wrong
+
+
+def compare_bits(rows: Sequence[Row]) -> None:
+    """All devices and instruction sets must have the vectors of the first row's first, for as many texts."""
+    for row in rows:
+        for isa, (count, digest) in row.bits.items():
+            expected = next((one for first in rows for n, one in first.bits.values() if n == count), digest)
+            if digest != expected:
+                row.broken.append(
+                    f"{isa}: vectors of {count} texts have sha256 {digest[:12]}, expected {expected[:12]}"
+                )
 
 
 def cosines(one: NDArray[Any], other: NDArray[Any]) -> tuple[float, float]:
@@ -81,7 +96,9 @@ def cells(row: Row) -> list[str]:
         yes(None if row.index is None else not row.index, "ok"),
         yes(row.demo, "ok"),
         ", ".join(failed) or (f"{len(row.natives)} ok" if row.natives else "–"),
-        "–" if row.instructions is None else f"{row.instructions / 1e6:.1f}",
+        ", ".join(row.bits) or "–",
+        ", ".join(sorted({f"{digest[:12]} ({count})" for count, digest in row.bits.values()})) or "–",
+        *("–" if n is None else f"{n / 1e6:.1f}" for n in (row.instructions, row.instructions_onnxruntime)),
     ]
 
 

@@ -1,5 +1,6 @@
 """The proof of CPUs: its judgement and its plan here, and with EDGE_EMBED_DEVICES=1 the short run under emulation."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import probe
 import pytest
 from bed import Bed, MissingError
-from table import Row, cells, cosines, markdown
+from table import Row, cells, compare_bits, cosines, markdown
 
 from edge_embed import Embedder
 
@@ -43,6 +44,27 @@ def test_a_broken_promise_is_said(change: dict[str, object], said: str) -> None:
     assert said in wrong[0]
 
 
+def test_other_bits_than_the_first_devices_are_said() -> None:
+    """By count of texts: all instruction sets of all devices; nothing is said where they are the same."""
+    first = Row("host", "here", "3.11", "x86_64", bits={"avx2": (100, "aa"), "baseline": (100, "aa")})
+    second = Row("max", "somewhere", "3.11", "aarch64", bits={"i8mm": (100, "aa"), "neon": (2000, "cc")})
+    compare_bits([first, second])
+    assert first.judge() == second.judge() == []
+    second.bits["dotprod"] = (100, "bb")
+    compare_bits([first, second])
+    assert first.judge() == []
+    assert second.judge() == ["dotprod: vectors of 100 texts have sha256 bb, expected aa"]
+
+
+def test_many_texts_are_the_same_everywhere() -> None:
+    """The texts whose vectors are compared to the bit: their own hash, and lengths up to the model's limit."""
+    texts = probe.many_texts(2000)
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest().startswith("1270cf8f5b00")
+    assert texts[:100] == probe.many_texts(100)
+    assert {len(text.split()) for text in texts} > {1, 2, 5, 11}
+    assert max(len(text.split()) for text in texts) > 150
+
+
 def test_cosines_are_of_rows() -> None:
     """The lowest and the mean cosine, whatever the length of a row."""
     assert cosines(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 1.0]])) == pytest.approx(
@@ -55,7 +77,7 @@ def test_the_table_shows_what_was_not_measured() -> None:
     lines = markdown([GOOD, replace(GOOD, natives={"numkong": "signal 4"})]).splitlines()
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     assert "numkong: signal 4" in lines[3]
-    assert cells(Row("max", "somewhere", "3.11", "aarch64"))[3:] == ["–"] * 11
+    assert cells(Row("max", "somewhere", "3.11", "aarch64"))[3:] == ["–"] * 14
 
 
 def test_queries_have_as_many_tokens_as_is_said(embedder: Embedder) -> None:
@@ -79,6 +101,7 @@ def test_probe_on_this_machine(tmp_path: Path) -> None:
     for step, key, expected in (
         (["natives"], "natives", dict.fromkeys(probe.NATIVE, "ok")),
         (["vectors", str(tmp_path / "out.npy"), "--short"], "one_vector", True),
+        (["bits", "4"], "texts", 4),
         (["index"], "index", []),
     ):
         command = [sys.executable, str(HERE / "probe.py"), *step]
