@@ -186,6 +186,13 @@ def test_the_hook_says_why(one_file: ModuleType, tmp_path: Path, monkeypatch: py
     assert "the package was built with EDGE_EMBED_NATIVE=0" in Loader(tmp_path).reason()
 
 
+def test_gcc_on_windows(one_file: ModuleType, tmp_path: Path) -> None:
+    """It spills AVX's registers where they are not aligned: a library of it would crash."""
+    gcc = script(tmp_path / "gcc", "echo x86_64-w64-mingw32")
+    with pytest.raises(one_file.BuildError, match="is no clang: on Windows gcc does not align"):
+        one_file.build(tmp_path / "out", one_file.Compiler((gcc,)))
+
+
 def test_the_same_bytes(one_file: ModuleType, tmp_path: Path) -> None:
     """Two builds, also of sources in another folder, make the same file."""
     c_compiler()
