@@ -108,7 +108,9 @@ class Run:
             library = packages(bed, device.architecture)
         except MissingError as error:
             self.row.notes.append(f"without the native library: {error}")
-        self._environment = bed.environment(self._script, library)
+        # an emulated CPU has the host's name: what the host remembers of its checks must not count for it
+        self._cache = tempfile.TemporaryDirectory()
+        self._environment = {**bed.environment(self._script, library), "XDG_CACHE_HOME": self._cache.name}
 
     def _call(self, step: str, *words: object, isa: str = "") -> str | None:
         """The output of a program of this device; None where it failed, which the row then says.

@@ -90,12 +90,17 @@ def _compile(part: Path, source: Path, glib: Path) -> None:
     run(["gcc", "-shared", "-fPIC", "-O2", *flags, "-o", part / "count.so", plugin])
 
 
+def without_memory(environment: Mapping[str, str], folder: str) -> dict[str, str]:
+    """That of a program which finds nothing of earlier runs: they would save it checks at its start."""
+    return {**environment, "XDG_CACHE_HOME": folder}
+
+
 def emulated(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Instructions of an emulated program; the command starts with that of `emulator`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "count"
         plugin = ["-plugin", f"{Path(command[0]).parent / 'count.so'},out={out}"]
-        run([command[0], *plugin, *command[1:]], env=environment)
+        run([command[0], *plugin, *command[1:]], env=without_memory(environment, folder))
         return int(out.read_text())
 
 
@@ -103,9 +108,11 @@ def native(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Instructions of a program on this machine, in user mode, as `perf` counts them."""
     if not shutil.which("perf"):
         raise MissingError("perf is not here")
-    with tempfile.NamedTemporaryFile() as out:
-        run(["perf", "stat", "-j", "-e", "instructions:u", "-o", out.name, "--", *command], env=environment)
-        lines = [line for line in Path(out.name).read_text().splitlines() if line.startswith("{")]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "count"
+        counter = ["perf", "stat", "-j", "-e", "instructions:u", "-o", out, "--"]
+        run([*counter, *command], env=without_memory(environment, folder))
+        lines = [line for line in out.read_text().splitlines() if line.startswith("{")]
     value = json.loads(lines[-1])["counter-value"] if lines else "nothing"
     if not re.fullmatch(r"\d+(\.0*)?", value):
         raise MissingError(f"perf counts no instructions here: {value}")

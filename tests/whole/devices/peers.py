@@ -2,9 +2,8 @@
 
     python tests/whole/devices/peers.py WORK [--cpu cortex-a72] [--bed FOLDER]
 
-WORK is the folder in which `python -m bench.encode --work WORK --peers ctranslate2-int8,optimum-int8,optimum-fp32` keeps the
-peers' models of all-MiniLM-L6-v2. Each runs on one thread, tokenizing and mean pooling
-included.
+WORK is the folder in which `python -m bench.encode --work WORK --peers ctranslate2-int8,optimum-int8,optimum-fp32`
+keeps the peers' models of all-MiniLM-L6-v2. Each runs on one thread, tokenizing and mean pooling included.
 """
 
 # ruff: noqa: T201 - a script prints
