@@ -114,8 +114,7 @@ INLINE int8x16_t two_rows(const act *first, const act *second)
     return vcombine_s8(vld1_s8(first), vld1_s8(second));
 }
 
-INLINE void sums_of_pairs(const int pairs, const act *const row[], const int8_t *w,
-                                                                int64_t k, int32x4_t s[][8])
+INLINE void sums_of_pairs(const int pairs, const act *const row[], const int8_t *w, int64_t k, int32x4_t s[][8])
 {
     for (int m = 0; m < pairs; m++)
         for (int v = 0; v < 8; v++)
@@ -145,8 +144,7 @@ INLINE void sums_of_pairs(const int pairs, const act *const row[], const int8_t 
 #define STORE(a, b) "stp q" #a ", q" #b ", [%[s]], #32\n\t"
 #define STORE4(a, b, c, d) STORE(a, b) STORE(c, d)
 
-INLINE void sums_of_6_rows(const act *const row[6], const int8_t *w, int64_t k,
-                                                                 int32x4_t s[3][8])
+INLINE void sums_of_6_rows(const act *const row[6], const int8_t *w, int64_t k, int32x4_t s[3][8])
 {
     const act *r0 = row[0], *r1 = row[1], *r2 = row[2], *r3 = row[3], *r4 = row[4], *r5 = row[5];
     int32x4_t *to = s[0];
@@ -261,11 +259,10 @@ INLINE int8x16_t four_codes(const act **from)
 }
 
 /* 4 inputs and the next 4 of 4 outputs, x and y: each lane of int16 has one product of both. Half a vector of weights
- * has 2 outputs, whose sums lie in two lanes each until the end. In assembler, because compilers that see equal halves in
- * a vector of codes take the halves of the weights apart instead; two rows at a time, so that CPUs which execute in order
- * need not wait. */
-INLINE void add_products(int32x4_t sums[2], int8x16_t x, int8x16_t y,
-                                                               int8x16_t first, int8x16_t second)
+ * has 2 outputs, whose sums lie in two lanes each until the end. In assembler, because compilers that see equal halves
+ * in a vector of codes take the halves of the weights apart instead; volatile, because they would load too much ahead;
+ * two rows at a time, so that CPUs which execute in order need not wait. */
+INLINE void add_products(int32x4_t sums[2], int8x16_t x, int8x16_t y, int8x16_t first, int8x16_t second)
 {
     int16x8_t low, high;
     __asm__ volatile("smull %[low].8h, %[x].8b, %[first].8b\n\t"
@@ -278,9 +275,8 @@ INLINE void add_products(int32x4_t sums[2], int8x16_t x, int8x16_t y,
             : [x] "w"(x), [y] "w"(y), [first] "w"(first), [second] "w"(second));
 }
 
-INLINE void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x,
-                                                                    int8x16_t y, const int8x16_t *first,
-                                                                    const int8x16_t *second)
+INLINE void add_products_of_2(int32x4_t sums[2], int32x4_t other[2], int8x16_t x, int8x16_t y, const int8x16_t *first,
+                              const int8x16_t *second)
 {
     int16x8_t low, high, low1, high1;
     __asm__ volatile("smull %[low].8h, %[x].8b, %[first].8b\n\t"
@@ -343,6 +339,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
 }
 
 #endif
+
 /* Scores that attention has in registers at a time: rows x vectors of 16 floats. */
 #define ATTENTION_ROWS 6
 #define ATTENTION_VECTORS 1

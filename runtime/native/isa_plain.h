@@ -2,7 +2,6 @@
 #ifndef EDGE_ISA_PLAIN_H
 #define EDGE_ISA_PLAIN_H
 
-
 #include "exact_fma.h"
 
 #define VL 4

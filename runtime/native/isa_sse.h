@@ -1,8 +1,8 @@
-/* x86-64 without FMA: vectors of 4 floats, a fused multiply-add by way of doubles, and the product of int8 for two kinds
- * of CPU.
+/* x86-64 without FMA: vectors of 4 floats, a fused multiply-add by way of doubles, and the product of int8 for two
+ * kinds of CPU.
  *
  *   baseline  SSE2, which every x86-64 has: codes and weights as int16, pmaddwd
- *   ssse3     Core 2 to Ivy Bridge, Atoms up to Tremont: pmaddubsw; exact for weights whose pairs add up to at most 128 */
+ *   ssse3     Core 2 to Ivy Bridge, Atoms up to Tremont: pmaddubsw; exact, as pairs of weights add up to at most 128 */
 #ifndef EDGE_ISA_SSE_H
 #define EDGE_ISA_SSE_H
 
@@ -136,8 +136,7 @@ INLINE int32_t four_codes(const act *from)
 #if defined(EDGE_ISA_SSSE3)
 
 /* In assembler, because compilers copy sums about. pmaddubsw adds two products in int16. */
-INLINE __m128i add_products(__m128i sums, __m128i codes, __m128i weights,
-                                                                  __m128i ones)
+INLINE __m128i add_products(__m128i sums, __m128i codes, __m128i weights, __m128i ones)
 {
     __m128i products;
     __asm__("movdqa %[codes], %[products]\n\t"
@@ -220,6 +219,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
 }
 
 #endif
+
 /* Scores that attention has in registers at a time: rows x vectors of 16 floats. */
 #define ATTENTION_ROWS 2
 #define ATTENTION_VECTORS 1
