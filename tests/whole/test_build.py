@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from builders.installs import pip
+from builders.installs import PIP_CACHE, pip
 from builders.native import NATIVE, build_script, c_compiler, script
 
 from edge_embed_runtime.native.library import FACTS, Loader
@@ -253,7 +253,7 @@ def test_wheels(way: str, shell: Path, tmp_path: Path, monkeypatch: pytest.Monke
     if "EDGE_EMBED_TEST_INSTALL" not in os.environ:
         pytest.skip("downloads a compiler of 90 MB: set EDGE_EMBED_TEST_INSTALL=1")
     variables = {name: value for name, value in os.environ.items() if name not in ("CC", "EDGE_EMBED_CC", "PYTHONPATH")}
-    variables |= WAYS[way]
+    variables |= {**WAYS[way], **PIP_CACHE}
     if way == "cc":
         c_compiler()
     else:
