@@ -119,9 +119,7 @@ def test_without_library_and_onnxruntime(native: Path, small: dict[str, str], tm
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [("demo",), ("add", "n.db", "a.txt"), ("encode", "a.txt", "-o", "v.npy")]
-)
+@pytest.mark.parametrize("arguments", [("demo",), ("add", "n.db", "a.txt"), ("encode", "a.txt", "-o", "v.npy")])
 def test_other_bundles_say_what_they_need(arguments: tuple[str, ...], small: dict[str, str], tmp_path: Path) -> None:
     """One line: which bundle, what is missing, how to get it, what works without."""
     (tmp_path / "a.txt").write_text("The ferry to the island leaves at nine.")
