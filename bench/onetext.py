@@ -26,8 +26,8 @@ JUDGED = Path(__file__).parents[1] / "export" / "edge_embed_export" / "data" / "
 # Characters of a sentence.
 LEAST, MOST = 60, 240
 LENGTHS = ("query", "sentence", "passage")
-# Texts between two looks at the clock.
-SLICE = 10
+# Texts between two looks at the clock: what the other left in the caches is soon gone.
+SLICE = 50
 
 
 def texts_of(length: str) -> list[str]:

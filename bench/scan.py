@@ -96,9 +96,7 @@ def main() -> None:
                 if done.returncode == 0:
                     found.setdefault(way, []).extend(json.loads(done.stdout))
         slowest = statistics.median(found["numpy"])
-        print(
-            f"{size:,} codes of {options.dim} bits: CPU ms, median of {ROUNDS * QUERIES} queries; times as fast as numpy"
-        )
+        print(f"{size:,} codes of {options.dim} bits: CPU ms (median of {ROUNDS * QUERIES}), times as fast as numpy")
         for way, taken in found.items():
             middle = statistics.median(taken)
             print(f"{way:20s} {middle:8.3f} {slowest / middle:6.2f}")

@@ -18,7 +18,7 @@ from edge_embed.embedder import bundle_path
 from edge_embed.measuring import versions
 from edge_embed.measuring.versions import when_and_where
 from edge_embed_runtime.bundle.bundle import read_bundle
-from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.bundle.manifest import NATIVE, Manifest
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.system.cpu import default_threads
@@ -90,7 +90,7 @@ def _candidates(settings: Settings, source: Source, manifest: Manifest) -> dict[
     """Ours and the peers with their titles; a peer that cannot be measured with the reason."""
     wanted = {
         OURS: True,
-        peers.IN_ONNXRUNTIME: getattr(manifest, "engine", "onnxruntime") != "onnxruntime",
+        peers.IN_ONNXRUNTIME: manifest.engine == NATIVE,
         peers.OTHER: settings.other is not None,
     }
     found: dict[str, dict[str, Any]] = {name: {"title": peers.OWN[name].title} for name in wanted if wanted[name]}

@@ -34,7 +34,7 @@ EVERYWHERE = {
 # Symbols that the file may ask the C library for: copying memory, and asking for the CPU. Windows' start-up code asks
 # for more, from the libraries above.
 FROM_C = {"memcpy", "memset", "memmove", "memcmp", "__memset_chk", "__memcpy_chk", "__memmove_chk", "getauxval"}
-FROM_C |= {"sysctlbyname", "dyld_stub_binder"}
+FROM_C |= {"bzero", "__bzero", "sysctlbyname", "dyld_stub_binder"}
 # Weak ones that linkers add, which may be missing.
 WEAK = {"__cxa_finalize", "__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
 # What macOS's linkers add to each library.

@@ -138,7 +138,7 @@ GRAPH_OPTIONS = all_options(
     "--engine",
     type=click.Choice(["native", "onnxruntime"]),
     help="What runs the bundle: native, for int8 models of BERT's shape, is faster and gives the same vectors on every "
-    "CPU.  [default: onnxruntime]",
+    "CPU. Older releases read only bundles for onnxruntime.  [default: native, if it can run the model]",
 )
 @click.option(
     "--verify",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle.manifest import ENGINES, NATIVE, ONNXRUNTIME
+from edge_embed_runtime.bundle.manifest import ENGINES, NATIVE
 from edge_embed_runtime.checks import check_count, check_text, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.vectors.kinds import KINDS, Kind
@@ -29,8 +29,8 @@ Pooling = str
 FLOORS = {"int8": 0.995, "int4": 0.95, "fp32": 0.0}
 # Of a model that scores pairs, the lowest rank correlation (Spearman's) with its float32 form.
 RANK_FLOORS = {"int8": 0.99, "int4": 0.95, "fp32": 0.0}
-# What runs a bundle of a model that the native engine knows, where the caller says nothing.
-DEFAULT_ENGINE = ONNXRUNTIME
+# What runs a bundle where the caller says nothing: the native engine, where it knows the model.
+DEFAULT_ENGINE = NATIVE
 # Each option with values of its own, and these.
 CHOICES: dict[str, tuple[str, ...]] = {
     "precision": tuple(FLOORS),

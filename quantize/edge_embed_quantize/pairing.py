@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 # Inputs with small weights that are tried for each with large ones.
 TRIED = 64
-# What makes an input large: its largest weights, each as a share of the largest of its output channel.
-POWER = 8
 
 
 def pairing(weight: NDArray[np.floating]) -> NDArray[np.intp]:
     """An order of the inputs of a weight [n, m]; those at 2j and 2j + 1 of it fit each other."""
-    share = np.asarray(weight / np.maximum(np.abs(weight).max(axis=0), 1e-12), np.float32)
-    order = np.argsort(-(np.abs(share) ** POWER).sum(axis=1), kind="stable")
+    # in 64 bits: last bits differ from CPU to CPU, and should decide nothing
+    share = np.asarray(weight, np.float64) / np.maximum(np.abs(weight).max(axis=0), 1e-12)
+    # the largest weights count, each as a share of the largest of its output channel: its eighth power
+    order = np.argsort(-np.square(np.square(np.square(share))).sum(axis=1), kind="stable")
     small = order[len(order) // 2 :].tolist()
     pairs: list[int] = []
     for large in order[: len(order) // 2]:

@@ -1,4 +1,4 @@
-/* Attention of one text and head: blocks of queries against all keys, whose scores stay in the first level of the cache.
+/* Attention of one text and head: blocks of queries against all keys; their scores stay in the first level of the cache.
  * Each score is a sum over the head's numbers in their order, each context a sum over the keys in theirs. */
 #ifndef EDGE_ATTENTION_H
 #define EDGE_ATTENTION_H

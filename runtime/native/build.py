@@ -210,7 +210,8 @@ class Library:
         made = self.work / f"{Path(file).stem}_{isa}.o"
         defines = [f"-DEDGE_HAVE_{known.upper()}=1" for known in self.isas]
         defines += [f"-DEDGE_ISA={isa}", f"-DEDGE_ISA_{isa.upper()}=1"]
-        flags = (*FLAGS, *self.base_flags(), *self.isa_flags(isa), *self.extra)
+        common = tuple(flag for flag in FLAGS if flag != "-fPIC" or self.target.system != "windows")
+        flags = (*common, *self.base_flags(), *self.isa_flags(isa), *self.extra)
         return self.compiler.make(made, *flags, *defines, "-c", str(HERE / file))
 
     def link(self, objects: list[Path]) -> Path:
@@ -265,6 +266,8 @@ def build(folder: Path, compiler: Compiler, extra: tuple[str, ...] = ()) -> Path
     """The library and its facts, in `folder`. BuildError leaves what was there."""
     folder.mkdir(parents=True, exist_ok=True)
     target = compiler.target()
+    if target.system == "windows" and "clang" not in compiler.version():
+        raise BuildError(f"{compiler} is no clang: on Windows gcc does not align AVX's registers (its bug 54412)")
     with tempfile.TemporaryDirectory(prefix="edge_embed_native", dir=folder) as name:
         work = Path(name)
         library = Library(compiler, target, known_isas(compiler, target, work), extra, work)

@@ -1,5 +1,5 @@
-/* The encoder's public functions: they check everything that comes from outside, lay memory out, and leave the computing
- * to the unit of the CPU's instruction set. */
+/* The encoder's public functions: they check everything that comes from outside, lay memory out, and leave computing to
+ * the unit of the CPU's instruction set. */
 #include "encoder.h"
 #include "arena.h"
 #include "prepared.h"

@@ -1,7 +1,8 @@
 /* The encoder for one instruction set: compiled once for each, with EDGE_ISA and the set's flags.
  *
  * A layer runs in two parts. Attention goes by strips of heads: queries, keys and values of 64 columns, then attention,
- * so that nothing of them leaves the cache. What follows, from the context to the layer's output, goes by tiles of rows. */
+ * so that nothing of them leaves the cache. What follows, from the context to the layer's output, goes by tiles of
+ * rows. */
 #include "attention.h"
 #include "linear.h"
 #include "unit.h"
@@ -137,8 +138,8 @@ static void heads_of(const Linear *l, const Block *block, const Call *call, int6
            after);
 }
 
-/* The heads first..last of one block of texts. */
-static void attend_block(const Call *call, const Layer *l, const Block *block, int64_t first, int64_t last)
+/* The heads first..last of one block of texts; 0 where the call is to end. */
+static int attend_block(const Call *call, const Layer *l, const Block *block, int64_t first, int64_t last)
 {
     const Prepared *p = call->p;
     const Workspace *w = call->w;
@@ -149,7 +150,9 @@ static void attend_block(const Call *call, const Layer *l, const Block *block, i
     heads_of(&l->key, block, call, first * size, last * size, w->k, l->value.weight + start_bytes);
     heads_of(&l->value, block, call, first * size, last * size, w->v, after);
     int64_t row = 0;
-    for (int64_t t = 0; t < block->texts && !stopped(call); t++) {
+    for (int64_t t = 0; t < block->texts; t++) {
+        if (stopped(call))
+            return 0;
         const int64_t length = call->batch->lengths[block->text + t];
         const v16 real = real_keys(length);
         for (int64_t head = first; head < last; head++) {
@@ -168,21 +171,24 @@ static void attend_block(const Call *call, const Layer *l, const Block *block, i
         }
         row += length;
     }
+    return 1;
 }
 
-static void attention(const Call *call, const Layer *l)
+/* From the codes of all tokens to their context; 0 where the call is to end. */
+static int attention(const Call *call, const Layer *l)
 {
     const Prepared *p = call->p;
     const int64_t strip = strip_heads(p);
     for (int64_t head = 0; head < p->heads; head += strip) {
         const int64_t last = head + strip < p->heads ? head + strip : p->heads;
-        Block block = {0, 0, 0, 0};
-        do {
+        Block block = next_block(call->batch, 0, 0);
+        while (block.texts) {
+            if (!attend_block(call, l, &block, head, last))
+                return 0;
             block = next_block(call->batch, block.text + block.texts, block.token + block.tokens);
-            if (block.texts)
-                attend_block(call, l, &block, head, last);
-        } while (block.texts && !stopped(call));
+        }
     }
+    return 1;
 }
 
 static void norm_rows(const Call *call, const Norm *norm, int64_t token, int64_t rows, const Rounding *next)
@@ -237,7 +243,8 @@ static int32_t layers(const Call *call)
 {
     const Prepared *p = call->p;
     for (int32_t i = 0; i < p->layer_count; i++) {
-        attention(call, &p->layers[i]);
+        if (!attention(call, &p->layers[i]))
+            return EDGE_STOPPED;
         for (int64_t t = 0; t < call->batch->tokens; t += ROW_TILE) {
             if (stopped(call))
                 return EDGE_STOPPED;

@@ -1,5 +1,5 @@
-/* AVX2 with FMA: products with vpmaddubsw, or with AVX-VNNI's vpdpbusd. Both are exact: prepared weights are such that two
- * products of a code and a weight fit into 16 bits (see encoder_unit.c). */
+/* AVX2 with FMA: products with vpmaddubsw, or with AVX-VNNI's vpdpbusd. Both are exact: weights are such that two products
+ * of a code and a weight fit into 16 bits (see encoder_unit.c). */
 #ifndef EDGE_ISA_AVX2_H
 #define EDGE_ISA_AVX2_H
 

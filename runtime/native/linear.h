@@ -59,10 +59,10 @@ APART void narrow_tile(int64_t rows, const act *a, int64_t a_stride, const int8_
 
 /* What becomes of a product. */
 enum {
-    TO_HEADS, /* floats [heads][rows][head_size], of the columns from `first` on */
+    TO_HEADS,  /* floats [heads][rows][head_size], of the columns from `first` on */
     TO_FLOATS, /* floats [rows][n] */
-    ADDED,    /* likewise, on what is there */
-    TO_GELU   /* codes of GELU [rows][n] */
+    ADDED,     /* likewise, on what is there */
+    TO_GELU    /* codes of GELU [rows][n] */
 };
 
 typedef struct {
@@ -105,7 +105,7 @@ INLINE void finish_tile(const int how, const Linear *l, const Result *to, int64_
 }
 
 /* Columns first..last of a linear layer, for `rows` rows of codes [k]. Panels outside, so that one stays in the cache
- * for all rows; while it meets the last of them, the next one is fetched: texts are short, and weights are many.
+ * for all rows. While it does, the next one is fetched: with short texts, most of the time goes into waiting for weights.
  * after: the weights that are read behind these. */
 INLINE void linear(const int how, const Linear *l, int64_t first, int64_t last, const act *a, int64_t rows,
                    const Result *to, const int8_t *after)
@@ -115,9 +115,9 @@ INLINE void linear(const int how, const Linear *l, int64_t first, int64_t last, 
         const int8_t *w = l->weight + n * l->k;
         const int64_t panels = last - n >= SUM_STRIDE ? TILE_PANELS : 1;
         const int64_t behind = n + panels * PANEL;
+        const int8_t *fetched = behind < last ? l->weight + behind * l->k : after;
         for (int64_t row = 0; row < rows; row += TILE_ROWS) {
             const int64_t some = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
-            const int8_t *fetched = behind < last ? l->weight + behind * l->k : after;
             (panels == TILE_PANELS ? wide_tile : narrow_tile)(some, a + row * l->k, l->k, w, l->k, l->init + n, sums,
                                                               fetched);
             finish_tile(how, l, to, row, some, n, panels, sums);

@@ -1,5 +1,5 @@
-/* Vectors of sixteen floats, whatever the CPU's registers hold, so that every sum has the same sixteen lanes and the same
- * bits everywhere.
+/* Vectors of sixteen floats, whatever the CPU's registers hold: every sum has the same sixteen lanes, and so the same bits
+ * everywhere.
  *
  * The file of an instruction set (isa_*.h) gives
  *   VL, vf, vi                 floats in a register; vectors of VL floats and VL int32, with the compiler's + - *

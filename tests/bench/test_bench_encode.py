@@ -253,6 +253,10 @@ def test_arithmetic() -> None:
     assert measure.operations_per_token({"layers": 1, "hidden": 2, "intermediate": 3}) == (16 + 12) * 2
     assert finish({"threads": 1, "candidates": rates}, {"family": "other"}, 1.0)["share_of_integer_peak"] is None
     assert measure.ratio_to_best_peer({"a": {"tokens_per_cpu_second": 1.0}}) is None
+    rates |= {name: {"tokens_per_cpu_second": 600.0} for name in (peers.OTHER, peers.IN_ONNXRUNTIME)}
+    assert measure.ratio_to_best_peer(rates) == ("b", 1.5)
+    assert measure.times_as_fast(rates, peers.OTHER) == 0.5
+    assert measure.times_as_fast({"edge_embed": rates["a"]}, peers.OTHER) is None
 
 
 @pytest.mark.parametrize("length", [(3, 5), (8, 16), (40, 64), (200, 256)])
@@ -282,6 +286,9 @@ def test_table_and_plot() -> None:
     assert any(line.split() == ["ours", "/", "best", "peer", "2.00", "2.00", "2.00"] for line in text)
     assert any(line.startswith("share of int8 peak 1,000 GOP/s") and line.endswith("42%") for line in text)
     assert {"the gone: not installed: gone", "a note"} <= set(text)
+    other = list(table.lines(made_up(edge_embed=20_000, fast=10_000, **{peers.OTHER: 8_000})))
+    assert any(line.startswith("ours / edge_embed, the other bundle  ") and line.endswith("2.50") for line in other)
+    assert any(line.split() == ["ours", "/", "best", "peer", "2.00", "2.00", "2.00"] for line in other)
     drawing = ElementTree.fromstring(plot.svg(result))  # noqa: S314 - made here
     name = "{http://www.w3.org/2000/svg}"
     labels = [str(label.text) for label in drawing.iter(f"{name}text")]

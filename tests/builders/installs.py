@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 NOT_OURS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
+# Downloads and compiled wheels are kept where pip keeps them outside tests, which have a cache folder of their own.
+PIP_CACHE = {
+    "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR")
+    or str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pip")
+}
 
 
 def pip(python: Path | str, *arguments: str) -> None:
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**os.environ, **PIP_CACHE}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -147,14 +147,14 @@ def few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @signals
 @pytest.mark.usefixtures("few_parts")
-def test_crash_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_of_a_run(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that kills its process is a sentence, with what was being done; so is a bundle that is none."""
     (tmp_path / "onnxruntime.py").write_text(SUICIDE.format("SIGILL"))
     with monkeypatch.context() as patch:
         patch.syspath_prepend(tmp_path)
-        report = examine.examine()
+        report = examine.examine([str(tiny_bundle)])
     (finding,) = [finding for finding in report.findings if finding.level == "problem"]
-    assert "the embedded bundle: while importing onnxruntime: its process died: SIGILL" in finding.text
+    assert f"bundle {tiny_bundle}: while importing onnxruntime: its process died: SIGILL" in finding.text
     assert report.bundles[0]["problem"] in finding.text
     report = examine.examine([str(tmp_path)])
     (finding,) = [finding for finding in report.findings if finding.level == "problem"]

@@ -184,8 +184,9 @@ def test_default_bundle_is_what_the_exporter_makes(
     tokenizer and table of embeddings are equal everywhere, weights all but equal.
     """
     made = tmp_path / bundle.name
-    again = export_model(official, made, recipes=bundle, source_name="sentence-transformers/all-MiniLM-L6-v2")
     embedded = read_bundle(bundle).manifest
+    source = "sentence-transformers/all-MiniLM-L6-v2"
+    again = export_model(official, made, recipes=bundle, source_name=source, engine=embedded.engine)
     assert (made / "tokenizer.json").read_bytes() == (bundle / "tokenizer.json").read_bytes()
     changing = {"files": None, "golden": None, "receipt": None, "provenance": None, "layers": None}
     assert [layer.value for layer in again.layers] == [layer.value for layer in embedded.layers]

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from builders.installs import pip
+from builders.installs import PIP_CACHE, pip
 from builders.native import NATIVE, build_script, c_compiler, script
 
 from edge_embed_runtime.native.library import FACTS, Loader
@@ -186,6 +186,13 @@ def test_the_hook_says_why(one_file: ModuleType, tmp_path: Path, monkeypatch: py
     assert "the package was built with EDGE_EMBED_NATIVE=0" in Loader(tmp_path).reason()
 
 
+def test_gcc_on_windows(one_file: ModuleType, tmp_path: Path) -> None:
+    """It spills AVX's registers where they are not aligned: a library of it would crash."""
+    gcc = script(tmp_path / "gcc", "echo x86_64-w64-mingw32")
+    with pytest.raises(one_file.BuildError, match="is no clang: on Windows gcc does not align"):
+        one_file.build(tmp_path / "out", one_file.Compiler((gcc,)))
+
+
 def test_the_same_bytes(one_file: ModuleType, tmp_path: Path) -> None:
     """Two builds, also of sources in another folder, make the same file."""
     c_compiler()
@@ -246,7 +253,7 @@ def test_wheels(way: str, shell: Path, tmp_path: Path, monkeypatch: pytest.Monke
     if "EDGE_EMBED_TEST_INSTALL" not in os.environ:
         pytest.skip("downloads a compiler of 90 MB: set EDGE_EMBED_TEST_INSTALL=1")
     variables = {name: value for name, value in os.environ.items() if name not in ("CC", "EDGE_EMBED_CC", "PYTHONPATH")}
-    variables |= WAYS[way]
+    variables |= {**WAYS[way], **PIP_CACHE}
     if way == "cc":
         c_compiler()
     else:

@@ -137,8 +137,8 @@ def test_native_libraries_ask_for_no_network(place: Path) -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        "import edge_embed.cli.main; edge_embed.cli.main.main(['demo'])",
-        "from edge_embed import Embedder; Embedder()",
+        "import edge_embed.cli.main; edge_embed.cli.main.main(['demo', '--engine', 'onnxruntime'])",
+        "from edge_embed import Embedder; Embedder(engine='onnxruntime')",
         "import edge_embed_runtime.model.session",
     ],
 )

@@ -287,7 +287,8 @@ class _Source:
         made = replace(manifest, files=file_records(contents), architecture=architecture, golden=[], receipt={})
         pruned = Bundle(self.bundle.path, made, contents[manifest.model_file], contents[TOKENIZER])
         exact = before.exact if before.engine == ONNXRUNTIME else None
-        return Embedder(pruned, threads=1, exact=exact), contents
+        engine = None if manifest.native is None else before.engine
+        return Embedder(pruned, threads=1, exact=exact, engine=engine), contents
 
 
 def _compare(before: Embedder, source: _Source, kept: Ids, texts: Sequence[str]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _stored(message: Any, name: str) -> int:
         setattr(alone, name, value)
     else:
         getattr(alone, name).extend(value)
-    return alone.ByteSize()
+    return int(alone.ByteSize())
 
 
 def _field(length: int) -> int:

@@ -84,7 +84,7 @@ class Network:
         return golden_stamp(self.bundle, engine, getattr(library, "__file__", None), dim)
 
     def _forms(self, asked: bool | None, tuned: bool | None) -> tuple[bool, ...]:
-        """Whether the form to try first is the exact one (see `session.make_session`), and the next one, if any."""
+        """Whether the form to load first is the exact one (see `session.make_session`), and the next one, if any."""
         if self.bundle.manifest.never_saturates:
             return (False,)
         if asked is not None:

@@ -25,9 +25,9 @@ from edge_embed_runtime.vectors.scores import exact_scores
 from edge_embed_runtime.vectors.types import Int8Codes, Vectors, Words
 from edge_embed_runtime.vectors.whole import for_int8, for_signs
 
-# Passages in the sample, fewer of long vectors: with their signs 1 MB at 384 dimensions.
+# Passages in the sample, fewer of long vectors: 0.2 MB at 384 dimensions.
 SAMPLE, LEAST_SAMPLE, SAMPLE_NUMBERS = 512, 192, 2**17
-# Bytes that one number of it takes at most: the vectors and their signs, and what these are made of.
+# Bytes that one number of it takes at most: its codes, and what comparing a query with them makes of these.
 NUMBER_BYTES = 24
 # Passages of those that were found whose codes are looked at.
 TELLING = 10

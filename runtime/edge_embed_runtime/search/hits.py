@@ -46,19 +46,22 @@ class Reader:
         while pending and len(found) < k:
             page = k - len(found) if self._room is None else min(PAGE, k - len(found))
             chosen, pending = pending[:page], pending[page:]
-            spans = self._store.spans(passage for _, (_, passage) in chosen)
-            ids = (doc for doc, _ in chosen)
-            rows: Mapping[int, StoredDocument | Head] = (
-                self._store.documents(ids, condition) if self._room is None else self._store.heads(ids, condition)
-            )
+            rows = self._rows({passage: doc for doc, (_, passage) in chosen}, condition)
             for doc, (score, passage) in chosen:
-                row, span = rows.get(doc), spans.get(passage)
-                hit = None if row is None or span is None else self._hit(row, span, score, len(found))
+                row = rows.get(passage)
+                hit = None if row is None else self._hit(*row, score, len(found))
                 if hit is None:
                     self._damaged.add(passage)
                 else:
                     found.append(hit)
         return found
+
+    def _rows(self, passages: dict[int, int], condition: Condition) -> Mapping[int, tuple[StoredDocument | Head, Span]]:
+        """Documents and spans of {passage: document}, by passage; damaged ones are left out."""
+        if self._room is None:
+            return self._store.with_documents(passages, condition)
+        heads, spans = self._store.heads(passages.values(), condition), self._store.spans(passages)
+        return {passage: (heads[passages[passage]], span) for passage, span in spans.items() if passages[passage] in heads}
 
     def _hit(self, stored: StoredDocument | Head, span: Span, score: float, before: int) -> Hit | None:
         """None where the document is damaged. Under a budget it is read in pieces, and raises MemoryBudgetError before

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.search.coverage import Asked, Found, Relation, Sample, Seen, limits
+from edge_embed_runtime.search.coverage import BITS, ESTIMATE, Asked, Found, Relation, Sample, Seen, limits
 from edge_embed_runtime.search.query import Question, Ranking, vector_of
 from edge_embed_runtime.storage.rows import PASSAGES, StoredPassages, checked_passages
 from edge_embed_runtime.storage.store import Store
@@ -116,7 +116,7 @@ class CandidateSearch:
         """Documents by the scores of candidates, `wanted` at first, those with the best estimates; None where there are
         not enough in the pool, or it takes too many."""
         estimates = self._codes.estimate(pool.places, self._asked.signed)
-        order = np.argsort(-estimates, kind="stable")
+        order = (-estimates).argsort(kind="stable")
         estimates = estimates[order]
         if self._seen is not None:
             wanted = self._enough(pool, estimates, wanted)
@@ -157,12 +157,13 @@ class CandidateSearch:
             ids = self._codes.ids[pool.places[some]]
             found = self._store.passages(ids)
             self._damaged.update(found.damaged)
-            by_id = np.argsort(ids)
+            by_id = ids.argsort()
             if len(found.ids) < len(by_id):  # damaged or missing
                 by_id = by_id[np.isin(ids[by_id], found.ids)]
             scores = exact_scores(found.codes, found.scales, self._asked.numbers)
-            bits, estimated = pool.distances[some[by_id]], estimates[start : start + FETCHED][by_id]
-            measures = np.stack([bits, -estimated], dtype=np.float64)
+            measures = np.empty((2, len(by_id)))
+            measures[BITS] = pool.distances[some[by_id]]
+            np.negative(estimates[start : start + FETCHED][by_id], out=measures[ESTIMATE])
             parts.append(_Scored(found.docs, found.ids, scores, measures))
         return parts
 
@@ -204,8 +205,14 @@ def nearest_documents(store: Store, vector: Vectors, count: int, allowed: Ids | 
 def first_of_each(docs: Ids, ids: Ids, scores: Vectors) -> Ids:
     """Where the best passage of each document is, best first; of equal scores the lowest id."""
     order = np.lexsort((ids, -scores))
-    _, first = np.unique(docs[order], return_index=True)
-    best: Ids = order[np.sort(first)]
+    sorted_docs = docs[order]
+    by_doc = sorted_docs.argsort(kind="stable")
+    grouped = sorted_docs[by_doc]
+    first = np.ones(len(order), np.bool_)
+    np.not_equal(grouped[1:], grouped[:-1], out=first[1:])
+    places = by_doc[first]
+    places.sort()
+    best: Ids = order[places]
     return best
 
 

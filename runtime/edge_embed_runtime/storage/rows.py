@@ -17,6 +17,11 @@ from edge_embed_runtime.vectors.types import Ids, Int8Codes, Vectors
 # Whole rows, in the order in which their checksums are made.
 DOCUMENTS = "SELECT id, key, text, metadata, crc FROM doc"
 PASSAGES = "SELECT id, doc, start, stop, code, crc FROM vec"
+# Both of a passage, which is looked up first.
+BOTH = (
+    "SELECT doc.id, key, text, metadata, doc.crc, vec.id, vec.doc, start, stop, code, vec.crc "
+    "FROM vec CROSS JOIN doc ON doc.id = vec.doc"
+)
 # The code of a passage that has no vector, in an index of given vectors.
 NO_VECTOR = b""
 DocumentRow = tuple[int, str, str, str, int]

@@ -21,6 +21,7 @@ from edge_embed_runtime.storage.filters import EVERY, METADATA, Condition
 from edge_embed_runtime.storage.indexfile import IndexFile
 from edge_embed_runtime.storage.pieces import Row
 from edge_embed_runtime.storage.rows import (
+    BOTH,
     DOCUMENTS,
     LONG,
     PASSAGES,
@@ -202,6 +203,17 @@ class Store(IndexFile):
         query = f"{DOCUMENTS} WHERE {chosen}"
         rows = self._db.execute(query, (json.dumps(list(ids)), *where[1])).fetchall()
         return {document.id: document for row in rows if (document := checked(row)) is not None}
+
+    def with_documents(self, passages: Iterable[int], where: Condition = EVERY) -> dict[int, tuple[StoredDocument, Span]]:
+        """Passages by id whose documents fit a condition: the document, and where in it the passage lies; where either
+        is damaged, it is left out."""
+        query = f"{BOTH} WHERE vec.id IN (SELECT value FROM json_each(?)) AND {where[0]}"
+        rows = self._db.execute(query, (json.dumps(list(passages)), *where[1])).fetchall()
+        return {
+            row[5]: (document, row[7:9])
+            for row in rows
+            if is_whole(row[5:]) and (document := checked(row[:5])) is not None
+        }
 
     def existing(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that are in the index."""

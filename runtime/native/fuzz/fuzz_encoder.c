@@ -18,7 +18,7 @@ static int is_error(int64_t status)
     return EDGE_NOT_FINITE <= status && status <= EDGE_BAD_VERSION;
 }
 
-/* Lengths, now and then out of bounds; as many ids as the sound ones need. */
+/* Lengths and ids, now and then just out of bounds or far; as many ids as the sound lengths need. */
 static void take_texts(Made *made, Input *input, Texts *texts)
 {
     const EdgeModel *m = &made->model;
@@ -40,7 +40,7 @@ static void take_texts(Made *made, Input *input, Texts *texts)
     for (int64_t i = 0; i < texts->room; i++)
         texts->ids[i] = (int32_t)(next_random(&made->state) % (uint32_t)(m->vocabulary > 0 ? m->vocabulary : 1));
     if (wrong % 8 == 5 && texts->room)
-        texts->ids[take_below(input, texts->room)] = (int32_t)odd_number(input);
+        texts->ids[take_below(input, texts->room)] = wrong & 8 ? m->vocabulary : (int32_t)odd_number(input);
 }
 
 /* The model prepared, in memory of exactly its size; NULL with the error where it is refused. */

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from builders.bert import ACTIVATIONS, Checkpoints, bert, word_tokenizer
 from builders.heads import KINDS, mlm_tensors, rewrite, sparse_folder
+from builders.olderbundles import saturating
 from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
@@ -80,7 +81,10 @@ def test_int8_stays_close_and_has_one_vector(
     monkeypatch.setattr(headgraph, "DECODED_COLUMNS", 10)
     source = sparse_folder(checkpoint(), pooling=pooling)
     export_model(source, tmp_path / "int8")
+    if exact:
+        saturating(tmp_path / "int8")
     embedder = Embedder(tmp_path / "int8", threads=1, exact=exact)
+    assert embedder.exact is bool(exact)
     vectors = embedder.encode_sparse(TEXTS)
     for text, vector in zip(TEXTS, vectors, strict=True):
         row, expected = dense_row(vector), by_hand(source, embedder.tokenizer.encode(text).tolist(), pooling, "relu")

@@ -65,6 +65,8 @@ def test_random_unicode(definition: bytes, normalizer: dict[str, Any]) -> None:
     random = np.random.default_rng(0)
     texts = ["".join(random.choice(MIXED, size)) for size in random.integers(0, 60, 300)]
     texts += ["".join(chr(code) for code in row) for row in random.integers(1, 0x3000, (150, 30))]
+    beyond = np.concatenate([random.integers(0x3000, 0xD7FF, (60, 12)), random.integers(0xE000, 0x2A6E0, (60, 12))])
+    texts += [" ".join(f"{chr(code)}a{chr(code + 1)}" for code in row) for row in beyond]
     texts += ["", "[CLS] [MASK] x[SEP]", "a\0b \0 c", "x" * (MAX_WORD_BYTES + 60), "word " * 9, "\0\0"]
     check(changed(definition, **normalizer), texts)
 
