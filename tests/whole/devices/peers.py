@@ -2,7 +2,7 @@
 
     python tests/whole/devices/peers.py WORK [--cpu cortex-a72] [--bed FOLDER]
 
-WORK is the folder in which `python -m bench.encode --work WORK --peers ctranslate2-int8,optimum-int8,optimum-fp32`
+WORK is the folder in which `python -m bench.encode --work WORK --peers ctranslate2-int8,optimum-int8`
 keeps the peers' models of all-MiniLM-L6-v2. Each runs on one thread, tokenizing and mean pooling included.
 """
 
