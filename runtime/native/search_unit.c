@@ -4,6 +4,10 @@
 #include <string.h>
 
 #include "popcount.h"
+#include "signs.h"
+
+/* Codes that are fetched before their turn, where they lie anywhere in memory. */
+enum { AHEAD = 32 };
 
 void EDGE_NAME(edge_scan)(const EdgeCodes *codes, int64_t start, int64_t count, const uint64_t *query,
                           uint16_t *distances)
@@ -91,40 +95,23 @@ void EDGE_NAME(edge_select)(const EdgeCodes *codes, const int64_t *places, int64
     cut->equal = state.seen[state.last];
 }
 
-/* table[256 * b + x]: what byte b of a code adds to the sum where it is x. */
-static void fill_table(const int16_t *query, int64_t dim, int64_t bytes, int16_t *table)
+/* Fetch a code into the cache, while others are looked at. */
+static inline void fetch_code(const EdgeCodes *codes, int64_t place)
 {
-    for (int64_t b = 0; b < bytes; b++) {
-        int16_t *sums = table + 256 * b;
-        sums[0] = 0;
-        for (int64_t i = 8 * b; i < 8 * b + 8 && i < dim; i++)
-            sums[0] = (int16_t)(sums[0] - query[i]);
-        for (int bit = 0; bit < 8; bit++) {
-            const int64_t i = 8 * b + bit;
-            const int32_t twice = i < dim ? 2 * query[i] : 0;
-            for (int x = 0; x < 1 << bit; x++)
-                sums[(1 << bit) + x] = (int16_t)(sums[x] + twice);
-        }
-    }
+    for (int64_t k = 0; k < codes->width; k++)
+        __builtin_prefetch(codes->words + k * codes->stride + place);
 }
 
 void EDGE_NAME(edge_signs)(const EdgeCodes *codes, const int64_t *places, int64_t count, const int16_t *query,
                            int64_t dim, int16_t *table, int32_t *sums)
 {
-    const int64_t width = codes->width, stride = codes->stride;
-    fill_table(query, dim, 8 * width, table);
+    for (int64_t i = 0; places && i < count && i < AHEAD; i++)
+        fetch_code(codes, places[i]);
+    const EdgeSigns signs = prepare_signs(query, dim, codes->width, table);
     for (int64_t i = 0; i < count; i++) {
-        const uint64_t *code = codes->words + (places ? places[i] : i);
-        int32_t even = 0, odd = 0;
-        for (int64_t k = 0; k < width; k++) {
-            const uint64_t word = code[k * stride];
-            const int16_t *part = table + 2048 * k;
-            for (int byte = 0; byte < 8; byte += 2) {
-                even += part[256 * byte + (int64_t)(word >> 8 * byte & 0xff)];
-                odd += part[256 * byte + 256 + (int64_t)(word >> (8 * byte + 8) & 0xff)];
-            }
-        }
-        sums[i] = even + odd;
+        if (places && i + AHEAD < count)
+            fetch_code(codes, places[i + AHEAD]);
+        sums[i] = sign_sum(codes, places ? places[i] : i, &signs);
     }
 }
 
