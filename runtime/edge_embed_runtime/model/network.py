@@ -17,7 +17,7 @@ from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model import deadline, session
 from edge_embed_runtime.model.batching import BATCH_TOKENS, LEAST_RUN_TOKENS, batches, pad, pad_pairs
 from edge_embed_runtime.model.budget import Prediction, Profile, choose_profile
-from edge_embed_runtime.model.golden import GOLDEN_COSINE, golden_cosine, golden_stamp
+from edge_embed_runtime.model.golden import GOLDEN_COSINE, OTHER_ENGINE_COSINE, golden_cosine, golden_stamp
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 from edge_embed_runtime.onnxfile.allowed import Sidecar, check_model
 from edge_embed_runtime.onnxfile.mapped import weights_of
@@ -99,6 +99,7 @@ class Network:
         known: how near they were in an earlier process; None: they are made
         """
         bundle, manifest = self.bundle, self.bundle.manifest
+        floor = GOLDEN_COSINE if manifest.native is None else OTHER_ENGINE_COSINE
         give_back()  # what importing and reading took is not there when loading takes most
         for exact in forms:
             found = self._profile(options.limit, exact=exact)
@@ -108,16 +109,16 @@ class Network:
             )
             trim_heap()
             cosine = known if known is not None else golden_cosine(manifest, options.dim(manifest.dim), self._one)
-            if cosine >= GOLDEN_COSINE:
+            if cosine >= floor:
                 break
         else:
             raise GoldenError(
                 f"bundle {bundle.path}: this machine does not reproduce the golden vectors: "
-                f"cosine {cosine:.4f}, expected at least {GOLDEN_COSINE}. "
+                f"cosine {cosine:.4f}, expected at least {floor}. "
                 f"onnxruntime {onnxruntime.__version__} may not support this CPU",
                 path=bundle.path,
                 cosine=cosine,
-                floor=GOLDEN_COSINE,
+                floor=floor,
             )
         give_back()  # nor is what loading took when an index is opened next
         self.loaded: Loaded = Loaded(cosine, found.total, profile.batch_tokens, exact, ONNXRUNTIME, self._why)
