@@ -197,13 +197,6 @@ class Store(IndexFile):
         block = 2 * BLOCK * self.dim // 8  # of binary codes, which have to be read
         self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max(size, block), MAX_VALUE))
 
-    def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
-        """Documents by id that fit a condition; damaged ones are left out."""
-        chosen = f"id IN (SELECT value FROM json_each(?)) AND {where[0]}"
-        query = f"{DOCUMENTS} WHERE {chosen}"
-        rows = self._db.execute(query, (json.dumps(list(ids)), *where[1])).fetchall()
-        return {document.id: document for row in rows if (document := checked(row)) is not None}
-
     def with_documents(
         self, passages: Iterable[int], where: Condition = EVERY
     ) -> dict[tuple[int, int], tuple[StoredDocument, Span]]:
