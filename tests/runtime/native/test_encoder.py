@@ -229,6 +229,27 @@ class TestCallsThatAreWrong:
             encoder.run(ids, np.array(lengths, np.int32), Stop())
         assert caught.value.number == -108
 
+    @pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float32])
+    def test_arrays_of_another_type(self, encoder: Encoder, dtype: type) -> None:
+        """C would read beyond them, or other numbers; every second number too."""
+        right = np.array([2], np.int32)
+        for ids, lengths in ((np.ones(2, dtype), right), (np.ones(2, np.int32), right.astype(dtype))):
+            with pytest.raises(ValueError, match="expected int32"):
+                encoder.run(ids, lengths, Stop())
+        with pytest.raises(ValueError, match="expected int32"):
+            encoder.run(np.ones(4, np.int32)[::2], right, Stop())
+
+    def test_more_tokens_than_before(self) -> None:
+        """Workspaces of a smaller size are not used again."""
+        encoder = random_model(BERT).encoder(loaded(), tokens=12)
+        short, long = np.ones(12, np.int32), np.ones(140, np.int32)
+        first = encoder.run(short, np.array([12], np.int32), Stop())
+        with pytest.raises(ValueError, match="at most 12"):
+            encoder.run(long, np.array([140], np.int32), Stop())
+        encoder.reserve(140)
+        assert encoder.run(long, np.array([140], np.int32), Stop()).shape == (1, 64)
+        assert np.array_equal(encoder.run(short, np.array([12], np.int32), Stop()), first)
+
     def test_no_texts(self, encoder: Encoder) -> None:
         assert encoder.run(np.zeros(0, np.int32), np.zeros(0, np.int32), Stop()).shape == (0, 64)
 
