@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from builders.compilers import NATIVE, build_script, c_compiler, script
 from builders.installs import PIP_CACHE, pip
-from builders.native import NATIVE, build_script, c_compiler, script
 
 from edge_embed_runtime.native.library import FACTS, Loader
 
@@ -134,9 +134,7 @@ def test_which_compiler(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> N
     assert build.find_compiler("aarch64-macos.13.0").is_zig
 
 
-def test_a_compiler_whose_path_has_a_space(
-    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiler_whose_path_has_a_space(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named alone it needs no quotes; with arguments it has some, on Windows too."""
     (tmp_path / "my tools").mkdir()
     path = script(tmp_path / "my tools" / "cc", "exit 0")

@@ -1,6 +1,7 @@
 """Runs the fuzz targets of the native library under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-    python runtime/native/fuzz/run.py [search] [encoder] [--seconds 20] [--corpus DIR] [--found DIR] [--plain] [--build DIR]
+    python runtime/native/fuzz/run.py [search] [encoder] [--seconds 20] [--plain]
+        [--corpus DIR] [--found DIR] [--build DIR]
 
 With clang it is libFuzzer that makes the inputs, from those in DIR/TARGET, where it leaves what it has learnt; with
 another compiler, or --plain, they are random bytes, always the same ones. What fails is left as crash-* or timeout-* in

@@ -1,14 +1,11 @@
 """The native encoder: the arithmetic of numpy, the same bits however it is called, and errors for what is wrong."""
 
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders.encoders import VOCABULARY, RandomModel, Reference, random_model
-from builders.native import NATIVE, c_compiler
 from numpy.typing import NDArray
 
 from edge_embed_runtime.native import library
@@ -288,16 +285,3 @@ class TestCallsThatAreWrong:
             with pytest.raises(NativeError) as caught:
                 model.encoder(replace(loaded(), isa=isa))
             assert caught.value.number == -102
-
-
-def test_kernels_of_avx_vnni(tmp_path: Path) -> None:
-    """In the form that AVX512 has of its product, which differs by how the instruction is written alone: CPUs with the
-    one often lack the other."""
-    if "avx512vnni" not in {one.isa_name for one in instruction_sets()}:
-        pytest.skip("this CPU has no AVX512-VNNI")
-    program, source = tmp_path / "kernels", Path(__file__).with_name("kernels.c")
-    flags = ["-mavx2", "-mfma", "-mavx512vl", "-mavx512vnni", "-DEDGE_EVEX_FORM", "-DEDGE_ISA_AVXVNNI", f"-I{NATIVE}"]
-    base = [c_compiler(), "-std=c11", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"]
-    subprocess.run([*base, *flags, str(source), "-lm", "-o", str(program)], check=True)
-    done = subprocess.run([str(program), "1000"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
