@@ -53,6 +53,14 @@ def test_round_trip(stored: Path) -> None:
     assert (forget(), forget(), passed(STAMP)) == (stored, None, None)
 
 
+def test_what_passes_is_believed(cache: Path) -> None:
+    """The lowest cosine that golden texts may have, which is that of vectors of another engine."""
+    lowest = Passed(min(golden.GOLDEN_COSINE, golden.OTHER_ENGINE_COSINE), exact=False)
+    remember(OTHER, FOUND)
+    remember(STAMP, lowest)
+    assert (passed(STAMP), passed(OTHER)) == (lowest, FOUND)
+
+
 def change(**changes: Any) -> Callable[[dict[str, Any]], str]:
     return lambda content: json.dumps({**content, **changes})
 
