@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
+    from edge_embed.embedder import Embedder
     from edge_embed.service.security import Access
     from edge_embed.service.service import Service
     from edge_embed.service.sockets import Listening
@@ -150,10 +151,14 @@ def serve(
             "rerankers": list(service.rerankers),
             "index": index,
         }
-        run(service, access, [one.socket for one in listening], lambda: show(started, as_json, lambda: _lines(started)))
+        told = partial(show, started, as_json, partial(_lines, started, service.embedders))
+        run(service, access, [one.socket for one in listening], told)
 
 
-def _lines(started: dict[str, Any]) -> Iterator[str]:
+def _lines(started: dict[str, Any], embedders: Mapping[str, "Embedder"]) -> Iterator[str]:
+    for name, model in embedders.items():
+        if model.engine_reason:
+            yield f"{name} runs in {model.engine}: {model.engine_reason}"
     if started["token"] is not None:
         yield f"token for writing: {started['token']}"
     for name in started["listening"]:

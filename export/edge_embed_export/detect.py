@@ -11,7 +11,7 @@ from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.purpose import notes_of
 from edge_embed_export.static.bundle import StaticFolder, WordVectorFile
 from edge_embed_export.verify.compare import Verifier
-from edge_embed_runtime.bundle.manifest import Manifest
+from edge_embed_runtime.bundle.manifest import NATIVE, Manifest
 from edge_embed_runtime.errors import InputError, UnsupportedModelError
 from edge_embed_runtime.vectors.kinds import RERANK
 
@@ -32,6 +32,11 @@ def export(request: Request) -> Manifest:
     source = next(source for source in SOURCES if source.fits(request))
     if refused := source.refuses(request):
         raise InputError(refused)
+    if request.options.engine == NATIVE and not source.runs_native:
+        raise InputError(
+            f"{request.source}: the native engine runs models that are exported from the checkpoint alone: a folder "
+            "with config.json and model.safetensors, without --general, and no ONNX file. Leave --engine out"
+        )
     pairs = request.options.output is RERANK or (request.options.output is None and request.folder.scores_pairs)
     if pairs and source.has_configs and not source.scores_pairs:
         raise UnsupportedModelError(

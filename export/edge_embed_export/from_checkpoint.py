@@ -50,7 +50,7 @@ Made = tuple[Loaded, dict[str, Content]]
 class CheckpointFolder(Source):
     """A folder with config.json and weights whose names a family knows: what is taken where nothing else fits."""
 
-    scores_pairs = True
+    scores_pairs = runs_native = True
 
     def fits(self, _: Request) -> bool:
         return True
@@ -161,9 +161,10 @@ class Maker:
 
     def _whole(self, quantized: Quantized | None, kept: WeightsFile | None) -> Made:
         """A bundle that runs as it is written."""
-        contents, states = self._written(quantized, kept)
+        described = self._native(quantized, kept)
+        contents, states = self._written(quantized, kept, packed=described is not None)
         bundle = self._bundle(contents, quantized, states)
-        if described := self._native(quantized, kept):
+        if described:
             bundle = replace(bundle, manifest=replace(bundle.manifest, engine=NATIVE, native=described))
         return load_bundle(bundle), contents
 
@@ -202,6 +203,7 @@ class Maker:
         stand_in, states = placeholder(self.spec), list[str]()
         contents: dict[str, Content] = {MODEL: stand_in, TOKENIZER: self._tokenizer_bytes}
         if written:
+            self._native(quantized, kept)  # says why it is not the engine
             contents, states = self._written(quantized, kept)
         bundle = self._bundle(contents, quantized, states)
         if written and WEIGHTS not in contents:  # in int8 it is small enough
@@ -219,10 +221,11 @@ class Maker:
         """What a graph is built of."""
         return (self.weights,) if quantized is None else (quantized.weights, quantized.layers, quantized.table)
 
-    def _written(self, quantized: Quantized | None, kept: WeightsFile | None) -> tuple[dict[str, Content], list[str]]:
-        """The files of the bundle, and the names of the states of tokens."""
+    def _written(
+        self, quantized: Quantized | None, kept: WeightsFile | None, *, packed: bool = False
+    ) -> tuple[dict[str, Content], list[str]]:
+        """The files of the bundle, and the names of the states of tokens. packed: see `build`"""
         weights, states, parts = kept or WeightsFile(self.shop.folder()), list[str](), self._parts(quantized)
-        packed = self._native(quantized, kept) is not None
         graph = build(self.spec, *parts, apart=weights, states=states, packed=packed).SerializeToString()
         model: Content = graph
         if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs

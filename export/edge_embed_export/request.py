@@ -76,11 +76,13 @@ class Source(Protocol):
     has_configs:  the configs of a folder say what the model is for
     unverifiable: why no reference gives vectors of such a model; "" where one may
     scores_pairs: it can be a model that scores pairs of texts
+    runs_native:  it can be a model that the native engine runs
     """
 
     has_configs: bool = True
     unverifiable: str = ""
     scores_pairs: bool = False
+    runs_native: bool = False
 
     def fits(self, request: Request, /) -> bool:
         """Whether the source of a request is of this kind."""

@@ -357,6 +357,7 @@ def test_decoders_with_code_of_their_own(tmp_path: Path) -> None:
         ({"kind": "sparse"}, "kind"),
         ({"similarity": "cosine"}, "similarity"),
         ({"graph": GraphOptions(pooling="mean")}, "graph"),
+        ({"engine": "onnxruntime"}, "engine"),
     ],
 )
 def test_options_without_effect(options: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -378,6 +379,8 @@ def test_options_without_effect(options: dict[str, Any], named: str, tmp_path: P
         ({"graph": GraphOptions(convert=True, file="model.onnx")}, "choose one"),
         ({"precision": "fp32", "table": "int4"}, "have no use"),
         ({"search": True, "recipes": "x"}, "choose one"),
+        ({"engine": "native", "graph": GraphOptions(convert=True)}, "exported from the checkpoint alone"),
+        ({"engine": "native", "precision": "int4"}, "runs int8 models"),
     ],
 )
 def test_options_of_other_sources(options: dict[str, Any], said: str, checkpoint: Checkpoints, tmp_path: Path) -> None:

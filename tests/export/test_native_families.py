@@ -65,6 +65,15 @@ def test_both_engines(tmp_path: Path, name: str) -> None:
     assert np.array_equal(found, np.vstack([native.encode([text]) for text in TEXTS]))
 
 
+def test_the_default_says_why_not_once(tmp_path: Path) -> None:
+    """An engine that nobody asked for is no error, but one line of progress."""
+    said: list[str] = []
+    source = write(MODELS["albert"](), tmp_path / "albert")
+    assert export_model(source, tmp_path / "int8", progress=said.append).engine == "onnxruntime"
+    (line,) = (line for line in said if "engine" in line)
+    assert line == "engine onnxruntime; not the native one: it has the activation 'gelu', this model 'gelu_tanh'"
+
+
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - set(FAMILIES)))
 def test_others_are_refused_by_name(tmp_path: Path, name: str) -> None:
     """Where the native engine was asked for nothing is written, and the error says why."""

@@ -25,7 +25,8 @@ def engine_receipt(embedder: Embedder, texts: list[str]) -> dict[str, dict[str, 
 
 
 def check_engines(embedder: Embedder, source: Path, texts: list[str]) -> None:
-    """Raise FidelityError where onnxruntime would refuse the bundle, because it gives golden texts other vectors."""
+    """Raise FidelityError where onnxruntime gives golden texts other vectors: on another CPU, where they differ
+    more, it might refuse the bundle."""
     lowest = engine_receipt(embedder, texts).get("cosine_to_onnxruntime", {}).get("min", 1.0)
     if not lowest >= GOLDEN_COSINE:
         raise FidelityError(

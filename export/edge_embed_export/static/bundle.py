@@ -20,7 +20,7 @@ WORD_FILES = (".txt", ".vec", ".bin", ".gz", ".glove", ".w2v")
 # Options that change nothing of a static model.
 UNUSED = (
     *("kind", "int4", "table", "search", "recipes", "adapter", "adapters", "task", "truncate_dims", "truncate_norm"),
-    *("attention", "max_tokens", "graph"),
+    *("attention", "max_tokens", "graph", "engine"),
 )
 
 

@@ -17,6 +17,8 @@ from edge_embed_runtime.system.cpu import cpu_features, cpu_identity
 GOLDEN_COSINE = 0.999
 # Those of another engine lie 0.0005 lower: one more rounding, and then another CPU's.
 OTHER_ENGINE_COSINE = 0.998
+# Of this release: to install another replaces it.
+OWN_FILE = Path(__file__)
 
 
 def golden_cosine(manifest: Manifest, dim: int, encode: Callable[[Golden], NDArray[np.float32]]) -> float:
@@ -46,13 +48,13 @@ def golden_stamp(bundle: Bundle, engine: str, library: Path | str | None, dim: i
     if not (manifest.golden and isinstance(bundle.model, Path) and library):
         return ""
     try:
-        file = Path(library).stat()
+        file, own = Path(library).stat(), OWN_FILE.stat()
     except OSError:
         return ""
     decide = {
         "bundle": [manifest.fingerprint, repr(manifest.native), [vars(golden) for golden in manifest.golden], dim],
         "engine": [engine, str(library), file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns],
-        "packages": [np.__version__, tokenizers.__version__],
+        "packages": [np.__version__, tokenizers.__version__, own.st_ino, own.st_size, own.st_mtime_ns],
         "machine": [cpu_identity(), *cpu_features()],
     }
     return hashlib.sha256(json.dumps(decide, sort_keys=True).encode()).hexdigest()

@@ -5,9 +5,9 @@ exporter's, not only near them.
 """
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 RUN_TOKENS = 256
 # Threads share the tokens of a call, down to so many each.
 LEAST_RUN_TOKENS = 64
-# A run of more tokens is waited for from another thread, so that an interrupt can end it.
-LONG_RUN_TOKENS = 2048
 # Code of numpy and tokenizers that comes back when it runs, and words whose tokens are remembered; measured on x86-64.
 CODE_BYTES = 8 * MB
 # Digits of a golden vector's numbers, as exporters round them.
@@ -74,7 +72,9 @@ class NativeModel:
 
     def __init__(self, bundle: Bundle, options: RunOptions, library: "Library") -> None:
         self.bundle, self._options = bundle, options
-        self.threads: int = options.most_cores
+        self._network: Network | None = None
+        self._loading = threading.Lock()
+        self.threads = options.most_cores
         if options.cores is None:
             self.threads = min(self.threads, recall_threads(bundle.manifest.fingerprint) or self.threads)
         manifest, what = bundle.manifest, f"bundle {bundle.path}: the model"
@@ -167,18 +167,42 @@ class NativeModel:
                 )
         return cosine
 
-    @cached_property
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._threads = count
+        if self._network is not None:
+            self._network.threads = count
+
+    @property
     def network(self) -> "Network":
         """The same model in onnxruntime, for what only that gives (states of tokens); loaded when it is asked for.
 
-        Raises MissingExtraError where there is no onnxruntime.
+        Raises MissingExtraError where there is no onnxruntime, MemoryBudgetError where both exceed a limit.
         """
+        with self._loading:
+            if self._network is None:
+                self._network = self._load_network()
+        return self._network
+
+    def _load_network(self) -> "Network":
         from edge_embed_runtime.extras import require_onnxruntime
 
         require_onnxruntime(f"bundle {self.bundle.path}: what a model knows of each token")
         from edge_embed_runtime.model.network import Network
 
-        return Network(replace(self.bundle, parsed=self.tokenizer), self._options)
+        network = Network(replace(self.bundle, parsed=self.tokenizer), self._options)
+        if self._options.limit is None:
+            network.threads = self.threads
+        else:  # what it chose for itself counts for both from now on
+            peak, tokens = network.loaded.peak, network.loaded.batch_tokens
+            self.loaded = self.loaded._replace(
+                peak=max(peak, self.loaded.peak), batch_tokens=min(tokens, self.loaded.batch_tokens)
+            )
+        return network
 
     def one(self, text: str, call: Call) -> Vectors:
         """What `encode` gives for one text, [1, dim]."""
@@ -193,8 +217,7 @@ class NativeModel:
         runs = list(_runs(lengths, max(1, min(RUN_TOKENS, share, fair, call.batch_tokens))))
         stop = Stop()
         background = self._options.background
-        longest = max(lengths, default=0)
-        if not background and longest <= LONG_RUN_TOKENS and (self.threads == 1 or len(runs) < 2):
+        if not background and (self.threads == 1 or len(runs) < 2):
             for run in runs:
                 yield run, self._cut(self._run([rows[i] for i in run], stop), call.dim)
             return

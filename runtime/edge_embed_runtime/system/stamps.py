@@ -22,8 +22,8 @@ MAX_STAMPS = 64
 # A file of 64 stamps has 6 KB.
 MAX_BYTES = 32 * 1024
 STAMP = re.compile("[0-9a-f]{64}")
-# A cosine that passes (see golden.py), as float32 gives it.
-LEAST, MOST = 0.999, 1.001
+# A cosine that passes, of another engine's vectors too (see golden.py), as float32 gives it.
+LEAST, MOST = 0.998, 1.001
 
 
 class Passed(NamedTuple):

@@ -466,6 +466,13 @@ def test_index_that_cannot_be_served(tmp_path: Path) -> None:
     assert json.loads(other.stdout)["error"]["code"] == "bundle_mismatch"
 
 
+def test_the_engine_of_a_bundle_is_not_here(tmp_path: Path) -> None:
+    """It is said at the start which one takes its place, and why."""
+    with started(tmp_path, env={**os.environ, "EDGE_EMBED_NATIVE": "0"}) as service:
+        first = service.said[0]
+    assert first.startswith("all-minilm-l6-v2 runs in onnxruntime: the native library cannot be used here")
+
+
 def test_start_as_json(tmp_path: Path) -> None:
     """One object says where it listens, and the token that was made."""
     with started(tmp_path, tmp_path / "a.db", "--json") as service:

@@ -1,6 +1,7 @@
 """The native engine: which bundles and machines it runs, one vector for a text, and what it refuses."""
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -203,6 +204,20 @@ class TestChoice:
         assert mean @ embedder.encode([TEXTS[0]])[0] / np.linalg.norm(mean) > 0.999
         other = Embedder(bundle, engine="onnxruntime").encode_tokens([TEXTS[0]])[0]
         assert np.array_equal(found.vectors, other.vectors)
+
+    def test_onnxruntime_keeps_to_the_same_options(self, bundle: Path) -> None:
+        """Its threads are those of the embedder; under a limit what it needs counts as well."""
+        made = Embedder(bundle, threads=3)
+        made.threads = 2
+        assert made.network.threads == 2
+        made.threads = 1
+        assert (made.network.threads, made.network is made.network) == (1, True)
+        limited = Embedder(bundle, max_rss_mb=2000)
+        before = limited.predicted_peak
+        loaded = limited.network.loaded
+        assert limited.predicted_peak == loaded.peak > before
+        with pytest.raises(MemoryBudgetError):
+            _ = Embedder(bundle, max_rss_mb=math.ceil(before / 1e6) + 1).network
 
 
 class TestBudget:

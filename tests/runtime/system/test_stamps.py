@@ -53,6 +53,14 @@ def test_round_trip(stored: Path) -> None:
     assert (forget(), forget(), passed(STAMP)) == (stored, None, None)
 
 
+def test_what_passes_is_believed(cache: Path) -> None:
+    """The lowest cosine that golden texts may have, which is that of vectors of another engine."""
+    lowest = Passed(min(golden.GOLDEN_COSINE, golden.OTHER_ENGINE_COSINE), exact=False)
+    remember(OTHER, FOUND)
+    remember(STAMP, lowest)
+    assert (passed(STAMP), passed(OTHER)) == (lowest, FOUND)
+
+
 def change(**changes: Any) -> Callable[[dict[str, Any]], str]:
     return lambda content: json.dumps({**content, **changes})
 
@@ -183,7 +191,7 @@ def test_another_form_than_was_asked_for_is_checked(cache: Path, monkeypatch: py
 
 
 def test_everything_that_decides_is_in_the_stamp(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another golden vector, dimension, engine, library or CPU gives another; a copy of the bundle does not."""
+    """Another golden vector, dimension, engine, library, CPU or release gives another, a copy of the bundle not."""
     loaded, library = open_bundle(bundle), tmp_path / "library.so"
     library.write_bytes(b"one")
     base = golden_stamp(loaded, "engine 1", library, 384)
@@ -199,7 +207,10 @@ def test_everything_that_decides_is_in_the_stamp(bundle: Path, tmp_path: Path, m
         golden_stamp(loaded, "engine 2", library, 384),
         golden_stamp(loaded, "engine 1", library, 64),
     ]
-    for name, value in (("cpu_identity", lambda: "another"), ("cpu_features", lambda: ("avx9",))):
+    for name, value in (
+        *(("cpu_identity", lambda: "another"), ("cpu_features", lambda: ("avx9",))),
+        ("OWN_FILE", tmp_path / "copy" / "manifest.json"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(golden, name, value)
             found.append(golden_stamp(loaded, "engine 1", library, 384))
