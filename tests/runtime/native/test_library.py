@@ -34,9 +34,10 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the real library."""
+    """A folder with the real library, of the part that the loader asks: what computes takes long to compile."""
     c_compiler()
     build = build_script()
+    build.UNITS = {"dispatch.c": ("baseline",)}
     folder = tmp_path_factory.mktemp("built")
     build.build(folder, build.find_compiler(), build.WARNINGS)
     return folder
