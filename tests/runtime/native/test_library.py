@@ -61,6 +61,16 @@ def test_the_real_library(built: Path) -> None:
     assert loader.native() is found
 
 
+def test_the_library_of_this_checkout_is_of_its_sources() -> None:
+    """Its ABI number is not enough: one of last week's would be tested in place of today's."""
+    build = build_script()
+    try:
+        facts = library.read_facts(build.PACKAGE)
+    except library.Unusable as why:
+        pytest.skip(str(why))
+    assert facts.get("sources") == build.sources(), f"run python {build.HERE / 'build.py'}"
+
+
 def test_a_lower_instruction_set(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """EDGE_EMBED_ISA is the highest one; one that this kind of CPU lacks is an error, not another one."""
     monkeypatch.setenv(library.LIMIT, "baseline")
