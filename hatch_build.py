@@ -63,6 +63,7 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
         try:
             library = build.build_or_say_why(folder, target)
         except build.BuildError as error:
+            self._remove()
             self.app.abort(f"no native library: {error}")
         if version == "editable":
             self.app.display_info(f"native library: {library}") if library else None
@@ -76,5 +77,8 @@ class NativeLibrary(BuildHookInterface):  # type: ignore[type-arg]
             self.app.display_warning("no native library: `edge-embed doctor` says why, docs/native.md how to get it")
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+        self._remove()
+
+    def _remove(self) -> None:
         if self.made:
             shutil.rmtree(self.made, ignore_errors=True)

@@ -264,6 +264,14 @@ def abi() -> int:
     return int(found[1])
 
 
+def sources() -> str:
+    """A hash of what the library is made of: a library in a checkout that has moved on has another one."""
+    found = hashlib.sha256()
+    for path in sorted(HERE.glob("*.[chp]*")):
+        found.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
 def facts(library: Library, made: Path) -> dict[str, object]:
     """What the loader reads before it loads the file."""
     data = made.read_bytes()
@@ -274,6 +282,7 @@ def facts(library: Library, made: Path) -> dict[str, object]:
         "file": library.target.file,
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
+        "sources": sources(),
         "instruction_sets": list(library.isas),
         "compiler": library.compiler.version(),
     }

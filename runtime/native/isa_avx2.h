@@ -5,6 +5,8 @@
 
 #include <immintrin.h>
 
+#include "mxcsr.h"
+
 #define VL 8
 typedef float vf __attribute__((vector_size(32)));
 typedef int32_t vi __attribute__((vector_size(32)));
@@ -136,19 +138,5 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
 
 #define ATTENTION_ROWS 6
 #define ATTENTION_VECTORS 1
-
-typedef unsigned FloatMode;
-
-INLINE FloatMode float_mode(void)
-{
-    const unsigned before = _mm_getcsr();
-    _mm_setcsr(0x1f80);
-    return before;
-}
-
-INLINE void restore_float_mode(FloatMode mode)
-{
-    _mm_setcsr(mode);
-}
 
 #endif

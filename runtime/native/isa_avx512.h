@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "mxcsr.h"
+
 #define VL 16
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
@@ -120,19 +122,5 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t a_strid
 
 #define ATTENTION_ROWS 12
 #define ATTENTION_VECTORS 2
-
-typedef unsigned FloatMode;
-
-INLINE FloatMode float_mode(void)
-{
-    const unsigned before = _mm_getcsr();
-    _mm_setcsr(0x1f80);
-    return before;
-}
-
-INLINE void restore_float_mode(FloatMode mode)
-{
-    _mm_setcsr(mode);
-}
 
 #endif

@@ -180,7 +180,7 @@ INLINE void sums_of_6_rows(const act *const row[6], const int8_t *w, int64_t k, 
           "v30", "v31");
 }
 
-INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w, int64_t panel_bytes,
                  int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     (void)panels, (void)panel_bytes, (void)next;
@@ -188,7 +188,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
     const act *row[TILE_ROWS];
     int32x4_t s[TILE_ROWS / 2][8];
     for (int m = 0; m < 2 * pairs; m++)
-        row[m] = a + (m < rows ? m : rows - 1) * lda;
+        row[m] = a + (m < rows ? m : rows - 1) * a_stride;
     if (pairs == 3)
         sums_of_6_rows(row, w, k, s);
     else
@@ -206,7 +206,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
 
 #define TILE_ROWS 6
 
-INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w, int64_t panel_bytes,
                  int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     (void)panels, (void)panel_bytes, (void)next;
@@ -217,7 +217,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
     for (int64_t i = 0; i < k; i += 16, w += 256) {
         int8x16_t codes[TILE_ROWS];
         for (int m = 0; m < rows; m++)
-            codes[m] = vld1q_s8(a + m * lda + i);
+            codes[m] = vld1q_s8(a + m * a_stride + i);
         for (int v = 0; v < 4; v++) {
             const int8x16_t x = vld1q_s8(w + 16 * v);
             for (int m = 0; m < rows; m++)
@@ -317,14 +317,14 @@ INLINE void add_step(const int rows, const act **row, const int8_t *w, int32x4_t
     }
 }
 
-INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w, int64_t panel_bytes,
                  int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     (void)panels, (void)panel_bytes, (void)next;
     const act *row[TILE_ROWS];
     int32x4_t s[TILE_ROWS][8];
     for (int m = 0; m < rows; m++) {
-        row[m] = a + m * lda;
+        row[m] = a + m * a_stride;
         for (int v = 0; v < 8; v++)
             s[m][v] = vdupq_n_s32(0);
     }

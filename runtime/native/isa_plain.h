@@ -86,7 +86,7 @@ INLINE void restore_float_mode(FloatMode before)
 #define TILE_PANELS 1
 #define TILE_ROWS 2
 
-INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w, int64_t panel_bytes,
                  int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     (void)panels, (void)panel_bytes, (void)next;
@@ -95,7 +95,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
         for (int c = 0; c < 16; c++)
             row[c] = init[c];
         for (int64_t i = 0; i < k; i += 4) {
-            const act *four = a + m * lda + i;
+            const act *four = a + m * a_stride + i;
             const int8_t *step = w + 16 * i;
             for (int c = 0; c < 16; c++)
                 row[c] += four[0] * step[4 * c] + four[1] * step[4 * c + 1] + four[2] * step[4 * c + 2] +

@@ -9,6 +9,7 @@
 #include <emmintrin.h>
 
 #include "exact_fma.h"
+#include "mxcsr.h"
 
 #define VL 4
 typedef float vf __attribute__((vector_size(16)));
@@ -106,21 +107,6 @@ INLINE void transpose16(const float *from, int64_t from_stride, float *to, int64
         }
 }
 
-/* The thread may have been set to round in another way, or to take tiny numbers for 0: not while the encoder runs. */
-typedef uint32_t FloatMode;
-
-INLINE FloatMode float_mode(void)
-{
-    const FloatMode before = _mm_getcsr(), usual = 0x1f80;
-    _mm_setcsr(usual);
-    return before;
-}
-
-INLINE void restore_float_mode(FloatMode before)
-{
-    _mm_setcsr(before);
-}
-
 INLINE int32_t four_codes(const act *from)
 {
     int32_t codes;
@@ -148,7 +134,7 @@ INLINE __m128i add_products(__m128i sums, __m128i codes, __m128i weights, __m128
     return sums;
 }
 
-INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w, int64_t panel_bytes,
                  int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     (void)panels, (void)panel_bytes, (void)next;
@@ -160,7 +146,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
     for (int64_t i = 0; i < k; i += 4, w += 64) {
         __m128i codes[TILE_ROWS];
         for (int m = 0; m < rows; m++)
-            codes[m] = _mm_set1_epi32(four_codes(a + m * lda + i));
+            codes[m] = _mm_set1_epi32(four_codes(a + m * a_stride + i));
         for (int v = 0; v < 4; v++) {
             const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(w + 16 * v));
             for (int m = 0; m < rows; m++)
@@ -175,7 +161,7 @@ INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, co
 #else
 
 /* 8 outputs at a time: their sums lie in two lanes each until the end, and there are 16 registers. */
-INLINE void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w, int64_t k, const int32_t *init,
+INLINE void tile_half(const int rows, const act *a, int64_t a_stride, const int8_t *w, int64_t k, const int32_t *init,
                       int32_t *sums)
 {
     const __m128i zero = _mm_setzero_si128();
@@ -186,7 +172,7 @@ INLINE void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w
     for (int64_t i = 0; i < k; i += 4, w += 64) {
         __m128i codes[TILE_ROWS];
         for (int m = 0; m < rows; m++) {
-            const __m128i four = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four_codes(a + m * lda + i)), zero);
+            const __m128i four = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four_codes(a + m * a_stride + i)), zero);
             codes[m] = _mm_unpacklo_epi64(four, four);
         }
         for (int v = 0; v < 2; v++) {
@@ -210,12 +196,12 @@ INLINE void tile_half(const int rows, const act *a, int64_t lda, const int8_t *w
         }
 }
 
-INLINE void tile(const int rows, const int panels, const act *a, int64_t lda, const int8_t *w, int64_t panel_bytes,
+INLINE void tile(const int rows, const int panels, const act *a, int64_t a_stride, const int8_t *w, int64_t panel_bytes,
                  int64_t k, const int32_t *init, int32_t *sums, const int8_t *next)
 {
     (void)panels, (void)panel_bytes, (void)next;
-    tile_half(rows, a, lda, w, k, init, sums);
-    tile_half(rows, a, lda, w + 32, k, init + 8, sums + 8);
+    tile_half(rows, a, a_stride, w, k, init, sums);
+    tile_half(rows, a, a_stride, w + 32, k, init + 8, sums + 8);
 }
 
 #endif
