@@ -6,6 +6,7 @@ needs: the build hook (hatch_build.py) and bench/wheels.sh run it too.
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -42,6 +43,9 @@ FLAGS = (
     f"-ffile-prefix-map={HERE}=.",
 )
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+
+# The system's compilers, in the order in which they are tried. Not gcc on Windows: see `build`.
+COMPILERS = ("clang",) if os.name == "nt" else ("cc", "gcc", "clang")
 
 # Flags of each instruction set, by kind of CPU; the names are those of edge_isa_name() and of EDGE_HAVE_*.
 AVX2 = ("-mavx2", "-mfma", "-mpopcnt")
@@ -170,19 +174,32 @@ def find_zig() -> tuple[str, ...] | None:
     return None
 
 
+def words(command: str) -> tuple[str, ...]:
+    """A command and its arguments; a program's path may have spaces, on Windows also between quotes."""
+    if shutil.which(command):
+        return (command,)
+    if os.name != "nt":
+        return tuple(shlex.split(command))
+    return tuple(word.strip('"') for word in shlex.split(command, posix=False))
+
+
 def find_compiler(triple: str = "") -> Compiler:
     """$EDGE_EMBED_CC, $CC, the system's, or ziglang; only zig cross-compiles."""
     named = os.environ.get("EDGE_EMBED_CC", "").strip() or os.environ.get("CC", "").strip()
     if named and named != "ziglang":
-        return Compiler(tuple(shlex.split(named, posix=os.name != "nt")), triple)
+        return Compiler(words(named), triple)
     if not triple and not named:
-        for name in ("cc", "gcc", "clang"):
+        for name in COMPILERS:
             if shutil.which(name):
                 return Compiler((name,))
     zig = find_zig()
     if zig:
         return Compiler(zig, triple)
-    raise BuildError("there is no C compiler: no cc, gcc, clang or ziglang, and neither EDGE_EMBED_CC nor CC names one")
+    if named:
+        raise BuildError("there is no C compiler: the package ziglang is not installed here")
+    raise BuildError(
+        f"there is no C compiler: no {', '.join(COMPILERS)} or ziglang, and neither EDGE_EMBED_CC nor CC names one"
+    )
 
 
 @dataclass(frozen=True)
@@ -286,9 +303,11 @@ def build(folder: Path, compiler: Compiler, extra: tuple[str, ...] = ()) -> Path
 def check_here(made: Path) -> None:
     """Raises BuildError if this machine's Python cannot load the library, as when the compiler is for another kind."""
     program = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).edge_abi())"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(made)], capture_output=True, text=True, check=False, timeout=ASK_SECONDS
-    )
+    command = [sys.executable, "-c", program, str(made)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ASK_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"what the C compiler made was not loaded here in {ASK_SECONDS} s") from None
     if done.stdout.strip() != str(abi()):
         said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise BuildError(f"what the C compiler made cannot be loaded here: {said}")
@@ -297,7 +316,8 @@ def check_here(made: Path) -> None:
 def build_or_say_why(folder: Path, triple: str = "") -> Path | None:
     """For the build hook: the library in `folder`; or None, and the reason in its place, for the loader to tell.
 
-    EDGE_EMBED_NATIVE=0 builds nothing; =1 raises the BuildError.
+    EDGE_EMBED_NATIVE=0 builds nothing; =1 raises the BuildError. In a folder that cannot be written to, such as that of
+    an editable install of somebody else's checkout, all stays as it is.
     """
     wanted = os.environ.get("EDGE_EMBED_NATIVE", "")
     reason = "the package was built with EDGE_EMBED_NATIVE=0"
@@ -311,9 +331,10 @@ def build_or_say_why(folder: Path, triple: str = "") -> Path | None:
             if wanted == "1":
                 raise BuildError(str(error)) from error
             reason = str(error)
-    for path in folder.glob("edge_embed_native.*"):
-        path.unlink()
-    (folder / FACTS).write_text(json.dumps({"reason": reason[:MAX_REASON]}) + "\n")
+    with contextlib.suppress(OSError):
+        for path in folder.glob("edge_embed_native.*"):
+            path.unlink()
+        (folder / FACTS).write_text(json.dumps({"reason": reason[:MAX_REASON]}) + "\n")
     return None
 
 
@@ -342,7 +363,7 @@ def main() -> int:
     extra = (*(WARNINGS if given.strict else ()), *shlex.split(given.flags))
     try:
         made = build(given.output, find_compiler(given.target), extra)
-    except BuildError as error:
+    except (BuildError, OSError) as error:
         print(f"no native library: {error}", file=sys.stderr)
         return 1
     print(f"{made}: {made.stat().st_size:,} bytes")

@@ -18,6 +18,10 @@
 #error "bundles are little-endian, and so is this library"
 #endif
 
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__AVX__)
+#error "this part runs on every CPU of its kind: compile without -mavx and what includes it"
+#endif
+
 typedef struct {
     int32_t isa;
     const char *name;

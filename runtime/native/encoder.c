@@ -9,7 +9,7 @@
 
 #define MARK UINT64_C(0x6564676531373031)
 
-enum { MOST_LAYERS = 1024, WIDEST = 16384, MOST_POSITIONS = 32768, MOST_TOKENS = 1 << 26 };
+enum { MOST_LAYERS = 1024, MOST_POSITIONS = 32768, MOST_TOKENS = 1 << 26 };
 
 /* ---- units */
 
@@ -56,7 +56,7 @@ static int within(int64_t value, int64_t low, int64_t high)
 
 static int is_width(int64_t value)
 {
-    return within(value, 16, WIDEST) && value % 16 == 0;
+    return within(value, PANEL, WIDEST) && value % PANEL == 0;
 }
 
 static float float_at(const void *data, int64_t index)

@@ -30,7 +30,7 @@ static int weights_fit(const int8_t *w, int64_t bytes)
 static int32_t finish_linear(const Linear *l, int32_t zero_point)
 {
     static const int32_t zeros[SUM_STRIDE];
-    act row[16384];
+    act row[WIDEST];
     int32_t sums[TILE_ROWS * SUM_STRIDE];
     if (!weights_fit(l->weight, l->k * l->n))
         return EDGE_BAD_WEIGHT;

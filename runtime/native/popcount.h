@@ -76,7 +76,7 @@ static inline int64_t mask_index(uint64_t mask)
 }
 
 #elif defined(EDGE_ISA_AVX2)
-enum { STEP = 16, MASKED = 32, LANES = 16 };
+enum { STEP = 16, MASKED = 32, LANES = 32 };
 
 /* 16 sums of 64 bits, sums[j] of the codes 4 j .. 4 j + 3, as 16 numbers of 16 bits in the order of the codes. */
 static inline __m256i narrowed(const __m256i sums[4])

@@ -5,8 +5,8 @@
 
 #include "encoder.h"
 
-/* Columns of a panel of weights, and the multiple that all widths are of. */
-enum { PANEL = 16 };
+/* Columns of a panel of weights, and the multiple that all widths are of; the largest width. */
+enum { PANEL = 16, WIDEST = 16384 };
 
 /* y = sum(code * weight) * scale + bias; `init` takes what zero points add to the sums away. */
 typedef struct {

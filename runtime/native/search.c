@@ -5,43 +5,23 @@
 
 #include "search_unit.h"
 
-/* The functions of one instruction set. */
-typedef struct {
-    void (*scan)(const EdgeCodes *, int64_t, int64_t, const uint64_t *, uint16_t *);
-    void (*gather)(const EdgeCodes *, const int64_t *, int64_t, const uint64_t *, uint16_t *);
-    void (*select)(const EdgeCodes *, const int64_t *, int64_t, const uint64_t *, EdgeNearest *, EdgeCut *);
-    void (*signs)(const EdgeCodes *, const int64_t *, int64_t, const int16_t *, int64_t, int16_t *, int32_t *);
-    void (*scores)(const int8_t *, int64_t, int64_t, int64_t, const float *, const double *, double, float *);
-} Unit;
-
-static const Unit BASELINE = {edge_scan_baseline, edge_gather_baseline, edge_select_baseline, edge_signs_baseline, edge_scores_baseline};
-#ifdef EDGE_HAVE_AVX2
-static const Unit AVX2 = {edge_scan_avx2, edge_gather_avx2, edge_select_avx2, edge_signs_avx2, edge_scores_avx2};
-#endif
-#ifdef EDGE_HAVE_VPOPCNT
-static const Unit VPOPCNT = {edge_scan_vpopcnt, edge_gather_vpopcnt, edge_select_vpopcnt, edge_signs_vpopcnt, edge_scores_vpopcnt};
-#endif
-#ifdef EDGE_HAVE_NEON
-static const Unit NEON = {edge_scan_neon, edge_gather_neon, edge_select_neon, edge_signs_neon, edge_scores_neon};
-#endif
-
-static const Unit *unit_of(int32_t isa)
+static const SearchUnit *unit_of(int32_t isa)
 {
     const int32_t level = isa & EDGE_ISA_MASK;
     (void)level;
 #ifdef EDGE_HAVE_VPOPCNT
     if (isa >= 0 && (isa & EDGE_VPOPCNT))
-        return &VPOPCNT;
+        return &edge_search_unit_vpopcnt;
 #endif
 #ifdef EDGE_HAVE_AVX2
     if (isa >= 0 && level >= EDGE_AVX2 && level <= EDGE_AVX512VNNI)
-        return &AVX2;
+        return &edge_search_unit_avx2;
 #endif
 #ifdef EDGE_HAVE_NEON
     if (isa >= 0 && level >= EDGE_NEON && level <= EDGE_I8MM)
-        return &NEON;
+        return &edge_search_unit_neon;
 #endif
-    return &BASELINE;
+    return &edge_search_unit_baseline;
 }
 
 static int is_sound(const EdgeCodes *codes)
@@ -123,7 +103,8 @@ int32_t edge_signs(int32_t isa, const EdgeCodes *codes, const int64_t *places, i
 int32_t edge_int8_scores(int32_t isa, const int8_t *codes, int64_t stride, int64_t count, int64_t dim,
                          const float *scales, const double *query, double step, float *scores)
 {
-    if (!codes || !scales || !query || !scores || dim < 1 || dim > 16384 || stride < dim || stride > 2 * 16384)
+    if (!codes || !scales || !query || !scores || dim < 1 || dim > EDGE_MOST_DIM || stride < dim ||
+        stride > 2 * EDGE_MOST_DIM)
         return EDGE_BAD_ARGUMENT;
     if (count < 0 || count > EDGE_MOST_CODES)
         return EDGE_BAD_ARGUMENT;

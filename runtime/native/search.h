@@ -10,6 +10,8 @@
 /* The largest width of a code in words of 64 bits, and the largest number of codes. */
 #define EDGE_MOST_WORDS 64
 #define EDGE_MOST_CODES (INT64_C(1) << 40)
+/* The largest number of dimensions of int8 codes: all sums stay exact in float64. */
+#define EDGE_MOST_DIM 16384
 /* Codes that are compared before those that are too far are left out. */
 #define EDGE_BLOCK 2048
 /* Numbers of a table for edge_signs: 256 for each byte of a code. */
@@ -66,8 +68,9 @@ EDGE_API int32_t edge_signs(int32_t isa, const EdgeCodes *codes, const int64_t *
 
 /* Dot products of a query [dim] with int8 codes, times the scale of each code.
  *
- * codes: code i begins at codes + i * stride. query: whole numbers of at most 2^30, dim at most 16384, so that all
- * sums are exact in float64. scores [count]: (float)(sum * scale * step), rounded after each product in this order */
+ * codes:  code i begins at codes + i * stride; stride at most 2 * EDGE_MOST_DIM
+ * query:  whole numbers of at most 2^30, so that all sums are exact in float64
+ * scores: [count], (float)(sum * scale * step), rounded after each product in this order */
 EDGE_API int32_t edge_int8_scores(int32_t isa, const int8_t *codes, int64_t stride, int64_t count, int64_t dim,
                                   const float *scales, const double *query, double step, float *scores);
 

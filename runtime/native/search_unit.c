@@ -9,8 +9,7 @@
 /* Codes that are fetched before their turn, where they lie anywhere in memory. */
 enum { AHEAD = 32 };
 
-void EDGE_NAME(edge_scan)(const EdgeCodes *codes, int64_t start, int64_t count, const uint64_t *query,
-                          uint16_t *distances)
+static void scan(const EdgeCodes *codes, int64_t start, int64_t count, const uint64_t *query, uint16_t *distances)
 {
     const int64_t whole = count - count % STEP;
     for (int64_t i = 0; i < whole; i += STEP)
@@ -19,8 +18,8 @@ void EDGE_NAME(edge_scan)(const EdgeCodes *codes, int64_t start, int64_t count, 
         distances[i] = count_one(codes, start + i, query);
 }
 
-void EDGE_NAME(edge_gather)(const EdgeCodes *codes, const int64_t *places, int64_t count, const uint64_t *query,
-                            uint16_t *distances)
+static void gather(const EdgeCodes *codes, const int64_t *places, int64_t count, const uint64_t *query,
+                   uint16_t *distances)
 {
     for (int64_t i = 0; i < count; i++)
         distances[i] = count_one(codes, places[i], query);
@@ -66,8 +65,8 @@ static void tidy(Selection *state, EdgeNearest *nearest)
     state->stored = kept;
 }
 
-void EDGE_NAME(edge_select)(const EdgeCodes *codes, const int64_t *places, int64_t count, const uint64_t *query,
-                            EdgeNearest *nearest, EdgeCut *cut)
+static void select_nearest(const EdgeCodes *codes, const int64_t *places, int64_t count, const uint64_t *query,
+                           EdgeNearest *nearest, EdgeCut *cut)
 {
     uint16_t distances[EDGE_BLOCK] __attribute__((aligned(64)));
     Selection state;
@@ -77,9 +76,9 @@ void EDGE_NAME(edge_select)(const EdgeCodes *codes, const int64_t *places, int64
     for (int64_t start = 0; start < count; start += EDGE_BLOCK) {
         const int64_t size = count - start < EDGE_BLOCK ? count - start : EDGE_BLOCK;
         if (places)
-            EDGE_NAME(edge_gather)(codes, places + start, size, query, distances);
+            gather(codes, places + start, size, query, distances);
         else
-            EDGE_NAME(edge_scan)(codes, start, size, query, distances);
+            scan(codes, start, size, query, distances);
         if (state.stored + size > nearest->room)
             tidy(&state, nearest);
         memset(distances + size, 0xff, sizeof(uint16_t) * (size_t)(EDGE_BLOCK - size)); /* farther than all */
@@ -102,8 +101,8 @@ static inline void fetch_code(const EdgeCodes *codes, int64_t place)
         __builtin_prefetch(codes->words + k * codes->stride + place);
 }
 
-void EDGE_NAME(edge_signs)(const EdgeCodes *codes, const int64_t *places, int64_t count, const int16_t *query,
-                           int64_t dim, int16_t *table, int32_t *sums)
+static void sign_sums(const EdgeCodes *codes, const int64_t *places, int64_t count, const int16_t *query,
+                      int64_t dim, int16_t *table, int32_t *sums)
 {
     for (int64_t i = 0; places && i < count && i < AHEAD; i++)
         fetch_code(codes, places[i]);
@@ -115,8 +114,8 @@ void EDGE_NAME(edge_signs)(const EdgeCodes *codes, const int64_t *places, int64_
     }
 }
 
-void EDGE_NAME(edge_scores)(const int8_t *codes, int64_t stride, int64_t count, int64_t dim, const float *scales,
-                            const double *query, double step, float *scores)
+static void scores(const int8_t *codes, int64_t stride, int64_t count, int64_t dim, const float *scales,
+                   const double *query, double step, float *found)
 {
     for (int64_t i = 0; i < count; i++) {
         const int8_t *code = codes + i * stride;
@@ -129,6 +128,8 @@ void EDGE_NAME(edge_scores)(const int8_t *codes, int64_t stride, int64_t count, 
             sum += (double)code[k] * query[k];
         for (int lane = 0; lane < LANES; lane++)
             sum += sums[lane];
-        scores[i] = (float)(sum * (double)scales[i] * step);
+        found[i] = (float)(sum * (double)scales[i] * step);
     }
 }
+
+const SearchUnit EDGE_NAME(edge_search_unit) = {scan, gather, select_nearest, sign_sums, scores};

@@ -24,6 +24,9 @@
 #if FLT_EVAL_METHOD != 0
 #error "floats are computed in wider registers here: compile with -msse2 -mfpmath=sse"
 #endif
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "the compiler may change the order of sums here: compile without -ffast-math"
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 /* For what is called with registers full of sums: inlined into more, gcc runs out of them. */

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders.native import c_compiler, small_library
+from builders.compilers import c_compiler, small_library
 
 from bench.wheels.__main__ import complaints
 from bench.wheels.nativefile import NativeFile, read_native

@@ -1,8 +1,10 @@
 """`--verify`: bundles beside the reference, which runs in a process of its own; here without torch, by a stand-in."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,7 @@ from edge_embed_export.options import ExportOptions
 from edge_embed_export.verify import compare as verifying
 from edge_embed_export.verify import texts as verifytexts
 from edge_embed_export.verify.compare import UNVERIFIED
+from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
 from edge_embed_runtime.vectors.kinds import KINDS
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
@@ -165,9 +168,13 @@ def test_without_a_reference(checkpoint: Checkpoints, tmp_path: Path) -> None:
         export_model(tmp_path / "checkpoint", tmp_path / "c", verify="maybe")
 
 
-def test_info_of_older_bundles(bundle: Path) -> None:
+def test_info_of_older_bundles(bundle: Path, tmp_path: Path) -> None:
     """A bundle whose manifest says nothing was not verified."""
-    assert f"provenance    verified: {UNVERIFIED}" in CliRunner().invoke(main, ["info", str(bundle)]).output
+    older = shutil.copytree(bundle, tmp_path / "older")
+    manifest = read_manifest(older / MANIFEST)
+    told = {name: value for name, value in manifest.provenance.items() if name != "verified"}
+    (older / MANIFEST).write_bytes(replace(manifest, provenance=told).to_json())
+    assert f"provenance    verified: {UNVERIFIED}" in CliRunner().invoke(main, ["info", str(older)]).output
 
 
 def test_no_room_for_the_reference(reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from builders.compilers import NATIVE, build_script, c_compiler, script
 from builders.installs import PIP_CACHE, pip
-from builders.native import NATIVE, build_script, c_compiler, script
 
 from edge_embed_runtime.native.library import FACTS, Loader
 
@@ -124,10 +124,24 @@ def test_which_compiler(build: ModuleType, monkeypatch: pytest.MonkeyPatch) -> N
     assert build.find_compiler().command == ("gcc", "-m64")
     monkeypatch.setenv("EDGE_EMBED_CC", "ziglang")
     assert build.find_compiler() == build.Compiler(("/z/zig", "cc"))
+    monkeypatch.setattr(build, "find_zig", lambda: None)
+    with pytest.raises(build.BuildError, match="the package ziglang is not installed"):
+        build.find_compiler()
+    monkeypatch.setattr(build, "find_zig", lambda: ("/z/zig", "cc"))
     monkeypatch.delenv("EDGE_EMBED_CC")
     monkeypatch.delenv("CC")
     assert build.find_compiler("aarch64-macos.13.0").all == ("/z/zig", "cc", "-target", "aarch64-macos.13.0")
     assert build.find_compiler("aarch64-macos.13.0").is_zig
+
+
+def test_a_compiler_whose_path_has_a_space(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named alone it needs no quotes; with arguments it has some, on Windows too."""
+    (tmp_path / "my tools").mkdir()
+    path = script(tmp_path / "my tools" / "cc", "exit 0")
+    assert build.words(path) == (path,)
+    assert build.words(f'"{path}" -m64') == (path, "-m64")
+    monkeypatch.setattr(build.os, "name", "nt")
+    assert build.words(r'"C:\My Tools\clang.exe" -m64') == (r"C:\My Tools\clang.exe", "-m64")
 
 
 def test_an_old_compiler(one_file: ModuleType, tmp_path: Path) -> None:
@@ -184,6 +198,43 @@ def test_the_hook_says_why(one_file: ModuleType, tmp_path: Path, monkeypatch: py
     assert build.build_or_say_why(tmp_path) is None
     monkeypatch.delenv("EDGE_EMBED_NATIVE")
     assert "the package was built with EDGE_EMBED_NATIVE=0" in Loader(tmp_path).reason()
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "said"),
+    [("-ffast-math", "encoder_unit.c", "may change the order of sums"), ("-mavx", "dispatch.c", "runs on every CPU")],
+)
+def test_a_compiler_command_with_flags_that_change_results(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, file: str, said: str
+) -> None:
+    """Sums in another order have other bits; newer instructions end the process on an older CPU. Both are refused."""
+    compiler = build.Compiler((c_compiler(), flags))
+    if flags == "-mavx" and compiler.target().machine != "x86_64":
+        pytest.skip("AVX is x86's")
+    monkeypatch.setattr(build, "UNITS", {file: ("baseline",)})
+    with pytest.raises(build.BuildError, match=said):
+        build.build(tmp_path / "out", compiler)
+
+
+def test_a_library_that_hangs_when_it_is_loaded(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build waits for it no longer than for a compiler."""
+    monkeypatch.setattr(build, "ASK_SECONDS", 0.2)
+    monkeypatch.setattr(sys, "executable", script(tmp_path / "python", "exec sleep 100"))
+    with pytest.raises(build.BuildError, match=r"was not loaded here in 0\.2 s"):
+        build.check_here(tmp_path / FILE)
+
+
+def test_a_checkout_that_cannot_be_written_to(
+    one_file: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editable install of it goes on without a library; EDGE_EMBED_NATIVE=1 says why."""
+    (tmp_path / "file").write_text("no folder")
+    assert one_file.build_or_say_why(tmp_path / "file" / "native") is None
+    monkeypatch.setenv("EDGE_EMBED_NATIVE", "1")
+    with pytest.raises(one_file.BuildError, match="Not a directory"):
+        one_file.build_or_say_why(tmp_path / "file" / "native")
 
 
 def test_gcc_on_windows(one_file: ModuleType, tmp_path: Path) -> None:

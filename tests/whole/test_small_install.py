@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from builders.installs import environment, installed_bytes, run
-from builders.natives import native_bundle
+from builders.nativebundles import native_bundle
 
 from edge_embed.embedder import default_bundle
 from edge_embed_runtime import extras

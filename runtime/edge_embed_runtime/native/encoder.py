@@ -157,21 +157,27 @@ class Encoder:
 
         ids:  of all texts, one after the other, at most `tokens`
         stop: ends the call early, by a NativeError with the number STOPPED
+
+        Raises ValueError for other arrays than these, which C would read wrongly.
         """
         vectors: Vectors = np.empty((len(lengths), self.shape.hidden), np.float32)
+        for array in (ids, lengths):
+            if array.dtype != np.int32 or array.ndim != 1 or not array.flags.c_contiguous or not array.flags.aligned:
+                raise ValueError(f"expected int32 numbers that follow each other, got {array.dtype} {array.shape}")
         if not ids.size == lengths.sum(dtype=np.int64) <= self.tokens:
             raise ValueError(f"{ids.size} ids for texts of {lengths.sum()} tokens, at most {self.tokens}")
+        free = self._free  # `reserve` begins another list: what is in this one may be too small then
         try:
-            workspace = self._free.pop()
+            workspace = free.pop()
         except IndexError:
             workspace = aligned_bytes(self.workspace_bytes)
         try:
             found = self._library.edge_encoder_run(
                 *(self._address, ids.ctypes.data, lengths.ctypes.data, len(lengths)),
-                *(vectors.ctypes.data, workspace.ctypes.data, self.workspace_bytes, stop.address),
+                *(vectors.ctypes.data, workspace.ctypes.data, workspace.size, stop.address),
             )
         finally:
-            self._free.append(workspace)
+            free.append(workspace)
         _checked(found)
         return vectors
 

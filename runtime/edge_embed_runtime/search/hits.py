@@ -46,9 +46,10 @@ class Reader:
         while pending and len(found) < k:
             page = k - len(found) if self._room is None else min(PAGE, k - len(found))
             chosen, pending = pending[:page], pending[page:]
-            rows = self._rows({passage: doc for doc, (_, passage) in chosen}, condition)
+            passages = {doc: passage for doc, (_, passage) in chosen}
+            rows = self._rows(passages, condition)
             for doc, (score, passage) in chosen:
-                row = rows.get(passage)
+                row = rows.get((doc, passage))
                 hit = None if row is None else self._hit(*row, score, len(found))
                 if hit is None:
                     self._damaged.add(passage)
@@ -56,12 +57,15 @@ class Reader:
                     found.append(hit)
         return found
 
-    def _rows(self, passages: dict[int, int], condition: Condition) -> Mapping[int, tuple[StoredDocument | Head, Span]]:
-        """Documents and spans of {passage: document}, by passage; damaged ones are left out."""
+    def _rows(
+        self, passages: dict[int, int], condition: Condition
+    ) -> Mapping[tuple[int, int], tuple[StoredDocument | Head, Span]]:
+        """Documents, each with the span of its passage in {document: passage}; damaged ones are left out."""
         if self._room is None:
-            return self._store.with_documents(passages, condition)
-        heads, spans = self._store.heads(passages.values(), condition), self._store.spans(passages)
-        return {passage: (heads[passages[passage]], span) for passage, span in spans.items() if passages[passage] in heads}
+            return self._store.with_documents(passages.values(), condition)
+        heads, spans = self._store.heads(passages, condition), self._store.spans(passages.values())
+        whole = (pair for pair in passages.items() if pair[0] in heads and pair[1] in spans)
+        return {(doc, passage): (heads[doc], spans[passage]) for doc, passage in whole}
 
     def _hit(self, stored: StoredDocument | Head, span: Span, score: float, before: int) -> Hit | None:
         """None where the document is damaged. Under a budget it is read in pieces, and raises MemoryBudgetError before

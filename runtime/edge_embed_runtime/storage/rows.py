@@ -105,9 +105,8 @@ def encoded(text: str) -> Iterator[bytes]:
 def whole_document(row: DocumentRow) -> bool:
     """Whether the checksum of a row of `doc` fits."""
     id_, key, text, metadata, crc = row
-    return (
-        all(isinstance(value, str) for value in (key, text, metadata)) and document_crc(id_, key, text, metadata) == crc
-    )
+    are_texts = isinstance(key, str) and isinstance(text, str) and isinstance(metadata, str)
+    return are_texts and document_crc(id_, key, text, metadata) == crc
 
 
 def checked(row: DocumentRow) -> StoredDocument | None:
@@ -138,20 +137,20 @@ def is_whole(row: PassageRow) -> bool:
 
 def checked_passages(rows: list[PassageRow], dim: int) -> StoredPassages:
     """Rows of `vec` sorted into those whose checksum fits, those whose does not, and those without a vector."""
-    good: list[tuple[int, int]] = []
+    ids, docs, damaged, bare = [], [], [], []
     blobs: list[bytes] = []
-    damaged, bare = [], []
+    size, crc32 = dim + 4, zlib.crc32
     for id_, doc, start, stop, blob, crc in rows:
         # `is_whole` in line: a call for each of hundreds of rows is felt in a search
         head = f"{id_},{doc},{start},{stop}".encode()
-        if isinstance(blob, bytes) and len(blob) == dim + 4 and zlib.crc32(blob, zlib.crc32(head)) == crc:
-            good.append((id_, doc))
+        if isinstance(blob, bytes) and len(blob) == size and crc32(blob, crc32(head)) == crc:
+            ids.append(id_)
+            docs.append(doc)
             blobs.append(blob)
-        elif blob == NO_VECTOR and zlib.crc32(head) == crc:
+        elif blob == NO_VECTOR and crc32(head) == crc:
             bare.append(id_)
         else:
             damaged.append(id_)
-    raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), dim + 4)
+    raw = np.frombuffer(b"".join(blobs), np.int8).reshape(len(blobs), size)
     scales: NDArray[np.float32] = np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0].astype(np.float32)
-    numbers = np.array(good, np.int64).reshape(-1, 2)
-    return StoredPassages(numbers[:, 0], numbers[:, 1], raw[:, 4:], scales, damaged, bare)
+    return StoredPassages(np.array(ids, np.int64), np.array(docs, np.int64), raw[:, 4:], scales, damaged, bare)

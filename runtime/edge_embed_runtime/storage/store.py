@@ -197,20 +197,15 @@ class Store(IndexFile):
         block = 2 * BLOCK * self.dim // 8  # of binary codes, which have to be read
         self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max(size, block), MAX_VALUE))
 
-    def documents(self, ids: Iterable[int], where: Condition = EVERY) -> dict[int, StoredDocument]:
-        """Documents by id that fit a condition; damaged ones are left out."""
-        chosen = f"id IN (SELECT value FROM json_each(?)) AND {where[0]}"
-        query = f"{DOCUMENTS} WHERE {chosen}"
-        rows = self._db.execute(query, (json.dumps(list(ids)), *where[1])).fetchall()
-        return {document.id: document for row in rows if (document := checked(row)) is not None}
-
-    def with_documents(self, passages: Iterable[int], where: Condition = EVERY) -> dict[int, tuple[StoredDocument, Span]]:
-        """Passages by id whose documents fit a condition: the document, and where in it the passage lies; where either
-        is damaged, it is left out."""
+    def with_documents(
+        self, passages: Iterable[int], where: Condition = EVERY
+    ) -> dict[tuple[int, int], tuple[StoredDocument, Span]]:
+        """Passages by id whose documents fit a condition, by (document id, passage id): the document, and where in it
+        the passage lies. Where either is damaged, both are left out."""
         query = f"{BOTH} WHERE vec.id IN (SELECT value FROM json_each(?)) AND {where[0]}"
         rows = self._db.execute(query, (json.dumps(list(passages)), *where[1])).fetchall()
         return {
-            row[5]: (document, row[7:9])
+            (row[0], row[5]): (document, row[7:9])
             for row in rows
             if is_whole(row[5:]) and (document := checked(row[:5])) is not None
         }

@@ -1,6 +1,7 @@
 """Vectors of length 1, and checks of those that users hand in."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.vectors.types import Vectors
@@ -41,12 +42,17 @@ def check_vectors(given: object, dim: int, what: str) -> Vectors:
         raise InputError(f"{what}: expected real numbers, got {array.dtype}", option=what)
     rows = array.astype(np.float64)
     largest = np.abs(rows).max(axis=1)
-    for bad, reason in ((~np.isfinite(largest), "NaN or infinity"), (largest == 0, "nothing but zeros")):
-        if bad.any():
-            row = "it" if what == "vector" else f"row {int(np.argmax(bad))}"
-            raise InputError(
-                f"{what}: {row} holds {reason}{'' if what == 'vector' else '; nothing was stored'}", option=what
-            )
+    if not ((largest > 0) & (largest < np.inf)).all():
+        raise _no_direction(largest, what)
     rows /= largest[:, None]  # so that squares neither overflow nor vanish
     normalized: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return normalized
+
+
+def _no_direction(largest: NDArray[np.float64], what: str) -> InputError:
+    """What to raise for rows of which some have no direction, by the largest number of each [n]."""
+    endless = ~np.isfinite(largest)
+    bad, reason = (endless, "NaN or infinity") if endless.any() else (largest == 0, "nothing but zeros")
+    if what == "vector":
+        return InputError(f"{what}: it holds {reason}", option=what)
+    return InputError(f"{what}: row {int(np.argmax(bad))} holds {reason}; nothing was stored", option=what)

@@ -1,10 +1,11 @@
 """Runs the fuzz targets of the native library under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-    python runtime/native/fuzz/run.py [search] [encoder] [--seconds 20] [--corpus DIR] [--plain] [--build DIR]
+    python runtime/native/fuzz/run.py [search] [encoder] [--seconds 20] [--plain]
+        [--corpus DIR] [--found DIR] [--build DIR]
 
 With clang it is libFuzzer that makes the inputs, from those in DIR/TARGET, where it leaves what it has learnt; with
-another compiler, or --plain, they are random bytes, always the same ones. What fails is left as crash-* in the working
-directory; `drive FILE` runs it again. The standard library is all that this needs, besides the compiler.
+another compiler, or --plain, they are random bytes, always the same ones. What fails is left as crash-* or timeout-* in
+DIR of --found, which `drive FILE` runs again. The standard library is all that this needs, besides the compiler.
 """
 
 import argparse
@@ -28,6 +29,7 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 # What libFuzzer may take: an input has a few numbers, and a model that it makes is small.
 LIMITS = ("-max_len=512", "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0")
 MARGIN_SECONDS = 120
+FOUND = Path(tempfile.gettempdir(), "edge_embed_fuzz")
 SEED, SEEDS = 17, 64
 
 
@@ -105,7 +107,7 @@ def write_seeds(folder: Path) -> None:
         (folder / f"seed-{i:03}").write_bytes(source.randbytes(4 + 4 * i))
 
 
-def run(program: Program, target: str, seconds: int, corpus: Path | None) -> int:
+def run(program: Program, target: str, seconds: int, corpus: Path | None, found: Path) -> int:
     """The status of the program: 0 where nothing was found."""
     if not program.guided:
         command = [str(program.path), "--random", "1", str(seconds)]
@@ -114,7 +116,9 @@ def run(program: Program, target: str, seconds: int, corpus: Path | None) -> int
         inputs = (corpus or Path(scratch)) / target
         inputs.mkdir(parents=True, exist_ok=True)
         write_seeds(inputs)
-        command = [str(program.path), f"-max_total_time={seconds}", *LIMITS, str(inputs)]
+        found.mkdir(parents=True, exist_ok=True)
+        own = (f"-max_total_time={seconds}", f"-artifact_prefix={found}{os.sep}")
+        command = [str(program.path), *own, *LIMITS, str(inputs)]
         return subprocess.run(command, check=False, timeout=seconds + MARGIN_SECONDS).returncode
 
 
@@ -123,6 +127,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", help=f"of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--seconds", type=int, default=20, help="for each target (default: 20)")
     parser.add_argument("--corpus", type=Path, help="folder of inputs that is read and grows (default: none)")
+    parser.add_argument("--found", type=Path, default=FOUND, help=f"folder for inputs that fail (default: {FOUND})")
     parser.add_argument("--plain", action="store_true", help="random inputs also where there is libFuzzer")
     parser.add_argument("--build", type=Path, help="folder where the programs stay (default: a temporary one)")
     given = parser.parse_args()
@@ -146,7 +151,7 @@ def main() -> int:
             return 1
         for target, program in programs.items():
             print(f"{target}: {given.seconds} s, {'libFuzzer' if guided else 'random inputs'}, {compiler}", flush=True)
-            status = run(program, target, given.seconds, given.corpus) or status
+            status = run(program, target, given.seconds, given.corpus, given.found) or status
     return status
 
 

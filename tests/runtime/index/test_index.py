@@ -490,7 +490,8 @@ def test_failed_embedding_stores_nothing(index: Index, monkeypatch: pytest.Monke
     def interrupted(*_: Any, **_options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index._models.dense.network, "run", interrupted)
+    for way in ("one", "encode"):  # of a model: one text, several
+        monkeypatch.setattr(index._models.dense._model, way, interrupted)
     with pytest.raises(KeyboardInterrupt):
         index.upsert([Document("en-1", "changed"), Document("new", "text")])
     monkeypatch.undo()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.natives import native_bundle, with_model, with_tensors
+from builders.nativebundles import native_bundle, with_model, with_tensors
 
 from edge_embed import Embedder
 from edge_embed.embedder import bundle_path

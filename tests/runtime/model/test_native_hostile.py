@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.natives import native_bundle, with_model
+from builders.nativebundles import native_bundle, with_model
 
 from edge_embed import Embedder
 from edge_embed.errors import BundleError, EdgeEmbedError

@@ -1,14 +1,11 @@
 """The native encoder: the arithmetic of numpy, the same bits however it is called, and errors for what is wrong."""
 
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders.encoders import VOCABULARY, RandomModel, Reference, random_model
-from builders.native import NATIVE, c_compiler
 from numpy.typing import NDArray
 
 from edge_embed_runtime.native import library
@@ -229,6 +226,27 @@ class TestCallsThatAreWrong:
             encoder.run(ids, np.array(lengths, np.int32), Stop())
         assert caught.value.number == -108
 
+    @pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float32])
+    def test_arrays_of_another_type(self, encoder: Encoder, dtype: type) -> None:
+        """C would read beyond them, or other numbers; every second number too."""
+        right = np.array([2], np.int32)
+        for ids, lengths in ((np.ones(2, dtype), right), (np.ones(2, np.int32), right.astype(dtype))):
+            with pytest.raises(ValueError, match="expected int32"):
+                encoder.run(ids, lengths, Stop())
+        with pytest.raises(ValueError, match="expected int32"):
+            encoder.run(np.ones(4, np.int32)[::2], right, Stop())
+
+    def test_more_tokens_than_before(self) -> None:
+        """Workspaces of a smaller size are not used again."""
+        encoder = random_model(BERT).encoder(loaded(), tokens=12)
+        short, long = np.ones(12, np.int32), np.ones(140, np.int32)
+        first = encoder.run(short, np.array([12], np.int32), Stop())
+        with pytest.raises(ValueError, match="at most 12"):
+            encoder.run(long, np.array([140], np.int32), Stop())
+        encoder.reserve(140)
+        assert encoder.run(long, np.array([140], np.int32), Stop()).shape == (1, 64)
+        assert np.array_equal(encoder.run(short, np.array([12], np.int32), Stop()), first)
+
     def test_no_texts(self, encoder: Encoder) -> None:
         assert encoder.run(np.zeros(0, np.int32), np.zeros(0, np.int32), Stop()).shape == (0, 64)
 
@@ -267,16 +285,3 @@ class TestCallsThatAreWrong:
             with pytest.raises(NativeError) as caught:
                 model.encoder(replace(loaded(), isa=isa))
             assert caught.value.number == -102
-
-
-def test_kernels_of_avx_vnni(tmp_path: Path) -> None:
-    """In the form that AVX512 has of its product, which differs by how the instruction is written alone: CPUs with the
-    one often lack the other."""
-    if "avx512vnni" not in {one.isa_name for one in instruction_sets()}:
-        pytest.skip("this CPU has no AVX512-VNNI")
-    program, source = tmp_path / "kernels", Path(__file__).with_name("kernels.c")
-    flags = ["-mavx2", "-mfma", "-mavx512vl", "-mavx512vnni", "-DEDGE_EVEX_FORM", "-DEDGE_ISA_AVXVNNI", f"-I{NATIVE}"]
-    base = [c_compiler(), "-std=c11", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"]
-    subprocess.run([*base, *flags, str(source), "-lm", "-o", str(program)], check=True)
-    done = subprocess.run([str(program), "1000"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")

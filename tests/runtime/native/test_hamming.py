@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders.native import build_script, c_compiler
+from builders.compilers import build_script, c_compiler
 
 from edge_embed import Document, Index
 from edge_embed_runtime.native import library, search

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from builders.native import NATIVE, build_script, c_compiler
-from builders.natives import native_bundle
+from builders.compilers import NATIVE, build_script, c_compiler
+from builders.nativebundles import native_bundle
 
 from edge_embed_runtime.native.library import native
 
@@ -36,35 +36,36 @@ def _isa(limit: str) -> str:
     return str(HERE.functions.edge_isa_name(number).decode())
 
 
-def program(folder: Path, isa: str, *flags: str) -> Path:
-    """The checking program for an instruction set."""
+def program(folder: Path, isa: str, *flags: str, isa_flags: tuple[str, ...] | None = None) -> Path:
+    """The checking program for an instruction set, with flags of the compiler for it (default: the build's)."""
     build, made = build_script(), folder / "kernels"
     machine = build.find_compiler().target().machine
-    isa_flags = () if isa == "baseline" else build.ISA_FLAGS[machine][isa]
-    base = build.BASE_FLAGS.get(machine, ())
-    defines = (f"-DEDGE_ISA={isa}", f"-DEDGE_ISA_{isa.upper()}=1")
-    command = [
-        c_compiler(),
-        *FLAGS,
-        *base,
-        *isa_flags,
-        *defines,
-        *flags,
-        f"-I{NATIVE}",
-        str(KERNELS),
-        "-o",
-        str(made),
-        "-lm",
-    ]
-    subprocess.run(command, check=True)
+    if isa_flags is None:
+        isa_flags = () if isa == "baseline" else build.ISA_FLAGS[machine][isa]
+    given = (*FLAGS, *build.BASE_FLAGS.get(machine, ()), *isa_flags, f"-DEDGE_ISA={isa}", f"-DEDGE_ISA_{isa.upper()}=1")
+    files = (f"-I{NATIVE}", str(KERNELS), "-o", str(made), "-lm")
+    subprocess.run([c_compiler(), *given, *flags, *files], check=True)
     return made
+
+
+def output(made: Path) -> tuple[int, str]:
+    """Of the checking program: 0 and "", or what is wrong."""
+    done = subprocess.run([made, str(TRIPLES)], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
 
 
 @pytest.mark.parametrize("isa", runnable())
 def test_an_instruction_set_computes_what_plain_c_does(tmp_path: Path, isa: str) -> None:
     """Products at their limits, all numbers of rows, codes, transposing, and the multiply-add of a million triples."""
-    done = subprocess.run([program(tmp_path, isa), str(TRIPLES)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
+    assert output(program(tmp_path, isa)) == (0, "")
+
+
+def test_products_of_avx_vnni(tmp_path: Path) -> None:
+    """In the form that AVX512 has of the same instruction: CPUs with the one often lack the other."""
+    if "avx512vnni" not in runnable():
+        pytest.skip("this CPU has no AVX512-VNNI")
+    flags = ("-mavx2", "-mfma", "-mavx512vl", "-mavx512vnni", "-DEDGE_EVEX_FORM")
+    assert output(program(tmp_path, "avxvnni", isa_flags=flags)) == (0, "")
 
 
 @pytest.mark.skipif(HERE is None or HERE.facts["machine"] != "x86_64", reason="other CPUs have a multiply-add")
@@ -74,10 +75,9 @@ def test_the_check_of_multiply_add_finds_what_doubles_alone_get_wrong(tmp_path: 
         (tmp_path / file.name).write_text(file.read_text())
     broken = (tmp_path / "isa_sse.h").read_text().replace("s0 = round_pair_to_odd(p0, c0, s0);", "")
     (tmp_path / "isa_sse.h").write_text(broken)
-    made = program(tmp_path, "baseline", f"-I{tmp_path}")
-    done = subprocess.run([made, str(TRIPLES)], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "vfma(" in done.stdout
+    status, said = output(program(tmp_path, "baseline", f"-I{tmp_path}"))
+    assert status == 1
+    assert "vfma(" in said
 
 
 SHA = """

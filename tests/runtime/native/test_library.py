@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from builders.native import build_script, c_compiler, small_library
+from builders.compilers import build_script, c_compiler, small_library
 
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.native import library

@@ -1,4 +1,4 @@
-"""The native library's build script, and libraries that tests make with the system's C compiler."""
+"""The build script of the native library, and what tests make with the system's C compiler."""
 
 import importlib.util
 import json
