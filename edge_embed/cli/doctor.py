@@ -44,10 +44,9 @@ def _forget(as_json: bool) -> None:
     from edge_embed_runtime.system import stamps
     from edge_embed_runtime.system.tuning import forget_verdict
 
-    path = forget_verdict()
-    stamps.forget()
-    removed = "nothing was stored" if path is None else f"{path} removed"
-    show({"forgotten": None if path is None else str(path)}, as_json, lambda: [removed])
+    path, passed = forget_verdict(), stamps.forget()
+    removed = [f"{one} removed" for one in (path, passed) if one is not None]
+    show({"forgotten": None if path is None else str(path)}, as_json, lambda: removed or ["nothing was stored"])
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:

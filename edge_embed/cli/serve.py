@@ -26,10 +26,10 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
-    from edge_embed.embedder import Embedder
     from edge_embed.service.security import Access
     from edge_embed.service.service import Service
     from edge_embed.service.sockets import Listening
+    from edge_embed_runtime.embed.loadedbundle import LoadedBundle
 
 HOST, PORT = "127.0.0.1", 8080
 # A name that clients use for a bundle.
@@ -155,8 +155,8 @@ def serve(
         run(service, access, [one.socket for one in listening], told)
 
 
-def _lines(started: dict[str, Any], embedders: Mapping[str, "Embedder"]) -> Iterator[str]:
-    for name, model in embedders.items():
+def _lines(started: dict[str, Any], models: Mapping[str, "LoadedBundle"]) -> Iterator[str]:
+    for name, model in models.items():
         if model.engine_reason:
             yield f"{name} runs in {model.engine}: {model.engine_reason}"
     if started["token"] is not None:

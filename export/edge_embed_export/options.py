@@ -100,8 +100,9 @@ class ExportOptions:
                 raise unusable(name, value, f"one of {choices}")
         if self.precision == "fp32" and self.given("table", "search", "recipes"):
             raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
-        if self.precision != "int8" and self.engine == NATIVE:
-            raise InputError(f"the native engine runs int8 models: there is no use for it with {self.precision}")
+        for name in ("precision", "table") if self.engine == NATIVE else ():
+            if (value := getattr(self, name)) != "int8":
+                raise InputError(f"the native engine runs int8 models: there is no use for it with {name} {value}")
         if self.search and self.recipes is not None:
             raise InputError("search finds recipes and recipes gives them: choose one")
         if self.graph.convert and self.graph.file is not None:

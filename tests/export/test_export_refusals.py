@@ -380,7 +380,8 @@ def test_options_without_effect(options: dict[str, Any], named: str, tmp_path: P
         ({"precision": "fp32", "table": "int4"}, "have no use"),
         ({"search": True, "recipes": "x"}, "choose one"),
         ({"engine": "native", "graph": GraphOptions(convert=True)}, "exported from the checkpoint alone"),
-        ({"engine": "native", "precision": "int4"}, "runs int8 models"),
+        ({"engine": "native", "precision": "int4"}, "runs int8 models: .* with precision int4"),
+        ({"engine": "native", "table": "int4"}, "runs int8 models: .* with table int4"),
     ],
 )
 def test_options_of_other_sources(options: dict[str, Any], said: str, checkpoint: Checkpoints, tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_export.pruning.rows import Ids, cut_model, cut_table
 from edge_embed_export.pruning.scripts import COMMON, check_scripts, script_of, scripts_of_languages
 from edge_embed_export.pruning.vocabulary import Vocabulary
+from edge_embed_export.receipt.dense import DenseReceipt
 from edge_embed_export.receipt.finish import GOLDEN_TEXTS
 from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle, write_bundle
-from edge_embed_runtime.bundle.manifest import ONNXRUNTIME, TOKENIZER, Golden, Manifest
+from edge_embed_runtime.bundle.manifest import ONNXRUNTIME, TOKENIZER, Manifest
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, FidelityError, InputError
@@ -175,10 +176,7 @@ def _check_floor(receipt: dict[str, Any], floor: float | None, what: str) -> Non
 def _described(before: Embedder, after: Embedder, receipt: dict[str, Any], notes: dict[str, Any]) -> Manifest:
     """The manifest with golden texts, the figures of the pruned bundle, and what it was made of."""
     old, new = before.manifest, after.manifest
-    golden = [
-        Golden(text, [round(float(x), 6) for x in row])
-        for text, row in zip(GOLDEN_TEXTS, after.encode(GOLDEN_TEXTS, prompt=""), strict=True)
-    ]
+    golden = DenseReceipt().golden(after, GOLDEN_TEXTS)
     sizes = {"before": _bytes(old), "after": _bytes(new)}
     made_of = {
         "name": old.name,

@@ -18,6 +18,7 @@ from edge_embed_export.transformer.spec import Spec
 from edge_embed_quantize.receipt import cosine_receipt, rank_tiers
 from edge_embed_runtime.bundle.manifest import ONNXRUNTIME, Golden
 from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.model.golden import GOLDEN_DIGITS
 from edge_embed_runtime.system.cpu import cpu_model
 from edge_embed_runtime.vectors.rotation import Frame, learn_frame
 
@@ -32,7 +33,7 @@ class DenseReceipt(CosineReceipt):
 
     def golden(self, embedder: Embedder, texts: Sequence[str]) -> list[Golden]:
         rows = zip(texts, embedder.encode(texts, prompt=""), strict=True)
-        return [Golden(text, [round(float(x), 6) for x in row]) for text, row in rows]
+        return [Golden(text, [round(float(x), GOLDEN_DIGITS) for x in row]) for text, row in rows]
 
     def problem(self, embedder: Embedder, texts: Sequence[str]) -> str:
         lengths = np.linalg.norm(embedder.encode(texts), axis=1)

@@ -10,8 +10,6 @@ from typing import Any
 LAYOUT = 1
 ACTIVATION = "gelu"
 POOLINGS = ("mean", "cls")
-# Numbers that one product adds up: of this many the sum fits into 32 bits.
-LARGEST_INPUT = 16384
 MOST_LAYERS, MOST_HEADS = 1000, 1024
 OF_LAYER = ("query", "out", "up", "down")
 # What the linear layer between the embeddings and the first layer reads, where there is one.
@@ -41,11 +39,6 @@ class Native:
     pooling: str
     eps: float
     inputs: dict[str, InputCodes] = field(default_factory=dict)
-
-    @property
-    def projected(self) -> bool:
-        """Whether a linear layer lies between the embeddings and the first layer (ELECTRA)."""
-        return PROJECTED in self.inputs
 
 
 def parse_native(content: object) -> Native:

@@ -17,6 +17,8 @@ from edge_embed_runtime.system.cpu import cpu_features, cpu_identity
 GOLDEN_COSINE = 0.999
 # Those of another engine lie 0.0005 lower: one more rounding, and then another CPU's.
 OTHER_ENGINE_COSINE = 0.998
+# Digits behind the point that exporters give the numbers of dense golden vectors.
+GOLDEN_DIGITS = 6
 # Of this release: to install another replaces it.
 OWN_FILE = Path(__file__)
 

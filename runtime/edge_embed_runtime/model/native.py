@@ -25,7 +25,7 @@ from edge_embed_runtime.errors import (
 )
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
 from edge_embed_runtime.model.budget import WINDOW_BYTES, Prediction, Profile
-from edge_embed_runtime.model.golden import golden_cosine, golden_stamp
+from edge_embed_runtime.model.golden import GOLDEN_DIGITS, golden_cosine, golden_stamp
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 from edge_embed_runtime.model.watchdog import TOKENS, WATCHDOG
 from edge_embed_runtime.native.encoder import (
@@ -59,8 +59,6 @@ RUN_TOKENS = 256
 LEAST_RUN_TOKENS = 64
 # Code of numpy and tokenizers that comes back when it runs, and words whose tokens are remembered; measured on x86-64.
 CODE_BYTES = 8 * MB
-# Digits of a golden vector's numbers, as exporters round them.
-GOLDEN_DIGITS = 6
 FLOAT, CODES = np.dtype(np.float32), np.dtype(np.int8)
 
 Tensors = dict[str, NDArray[Any]]
@@ -282,7 +280,7 @@ def prepared(library: "Library", native: Native, tensors: Tensors, what: str) ->
             continue
         if found is None or found.dtype != kind or found.shape != dims:
             is_there = "no such weight" if found is None else f"{found.dtype} {found.shape}"
-            raise BundleFormatError(f"{what} has {is_there}: {name!r}, expected {kind} {dims}")
+            raise BundleFormatError(f"{what} needs the weight {name!r} of {kind} {dims} and has {is_there}")
     sites = {name: Site(codes.scale, codes.zero_point) for name, codes in native.inputs.items()}
     used = {name: tensors[name] for name in tensor_names(native.layers) if name in tensors}
     try:

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from edge_embed_runtime.errors import StorageError
 from edge_embed_runtime.system.files import open_regular
 
 
@@ -28,3 +29,19 @@ def read_own(path: Path, most: int) -> bytes:
         if status.st_nlink != 1 or status.st_size > most:
             raise ValueError("not a small file of its own")
         return file.read(most)
+
+
+def remove(name: str) -> Path | None:
+    """Remove a file of the folder: its path, or None where there was none. Raises StorageError when it cannot be."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        (folder / name).unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(
+            f"{folder / name} cannot be removed: {error.strerror or error}", path=folder / name
+        ) from error
+    return folder / name

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge_embed_runtime.errors import InputError, SourceError, StorageError
-from edge_embed_runtime.system.cachefolder import cache_folder, read_own
+from edge_embed_runtime.system.cachefolder import cache_folder, read_own, remove
 
 SCHEMA = 1
 FILE = "passed.json"
@@ -55,18 +55,7 @@ def remember(stamp: str, found: Passed) -> None:
 
 def forget() -> Path | None:
     """Remove all of them; where they were, or None where there were none. Raises StorageError when it cannot be."""
-    folder = cache_folder()
-    if folder is None:
-        return None
-    try:
-        (folder / FILE).unlink()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise StorageError(
-            f"{folder / FILE} cannot be removed: {error.strerror or error}", path=folder / FILE
-        ) from error
-    return folder / FILE
+    return remove(FILE)
 
 
 def _ours(folder: Path) -> bool:

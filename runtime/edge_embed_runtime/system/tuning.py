@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_runtime.errors import InputError, SourceError, StorageError
-from edge_embed_runtime.system.cachefolder import cache_folder, read_own
+from edge_embed_runtime.system.cachefolder import cache_folder, read_own, remove
 from edge_embed_runtime.system.cpu import cpu_features, cpu_identity
 
 SCHEMA = 1
@@ -140,15 +140,4 @@ def store_verdict(verdict: Verdict) -> Path:
 
 def forget_verdict() -> Path | None:
     """Remove the verdict; where it was, or None where there was none. Raises StorageError when it cannot be."""
-    folder = cache_folder()
-    if folder is None:
-        return None
-    try:
-        (folder / FILE).unlink()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise StorageError(
-            f"{folder / FILE} cannot be removed: {error.strerror or error}", path=folder / FILE
-        ) from error
-    return folder / FILE
+    return remove(FILE)
