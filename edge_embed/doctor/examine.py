@@ -98,7 +98,7 @@ def examine(bundles: Sequence[str] = (), *, tune: bool = False, show_progress: b
     if tune and report.verdict == "unusable":
         report.findings.append(Finding("note", "--tune stored nothing: first repair the problems above"))
     elif tune and not report.works("onnxruntime"):
-        report.findings.append(Finding("note", "--tune stored nothing: it is for bundles that onnxruntime runs"))
+        report.findings.append(Finding("note", "--tune stored nothing: it is for one release of onnxruntime"))
     elif tune:
         report.tuned = str(_tune(report))
     return report
