@@ -557,6 +557,7 @@ def test_a_full_disk(made: Path, suffix: str) -> None:
         pytest.importorskip("pyarrow")
     program = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.dont_write_bytecode = True\n"  # it would cut compiled modules off as well, for every later process
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "from edge_embed.files.dump import dump_vectors\nfrom edge_embed.errors import StorageError\n"
         "try: dump_vectors(sys.argv[1], sys.argv[2])\nexcept StorageError as error: print(error)"

@@ -204,9 +204,10 @@ def test_of_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "sysconf") or not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_of_memory() -> None:
     """The least that works is a number that works: what a program may ask for next."""
+    path = str(Embedder("static").path)
     error = raised(Embedder, "static", max_rss_mb=1)
     assert isinstance(error, errors.MemoryBudgetError)
-    assert (error.code, error.limit_mb, error.path) == ("memory_budget", 1, str(Embedder("static").path))
+    assert (error.code, error.limit_mb, error.path) == ("memory_budget", 1, path)
     assert error.needed_mb is not None
     assert f"the least is {error.needed_mb} MB" in str(error)
     assert Embedder("static", max_rss_mb=error.needed_mb + 10).encode(["a"]).shape[0] == 1
