@@ -148,7 +148,7 @@ def test_onnxruntime_is_told_to_send_nothing(place: Path, entry: str) -> None:
 import os, sys
 def watch(event, arguments):
     if event == "import" and arguments[0] == "onnxruntime":
-        print(os.environ.get("ORT_DISABLE_TELEMETRY"))
+        print(os.environ.get("ORT_DISABLE_TELEMETRY"), flush=True)
         os._exit(0)
 sys.addaudithook(watch)
 {entry}
