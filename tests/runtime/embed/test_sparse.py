@@ -287,7 +287,7 @@ def test_agrees_with_transformers(tmp_path: Path, name: str) -> None:
     export_model(tmp_path / name, tmp_path / "fp32", precision="fp32", kind="sparse")
     embedder = Embedder(tmp_path / "fp32")
     for text, vector in zip(TEXTS, embedder.encode_sparse(TEXTS), strict=True):
-        ids = torch.from_numpy(embedder.tokenizer.encode(text))[None]
+        ids = torch.tensor(embedder.tokenizer.encode(text))[None]
         with torch.no_grad():
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         expected = torch.log1p(torch.relu(logits)).max(dim=1).values[0].numpy()
