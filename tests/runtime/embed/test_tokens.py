@@ -349,7 +349,7 @@ def test_layers_agree_with_transformers(exported: Bundles, tmp_path: Path, name:
     kind = encoders.get(architectures.MODELS[name]().config["model_type"], AutoModel)
     network = kind.from_pretrained(tmp_path / name, attn_implementation="eager").eval()
     for text in TEXTS:
-        ids = torch.from_numpy(embedder.tokenizer.encode(text))[None]
+        ids = torch.tensor(embedder.tokenizer.encode(text))[None]
         with torch.no_grad():
             given = network(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
         expected = [*given.hidden_states[:-1], given.last_hidden_state]
