@@ -13,13 +13,15 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from edge_embed.wheelhouse.anywhere import runs_on, without_library
-from edge_embed.wheelhouse.platforms import Target
 from edge_embed.wheelhouse.wheelfile import digest, write
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+
+if TYPE_CHECKING:
+    from edge_embed.wheelhouse.platforms import Target
 
 NAME = "edge-embed"
 # Files that the installer adds; the next one adds its own.
@@ -28,7 +30,7 @@ INSTALLERS_OWN = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
 Pip = Callable[[Sequence[str]], None]
 
 
-def own_wheel(folder: Path, given: Path | None, target: Target, pip: Pip) -> Path:
+def own_wheel(folder: Path, given: Path | None, target: "Target", pip: Pip) -> Path:
     """Put a wheel of edge_embed into `folder`, and return its path. A native library that is not for the target is
     left out of this installation's wheel.
 
@@ -38,6 +40,8 @@ def own_wheel(folder: Path, given: Path | None, target: Target, pip: Pip) -> Pat
     Raises SourceError if `given` is not a wheel of edge_embed, or is for other machines, EdgeEmbedError for an
     installation without RECORD, or whose files differ from it.
     """
+    from edge_embed.wheelhouse.anywhere import runs_on, without_library  # they need packaging, which repack does not
+
     if given is not None:
         if not given.name.startswith("edge_embed-") or not zipfile.is_zipfile(given):
             raise SourceError(
