@@ -55,6 +55,10 @@ class Profile:
     prepacked: bool = True
 
 
+# Where a smaller bundle would help.
+SMALLER = ". Give that much, or a smaller bundle"
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Bytes that a process has at its peak, by what they are for, under a profile."""
@@ -135,12 +139,7 @@ def choose_profile(
         prediction = predict(weights, shape, longest, exact, profile)
         if prediction.total <= limit:
             return prediction
-    raise MemoryBudgetError(
-        f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {manifest.name!r}: the least is {prediction}. "
-        "Give that much, or a smaller bundle",
-        needed_mb=math.ceil(prediction.total / MB),
-        limit_mb=limit / MB,
-    )
+    raise not_kept(limit, manifest.name, prediction, SMALLER)
 
 
 def check_static(limit: int | None, name: str, table_bytes: int) -> int:
@@ -150,9 +149,14 @@ def check_static(limit: int | None, name: str, table_bytes: int) -> int:
     parts = {"process": rss_bytes() or 0, "table": table_bytes, "words, texts and sums": STATIC_BYTES}
     prediction = Prediction(Profile(1, 0), parts)
     if prediction.total > limit:
-        raise MemoryBudgetError(
-            f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {name!r}: the least is {prediction}",
-            needed_mb=math.ceil(prediction.total / MB),
-            limit_mb=limit / MB,
-        )
+        raise not_kept(limit, name, prediction)
     return prediction.total
+
+
+def not_kept(limit: int, name: str, least: Prediction, advice: str = "") -> MemoryBudgetError:
+    """What to say of a limit of bytes that a bundle cannot keep. least: the prediction that takes least"""
+    return MemoryBudgetError(
+        f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {name!r}: the least is {least}{advice}",
+        needed_mb=math.ceil(least.total / MB),
+        limit_mb=limit / MB,
+    )

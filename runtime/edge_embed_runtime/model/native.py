@@ -4,7 +4,6 @@ A text has the same bits in any batch and on any number of threads, on every CPU
 exporter's, not only near them.
 """
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,10 +20,9 @@ from edge_embed_runtime.errors import (
     DeadlineError,
     EdgeEmbedError,
     GoldenError,
-    MemoryBudgetError,
 )
 from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.model.budget import WINDOW_BYTES, Prediction, Profile
+from edge_embed_runtime.model.budget import SMALLER, WINDOW_BYTES, Prediction, Profile, not_kept
 from edge_embed_runtime.model.golden import GOLDEN_DIGITS, golden_cosine, golden_stamp
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
 from edge_embed_runtime.model.watchdog import TOKENS, WATCHDOG
@@ -45,7 +43,7 @@ from edge_embed_runtime.system.ending import native_call
 from edge_embed_runtime.system.memory import MB, give_back, rss_bytes
 from edge_embed_runtime.system.stamps import Passed, passed, remember
 from edge_embed_runtime.system.tuning import recall_threads
-from edge_embed_runtime.system.workers import work
+from edge_embed_runtime.system.workers import spread
 from edge_embed_runtime.vectors.normalize import cut
 from edge_embed_runtime.vectors.types import Vectors
 
@@ -124,12 +122,7 @@ class NativeModel:
                 self.threads = threads
                 give_back()
                 return prediction.total
-        raise MemoryBudgetError(
-            f"max_rss_mb={limit / MB:g} cannot be kept with the bundle {self.bundle.manifest.name!r}: the least is "
-            f"{prediction}. Give that much, or a smaller bundle",
-            needed_mb=math.ceil(prediction.total / MB),
-            limit_mb=limit / MB,
-        )
+        raise not_kept(limit, self.bundle.manifest.name, prediction, SMALLER)
 
     def _golden(self, library: "Library") -> float:
         """How near the golden vectors are; they are not made where they passed in an earlier process."""
@@ -214,18 +207,13 @@ class NativeModel:
         fair = max(min(call.batch_tokens, self._encoder.tokens) // self.threads, LEAST_RUN_TOKENS)
         runs = list(_runs(lengths, max(1, min(RUN_TOKENS, share, fair, call.batch_tokens))))
         stop = Stop()
-        background = self._options.background
-        if not background and (self.threads == 1 or len(runs) < 2):
-            for run in runs:
-                yield run, self._cut(self._run([rows[i] for i in run], stop), call.dim)
-            return
-        prepare = None
-        if background:
-            from edge_embed_runtime.system import process
-
-            prepare = process.give_way
-        # what is still computed at an interrupt is not needed
-        found = work(lambda run: self._run([rows[i] for i in run], stop), runs, self.threads, prepare, stop.set)
+        found = spread(
+            lambda run: self._run([rows[i] for i in run], stop),
+            runs,
+            self.threads,
+            background=self._options.background,
+            end=stop.set,  # what is still computed at an interrupt is not needed
+        )
         for run, vectors in zip(runs, found, strict=True):
             yield run, self._cut(vectors, call.dim)
 

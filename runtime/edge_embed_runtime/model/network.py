@@ -24,7 +24,7 @@ from edge_embed_runtime.onnxfile.mapped import weights_of
 from edge_embed_runtime.system.memory import give_back, trim_heap
 from edge_embed_runtime.system.stamps import Passed, passed, remember
 from edge_embed_runtime.system.tuning import recall
-from edge_embed_runtime.system.workers import work
+from edge_embed_runtime.system.workers import spread
 from edge_embed_runtime.vectors.kinds import RERANK
 from edge_embed_runtime.vectors.normalize import cut
 
@@ -169,16 +169,7 @@ class Network:
         form = self.bundle.manifest.architecture.get("batches", "padded")
         fair = 1 if form == "single" else fair
         runs = list(batches(lengths, min(batch_tokens, share, fair), padded=form == "padded"))
-        if not self._background and (self.threads == 1 or len(runs) < 2):
-            for batch in runs:
-                yield batch, run([ids[i] for i in batch])
-            return
-        prepare: Callable[[], None] | None = None
-        if self._background:
-            from edge_embed_runtime.system import process
-
-            prepare = process.give_way
-        found = work(lambda batch: run([ids[i] for i in batch]), runs, self.threads, prepare)
+        found = spread(lambda batch: run([ids[i] for i in batch]), runs, self.threads, background=self._background)
         yield from zip(runs, found, strict=True)
 
     def run(self, rows: list[TokenIds], adapter: int = 0, left_out: int = 0) -> "Vectors":

@@ -18,6 +18,26 @@ Result = TypeVar("Result")
 _Done = tuple[int, Result | None, BaseException | None]
 
 
+def spread(
+    call: Callable[[Item], Result],
+    items: Sequence[Item],
+    threads: int,
+    *,
+    background: bool,
+    end: Callable[[], None] | None = None,
+) -> Iterator[Result]:
+    """`work`, or where that needs no threads, the calling thread alone. background: in threads that give way"""
+    if not background and (threads == 1 or len(items) < 2):
+        yield from map(call, items)
+        return
+    prepare = None
+    if background:
+        from edge_embed_runtime.system import process  # few programs give way
+
+        prepare = process.give_way
+    yield from work(call, items, threads, prepare, end)
+
+
 def work(
     call: Callable[[Item], Result],
     items: Sequence[Item],
