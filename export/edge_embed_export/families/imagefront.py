@@ -67,7 +67,14 @@ HARMLESS = frozenset(
     "_valid_processor_keys auto_map data_format default_to_square device disable_grouping feature_extractor_type "
     "image_processor_type image_seq_length input_data_format processor_class return_tensors do_convert_rgb".split()
 )
-MUST_BE_FALSE = ("do_pad", "do_reduce_labels", "rescale_offset", "do_flip_channel_order", "do_thumbnail", "do_align_long_axis")
+MUST_BE_FALSE = (
+    "do_pad",
+    "do_reduce_labels",
+    "rescale_offset",
+    "do_flip_channel_order",
+    "do_thumbnail",
+    "do_align_long_axis",
+)
 READ = frozenset(
     "do_resize size resample do_center_crop crop_size do_rescale rescale_factor do_normalize image_mean image_std "
     "crop_pct".split()
