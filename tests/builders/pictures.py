@@ -150,6 +150,7 @@ READABLE: dict[str, Callable[[], bytes]] = {
     "clear.gif": lambda: clear_palette("GIF"),
     "lossy.webp": lambda: saved(image(), "WEBP"),
     "lossless.webp": lambda: saved(image(mode="RGBA"), "WEBP", lossless=True),
+    "alpha.avif": lambda: saved(image(mode="RGBA"), "AVIF"),
     "animated.webp": lambda: saved(image(), "WEBP", save_all=True, append_images=[image(seed=1)]),
     "plain.bmp": lambda: saved(image(), "BMP"),
     "row.png": lambda: saved(image(1, 3000), "PNG"),
@@ -165,7 +166,7 @@ READABLE: dict[str, Callable[[], bytes]] = {
 # Files that cannot be read: what the error says.
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty.jpg": (lambda: b"", "an empty file"),
-    "text.jpg": (lambda: b"no picture at all", "not a picture, expected one of JPEG, PNG"),
+    "text.jpg": (lambda: b"no picture at all", "not a picture; what is read: JPEG, PNG"),
     "drawing.svg": (lambda: SVG, "an SVG drawing"),
     "paper.pdf": (lambda: b"%PDF-1.7\n", "a PDF file"),
     "phone.heic": (heic, "pip install pillow-heif"),
@@ -178,7 +179,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "head.jpg": (lambda: b"\xff\xd8\xff", "a broken picture"),
     "head.bmp": (lambda: b"BMxx", "a broken picture"),
     "lies.png": (lambda: png(photo(8, 8), size=(80, 80)), "a broken picture"),
-    "lies.jpg": (lambda: jpeg_of_size(4000, 3000), "a broken picture"),
+    "lies.jpg": (lambda: jpeg_of_size(4000, 3000), "its header claims 4,000 x 3,000 pixels"),
     "huge.png": (lambda: png(photo(8, 8), size=(50_000, 50_000)), "50,000 x 50,000 pixels are 2,500 million"),
     "huge.jpg": (lambda: jpeg_of_size(50_000, 50_000), "50,000 x 50,000 pixels"),
     "bomb.png": (pixel_bomb, "50,000 x 50,000 pixels"),
