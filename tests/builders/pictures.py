@@ -228,3 +228,43 @@ def front(side: int = 224, rule: str = "shortest", **changes: Any) -> dict[str, 
         "decode": "full",
     }
     return {**made, **changes}
+
+
+def xmp(body: str, before: str = "") -> bytes:
+    """A packet of XMP with these properties."""
+    spaces = {
+        "dc": "http://purl.org/dc/elements/1.1/",
+        "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+        "xmp": "http://ns.adobe.com/xap/1.0/",
+    }
+    names = " ".join(f'xmlns:{name}="{url}"' for name, url in spaces.items())
+    rdf = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    inner = f'<rdf:RDF {rdf}><rdf:Description rdf:about="" {names}>{body}</rdf:Description></rdf:RDF>'
+    return f'{before}<x:xmpmeta xmlns:x="adobe:ns:meta/">{inner}</x:xmpmeta>'.encode()
+
+
+def listed(name: str, *texts: str) -> str:
+    """A property of XMP with several texts."""
+    items = "".join(f"<rdf:li>{text}</rdf:li>" for text in texts)
+    return f"<{name}><rdf:Bag>{items}</rdf:Bag></{name}>"
+
+
+def with_iptc(content: bytes, *records: tuple[int, int, bytes]) -> bytes:
+    """A JPEG with records of IPTC: record, number, text."""
+    entries = b"".join(struct.pack(">BBBH", 0x1C, part, number, len(text)) + text for part, number, text in records)
+    block = (
+        b"Photoshop 3.0\0"
+        + b"8BIM\x04\x04\0\0"
+        + struct.pack(">I", len(entries))
+        + entries
+        + b"\0" * (len(entries) % 2)
+    )
+    return content[:2] + b"\xff\xed" + struct.pack(">H", len(block) + 2) + block + content[2:]
+
+
+def exif_parts(first: dict[int, Any], second: dict[int, Any]) -> bytes:
+    """EXIF with tags of its first part, and of the one with times and comments."""
+    made = Image.Exif()
+    made.update(first)
+    made.get_ifd(0x8769).update(second)
+    return made.tobytes()
