@@ -6,15 +6,12 @@ decibels. Mel scales: O'Shaughnessy's formula as in HTK, and Slaney's of the Aud
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-
 Samples = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Scale = Literal["htk", "slaney"]
 # Frames that are transformed at a time: their FFTs fit into a core's cache.
 BLOCK = 64
 
@@ -26,7 +23,7 @@ class LogRule:
     y = factor * log(max(x, floor) + offset), then y = max(y, highest y of the window - range), (y + shift) * scale
     """
 
-    base: Literal["10", "e"]
+    base: str
     floor: float
     offset: float
     factor: float
@@ -60,16 +57,16 @@ class Mel:
     frame: int
     fft: int
     hop: int
-    window: Literal["hann", "hamming", "none"]
-    place: Literal["start", "middle"]
-    pad: Literal["", "reflect", "constant"]
+    window: str
+    place: str
+    pad: str
     power: int
     bands: int
     low: float
     high: float
-    scale: Scale
-    triangles: Literal["hertz", "mel"]
-    norm: Literal["", "slaney"]
+    scale: str
+    triangles: str
+    norm: str
     log: LogRule
     frames: int
 
@@ -109,13 +106,17 @@ class Mel:
         rising = (places[:, None] - corners[None, :-2]) / np.diff(corners)[:-1]
         falling = (corners[None, 2:] - places[:, None]) / np.diff(corners)[1:]
         bank = np.maximum(0, np.minimum(rising, falling))
-        return bank * (2 / (hertz[2:] - hertz[:-2])) if self.norm == "slaney" else bank
+        if self.norm:
+            bank *= 2 / (hertz[2:] - hertz[:-2])
+        return np.asarray(bank)
 
     def __call__(self, samples: Samples) -> NDArray[np.float32]:
         """The levels of one window of samples [n]: float32 [frames, bands]."""
         padded = samples.astype(np.float64)
-        if self.pad:
-            padded = np.pad(padded, self.margin, mode=self.pad)
+        if self.pad == "reflect":
+            padded = np.pad(padded, self.margin, mode="reflect")
+        elif self.pad:
+            padded = np.pad(padded, self.margin)
         spans = np.lib.stride_tricks.sliding_window_view(padded, self.span)[:: self.hop][: self.frames]
         energies = np.empty((len(spans), self.bands))
         for start in range(0, len(spans), BLOCK):
@@ -127,14 +128,14 @@ class Mel:
         return self.log(energies).astype(np.float32)
 
 
-def to_mel(hertz: float, scale: Scale) -> float:
+def to_mel(hertz: float, scale: str) -> float:
     """1000 Hz -> 999.99 mel of HTK, 15 of Slaney, whose scale is linear up to there."""
     if scale == "htk":
         return float(2595 * np.log10(1 + hertz / 700))
     return float(hertz * 3 / 200 if hertz < 1000 else 15 + np.log(hertz / 1000) * 27 / np.log(6.4))
 
 
-def to_hertz(mels: Float64, scale: Scale) -> Float64:
+def to_hertz(mels: Float64, scale: str) -> Float64:
     """The other way, of many."""
     if scale == "htk":
         return 700 * (10 ** (mels / 2595) - 1)

@@ -55,7 +55,7 @@ def head_of(file: BinaryIO) -> tuple[int, bytes]:
 
 
 def kind_of(head: bytes) -> str:
-    """"WAV", "FLAC" ...; "" for what is not decoded."""
+    """ "WAV", "FLAC" ...; "" for what is not decoded."""
     for first, place, second, kind in KINDS:
         if head.startswith(first) and head[place : place + len(second)] == second:
             return kind

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.errors import MediaError
+from edge_embed_runtime.errors import InputError, MediaError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.inputs.soundfiles import fault, mp3_index
 from edge_embed_runtime.system.files import open_regular
@@ -70,10 +70,8 @@ def _check(sound: Sound) -> None:
     if not 1 <= sound.channels <= MOST_CHANNELS:
         raise sound.error(f"has {sound.channels:,} channels, expected 1 to {MOST_CHANNELS}")
     if sound.declared is not None and sound.declared > LONGEST_SECONDS * sound.rate:
-        raise sound.error(
-            f"is {sound.declared / sound.rate / 3600:,.0f} hours long by its header, more than the {LONGEST_SECONDS // 3600} "
-            "that a sound may have: cut it"
-        )
+        hours = sound.declared / sound.rate / 3600
+        raise sound.error(f"is {hours:,.0f} hours long by its header, more than {LONGEST_SECONDS // 3600}: cut it")
 
 
 def _mixed(sound: Sound) -> Iterator[Samples]:
@@ -82,7 +80,7 @@ def _mixed(sound: Sound) -> Iterator[Samples]:
     for block in sound.blocks:
         total += len(block)
         if total > longest:
-            raise sound.error(f"is longer than the {LONGEST_SECONDS // 3600} hours that a sound may have: cut it")
+            raise sound.error(f"is longer than {LONGEST_SECONDS // 3600} hours: cut it")
         # the layout that the reference sums, so the last bits are equal
         mixed = block[:, 0] if sound.channels == 1 else block.T.mean(axis=0)
         if not np.isfinite(mixed).all():
@@ -118,15 +116,14 @@ def _opened(given: object) -> Iterator[Sound]:
     if isinstance(given, bytes | bytearray | memoryview):
         with _decoded(io.BytesIO(given), f"the sound of {len(given):,} bytes", None) as sound:
             yield sound
-    elif isinstance(given, str | os.PathLike):
-        path = str(os.fspath(given))
+    elif isinstance(given, str | os.PathLike) and isinstance(path := os.fspath(given), str):
         with _file(path) as file, _decoded(file, path, path) as sound:
             yield sound
     elif isinstance(given, tuple) and len(given) == 2:
         yield _array(*given)
     else:
-        expected = "a path, the bytes of a file or (samples, rate)"
-        raise MediaError(f"a sound is {type(given).__name__}, expected {expected}", code="bad_audio")
+        expected = "a path, the bytes of a file, or samples and their rate as (array, 44100)"
+        raise InputError(f"a sound is given as {type(given).__name__}, expected {expected}")
 
 
 @contextmanager
@@ -135,7 +132,7 @@ def _file(path: str) -> Iterator[BinaryIO]:
     try:
         file = open_regular(path, error=MediaError)
     except MediaError as error:
-        error.code = "bad_audio"
+        error.code = "bad_audio" if error.code == MediaError.code else error.code
         raise
     with file:
         before = _state(file)
@@ -247,9 +244,9 @@ def _array(samples: Any, rate: Any) -> Sound:
     def error(what: str) -> MediaError:
         return MediaError(f"{name} {what}", code="bad_audio")
 
-    if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating) or rate != rate:
+    if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating):
         raise error(f"has the rate {type(rate).__name__}, expected a number of samples a second")
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate != int(rate):
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate % 1:
         raise error(f"has {rate} samples a second, expected a whole number from {LOWEST_RATE:,} to {HIGHEST_RATE:,}")
     array = np.asarray(samples)
     if array.dtype.kind in "iu":
