@@ -28,27 +28,36 @@ MOST_CHANNELS = 64
 LONGEST_SECONDS = 24 * 3600
 # Numbers read at a time, of all channels together.
 BLOCK = 2**17
+# Samples of a sound, from here on the decoder's word for "not known".
+UNKNOWN_FRAMES = 2**62
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a sound came from, for messages: its path, or what it was given as."""
+
+    name: str
+    path: str | None = None
+
+    def error(self, what: str) -> MediaError:
+        """MediaError that names the file: "a.wav is cut off"."""
+        return MediaError(f"{self.name} {what}", code="bad_audio", path=self.path)
 
 
 @dataclass(frozen=True)
 class Sound:
     """An open sound.
 
-    name:     what messages call it
     rate:     Hz
     blocks:   its samples, float32 [n, channels]
     declared: how many samples its header promises; None where it does not say
     """
 
-    name: str
-    path: str | None
+    source: Source
     rate: int
     channels: int
     blocks: Iterator[Samples]
     declared: int | None = None
-
-    def error(self, what: str) -> MediaError:
-        return MediaError(f"{self.name} {what}", code="bad_audio", path=self.path)
 
 
 def mono(given: object, rate: int) -> Iterator[Samples]:
@@ -58,20 +67,46 @@ def mono(given: object, rate: int) -> Iterator[Samples]:
 
     Raises MediaError, with the name of the file, where it is no sound or only part of one.
     """
-    with _opened(given) as sound:
-        _check(sound)
+    with open_sound(given) as sound:
         blocks = _mixed(sound)
         yield from blocks if sound.rate == rate else _resampled(sound, blocks, rate)
 
 
-def _check(sound: Sound) -> None:
+@contextmanager
+def open_sound(given: object) -> Iterator[Sound]:
+    """A sound whose header was read, see `mono` for what is given. Raises MediaError."""
+    if isinstance(given, tuple) and len(given) == 2:
+        yield _check(_array(*given))
+        return
+    with open_file(given) as (file, source), decode(file, source) as sound:
+        yield sound
+
+
+@contextmanager
+def open_file(given: object) -> Iterator[tuple[BinaryIO, Source]]:
+    """The file of a sound, given as path or bytes. Raises MediaError where it cannot be read, or is written to
+    meanwhile."""
+    if isinstance(given, bytes | bytearray | memoryview):
+        yield io.BytesIO(given), Source(f"the sound of {len(given):,} bytes")
+    elif isinstance(given, str | os.PathLike) and isinstance(path := os.fspath(given), str):
+        with _file(path) as file:
+            yield file, Source(path, path)
+    else:
+        expected = "a path, the bytes of a file, or samples and their rate as (array, 44100)"
+        raise InputError(f"a sound is given as {type(given).__name__}, expected {expected}")
+
+
+def _check(sound: Sound) -> Sound:
     if not LOWEST_RATE <= sound.rate <= HIGHEST_RATE:
-        raise sound.error(f"has {sound.rate:,} samples a second, expected {LOWEST_RATE:,} to {HIGHEST_RATE:,}")
+        raise sound.source.error(f"has {sound.rate:,} samples a second, expected {LOWEST_RATE:,} to {HIGHEST_RATE:,}")
     if not 1 <= sound.channels <= MOST_CHANNELS:
-        raise sound.error(f"has {sound.channels:,} channels, expected 1 to {MOST_CHANNELS}")
+        raise sound.source.error(f"has {sound.channels:,} channels, expected 1 to {MOST_CHANNELS}")
     if sound.declared is not None and sound.declared > LONGEST_SECONDS * sound.rate:
         hours = sound.declared / sound.rate / 3600
-        raise sound.error(f"is {hours:,.0f} hours long by its header, more than {LONGEST_SECONDS // 3600}: cut it")
+        raise sound.source.error(
+            f"is {hours:,.0f} hours long by its header, more than {LONGEST_SECONDS // 3600}: cut it"
+        )
+    return sound
 
 
 def _mixed(sound: Sound) -> Iterator[Samples]:
@@ -80,15 +115,16 @@ def _mixed(sound: Sound) -> Iterator[Samples]:
     for block in sound.blocks:
         total += len(block)
         if total > longest:
-            raise sound.error(f"is longer than {LONGEST_SECONDS // 3600} hours: cut it")
-        # the layout that the reference sums, so the last bits are equal
-        mixed = block[:, 0] if sound.channels == 1 else block.T.mean(axis=0)
+            raise sound.source.error(f"is longer than {LONGEST_SECONDS // 3600} hours: cut it")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            # the layout that the reference sums, so the last bits are equal
+            mixed = block[:, 0] if sound.channels == 1 else block.T.mean(axis=0)
         if not np.isfinite(mixed).all():
             place = total - len(block) + int(np.argmin(np.isfinite(mixed)))
-            raise sound.error(f"holds a sample that is no finite number, at {place / sound.rate:,.3f} seconds")
+            raise sound.source.error(f"holds a sample that is no finite number, at {place / sound.rate:,.3f} seconds")
         yield np.ascontiguousarray(mixed)
     if not total:
-        raise sound.error("has no samples")
+        raise sound.source.error("has no samples")
 
 
 def _resampled(sound: Sound, blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
@@ -109,21 +145,6 @@ def _resampled(sound: Sound, blocks: Iterator[Samples], rate: int) -> Iterator[S
     given += len(ready)
     yield ready
     yield np.zeros(math.ceil(read * rate / sound.rate) - given, np.float32)
-
-
-@contextmanager
-def _opened(given: object) -> Iterator[Sound]:
-    if isinstance(given, bytes | bytearray | memoryview):
-        with _decoded(io.BytesIO(given), f"the sound of {len(given):,} bytes", None) as sound:
-            yield sound
-    elif isinstance(given, str | os.PathLike) and isinstance(path := os.fspath(given), str):
-        with _file(path) as file, _decoded(file, path, path) as sound:
-            yield sound
-    elif isinstance(given, tuple) and len(given) == 2:
-        yield _array(*given)
-    else:
-        expected = "a path, the bytes of a file, or samples and their rate as (array, 44100)"
-        raise InputError(f"a sound is given as {type(given).__name__}, expected {expected}")
 
 
 @contextmanager
@@ -152,33 +173,25 @@ def _state(file: BinaryIO) -> tuple[int, int]:
 
 
 @contextmanager
-def _decoded(file: BinaryIO, name: str, path: str | None) -> Iterator[Sound]:
+def decode(file: BinaryIO, source: Source) -> Iterator[Sound]:
+    """The sound in a file. Raises MediaError, also while its blocks are read."""
     soundfile = require("soundfile", EXTRA)
-
-    def error(what: str) -> MediaError:
-        return MediaError(f"{name} {what}", code="bad_audio", path=path)
-
-    stream = _Stream(file)
+    if wrong := fault(file):
+        raise source.error(wrong)
+    lead = mp3_index(file)
+    stream = _Stream(file, lead)
     try:
-        if wrong := fault(file):
-            raise error(wrong)
-        lead = mp3_index(file)
-        stream = _Stream(file, lead)
-        try:
-            with _forward(soundfile)(stream) as decoder:
-                indexed = not lead and decoder.frames < 2**62
-                declared = decoder.frames if indexed else None
-                blocks = _blocks(decoder, error, declared)
-                yield Sound(name, path, decoder.samplerate, decoder.channels, blocks, declared)
-        except soundfile.SoundFileError as found:
-            said = str(getattr(found, "error_string", found)).removeprefix("Error : ").rstrip(".")
-            raise error(f"is damaged, or not a sound: {said}") from found
-    except OSError as found:
-        raise error(f"cannot be read: {found.strerror or found}") from found
-    except MediaError as found:
+        with _forward(soundfile)(stream) as decoder:
+            declared = decoder.frames if not lead and decoder.frames < UNKNOWN_FRAMES else None
+            blocks = _blocks(decoder, source, declared)
+            yield _check(Sound(source, decoder.samplerate, decoder.channels, blocks, declared))
+    except (soundfile.SoundFileError, MediaError) as found:
         if stream.failed is not None:
-            raise error(f"cannot be read: {stream.failed.strerror}") from found
-        raise
+            raise source.error(f"cannot be read: {stream.failed.strerror or stream.failed}") from stream.failed
+        if isinstance(found, MediaError):
+            raise
+        said = str(getattr(found, "error_string", found)).removeprefix("Error : ").rstrip(".")
+        raise source.error(f"is damaged, or not a sound: {said}") from found
 
 
 def _forward(soundfile: Any) -> Any:
@@ -192,7 +205,7 @@ def _forward(soundfile: Any) -> Any:
     return Forward
 
 
-def _blocks(decoder: Any, error: Any, declared: int | None) -> Iterator[Samples]:
+def _blocks(decoder: Any, source: Source, declared: int | None) -> Iterator[Samples]:
     """Everything that can be decoded, float32 [n, channels]. Raises where that is less than the header promises."""
     total = 0
     block = np.empty((max(1, BLOCK // decoder.channels), decoder.channels), np.float32)
@@ -201,7 +214,7 @@ def _blocks(decoder: Any, error: Any, declared: int | None) -> Iterator[Samples]
         yield block[:count].copy()
     # an MP3's index counts samples that its last frames hold in part
     if declared is not None and total < declared - (2 * 1152 if decoder.format == "MP3" else 0):
-        raise error(f"is cut off or damaged: {total:,} samples of {declared:,} can be read")
+        raise source.error(f"is cut off or damaged: {total:,} samples of {declared:,} can be read")
 
 
 class _Stream:
@@ -239,26 +252,24 @@ class _Stream:
 
 def _array(samples: Any, rate: Any) -> Sound:
     """(float [n] or [n, channels], Hz) as a sound."""
-    name = "a sound given as samples"
-
-    def error(what: str) -> MediaError:
-        return MediaError(f"{name} {what}", code="bad_audio")
-
+    source = Source("a sound given as samples")
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.integer | np.floating):
-        raise error(f"has the rate {type(rate).__name__}, expected a number of samples a second")
+        raise source.error(f"has the rate {type(rate).__name__}, expected a number of samples a second")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE or rate % 1:
-        raise error(f"has {rate} samples a second, expected a whole number from {LOWEST_RATE:,} to {HIGHEST_RATE:,}")
+        raise source.error(
+            f"has {rate} samples a second, expected a whole number from {LOWEST_RATE:,} to {HIGHEST_RATE:,}"
+        )
     array = np.asarray(samples)
     if array.dtype.kind in "iu":
-        raise error(f"has samples of type {array.dtype}, expected float from -1 to 1: divide by 2**(bits - 1)")
+        raise source.error(f"has samples of type {array.dtype}, expected float from -1 to 1: divide by 2**(bits - 1)")
     if array.dtype.kind != "f":
-        raise error(f"has samples of type {array.dtype}, expected float")
+        raise source.error(f"has samples of type {array.dtype}, expected float")
     if array.ndim not in (1, 2):
-        raise error(f"has samples of shape {array.shape}, expected [n] or [n, channels]")
+        raise source.error(f"has samples of shape {array.shape}, expected [n] or [n, channels]")
     if array.ndim == 1:
         array = array[:, None]
     if array.shape[1] > MOST_CHANNELS:
-        raise error(f"has {array.shape[1]:,} channels, expected [n, channels] with at most {MOST_CHANNELS}")
+        raise source.error(f"has {array.shape[1]:,} channels, expected [n, channels] with at most {MOST_CHANNELS}")
     step = max(1, BLOCK // max(1, array.shape[1]))
 
     def blocks() -> Iterator[Samples]:
@@ -266,4 +277,4 @@ def _array(samples: Any, rate: Any) -> Sound:
             with np.errstate(over="ignore"):  # what becomes infinite is refused
                 yield np.ascontiguousarray(array[start : start + step], dtype=np.float32)
 
-    return Sound(name, None, int(rate), array.shape[1], blocks())
+    return Sound(source, int(rate), array.shape[1], blocks())
