@@ -28,6 +28,7 @@ from edge_embed.errors import (
 )
 from edge_embed_export import export_model
 from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration.material import Texts
 from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.calibration.recipes import Quantized, read_recipes
 from edge_embed_export.calibration.texts import calibration_texts
@@ -201,7 +202,8 @@ def quantizer_of(source: Path, **changes: Any) -> tuple[Spec, dict[str, Any], Qu
     spec = dataclasses.replace(spec, **changes)
     weights = prepare(spec, raw)
     shop = Workshop(source.with_name("made"))
-    return spec, weights, Quantizer(spec, weights, Tokenizer(sanitize(read.tokenizer), spec.max_tokens), shop)
+    texts = Texts(spec, weights, Tokenizer(sanitize(read.tokenizer), spec.max_tokens))
+    return spec, weights, Quantizer(texts, weights, shop)
 
 
 def embed(model: Any, rows: Sequence[Sequence[int]]) -> np.ndarray[Any, Any]:
