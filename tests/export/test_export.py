@@ -27,7 +27,7 @@ from edge_embed.errors import (
     UnsupportedModelError,
 )
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import material
 from edge_embed_export.calibration.material import Texts
 from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.calibration.recipes import Quantized, read_recipes
@@ -110,7 +110,7 @@ def assert_close_and_one_vector(bundle: Path, reference: Path, lowest: float) ->
 @pytest.fixture
 def few_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the tiny vocabulary eight tokens are frequent, so that a table has rows of few bits to show."""
-    monkeypatch.setattr(quantizing, "FREQUENT_ROWS", {4: 8, 3: 8})
+    monkeypatch.setattr(material, "FREQUENT_ROWS", {4: 8, 3: 8})
 
 
 @pytest.mark.usefixtures("few_frequent")
