@@ -18,8 +18,8 @@ import numpy as np
 
 from edge_embed_runtime.errors import EdgeEmbedError, InputError, MediaError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.inputs.mediafile import MAX_BYTES, MediaFile, read_media
 from edge_embed_runtime.inputs.pictureheaders import NAMES, format_of, webp_size
-from edge_embed_runtime.system.files import read_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,12 +44,14 @@ _QUIET = threading.Lock()
 class Limits:
     """What a picture may be at most.
 
-    pixels:     of the decoded picture; each takes 4 bytes of memory while it is decoded
+    pixels:     that its header claims
     file_bytes: of its file
+    memory:     bytes that reading it may take at its peak, None for no limit but the others
     """
 
     pixels: int = 120_000_000
-    file_bytes: int = 2**28
+    file_bytes: int = MAX_BYTES
+    memory: int | None = None
 
 
 LIMITS = Limits()
@@ -86,7 +88,7 @@ def open_picture(
 ) -> tuple["Image", Source]:
     """A picture of any mode, decoded and upright, and where it came from.
 
-    given: a path, the bytes of a file, a Pillow image, or a uint8 array [height, width, 3]
+    given: a path, the bytes of a file, a MediaFile, a Pillow image, or a uint8 array [height, width, 3]
     draft: may ask the decoder of a picture for fewer pixels, before it is decoded
 
     Raises MediaError for what cannot be read or is too large, InputError for other types, MissingExtraError without
@@ -97,35 +99,34 @@ def open_picture(
         source = Source("the array given as a picture")
         return pillow.fromarray(_check_array(given, source, limits)), source
     if isinstance(given, pillow.Image):
-        source = Source("the Pillow image")
-        image = given
+        source, image, length = Source("the Pillow image"), given, 0
+        _check_size(image.size, source, limits)
     else:
         content, source = read_content(given, limits)
-        image = _open(content, source, limits)
-    _check_size(image.size, source, limits)
+        image, length = _open(content, source, limits), len(content)
+        _check_size(image.size, source, limits)
+        with source.reading():
+            if draft is not None:
+                draft(image)
+    _check_memory(image, length, source, limits)
     with source.reading():
-        if draft is not None:
-            draft(image)
         image.load()
         turn = UPRIGHT.get(_orientation(image))
         return (image if turn is None else image.transpose(turn)), source
 
 
 def read_content(given: object, limits: Limits = LIMITS) -> tuple[bytes, Source]:
-    """The bytes of a picture's file, given as path or bytes. Raises MediaError and InputError."""
+    """The bytes of a picture's file, given as path, bytes or MediaFile. Raises MediaError and InputError."""
     if isinstance(given, bytes | bytearray | memoryview):
         return bytes(given), Source("the picture given as bytes")
-    if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes):
+    if isinstance(given, str | os.PathLike) and not isinstance(os.fspath(given), bytes):
+        given = read_media(given, "bad_image", limits.file_bytes)
+    if not isinstance(given, MediaFile):
         raise InputError(
             f"a picture is given as {type(given).__name__}, expected a path, bytes, a Pillow image or a uint8 array "
             "[height, width, 3]"
         )
-    path = os.fspath(given)
-    try:
-        return read_regular(path, limits.file_bytes, error=MediaError), Source(path, path)
-    except MediaError as error:
-        error.code = "bad_image" if error.code == MediaError.code else error.code
-        raise
+    return given.content, Source(given.path, given.path)
 
 
 def _open(content: bytes, source: Source, limits: Limits) -> "Image":
@@ -162,6 +163,29 @@ def _check_size(size: tuple[int, int], source: Source, limits: Limits) -> None:
         )
     if width * height <= 0:
         raise source.error(f"{width} x {height} pixels, so there is nothing to see")
+
+
+def _check_memory(image: "Image", length: int, source: Source, limits: Limits) -> None:
+    """Refuse a picture that takes too much memory to read, as far as its header says."""
+    if limits.memory is not None and (needed := _memory(image, length)) > limits.memory:
+        error = source.error(
+            f"{image.width:,} x {image.height:,} pixels take {needed / 1e6:,.0f} MB to read, and max_rss_mb leaves "
+            f"{limits.memory / 1e6:,.0f} MB for it"
+        )
+        error.code = "memory_budget"
+        raise error
+
+
+def _memory(image: "Image", length: int) -> int:
+    """Bytes that reading a picture takes at its peak: its file, and 4 a pixel for each copy that there is at once."""
+    copies = 1.0
+    if image.info.get("progressive"):  # the decoder holds all coefficients
+        copies += 1.5
+    elif image.has_transparency_data:  # as it is, in RGBA, on its background, without alpha
+        copies += 3
+    elif _orientation(image) in UPRIGHT or image.mode != "RGB":
+        copies += 1
+    return length + int(4 * copies * image.width * image.height)
 
 
 def _check_array(given: "np.ndarray[Any, Any]", source: Source, limits: Limits) -> "np.ndarray[Any, Any]":
