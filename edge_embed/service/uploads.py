@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_embed.files.adding import ADD_BATCH, ADD_CHARACTERS, upsert
+from edge_embed.files.adding import ADD_BATCH, ADD_CHARACTERS
 from edge_embed.files.documents import read_rows
 from edge_embed.files.problems import Problem
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, Reading
+from edge_embed.files.storing import upsert
 from edge_embed.service.refusals import Refusal
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.errors import StorageError
