@@ -6,8 +6,10 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import chain, islice
 
+from edge_embed.files.captiontables import CaptionTables
 from edge_embed.files.documents import read_rows
 from edge_embed.files.finding import VANISHED, FoundFile, Search, find, holds_nothing
+from edge_embed.files.formats.filetypes import TEXT
 from edge_embed.files.gone import Gone
 from edge_embed.files.known import Candidate, Known
 from edge_embed.files.naming import naming_of
@@ -25,6 +27,8 @@ from edge_embed_runtime.storage.documents import document_bytes
 # Documents and characters of a commit: so much an interruption can lose, and so much is held in memory.
 ADD_BATCH = 256
 ADD_CHARACTERS = 1_000_000
+# Pictures and sounds of a commit: embedding one takes as long as some ten texts.
+ADD_MEDIA = 64
 
 
 def add_files(task: AddTask, opening: Opening, added: Added, *, show_progress: bool = False) -> None:
@@ -40,13 +44,14 @@ def add_files(task: AddTask, opening: Opening, added: Added, *, show_progress: b
                 f"{opening.path} has keys that are paths as they were typed; --sync needs a new index",
                 path=opening.path,
             )
-        reading = replace(task.reading, scoped=naming.root is not None)
+        media = tuple(sorted(task.modalities - {TEXT}))
+        reading = replace(task.reading, scoped=naming.root is not None, media=media)
 
         def reported(problem: Problem) -> None:
             report(task, added, problem)
 
-        known = Known(naming, opening, seen, reading)
-        search = Search(task.follow_links, str(opening.path), task.selection, task.only)
+        known = Known(naming, opening, seen, reading, CaptionTables(reading.encoding, reported))
+        search = Search(task.follow_links, str(opening.path), task.selection, task.only, task.modalities)
         found = find(task.paths, reported, search)
         gone = Gone(naming, opening, seen, found, reported, sync=task.sync, allow_empty=task.allow_empty)
         run = Run(task, opening, added, seen, naming, found, known, gone)
@@ -108,7 +113,10 @@ class _Rows:
         """advance: called with the number of characters that were stored"""
         rows = self._rows()
         first = list(islice(rows, 1))  # once it is there, the bounds of a memory budget are known
-        limits: list[Limit[Item]] = [(lambda item: len(item[0].document.text), ADD_CHARACTERS)]
+        limits: list[Limit[Item]] = [
+            (lambda item: len(item[0].document.text), ADD_CHARACTERS),
+            (lambda item: item[0].document.image is not None or item[0].document.audio is not None, ADD_MEDIA),
+        ]
         if (bounds := self._run.opening.bounds) is not None:
             limits.append((lambda item: document_bytes(item[0].document), bounds.batch))
         for batch in batches(chain(first, rows), ADD_BATCH, *limits):
@@ -158,7 +166,8 @@ class _Rows:
                 run.added.notes.setdefault(shown(path), []).append(text)
 
         run.seen.set_state(key, FileState.WHOLE)
-        for row in read_rows(path, key, run.opening.bounded(self._reading), reported, note=note):
+        reading, beside = run.opening.bounded(self._reading), file.candidate.beside
+        for row in read_rows(path, key, reading, reported, note=note, beside=beside):
             count += 1
             before = run.seen.add(row.document.key, Place(file.number, row.line))
             if before is None:

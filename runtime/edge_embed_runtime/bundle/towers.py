@@ -159,4 +159,3 @@ def _object(content: object, what: str) -> dict[str, Any]:
 def golden_input(name: str, content: bytes, vector: Iterable[float]) -> GoldenInput:
     """A golden input of a file's bytes."""
     return GoldenInput(name, base64.b64encode(content).decode(), [float(x) for x in vector])
-
