@@ -55,6 +55,7 @@ class Site:
     inner:    the linear layers whose outputs this value is made of, number by number, and which nothing else reads: the
               order of its channels is free. Where there is `split`, that
     margin:   times what calibration texts show, a static scale reaches
+    bounded:  what the value can be is known, so one scale for all rows is enough
     """
 
     name: str
@@ -66,6 +67,7 @@ class Site:
     split: str | None = None
     inner: tuple[str, ...] = ()
     margin: float = 1.0
+    bounded: bool = False
 
     @property
     def makers(self) -> tuple[str, ...]:

@@ -133,7 +133,7 @@ class _Builder(Pooling):
         return g.int8_matmul(*self._codes[x], layer, name, self._uses[name] - 1)
 
     def rows(self, part: Rows) -> str:
-        """Rows of a table, as `transformer._Encoder.rows` and `Parts.stored` have them."""
+        """Rows of a table, as `transformer.Encoder.rows` and `Parts.stored` have them."""
         g, ids, table = self.graph, self.value(part.ids), self.weights[part.name]
         if part.name != WORDS:
             return g.op("Gather", self.stored(f"table.{self.value(part.y)}", table), ids)
