@@ -14,7 +14,7 @@ from edge_embed.files.formats.filetypes import FileType, some_suffixes, type_of
 from edge_embed.files.formats.processes import READER
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
 from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
-from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
+from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source, known_file
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, MediaError, SourceError
 from edge_embed_runtime.extras import is_installed, missing
@@ -127,7 +127,7 @@ def _read_media(source: Source, kind: FileType, beside: Beside) -> Iterator[Row]
     text, when, facts = kind.load()(source.path)
     caption = beside.caption(source.reading.encoding, source.note, problem).joined(Caption(text, facts))
     own = SOURCE_FILE if SOURCE in caption.metadata else SOURCE
-    file: dict[str, Any] = {kind.modality: Path(os.path.realpath(source.path)), "time": when}
+    file: dict[str, Any] = {kind.modality: known_file(kind.modality, os.path.realpath(source.path)), "time": when}
     document = Document(source.key, caption.text, {own: source.key, **caption.metadata}, **file)
     try:
         check_document(document, "the file")

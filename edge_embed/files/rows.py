@@ -1,5 +1,6 @@
 """Rows with names, of JSONL and CSV files, as documents."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,8 +10,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from edge_embed.files.lines import lines
 from edge_embed.files.problems import Problem, Report, about, ignore, shown
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.storage.documents import Document, check_document
+from edge_embed_runtime.system.files import open_regular
 
 KEY_FIELDS = ("key", "_id", "id")
 TITLE, TEXT = "title", "text"
@@ -148,7 +150,8 @@ def to_document(source: Source, line: int, row: Mapping[str, Any], columns: Colu
 
 
 def _media(source: Source, row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    """The picture or the sound that a row names, in the folder of its table or below. Raises InputError."""
+    """The picture or the sound that a row names, in the folder of its table or below. Raises InputError or
+    SourceError."""
     named = {kind: row[name] for kind, name in columns.media if row.get(name) not in (None, "")}
     if not named:
         return {}
@@ -166,7 +169,15 @@ def _media(source: Source, row: Mapping[str, Any], columns: Columns) -> dict[str
         raise InputError(f"{kind!r} is {name!r:.100}, which does not lie in the folder of this table")
     if not Path(real).is_file():
         raise InputError(f"{kind!r} is {name!r:.100}, which is no file in the folder of this table")
-    return {kind: Path(real)}
+    return {kind: known_file(kind, real)}
+
+
+def known_file(kind: str, real: str) -> Any:
+    """The picture or sound in a file, absolute and without links, recognised by its hash. Raises SourceError."""
+    from edge_embed_runtime.storage.media import Media  # most tables name none
+
+    with open_regular(real) as file:
+        return Media("image" if kind == "image" else "audio", real, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _key(source: Source, line: int, name: str | None, value: object) -> str:
@@ -199,7 +210,7 @@ def read_jsonl(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
                 if not isinstance(row, dict):
                     raise InputError(f"expected an object, got {type(row).__name__}")
                 document = to_document(source, number, row, _columns(row, source))
-            except InputError as found:
+            except (InputError, SourceError) as found:
                 source.report(about(source.path, number, found))
             except (ValueError, RecursionError) as found:
                 source.problem(number, f"not valid JSON: {found}")

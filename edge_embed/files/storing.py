@@ -14,7 +14,7 @@ from edge_embed.files.problems import Problem, refuse, shown
 from edge_embed.files.rows import Row
 from edge_embed.files.seen import FileState, Seen
 from edge_embed.files.task import Added, AddTask, Change, ChangeKind
-from edge_embed_runtime.errors import MemoryBudgetError
+from edge_embed_runtime.errors import MediaError, MemoryBudgetError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.storage.documents import Document
 
@@ -50,19 +50,27 @@ class File:
 Item = tuple[Row, File]
 
 
-def upsert(index: Index, documents: Sequence[Document]) -> tuple[int, list[tuple[Document, str]]]:
+def upsert(
+    index: Index, documents: Sequence[Document], *, thumbnails: bool = False
+) -> tuple[int, list[tuple[Document, str]]]:
     """`Index.upsert`; one by one where a memory budget has no room for all of them together.
 
-    Returns the number of documents that changed, and those that do not fit into the budget, each with the reason.
+    Returns the number of documents that changed, and those that do not fit into the budget, or whose picture or sound
+    cannot be read, each with the reason.
     """
+    refused = list[tuple[Document, str]]()
+
+    def refuse_media(document: Document, error: MediaError) -> None:
+        refused.append((document, str(error)))
+
     try:
-        return index.upsert(documents), []
+        return index.upsert(documents, thumbnails=thumbnails, refused=refuse_media), refused
     except MemoryBudgetError as error:
         if len(documents) == 1:
             return 0, [(documents[0], str(error))]
-    changed, refused = 0, list[tuple[Document, str]]()
+    changed, refused = 0, []
     for document in documents:
-        stored, without = upsert(index, [document])
+        stored, without = upsert(index, [document], thumbnails=thumbnails)
         changed += stored
         refused += without
     return changed, refused
@@ -122,7 +130,9 @@ class Storing:
         changed = [(row, file) for row, file in batch if row.document.key not in same]
         changed = self._move(changed)
         fresh = self._fresh(changed)
-        stored, refused = upsert(run.opening.write(run.naming), fresh) if fresh else (0, [])
+        stored, refused = 0, list[tuple[Document, str]]()
+        if fresh:
+            stored, refused = upsert(run.opening.write(run.naming), fresh, thumbnails=run.task.thumbnails)
         reasons = {document.key: reason for document, reason in refused}
         for row, file in changed if reasons else ():
             if row.document.key in reasons:

@@ -37,7 +37,7 @@ CODE = (
     ".rb .php .pl .pm .lua .r .jl .ex .exs .hs .sh .bash .zsh .ps1 .sql .proto .tf"
 )
 SETTINGS = ".json .toml .yaml .yml .ini .cfg"
-PICTURES = ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .mpo .ico .ppm .pgm .pbm .pnm .tga .avif .heic .heif"
+PICTURES = ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .mpo .avif .heic .heif"
 SOUNDS = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64"
 XML, HTML = ("defusedxml",), ("selectolax", "charset_normalizer")
 
