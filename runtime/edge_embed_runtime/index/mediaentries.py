@@ -132,7 +132,7 @@ class MediaVectors:
             raise
 
     def _thumbnail(self, record: Record, given: Given) -> bytes | None:
-        if not self.thumbnails or given.media.kind != "image":
+        if not self.thumbnails or given.kind != "image":
             return None
         from edge_embed_runtime.inputs.thumbnails import thumbnail
 
@@ -162,11 +162,11 @@ def _naming(record: Record) -> Iterator[None]:
 
 
 def _content(given: Given) -> Content:
-    return given.media.kind, given.media.sha256
+    return given.kind, given.media.sha256
 
 
 def _entry(record: Record, codes: Int8Codes, scales: Vectors, thumbnail: bytes | None) -> Entry:
     """codes [1, dim], scales [1]."""
     assert record.media is not None  # noqa: S101 - only those with one come here
-    start = MEDIA_STARTS[record.media.media.kind]
+    start = MEDIA_STARTS[record.media.kind]
     return Entry(record, [(start, start)], codes, scales, thumbnail=thumbnail)

@@ -53,6 +53,10 @@ class Given:
     content: object = field(default=None, repr=False)
     stamp: _Stamp | None = field(default=None, repr=False)
 
+    @property
+    def kind(self) -> MediaKind:
+        return self.media.kind
+
     def check_unchanged(self) -> None:
         """Raise MediaError where the file is another one than when it was checked."""
         if self.stamp is not None and isinstance(self.content, str) and _stamp(self.content) != self.stamp:
