@@ -212,11 +212,7 @@ function drawIndex() {
   find("#modes .segments").replaceChildren(...info.modes.map((mode) => element("label", {},
     element("input", { type: "radio", name: "mode", value: mode, onchange: () => change({ mode }) }),
     element("span", {}, MODES[mode] ?? mode))));
-  const kinds = kindsHere();
-  find("#kinds").hidden = kinds.length < 2;
-  find("#kinds .segments").replaceChildren(...["", ...kinds].map((kind) => element("label", {},
-    element("input", { type: "radio", name: "kind", value: kind, onchange: () => change({ kind }) }),
-    element("span", {}, KINDS[kind]))));
+  drawKinds();
   find("#rerank-switch").hidden = !info.rerank;
   drawAbout();
   if (info.takes?.length && find("#by-file").hidden) {
@@ -227,6 +223,14 @@ function drawIndex() {
   const wide = matchMedia("(min-width: 52rem)").matches;
   find("#filters").open = wide;
   if (wide) query.focus();
+}
+
+function drawKinds() {
+  const kinds = kindsHere();
+  find("#kinds").hidden = kinds.length < 2;
+  find("#kinds .segments").replaceChildren(...["", ...kinds].map((kind) => element("label", {},
+    element("input", { type: "radio", name: "kind", value: kind, onchange: () => change({ kind }) }),
+    element("span", {}, KINDS[kind]))));
 }
 
 function drawAbout() {
@@ -246,7 +250,7 @@ function drawAbout() {
 // Something was added.
 async function reload() {
   info = { ...info, ...await ask("index?fields=false") };
-  drawIndex();
+  drawKinds();
   await Promise.all([refresh(), loadFields()]);
 }
 
