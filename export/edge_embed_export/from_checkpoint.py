@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_embed_export.calibration.layerwise import LayerQuantizer, Remembered, Stages, too_large
+from edge_embed_export.calibration.material import Texts
 from edge_embed_export.calibration.pairs import check_pairs
 from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.calibration.recipes import Quantized, read_recipes
@@ -311,7 +312,8 @@ def _in_int8(maker: Maker, recipes: Mapping[str, Recipe] | None, adapters: int) 
         layered = LayerQuantizer(maker.spec, maker.weights, maker.tokenizer, shop, kept)
         return maker.make(layered.run(recipes, options), kept)
     progress(f"calibrating{f' with {adapters} adapters' if adapters else ''}")
-    quantizer = Quantizer(maker.spec, maker.weights, maker.tokenizer, shop, adapters=adapters)
+    texts = Texts(maker.spec, maker.weights, maker.tokenizer, adapters)
+    quantizer = Quantizer(texts, maker.weights, shop)
     quantized = quantizer.run(recipes, options)
     del quantizer  # which holds what it computed
     return maker.make(quantized)
