@@ -131,9 +131,6 @@ def _of_takeout(found: dict[str, Any]) -> dict[str, Any] | None:
     metadata: dict[str, Any] = {}
     with suppress(KeyError, ValueError, TypeError, OverflowError, OSError):
         metadata["taken"] = datetime.fromtimestamp(int(taken["timestamp"]), UTC).isoformat().replace("+00:00", "Z")
-    place = found.get("geoData")
-    if isinstance(place, dict) and any(place.get(name) for name in ("latitude", "longitude")):
-        metadata |= {name: place[name] for name in ("latitude", "longitude") if isinstance(place.get(name), float)}
     people = found.get("people")
     names = (
         [one["name"] for one in people if isinstance(one, dict) and isinstance(one.get("name"), str)]

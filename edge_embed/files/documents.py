@@ -11,6 +11,7 @@ from edge_embed.files.formats.content import Cells, Content, Request, Unreadable
 from edge_embed.files.formats.encodings import of_lines
 from edge_embed.files.formats.filetypes import TEXT as TEXTS
 from edge_embed.files.formats.filetypes import FileType, some_suffixes, type_of
+from edge_embed.files.formats.media import TAKEN, iso_time
 from edge_embed.files.formats.processes import READER
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
 from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
@@ -86,7 +87,7 @@ def read_rows(
             source.problem(error.line, str(error))
             return
         except MediaError as error:
-            report(about(path, None, error))
+            source.problem(None, f"cannot be read: {about(path, None, error).reason}")
             return
         except OSError as error:
             source.problem(None, f"cannot be read: {error.strerror}")
@@ -124,9 +125,12 @@ def _read_media(source: Source, kind: FileType, beside: Beside) -> Iterator[Row]
     def problem(path: Path, reason: str) -> None:
         source.report(Problem(shown(path), None, f"is the caption of {shown(source.path)}, and {reason}"))
 
-    text, when, facts = kind.load()(source.path)
-    caption = beside.caption(source.reading.encoding, source.note, problem).joined(Caption(text, facts))
+    facts = kind.load()(source.path)
+    caption = beside.caption(source.reading.encoding, source.note, problem).joined(Caption(facts.text, facts.metadata))
     own = SOURCE_FILE if SOURCE in caption.metadata else SOURCE
+    when = facts.time or iso_time(caption.metadata.get(TAKEN))
+    if when is not None:
+        caption = caption.joined(Caption("", {TAKEN: when}))
     file: dict[str, Any] = {kind.modality: known_file(kind.modality, os.path.realpath(source.path)), "time": when}
     document = Document(source.key, caption.text, {own: source.key, **caption.metadata}, **file)
     try:

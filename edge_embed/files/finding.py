@@ -18,12 +18,12 @@ from edge_embed.files.problems import Problem, Report, refuse, shown
 MAX_REASONS = 50
 
 VANISHED = "gone since it was listed"
-CAPTION = "caption of another file"
+CAPTION = "captions of other files"
 # Files that a bundle cannot embed, by what it had to read for that.
 NO_TOWER = {
-    "image": "picture, for which the bundle has no image tower",
-    "audio": "sound, for which the bundle has no audio tower",
-    TEXT: "text, for which the bundle has no text tower",
+    "image": "pictures (the bundle has no image tower)",
+    "audio": "sounds (the bundle has no audio tower)",
+    TEXT: "texts (the bundle has no text tower)",
 }
 
 
@@ -188,7 +188,7 @@ class _Walk:
                 if modality in self._search.modalities:
                     self._take(self._given_file(path, real, status.st_size, modality))
                 else:
-                    self._report(Problem(shown(path), None, f"is a {NO_TOWER[modality]}"))
+                    self._report(Problem(shown(path), None, f"is one of the {NO_TOWER[modality]}"))
             else:
                 reason = f"is not a folder or a file of a known type; expected {some_suffixes()}"
                 self._report(Problem(shown(path), None, reason))

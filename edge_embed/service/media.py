@@ -46,7 +46,7 @@ def check_content(modality: str, content: bytes, limits: Limits) -> None:
         return  # sounds are decoded in blocks, however long they are
     from edge_embed_runtime.inputs.imagefacts import describe_image
 
-    _, _, facts = describe_image(content)
+    facts = describe_image(content).metadata
     pixels = int(facts.get("width", 0)) * int(facts.get("height", 0))
     if pixels > limits.pixels:
         raise Refusal(413, "picture_too_large", f"the picture has {pixels:,} pixels, the limit is {limits.pixels:,}")

@@ -94,7 +94,7 @@ async def store_file(service: "Service", name: str, content: bytes) -> Uploaded:
     modality = modality_of(name)
     if modality in NO_TOWER and modality != TEXT:
         if modality not in taken:
-            raise Refusal(400, "invalid_source", f"{name} is a {NO_TOWER[modality]}")
+            raise Refusal(400, "invalid_source", f"{name} is one of the {NO_TOWER[modality]}")
         check_content(modality, content, service.limits)
     documents = await asyncio.to_thread(_read, name, content, reading, uploaded, beside)
     if not documents:

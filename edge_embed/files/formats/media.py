@@ -1,21 +1,41 @@
-"""Pictures and sounds: what their headers say. Their content is read by the tower that embeds them."""
+"""Pictures and sounds: what they say of themselves. Their content is read by the tower that embeds them."""
 
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-# What is said in words, the time when it was made, and other facts.
-Described = tuple[str, str | None, dict[str, Any]]
+# The field that says when a picture or a sound was made.
+TAKEN = "taken"
 
 
-def describe_picture(path: Path) -> Described:
+class MediaFacts(NamedTuple):
+    """text: what is said in words; time: when it was made, in ISO 8601, None where that is not known; metadata: the
+    rest."""
+
+    text: str
+    time: str | None
+    metadata: dict[str, Any]
+
+
+def describe_picture(path: Path) -> MediaFacts:
     """EXIF, XMP and IPTC. Raises MediaError for what is no picture."""
     from edge_embed_runtime.inputs.imagefacts import describe_image
 
-    return describe_image(path)
+    found = describe_image(path)
+    return MediaFacts(found.text, iso_time(found.time), dict(found.metadata))
 
 
-def describe_sound(path: Path) -> Described:
+def describe_sound(path: Path) -> MediaFacts:
     """ID3 and its like. Raises MediaError for what is no sound."""
-    from edge_embed_runtime.inputs.soundfacts import describe_sound as describe
+    from edge_embed_runtime.inputs import soundfacts
 
-    return describe(path)
+    found = soundfacts.describe_sound(path)
+    return MediaFacts(found.text, iso_time(found.time), dict(found.metadata))
+
+
+def iso_time(time: object) -> str | None:
+    """A time that is whole; a year alone is metadata."""
+    try:
+        return time if isinstance(time, str) and datetime.fromisoformat(time) else None
+    except ValueError:
+        return None

@@ -129,7 +129,7 @@ async def embed_inputs(call: Call) -> Response:
 def _size(image: bytes) -> dict[str, Any]:
     from edge_embed_runtime.inputs.imagefacts import describe_image
 
-    _, _, facts = describe_image(image)
+    facts = describe_image(image).metadata
     return {"width": facts["width"], "height": facts["height"], "format": str(facts.get("format", "")).lower()}
 
 
