@@ -114,7 +114,7 @@ def test_kinds_have_calls_of_their_own(made: Path, tmp_path: Path) -> None:
     assert [vectors.shape for vectors in found] == [(3, DIM), (3, DIM)]
     with pytest.raises(InputError, match="call encode_image_multi"):
         several.encode_image([photo()])
-    with pytest.raises(InputError, match="call encode_image$"):
+    with pytest.raises(InputError, match=r"call encode_image$"):
         Embedder(made).encode_image_multi([photo()])
 
 

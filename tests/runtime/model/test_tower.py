@@ -1,6 +1,5 @@
 """model/tower.py: a tower in onnxruntime."""
 
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from builders.pictures import photo
+from builders.pictures import photo, saved
 from builders.towerbundles import DIM, SIDE, image_bundle, model_of, picture_graph, several_graph, written
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from PIL import Image
 
 from edge_embed import Embedder
 from edge_embed.errors import (
@@ -25,7 +25,7 @@ from edge_embed.errors import (
     MediaError,
     MemoryBudgetError,
 )
-from edge_embed_runtime.bundle.bundle import open_bundle
+from edge_embed_runtime.bundle.bundle import file_records, open_bundle, write_bundle
 from edge_embed_runtime.bundle.manifest import MANIFEST
 from edge_embed_runtime.model import deadline, tower
 from edge_embed_runtime.model.options import RunOptions
@@ -252,7 +252,7 @@ def test_picture_too_large_for_the_budget_is_refused_by_its_header(made: Path) -
     """Under a limit a picture that cannot be decoded within it is an error of that picture."""
     model = load(made, threads=1, max_rss_mb=(rss_bytes() or 0) / MB + 120)
     with pytest.raises(MediaError) as raised:
-        model.one(np.zeros((10_000, 8_000, 3), np.uint8))
+        model.one(saved(Image.new("L", (9000, 7000)), "PNG"))
     assert raised.value.code == "memory_budget"
 
 
@@ -292,10 +292,8 @@ def test_weights_in_a_file_of_their_own(made: Path, tmp_path: Path) -> None:
         all_tensors_to_one_file=True,
     )  # fmt: skip
     contents = {name: (tmp_path / name).read_bytes() for name in ("image.onnx", "image.weights")}
-    from edge_embed_runtime.bundle.bundle import file_records, write_bundle
-
     manifest = replace(bundle.manifest, files=file_records(contents))
     write_bundle(tmp_path / "two", manifest, contents)
-    assert sorted(os.listdir(tmp_path / "two")) == ["image.onnx", "image.weights", MANIFEST]
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["image.onnx", "image.weights", MANIFEST]
     assert np.array_equal(load(tmp_path / "two").one(PHOTOS[0]), load(made).one(PHOTOS[0]))
     assert Embedder(tmp_path / "two").encode_image(PHOTOS[:1]).shape == (1, DIM)
