@@ -142,8 +142,12 @@ class Quantizer(Calibrated):
         self._products: dict[tuple[str, Recipe], Grams] = {}
         self._rounded: dict[tuple[str, Recipe, bool, str], Rounded] = {}
 
+    def _lengths(self, rows: Sequence[TokenIds]) -> list[int]:
+        """Tokens that the graph has of each text."""
+        return [len(row) if self._spec.filled is None else self._spec.reach for row in rows]
+
     def _feeds(self) -> Iterable[Feed]:
-        for batch in batches([len(row) for row in self._rows], CALIBRATION_BATCH_TOKENS):
+        for batch in batches(self._lengths(self._rows), CALIBRATION_BATCH_TOKENS):
             yield padded(self._spec, [self._rows[i] for i in batch])
         for number in range(1, self._adapters + 1):  # together as many texts as the base
             rows = self._rows[number - 1 :: self._adapters]
@@ -154,7 +158,8 @@ class Quantizer(Calibrated):
         if not names:
             return ()
         session = self._observed()
-        return observe(lambda outputs, feed: session.run(list(outputs), feed), names, self._feeds())
+        filled = self._spec.filled is not None
+        return observe(lambda outputs, feed: session.run(list(outputs), feed), names, self._feeds(), whole=filled)
 
     def _observed(self) -> InferenceSession:
         if self._session is None:

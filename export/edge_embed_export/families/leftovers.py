@@ -33,7 +33,8 @@ DECODERS = (
 
 # Text towers, and folders of both towers.
 CLIP = ("clip", "clip_text_model", "metaclip_2", "metaclip_2_text_model")
-TOWERS = (*CLIP,)
+SIGLIP = ("siglip", "siglip_text_model")
+TOWERS = (*CLIP, *SIGLIP)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,10 @@ OF_FAMILY: dict[str, frozenset[str]] = {
         "output_normalize padding_side"
     ),
 }
-OF_FAMILY |= dict.fromkeys(CLIP, words("logit_scale_init_value max_position_embeddings projection_dim"))
+OF_FAMILY |= {
+    **dict.fromkeys(CLIP, words("logit_scale_init_value max_position_embeddings projection_dim")),
+    **dict.fromkeys(SIGLIP, words("max_position_embeddings")),
+}
 OF_FAMILY["jina_bert"] = OF_FAMILY["bert"]
 
 # Values under which keys change nothing, where no family reads them. null is such a value of every key.
