@@ -17,6 +17,7 @@ from edge_embed_export.families import (
     modernbert,
     mpnet,
     nomic,
+    qformertext,
     sigliptext,
     t5,
 )
@@ -249,6 +250,13 @@ FAMILIES: tuple[Family, ...] = (
         "pre-norm, absolute positions, texts filled up to one length, last token through a layer",
         ("siglip-base-patch16-224, siglip-so400m-patch14-384", "siglip2-base-patch16-224"),
         sigliptext.read,
+    ),
+    Family(
+        "BLIP-2: text",
+        ("blip-2",),
+        "post-norm, absolute positions, first token through a layer",
+        ("blip2-itm-vit-g",),
+        qformertext.read,
     ),
 )
 

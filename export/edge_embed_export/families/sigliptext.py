@@ -28,7 +28,11 @@ USUAL: dict[str, Any] = {
     "layer_norm_eps": 1e-6,
 }
 # The token that a tokenizer fills with, and on which side, where the folder does not say it, by its class.
-FILLS = {"SiglipTokenizer": ("</s>", "right"), "GemmaTokenizer": ("<pad>", "left"), "Siglip2Tokenizer": ("<pad>", "left")}
+FILLS = {
+    "SiglipTokenizer": ("</s>", "right"),
+    "GemmaTokenizer": ("<pad>", "left"),
+    "Siglip2Tokenizer": ("<pad>", "left"),
+}
 # A limit that is none: what transformers writes for a tokenizer that has none.
 NO_LIMIT = 10**6
 
@@ -40,7 +44,9 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     head = Reader(checkpoint, "embeddings.token_embedding.weight")
     weight, bias = head.tensor("head.weight", 2), head.tensor("head.bias", 1)
     if config.get("projection_size") not in (None, len(weight)):
-        raise head.error(f"head.weight gives {len(weight)} numbers, projection_size is {config['projection_size']!r:.40}")
+        raise head.error(
+            f"head.weight gives {len(weight)} numbers, projection_size is {config['projection_size']!r:.40}"
+        )
     read = Reader(
         replace(checkpoint, after=(linear(weight, bias), *checkpoint.after)),
         "embeddings.token_embedding.weight",

@@ -42,7 +42,9 @@ def read_siglip(path: Path, settings: Settings) -> tuple[Part, list[str]]:
     keeps capitals or punctuation.
     """
     if is_there(path.parent / FILE):
-        return _made(path.parent / FILE, settings), [f"tokenizer.json was made of {FILE}, which SigLIP's tokenizer reads"]
+        return _made(path.parent / FILE, settings), [
+            f"tokenizer.json was made of {FILE}, which SigLIP's tokenizer reads"
+        ]
     definition = read_definition(path)
     tokenizer = parse_tokenizer(sanitize(definition))
     given, meant = (tokenizer.encode(text, add_special_tokens=False).ids for text in SAME)
