@@ -127,26 +127,20 @@ class Input:
         return self.activation.simulate(rows)
 
 
-def observe(
-    run: Run, outputs: Sequence[str], feeds: Iterable[Feed], *, whole: bool = False
-) -> Iterator[dict[str, Array]]:
+def observe(run: Run, outputs: Sequence[str], feeds: Iterable[Feed]) -> Iterator[dict[str, Array]]:
     """Values of the model by name, [tokens, n], a batch at a time; padding left out.
 
     Values have shape [k * sequence * batch, n], k > 1 where layers share weights, or, after pooling, [batch, n]; feeds
-    hold an `attention_mask` [batch, sequence].
-
-    whole: every row counts, of models that know no padding
+    of texts hold an `attention_mask` [batch, sequence]. Without one there is no padding.
     """
     for feed in feeds:
-        if whole:
-            yield dict(zip(outputs, run(outputs, feed), strict=True))
-            continue
-        real = feed["attention_mask"].T.ravel().astype(bool)
+        real = feed["attention_mask"].T.ravel().astype(bool) if "attention_mask" in feed else np.empty(0, bool)
         values = list(run(outputs, feed))[::-1]
         found = {}
         for name in outputs:
             value = values.pop()  # with padding it is not needed any more
-            found[name] = value[np.tile(real, len(value) // len(real))] if len(value) >= len(real) else value
+            padded = 0 < len(real) <= len(value) and not real.all()
+            found[name] = value[np.tile(real, len(value) // len(real))] if padded else value
         yield found
 
 

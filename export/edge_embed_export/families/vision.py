@@ -79,10 +79,9 @@ class PictureReader(Reader):
     def pair(self, name: str) -> tuple[int, int]:
         """Height and width, which the config has as one number where they are the same."""
         value = self.config.get(name)
-        both = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
-        for side in both:
-            if not isinstance(side, int) or isinstance(side, bool) or side < 1:
-                raise self.error(f"{name} is {value!r:.40}, expected a whole number of pixels")
+        both: Any = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+        if not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in both):
+            raise self.error(f"{name} is {value!r:.40}, expected a whole number of pixels")
         return int(both[0]), int(both[1])
 
     def side(self, name: str) -> int:
