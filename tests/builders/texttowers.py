@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers.pre_tokenizers import ByteLevel
+
 from builders.architectures import Tensors
 from builders.bert import WORDS
-from tokenizers.pre_tokenizers import ByteLevel
 
 HIDDEN, HEADS, INNER, LAYERS, DIM = 32, 4, 48, 2, 24
 PLAIN = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
