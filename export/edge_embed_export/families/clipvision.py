@@ -9,7 +9,7 @@ from edge_embed_export.families.pictures import ImageTower, PictureReader
 from edge_embed_export.families.poolers import read_qformer, read_siglip_head
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.transformer.spec import Array
+from edge_embed_export.transformer.spec import Array, Step
 from edge_embed_runtime.vectors.kinds import MULTI
 
 LAYER = {
@@ -138,4 +138,4 @@ def read_blip2(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
     eps, activation = queries.epsilon("layer_norm_eps", 1e-12), queries.activation("hidden_act", "gelu")
     pooler = read_qformer(queries, outer.tensor("query_tokens", 3), eps, activation)
     read.weights |= queries.weights | outer.weights
-    return read.tower(_family(checkpoint), pooler=pooler, projection=True, kind=MULTI, **_body(read, layers))
+    return read.tower(_family(checkpoint), pooler=pooler, steps=(Step("linear"),), kind=MULTI, **_body(read, layers))
