@@ -1,6 +1,7 @@
 """The embedder with the bundle that ships in the package."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Embedder(embedder.Embedder):
         background: bool = False,
         adapter: str | None = None,
         engine: str | None = None,
+        towers: Sequence[str] | None = None,
     ) -> None:
         found = bundle_path(bundle) if bundle is None or isinstance(bundle, str) else bundle
         with about(found.path if isinstance(found, Bundle) else found, BundleError, MemoryBudgetError):
@@ -62,6 +64,7 @@ class Embedder(embedder.Embedder):
                 background=background,
                 adapter=adapter,
                 engine=engine,
+                towers=towers,
             )
 
     def _bundle_name(self) -> str:

@@ -41,13 +41,13 @@ __all__ = [
     "BundleDamagedError", "BundleError", "BundleFormatError", "BundleMismatchError", "DeadlineError",
     "DocumentError", "DuplicateKeyError", "EdgeEmbedError", "ExportError", "FidelityError", "FilterError",
     "GoldenError", "IndexClosedError", "IndexDamagedError", "IndexFileError", "IndexFormatError",
-    "IndexLockedError", "IndexReadOnlyError", "InputError", "MemoryBudgetError", "MissingExtraError", "SourceError",
-    "StorageError", "TruncationError", "UnsupportedModelError",
+    "IndexLockedError", "IndexReadOnlyError", "InputError", "MediaError", "MemoryBudgetError", "MissingExtraError",
+    "SourceError", "StorageError", "TruncationError", "UnsupportedModelError",
 ]  # fmt: skip
 
 # Each class has its own; the last ones say more than their class, where a program may act on it.
 Code = Literal[
-    "error", "memory_budget", "invalid_input", "invalid_document", "duplicate_key", "invalid_filter",
+    "error", "memory_budget", "invalid_input", "bad_media", "invalid_document", "duplicate_key", "invalid_filter",
     "invalid_source", "bundle_unusable", "bundle_format", "bundle_damaged", "deadline", "golden_mismatch",
     "index_unusable", "index_format", "index_damaged", "index_locked", "index_read_only", "index_closed",
     "bundle_mismatch", "storage_failed", "export_failed", "low_fidelity", "unsupported_model", "missing_extra",
@@ -62,6 +62,8 @@ Code = Literal[
     "index_incomplete",  # lacks commits, as a copy made in the middle of a write: `repair` takes it as it is
     "index_busy",  # for a moment: try again
     "disk_full",
+    "bad_image",  # a picture that cannot be read, or is not one
+    "bad_audio",  # a sound that cannot be read, or is not one
     "unknown_name",  # of a tensor or key of the model: `ignore` leaves it out of account
 ]  # fmt: skip
 
@@ -160,6 +162,12 @@ class TruncationError(InputError):
     def __init__(self, message: str, *, texts: Sequence[int] = (), **about: Unpack[Common]) -> None:
         super().__init__(message, option="texts", **about)
         self.texts = tuple(texts)
+
+
+class MediaError(InputError):
+    """A picture or a sound that cannot be read, or is not one; `path` is its file, where it came from one."""
+
+    code: Code = "bad_media"
 
 
 class DuplicateKeyError(InputError):

@@ -22,6 +22,7 @@ CODES = {
     "MemoryBudgetError": "memory_budget",
     "InputError": "invalid_input",
     "DocumentError": "invalid_document",
+    "MediaError": "bad_media",
     "DuplicateKeyError": "duplicate_key",
     "TruncationError": "text_too_long",
     "FilterError": "invalid_filter",
@@ -46,7 +47,7 @@ CODES = {
 }
 # Codes that say more than the class.
 FINER = {
-    "disk_full", "forked", "index_busy", "index_incomplete", "index_missing", "index_moved", "key_not_found",
+    "bad_audio", "bad_image", "disk_full", "forked", "index_busy", "index_incomplete", "index_missing", "index_moved", "key_not_found",
     "network_unreachable", "output_exists", "source_missing", "unknown_name",
 }  # fmt: skip
 FIELDS: dict[str, dict[str, Any]] = {

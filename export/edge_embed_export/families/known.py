@@ -17,6 +17,8 @@ from edge_embed_export.families import (
     modernbert,
     mpnet,
     nomic,
+    qformertext,
+    sigliptext,
     t5,
 )
 from edge_embed_export.families.classifiers import check_classifier, with_classifier
@@ -241,6 +243,20 @@ FAMILIES: tuple[Family, ...] = (
         "as CLIP's, with XLM-R's tokens",
         ("metaclip-2-worldwide-huge-quickgelu",),
         cliptext.read,
+    ),
+    Family(
+        "SigLIP, SigLIP 2 of fixed size: text",
+        ("siglip", "siglip_text_model"),
+        "pre-norm, absolute positions, texts filled up to one length, last token through a layer",
+        ("siglip-base-patch16-224, siglip-so400m-patch14-384", "siglip2-base-patch16-224"),
+        sigliptext.read,
+    ),
+    Family(
+        "BLIP-2: text",
+        ("blip-2",),
+        "post-norm, absolute positions, first token through a layer",
+        ("blip2-itm-vit-g",),
+        qformertext.read,
     ),
 )
 

@@ -11,6 +11,7 @@ from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.text import TextModule, limit_of, read_text_module
 from edge_embed_export.tokenizer import classes as tokenizerclasses
 from edge_embed_export.tokenizer import rebuild as tokenizerrebuild
+from edge_embed_export.tokenizer import siglip
 from edge_embed_export.tokenizer.classes import TYPES
 from edge_embed_export.tokenizer.definition import read_definition
 from edge_embed_export.tokenizer.pairtypes import gives_types
@@ -85,6 +86,8 @@ def _white_space(module: TextModule) -> str:
 
 def _loaded(path: Path, settings: Settings) -> tuple[Part, list[str]]:
     """The tokenizer as the release of transformers loads it that wrote the folder, and notes on what that changed."""
+    if (settings.declared_class or TYPES.get(settings.model_type)) == siglip.CLASS:
+        return siglip.read_siglip(path, settings)
     if is_there(path):
         given = read_definition(path)
         load = tokenizerrebuild.load_as_5 if settings.major == 5 else tokenizerclasses.load_as_4

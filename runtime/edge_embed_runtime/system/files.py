@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, cast
 
-from edge_embed_runtime.errors import EdgeEmbedError, IndexFileError, SourceError
+from edge_embed_runtime.errors import EdgeEmbedError, IndexFileError, MediaError, SourceError
 
 FLAGS = (
     os.O_RDONLY
@@ -127,4 +127,5 @@ def _kind(mode: int) -> str:
 def _unreadable(path: str | os.PathLike[str], found: Exception, error: type[EdgeEmbedError]) -> EdgeEmbedError:
     if not isinstance(found, FileNotFoundError):
         return error(f"{path} cannot be read: {getattr(found, 'strerror', None) or found}", path=path)
-    return error(f"{path} does not exist", path=path, code="source_missing" if error is SourceError else None)
+    missing = issubclass(error, SourceError | MediaError)
+    return error(f"{path} does not exist", path=path, code="source_missing" if missing else None)
