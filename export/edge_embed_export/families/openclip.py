@@ -36,7 +36,6 @@ USUAL: dict[str, Any] = {
     "image_size": 224,
     "attentional_pool": False,
     "attn_pooler_heads": 8,
-    "pos_embed_type": "learnable",
     "pool_type": "tok",
 }
 # Kinds of layers that no published model has.
