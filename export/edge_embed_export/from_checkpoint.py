@@ -79,9 +79,7 @@ def make_texts(request: Request, checkpoint: Checkpoint, shop: Workshop) -> tupl
     maker = Maker(request, checkpoint, shop)
     check_ignored()  # before what takes long
     if maker.by_layer and options.search:
-        raise InputError(
-            f"{request.source} is run layer by layer, and a search runs the whole model: leave search out"
-        )
+        raise InputError(f"{request.source} is run layer by layer, and a search runs the whole model: leave search out")
     options.progress("building the float32 graph")
     reference, contents = maker.make(None)
     embedder = reference
