@@ -30,8 +30,8 @@ DECODER = (
     "billions of weights): there is no form for that here, and nothing about it is proven"
 )
 DECLINED: tuple[Declined, ...] = (
-    Declined("ViLT and FLAN-ViLT", ("vilt",), PAIRS),
-    Declined("a cross-encoder of pictures", ("visual_bert", "lxmert", "bridgetower", "uniter"), PAIRS),
+    Declined("ViLT (also FLAN-ViLT)", ("vilt",), PAIRS),
+    Declined("VisualBERT, LXMERT, BridgeTower, UNITER", ("visual_bert", "lxmert", "bridgetower", "uniter"), PAIRS),
     Declined(
         "SigLIP 2 NaFlex",
         ("siglip2", "siglip2_vision_model", "siglip2_text_model"),
@@ -39,7 +39,7 @@ DECLINED: tuple[Declined, ...] = (
         "pictures of one size. SigLIP 2 of fixed size (siglip2-*-patch16-224 and the like) is converted",
     ),
     Declined(
-        "a decoder of pictures and words, as under VLM2Vec, GME or ColPali",
+        "A decoder that reads pictures (VLM2Vec, GME, ColPali)",
         (
             *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "phi3_v", "llava", "llava_next", "llava_onevision", "paligemma"),
             *("mllama", "idefics2", "idefics3", "smolvlm", "internvl_chat", "internvl", "gemma3", "qwen2_5_omni"),
@@ -48,7 +48,7 @@ DECLINED: tuple[Declined, ...] = (
         DECODER,
     ),
     Declined(
-        "a model of whole films",
+        "A model of films",
         ("xclip", "videomae", "vivit", "timesformer", "vjepa2", "video_llava"),
         "reads a film's frames together: there is no tower for films. Pictures of its frames can be indexed with any "
         "model of pictures, each as a picture of its own; nothing about searching films so is proven",
@@ -71,7 +71,7 @@ DECLINED: tuple[Declined, ...] = (
         "has a convolutional picture tower, which is taken as an ONNX graph alone, with --modality image",
     ),
     Declined(
-        "FLAVA, GroupViT, OWL-ViT and CLIPSeg",
+        "FLAVA, GroupViT, OWL-ViT, CLIPSeg",
         ("flava", "groupvit", "owlvit", "owlv2", "clipseg"),
         "has layers between CLIP's and its output that are not known here",
     ),
