@@ -246,7 +246,8 @@ ALONE = {**VISION, "model_type": "clip_vision_model", "hidden_act": "quick_gelu"
 FAMILIES: dict[str, Family] = {
     "clip": Family({"model_type": "clip", "vision_config": {**VISION, "hidden_act": "quick_gelu"}}, clip),
     "clip alone": Family(ALONE, clip),
-    "clip without projection": Family(ALONE, lambda t: clip(t, "", projection=False), dim=HIDDEN),
+    "clip without projection": Family(ALONE, lambda t: clip(t, projection=False), dim=HIDDEN),
+    "clip as transformers 5 saves it alone": Family(ALONE, lambda t: clip(t, "", projection=False), dim=HIDDEN),
     "metaclip 2": Family({"model_type": "metaclip_2", "vision_config": {**VISION, "hidden_act": "gelu"}}, clip),
     "siglip": Family(
         {"model_type": "siglip", "vision_config": {**VISION, "hidden_act": "gelu_pytorch_tanh"}}, siglip, dim=HIDDEN

@@ -44,7 +44,7 @@ def _finished(picture: Numbers) -> Picture:
 
 
 def _end(random: Generator, number: int) -> Numbers:
-    """What no kind has, of one colour: black, white, then colours with each channel at an end of its range, or in the middle."""
+    """One colour, which no kind has: black, white, then such as have each channel at an end, or in the middle."""
     return np.full(3, float(number)) if number < 2 else random.choice([0.0, 0.5, 1.0], 3)
 
 
