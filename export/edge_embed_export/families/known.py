@@ -17,6 +17,7 @@ from edge_embed_export.families import (
     modernbert,
     mpnet,
     nomic,
+    opencliptext,
     qformertext,
     sigliptext,
     t5,
@@ -257,6 +258,13 @@ FAMILIES: tuple[Family, ...] = (
         "post-norm, absolute positions, first token through a layer",
         ("blip2-itm-vit-g",),
         qformertext.read,
+    ),
+    Family(
+        "OpenCLIP: text",
+        ("open_clip",),
+        "CLIP's, SigLIP's, CoCa's with its class token, or RoBERTa or XLM-R with a projection",
+        ("CLIP-ViT-B-32-laion2B-s34B-b79K", "CoCa-ViT-B-32-laion2B-s13B-b90k", "CLIP-ViT-B-32-xlm-roberta-base"),
+        opencliptext.read,
     ),
 )
 

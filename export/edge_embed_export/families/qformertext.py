@@ -1,5 +1,5 @@
-"""BLIP-2's text tower (arXiv:2301.12597): the Q-Former reads a text as BERT does, with feed-forwards of its own, and the
-first token goes through a layer. The other half of the same layers looks at pictures (see poolers.py)."""
+"""BLIP-2's text tower (arXiv:2301.12597): the Q-Former reads a text as BERT does, with feed-forwards of its own, and
+the first token goes through a layer. The other half of the same layers looks at pictures (see poolers.py)."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,8 +28,8 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     config = config if isinstance(config, dict) else {}
     if WORDS not in tensors or not config.get("use_qformer_text_input"):
         raise UnsupportedModelError(
-            f"{checkpoint.folder}: this BLIP-2 writes captions: its Q-Former reads no texts, so that nothing compares a "
-            "text with a picture. blip2-itm-vit-g and its like (Blip2ForImageTextRetrieval) do",
+            f"{checkpoint.folder}: this BLIP-2 writes captions: its Q-Former reads no texts, so that nothing compares "
+            "a text with a picture. blip2-itm-vit-g and its like (Blip2ForImageTextRetrieval) do",
             architecture="blip-2",
         )
     projection = Reader(checkpoint, "text_projection.weight")

@@ -70,24 +70,31 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
 
 def filled(checkpoint: Checkpoint, positions: int) -> tuple[int, int]:
     """How many tokens every text gets, and the id that it is filled up with. Raises ExportError for another side."""
+    number = padding_token(checkpoint)
+    path = checkpoint.folder / TOKENIZER_CONFIG
+    limit = optional_json(path).get("model_max_length")
+    if not isinstance(limit, int | float) or limit >= NO_LIMIT:
+        return positions, number
+    if not 2 < limit <= positions:
+        raise ExportError(f"{path}: model_max_length is {limit}, the model has {positions} positions")
+    return int(limit), number
+
+
+def padding_token(checkpoint: Checkpoint) -> int:
+    """The id that a tokenizer fills texts up with. Raises ExportError for one that fills up in front."""
     path = checkpoint.folder / TOKENIZER_CONFIG
     said = {**optional_json(checkpoint.folder / "special_tokens_map.json"), **optional_json(path)}
-    named = said.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or "SiglipTokenizer"
-    usual, side = FILLS.get(str(named).removesuffix("Fast"), FILLS["SiglipTokenizer"])
+    named = str(said.get("tokenizer_class") or checkpoint.config.get("tokenizer_class") or "SiglipTokenizer")
+    usual, side = FILLS.get(named.removesuffix("Fast"), (None, "right"))
     side = said.get("padding_side") or side
     if side != "right":
         raise ExportError(
-            f"{path}: padding_side is {side!r:.20}, so that texts would be filled up in front; SigLIP was trained with "
-            'texts that are filled up behind: write "padding_side": "right" there'
+            f"{path}: padding_side is {side!r:.20}, so that texts would be filled up in front; the model was trained "
+            'with texts that are filled up behind: write "padding_side": "right" there'
         )
     token = said.get("pad_token") or usual
     token = token.get("content") if isinstance(token, dict) else token
     number = vocabulary(checkpoint.tokenizer).get(str(token))
     if number is None:
         raise ExportError(f"{path}: pad_token is {token!r:.40}, which is no token of the tokenizer")
-    limit = said.get("model_max_length")
-    if not isinstance(limit, int | float) or limit >= NO_LIMIT:
-        return positions, number
-    if not 2 < limit <= positions:
-        raise ExportError(f"{path}: model_max_length is {limit}, the model has {positions} positions")
-    return int(limit), number
+    return number

@@ -10,8 +10,8 @@ from edge_embed_export.files.reading import is_there
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.text import TextModule, limit_of, read_text_module
 from edge_embed_export.tokenizer import classes as tokenizerclasses
+from edge_embed_export.tokenizer import openclip, siglip
 from edge_embed_export.tokenizer import rebuild as tokenizerrebuild
-from edge_embed_export.tokenizer import siglip
 from edge_embed_export.tokenizer.classes import TYPES
 from edge_embed_export.tokenizer.definition import read_definition
 from edge_embed_export.tokenizer.pairtypes import gives_types
@@ -60,6 +60,8 @@ def read_text(
     settings = read_settings(home, config, module.tokenizer, root)
     given = home / "tokenizer.json" if definition is None else definition
     tokenizer, notes = _loaded(given, settings)
+    tokenizer, cleaning = openclip.cleaned(tokenizer, config)
+    notes += cleaning
     _check(tokenizer, settings)
     limit = limit_of(module, settings.values, settings.path)
     if module.limit is None and limit is not None and limit > LONGEST:
