@@ -1,11 +1,12 @@
 """The embedder with the bundle that ships in the package."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import ONNXRUNTIME
+from edge_embed_runtime.bundle.manifest import MANIFEST, ONNXRUNTIME, read_manifest
 from edge_embed_runtime.embed import embedder
 from edge_embed_runtime.errors import BundleError, InputError, MemoryBudgetError, about
 
@@ -30,6 +31,13 @@ def bundle_path(bundle: str | os.PathLike[str] | None) -> Path:
     return _embedded(BUNDLES[bundle]) if isinstance(bundle, str) and bundle in BUNDLES else Path(bundle)
 
 
+def modalities_of(bundle: str | os.PathLike[str] | None) -> frozenset[str]:
+    """What a bundle embeds, of "text", "image" and "audio", from its manifest alone. Raises BundleError."""
+    path = bundle_path(bundle)
+    with about(path, BundleError):
+        return frozenset(read_manifest(path / MANIFEST).modalities)
+
+
 def _embedded(folder: str) -> Path:
     return Path(__file__).parent / "bundles" / folder
 
@@ -50,6 +58,7 @@ class Embedder(embedder.Embedder):
         background: bool = False,
         adapter: str | None = None,
         engine: str | None = None,
+        towers: Sequence[str] | None = None,
     ) -> None:
         found = bundle_path(bundle) if bundle is None or isinstance(bundle, str) else bundle
         with about(found.path if isinstance(found, Bundle) else found, BundleError, MemoryBudgetError):
@@ -62,6 +71,7 @@ class Embedder(embedder.Embedder):
                 background=background,
                 adapter=adapter,
                 engine=engine,
+                towers=towers,
             )
 
     def _bundle_name(self) -> str:

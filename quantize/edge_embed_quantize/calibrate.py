@@ -55,6 +55,7 @@ class Site:
     inner:    the linear layers whose outputs this value is made of, number by number, and which nothing else reads: the
               order of its channels is free. Where there is `split`, that
     margin:   times what calibration texts show, a static scale reaches
+    bounded:  what the value can be is known, so one scale for all rows is enough
     """
 
     name: str
@@ -66,6 +67,7 @@ class Site:
     split: str | None = None
     inner: tuple[str, ...] = ()
     margin: float = 1.0
+    bounded: bool = False
 
     @property
     def makers(self) -> tuple[str, ...]:
@@ -129,15 +131,16 @@ def observe(run: Run, outputs: Sequence[str], feeds: Iterable[Feed]) -> Iterator
     """Values of the model by name, [tokens, n], a batch at a time; padding left out.
 
     Values have shape [k * sequence * batch, n], k > 1 where layers share weights, or, after pooling, [batch, n]; feeds
-    hold an `attention_mask` [batch, sequence].
+    of texts hold an `attention_mask` [batch, sequence]. Without one there is no padding.
     """
     for feed in feeds:
-        real = feed["attention_mask"].T.ravel().astype(bool)
+        real = feed["attention_mask"].T.ravel().astype(bool) if "attention_mask" in feed else np.empty(0, bool)
         values = list(run(outputs, feed))[::-1]
         found = {}
         for name in outputs:
             value = values.pop()  # with padding it is not needed any more
-            found[name] = value[np.tile(real, len(value) // len(real))] if len(value) >= len(real) else value
+            padded = 0 < len(real) <= len(value)
+            found[name] = value[np.tile(real, len(value) // len(real))] if padded else value
         yield found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from edge_embed_export.families import (
     albert,
     bert,
+    cliptext,
     deberta,
     decoder,
     distilbert,
@@ -225,6 +226,21 @@ FAMILIES: tuple[Family, ...] = (
         "norms on both sides (RMS), rotary, windows, grouped queries, gated",
         ("embeddinggemma-300m",),
         decoder.read_gemma,
+    ),
+    # text towers of picture models
+    Family(
+        "CLIP, MetaCLIP: text",
+        ("clip", "clip_text_model"),
+        "pre-norm, causal, absolute positions, end token through a layer",
+        ("clip-vit-base-patch32, -large-patch14", "metaclip-b32-400m"),
+        cliptext.read,
+    ),
+    Family(
+        "MetaCLIP 2: text",
+        ("metaclip_2", "metaclip_2_text_model"),
+        "as CLIP's, with XLM-R's tokens",
+        ("metaclip-2-worldwide-huge-quickgelu",),
+        cliptext.read,
     ),
 )
 

@@ -31,6 +31,10 @@ DECODERS = (
     *("nvembed", "eurobert", "ultrabert"),
 )
 
+# Text towers, and folders of both towers.
+CLIP = ("clip", "clip_text_model", "metaclip_2", "metaclip_2_text_model")
+TOWERS = (*CLIP,)
+
 
 @dataclass(frozen=True)
 class Spare:
@@ -78,6 +82,8 @@ SPARE: tuple[Spare, ...] = (
     Spare(r"decoder\.(block|final_layer_norm)\..+", T5),
     Spare(r"lm_head\.weight", T5),
     Spare(r"(?:encoder|decoder)\.embed_tokens\.weight", T5, same="shared.weight"),
+    # What a picture model's similarities are multiplied by and moved by, which changes no order.
+    Spare(r"logit_(scale|bias)", TOWERS, kinds=ALL),
     # Heads of classifiers and cross-encoders.
     Spare(rf"((pre_)?classifier(\.(dense|out_proj))?|score|qa_outputs)\.{LINEAR}", scores=True),
 )
@@ -124,6 +130,7 @@ OF_FAMILY: dict[str, frozenset[str]] = {
         "output_normalize padding_side"
     ),
 }
+OF_FAMILY |= dict.fromkeys(CLIP, words("logit_scale_init_value max_position_embeddings projection_dim"))
 OF_FAMILY["jina_bert"] = OF_FAMILY["bert"]
 
 # Values under which keys change nothing, where no family reads them. null is such a value of every key.

@@ -134,7 +134,7 @@ def distill_model(
         kind="distilled",
         vectors=table @ _components(axes, dim),
         tokenizer=json.loads(loaded.tokenizer),
-        sha256=loaded.manifest.files[loaded.manifest.large_files[-1]].sha256,
+        sha256=loaded.manifest.files[loaded.manifest.large_files()[-1]].sha256,
         licence=teacher.manifest.provenance.get("licence"),
         notes=notes,
     )

@@ -41,7 +41,7 @@ PLAIN = frozenset({
     *GENERIC_NAMES, *ROBERTA, "XLMRobertaTokenizer", "CamembertTokenizer", "AlbertTokenizer", "DebertaTokenizer",
     "DebertaV2Tokenizer", "T5Tokenizer", "MT5Tokenizer", "Qwen2Tokenizer", "GPT2Tokenizer", "CodeGenTokenizer",
     "BigBirdTokenizer", "XLNetTokenizer", "RemBertTokenizer", "FNetTokenizer", "HerbertTokenizer",
-    "OpenAIGPTTokenizer", "BarthezTokenizer", "PegasusTokenizer",
+    "OpenAIGPTTokenizer", "BarthezTokenizer", "PegasusTokenizer", "CLIPTokenizer",
 })  # fmt: skip
 # Tokenizers whose code lies in the model's folder and is known: the class that they are, and that they add an end.
 OWN_CODE = {
@@ -62,11 +62,12 @@ TYPES = {
     "gemma3": "GemmaTokenizer", "gemma3_text": "GemmaTokenizer", "gpt2": "GPT2Tokenizer", "gpt_neo": "GPT2Tokenizer",
     "gptj": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "big_bird": "BigBirdTokenizer",
     "xlnet": "XLNetTokenizer", "rembert": "RemBertTokenizer", "fnet": "FNetTokenizer",
+    "clip": "CLIPTokenizer", "clip_text_model": "CLIPTokenizer", "metaclip_2": "XLMRobertaTokenizer",
 }  # fmt: skip
 # The kind of model that a class's tokenizer has; a folder that names no class and has another kind has another class.
 MODELS = {
     **dict.fromkeys([*BERT, MPNET], "WordPiece"),
-    **dict.fromkeys([*ROBERTA, *ENDS, "DebertaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer"], "BPE"),
+    **dict.fromkeys([*ROBERTA, *ENDS, "DebertaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer", "CLIPTokenizer"], "BPE"),
     **dict.fromkeys(
         ("XLMRobertaTokenizer", "CamembertTokenizer", "AlbertTokenizer", "DebertaV2Tokenizer", "T5Tokenizer"), "Unigram"
     ),

@@ -14,7 +14,7 @@ from edge_embed_export.transformer.spec import Layer
 class Attention(Rotation):
     """The parts with attention; `encode` of the whole sets what all layers share.
 
-    hidden, padded: what hides padding, added to scores (see `hide`) and as [b, s]
+    hidden, padded: what hides padding, added to scores (see `hide`) and as [b, s]; hidden is "" where nothing is hidden
     split, shared:  the shapes of queries, and of keys and values
     """
 
@@ -49,8 +49,10 @@ class Attention(Rotation):
             x = self.turned(x, rotary)
         return g.op("Reshape", x, self.split if part == "query" else self.shared)
 
-    def attention(self, x: str, layer: str, block: Layer) -> str:
+    def attention(self, x: str, layer: str, block: Layer, asking: str = "") -> str:
         """Multi-head attention of [s * b, h].
+
+        asking: the rows of x that queries are made of, where it is not all of them; `split` is their shape then
 
         FusedMatMul's transBatch reads [s, b * heads, size] as [b * heads, s, size]; where heads share keys and values
         the same with [s, b * kv_heads, heads of each, size], against 1 head. What scores are multiplied by is part of
@@ -58,13 +60,18 @@ class Attention(Rotation):
         """
         g, spec = self.graph, self.spec
         parts = ("query", "key", "value")
-        q, k, v = (self.heads(self.linear(x, f"{layer}.{part}"), layer, part, block) for part in parts)
+        read = (asking or x, x, x)
+        q, k, v = (
+            self.heads(self.linear(rows, f"{layer}.{part}"), layer, part, block)
+            for part, rows in zip(parts, read, strict=True)
+        )
         scores = self.capped(
             g.op("FusedMatMul", q, k, domain="com.microsoft", transB=1, transBatchA=1, transBatchB=1, alpha=1.0)
         )
         grouped = spec.sharing > 1
         if block.bias is None and spec.buckets is None and not grouped:
-            weights = g.op("Softmax", g.op("Add", scores, self.hidden), axis=-1)
+            scores = g.op("Add", scores, self.hidden) if self.hidden else scores
+            weights = g.op("Softmax", scores, axis=-1)
         else:
             scores = g.op("Reshape", scores, self.joined("batch", spec.heads, "length", "length"))
             if spec.buckets is not None:
@@ -79,7 +86,14 @@ class Attention(Rotation):
         context = g.op("FusedMatMul", weights, v, domain="com.microsoft", transBatchB=1)
         if grouped:
             context = g.op("Reshape", context, self.joined("sequences", "length", spec.size))
-        return self.linear(context, f"{layer}.out", merge=spec.heads * spec.size)
+        return self.leave(context, layer)
+
+    def leave(self, context: str, layer: str) -> str:
+        """What attention gives [s * b, h], of its context [b * heads, s, size]."""
+        width, norm = self.spec.heads * self.spec.size, f"{layer}.context_norm"
+        if f"{norm}.weight" in self.weights:
+            return self.linear(self.norm(self.merge_heads(context, width), norm), f"{layer}.out")
+        return self.linear(context, f"{layer}.out", merge=width)
 
     def alive(self, bias: str) -> str:
         """1 for queries that see any key, else 0, [..., s, 1]: what a query sees that has no key in its window but such

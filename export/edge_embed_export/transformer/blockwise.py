@@ -102,10 +102,10 @@ class Blockwise(Attention):
         self.whole = g.op("Mul", self.block_count, self.block_rows)
         self.lacking = g.op("Concat", g.shape(0), g.op("Sub", self.whole, "length"), axis=0)
 
-    def attention(self, x: str, layer: str, block: Layer) -> str:
+    def attention(self, x: str, layer: str, block: Layer, asking: str = "") -> str:
         """As `Attention.attention`; the context is [steps, ..., rows, size], and `merge_heads` puts it in order."""
         if not self.spec.blockwise:
-            return super().attention(x, layer, block)
+            return super().attention(x, layer, block, asking)
         g, spec = self.graph, self.spec
         parts = ("query", "key", "value")
         q, k, v = (self.heads(self.linear(x, f"{layer}.{part}"), layer, part, block) for part in parts)
@@ -118,7 +118,7 @@ class Blockwise(Attention):
         step = partial(self.step, q, k, v, table, self.hidden if hide else "")
         context = g.scan(step, ends, ["texts", "heads", *(["sharing"] * (spec.sharing > 1)), "rows", spec.size])
         self.groups = steps.groups
-        found = self.linear(context, f"{layer}.out", merge=spec.heads * spec.size)
+        found = self.leave(context, layer)
         self.groups = ""
         return found
 

@@ -98,6 +98,12 @@ class Graph:
         self._states[name] = ["tokens", width]
         return name
 
+    def feed(self, name: str, shape: list[str | int]) -> str:
+        """The float input of a model that reads no token ids."""
+        self._by_token.clear()
+        self._states[name] = shape
+        return name
+
     def scalar(self, value: float, dtype: str = "float32") -> str:
         return self.constant(f"{dtype}:{value!r}", np.array(value, dtype))
 

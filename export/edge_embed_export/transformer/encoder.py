@@ -31,7 +31,9 @@ Outputs = dict[str, list[str | int] | None]
 OUTPUTS = {DENSE: OUTPUT, SPARSE: "token_weights", MULTI: "token_vectors", RERANK: "scores"}
 
 
-class _Encoder(Blockwise, Heads):
+class Encoder(Blockwise, Heads):
+    """A text encoder; `vision.ImageEncoder` is one whose tokens are patches of a picture."""
+
     states: list[str]
 
     def embed(self, ids: str) -> str:
@@ -67,9 +69,10 @@ class _Encoder(Blockwise, Heads):
             return self.experts(x, layer, count)
         inner = self.linear(x, f"{layer}.up")
         if f"{layer}.gate.weight" in self.weights:
-            gate = self.activation(self.linear(x, f"{layer}.gate"), activation)
-            return self.linear(self.graph.op("Mul", gate, inner), f"{layer}.down")
-        return self.linear(self.activation(inner, activation), f"{layer}.down")
+            inner = self.graph.op("Mul", self.activation(self.linear(x, f"{layer}.gate"), activation), inner)
+        else:
+            inner = self.activation(inner, activation)
+        return self.linear(self.norm(inner, f"{layer}.inner_norm"), f"{layer}.down")
 
     def experts(self, x: str, layer: str, count: int) -> str:
         """Every expert for every token, times the router's probability where it is among the `active` highest, else 0.
@@ -229,7 +232,7 @@ def build(
     states:  takes the names of the states of tokens: of the embeddings, behind each layer, and last what is pooled
     packed:  store int8 weights as the native engine reads them (see native.py), which changes no vector
     """
-    encoder = _Encoder(spec, weights, int8 or {}, table, observe)
+    encoder = Encoder(spec, weights, int8 or {}, table, observe)
     encoder.graph.packed = packed
     model = encoder.build("edge_embed", apart)
     if states is not None:
@@ -252,4 +255,4 @@ def build_stage(
     All read `input_ids` and `attention_mask`; each but the first reads STATE [tokens, hidden], which the one before
     gives as NEXT. The last gives what `build` gives.
     """
-    return _Encoder(spec, weights, int8 or {}, table, observe).stage(number, apart)
+    return Encoder(spec, weights, int8 or {}, table, observe).stage(number, apart)

@@ -5,6 +5,7 @@
     layers.I.{up,gate,down}                           [h, f], [h, f], [f, h]
     layers.I.{attention_norm,output_norm} [h]         layers.I.{attention_post_norm,output_post_norm} [h]
     layers.I.{query_norm,key_norm} [size], or [heads * size] and [kv_heads * size]: of each head, or of all together
+    layers.I.context_norm [heads * size], of attention's context           layers.I.inner_norm [f], before `down`
     layers.I.attention_inner_norm [h]                 layers.I.position_{key,query} [heads, buckets, size]
     layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
     final_norm [h]  projection.I (see `Step`)         latent.{keys,values} [heads, latents, size], else as layers.I
@@ -253,6 +254,8 @@ def _layer_sites(spec: Spec, weights: Weights, layer: str, before: str | None) -
     value = None if grouped else f"{layer}.value"
     out = f"{layer}.out"
     context = Site(input_name(out), (out,), value, scalable=not grouped, margin=CONTEXT_MARGIN)
+    if f"{layer}.context_norm.weight" in weights:
+        context = Site(input_name(out), (out,), f"{layer}.context_norm", scalable=True)
     after = f"{layer}.attention_norm"
     if experts := expert_count(layer, weights):
         return [attention, context, *_expert_sites(spec, weights, layer, experts)]
@@ -261,7 +264,10 @@ def _layer_sites(spec: Spec, weights: Weights, layer: str, before: str | None) -
 
 
 def _down_site(spec: Spec, weights: Weights, layer: str) -> Site:
-    name, readers = input_name(f"{layer}.down"), (f"{layer}.down",)
+    name, readers, norm = input_name(f"{layer}.down"), (f"{layer}.down",), f"{layer}.inner_norm"
+    if f"{norm}.weight" in weights:
+        inner = tuple(f"{layer}.{part}" for part in ("up", "gate") if f"{layer}.{part}.weight" in weights)
+        return Site(name, readers, producer=norm, scalable=True, inner=(*inner, norm))
     if f"{layer}.gate.weight" in weights:  # a product: the factor of `up` is the factor of the whole
         inner = (f"{layer}.up", f"{layer}.gate")
         return Site(name, readers, producer=f"{layer}.up", scalable=True, shiftable=False, inner=inner)
@@ -306,10 +312,11 @@ def check(spec: Spec, weights: Weights) -> None:
         for part in (layer, *(f"{layer}.experts.{e}" for e in range(expert_count(layer, weights)))):
             linears |= {f"{part}.{name}": (h, spec.intermediate) for name in ("up", "gate")}
             linears[f"{part}.down"] = (spec.intermediate, h)
+            norms[f"{part}.inner_norm"] = spec.intermediate
         for name, width in ((f"{layer}.query_norm", inner), (f"{layer}.key_norm", kv)):
             norms[name] = width if weights.get(f"{name}.weight", np.empty(0)).shape == (width,) else spec.size
         post = ("attention_norm", "output_norm", "attention_post_norm", "output_post_norm", "attention_inner_norm")
-        norms |= {f"{layer}.{part}": h for part in post}
+        norms |= {f"{layer}.{part}": h for part in post} | {f"{layer}.context_norm": inner}
     expected |= {f"{name}.weight": shape for name, shape in linears.items()}
     expected |= {f"{name}.bias": shape[-1:] for name, shape in linears.items()}
     expected |= {f"{name}.{part}": (n,) for name, n in norms.items() for part in ("weight", "bias")}

@@ -4,15 +4,24 @@ import errno
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_embed_runtime.bundle.manifest import MANIFEST, PAYLOADS, TOKENIZER, FileRecord, Manifest, read_manifest
+from edge_embed_runtime.bundle.manifest import (
+    MANIFEST,
+    TEXT,
+    TOKENIZER,
+    TOWER_FILES,
+    FileRecord,
+    Manifest,
+    by_modality,
+    read_manifest,
+)
 from edge_embed_runtime.checks import check_path, listed
 from edge_embed_runtime.errors import BundleDamagedError, BundleFormatError, InputError, StorageError, about
-from edge_embed_runtime.system.files import open_regular
+from edge_embed_runtime.system.files import check_regular, open_regular
 
 if TYPE_CHECKING:
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -29,7 +38,11 @@ class Bundle:
 
     onnxruntime needs less memory at its peak for a file than for bytes: 27 MB less for MiniLM-L6.
 
-    parsed: the Tokenizer of `tokenizer`, where there is one already: of 250,000 tokens it takes 300 MB
+    model:     of texts; b"" where there is none
+    tokenizer: b"" where there is none, or where it was not asked for
+    stamp:     of the model's files (see `stamp_of`)
+    parsed:    the Tokenizer of `tokenizer`, where there is one already: of 250,000 tokens it takes 300 MB
+    towers:    the model of each other modality, as `model`; `stamps` are theirs
     """
 
     path: Path
@@ -38,26 +51,34 @@ class Bundle:
     tokenizer: bytes
     stamp: tuple[int, ...] = ()
     parsed: "Tokenizer | None" = None
+    towers: Mapping[str, Path | bytes] = field(default_factory=dict)
+    stamps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def verify(self) -> None:
-        """Raise BundleDamagedError where the model, or its weights, is not what the manifest says."""
+    def model_of(self, modality: str) -> Path | bytes:
+        """The model of a modality that the bundle has."""
+        return self.model if modality == TEXT else self.towers[modality]
+
+    def verify(self, modality: str = TEXT) -> None:
+        """Raise BundleDamagedError where the model of a modality, or its weights, is not what the manifest says."""
         with about(self.path, BundleDamagedError):
-            for name in self.manifest.large_files if isinstance(self.model, Path) else ():
+            for name in self.manifest.large_files(modality) if isinstance(self.model_of(modality), Path) else ():
                 _verify(self.path, name, self.manifest.files[name])
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, modality: str = TEXT) -> None:
         """Raise BundleDamagedError when such a file was replaced or written to since it was verified."""
-        if isinstance(self.model, Path) and stamp_of(self.model.parent, self.manifest) != self.stamp:
-            names = listed(self.manifest.large_files)
+        model = self.model_of(modality)
+        stamp = self.stamp if modality == TEXT else self.stamps.get(modality, ())
+        if isinstance(model, Path) and stamp_of(model.parent, self.manifest, modality) != stamp:
+            names = listed(self.manifest.large_files(modality))
             raise BundleDamagedError(
                 f"bundle {self.path}: {names} was changed while it was being loaded", path=self.path
             )
 
 
-def stamp_of(folder: Path, manifest: Manifest) -> tuple[int, ...]:
+def stamp_of(folder: Path, manifest: Manifest, modality: str = TEXT) -> tuple[int, ...]:
     """What changes where a file with weights is replaced or written to."""
     try:
-        found = [(folder / name).lstat() for name in manifest.large_files]
+        found = [(folder / name).lstat() for name in manifest.large_files(modality)]
     except OSError as error:
         raise BundleDamagedError(f"bundle {folder}: {error.strerror}: {error.filename}") from error
     return tuple(x for s in found for x in (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))
@@ -66,22 +87,26 @@ def stamp_of(folder: Path, manifest: Manifest) -> tuple[int, ...]:
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read and verify a bundle folder. Raises what `open_bundle` and `Bundle.verify` raise."""
     bundle = open_bundle(path)
-    bundle.verify()
+    for modality in bundle.manifest.modalities:
+        bundle.verify(modality)
     return bundle
 
 
-def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle folder and verify everything but the model, which the caller does with `Bundle.verify`.
+def open_bundle(path: str | os.PathLike[str], *, text: bool = True) -> Bundle:
+    """Read a bundle folder and verify everything but the models, which the caller does with `Bundle.verify`: of those
+    of a bundle with towers the sizes are checked here.
+
+    text: whether its tokenizer is wanted, where it has one
 
     Raises BundleFormatError when the folder is no bundle, BundleDamagedError when a file is missing, extra, a link,
     or not what the manifest says.
     """
     folder = check_path(path, "the bundle")
     with about(folder, BundleFormatError, BundleDamagedError):
-        return _opened(folder)
+        return _opened(folder, text=text)
 
 
-def _opened(folder: Path) -> Bundle:
+def _opened(folder: Path, *, text: bool) -> Bundle:
     if not folder.is_dir():
         what = "does not exist" if not folder.exists() else "is a file"
         raise BundleFormatError(f"{folder} {what}; a bundle is a folder with {MANIFEST}, made by edge-embed export")
@@ -97,12 +122,23 @@ def _opened(folder: Path) -> Bundle:
         raise BundleDamagedError(
             f"bundle {folder}: {listed(extra)} not part of it. Remove what is not part of it", files=extra
         )
-    model = folder / manifest.model_file
+    tokenizer = _tokenizer(folder, manifest.files[TOKENIZER]) if text and manifest.has_text else b""
+    model = folder / manifest.model_file if manifest.has_text else b""
     stamp = stamp_of(folder, manifest)
+    if not manifest.towers:
+        return Bundle(folder, manifest, model, tokenizer, stamp)
+    for name, record in manifest.files.items():
+        _check_size(folder, name, record, check_regular(folder / name, follow=False, error=BundleDamagedError).st_size)
+    towers = {modality: folder / TOWER_FILES[modality][0] for modality in manifest.towers}
+    stamps = {modality: stamp_of(folder, manifest, modality) for modality in towers}
+    return Bundle(folder, manifest, model, tokenizer, stamp, towers=towers, stamps=stamps)
+
+
+def _tokenizer(folder: Path, record: FileRecord) -> bytes:
     with open_regular(folder / TOKENIZER, follow=False, error=BundleDamagedError) as file:
-        tokenizer = file.read(manifest.files[TOKENIZER].size + 1)
-    _verify(folder, TOKENIZER, manifest.files[TOKENIZER], tokenizer)
-    return Bundle(folder, manifest, model, tokenizer, stamp)
+        tokenizer = file.read(record.size + 1)
+    _verify(folder, TOKENIZER, record, tokenizer)
+    return tokenizer
 
 
 def _names(folder: Path) -> list[str]:
@@ -123,15 +159,19 @@ def _verify(folder: Path, name: str, record: FileRecord, content: bytes | None =
             sha256 = _sha256(file) if size == record.size else ""
     else:
         size, sha256 = len(content), hashlib.sha256(content).hexdigest()
-    if size != record.size:
-        raise BundleDamagedError(
-            f"bundle {folder}: {name} is not what the manifest describes ({size} bytes, expected {record.size}). "
-            "Copy or export the bundle again",
-            files=[name],
-        )
+    _check_size(folder, name, record, size)
     if sha256 != record.sha256:
         raise BundleDamagedError(
             f"bundle {folder}: {name} is not what the manifest describes (its sha256 differs). "
+            "Copy or export the bundle again",
+            files=[name],
+        )
+
+
+def _check_size(folder: Path, name: str, record: FileRecord, size: int) -> None:
+    if size != record.size:
+        raise BundleDamagedError(
+            f"bundle {folder}: {name} is not what the manifest describes ({size} bytes, expected {record.size}). "
             "Copy or export the bundle again",
             files=[name],
         )
@@ -214,12 +254,7 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
     """Only a folder that holds a bundle and nothing else is ever replaced. Raises InputError for everything else."""
     if not target.exists() and not target.is_symlink():
         return
-    is_bundle = (
-        not target.is_symlink()
-        and target.is_dir()
-        and _names(target) in (sorted([MANIFEST, *payload]) for payload in PAYLOADS)
-    )
-    if not is_bundle:
+    if target.is_symlink() or not target.is_dir() or not _is_bundle(_names(target)):
         raise InputError(f"{target} exists and is not a bundle; choose another path", path=target)
     if not overwrite:
         raise InputError(
@@ -227,3 +262,11 @@ def check_replaceable(target: Path, overwrite: bool) -> None:
             code="output_exists",
             path=target,
         )
+
+
+def _is_bundle(names: list[str]) -> bool:
+    """Whether a bundle has files of these names, and no others."""
+    try:
+        return MANIFEST in names and bool(by_modality([name for name in names if name != MANIFEST]))
+    except ValueError:
+        return False

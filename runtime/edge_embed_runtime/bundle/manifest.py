@@ -1,12 +1,13 @@
 """manifest.json: what a bundle says of itself.
 
 Weights for which the model's file is too small lie in a second one, WEIGHTS. Such a bundle has a schema of its own, so
-that releases which know nothing of the second file say so; so has one for the native engine. All others have the first.
+that releases which know nothing of the second file say so; so has one for the native engine, and one with towers for
+other inputs than texts (see towers.py), which may have no model for texts at all. All others have the first.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from edge_embed_runtime.vectors.kinds import DENSE, KINDS, RERANK, Kind
 
 if TYPE_CHECKING:
     from edge_embed_runtime.bundle.native import Native
+    from edge_embed_runtime.bundle.towers import Tower
 
 # Every release reads the first; an older one would ignore what the second adds, and compute other vectors.
 SCHEMA, NEWER_SCHEMA = 1, 2
 NATIVE_SCHEMA = 3  # of bundles whose engine is the native one
+TOWERS_SCHEMA = 4  # of bundles with towers, or that name the space of their vectors
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 WEIGHTS = "model.weights"
@@ -33,6 +36,10 @@ PAYLOAD = (MODEL, TOKENIZER)
 LARGE_PAYLOAD = (MODEL, WEIGHTS, TOKENIZER)
 STATIC_PAYLOAD = (TABLE, TOKENIZER)
 PAYLOADS = (PAYLOAD, LARGE_PAYLOAD, STATIC_PAYLOAD)
+# The files of towers, by modality; the second one where the first is too small for the weights.
+TOWER_FILES = {"image": ("image.onnx", "image.weights"), "audio": ("audio.onnx", "audio.weights")}
+TEXT = "text"
+MODALITIES = (TEXT, *TOWER_FILES)
 ROLES = ("query", "document")
 # What runs a model: onnxruntime runs all, the native engine those that say what it needs (see native.py).
 NATIVE, ONNXRUNTIME = "native", "onnxruntime"
@@ -42,6 +49,8 @@ ENGINES = (NATIVE, ONNXRUNTIME)
 MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 2**31 - 1
 MAX_WEIGHTS_BYTES = 2**42
+MAX_NAME = 200  # characters of a space's name, or a golden input's
+GOLDEN_BYTES = 2**18  # of a golden input's file
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class Layer:
 NEWER: dict[str, Any] = {"truncation": "", "default_role": "", "left_out": "", "side": ""}
 LATER: dict[str, Any] = {
     **{"layers": [], "inputs": "", "kind": DENSE.name, "head": {}, "adapters": [], **NEWER},
-    **{"engine": ONNXRUNTIME, "native": None},
+    **{"engine": ONNXRUNTIME, "native": None, "towers": {}, "space": ""},
 }
 LEFT_OUT = ("", "prompt", "instruction")
 # The input of a model that leaves prompts out: int64 [1], how many tokens at the beginning of every text pooling leaves
@@ -129,6 +138,11 @@ class Manifest:
                    for a model that is for all
     engine:        what runs the model, and made the golden vectors: "native" or "onnxruntime" (which runs all)
     native:        what the native engine needs to know; None where it cannot run the model
+    towers:        models for other inputs than texts, by modality ("image", "audio")
+    space:         names the space that its vectors lie in: those of bundles that share it can be compared; "" for the
+                   bundle's own, whose name is its fingerprint
+
+    Without a model for texts `max_tokens` is 0 and `pooling` "", and nothing else is said of texts.
     """
 
     name: str
@@ -155,6 +169,8 @@ class Manifest:
     side: str = ""
     engine: str = ONNXRUNTIME
     native: "Native | None" = None
+    towers: "dict[str, Tower]" = field(default_factory=dict)
+    space: str = ""
 
     @property
     def never_saturates(self) -> bool:
@@ -174,12 +190,23 @@ class Manifest:
         return TABLE if TABLE in self.files else MODEL
 
     @property
-    def large_files(self) -> tuple[str, ...]:
-        """The names of the files with weights."""
-        return tuple(name for name in self.files if name != TOKENIZER)
+    def has_text(self) -> bool:
+        """Whether there is a model for texts."""
+        return TOKENIZER in self.files
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it has models for: "text", "image", "audio"."""
+        return (*([TEXT] if self.has_text else []), *self.towers)
+
+    def large_files(self, modality: str = TEXT) -> tuple[str, ...]:
+        """The names of the files with the weights of one model."""
+        return tuple(name for name in by_modality(self.files)[modality] if name != TOKENIZER)
 
     @property
     def schema(self) -> int:
+        if self.towers or self.space:
+            return TOWERS_SCHEMA
         if self.native is not None:
             return NATIVE_SCHEMA
         return NEWER_SCHEMA if self.newer or WEIGHTS in self.files or self.head.keys() & NEWER_HEAD else SCHEMA
@@ -202,6 +229,10 @@ class Manifest:
         parts += [asdict(adapter) for adapter in self.adapters]
         parts += [self.newer] if self.newer else []
         parts += [] if self.native is None else [self.engine, asdict(self.native)]
+        if self.towers or self.space:
+            from edge_embed_runtime.bundle.towers import deciding  # most bundles have none
+
+            parts += [self.space, deciding(self.towers)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def to_json(self) -> bytes:
@@ -220,8 +251,8 @@ def read_manifest(path: Path) -> Manifest:
         schema = content["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleFormatError(f"{path} is not a manifest: {shown(error, 200)}") from error
-    if schema not in (SCHEMA, NEWER_SCHEMA, NATIVE_SCHEMA):
-        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {NATIVE_SCHEMA}")
+    if schema not in (SCHEMA, NEWER_SCHEMA, NATIVE_SCHEMA, TOWERS_SCHEMA):
+        raise BundleFormatError(f"{path} has schema version {shown(schema)}; this release reads up to {TOWERS_SCHEMA}")
     try:
         manifest = manifest_of(content)
         unchanged = raw == manifest.to_json()
@@ -239,7 +270,7 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
     if name not in KINDS:
         raise ValueError(f"kind is {name!r:.40}, expected one of {tuple(KINDS)}")
     kind = KINDS[name]
-    if not (0 < dim <= kind.most_dims and 2 < max_tokens <= 2**20):
+    if not 0 < dim <= kind.most_dims or (max_tokens != 0 if TOKENIZER not in files else not 2 < max_tokens <= 2**20):
         raise ValueError(f"dim {dim} or max_tokens {max_tokens} is out of range")
     newer = _newer(content, cut=kind is DENSE and TABLE not in files)
     head = dict(content.get("head", {}))
@@ -269,10 +300,25 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
         adapters=parse_adapters(content.get("adapters", [])),
         engine=str(content.get("engine", ONNXRUNTIME)),
         native=_native(content["native"]) if "native" in content else None,
+        space=str(content.get("space", "")),
+        towers=_towers(content.get("towers", {}), files, dim),
         **newer,
     )
     _check_engine(manifest)
+    if manifest.schema == TOWERS_SCHEMA:
+        from edge_embed_runtime.bundle.towers import check_space  # most bundles have none
+
+        check_space(manifest)
     return manifest
+
+
+def _towers(content: object, files: Collection[str], dim: int) -> "dict[str, Tower]":
+    modalities = [name for name, own in by_modality(files).items() if own and name != TEXT]
+    if content == {} and not modalities:
+        return {}
+    from edge_embed_runtime.bundle.towers import parse_towers
+
+    return parse_towers(content, modalities, dim)
 
 
 def _native(content: object) -> "Native":
@@ -291,7 +337,8 @@ def _check_engine(manifest: Manifest) -> None:
     if native is None:
         return
     others = manifest.kind != DENSE.name or manifest.inputs or manifest.adapters or manifest.left_out
-    if others or sorted(manifest.files) != sorted(PAYLOAD) or native.pooling != manifest.pooling:
+    files = by_modality(manifest.files)[TEXT]
+    if others or sorted(files) != sorted(PAYLOAD) or native.pooling != manifest.pooling:
         raise ValueError("engine is 'native', which is for dense models of one file, without adapters")
 
 
@@ -300,11 +347,29 @@ def _golden(entry: Mapping[str, Any], kind: Kind) -> Golden:
     return GoldenPair(text, vector, str(entry["second"])) if kind is RERANK else Golden(text, vector)
 
 
+def by_modality(names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The names of a bundle's files, by what they are the model of; `()` where it has none.
+
+    ["model.onnx", "tokenizer.json", "image.onnx"] -> {"text": ("model.onnx", "tokenizer.json"), "image":
+    ("image.onnx",), "audio": ()}
+
+    Raises ValueError where no bundle has just these.
+    """
+    found = {modality: tuple(name for name in names if name in own) for modality, own in TOWER_FILES.items()}
+    text = tuple(name for name in names if not any(name in own for own in found.values()))
+    lone = [own for modality, own in found.items() if own and TOWER_FILES[modality][0] not in own]
+    if lone or not (sorted(text) in map(sorted, PAYLOADS) or (not text and any(found.values()))):
+        raise ValueError(
+            f"files must be {' or '.join(map(str, PAYLOADS))}, with or in place of them those of towers, "
+            f"{' and '.join(map(str, TOWER_FILES.values()))}, got {listed(sorted(names))}"
+        )
+    return {TEXT: text, **found}
+
+
 def _file_records(content: Mapping[str, Any]) -> dict[str, FileRecord]:
     files = {name: FileRecord(str(entry["sha256"]), int(entry["size"])) for name, entry in content.items()}
-    if sorted(files) not in (sorted(payload) for payload in PAYLOADS):
-        raise ValueError(f"files must be {' or '.join(map(str, PAYLOADS))}, got {listed(sorted(files))}")
-    largest = {WEIGHTS: MAX_WEIGHTS_BYTES}
+    by_modality(files)
+    largest = dict.fromkeys([WEIGHTS, *(weights for _, weights in TOWER_FILES.values())], MAX_WEIGHTS_BYTES)
     if any(not 0 < record.size <= largest.get(name, MAX_FILE_BYTES) for name, record in files.items()):
         raise ValueError("a file size is out of range")
     return files

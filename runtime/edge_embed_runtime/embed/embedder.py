@@ -1,9 +1,9 @@
-"""Texts to vectors."""
+"""Texts, and where a bundle has towers pictures and sounds, to vectors."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,23 +14,22 @@ from edge_embed_runtime.checks import check_count, check_text, listed, unusable
 from edge_embed_runtime.embed.loadedbundle import LoadedBundle
 from edge_embed_runtime.embed.texts import ON_TRUNCATION, Texts, Truncation, check_texts
 from edge_embed_runtime.errors import BundleFormatError, InputError
-from edge_embed_runtime.model.options import Call, RunOptions
+from edge_embed_runtime.model.options import Call, RunOptions, asked
 from edge_embed_runtime.system.headroom import embedding
 from edge_embed_runtime.system.waiting import awaitable
-from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE, Kind
+from edge_embed_runtime.vectors.kinds import DENSE, MULTI, SPARSE
 from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.tokens import TokenVectors
+    from edge_embed_runtime.errors import MediaError
     from edge_embed_runtime.model.layers import TokenModel
     from edge_embed_runtime.vectors.rotation import Frame
     from edge_embed_runtime.vectors.sparse import SparseVector
 
-T = TypeVar("T")
-
 
 class Embedder(LoadedBundle):
-    """Embeds texts with one bundle.
+    """Embeds texts with one bundle, pictures and sounds where it has towers for them.
 
     bundle:       a bundle folder, or one that `read_bundle` has read
     threads:      cores to use; None means all that affinity and the cgroup allow. Batches run side by side, each on
@@ -48,6 +47,8 @@ class Embedder(LoadedBundle):
     engine:       what runs the model: "native", the engine of this package, which gives the same bits on every CPU, for
                   bundles that were exported for it; or "onnxruntime". None means what the bundle was made for, or where
                   the native library is missing onnxruntime (`engine` and `engine_reason` say so)
+    towers:       load the models for these modalities now, and no others: ("image",) loads neither tokenizer nor model
+                  of texts. None means that for texts now, where there is one, and others when they are first used
 
     Where `edge-embed doctor --tune` has measured this machine, `threads` and `exact` of None mean what it found.
 
@@ -73,10 +74,13 @@ class Embedder(LoadedBundle):
         background: bool = False,
         adapter: str | None = None,
         engine: str | None = None,
+        towers: Sequence[str] | None = None,
     ) -> None:
-        options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter, engine)
+        options = RunOptions(threads, truncate_dim, exact, max_rss_mb, background, adapter, engine, asked(towers))
         self._fitting: tuple[str, str | None] | None = None  # the last prompt, and for which role, that left room
         super().__init__(bundle, options)
+        if options.towers is not None:
+            self._towers.load_asked(self)
 
     def _check_bundle(self) -> None:
         self.output.check_embeds(self.path)
@@ -97,9 +101,15 @@ class Embedder(LoadedBundle):
         return self.manifest.kind
 
     @property
-    def is_static(self) -> bool:
-        """Whether the bundle is a table of token vectors, without a network."""
-        return self.manifest.is_static
+    def modalities(self) -> tuple[str, ...]:
+        """What it can embed: "text", "image", "audio"; those that `towers` names, where it names some."""
+        asked = self._options.towers
+        return tuple(name for name in self.manifest.modalities if asked is None or name in asked)
+
+    @property
+    def space(self) -> str:
+        """Names the space of the vectors: those of bundles that share it can be compared."""
+        return self.manifest.space or self.manifest.fingerprint
 
     @property
     def max_tokens(self) -> int:
@@ -240,6 +250,38 @@ class Embedder(LoadedBundle):
             given, lambda window: multi.encode(self.network, window, role, given.batch_tokens), show_progress
         )
 
+    def encode_image(self, images: Any, *, show_progress: bool = False) -> Vectors:
+        """Embed n pictures: float32 [n, dim], each row of length 1, of a bundle with a tower for them.
+
+        images: paths, encoded files as bytes, PIL images or uint8 arrays [height, width, 3], in a list; or one uint8
+                array [n, height, width, 3]. Files are read one after the other, when it is their turn
+
+        A picture has the same bits alone and in any company. Raises MediaError for one that cannot be read, with its
+        place and path (see `each_input` to go on), InputError where the bundle has no tower for pictures.
+        """
+        return self._towers.dense(self, "image", images, show_progress)
+
+    def encode_image_multi(self, images: Any, *, show_progress: bool = False) -> list[Vectors]:
+        """Several vectors for each picture, float32 [n, dim], of a tower of kind "multi"; else as `encode_image`."""
+        return self._towers.multi(self, "image", images, show_progress)
+
+    def encode_audio(self, sounds: Any, *, show_progress: bool = False) -> Vectors:
+        """Embed n sounds: float32 [n, dim], each row of length 1, of a bundle with a tower for them.
+
+        sounds: paths, encoded files as bytes, or pairs (samples, rate): float [n] or [n, channels] from -1 to 1, and
+                how many of them a second has
+
+        A sound's vector is the mean over windows that its length alone decides. Raises what `encode_image` raises.
+        """
+        return self._towers.dense(self, "audio", sounds, show_progress)
+
+    def each_input(self, modality: str, inputs: Any) -> "Iterator[tuple[int, Vectors | MediaError]]":
+        """Place and vector [1, dim] (kind "multi": [1, n, dim]) of each picture ("image") or sound ("audio"), as they
+        are made; or the error of one that cannot be read, and the others go on."""
+        return self._towers.each(self, modality, inputs)
+
+    aencode_image, aencode_audio = awaitable(encode_image), awaitable(encode_audio)
+    aencode_image_multi = awaitable(encode_image_multi)
     aencode, aencode_query, aencode_document = awaitable(encode), awaitable(encode_query), awaitable(encode_document)
     aencode_sparse, aencode_multi = awaitable(encode_sparse), awaitable(encode_multi)
 
@@ -315,29 +357,6 @@ class Embedder(LoadedBundle):
         check_room(self.tokenizer, before, f"bundle {self.path}: the prompt{f' of {role!r}' * own}", self._most(role))
         self._fitting = before, role
 
-    def _listed(
-        self, given: Texts, encode: Callable[[list[str]], Iterator[tuple[Sequence[int], list[T]]]], show: bool
-    ) -> list[T]:
-        """What `encode` makes of each text, in their order."""
-        found: dict[int, T] = {}
-        self._run(
-            len(given),
-            lambda start, stop: encode(given.whole(start, stop)),
-            lambda places, results: found.update(zip(places, results, strict=True)),
-            show,
-        )
-        return [found[i] for i in range(len(given))]
-
-    def _check_kind(self, kind: Kind) -> None:
-        """Refuse a bundle that gives something else for a text."""
-        own = self.output
-        if own is not kind:
-            raise InputError(
-                f"bundle {self.path} gives {own.gives}: call {own.method}; {kind.method} is for bundles of "
-                f"kind {kind.name!r}",
-                path=self.path,
-            )
-
     def _checked(
         self,
         texts: Sequence[str],
@@ -352,7 +371,7 @@ class Embedder(LoadedBundle):
         most_tokens = self._batch_tokens(batch_tokens)
         if role is not None and (not isinstance(role, str) or role not in self._prompts):
             raise unusable("role", role, f"one of {listed(sorted(self._prompts))}")
-        self._check_process()
+        self.check_process()
         if self.manifest.side and role not in (None, self.manifest.side):
             raise InputError(
                 f"bundle {self.path} is the side of the model that is for the role {self.manifest.side!r}: texts of "

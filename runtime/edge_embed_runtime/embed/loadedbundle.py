@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,8 @@ from edge_embed_runtime.system.headroom import embedding
 from edge_embed_runtime.vectors.kinds import Kind
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.embed.texts import Texts
+    from edge_embed_runtime.embed.towers import Towers
     from edge_embed_runtime.model.network import Network
 
 # Inputs that are tokenized and sorted together: bounds what is held besides inputs and results.
@@ -46,15 +49,14 @@ class LoadedBundle:
     def __init__(self, bundle: str | os.PathLike[str] | Bundle, options: RunOptions) -> None:
         self._options = options
         self.background: bool = options.background
-        loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        loaded = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, text=options.runs_texts)
         self.manifest: Manifest = loaded.manifest
         self.path: Path = loaded.path
         self._check_bundle()
         self._process: int = os.getpid()
         self._model: Model = load_model(loaded, options)
-        self.tokenizer: Tokenizer = self._model.tokenizer
+        self._files: Bundle = replace(loaded, model=b"", tokenizer=b"", parsed=None)  # of its towers
         self.exact: bool = self._model.loaded.exact
-        self.golden_cosine: float = self._model.loaded.golden_cosine
 
     def _check_bundle(self) -> None:
         """Refuse a bundle that this class cannot run, before its model is loaded."""
@@ -76,6 +78,16 @@ class LoadedBundle:
     def output(self) -> Kind:
         """What the bundle gives, as the object that knows its shape, and how an index stores it."""
         return self.manifest.output
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the bundle is a table of token vectors, without a network."""
+        return self.manifest.is_static
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of texts. Raises InputError where the bundle has no model for them, or it was not loaded."""
+        return self._model.tokenizer
 
     @property
     def threads(self) -> int:
@@ -109,7 +121,20 @@ class LoadedBundle:
     @property
     def predicted_peak(self) -> int:
         """Bytes that the process was predicted to take at most, or 0 without `max_rss_mb`."""
-        return self._model.loaded.peak
+        towers = vars(self).get("_towers")  # where one was asked for
+        return max(self._model.loaded.peak, towers.peak if towers else 0)
+
+    @property
+    def golden_cosine(self) -> float:
+        """How near golden vectors are to those of the machine that made the bundle, of what is loaded; 1 of nothing."""
+        towers = vars(self).get("_towers")
+        return min(self._model.loaded.golden_cosine, towers.golden_cosine if towers else 1.0)
+
+    @cached_property
+    def _towers(self) -> "Towers":
+        from edge_embed_runtime.embed.towers import Towers  # most bundles have none
+
+        return Towers(self._files, self._options)
 
     def _batch_tokens(self, given: int | None) -> int:
         """Padded tokens in the model at a time. Raises InputError."""
@@ -117,7 +142,7 @@ class LoadedBundle:
         tokens = most if given is None else check_count(given, "batch_tokens", 1)
         return min(tokens, most) if self.predicted_peak else tokens
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
         """Raises InputError in a forked child: the model's threads are not there."""
         if os.getpid() != self._process:
             raise InputError(
@@ -138,3 +163,26 @@ class LoadedBundle:
                     for batch, results in run(start, start + WINDOW):
                         keep([start + i for i in batch], results)
                         advance(len(batch))
+
+    def _listed(
+        self, given: "Texts", encode: Callable[[list[str]], Iterator[tuple[Sequence[int], list[T]]]], show: bool
+    ) -> list[T]:
+        """What `encode` makes of each text, in their order."""
+        found: dict[int, T] = {}
+        self._run(
+            len(given),
+            lambda start, stop: encode(given.whole(start, stop)),
+            lambda places, results: found.update(zip(places, results, strict=True)),
+            show,
+        )
+        return [found[i] for i in range(len(given))]
+
+    def _check_kind(self, kind: Kind) -> None:
+        """Refuse a bundle that gives something else for a text."""
+        own = self.output
+        if own is not kind:
+            raise InputError(
+                f"bundle {self.path} gives {own.gives}: call {own.method}; {kind.method} is for bundles of "
+                f"kind {kind.name!r}",
+                path=self.path,
+            )

@@ -155,7 +155,7 @@ class Reranker(LoadedBundle):
         before = self._before(prompt)
         checked = check_pairs(pairs)
         tokens = self._batch_tokens(batch_tokens)
-        self._check_process()
+        self.check_process()
         logits = np.empty((len(checked), self.manifest.dim), np.float32)
 
         def run(start: int, stop: int) -> Iterator[tuple[list[int], Scores]]:

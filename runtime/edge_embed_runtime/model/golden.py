@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import Golden, Manifest
+from edge_embed_runtime.bundle.manifest import TEXT, Golden, Manifest
 from edge_embed_runtime.system.cpu import cpu_features, cpu_identity
 
 # Golden vectors of another CPU agree to about 0.9997; a kernel that saturates gives 0.995.
@@ -40,23 +40,34 @@ def golden_cosine(manifest: Manifest, dim: int, encode: Callable[[Golden], NDArr
     return kind.agreement(expected, found)
 
 
-def golden_stamp(bundle: Bundle, engine: str, library: Path | str | None, dim: int) -> str:
-    """The hash of everything that decides whether golden texts pass here (see stamps.py); "" where that can't be said.
+def golden_stamp(
+    bundle: Bundle,
+    engine: str,
+    library: Path | str | None,
+    dim: int,
+    modality: str = TEXT,
+    readers: Sequence[object] = (),
+) -> str:
+    """The hash of everything that decides whether golden inputs pass here (see stamps.py); "" where that can't be said.
 
     engine:  name and version of what runs the model
     library: its file; another one may lie there under the same version
+    readers: of a tower, what tells releases of the packages apart that read its inputs
     """
     manifest = bundle.manifest
-    if not (manifest.golden and isinstance(bundle.model, Path) and library):
+    inputs = manifest.golden if modality == TEXT else manifest.towers[modality].golden
+    if not (inputs and isinstance(bundle.model_of(modality), Path) and library):
         return ""
     try:
         file, own = Path(library).stat(), OWN_FILE.stat()
     except OSError:
         return ""
     decide = {
-        "bundle": [manifest.fingerprint, repr(manifest.native), [vars(golden) for golden in manifest.golden], dim],
+        "bundle": [manifest.fingerprint, repr(manifest.native), [vars(golden) for golden in inputs], dim],
         "engine": [engine, str(library), file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns],
         "packages": [np.__version__, tokenizers.__version__, own.st_ino, own.st_size, own.st_mtime_ns],
         "machine": [cpu_identity(), *cpu_features()],
     }
+    if modality != TEXT:
+        decide["tower"] = [modality, *readers]
     return hashlib.sha256(json.dumps(decide, sort_keys=True).encode()).hexdigest()

@@ -44,6 +44,10 @@ def load_model(bundle: Bundle, options: RunOptions) -> Model:
     Raises BundleError where this machine cannot use it, InputError for an engine that cannot run it, MissingExtraError
     where it needs onnxruntime, or the native library, and there is none.
     """
+    if not (bundle.manifest.has_text and options.runs_texts):
+        from edge_embed_runtime.model.notext import NoText
+
+        return NoText(bundle, options)
     verified = Background(bundle.verify)
     verified.begin()  # while modules are imported
     load = _loader(bundle, options)

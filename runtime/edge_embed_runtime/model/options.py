@@ -1,10 +1,11 @@
 """What is asked of a model: when it is loaded, and in each call. One object travels instead of its fields."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from edge_embed_runtime.bundle.manifest import ENGINES, ONNXRUNTIME
+from edge_embed_runtime.bundle.manifest import ENGINES, MODALITIES, ONNXRUNTIME, TEXT
 from edge_embed_runtime.checks import check_count, shown, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.system.cpu import default_threads
@@ -25,8 +26,13 @@ class RunOptions:
     background: bool = False
     adapter: str | None = None
     engine: str | None = None
+    towers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.towers is not None and not (
+            isinstance(self.towers, tuple) and self.towers and all(name in MODALITIES for name in self.towers)
+        ):
+            raise unusable("towers", self.towers, f"some of {MODALITIES}, as in ('image',)")
         if self.engine is not None and self.engine not in ENGINES:
             raise unusable("engine", self.engine, f"one of {ENGINES}")
         if self.exact is not None and self.engine not in (None, ONNXRUNTIME):
@@ -43,6 +49,11 @@ class RunOptions:
             )
         if self.cores is not None:
             check_threads(self.cores)
+
+    @property
+    def runs_texts(self) -> bool:
+        """Whether the model for texts is wanted."""
+        return self.towers is None or TEXT in self.towers
 
     @cached_property
     def limit(self) -> int | None:
@@ -68,6 +79,11 @@ class RunOptions:
     def dim(self, whole: int) -> int:
         """Numbers that are kept of vectors of so many. Raises InputError where these are fewer."""
         return whole if self.truncate_dim is None else check_count(self.truncate_dim, "truncate_dim", 1, whole)
+
+
+def asked(towers: Sequence[str] | None) -> tuple[str, ...] | None:
+    """What a caller names of modalities, as `RunOptions` takes it; a single name is a mistake that it finds."""
+    return tuple(towers) if isinstance(towers, Sequence) and not isinstance(towers, str) else towers  # type: ignore[return-value]
 
 
 def check_threads(count: object) -> int:

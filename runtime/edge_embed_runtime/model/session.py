@@ -10,7 +10,7 @@ import onnxruntime
 
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, TYPES_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, TEXT, TYPES_INPUT
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
@@ -90,20 +90,7 @@ def load_session(
     bundle: Bundle, *, exact: bool, prepacked: bool = True, values: Sequence[str] = ()
 ) -> onnxruntime.InferenceSession:
     """The session of a bundle's model; options are those of `make_session`. Raises BundleError."""
-    try:
-        session = make_session(bundle.model, threads=1, exact=exact, prepacked=prepacked, values=values)
-        bundle.check_unchanged()
-    except DeadlineError as error:
-        raise DeadlineError(
-            f"bundle {bundle.path}: {error}", path=bundle.path, limit_seconds=error.limit_seconds
-        ) from error
-    except EdgeEmbedError:
-        raise
-    except Exception as error:
-        raise BundleFormatError(
-            f"bundle {bundle.path}: onnxruntime {onnxruntime.__version__} cannot load the model: {error}",
-            path=bundle.path,
-        ) from error
+    session = _loaded(bundle, TEXT, exact=exact, prepacked=prepacked, values=values)
     if values:
         return session
     taken = [value.name for value in session.get_overridable_initializers()]
@@ -124,4 +111,40 @@ def load_session(
             f"which is not an encoder of dim {bundle.manifest.dim}",
             path=bundle.path,
         )
+    return session
+
+
+def load_tower(bundle: Bundle, modality: str, *, exact: bool, prepacked: bool = True) -> onnxruntime.InferenceSession:
+    """The session of a bundle's tower; options are those of `make_session`. Raises BundleError."""
+    session = _loaded(bundle, modality, exact=exact, prepacked=prepacked)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    takes, gives = [(value.name, value.type) for value in inputs], [(value.name, value.shape) for value in outputs]
+    dim, kind = bundle.manifest.dim, bundle.manifest.towers[modality].output
+    fits = len(inputs) == len(outputs) == 1 and inputs[0].type == "tensor(float)" and len(inputs[0].shape) > 1
+    if not fits or outputs[0].shape[-1:] != [dim] or len(outputs[0].shape) != 2 + kind.by_token:
+        raise BundleFormatError(
+            f"bundle {bundle.path}: the {modality} tower takes {takes} and gives {gives}, expected one input of "
+            f"float32 numbers and one output of {'several vectors' if kind.by_token else 'a vector'} of dim {dim}",
+            path=bundle.path,
+        )
+    return session
+
+
+def _loaded(
+    bundle: Bundle, modality: str, *, exact: bool, prepacked: bool, values: Sequence[str] = ()
+) -> onnxruntime.InferenceSession:
+    try:
+        session = make_session(bundle.model_of(modality), 1, exact=exact, prepacked=prepacked, values=values)
+        bundle.check_unchanged(modality)
+    except DeadlineError as error:
+        raise DeadlineError(
+            f"bundle {bundle.path}: {error}", path=bundle.path, limit_seconds=error.limit_seconds
+        ) from error
+    except EdgeEmbedError:
+        raise
+    except Exception as error:
+        raise BundleFormatError(
+            f"bundle {bundle.path}: onnxruntime {onnxruntime.__version__} cannot load the model: {error}",
+            path=bundle.path,
+        ) from error
     return session
