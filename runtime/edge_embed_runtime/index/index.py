@@ -210,7 +210,7 @@ class Index(IndexReader):
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False
     ) -> "Repair":
         """Restore what the stored texts allow: look-up tables, the table of words, binary codes, and passages,
-        embedded again.
+        embedded again; pictures and sounds from their files, where these are as they were.
 
         drop:   delete the documents that cannot be restored, whose text, key or metadata is damaged
         backup: a file, not there yet, that gets a copy of the index as it was
@@ -224,7 +224,8 @@ class Index(IndexReader):
         with self._connections.writing() as store:
             write = None if self._models.missing(store.facts) else self._additions.store_texts
             try:
-                return repair(store, write, drop=drop, backup=backup, show_progress=show_progress)
+                embeds = self._models.modalities
+                return repair(store, write, embeds=embeds, drop=drop, backup=backup, show_progress=show_progress)
             finally:
                 with self._connections.read_turn:
                     self._search.reset()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
     from edge_embed_runtime.maintenance.verify import Report
     from edge_embed_runtime.storage.fields import Value, ValueCount
     from edge_embed_runtime.storage.fieldsummary import FieldSummary
+    from edge_embed_runtime.storage.media import Kind, MediaKind
     from edge_embed_runtime.system.headroom import Bounds
     from edge_embed_runtime.vectors.types import Vectors
 
@@ -203,6 +204,9 @@ class IndexReader:
         mmr: float | None = None,
         rerank: "Reranker | None" = None,
         rerank_depth: int | None = None,
+        image: Any = None,
+        audio: Any = None,
+        kind: "Kind | None" = None,
     ) -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
@@ -219,15 +223,22 @@ class IndexReader:
         mmr:    diversity, by maximal marginal relevance: 1 is the order of the scores, 0 takes documents as different
                 from those before them as can be, whatever they say (edge_embed_runtime.search.diversity)
         rerank: scores the best passages of the first `rerank_depth` documents again (50, or k where that is more), and
-                the k best by its scores are the hits, with these scores. Not with mmr
+                the k best by its scores are the hits, with these scores. Not with mmr; of documents with pictures and
+                sounds the texts alone count
+        image:  a picture to look for, as Document takes it, alone or with a query: then both count alike
+        audio:  likewise a sound
+        kind:   compare with "text" (passages, captions of pictures and sounds included), "image" or "audio" alone. None
+                compares with all; where an index has several, each is ranked by itself, a document counts by its best
+                rank, and scores are 1 / (60 + rank) (edge_embed_runtime.search.kinds)
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
         """
-        wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
+        wanted = Wanted.checked(k, where, recall, like, unlike, mmr, kind)
         self._connections.check_process()
         wanted, reranking = with_reranker(rerank, rerank_depth, query, wanted)
-        asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
+        media: dict[MediaKind, Any] = {"image": image, "audio": audio}
+        asked, mode = self._models.query(self._store, query, mode, vector, wanted, media)
         with self._connections.reading():
             hits = self._search.search(asked, mode, wanted)
         return hits if reranking is None else reranking.order(hits)

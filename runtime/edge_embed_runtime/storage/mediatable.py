@@ -103,6 +103,21 @@ class MediaTable:
         found = self._db.execute(f"{PASSAGES} WHERE doc = ? AND start = ?", (doc, start)).fetchone()
         return cast("Row | None", found)
 
+    def rows_of(self, doc: int) -> list[tuple[int, int]]:
+        """(id, start) of the rows of `vec` of a document that are of no text."""
+        return self._db.execute("SELECT id, start FROM vec WHERE doc = ? AND start < 0", (doc,)).fetchall()
+
+    def docs_with_rows(self) -> set[int]:
+        """Documents that have rows of `vec` that are of no text."""
+        return {doc for (doc,) in self._db.execute("SELECT doc FROM vec NOT INDEXED WHERE start < 0")}
+
+    def drop_thumbnail(self, doc: int, media: Media) -> tuple[Any, int]:
+        """Delete a thumbnail; gives the checksums of the row before and after."""
+        before = self.crc(doc)
+        row = _row(doc, media, _thumbnail_crc(None))
+        self._db.execute("UPDATE media SET thumbnail = NULL, thumbcrc = ?, crc = ? WHERE doc = ?", (*row[5:], doc))
+        return before, int(row[-1])
+
     def hashes(self, among: Iterable[bytes]) -> set[bytes]:
         """Those of some hashes that pictures or sounds of the index have."""
         query = "SELECT DISTINCT sha256 FROM media WHERE sha256 = ?"
