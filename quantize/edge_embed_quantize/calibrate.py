@@ -131,15 +131,16 @@ def observe(run: Run, outputs: Sequence[str], feeds: Iterable[Feed]) -> Iterator
     """Values of the model by name, [tokens, n], a batch at a time; padding left out.
 
     Values have shape [k * sequence * batch, n], k > 1 where layers share weights, or, after pooling, [batch, n]; feeds
-    hold an `attention_mask` [batch, sequence].
+    of texts hold an `attention_mask` [batch, sequence]. Without one there is no padding.
     """
     for feed in feeds:
-        real = feed["attention_mask"].T.ravel().astype(bool)
+        real = feed["attention_mask"].T.ravel().astype(bool) if "attention_mask" in feed else np.empty(0, bool)
         values = list(run(outputs, feed))[::-1]
         found = {}
         for name in outputs:
             value = values.pop()  # with padding it is not needed any more
-            found[name] = value[np.tile(real, len(value) // len(real))] if len(value) >= len(real) else value
+            padded = 0 < len(real) <= len(value)
+            found[name] = value[np.tile(real, len(value) // len(real))] if padded else value
         yield found
 
 

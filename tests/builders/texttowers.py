@@ -127,5 +127,12 @@ def clip_text(folder: Path, **changed: Any) -> Path:
     config = {**clip_text_config(vocab), "architectures": ["CLIPTextModelWithProjection"], **changed}
     ends = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
     return write(
-        folder, config, t, tokenizer, tokenizer_class="CLIPTokenizer", model_max_length=77, pad_token="<|endoftext|>", **ends
+        folder,
+        config,
+        t,
+        tokenizer,
+        tokenizer_class="CLIPTokenizer",
+        model_max_length=77,
+        pad_token="<|endoftext|>",
+        **ends,
     )

@@ -27,7 +27,8 @@ from edge_embed.errors import (
     UnsupportedModelError,
 )
 from edge_embed_export import export_model
-from edge_embed_export.calibration import quantizer as quantizing
+from edge_embed_export.calibration import material
+from edge_embed_export.calibration.material import Texts
 from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.calibration.recipes import Quantized, read_recipes
 from edge_embed_export.calibration.texts import calibration_texts
@@ -109,7 +110,7 @@ def assert_close_and_one_vector(bundle: Path, reference: Path, lowest: float) ->
 @pytest.fixture
 def few_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the tiny vocabulary eight tokens are frequent, so that a table has rows of few bits to show."""
-    monkeypatch.setattr(quantizing, "FREQUENT_ROWS", {4: 8, 3: 8})
+    monkeypatch.setattr(material, "FREQUENT_ROWS", {4: 8, 3: 8})
 
 
 @pytest.mark.usefixtures("few_frequent")
@@ -201,7 +202,8 @@ def quantizer_of(source: Path, **changes: Any) -> tuple[Spec, dict[str, Any], Qu
     spec = dataclasses.replace(spec, **changes)
     weights = prepare(spec, raw)
     shop = Workshop(source.with_name("made"))
-    return spec, weights, Quantizer(spec, weights, Tokenizer(sanitize(read.tokenizer), spec.max_tokens), shop)
+    texts = Texts(spec, weights, Tokenizer(sanitize(read.tokenizer), spec.max_tokens))
+    return spec, weights, Quantizer(texts, weights, shop)
 
 
 def embed(model: Any, rows: Sequence[Sequence[int]]) -> np.ndarray[Any, Any]:

@@ -17,6 +17,7 @@ from edge_embed import Embedder
 from edge_embed.errors import EdgeEmbedError, ExportError
 from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
+from edge_embed_export.calibration.material import Texts
 from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.families.known import read_family
 from edge_embed_export.receipt import finish, lengths
@@ -82,7 +83,7 @@ def test_every_length(name: str, limit: int, tmp_path: Path) -> None:
     assert shape.max_tokens == (1024 if "deberta" in name and limit == LONG else limit)
     assert shape.blockwise == (limit == LONG and "deberta" not in name)
     tokenizer = Tokenizer(sanitize(read.tokenizer), shape.max_tokens)
-    quantizer = Quantizer(shape, weights, tokenizer, Workshop(tmp_path / "made"))
+    quantizer = Quantizer(Texts(shape, weights, tokenizer), weights, Workshop(tmp_path / "made"))
     int8 = quantizer.quantize(quantizer.default_recipes())
     random = np.random.default_rng(0)
     sizes = (1, 2, 3, shape.max_tokens - 1, shape.max_tokens)

@@ -13,11 +13,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_embed_export.calibration.material import CALIBRATION_BATCH_TOKENS, padded
+from edge_embed_export.calibration.material import Texts as Material
 from edge_embed_export.calibration.quantizer import (
-    CALIBRATION_BATCH_TOKENS,
     Calibrated,
     check_recipe,
-    padded,
     round_weight,
 )
 from edge_embed_export.calibration.recipes import Quantized
@@ -203,8 +203,9 @@ class LayerQuantizer(Calibrated):
     """
 
     def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, kept: WeightsFile) -> None:
-        super().__init__(spec, weights, tokenizer, shop)
-        self._kept = kept
+        material = Material(spec, weights, tokenizer)
+        super().__init__(material, weights, shop)
+        self._rows, self._kept = material.rows, kept
 
     def run(self, recipes: Mapping[str, Recipe] | None, options: ExportOptions) -> Quantized:
         """The int8 model. recipes: None means those that are taken without a search."""
@@ -238,7 +239,7 @@ class LayerQuantizer(Calibrated):
             moved |= {site.producer: inputs[site.name].offset for site in here if site.producer is not None}
             own = changed = {}  # they are as large as the next layer
         return Quantized(
-            {**self._weights, **small}, layers, self._compact_table(TABLE_BITS[options.table]), chosen, moved
+            {**self._weights, **small}, layers, self._material.table(TABLE_BITS[options.table]), chosen, moved
         )
 
     def _stage_of(self, site: Site) -> int:

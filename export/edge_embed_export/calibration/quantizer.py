@@ -1,26 +1,21 @@
 """From a float model to int8 layers: calibration on the exporter's texts, and the search for the best recipe."""
 
 import hashlib
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from edge_embed_export.calibration.pairs import pair_rows
+from edge_embed_export.calibration.material import Material
 from edge_embed_export.calibration.recipes import Quantized
-from edge_embed_export.calibration.texts import calibration_rows
 from edge_embed_export.options import ExportOptions
-from edge_embed_export.transformer.encoder import build
-from edge_embed_export.transformer.large import float_session
-from edge_embed_export.transformer.spec import Spec, Weights, sites
+from edge_embed_export.transformer.large import Scratch
+from edge_embed_export.transformer.spec import Weights
 from edge_embed_export.transformer.states import mix_offset
 from edge_embed_export.transformer.workshop import Workshop
 from edge_embed_quantize.calibrate import (
-    Feed,
     Range,
     Recipe,
     Rounded,
@@ -34,11 +29,8 @@ from edge_embed_quantize.calibrate import (
 )
 from edge_embed_quantize.linear import Int4Storage
 from edge_embed_quantize.rounding import Grams, round_int4, round_int8
-from edge_embed_quantize.table import TABLE_BITS, CompactTable, compact_table, pack
-from edge_embed_runtime.bundle.adapters import INPUT
+from edge_embed_quantize.table import TABLE_BITS, pack
 from edge_embed_runtime.errors import ExportError
-from edge_embed_runtime.inputs.tokenizer import TokenIds, Tokenizer
-from edge_embed_runtime.model.batching import batches, pad, pad_pairs
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.system.memory import trim_heap
 from edge_embed_runtime.vectors.kinds import RERANK, SPARSE
@@ -59,24 +51,14 @@ NORM_STRENGTHS = (0.65, 0.85)
 CONTEXT_STRENGTHS = (None, 0.65)
 # Inputs of one output channel that share a multiplier where weights are stored in four bits: the first that divides.
 INT4_GROUPS = (64, 32, 16)
-# Tokens whose rows stay int8 in a table of fewer bits, by those bits: at most so many of those seen in calibration.
-FREQUENT_ROWS = {4: 4096, 3: 256}
-
-CALIBRATION_BATCH_TOKENS = 1024
-
-
-def padded(spec: Spec, rows: Sequence[TokenIds]) -> Feed:
-    """What a model reads of a batch."""
-    return pad_pairs(rows, types=spec.types) if spec.kind is RERANK else pad(rows)
 
 
 class Calibrated:
-    """What both ways to quantize share: a model, the values that are quantized, and the texts that say how."""
+    """What both ways to quantize share: a model, the values that are quantized, and what it is run on."""
 
-    def __init__(self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop) -> None:
-        self._spec, self._weights, self._tokenizer, self._shop = spec, weights, tokenizer, shop
-        self._sites: list[Site] = sites(spec, weights)
-        self._rows = pair_rows(tokenizer) if spec.kind is RERANK else calibration_rows(tokenizer)
+    def __init__(self, material: Material, weights: Weights, shop: Workshop) -> None:
+        self._material, self._weights, self._shop = material, weights, shop
+        self._spec, self._sites = material.spec, material.sites
         self._ranges: dict[str, Range] = {}
 
     def _check_names(self, recipes: Mapping[str, Recipe]) -> None:
@@ -85,6 +67,8 @@ class Calibrated:
             raise ExportError(f"the recipes are for another model: this one has {len(self._sites)} values to quantize")
 
     def _default_recipe(self, site: Site) -> Recipe:
+        if site.bounded:
+            return Recipe()
         post = self._spec.norm == "post"
         if site.name.endswith(".out.input"):  # the context of attention: the graph has no form for scales per row here
             strength = CONTEXT_SMOOTHING if post else NORM_SMOOTHING
@@ -99,42 +83,15 @@ class Calibrated:
             return Recipe("row", CONTEXT_SMOOTHING)
         return Recipe("row" if uneven else "static", NORM_SMOOTHING)
 
-    def _compact_table(self, bits: int) -> CompactTable | None:
-        if bits == 8:
-            return None
-        if self._spec.kind is SPARSE:
-            raise ExportError("the table of a sparse model is also what its weights are made with: it stays int8")
-        width = self._weights["embedding.word"].shape[1]
-        if width % 8:
-            raise ExportError(
-                f"a table of {bits} bits needs a hidden size that is a multiple of 8, this one is {width}; "
-                "table int8 has no such limit"
-            )
-        of_pairs = self._spec.kind is RERANK  # whose tokens have a type besides
-        seen = Counter(int(token) for row in self._rows for token in (row[:, 0] if of_pairs else row))
-        frequent = [token for token, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))]
-        kept = frequent[: FREQUENT_ROWS[bits]]
-        return compact_table(self._weights["embedding.word"], bits, kept, self._never_given())
-
-    def _never_given(self) -> Sequence[int]:
-        """Ids of placeholders like [unused7], which no text gives."""
-        vocabulary = self._tokenizer.vocabulary()
-        placeholders = (token for token in vocabulary if re.fullmatch(r"\[unused\d+\]", token))
-        return [vocabulary[t] for t in placeholders if vocabulary[t] not in self._tokenizer.encode(t)]
-
 
 class Quantizer(Calibrated):
     """Quantizes one float model. Calibration runs the model once for the ranges, and once for how weights are rounded.
 
-    weights:  as `prepare` returns them
-    adapters: how many of the model's adapters (see variants.py) count besides its base
+    weights: as `prepare` returns them
     """
 
-    def __init__(
-        self, spec: Spec, weights: Weights, tokenizer: Tokenizer, shop: Workshop, *, adapters: int = 0
-    ) -> None:
-        super().__init__(spec, weights, tokenizer, shop)
-        self._adapters = adapters
+    def __init__(self, material: Material, weights: Weights, shop: Workshop) -> None:
+        super().__init__(material, weights, shop)
         self._session: InferenceSession | None = None
         self._searching = False
         self._ranges = ranges(self._observe([site.name for site in self._sites]))
@@ -142,23 +99,15 @@ class Quantizer(Calibrated):
         self._products: dict[tuple[str, Recipe], Grams] = {}
         self._rounded: dict[tuple[str, Recipe, bool, str], Rounded] = {}
 
-    def _feeds(self) -> Iterable[Feed]:
-        for batch in batches([len(row) for row in self._rows], CALIBRATION_BATCH_TOKENS):
-            yield padded(self._spec, [self._rows[i] for i in batch])
-        for number in range(1, self._adapters + 1):  # together as many texts as the base
-            rows = self._rows[number - 1 :: self._adapters]
-            for batch in batches([len(row) for row in rows], CALIBRATION_BATCH_TOKENS):
-                yield {**pad([rows[i] for i in batch]), INPUT: np.array([number], np.int64)}
-
     def _observe(self, names: list[str]) -> Iterable[dict[str, NDArray[np.float32]]]:
         if not names:
             return ()
         session = self._observed()
-        return observe(lambda outputs, feed: session.run(list(outputs), feed), names, self._feeds())
+        return observe(lambda outputs, feed: session.run(list(outputs), feed), names, self._material.feeds())
 
     def _observed(self) -> InferenceSession:
         if self._session is None:
-            self._session = float_session(self._spec, self._weights, self._shop.folder(), observe=True)
+            self._session = self._float_session(observe=True)
         return self._session
 
     def default_recipes(self) -> dict[str, Recipe]:
@@ -184,15 +133,17 @@ class Quantizer(Calibrated):
                 choices[name] = [replace(recipe, smooth=strength) for strength in strengths]
         return search(start, choices, cosine, progress)
 
-    def _float_session(self) -> InferenceSession:
-        return float_session(self._spec, self._weights, self._shop.folder())
+    def _float_session(self, *, observe: bool = False) -> InferenceSession:
+        scratch = Scratch(self._shop.folder())
+        model = self._material.build(self._weights, observe=observe, apart=scratch)
+        return scratch.session(model.SerializeToString())
 
     def _int8_session(self, tried: Quantized) -> InferenceSession:
-        model = build(self._spec, tried.weights, tried.layers).SerializeToString()
+        model = self._material.build(tried.weights, tried.layers).SerializeToString()
         return make_session(model, threads=1)
 
     def _vectors(self, session: InferenceSession) -> NDArray[np.float32]:
-        found = np.vstack([session.run(None, feed)[0].reshape(-1, self._spec.dim) for feed in self._feeds()])
+        found = np.vstack([session.run(None, feed)[0].reshape(-1, self._spec.dim) for feed in self._material.feeds()])
         return normalize(found) if self._spec.kind is SPARSE else found
 
     def run(self, recipes: Mapping[str, Recipe] | None, options: ExportOptions) -> Quantized:
@@ -231,7 +182,7 @@ class Quantizer(Calibrated):
         layers = quantize_layers(weights, self._sites, inputs, rounded)
         moved = {site.producer: inputs[site.name].offset for site in self._sites if site.producer is not None}
         weights = {**weights, **mix_offset(self._spec, weights, moved)}
-        return Quantized(weights, layers, self._compact_table(TABLE_BITS[table]), dict(recipes), moved)
+        return Quantized(weights, layers, self._material.table(TABLE_BITS[table]), dict(recipes), moved)
 
 
 def check_recipe(name: str, recipe: Recipe, default: Recipe) -> None:

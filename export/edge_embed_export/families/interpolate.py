@@ -15,7 +15,8 @@ def bicubic(table: Array, size: tuple[int, int], *, antialias: bool = False) -> 
     """[rows, columns, n] -> [*size, n]. antialias: as torch's option of this name"""
     weights = _smooth if antialias else _plain
     rows, columns = (weights(have, want) for have, want in zip(table.shape[:2], size, strict=True))
-    return np.einsum("ir,jc,rcn->ijn", rows, columns, table.astype(np.float64), optimize=True).astype(np.float32)
+    found = np.einsum("ir,jc,rcn->ijn", rows, columns, table.astype(np.float64), optimize=True)
+    return np.asarray(found, np.float32)
 
 
 def _plain(have: int, want: int) -> Numbers:
@@ -40,7 +41,7 @@ def _smooth(have: int, want: int) -> Numbers:
     numbers = np.arange(have)
     inside = (numbers >= first[:, None]) & (numbers < end[:, None])
     found = np.where(inside, _kernel(np.abs(numbers - centres[:, None] + 0.5) / stretch, SMOOTH), 0.0)
-    return found / found.sum(axis=1, keepdims=True)
+    return np.asarray(found / found.sum(axis=1, keepdims=True), np.float64)
 
 
 def _kernel(distance: Numbers, sharpness: float) -> Numbers:

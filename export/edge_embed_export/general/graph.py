@@ -258,8 +258,10 @@ def _known(node: Any, graph: EditableGraph, known: dict[str, Dims | int | None])
     return x if kind in ("Cast", "Identity") else None
 
 
-def optimize(graph: EditableGraph, path: Path) -> EditableGraph:
+def optimize(graph: EditableGraph, path: Path, inputs: Sequence[Any] | None = None) -> EditableGraph:
     """onnxruntime's own passes: constants folded, layer norms and activation functions fused, transposes merged.
+
+    inputs: of the model; None are those of texts
 
     Raises ExportError where onnxruntime cannot load the model.
     """
@@ -271,7 +273,7 @@ def optimize(graph: EditableGraph, path: Path) -> EditableGraph:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/dev/null")
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        content = graph.model(input_infos()).SerializeToString()
+        content = graph.model(input_infos() if inputs is None else inputs).SerializeToString()
         try:
             onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED)

@@ -9,18 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
+from edge_embed_export.calibration.material import CALIBRATION_BATCH_TOKENS, Texts
 from edge_embed_export.calibration.quantizer import (
-    CALIBRATION_BATCH_TOKENS,
     CONTEXT_SMOOTHING,
     EXTRA_CHANNELS,
     LEAST_SPLIT,
     NORM_SMOOTHING,
     Quantizer,
 )
-from edge_embed_export.calibration.recipes import Quantized
-from edge_embed_export.calibration.texts import calibration_texts
 from edge_embed_export.general.structure import WORDS, Linear, Norm, Place, Rows, Structure, find_places
-from edge_embed_export.transformer.builder import FLOAT
+from edge_embed_export.transformer.builder import FLOAT, Apart
 from edge_embed_export.transformer.encoder import OUTPUT
 from edge_embed_export.transformer.pooling import Pooling
 from edge_embed_export.transformer.spec import Spec, Weights, step_sites
@@ -178,17 +176,40 @@ class _Builder(Pooling):
         return g.model(outputs, "edge_embed")
 
 
-class GeneralQuantizer(Quantizer):
-    """`Quantizer` for a model of unknown structure.
+class GeneralTexts(Texts):
+    """`Texts` of a model of unknown structure: batched by equal length, so that no value holds padding, whatever its
+    axes mean."""
 
-    Calibration texts are batched by equal length, so that no value holds padding, whatever its axes mean.
-    """
+    def __init__(self, model: "General", tokenizer: Tokenizer) -> None:
+        super().__init__(model.spec, model.weights, tokenizer, places=[place.site for place in model.places])
+        self._model = model
+
+    def feeds(self) -> Iterator[Feed]:
+        by_length: dict[int, list[Any]] = {}
+        for row in self.rows:
+            by_length.setdefault(len(row), []).append(row)
+        for length, rows in sorted(by_length.items()):
+            size = max(1, CALIBRATION_BATCH_TOKENS // length)
+            yield from (pad(rows[i : i + size]) for i in range(0, len(rows), size))
+
+    def build(
+        self,
+        weights: Weights,
+        layers: Mapping[str, Int8Linear] | None = None,
+        *,
+        observe: bool = False,
+        apart: Apart | None = None,  # noqa: ARG002 - its weights lie in its graph
+    ) -> "onnx.ModelProto":
+        return self._model.build(observe=observe) if layers is None else self._model.build(weights, dict(layers))
+
+
+class GeneralQuantizer(Quantizer):
+    """`Quantizer` for a model of unknown structure."""
 
     def __init__(self, model: General, tokenizer: Tokenizer) -> None:
-        self._model, self._spec, self._weights, self._tokenizer = model, model.spec, model.weights, tokenizer
+        self._material = material = GeneralTexts(model, tokenizer)
+        self._spec, self._sites, self._weights = model.spec, material.sites, model.weights
         self._places = {place.site.name: place for place in model.places}
-        self._sites = [place.site for place in self._places.values()]
-        self._rows = [tokenizer.encode(text) for text in calibration_texts("calibration")]
         self._session = session = make_session(model.build(observe=True).SerializeToString(), threads=1)
         self._searching = True  # the session is made once
         self._given = [value.name for value in session.get_outputs()]
@@ -197,20 +218,12 @@ class GeneralQuantizer(Quantizer):
         self._ranges: dict[str, Range] = ranges(self._observe(list(self._places)))
         self._defaults: dict[str, Recipe] = {}
 
-    def _feeds(self) -> Iterator[Feed]:
-        by_length: dict[int, list[Any]] = {}
-        for row in self._rows:
-            by_length.setdefault(len(row), []).append(row)
-        for length, rows in sorted(by_length.items()):
-            size = max(1, CALIBRATION_BATCH_TOKENS // length)
-            yield from (pad(rows[i : i + size]) for i in range(0, len(rows), size))
-
     def _observe(self, names: list[str], feeds: Iterable[Feed] | None = None) -> Iterator[dict[str, Array]]:
         if not names:
             return
         outputs = {name: [n for n in self._given if n.rsplit(".", 1)[0] == name] for name in names}
         asked = [n for group in outputs.values() for n in group]
-        for feed in self._feeds() if feeds is None else feeds:
+        for feed in self._material.feeds() if feeds is None else feeds:
             found = dict(zip(asked, self._observed().run(asked, feed), strict=True))
             yield {
                 name: np.vstack([found[n].reshape(-1, found[n].shape[-1]) for n in group])
@@ -247,7 +260,7 @@ class GeneralQuantizer(Quantizer):
                 tried.setdefault(site.name, []).append((changed, inputs[site.name]))
         lost = {name: np.zeros(len(ways)) for name, ways in tried.items()}
         total = dict.fromkeys(tried, 1e-12)
-        feeds = list(self._feeds())
+        feeds = list(self._material.feeds())
         for batch in self._observe(list(tried), feeds[:: max(1, len(feeds) // MEASURED_BATCHES)]):
             for site in self._sites:
                 rows = batch[site.name]
@@ -259,11 +272,8 @@ class GeneralQuantizer(Quantizer):
                         lost[site.name][i] += np.square(_product(x, reader, weights) - exact).sum()
         return {name: [float(value) / total[name] for value in values] for name, values in lost.items()}
 
-    def _float_session(self) -> InferenceSession:
-        return make_session(self._model.build().SerializeToString(), threads=1)
-
-    def _int8_session(self, tried: Quantized) -> InferenceSession:
-        model = self._model.build(tried.weights, tried.layers)
+    def _float_session(self, *, observe: bool = False) -> InferenceSession:
+        model = self._material.build(self._weights, observe=observe)
         return make_session(model.SerializeToString(), threads=1)
 
 

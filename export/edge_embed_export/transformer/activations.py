@@ -161,7 +161,7 @@ _FUNCTIONS: dict[str, Callable[[_Numbers, str], str]] = {
     "leaky_relu": lambda n, x: n.op("Max", x, n.times(x, 0.01)),
     "log_sigmoid": lambda n, x: n.op("Neg", n.softplus(n.op("Neg", x))),
     "mish": _Numbers.mish,
-    "quick_gelu": lambda n, x: n.op("Mul", x, n.sigmoid(n.times(x, 1.702))),
+    "quick_gelu": lambda n, x: n.op("QuickGelu", x, domain="com.microsoft", alpha=1.702),
     "relu": lambda n, x: n.op("Relu", x),
     "relu2": lambda n, x: n.square(n.op("Relu", x)),
     "relu6": lambda n, x: n.clip(x, 0.0, 6.0),

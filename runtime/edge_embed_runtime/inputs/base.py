@@ -16,6 +16,25 @@ class FrontEnd(Protocol):
     def modality(self) -> str:
         """ "image" or "audio"."""
 
+    @property
+    def usual_bytes(self) -> int:
+        """What reading ONE usual input takes at its peak beside what `feeds` gives: a 12-megapixel JPEG, an hour's
+        sound."""
+
+    @property
+    def library(self) -> str:
+        """What decodes and resamples, with versions, for messages: "Pillow 13.0.0, libjpeg-turbo 3.2.0"."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The packages that are imported at the first input: another release of them may give other numbers."""
+
+    def within(self, most: int) -> "FrontEnd":
+        """The same front end, which refuses an input that takes more than so many bytes to read, before it does.
+
+        It raises MediaError with the code "memory_budget".
+        """
+
     def feeds(self, given: object) -> Iterator[NDArray[np.float32]]:
         """The arrays [1, ...] that the tower reads for ONE input, one after another.
 

@@ -152,7 +152,7 @@ def _pad(picture: "Image", resize: Resize) -> "Image":
 def _crop(picture: "Image", crop: Crop) -> "Image":
     height, width = crop.size
     top, left = crop.start(picture.height, height), crop.start(picture.width, width)
-    if top >= 0 and left >= 0:
+    if picture.height >= height and picture.width >= width:
         return picture.crop((left, top, left + width, top + height))
     box = (max(0, left), max(0, top), min(picture.width, left + width), min(picture.height, top + height))
     return _on_canvas(picture.crop(box), (width, height), (max(0, -left), max(0, -top)), crop.fill)

@@ -5,16 +5,18 @@ on nothing but that colour, so that a table of 256 numbers for each channel give
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_runtime.extras import require
 from edge_embed_runtime.inputs.fields import Fields
 from edge_embed_runtime.inputs.framing import Framing, read_framing
-from edge_embed_runtime.inputs.pictures import LIMITS, Limits, open_picture
+from edge_embed_runtime.inputs.picturelimits import LIMITS, Limits
+from edge_embed_runtime.inputs.pictures import open_picture
 from edge_embed_runtime.inputs.pixels import flatten
 
 if TYPE_CHECKING:
@@ -52,6 +54,27 @@ class ImageFront:
     def modality(self) -> str:
         """ "image"."""
         return "image"
+
+    @property
+    def usual_bytes(self) -> int:
+        """A photo of 12 million pixels: its file, and 4 bytes a pixel, or a quarter of that where it is scaled."""
+        return 6_000_000 + 48_000_000 // (4 if self.decode == "scaled" else 1)
+
+    @property
+    def library(self) -> str:
+        """ "Pillow 13.0.0, libjpeg-turbo 3.2.0"."""
+        features, pillow = require("PIL.features", "image"), require("PIL", "image")
+        turbo = features.version_feature("libjpeg_turbo")
+        return f"Pillow {pillow.__version__}, {f'libjpeg-turbo {turbo}' if turbo else 'another libjpeg'}"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Pillow."""
+        return ("PIL",)
+
+    def within(self, most: int) -> "ImageFront":
+        """The same front end, which refuses a picture that takes more than so many bytes to read, before it does."""
+        return replace(self, limits=replace(self.limits, memory=most))
 
     def feeds(self, given: object) -> Iterator[NDArray[np.float32]]:
         """One array [1, 3, height, width] for a picture: path, bytes, Pillow image, uint8 array [height, width, 3].

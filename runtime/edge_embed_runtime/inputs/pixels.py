@@ -19,11 +19,13 @@ def flatten(image: "Image", alpha: str) -> "Image":
     alpha: what lies behind transparent pixels, "white" or "black"; "drop" takes the colour that the file has there,
            which nobody saw before
 
-    16-bit grey is scaled: 65,535 is white (transformers and Pillow's `convert` do the same with Pillow >= 10.3; older
-    ones clip). A profile of colours (ICC) is not applied, as in the libraries that models were trained with.
+    16-bit grey is scaled, 65,535 is white; Pillow's `convert`, and so transformers, cuts all above 255 to white. A
+    profile of colours (ICC) is not applied, as in the libraries that models were trained with.
     """
-    if image.mode in DEEP or image.mode == "I":
+    if image.mode in DEEP:
         return _from_deep(image, alpha)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode}, whose white can be any number: make it RGB")
     if alpha == "drop" or not image.has_transparency_data:
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
