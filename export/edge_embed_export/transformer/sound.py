@@ -120,7 +120,10 @@ class _Frames(Encoder):
         """GELU of a convolution over frames [s, b, n]: [frames * b, h]."""
         g = self.graph
         x = g.op("Pad", x, g.shape(1, 0, 0, 1, 0, 0))
-        ends = [g.op("Slice", x, g.shape(i), g.shape(i + step * (frames - 1) + 1), g.shape(0), g.shape(step)) for i in range(REACH)]
+        ends = [
+            g.op("Slice", x, g.shape(i), g.shape(i + step * (frames - 1) + 1), g.shape(0), g.shape(step))
+            for i in range(REACH)
+        ]
         side = g.op("Concat", *ends, axis=2)
         side = g.op("Reshape", side, g.shape(-1, self.weights[f"{name}.weight"].shape[0]))
         return self.activation(self.linear(side, name), "gelu")
