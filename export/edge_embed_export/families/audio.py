@@ -5,22 +5,16 @@ What a sound is before, its rate and bands, is the front end's matter: see audio
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.transformer.builder import Apart
-from edge_embed_export.transformer.sound import REACH, STEP, FramesSpec
-from edge_embed_export.transformer.spec import NORM_EPS, Array, Spec, Step, Weights, prepare
+from edge_embed_export.transformer.sound import REACH, FramesSpec, SoundSpec
+from edge_embed_export.transformer.spec import NORM_EPS, Array, Spec, Step, prepare
 from edge_embed_export.transformer.swin import Stage, SwinSpec
-from edge_embed_quantize.calibrate import Site
-from edge_embed_quantize.linear import Int8Linear
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
-
-if TYPE_CHECKING:
-    import onnx
 
 HTSAT = {
     "query": "attention.self.query",
@@ -66,37 +60,6 @@ USUAL: dict[str, Any] = {
     "projection_hidden_act": "relu",
     "layer_norm_eps": NORM_EPS,
 }
-
-
-class SoundSpec(Protocol):
-    """What one encoder of sounds looks like: FramesSpec or SwinSpec."""
-
-    @property
-    def body(self) -> Spec: ...
-
-    @property
-    def shape(self) -> list[str | int]:
-        """What the graph reads."""
-        ...
-
-    def check(self, weights: Weights) -> None:
-        """Raise ExportError for a shape that does not fit."""
-        ...
-
-    def sites(self, weights: Weights) -> list[Site]:
-        """The values that linear layers read."""
-        ...
-
-    def build(
-        self,
-        weights: Weights,
-        int8: Mapping[str, Int8Linear] | None = None,
-        *,
-        observe: bool = False,
-        apart: Apart | None = None,
-    ) -> "onnx.ModelProto":
-        """The graph, see `FramesSpec.build`."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.files.accounting import refuse_unknown
+from edge_embed_export.files.accounting import refuse_unknown, words
 from edge_embed_export.files.reading import is_there, read_json
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
@@ -17,11 +17,13 @@ from edge_embed_runtime.inputs.base import read_front
 FILES = ("preprocessor_config.json", "processor_config.json")
 NEWER = "feature_extractor"
 # Keys that change no number of a sound that is read alone, or repeat what others say.
-HARMLESS = frozenset(
+HARMLESS = words(
     "feature_extractor_type processor_class return_attention_mask padding_side padding_value chunk_length_s n_samples "
-    "nb_frequency_bins nb_max_frames nb_max_samples mel_filters mel_filters_slaney top_db image_processor_type "
-    "return_tensors n_fft max_length_s fft_window_size hop_length sampling_rate feature_size frequency_min "
-    "frequency_max padding truncation chunk_length dither do_normalize".split()
+    "nb_frequency_bins nb_max_frames nb_max_samples mel_filters mel_filters_slaney top_db return_tensors"
+)
+READ = words(
+    "n_fft max_length_s fft_window_size hop_length sampling_rate feature_size frequency_min frequency_max padding "
+    "truncation chunk_length dither do_normalize"
 )
 COMMON = {"channels": "mean", "resampler": "soxr_hq", "last": "back"}
 LOG = {"base": "10", "floor": 1e-10, "offset": 0.0, "factor": 1.0, "range": None, "shift": 0.0, "scale": 1.0}
@@ -59,7 +61,7 @@ def _part(said: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _front(said: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    refuse_unknown(path, said, HARMLESS)
+    refuse_unknown(path, said, HARMLESS | READ)
     return _checked(CLASSES[said["feature_extractor_type"]](said, path), path)
 
 
