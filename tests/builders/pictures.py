@@ -150,6 +150,7 @@ READABLE: dict[str, Callable[[], bytes]] = {
     "clear.gif": lambda: clear_palette("GIF"),
     "lossy.webp": lambda: saved(image(), "WEBP"),
     "lossless.webp": lambda: saved(image(mode="RGBA"), "WEBP", lossless=True),
+    "alpha.avif": lambda: saved(image(mode="RGBA"), "AVIF"),
     "animated.webp": lambda: saved(image(), "WEBP", save_all=True, append_images=[image(seed=1)]),
     "plain.bmp": lambda: saved(image(), "BMP"),
     "row.png": lambda: saved(image(1, 3000), "PNG"),
@@ -165,7 +166,7 @@ READABLE: dict[str, Callable[[], bytes]] = {
 # Files that cannot be read: what the error says.
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty.jpg": (lambda: b"", "an empty file"),
-    "text.jpg": (lambda: b"no picture at all", "not a picture, expected one of JPEG, PNG"),
+    "text.jpg": (lambda: b"no picture at all", "not a picture; what is read: JPEG, PNG"),
     "drawing.svg": (lambda: SVG, "an SVG drawing"),
     "paper.pdf": (lambda: b"%PDF-1.7\n", "a PDF file"),
     "phone.heic": (heic, "pip install pillow-heif"),
@@ -178,7 +179,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "head.jpg": (lambda: b"\xff\xd8\xff", "a broken picture"),
     "head.bmp": (lambda: b"BMxx", "a broken picture"),
     "lies.png": (lambda: png(photo(8, 8), size=(80, 80)), "a broken picture"),
-    "lies.jpg": (lambda: jpeg_of_size(4000, 3000), "a broken picture"),
+    "lies.jpg": (lambda: jpeg_of_size(4000, 3000), "its header claims 4,000 x 3,000 pixels"),
     "huge.png": (lambda: png(photo(8, 8), size=(50_000, 50_000)), "50,000 x 50,000 pixels are 2,500 million"),
     "huge.jpg": (lambda: jpeg_of_size(50_000, 50_000), "50,000 x 50,000 pixels"),
     "bomb.png": (pixel_bomb, "50,000 x 50,000 pixels"),
@@ -227,3 +228,43 @@ def front(side: int = 224, rule: str = "shortest", **changes: Any) -> dict[str, 
         "decode": "full",
     }
     return {**made, **changes}
+
+
+def xmp(body: str, before: str = "") -> bytes:
+    """A packet of XMP with these properties."""
+    spaces = {
+        "dc": "http://purl.org/dc/elements/1.1/",
+        "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+        "xmp": "http://ns.adobe.com/xap/1.0/",
+    }
+    names = " ".join(f'xmlns:{name}="{url}"' for name, url in spaces.items())
+    rdf = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    inner = f'<rdf:RDF {rdf}><rdf:Description rdf:about="" {names}>{body}</rdf:Description></rdf:RDF>'
+    return f'{before}<x:xmpmeta xmlns:x="adobe:ns:meta/">{inner}</x:xmpmeta>'.encode()
+
+
+def listed(name: str, *texts: str) -> str:
+    """A property of XMP with several texts."""
+    items = "".join(f"<rdf:li>{text}</rdf:li>" for text in texts)
+    return f"<{name}><rdf:Bag>{items}</rdf:Bag></{name}>"
+
+
+def with_iptc(content: bytes, *records: tuple[int, int, bytes]) -> bytes:
+    """A JPEG with records of IPTC: record, number, text."""
+    entries = b"".join(struct.pack(">BBBH", 0x1C, part, number, len(text)) + text for part, number, text in records)
+    block = (
+        b"Photoshop 3.0\0"
+        + b"8BIM\x04\x04\0\0"
+        + struct.pack(">I", len(entries))
+        + entries
+        + b"\0" * (len(entries) % 2)
+    )
+    return content[:2] + b"\xff\xed" + struct.pack(">H", len(block) + 2) + block + content[2:]
+
+
+def exif_parts(first: dict[int, Any], second: dict[int, Any]) -> bytes:
+    """EXIF with tags of its first part, and of the one with times and comments."""
+    made = Image.Exif()
+    made.update(first)
+    made.get_ifd(0x8769).update(second)
+    return made.tobytes()

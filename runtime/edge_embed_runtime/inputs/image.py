@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.inputs.fields import Fields
 from edge_embed_runtime.inputs.framing import Framing, read_framing
-from edge_embed_runtime.inputs.pictures import LIMITS, Limits, open_picture
+from edge_embed_runtime.inputs.picturelimits import LIMITS, Limits
+from edge_embed_runtime.inputs.pictures import open_picture
 from edge_embed_runtime.inputs.pixels import flatten
 
 if TYPE_CHECKING:

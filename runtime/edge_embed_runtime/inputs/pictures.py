@@ -9,17 +9,17 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_embed_runtime.errors import EdgeEmbedError, InputError, MediaError
+from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
-from edge_embed_runtime.inputs.mediafile import MAX_BYTES, MediaFile, read_media
+from edge_embed_runtime.inputs.mediafile import MediaFile, read_media
 from edge_embed_runtime.inputs.pictureheaders import NAMES, format_of, webp_size
+from edge_embed_runtime.inputs.picturelimits import LIMITS, Limits, Source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,9 +29,12 @@ FORMATS = {
     "JPEG": ("JpegImagePlugin", "JpegImageFile"),  # and MPO: its first picture
     "PNG": ("PngImagePlugin", "PngImageFile"),
     "WEBP": ("WebPImagePlugin", "WebPImageFile"),
-    "GIF": ("GifImagePlugin", "GifImageFile"),
+    "GIF": ("GifImagePlugin", "GifImageFile"),  # the first frame, of every animation
     "BMP": ("BmpImagePlugin", "BmpImageFile"),
+    "AVIF": ("AvifImagePlugin", "AvifImageFile"),
 }
+# Those that some builds of Pillow leave out, by the name that its `features` has for them.
+OPTIONAL = {"WEBP": "webp", "AVIF": "avif"}
 ORIENTATION = 0x0112  # the EXIF tag
 # Its values to Pillow's numbers of what makes the picture upright; 1, and everything else, is upright.
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
@@ -40,56 +43,13 @@ UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _QUIET = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a picture may be at most.
-
-    pixels:     that its header claims
-    file_bytes: of its file
-    memory:     bytes that reading it may take at its peak, None for no limit but the others
-    """
-
-    pixels: int = 120_000_000
-    file_bytes: int = MAX_BYTES
-    memory: int | None = None
-
-
-LIMITS = Limits()
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a picture came from, for messages: its path, or what it was given as."""
-
-    name: str
-    path: str | None = None
-
-    def error(self, what: str) -> MediaError:
-        """MediaError that names the file: "a.jpg: not a picture"."""
-        return MediaError(f"{self.name}: {what}", code="bad_image", path=self.path)
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Whatever a decoder raises for a broken file is a MediaError that names it."""
-        try:
-            yield
-        except EdgeEmbedError:
-            raise
-        except MemoryError as error:
-            raise self.error("there is too little memory to decode it") from error
-        except (
-            Exception
-        ) as error:  # decoders raise a dozen kinds for broken files, struct.error and KeyError among them
-            raise self.error(f"a broken picture ({str(error)[:200] or type(error).__name__})") from error
-
-
 def open_picture(
     given: object, limits: Limits = LIMITS, draft: Callable[["Image"], None] | None = None
 ) -> tuple["Image", Source]:
     """A picture of any mode, decoded and upright, and where it came from.
 
     given: a path, the bytes of a file, a MediaFile, a Pillow image, or a uint8 array [height, width, 3]
-    draft: may ask the decoder of a picture for fewer pixels, before it is decoded
+    draft: may ask the decoder of a file for fewer pixels, before it is decoded
 
     Raises MediaError for what cannot be read or is too large, InputError for other types, MissingExtraError without
     Pillow.
@@ -100,18 +60,17 @@ def open_picture(
         return pillow.fromarray(_check_array(given, source, limits)), source
     if isinstance(given, pillow.Image):
         source, image, length = Source("the Pillow image"), given, 0
-        _check_size(image.size, source, limits)
+        source.check_size(image.size, limits)
     else:
         content, source = read_content(given, limits)
-        image, length = _open(content, source, limits), len(content)
-        _check_size(image.size, source, limits)
+        image, length = open_header(content, source, limits), len(content)
         with source.reading():
             if draft is not None:
                 draft(image)
-    _check_memory(image, length, source, limits)
+    source.check_memory(image, length, limits)
     with source.reading():
         image.load()
-        turn = UPRIGHT.get(_orientation(image))
+        turn = UPRIGHT.get(orientation(image))
         return (image if turn is None else image.transpose(turn)), source
 
 
@@ -129,75 +88,28 @@ def read_content(given: object, limits: Limits = LIMITS) -> tuple[bytes, Source]
     return given.content, Source(given.path, given.path)
 
 
-def _open(content: bytes, source: Source, limits: Limits) -> "Image":
-    """The picture in the bytes of a file, its header read and no pixel."""
-    found = format_of(content)
+def open_header(content: bytes, source: Source, limits: Limits = LIMITS) -> "Image":
+    """The picture in the bytes of a file: its header is read and within the limits, and no pixel is decoded.
+
+    Raises MediaError.
+    """
     if not content:
         raise source.error("an empty file")
-    if found == "HEIF":
-        opener = require("PIL.Image", "image").OPEN.get("HEIF")
-        if opener is None:
-            raise source.error(
-                "a HEIC picture, which Pillow does not read by itself: pip install pillow-heif, and call "
-                "pillow_heif.register_heif_opener() before"
-            )
-        make = opener[0]
-    elif found in FORMATS:
-        module, name = FORMATS[found]
-        make = getattr(import_module(f"PIL.{module}"), name)
-    else:
-        raise source.error(f"{NAMES.get(found, 'not a picture')}, expected one of {', '.join(FORMATS)}")
-    if found == "WEBP":  # its decoder takes the memory of a whole picture at once
-        _check_size(webp_size(content), source, limits)
-    with source.reading(), _quiet():
+    form = format_of(content)
+    make = _decoder(form, source)
+    if form == "WEBP":  # its decoder takes the memory of a whole picture at once
+        source.check_size(webp_size(content), limits)
+    with source.reading(), quiet():
         image: Image = make(BytesIO(content))
+        source.check_size(image.size, limits)
+        if form == "JPEG":
+            source.check_blocks(image, len(content))
     return image
 
 
-def _check_size(size: tuple[int, int], source: Source, limits: Limits) -> None:
-    width, height = size
-    if width * height > limits.pixels:
-        raise source.error(
-            f"{width:,} x {height:,} pixels are {width * height / 1e6:,.0f} million, over the limit of "
-            f"{limits.pixels / 1e6:,.0f} million"
-        )
-    if width * height <= 0:
-        raise source.error(f"{width} x {height} pixels, so there is nothing to see")
-
-
-def _check_memory(image: "Image", length: int, source: Source, limits: Limits) -> None:
-    """Refuse a picture that takes too much memory to read, as far as its header says."""
-    if limits.memory is not None and (needed := _memory(image, length)) > limits.memory:
-        error = source.error(
-            f"{image.width:,} x {image.height:,} pixels take {needed / 1e6:,.0f} MB to read, and max_rss_mb leaves "
-            f"{limits.memory / 1e6:,.0f} MB for it"
-        )
-        error.code = "memory_budget"
-        raise error
-
-
-def _memory(image: "Image", length: int) -> int:
-    """Bytes that reading a picture takes at its peak: its file, and 4 a pixel for each copy that there is at once."""
-    copies = 1.0
-    if image.info.get("progressive"):  # the decoder holds all coefficients
-        copies += 1.5
-    elif image.has_transparency_data:  # as it is, in RGBA, on its background, without alpha
-        copies += 3
-    elif _orientation(image) in UPRIGHT or image.mode != "RGB":
-        copies += 1
-    return length + int(4 * copies * image.width * image.height)
-
-
-def _check_array(given: "np.ndarray[Any, Any]", source: Source, limits: Limits) -> "np.ndarray[Any, Any]":
-    if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
-        raise source.error(f"{given.dtype} {list(given.shape)}, expected uint8 [height, width, 3]")
-    _check_size((given.shape[1], given.shape[0]), source, limits)
-    return np.ascontiguousarray(given)
-
-
-def _orientation(image: "Image") -> object:
+def orientation(image: "Image") -> object:
     """What EXIF or XMP says about which side is up; 1 where they are broken, as Pillow's own reading of them is."""
-    with _quiet():
+    with quiet():
         try:
             return image.getexif().get(ORIENTATION, 1)
         except Exception:  # noqa: BLE001 - a hostile EXIF raises all kinds: the picture itself can be read
@@ -205,8 +117,37 @@ def _orientation(image: "Image") -> object:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Pillow's warnings are not shown and not raised."""
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _decoder(form: str, source: Source) -> Callable[[BytesIO], "Image"]:
+    """What opens files of a format. Raises MediaError for one that is not read."""
+    if form == "HEIF":  # registered by the package pillow-heif, where the user asked it to
+        opener = require("PIL.Image", "image").OPEN.get(form)
+        if opener is None:
+            raise source.error(
+                "a HEIC picture, which Pillow does not read by itself: pip install pillow-heif, and call "
+                "pillow_heif.register_heif_opener() before"
+            )
+        make: Callable[[BytesIO], Image] = opener[0]
+        return make
+    if form not in FORMATS:
+        raise source.error(f"{NAMES.get(form, 'not a picture')}; what is read: {', '.join(FORMATS)}")
+    feature = OPTIONAL.get(form)
+    known = require("PIL.features", "image")
+    if feature and not (feature in known.modules and known.check(feature)):
+        raise source.error(f"a picture of the format {form}, which this Pillow does not read: pip install -U pillow")
+    module, name = FORMATS[form]
+    found: Callable[[BytesIO], Image] = getattr(import_module(f"PIL.{module}"), name)
+    return found
+
+
+def _check_array(given: "np.ndarray[Any, Any]", source: Source, limits: Limits) -> "np.ndarray[Any, Any]":
+    if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
+        raise source.error(f"{given.dtype} {list(given.shape)}, expected uint8 [height, width, 3]")
+    source.check_size((given.shape[1], given.shape[0]), limits)
+    return np.ascontiguousarray(given)

@@ -22,8 +22,10 @@ def flatten(image: "Image", alpha: str) -> "Image":
     16-bit grey is scaled, 65,535 is white; Pillow's `convert`, and so transformers, cuts all above 255 to white. A
     profile of colours (ICC) is not applied, as in the libraries that models were trained with.
     """
-    if image.mode in DEEP or image.mode == "I":
+    if image.mode in DEEP:
         return _from_deep(image, alpha)
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode}, whose white can be any number: make it RGB")
     if alpha == "drop" or not image.has_transparency_data:
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")

@@ -18,7 +18,7 @@ HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
 
 
 def processor(name: str, **options: Any) -> Any:
-    """The processor that works on Pillow's pixels: the only one before torchvision's, another name in transformers 5."""
+    """The processor that works on Pillow's pixels, which has another name in transformers 5."""
     return getattr(transformers, f"{name}Pil" if NEW else name)(**options)
 
 

@@ -1,0 +1,103 @@
+"""What a picture may be at most, checked by its header before any pixel is decoded, in errors that name its file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from edge_embed_runtime.errors import EdgeEmbedError, MediaError
+from edge_embed_runtime.inputs.mediafile import MAX_BYTES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that is read.
+
+    pixels:     that the picture's header claims
+    file_bytes: of its file
+    memory:     bytes that reading it may take at its peak, None for no limit but the others
+    """
+
+    pixels: int = 120_000_000
+    file_bytes: int = MAX_BYTES
+    memory: int | None = None
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a picture came from, for messages: its path, or what it was given as."""
+
+    name: str
+    path: str | None = None
+
+    def error(self, what: str) -> MediaError:
+        """MediaError that names the file: "a.jpg: not a picture"."""
+        return MediaError(f"{self.name}: {what}", code="bad_image", path=self.path)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Whatever a decoder raises for a broken file is a MediaError that names it."""
+        try:
+            yield
+        except EdgeEmbedError:
+            raise
+        except MemoryError as error:
+            raise self.error("there is too little memory to decode it") from error
+        except Exception as error:  # decoders raise a dozen kinds for broken files, KeyError among them
+            raise self.error(f"a broken picture ({str(error)[:200] or type(error).__name__})") from error
+
+    def check_size(self, size: tuple[int, int], limits: Limits) -> None:
+        """Refuse a picture of too many pixels, and one of none; size: width, height."""
+        width, height = size
+        if width * height > limits.pixels:
+            raise self.error(
+                f"{width:,} x {height:,} pixels are {width * height / 1e6:,.0f} million, over the limit of "
+                f"{limits.pixels / 1e6:,.0f} million"
+            )
+        if width * height <= 0:
+            raise self.error(f"{width} x {height} pixels, so there is nothing to see")
+
+    def check_memory(self, image: "Image", length: int, limits: Limits) -> None:
+        """Refuse a picture that takes too much memory to read; length: of its file."""
+        if limits.memory is None or (needed := _memory(image, length)) <= limits.memory:
+            return
+        error = self.error(
+            f"{image.width:,} x {image.height:,} pixels take {needed / 1e6:,.1f} MB to read, and the limit of memory "
+            f"leaves {limits.memory / 1e6:,.1f} MB for it"
+        )
+        error.code = "memory_budget"
+        raise error
+
+    def check_blocks(self, image: "Image", length: int) -> None:
+        """Refuse a JPEG whose file is too short for the size that it claims: each block of 8 x 8 takes at least a bit.
+
+        Its decoder fills what is missing with grey, and says nothing.
+        """
+        parts = [part[1:3] for part in getattr(image, "layer", ())]
+        widest, highest = max(across for across, _ in parts), max(down for _, down in parts)
+        blocks = sum(
+            ceil(image.width * across / widest / 8) * ceil(image.height * down / highest / 8) for across, down in parts
+        )
+        if 8 * length < blocks:
+            raise self.error(f"its header claims {image.width:,} x {image.height:,} pixels, its file is too short")
+
+
+def _memory(image: "Image", length: int) -> int:
+    """Bytes that reading a picture takes at its peak: its file, and 4 a pixel for each copy that there is at once."""
+    copies = 1.0
+    if image.info.get("progressive"):  # the decoder holds all coefficients
+        copies += 1.5
+    if image.format in ("WEBP", "AVIF", "HEIF"):  # decoded whole, then copied
+        copies += 2
+    if image.has_transparency_data:  # as it is, in RGBA, on its background, without alpha
+        copies += 3
+    elif image.mode != "RGB" or "exif" in image.info:  # which may ask to turn it
+        copies += 1
+    return length + int(4 * copies * image.width * image.height)
