@@ -1,6 +1,6 @@
 """The embedders of one index: what each makes of a text, and what of it is stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from edge_embed_runtime.checks import check_text, listed, unusable
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import BundleMismatchError, InputError
+from edge_embed_runtime.errors import BundleMismatchError, InputError, MediaError
 from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Wanted
 from edge_embed_runtime.storage.schema import Facts, SideModel
@@ -159,8 +159,10 @@ class Models:
     def _media_vector(self, store: Store, kind: "MediaKind", given: Any) -> Vectors:
         """[dim] of a picture or sound."""
         self.check_media(kind, store.path)
-        found: Vectors = check_vectors(self.encode_media(kind, [given]), store.dim, "vectors")[0]
-        return found
+        assert isinstance(self.dense, Embedder)  # noqa: S101 - others have no such model
+        found = self.dense.encode_image([given]) if kind == "image" else self.dense.encode_audio([given])
+        vector: Vectors = check_vectors(found, store.dim, "vectors")[0]
+        return vector
 
     def _texts(self, store: Store, query: str | None, mode: Mode, vector: ArrayLike | None, *, examples: bool) -> Query:
         """examples: whether there is something to look for without a query"""
@@ -185,13 +187,14 @@ class Models:
     @property
     def modalities(self) -> tuple[str, ...]:
         """What can be embedded: "text", "image", "audio"."""
-        return tuple(getattr(self.dense, "modalities", ("text",)))
+        if self.first is None:
+            return ()
+        return self.dense.modalities if isinstance(self.dense, Embedder) else ("text",)
 
-    def encode_media(self, kind: "MediaKind", contents: Sequence[Any]) -> Vectors:
-        """Vectors [n, dim] of pictures or sounds. `check_media` has said that there is a model for them."""
-        embedder: Any = self.dense
-        found: Vectors = embedder.encode_image(contents) if kind == "image" else embedder.encode_audio(contents)
-        return found
+    def each_media(self, kind: "MediaKind", contents: Sequence[Any]) -> "Iterator[tuple[int, Vectors | MediaError]]":
+        """Place and vector [1, dim] of each picture or sound, or its error. `check_media` was asked before."""
+        assert isinstance(self.dense, Embedder)  # noqa: S101 - others have none
+        return self.dense.each_input(kind, contents)
 
     def check_media(self, kind: "MediaKind", path: Path) -> None:
         """Raise InputError where there is no model for pictures or sounds."""

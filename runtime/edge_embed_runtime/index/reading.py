@@ -169,7 +169,7 @@ class IndexReader:
 
     def thumbnail(self, key: str) -> bytes | None:
         """The small picture of a document (WebP); None where none was stored. Raises IndexDamagedError."""
-        from edge_embed_runtime.storage.mediatable import thumbnail_of
+        from edge_embed_runtime.index.thumbnails import thumbnail_of
 
         check_key(key)
         with self._connections.reading() as store, store.snapshot():
@@ -184,7 +184,8 @@ class IndexReader:
 
     def stats(self) -> dict[str, Any]:
         """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
-        graph: whether searches use one and what `rebuild` measured, None where it measured none."""
+        graph: whether searches use one and what `rebuild` measured, None where it measured none; kinds: documents that
+        are texts, pictures and sounds, where there were any but texts."""
         from edge_embed_runtime.index.stats import stats
 
         with self._connections.reading() as store:
@@ -272,10 +273,15 @@ class IndexReader:
         return [mode for mode in every if mode == "text" or self._models.cannot(mode, facts) is None]
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the embedder that it was opened with can embed: "text", "image", "audio"; none of them without one."""
+        return self._models.modalities
+
+    @property
     def takes_texts(self) -> bool:
         """Whether it was opened with all embedders that adding texts needs."""
         facts = self._store.facts
-        return not facts.space and self._models.missing(facts) is None
+        return not facts.space and self._models.missing(facts) is None and "text" in self._models.modalities
 
     def marks(self, query: str, texts: Sequence[str]) -> "list[list[Span]]":
         """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Very

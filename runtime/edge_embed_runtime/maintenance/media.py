@@ -1,5 +1,5 @@
-"""Pictures and sounds of documents, as maintenance sees them: whether what is known of them is whole and has a vector, and
-whether those whose vectors are damaged can be embedded again."""
+"""Pictures and sounds of documents, as maintenance sees them: whether what is known of them is whole and has a vector,
+and whether those with damaged vectors can be embedded again."""
 
 from collections.abc import Collection
 

@@ -21,7 +21,7 @@ from edge_embed_runtime.storage.media import Given
 from edge_embed_runtime.storage.store import Store
 
 # Stores records after deleting documents by key, in one transaction; shows progress or not.
-Write = Callable[[list[Record], list[str], bool], None]
+Write = Callable[[list[Record], list[str], bool], object]
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,9 @@ def lanes(question: Question, present: Sequence[Kind]) -> list[list[Question]]:
         own = []
         for number, vector in enumerate(parts):
             whole = number == 0 and kind == "text"  # words, and other vectors, are those of texts
-            texts = {} if whole else {"text": None, "sparse": None, "multi": None}
-            part = replace(query, vector=vector, others=(), **texts)
+            part = replace(query, vector=vector, others=())
+            if not whole:
+                part = replace(part, text=None, sparse=None, multi=None)
             among = kind if len(present) > 1 else None
             mode = question.mode if whole else "vector"
             depth = FUSION_DEPTH if len(parts) > 1 else 0

@@ -92,7 +92,7 @@ class Wanted:
         like: object,
         unlike: object,
         mmr: object,
-        kind: object = None,
+        kind: "Kind | None" = None,
     ) -> "Wanted":
         """Raises InputError."""
         count = min(check_count(k, "k", 1), MAX_HITS)

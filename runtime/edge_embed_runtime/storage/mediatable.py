@@ -8,15 +8,10 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from edge_embed_runtime.checks import shown
-from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.storage.media import MEDIA_KINDS, SHA256_BYTES, Media, MediaKind
 from edge_embed_runtime.storage.rows import MEDIA_STARTS, PASSAGES, is_whole
-
-if TYPE_CHECKING:
-    from edge_embed_runtime.storage.store import Store
 
 COLUMNS = "doc, kind, source, sha256, time, thumbcrc, crc"
 ROWS = f"SELECT {COLUMNS} FROM media"
@@ -127,17 +122,6 @@ class MediaTable:
         """Delete rows, and those of documents that are not there."""
         query = "DELETE FROM media WHERE doc NOT IN (SELECT id FROM doc) OR doc IN (SELECT value FROM json_each(?))"
         self._db.execute(query, (json.dumps(list(docs)),))
-
-
-def thumbnail_of(store: "Store", key: str) -> bytes | None:
-    """The thumbnail of a document; None where there is none, or no such document. Raises IndexDamagedError."""
-    doc, table = store.ids_of([key]).get(key), store.media
-    if doc is None or table is None:
-        return None
-    thumbnail, whole = table.thumbnail(doc)
-    if not whole:
-        raise IndexDamagedError(f"{store.path}: the thumbnail of {shown(key)} is damaged", path=store.path, keys=[key])
-    return thumbnail
 
 
 def _row(doc: int, media: Media, thumbnail_crc: int) -> tuple[Any, ...]:
