@@ -184,7 +184,10 @@ def _clap_sounds(t: Tensors, fusion: bool) -> None:
                     _conv(t, name, out, read, 1, 1)
                 else:
                     t.norm(name, out)
-                    t |= {f"{name}.running_mean": np.zeros(out, np.float32), f"{name}.running_var": np.ones(out, np.float32)}
+                    t |= {
+                        f"{name}.running_mean": np.zeros(out, np.float32),
+                        f"{name}.running_var": np.ones(out, np.float32),
+                    }
     width = WIDTH
     for stage, (depth, heads) in enumerate(zip(DEPTHS, SOUND_HEADS, strict=True)):
         for i in range(depth):
