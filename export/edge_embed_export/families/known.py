@@ -7,6 +7,7 @@ from typing import Any
 from edge_embed_export.families import (
     albert,
     bert,
+    claptext,
     cliptext,
     deberta,
     decoder,
@@ -265,6 +266,13 @@ FAMILIES: tuple[Family, ...] = (
         "CLIP's, SigLIP's, CoCa's with its class token, or RoBERTa or XLM-R with a projection",
         ("CLIP-ViT-B-32-laion2B-s34B-b79K", "CoCa-ViT-B-32-laion2B-s13B-b90k", "CLIP-ViT-B-32-xlm-roberta-base"),
         opencliptext.read,
+    ),
+    Family(
+        "CLAP: text",
+        ("clap", "clap_text_model"),
+        "RoBERTa, first token through a pooler and two layers",
+        ("clap-htsat-unfused, -fused", "larger_clap_general"),
+        claptext.read,
     ),
 )
 
