@@ -20,7 +20,7 @@ from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, licence_of
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.towers.inputs import calibration_feeds
-from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
+from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.media import MediaModel, modality_of, read_media_model
 from edge_embed_export.transformer.spec import Weights
 from edge_embed_export.transformer.workshop import WeightsFile, Workshop, workshop
@@ -169,7 +169,7 @@ def _made(request: Request, folder: _Folder, shop: Workshop, weights: Weights, q
         front=media.front,
         kind=media.spec.kind.name,
         architecture={**media.facts, **logits},
-        quantization=dict(FLOAT32) if quantized is None else quantized.describe(),
+        quantization=dict(FLOATS) if quantized is None else _described(quantized),
         provenance=_provenance(request, folder),
     )
     contents: dict[str, Content] = {name: model, **({apart_name: apart.path} if apart.used else {})}
@@ -179,7 +179,7 @@ def _made(request: Request, folder: _Folder, shop: Workshop, weights: Weights, q
 def _described(quantized: Quantized) -> dict[str, Any]:
     """What the manifest says of an int8 tower: as of a model of texts, which has a table of words besides."""
     said = {name: value for name, value in quantized.describe().items() if name != "embedding_table"}
-    return {**said, "rounding": "GPTQ on the calibration pictures"}
+    return {**said, "rounding": "GPTQ on the calibration inputs"}
 
 
 def _provenance(request: Request, folder: _Folder) -> dict[str, Any]:
@@ -192,18 +192,16 @@ def _write(
     request: Request, folder: _Folder, made: list[Made], texts: tuple[dict[str, Content], Manifest | None]
 ) -> Manifest:
     (contents, manifest), options = texts, request.options
-    towers = {one.modality: one.tower for one in made}
+    together = {**contents, **{name: content for one in made for name, content in one.contents.items()}}
     if manifest is None:
         provenance = _provenance(request, folder)
         manifest = bundle_of(request.name, made[0].dim, folder.space, made, provenance=provenance)
     else:
         if wrong := [one.modality for one in made if one.dim != manifest.dim]:
             raise ExportError(f"{request.source}: models of texts and of {listed(wrong)} give vectors of other dims")
-        together = {**contents, **{name: content for one in made for name, content in one.contents.items()}}
+        towers = {one.modality: one.tower for one in made}
         manifest = replace(manifest, files=file_records(together), towers=towers, space=folder.space)
-        contents = together
-    contents = contents or {name: content for one in made for name, content in one.contents.items()}
     manifest = with_notes(manifest, check_ignored())
     options.progress(f"writing {request.target}")
-    write_bundle(request.target, manifest, contents, overwrite=options.overwrite)
+    write_bundle(request.target, manifest, together, overwrite=options.overwrite)
     return manifest
