@@ -54,8 +54,6 @@ class TowersFolder(Source):
             return used
         if request.options.graph != GraphOptions():
             return f"{request.source} holds no graph: tokenizer, pooling and output say how to take an ONNX model"
-        if request.options.towers.modality is not None:
-            return f"{request.source} says itself what its models read: there is no use for modality and front"
         has, only = _modalities(request), request.options.towers.only
         if only is not None and (missing := [name for name in only if name not in has]):
             return f"{request.source} has no model for {listed(missing)}: it has those for {listed(has)}"
