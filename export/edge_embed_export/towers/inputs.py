@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from edge_embed_export.calibration.pictures import Part, calibration_pictures
 from edge_embed_export.calibration.sounds import calibration_sounds
 from edge_embed_export.towers.made import Sample
 from edge_embed_runtime.errors import InputError, MediaError, SourceError
-from edge_embed_runtime.inputs.base import FrontEnd
+from edge_embed_runtime.inputs.base import FrontEnd, read_front
 
 # Of a folder, in the order of names: every third file is for measuring.
 MOST, LEAST, EACH = 192, 12, 3
@@ -49,6 +50,13 @@ def calibration_feeds(front: FrontEnd, folder: Path | None) -> tuple[list[NDArra
         )
     kept = [feed for i, (_, feed) in enumerate(found) if i % EACH]
     return kept, Sample(f"{what} of the caller's", [path for path, _ in found[::EACH]])
+
+
+def measured_by(modality: str, front: dict[str, Any], folder: Path | None) -> Sample:
+    """What a tower that needs no calibration is measured by: pictures; of sounds, the golden ones alone."""
+    if modality != "image":
+        return Sample("nothing")
+    return calibration_feeds(read_front(modality, front), folder)[1]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,14 +3,15 @@
 import json
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.checks import check_text, shown
-from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError, MemoryBudgetError
+from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError, MediaError, MemoryBudgetError
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.storage.media import Given, Kind
     from edge_embed_runtime.system.headroom import Room
 
 MAX_KEY_CHARACTERS = 2048
@@ -33,12 +34,19 @@ class Document:
     places: where pages, chapters or headings begin in the text, (start in characters, label), sorted by start: a hit
             says in which of them its passage begins. A start is at most the length of the text, a label one line of 1
             to 512 characters; of places with the same start the last one counts
+    image:  a picture: a path, bytes, a PIL image or a uint8 array [height, width, 3]; or a Media, which `Index.get`
+            gives. The text, which may be empty then, is its caption
+    audio:  likewise a sound: a path, bytes or (samples, rate), where samples are float [n] or [n, channels]
+    time:   when the picture or sound was taken, in ISO 8601
     """
 
     key: str
-    text: str
+    text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     places: Sequence[Place] = ()
+    image: Any = None
+    audio: Any = None
+    time: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class Hit:
     start, end: where the passage lies in the document, in characters
     place:      label of the last of the document's places that starts at or before the first character of the passage
                 that is not blank; None where there is none
+    kind:       what the document is: "text", "image" or "audio". Where its picture or sound was found, text is the
+                beginning of its caption
+    source:     path of the picture or sound; "" for a text, and for one that was not given as a path
     """
 
     key: str
@@ -60,6 +71,8 @@ class Hit:
     start: int
     end: int
     place: str | None = None
+    kind: "Kind" = "text"
+    source: str = ""
 
 
 class Hits(list[Hit]):
@@ -70,6 +83,10 @@ class Hits(list[Hit]):
         self.shortfall = shortfall
 
 
+# Takes a document that is left out because its picture or sound cannot be read, and why.
+Refused = Callable[[Document, MediaError], None]
+
+
 @dataclass(frozen=True)
 class Record:
     """A checked document as it is stored: metadata as JSON."""
@@ -78,13 +95,21 @@ class Record:
     text: str
     metadata: str
     places: tuple[Place, ...] = ()
+    media: "Given | None" = None
 
 
-def check_documents(documents: Iterable[Document], *, blank: bool = False, room: "Room | None" = None) -> list[Record]:
+def check_documents(
+    documents: Iterable[Document],
+    *,
+    blank: bool = False,
+    room: "Room | None" = None,
+    refused: "Refused | None" = None,
+) -> list[Record]:
     """Every document checked, before anything is embedded or stored.
 
-    blank: texts may be empty
-    room:  what there is for them; raises MemoryBudgetError where it is too small
+    blank:   texts may be empty
+    room:    what there is for them; raises MemoryBudgetError where it is too small
+    refused: takes those whose picture or sound cannot be read, which are left out; None raises the error
     """
     if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
         raise InputError(
@@ -95,7 +120,13 @@ def check_documents(documents: Iterable[Document], *, blank: bool = False, room:
     for i, document in enumerate(documents):
         if room is not None:
             given += _check_size(document, f"document {i}", room, given)
-        record = check_document(document, f"document {i}", blank=blank)
+        try:
+            record = check_document(document, f"document {i}", blank=blank)
+        except MediaError as error:
+            if refused is None:
+                raise
+            refused(document, error)
+            continue
         if record.key in records:
             raise DuplicateKeyError(
                 f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored",
@@ -122,7 +153,9 @@ def _check_size(document: object, place: str, room: "Room", before: int) -> int:
 
 def document_bytes(document: Document) -> int:
     """The most that a document's text and metadata take, as Python holds them or in UTF-8."""
-    return 64 + _value_bytes(document.text) + _value_bytes(document.metadata) + _value_bytes(document.places)
+    size = 64 + _value_bytes(document.text) + _value_bytes(document.metadata) + _value_bytes(document.places)
+    given = document.audio if document.image is None else document.image
+    return size if given is None else size + _value_bytes(getattr(given, "content", given))
 
 
 def _value_bytes(value: object) -> int:
@@ -135,6 +168,8 @@ def _value_bytes(value: object) -> int:
             pending += [*inner.keys(), *inner.values()]
         elif isinstance(inner, list | tuple):
             pending += inner
+        elif isinstance(inner, bytes):
+            size += len(inner)
         size += 32
     return size
 
@@ -164,13 +199,23 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
     where = f"document {shown(key)}"
     try:
         text = _text(document.text, f"{where}: text")
-        if not blank and (not text or text.isspace()):
+        media = _check_media(document, where)
+        if media is None and not blank and (not text or text.isspace()):
             raise DocumentError(f"{where} has no text: leave it out, or give it some", keys=[key])
         metadata = metadata_json(document.metadata, where)
-        return Record(key, text, metadata, _check_places(document.places, len(text), where) if document.places else ())
-    except DocumentError as error:
+        places = _check_places(document.places, len(text), where) if document.places else ()
+        return Record(key, text, metadata, places, media)
+    except (DocumentError, MediaError) as error:
         error.keys = (key,)
         raise
+
+
+def _check_media(document: Document, where: str) -> "Given | None":
+    if document.image is None and document.audio is None and document.time is None:
+        return None
+    from edge_embed_runtime.storage.media import check_media  # most indexes have none
+
+    return check_media(document.image, document.audio, document.time, where)
 
 
 def metadata_json(metadata: object, where: str) -> str:
