@@ -120,7 +120,7 @@ def test_timm(tmp_path: Path) -> None:
 def test_folder_that_says_nothing(tmp_path: Path) -> None:
     """The error names the files that would say it."""
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    with pytest.raises(SourceError, match="preprocessor_config.json"):
+    with pytest.raises(SourceError, match=r"preprocessor_config\.json"):
         read_image_front(tmp_path)
 
 

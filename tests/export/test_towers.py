@@ -104,7 +104,7 @@ class TestFolder:
         float_form(source, tmp_path / "float", towers=options)
         ours, theirs = (Embedder(tmp_path / name).encode_image(PICTURES) for name in ("int8", "float"))
         assert (ours * theirs).sum(axis=1).min() > 0.9
-        with pytest.raises(FidelityError, match="the floor is 1.01"):
+        with pytest.raises(FidelityError, match=r"the floor is 1\.01"):
             export_model(source, tmp_path / "never", towers=options, floor=1.01)
         assert not (tmp_path / "never").exists()
         for path in sorted(folder.glob("*.jpg"))[:8]:
@@ -169,6 +169,10 @@ class TestFolder:
                 TowerOptions(**wrong)  # type: ignore[arg-type]
 
 
+def _dim(model: onnx.ModelProto, axis: int) -> Any:
+    return model.graph.input[0].type.tensor_type.shape.dim[axis]
+
+
 class TestGraph:
     """ONNX graphs of any kind."""
 
@@ -201,9 +205,9 @@ class TestGraph:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda m: m.graph.input[0].type.tensor_type.shape.dim[0].__setattr__("dim_value", 4), "4 inputs at a time"),
+            (lambda m: _dim(m, 0).__setattr__("dim_value", 4), "4 inputs at a time"),
             (lambda m: m.graph.input[0].type.tensor_type.__setattr__("elem_type", 2), "UINT8"),
-            (lambda m: m.graph.input[0].type.tensor_type.shape.dim[2].__setattr__("dim_value", 99), "the front end"),
+            (lambda m: _dim(m, 2).__setattr__("dim_value", 99), "the front end"),
             (lambda m: m.graph.node[0].__setattr__("op_type", "Bernoulli"), "Bernoulli"),
             (lambda m: m.graph.node[0].__setattr__("domain", "ai.custom"), "ai.custom"),
         ],
@@ -218,7 +222,7 @@ class TestGraph:
 
     def test_vectors_that_say_nothing(self, tmp_path: Path) -> None:
         """A graph whose vectors are the same for every picture, or nothing but zeros, is no tower."""
-        with pytest.raises(ExportError, match="cannot be normalised|the same vector"):
+        with pytest.raises(ExportError, match=r"cannot be normalised|the same vector"):
             self.of(picture_graph(scale=0.0), tmp_path / "out")
 
     def test_several_vectors_need_their_kind(self, tmp_path: Path) -> None:

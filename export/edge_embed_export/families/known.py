@@ -247,6 +247,13 @@ FAMILIES: tuple[Family, ...] = (
         cliptext.read,
     ),
     Family(
+        "CLAP: text",
+        ("clap", "clap_text_model"),
+        "RoBERTa, first token through a pooler and two layers",
+        ("clap-htsat-unfused, -fused", "larger_clap_general"),
+        claptext.read,
+    ),
+    Family(
         "SigLIP, SigLIP 2 of fixed size: text",
         ("siglip", "siglip_text_model"),
         "pre-norm, absolute positions, texts filled up to one length, last token through a layer",
@@ -266,13 +273,6 @@ FAMILIES: tuple[Family, ...] = (
         "CLIP's, SigLIP's, CoCa's with its class token, or RoBERTa or XLM-R with a projection",
         ("CLIP-ViT-B-32-laion2B-s34B-b79K", "CoCa-ViT-B-32-laion2B-s13B-b90k", "CLIP-ViT-B-32-xlm-roberta-base"),
         opencliptext.read,
-    ),
-    Family(
-        "CLAP: text",
-        ("clap", "clap_text_model"),
-        "RoBERTa, first token through a pooler and two layers",
-        ("clap-htsat-unfused, -fused", "larger_clap_general"),
-        claptext.read,
     ),
 )
 

@@ -33,12 +33,12 @@ DECODERS = (
 
 # Text towers, and folders of both towers.
 CLIP = ("clip", "clip_text_model", "metaclip_2", "metaclip_2_text_model")
+CLAP = ("clap", "clap_text_model", "clap_audio_model")
 SIGLIP = ("siglip", "siglip_text_model")
 BLIP = ("blip-2",)
 OPEN_CLIP = ("open_clip",)
 TOWERS = (*CLIP, *SIGLIP, *BLIP, *OPEN_CLIP)
 DINO = ("dinov2", "dinov2_with_registers")
-CLAP = ("clap", "clap_text_model", "clap_audio_model")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from edge_embed_export.receipt.finish import measured, with_notes
 from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, licence_of
 from edge_embed_export.sources.purpose import noted
-from edge_embed_export.towers.inputs import calibration_feeds
+from edge_embed_export.towers.inputs import PLURAL, calibration_feeds
 from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.media import MediaModel, modality_of, read_media_model
 from edge_embed_export.transformer.spec import Weights
@@ -167,17 +167,17 @@ def _made(request: Request, folder: _Folder, shop: Workshop, weights: Weights, q
         front=media.front,
         kind=media.spec.kind.name,
         architecture={**media.facts, **logits},
-        quantization=dict(FLOATS) if quantized is None else _described(quantized),
+        quantization=FLOATS if quantized is None else _described(quantized, media.modality),
         provenance=_provenance(request, folder),
     )
     contents: dict[str, Content] = {name: model, **({apart_name: apart.path} if apart.used else {})}
     return Made(media.modality, media.spec.dim, contents, tower)
 
 
-def _described(quantized: Quantized) -> dict[str, Any]:
+def _described(quantized: Quantized, modality: str) -> dict[str, Any]:
     """What the manifest says of an int8 tower: as of a model of texts, which has a table of words besides."""
     said = {name: value for name, value in quantized.describe().items() if name != "embedding_table"}
-    return {**said, "rounding": "GPTQ on the calibration inputs"}
+    return {**said, "rounding": f"GPTQ on the calibration {PLURAL[modality]}"}
 
 
 def _provenance(request: Request, folder: _Folder) -> dict[str, Any]:
