@@ -22,7 +22,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text(json.dumps({"model_type": "clip"}))
     bundle = colour_bundle(tmp_path / "bundle")
-    monkeypatch.setattr(run, "not_installed", lambda packages, extra: "")
+    monkeypatch.setattr(run, "not_installed", lambda *_: "")
     measured = run._Run(run.Settings("image", str(checkpoint), str(bundle)), lambda _: None)
     work.mkdir()
     measured.find_models(work)
