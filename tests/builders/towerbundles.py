@@ -1,5 +1,6 @@
 """Small bundles with towers, whose graphs are written here node by node."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from builders.architectures import Tensors
 from builders.pictures import front
+from builders.texttowers import DIM as TEXT_DIM
+from builders.texttowers import add_clip_text, clip_text_config, clip_tokenizer, write
+from builders.towers import HIDDEN, VISION, clip
+from builders.towers import front as read_as
 from edge_embed_export.towers.graph import GraphTower, tower_from_onnx
 from edge_embed_export.towers.made import Made, bundle_of
 from edge_embed_runtime.bundle.bundle import write_bundle
@@ -95,3 +101,27 @@ def written(folder: Path, model: onnx.ModelProto, *, dim: int = DIM, kind: str =
     manifest = bundle_of(folder.name, dim, "", [made])
     write_bundle(folder, manifest, made.contents)
     return manifest
+
+
+def clip_folder(folder: Path, **files: Any) -> Path:
+    """A CLIP with both towers in transformers' layout, of 24 dims. files: JSON by name, in the place of the usual"""
+    tokenizer = clip_tokenizer()
+    vocab = len(tokenizer["model"]["vocab"])
+    t = Tensors()
+    add_clip_text(t, vocab)
+    clip(t, projection=False)
+    t.linear("visual_projection", TEXT_DIM, HIDDEN, bias=False)
+    t["logit_scale"] = np.array(2.6, np.float32)
+    config = {
+        "model_type": "clip",
+        "architectures": ["CLIPModel"],
+        "projection_dim": TEXT_DIM,
+        "logit_scale_init_value": 2.6592,
+        "text_config": clip_text_config(vocab),
+        "vision_config": {**VISION, "model_type": "clip_vision_model", "hidden_act": "quick_gelu"},
+    }
+    ends = dict(zip(("bos_token", "eos_token"), ("<|startoftext|>", "<|endoftext|>"), strict=True))
+    write(folder, config, t, tokenizer, tokenizer_class="CLIPTokenizer", model_max_length=77, **ends)
+    for name, content in {"preprocessor_config": read_as(), **files}.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
