@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import ONNXRUNTIME
+from edge_embed_runtime.bundle.manifest import MANIFEST, ONNXRUNTIME, read_manifest
 from edge_embed_runtime.embed import embedder
 from edge_embed_runtime.errors import BundleError, InputError, MemoryBudgetError, about
 
@@ -29,6 +29,13 @@ def bundle_path(bundle: str | os.PathLike[str] | None) -> Path:
     if bundle is None:
         return default_bundle()
     return _embedded(BUNDLES[bundle]) if isinstance(bundle, str) and bundle in BUNDLES else Path(bundle)
+
+
+def modalities_of(bundle: str | os.PathLike[str] | None) -> frozenset[str]:
+    """What a bundle embeds, of "text", "image" and "audio", from its manifest alone. Raises BundleError."""
+    path = bundle_path(bundle)
+    with about(path, BundleError):
+        return frozenset(read_manifest(path / MANIFEST).modalities)
 
 
 def _embedded(folder: str) -> Path:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SHOWN_PROBLEMS = 20
 # Reasons for which entries of folders were skipped that are listed; --json has all of them.
 SHOWN_REASONS = 8
+# What towers are for.
+MEDIA = {"image": "pictures", "audio": "sounds", "text": "texts"}
 # How files are read: see edge_embed.files.rows.Reading.
 READING_OPTIONS = all_options(
     click.option(
@@ -90,6 +92,7 @@ SELECTION_OPTIONS = all_options(
 @click.option("--read-all", is_flag=True, help="Also read files that are as they were when they were added.")
 @click.option("--strict", is_flag=True, help="Stop at the first file or row that cannot be read.")
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links inside folders.")
+@click.option("--no-thumbnails", is_flag=True, help="Store no small copies of pictures in INDEX.")
 @click.option(
     "--root",
     metavar="FOLDER",
@@ -121,6 +124,7 @@ def add(
     read_all: bool,
     strict: bool,
     follow_links: bool,
+    no_thumbnails: bool,
     root: str | None,
     text: tuple[str, ...],
     title: str | None,
@@ -145,11 +149,15 @@ def add(
     `title`, and gets the key FILE#ID if it has an id (`key`, `_id` or `id`), otherwise FILE:LINE. Its other fields
     become metadata, as does the front matter of .md files.
 
+    Pictures (.jpg .png .gif .webp .tif ...) and sounds (.wav .flac .mp3 .ogg ...) are added with a bundle that has a
+    tower for them, and the extra `image` or `audio`. What is said in them, and in a .txt or .json file of the same name
+    beside them, is their text; a row of a table may name one as `image` or `audio`.
+
     Documents that INDEX already has unchanged are skipped, so you can run an interrupted command again. Files and rows
     that cannot be read are listed at the end, and the exit status is then 1; all others are stored. Documents whose
     files no longer exist are kept, unless you give --sync.
     """
-    from edge_embed.embedder import Embedder
+    from edge_embed.embedder import Embedder, modalities_of
     from edge_embed.files.adding import add_files
     from edge_embed.files.choosing import Selection
     from edge_embed.files.lines import check_encoding
@@ -169,7 +177,10 @@ def add(
     options |= {"secure_delete": True} if secure_delete else {}
     reading = Reading(text, title, key, check_encoding(encoding), delimiter)
     selection = Selection(include, exclude, gitignore)
-    task = AddTask(paths, reading, root, follow_links, sync, strict, selection, read_all, allow_empty)
+    task = AddTask(
+        paths, reading, root, follow_links, sync, strict, selection, read_all, allow_empty,
+        modalities=modalities_of(model["bundle"]), thumbnails=not no_thumbnails,
+    )  # fmt: skip
     if watched:
         from edge_embed.cli.watch import watch
 
@@ -194,6 +205,7 @@ def _result(added: "Added") -> dict[str, Any]:
 
 def _lines(index: str, added: "Added") -> Iterator[str]:
     from edge_embed.files.choosing import UNWANTED
+    from edge_embed.files.finding import NO_TOWER
 
     moved = f", {added.moved} moved" if added.moved else ""
     documents = counted(added.documents, "document")
@@ -209,9 +221,16 @@ def _lines(index: str, added: "Added") -> Iterator[str]:
         others = sum(count for _, count in reasons[SHOWN_REASONS:])
         listed = [f"{count} {reason}" for reason, count in reasons[:SHOWN_REASONS]]
         yield f"skipped: {', '.join([*listed, *([f'{others} for other reasons'] if others else [])])}"
+    for modality, reason in NO_TOWER.items():
+        if reason in added.passed_over:
+            yield f"for {MEDIA[modality]} give a bundle with {_a(modality)} tower: --bundle FOLDER"
     notes = Counter(note for notes in added.notes.values() for note in dict.fromkeys(notes))
     for note, count in sorted(notes.items()):
         yield f"{counted(count, 'file')} {note}"
+
+
+def _a(modality: str) -> str:
+    return f"a {modality}" if modality == "text" else f"an {modality}"
 
 
 def _list_problems(added: "Added") -> None:

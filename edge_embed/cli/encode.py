@@ -16,17 +16,28 @@ from edge_embed.cli.options import (
 
 
 @click.command()
-@click.argument("file", metavar="FILE|-", default="-")
+@click.argument("files", metavar="[FILE|-]...", nargs=-1)
 @click.option("-o", "--output", metavar="FILE", required=True, help="The file to write the vectors to (.npy).")
+@click.option("--image", "modality", flag_value="image", help="Each FILE is a picture.")
+@click.option("--audio", "modality", flag_value="audio", help="Each FILE is a sound.")
 @click.option("--role", help="Put the prompt of this role before each text: query, document, ...")
 @click.option("--prompt", help="Put this text before each text, instead of a role's prompt.")
 @bundle_option
 @run_options
 @json_option
-def encode(file: str, output: str, role: str | None, prompt: str | None, as_json: bool, **model: Any) -> None:
-    """Embed every line of FILE and write the vectors to a .npy file.
+def encode(
+    files: tuple[str, ...],
+    output: str,
+    modality: str | None,
+    role: str | None,
+    prompt: str | None,
+    as_json: bool,
+    **model: Any,
+) -> None:
+    """Embed every line of FILE, or with --image or --audio every FILE, and write the vectors to a .npy file.
 
-    The array is float32 [lines, dim]. If FILE is - or missing, stdin is read.
+    The array is float32 [lines, dim], or [files, dim] in the order in which they are given. If FILE is - or missing,
+    stdin is read.
     """
     import numpy as np
 
@@ -40,13 +51,24 @@ def encode(file: str, output: str, role: str | None, prompt: str | None, as_json
         raise SourceError(
             f"{target}: the folder {target.absolute().parent} does not exist", path=target, code="source_missing"
         )
-    texts = _lines(file)
-    embedder = Embedder(**model)
-    vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
+    if modality is None:
+        if len(files) > 1:
+            raise click.UsageError("One FILE of texts is read at a time; --image and --audio take several.")
+        texts = _lines(files[0] if files else "-")
+        embedder = Embedder(**model)
+        vectors = embedder.encode(texts, role=role, prompt=prompt, show_progress=True)
+        counts = {"texts": len(texts)}
+    else:
+        if not files or role is not None or prompt is not None:
+            raise click.UsageError(f"--{modality} needs FILE, and takes neither --role nor --prompt.")
+        embedder = Embedder(**model, towers=(modality,))
+        encoded = embedder.encode_image if modality == "image" else embedder.encode_audio
+        vectors = encoded(list(files), show_progress=True)
+        counts = {"images" if modality == "image" else "sounds": len(files)}
     with replacing(target, 0o666) as stream:
         np.save(stream, vectors)
-    result = {"texts": len(texts), "dim": embedder.dim, "output": str(target), "fingerprint": embedder.fingerprint}
-    show(result, as_json, lambda: [f"{target}: {len(texts)} vectors of {embedder.dim} dimensions"])
+    result = {**counts, "dim": vectors.shape[1], "output": str(target), "fingerprint": embedder.fingerprint}
+    show(result, as_json, lambda: [f"{target}: {len(vectors)} vectors of {vectors.shape[1]} dimensions"])
 
 
 def _lines(file: str) -> list[str]:

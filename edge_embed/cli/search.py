@@ -56,6 +56,13 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     help="How many documents --rerank scores.  [default: 50, or -k if that is more]",
 )
+@click.option("--image", metavar="FILE", help="A picture to find documents by, instead of QUERY or with it.")
+@click.option("--audio", metavar="FILE", help="A sound to find documents by, likewise.")
+@click.option(
+    "--kind",
+    type=click.Choice(["text", "image", "audio"]),
+    help="Find only texts (captions included), pictures or sounds.  [default: all]",
+)
 @click.option("--vector", metavar="FILE", help="A .npy file with the query's vector, instead of QUERY or with it.")
 @bundle_option
 @kind_options
@@ -75,6 +82,9 @@ def search(
     mmr: float | None,
     rerank: str | None,
     rerank_depth: int | None,
+    image: str | None,
+    audio: str | None,
+    kind: Any,
     vector: str | None,
     as_json: bool,
     sparse: str | None,
@@ -88,6 +98,9 @@ def search(
     sea in it, or a text with these letters. Quote < and > for the shell: --where "year>=2000" --where "year<2020". A
     field whose name contains =, < or > needs --where-json.
 
+    Pictures and sounds are compared by bundles that have towers for them. Where INDEX has several kinds of documents,
+    each is ranked by itself, and the rankings are joined.
+
     No bundle is loaded for --mode text, nor with --vector, as for an index of loaded vectors, nor for --like without
     QUERY; --mode sparse loads only --sparse.
     """
@@ -96,16 +109,20 @@ def search(
     from edge_embed_runtime.index.index import Index
 
     where = given_where(conditions, where_json)
-    if query is None and vector is None and not like:
-        raise click.UsageError("Missing argument 'QUERY' or option '--vector' or '--like'.")
+    media = {name: file for name, file in (("image", image), ("audio", audio)) if file is not None}
+    if query is None and vector is None and not like and not media:
+        raise click.UsageError("Missing argument 'QUERY' or option '--image', '--audio', '--vector' or '--like'.")
     asked = None if vector is None else read_vector(vector)
     embedder = None
     others = more_embedders(sparse, multi, model) if mode != "text" else {}
-    if mode != "text" and asked is None and query is not None and not (mode == "sparse" and sparse is not None):
+    if media and query is None:
+        embedder = Embedder(**model, towers=tuple(media))
+    elif media or (mode != "text" and asked is None and query is not None and not (mode == "sparse" and sparse)):
         embedder = Embedder(**model)
     judge = None if rerank is None else _reranker(rerank, model)
     with Index.open(index, embedder, **others, read_only=True, max_rss_mb=model["max_rss_mb"]) as target:
         near: dict[str, Any] = {"like": like, "unlike": unlike, "mmr": mmr, "rerank_depth": rerank_depth}
+        near |= {**media, "kind": kind} if media or kind else {}
         hits = target.search(query, count, where, mode, vector=asked, rerank=judge, **near)
         damaged = len(target.damaged)
     if damaged:
@@ -114,8 +131,9 @@ def search(
     def text() -> Iterator[str]:
         for rank, hit in enumerate(hits, start=1):
             place = "" if hit.place is None else f"  {shorten(hit.place, 200)}"
-            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g}){place}"
-            yield f"   {shorten(hit.text, 200)}"
+            what = "" if hit.kind == "text" else f"  {hit.kind}"
+            yield f"{rank}. {shorten(hit.key, 200)}  ({hit.score:.4g}){what}{place}"
+            yield f"   {shorten(hit.text or hit.source, 200)}"
         if not hits:
             yield f"nothing found: {hits.shortfall}{number_hint(conditions)}"
 

@@ -92,6 +92,7 @@ limit_options = all_options(
     _limit("--max-upload", "upload_bytes", click.FloatRange(0.001), "Megabytes of a file that is added, at most.", MB),
     _limit("--max-texts", "texts", click.IntRange(1), "Texts in one request, at most."),
     _limit("--max-characters", "characters", click.IntRange(1), "Characters of a text, at most."),
+    _limit("--max-pixels", "pixels", click.FloatRange(0.001), "Millions of pixels of a picture, at most.", MB),
     _limit("--max-hits", "hits", click.IntRange(1), "Hits of one search, at most."),
     _limit("--queue", "waiting", click.IntRange(1), "Texts that wait for a model, at most; then 429."),
     _limit("--deadline", "seconds", click.FloatRange(0.001), "Seconds for a request; then 503."),
@@ -223,9 +224,13 @@ def _access(listening: "list[Listening]", token: str | None, given: dict[str, An
 
 def _limits(given: dict[str, Any]) -> Limits:
     names = ("texts", "characters", "hits", "waiting", "seconds", "connections", "stop_seconds")
-    body, upload = round(given["body_bytes"] * MB), round(given["upload_bytes"] * MB)
+    body, upload, pixels = (round(given[name] * MB) for name in ("body_bytes", "upload_bytes", "pixels"))
     return Limits(
-        body_bytes=body, upload_bytes=upload, held_bytes=2 * max(body, upload), **{name: given[name] for name in names}
+        body_bytes=body,
+        upload_bytes=upload,
+        held_bytes=2 * max(body, upload),
+        pixels=pixels,
+        **{name: given[name] for name in names},
     )
 
 

@@ -4,17 +4,20 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from edge_embed.files.captions import NOTHING, Beside, Caption
 from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError
 from edge_embed.files.formats.encodings import of_lines
+from edge_embed.files.formats.filetypes import TEXT as TEXTS
 from edge_embed.files.formats.filetypes import FileType, some_suffixes, type_of
+from edge_embed.files.formats.media import TAKEN, iso_time
 from edge_embed.files.formats.processes import READER
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
-from edge_embed.files.problems import CHANGED, Report, about, ignore, refuse
-from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
+from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
+from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source, known_file
 from edge_embed.files.sheetrows import Table
-from edge_embed_runtime.errors import InputError, SourceError
+from edge_embed_runtime.errors import InputError, MediaError, SourceError
 from edge_embed_runtime.extras import is_installed, missing
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
@@ -58,10 +61,12 @@ def read_rows(
     *,
     blank: bool = False,
     note: Callable[[str], None] = ignore,
+    beside: Beside = NOTHING,
 ) -> Iterator[Row]:
     """`read_documents`, with the line on which each begins. A file that changes while it is read is a problem.
 
-    note: called with what is worth saying of a file that can be read: "read as windows-1252"
+    note:   called with what is worth saying of a file that can be read: "read as windows-1252"
+    beside: the captions of a picture or a sound
     """
     source = Source(path, key, reading, blank, report, note)
     kind = type_of(path)
@@ -76,10 +81,13 @@ def read_rows(
     with file:
         try:
             before = os.fstat(file.fileno())
-            yield from _read(file, source, kind)
+            yield from _read(file, source, kind) if kind.modality == TEXTS else _read_media(source, kind, beside)
             after = os.fstat(file.fileno())
         except UnreadableError as error:
             source.problem(error.line, str(error))
+            return
+        except MediaError as error:
+            source.problem(None, f"cannot be read: {about(path, None, error).reason}")
             return
         except OSError as error:
             source.problem(None, f"cannot be read: {error.strerror}")
@@ -106,6 +114,30 @@ def _read(file: BinaryIO, source: Source, kind: FileType) -> Iterator[Row]:
         raise UnreadableError(f"has {size:,} bytes; a file of text may have {limit:,}")
     request = Request(suffix, limit, source.reading.encoding, note=source.note)
     yield from _documents(kind.load()(file, request), source)
+
+
+def _read_media(source: Source, kind: FileType, beside: Beside) -> Iterator[Row]:
+    """A picture or a sound: a document whose text is what its captions and the file itself say of it."""
+    for package in kind.needs:
+        if not is_installed(package):
+            raise UnreadableError(f"cannot be read: {missing(package, kind.modality)}")
+
+    def problem(path: Path, reason: str) -> None:
+        source.report(Problem(shown(path), None, f"is the caption of {shown(source.path)}, and {reason}"))
+
+    facts = kind.load()(source.path)
+    caption = beside.caption(source.reading.encoding, source.note, problem).joined(Caption(facts.text, facts.metadata))
+    own = SOURCE_FILE if SOURCE in caption.metadata else SOURCE
+    when = facts.time or iso_time(caption.metadata.get(TAKEN))
+    if when is not None:
+        caption = caption.joined(Caption("", {TAKEN: when}))
+    file: dict[str, Any] = {kind.modality: known_file(kind.modality, os.path.realpath(source.path)), "time": when}
+    document = Document(source.key, caption.text, {own: source.key, **caption.metadata}, **file)
+    try:
+        check_document(document, "the file")
+    except InputError as error:
+        raise UnreadableError(f"cannot be stored: {error}") from None
+    yield Row(document, None)
 
 
 def _read_in_process(file: BinaryIO, source: Source, kind: FileType, suffix: str) -> Iterator[Content | Cells]:

@@ -8,34 +8,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_embed.files.choosing import UNWANTED, Choice, Level, Selection
-from edge_embed.files.formats.filetypes import SUFFIXES, some_suffixes
+from edge_embed.files.captions import TABLES, sidecars, tables_of
+from edge_embed.files.choosing import NOT_INCLUDED, UNWANTED, Choice, Level, Selection
+from edge_embed.files.formats.filetypes import TEXT, modality_of, some_suffixes
 from edge_embed.files.naming import folders_above, is_under
 from edge_embed.files.problems import Problem, Report, refuse, shown
 
 # Reasons that are counted separately.
 MAX_REASONS = 50
 
-
 VANISHED = "gone since it was listed"
+CAPTION = "captions of other files"
+# Files that a bundle cannot embed, by what it had to read for that.
+NO_TOWER = {
+    "image": "pictures (the bundle has no image tower)",
+    "audio": "sounds (the bundle has no audio tower)",
+    TEXT: "texts (the bundle has no text tower)",
+}
 
 
 class Folder(NamedTuple):
     """A folder with files, which share it. path: as it was given, for messages; real: absolute, without links; mount:
-    the real folder at or under the one that was given on which another disk is mounted, "" for none."""
+    the real folder at or under the one that was given on which another disk is mounted, "" for none; tables: the real
+    paths of tables of captions in it and in those above it."""
 
     path: str
     real: str
     mount: str = ""
+    tables: tuple[str, ...] = ()
 
 
 class FoundFile(NamedTuple):
-    """real_name: absolute, without links, where that is not the name in the real folder; size in bytes."""
+    """real_name: absolute, without links, where that is not the name in the real folder; size in bytes; sidecars: the
+    names of files in the same folder that hold its caption."""
 
     folder: Folder
     name: str
     real_name: str | None
     size: int
+    sidecars: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -57,7 +68,7 @@ class Found:
                  those of `Search.only` in it
     empty:       the folders among them without a file to read
     bare:        the real folders among them without any entry, as where a disk was mounted
-    unwanted:    real files and folders that are excluded or that git ignores
+    unwanted:    real files and folders that are excluded, that git ignores, or that are captions of other files
     given:       the paths that were given, by the real ones
     """
 
@@ -83,12 +94,14 @@ class Search:
     index:        the absolute path of the index; neither it nor files whose names begin with it are counted
     selection:    which entries of folders are read; a file that is given itself always is
     only:         real paths: of folders nothing else is looked at than these, and what lies in them; () for everything
+    modalities:   what the index can embed
     """
 
     follow_links: bool = False
     index: str | None = None
     selection: Selection = field(default_factory=Selection)
     only: tuple[str, ...] = ()
+    modalities: frozenset[str] = frozenset({TEXT})
 
 
 def find_files(paths: Iterable[str], *, follow_links: bool = False) -> list[Path]:
@@ -113,13 +126,16 @@ def find(paths: Iterable[str], report: Report, search: Search | None = None) -> 
 
 
 class _Visit(NamedTuple):
-    """A folder in the middle of a walk. whole: whether all of it is wanted, of `Search.only`."""
+    """A folder in the middle of a walk. whole: whether all of it is wanted, of `Search.only`; sidecars: of its pictures
+    and sounds, by their names; captions: the names of these, and of tables."""
 
     folder: Folder
     device: int
     level: Level
     whole: bool
     entries: Iterator["os.DirEntry[str]"]
+    sidecars: dict[str, tuple[str, ...]]
+    captions: frozenset[str]
 
 
 class _Walk:
@@ -132,11 +148,28 @@ class _Walk:
         # files that were taken, where one may be met twice; of one folder without links none is
         self._taken: set[str] | None = set() if len(paths) > 1 or search.follow_links else None
         self._folders: set[tuple[int, int]] = set()  # device and inode: links may form a circle
+        self._captions: set[str] = set()  # of files that were given themselves, and the tables of their folders
+        self._tables: dict[str, tuple[str, ...]] = {}
 
     def run(self) -> Found:
         for path in map(Path, self._paths):
             self._look_at(path)
+        if self._captions:
+            self._found.files = [file for file in self._found.files if file.real not in self._captions]
         return self._found
+
+    def _given_file(self, path: Path, real: str, size: int, modality: str) -> FoundFile:
+        """A file that was given itself. Its captions are read with it, and where they were given, too, not again."""
+        folder = str(path.parent)
+        if modality == TEXT:
+            return FoundFile(Folder(folder, ""), path.name, real, size)
+        names = sidecars(path.name, folder, lambda name: Path(folder, name).is_file())
+        if folder not in self._tables:
+            there = {name for name in TABLES if Path(folder, name).is_file()}
+            self._tables[folder] = tables_of(os.path.realpath(folder), there)
+        tables = self._tables[folder]
+        self._captions.update(tables, (os.path.realpath(Path(folder, name)) for name in names))
+        return FoundFile(Folder(folder, "", tables=tables), path.name, real, size, names)
 
     def _look_at(self, path: Path) -> None:
         """A path that was given."""
@@ -150,9 +183,12 @@ class _Walk:
             self._found.given[real] = path
             if stat.S_ISDIR(status.st_mode):
                 self._look_inside(path, real)
-            elif path.suffix.lower() in SUFFIXES and stat.S_ISREG(status.st_mode):
+            elif (modality := modality_of(path.name)) is not None and stat.S_ISREG(status.st_mode):
                 self._found.places.append(real)
-                self._take(FoundFile(Folder(str(path.parent), ""), path.name, real, status.st_size))
+                if modality in self._search.modalities:
+                    self._take(self._given_file(path, real, status.st_size, modality))
+                else:
+                    self._report(Problem(shown(path), None, f"is one of the {NO_TOWER[modality]}"))
             else:
                 reason = f"is not a folder or a file of a known type; expected {some_suffixes()}"
                 self._report(Problem(shown(path), None, reason))
@@ -181,11 +217,11 @@ class _Walk:
     def _enter(self, visit: _Visit, entry: "os.DirEntry[str]") -> _Visit | None:
         """Take or count an entry; of a folder, the visit to it."""
         folder, name = visit.folder, entry.name
-        kind = self._kind(visit.level, entry)
+        kind = CAPTION if name in visit.captions else self._kind(visit.level, entry)
         followed = kind in ("folder", "file") and entry.is_symlink()
         linked = os.path.realpath(_join(folder.path, name)) if followed else None
         if kind == "folder":
-            inner = Folder(_join(folder.path, name), linked or _join(folder.real, name), folder.mount)
+            inner = folder._replace(path=_join(folder.path, name), real=linked or _join(folder.real, name))
             return self._visit(inner, visit.level.inside(name), visit)
         if kind == "file":
             try:
@@ -193,10 +229,10 @@ class _Walk:
             except OSError:
                 kind = VANISHED
             else:
-                self._take(FoundFile(folder, name, linked, size))
+                self._take(FoundFile(folder, name, linked, size, visit.sidecars.get(name, ())))
                 return None
         real = _join(folder.real, name)
-        if kind in UNWANTED:
+        if kind in (*UNWANTED, CAPTION):
             self._found.unwanted.add(real)
         if self._search.index is None or not real.startswith(self._search.index):
             self._found.passed_over[kind] += 1
@@ -211,8 +247,7 @@ class _Walk:
                 self._found.places += [folder.real] if above is None else []
                 return None
             with os.scandir(folder.path) as found:
-                wanted = found if whole else (e for e in found if self._is_wanted(_join(folder.real, e.name)))
-                entries = sorted(wanted, key=lambda entry: entry.name)
+                entries = sorted(found, key=lambda entry: entry.name)
         except FileNotFoundError as error:
             if above is None:
                 self._report(Problem(shown(folder.path), None, f"cannot be read: {_reason(error)}"))
@@ -225,7 +260,35 @@ class _Walk:
         self._folders.add((status.st_dev, status.st_ino))
         if os.path.ismount(folder.path) if above is None else status.st_dev != above.device:
             folder = folder._replace(mount=folder.real)
-        return _Visit(folder, status.st_dev, level, whole, iter(entries))
+        beside = self._sidecars(folder, level, entries)
+        captions = frozenset(name for names in beside.values() for name in names)
+        if self._search.modalities != {TEXT}:
+            tables = tables_of(folder.real, {entry.name for entry in entries if self._is_taken(level, entry)})
+            folder = folder._replace(tables=(*tables, *folder.tables))
+            captions |= {os.path.basename(table) for table in tables}  # noqa: PTH119
+        if not whole:
+            entries = [entry for entry in entries if self._is_wanted(_join(folder.real, entry.name))]
+        return _Visit(folder, status.st_dev, level, whole, iter(entries), beside, captions)
+
+    def _sidecars(self, folder: Folder, level: Level, entries: list["os.DirEntry[str]"]) -> dict[str, tuple[str, ...]]:
+        """The names of captions, by the names of the pictures and sounds of a folder."""
+        media = self._search.modalities - {TEXT}
+        files = [entry for entry in entries if modality_of(entry.name) in media] if media else []
+        if not files:
+            return {}
+        there = {entry.name: entry for entry in entries}
+
+        def usable(name: str) -> bool:
+            return name in there and self._is_taken(level, there[name])
+
+        found = {entry.name: sidecars(entry.name, folder.path, usable) for entry in files if usable(entry.name)}
+        return {name: names for name, names in found.items() if names}
+
+    def _is_taken(self, level: Level, entry: "os.DirEntry[str]") -> bool:
+        """Whether a file is not left out, but for an include that does not name it."""
+        if entry.is_symlink() and not self._search.follow_links:
+            return False
+        return level.refuses(entry.name, folder=False) in (None, NOT_INCLUDED) and not entry.is_dir()
 
     def _is_wanted(self, real: str) -> bool:
         return real in self._only or real in self._above
@@ -243,8 +306,12 @@ class _Walk:
             return "link to nothing" if entry.is_symlink() else gone
         if refused is not None or folder:
             return refused or "folder"
-        known = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122 - once an entry
-        return ("file" if known else self._type(entry.name)) if regular else "not a regular file"
+        if not regular:
+            return "not a regular file"
+        modality = modality_of(entry.name)
+        if modality is None:
+            return self._type(entry.name)
+        return "file" if modality in self._search.modalities else NO_TOWER[modality]
 
     def _type(self, name: str) -> str:
         """The reason for a file of an unknown type, with its suffix; after MAX_REASONS the others share one."""

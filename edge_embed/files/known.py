@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_embed.files.captions import NOTHING, Beside
+from edge_embed.files.captiontables import CaptionTables
 from edge_embed.files.finding import FoundFile
 from edge_embed.files.naming import Naming
 from edge_embed.files.opening import Opening
@@ -32,12 +34,14 @@ HASH_BYTES, READING_BYTES = 16, 8
 
 @dataclass
 class Candidate:
-    """A file that was found. record: what is known of it; fresh: what will be, once all its documents are stored."""
+    """A file that was found. record: what is known of it; fresh: what will be, once all its documents are stored;
+    beside: its captions."""
 
     file: FoundFile
     key: str
     record: FileRecord | None = None
     fresh: FileRecord | None = None
+    beside: Beside = NOTHING
 
     @property
     def same(self) -> bool:
@@ -49,8 +53,8 @@ class Candidate:
 class Known:
     """What an index knows of files, and what is to be written down about them."""
 
-    def __init__(self, naming: Naming, opening: Opening, seen: Seen, reading: Reading) -> None:
-        self._naming, self._opening, self._seen = naming, opening, seen
+    def __init__(self, naming: Naming, opening: Opening, seen: Seen, reading: Reading, captions: CaptionTables) -> None:
+        self._naming, self._opening, self._seen, self._captions = naming, opening, seen, captions
         self._reading = _digest_of(reading)
 
     def candidates(self, files: Sequence[FoundFile], *, read_all: bool) -> Iterator[Candidate]:
@@ -63,23 +67,28 @@ class Known:
                 yield self._candidate(file, key, records.get(key))
 
     def _candidate(self, file: FoundFile, key: str, record: FileRecord | None) -> Candidate:
+        beside = self._captions.beside(file)
         if self._naming.root is None:  # keys as they were typed do not name one file
-            return Candidate(file, key)
+            return Candidate(file, key, beside=beside)
+        digest = beside.digest
+        reading = self._reading
+        if digest:
+            reading = hashlib.blake2b(reading + digest, digest_size=READING_BYTES).digest()
         try:
             status = os.stat(file.real)  # noqa: PTH116 - once a file
             times = status.st_mtime_ns, status.st_ctime_ns
-            old = record is not None and (record.size, record.reading) == (status.st_size, self._reading)
+            old = record is not None and (record.size, record.reading) == (status.st_size, reading)
             if record is not None and old and (record.mtime, record.ctime) == times:
-                return Candidate(file, key, record, record)
+                return Candidate(file, key, record, record, beside)
             racy = times[0] > time.time_ns() - RACY_NANOSECONDS
             hash_ = _hash(file.real)
         except (OSError, EdgeEmbedError):  # whoever reads it says so
-            return Candidate(file, key, record)
+            return Candidate(file, key, record, beside=beside)
         times = (0, 0) if racy else times
         mount = self._naming.key(Path(file.folder.mount), file.folder.mount) if file.folder.mount else ""
         documents = record.documents if record is not None else 0
-        fresh = FileRecord(key, status.st_size, *times, hash_, self._reading, documents, mount)
-        return Candidate(file, key, record, fresh)
+        fresh = FileRecord(key, status.st_size, *times, hash_, reading, documents, mount)
+        return Candidate(file, key, record, fresh, beside)
 
     def read_whole(self, candidate: Candidate, documents: int) -> None:
         """All documents of a file are stored, or it is as it was."""
@@ -105,7 +114,9 @@ class Known:
 
 def _digest_of(reading: Reading) -> bytes:
     """What tells ways of reading apart; of another release, too, where that reads otherwise."""
+    said: tuple[object, ...]
     said = (READERS, reading.text, reading.title, reading.key, reading.encoding, reading.delimiter, reading.scoped)
+    said += (reading.media,) if reading.media else ()
     return hashlib.blake2b(repr(said).encode("utf-8", "surrogatepass"), digest_size=READING_BYTES).digest()
 
 

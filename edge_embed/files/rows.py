@@ -1,6 +1,8 @@
 """Rows with names, of JSONL and CSV files, as documents."""
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,8 +10,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from edge_embed.files.lines import lines
 from edge_embed.files.problems import Problem, Report, about, ignore, shown
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.storage.documents import Document, check_document
+from edge_embed_runtime.system.files import open_regular
 
 KEY_FIELDS = ("key", "_id", "id")
 TITLE, TEXT = "title", "text"
@@ -30,6 +33,7 @@ class Reading:
     delimiter: between the cells of a table; None: found in each file
     scoped:    ids are unique only in their file, and the key of a row is FILE#ID; otherwise the id alone is the key
     max_bytes: of a file of text, and of a row; None for MAX_FILE and MAX_ROW
+    media:     of "image" and "audio", the fields of rows that name a file beside the table, to be embedded
     """
 
     text: tuple[str, ...] = ()
@@ -39,6 +43,7 @@ class Reading:
     delimiter: str | None = None
     scoped: bool = True
     max_bytes: int | None = None
+    media: tuple[str, ...] = ()
 
 
 class Row(NamedTuple):
@@ -66,11 +71,12 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Columns:
-    """The names that a row has for its text, title and key."""
+    """The names that a row has for its text, title, key, and by modality for a picture or a sound."""
 
     text: tuple[str, ...]
     title: str | None
     keys: tuple[str, ...]
+    media: tuple[tuple[str, str], ...] = ()
 
 
 def find_columns(names: Iterable[str], reading: Reading) -> Columns:
@@ -81,13 +87,14 @@ def find_columns(names: Iterable[str], reading: Reading) -> Columns:
     names = list(names)
     wanted = reading.text or (TEXT,)
     text = tuple(found for name in wanted if (found := _find(names, name)) is not None)
-    if len(text) < len(wanted):
+    media = tuple((kind, found) for kind in reading.media if (found := _find(names, kind)) is not None)
+    if len(text) < len(wanted) and (reading.text or not media):
         missing = next(name for name in wanted if _find(names, name) is None)
         raise InputError(f"no field {missing!r}; fields: {listed(names)}; --text says which holds the text")
     title = _find(names, reading.title or TITLE)
     keys = (reading.key,) if reading.key else KEY_FIELDS
     found_keys = tuple(found for name in keys if (found := _find(names, name)) is not None)
-    return Columns(text, None if title in text else title, found_keys)
+    return Columns(text, None if title in text else title, found_keys, media)
 
 
 def header_columns(names: list[str], reading: Reading, more: Iterable[str] = ()) -> Columns:
@@ -130,15 +137,47 @@ def to_document(source: Source, line: int, row: Mapping[str, Any], columns: Colu
         raise InputError(f"{names} must be strings")
     body = "\n".join(texts)
     whole = f"{title or ''} {body}".strip()
-    if not whole and not source.blank:
+    media = _media(source, row, columns)
+    if not whole and not source.blank and not media:
         return None
     name = next((name for name in columns.keys if row.get(name) not in (None, "")), None)
     used = {*columns.text, columns.title, name}
     fields = {field: value for field, value in row.items() if field not in used}
     key = _key(source, line, name, None if name is None else row[name])
-    document = Document(key, whole, {**_origin(source, fields), **fields})
+    document = Document(key, whole, {**_origin(source, fields), **fields}, **media)
     check_document(document, "the row", blank=source.blank)
     return document
+
+
+def _media(source: Source, row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
+    """The picture or the sound that a row names, in the folder of its table or below. Raises InputError or
+    SourceError."""
+    named = {kind: row[name] for kind, name in columns.media if row.get(name) not in (None, "")}
+    if not named:
+        return {}
+    if len(named) > 1:
+        raise InputError("names an image and an audio, one of which a document can have")
+    ((kind, name),) = named.items()
+    if not isinstance(name, str):
+        raise InputError(f"{kind!r} is {type(name).__name__}, expected the path of a file")
+    folder = os.path.realpath(source.path.parent)
+    try:
+        real = os.path.realpath(Path(folder, name.replace("\\", "/")))
+    except ValueError as error:  # NUL
+        raise InputError(f"{kind!r} is no path: {error}") from None
+    if not real.startswith(folder.rstrip(os.sep) + os.sep):
+        raise InputError(f"{kind!r} is {name!r:.100}, which does not lie in the folder of this table")
+    if not Path(real).is_file():
+        raise InputError(f"{kind!r} is {name!r:.100}, which is no file in the folder of this table")
+    return {kind: known_file(kind, real)}
+
+
+def known_file(kind: str, real: str) -> Any:
+    """The picture or sound in a file, absolute and without links, recognised by its hash. Raises SourceError."""
+    from edge_embed_runtime.storage.media import Media  # most tables name none
+
+    with open_regular(real) as file:
+        return Media("image" if kind == "image" else "audio", real, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _key(source: Source, line: int, name: str | None, value: object) -> str:
@@ -171,7 +210,7 @@ def read_jsonl(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
                 if not isinstance(row, dict):
                     raise InputError(f"expected an object, got {type(row).__name__}")
                 document = to_document(source, number, row, _columns(row, source))
-            except InputError as found:
+            except (InputError, SourceError) as found:
                 source.report(about(source.path, number, found))
             except (ValueError, RecursionError) as found:
                 source.problem(number, f"not valid JSON: {found}")

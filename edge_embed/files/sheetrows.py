@@ -5,7 +5,7 @@ from typing import Any
 from edge_embed.files.formats.content import Cells
 from edge_embed.files.problems import about
 from edge_embed.files.rows import Columns, Row, Source, header_columns, to_document
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.errors import InputError, SourceError
 
 
 class Table:
@@ -27,7 +27,7 @@ class Table:
             if self._columns is None:
                 return None  # its header was a problem
             document = to_document(source, cells.line, self._fields(cells.values), self._columns)
-        except InputError as error:
+        except (InputError, SourceError) as error:
             source.report(about(source.path, cells.line, error))
             return None
         return None if document is None else Row(document, cells.line)

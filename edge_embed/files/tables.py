@@ -15,7 +15,7 @@ from edge_embed.files.lines import Line, lines
 from edge_embed.files.problems import about
 from edge_embed.files.rows import TEXT, Columns, Row, Source, find_columns, header_columns, to_document
 from edge_embed.files.values import is_name, value
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.errors import InputError, SourceError
 
 DELIMITERS = (",", ";", "\t", "|")
 SEP = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
@@ -135,7 +135,7 @@ def read_table(file: BinaryIO, source: Source, limit: int) -> Iterator[Row]:
         row = {name: cell if name in texts else value(cell) for name, cell in zip(names, cells, strict=True)}
         try:
             document = to_document(source, number, row, columns)
-        except InputError as error:
+        except (InputError, SourceError) as error:
             source.report(about(source.path, number, error))
         else:
             if document is not None:

@@ -39,6 +39,8 @@ class AddTask:
     read_all:     read files also where they are as they were
     allow_empty:  with sync, delete also where one of `paths` is a folder without any entry
     only:         real paths: under `paths`, look at nothing else than these and what lies in them; () for everything
+    modalities:   what the index's bundle can embed: "text", "image", "audio"; other files are passed over
+    thumbnails:   store small copies of pictures
     changes:      called for each file whose documents were stored or deleted, at the end
     """
 
@@ -52,6 +54,8 @@ class AddTask:
     read_all: bool = False
     allow_empty: bool = False
     only: tuple[str, ...] = ()
+    modalities: frozenset[str] = frozenset({"text"})
+    thumbnails: bool = True
     changes: Callable[[Change], None] | None = None
 
 

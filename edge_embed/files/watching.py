@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_embed.files.adding import add_files
+from edge_embed.files.captions import related
 from edge_embed.files.choosing import GITIGNORE, Choice
+from edge_embed.files.formats.filetypes import TEXT
 from edge_embed.files.naming import is_under
 from edge_embed.files.opening import Opening
 from edge_embed.files.problems import CHANGED, Problem, shown
@@ -142,7 +144,10 @@ class _Watch:
     def _wanted(self, events: set[str], folders: list[str]) -> set[str]:
         """Without the index itself, and without hidden files unless an include names some."""
         found = {path for path in events if not path.startswith(self._index)}
-        return found if self._hidden else {path for path in found if not _is_hidden(path, folders)}
+        found = found if self._hidden else {path for path in found if not _is_hidden(path, folders)}
+        if self._task.modalities <= {TEXT}:
+            return found
+        return found.union(*map(related, found))
 
 
 def _is_hidden(path: str, folders: list[str]) -> bool:

@@ -1,14 +1,18 @@
 """Routes of the index: what it holds, search, find, documents, files, delete."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from edge_embed.service.endpoints import Call, Endpoint, json_response
+from edge_embed.files.formats.filetypes import modality_of
+from edge_embed.service.endpoints import Call, Endpoint, json_response, parsed
+from edge_embed.service.media import FILE, decoded
 from edge_embed.service.refusals import Refusal
 from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, Schema, check, fields, or_null
 from edge_embed.service.summary import describe
@@ -35,6 +39,8 @@ CHOICE: Schema = {"type": "string", "enum": ["true", "false"], "default": "true"
 WHERE: Schema = or_null(ANYTHING, default=None)
 # Keys that searches start from, or keep away from.
 SOME_KEYS: Schema = {**TEXTS, "maxItems": 100, "default": []}
+KINDS = ["text", "image", "audio"]
+KIND: Schema = {"type": "string", "enum": KINDS}
 MODES = ["hybrid", "vector", "text", "sparse", "multi"]
 COST: dict[str, Schema] = {"seconds": NUMBER, "memory_bytes": or_null(COUNT)}
 PLACED: dict[str, Schema] = {"key": TEXT, "text": TEXT, "metadata": ANYTHING, "start": COUNT, "end": COUNT}
@@ -51,10 +57,16 @@ SEARCH = fields(
         "unlike": SOME_KEYS,
         "mmr": or_null({**NUMBER, "minimum": 0, "maximum": 1}, default=None),
         "marks": {**FLAG, "default": False},
+        "image": or_null(FILE, default=None),
+        "audio": or_null(FILE, default=None),
+        "kind": or_null(KIND, default=None),
     },
 )
 SPAN: Schema = {"type": "array", "items": COUNT, "minItems": 2, "maxItems": 2}
-HIT = fields({**PLACED, "score": NUMBER, "place": or_null(TEXT)}, {"marks": {"type": "array", "items": SPAN}})
+HIT = fields(
+    {**PLACED, "score": NUMBER, "place": or_null(TEXT), "kind": TEXT, "source": TEXT},
+    {"marks": {"type": "array", "items": SPAN}},
+)
 FOUND = fields({"hits": {"type": "array", "items": HIT}, "shortfall": or_null(TEXT), "damaged": COUNT, **COST})
 FIND = fields(
     {},
@@ -67,7 +79,7 @@ FIND = fields(
     },
 )
 LISTED = fields({
-    "documents": {"type": "array", "items": fields({**PLACED, "characters": COUNT})},
+    "documents": {"type": "array", "items": fields({**PLACED, "characters": COUNT, "kind": KIND})},
     "total": COUNT, "next": or_null(COUNT), **COST,
 })  # fmt: skip
 DOCUMENT = fields({"key": TEXT, "text": TEXT}, {"metadata": {**ANYTHING, "default": {}}})
@@ -90,26 +102,66 @@ async def about(call: Call) -> Response:
 
 async def search(call: Call) -> Response:
     """`marks` asks for the places of the query's words in each passage, `rerank` for the order that a reranker gives
-    the best DEPTH hits; `score` is then its score."""
+    the best DEPTH hits; `score` is then its score. `image` and `audio` are files in base64."""
     body = check(call.json(), SEARCH)
-    started, service = time.perf_counter(), call.service
-    query, k = body["query"], body["k"]
+    media = {name: decoded(body[name], name) for name in ("image", "audio") if body[name] is not None}
+    return json_response(await _found(call.service, body, media))
+
+
+async def search_by_file(call: Call) -> Response:
+    """By the picture or sound in the body, whose name is in the address; `ask` is the rest of a search, in JSON."""
+    given, limits = call.request.query_params, call.service.limits
+    name = file_name(given.get("name", ""))
+    modality = modality_of(name)
+    if modality not in ("image", "audio"):
+        raise Refusal(400, "invalid_input", f"{name} is named neither like a picture nor like a sound")
+    if len(asked := given.get("ask", "{}")) > limits.body_bytes:
+        raise Refusal(413, "body_too_large", f"ask is larger than {limits.body_bytes:,} bytes")
+    body = check(parsed(asked.encode("utf-8", "replace"), "ask"), SEARCH)
+    if any(body[one] is not None for one in ("image", "audio")):
+        raise Refusal(400, "invalid_input", "ask has a picture or a sound, and the body is one, too")
+    if not call.body:
+        raise Refusal(400, "invalid_input", f"{name} is empty")
+    return json_response(await _found(call.service, body, {modality: call.body}))
+
+
+async def _found(service: "Service", body: Mapping[str, Any], media: Mapping[str, bytes]) -> dict[str, Any]:
+    started, query, k = time.perf_counter(), body["query"], body["k"]
     if body["rerank"]:
         _check_rerank(service, body)
-    given = {name: body[name] for name in ("where", "mode", "mmr") if body[name] is not None}
+    given: dict[str, Any] = {name: body[name] for name in ("where", "mode", "mmr", "kind") if body[name] is not None}
     given |= {name: body[name] for name in ("like", "unlike") if body[name]}
     wanted = max(k, min(DEPTH, service.limits.hits)) if body["rerank"] else k
-    hits: Sequence[Hit] = (found := await service.search(query, wanted, **given))
+    hits: Sequence[Hit] = (found := await service.search(query, wanted, **given, **media))
     if body["rerank"]:
         hits = (await _reranked(service, query, hits))[:k]
-    shown = [dict(vars(hit)) for hit in hits]
+    shown = [{**vars(hit), "source": _source(hit)} for hit in hits]
     if body["marks"] and query is not None:
         texts = [hit.text for hit in hits]
         for hit, spans in zip(shown, await service.read(lambda index: index.marks(query, texts)), strict=True):
             hit["marks"] = spans
     damaged = await service.read(lambda index: len(index.damaged))
     shortfall = found.shortfall if len(hits) < k else None
-    return json_response({"hits": shown, "shortfall": shortfall, "damaged": damaged, **_cost(started)})
+    return {"hits": shown, "shortfall": shortfall, "damaged": damaged, **_cost(started)}
+
+
+def _source(hit: Hit) -> str:
+    """The name of the file of a picture or sound: not where it lies on this machine."""
+    return Path(hit.source).name
+
+
+async def thumbnail(call: Call) -> Response:
+    """The small copy of a picture; 404 for a document without one."""
+    key = call.request.query_params.get("key", "")
+    content = await call.service.read(lambda index: index.thumbnail(key))
+    if content is None:
+        raise Refusal(404, "no_thumbnail", "there is no document of this key, or no thumbnail of it")
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    # a picture of the same key may be another one the next time: asked for each time, and answered by 304
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Content-Security-Policy": "default-src 'none'"}
+    if tag in call.request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="image/webp", headers=headers)
 
 
 def _check_rerank(service: "Service", body: Mapping[str, Any]) -> None:
@@ -139,6 +191,10 @@ async def find(call: Call) -> Response:
     return json_response({**found, **_cost(started)})
 
 
+def _kind(document: Document) -> str:
+    return next((name for name in ("image", "audio") if getattr(document, name) is not None), "text")
+
+
 def _find(body: Mapping[str, Any], end: int, index: "Index") -> dict[str, Any]:
     where, offset, start = body["where"], body["offset"], body["start"]
     documents, characters = [], 0
@@ -147,7 +203,7 @@ def _find(body: Mapping[str, Any], end: int, index: "Index") -> dict[str, Any]:
         places = {"start": min(start, len(document.text)), "end": min(end, len(document.text))}
         documents.append({
             "key": document.key, "text": text, "metadata": document.metadata, **places,
-            "characters": len(document.text),
+            "characters": len(document.text), "kind": _kind(document),
         })  # fmt: skip
         characters += len(text)
         if characters > MAX_TEXTS:
@@ -186,6 +242,14 @@ _endpoint = partial(Endpoint, tag="index")
 ROUTES = [
     _endpoint("GET", "/index", about, summary="What the index holds", query={"fields": CHOICE}, gives=ANYTHING),
     _endpoint("POST", "/index/search", search, body="json", summary="Search", takes=SEARCH, gives=FOUND),
+    _endpoint(
+        "POST", "/index/search/file", search_by_file, body="raw", summary="Search by a picture or a sound",
+        query={"name": TEXT, "ask": {**TEXT, "default": "{}"}}, gives=FOUND,
+    ),
+    _endpoint(
+        "GET", "/index/thumbnail", thumbnail, summary="The small copy of a picture, as WebP", query={"key": TEXT},
+        kind="image/webp",
+    ),
     _endpoint("POST", "/index/find", find, body="json", summary="Documents by fields", takes=FIND, gives=LISTED),
     _endpoint(
         "POST", "/index/documents", add, writes=True, body="json",

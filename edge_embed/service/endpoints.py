@@ -35,15 +35,20 @@ class Call:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object. Raises Refusal for anything else: NaN, a name twice, too deep."""
-        if sum(map(self.body.count, (b",", b"[", b"{"))) > MOST_VALUES:
-            raise Refusal(413, "too_many_values", f"the body holds more than {MOST_VALUES:,} values")
-        try:
-            read = json.loads(self.body, object_pairs_hook=unique_names, parse_constant=_no_number, parse_float=_finite)
-        except (ValueError, RecursionError) as error:
-            raise Refusal(400, "invalid_json", f"the body is not JSON that can be read: {_reason(error)}") from None
-        if not isinstance(read, dict):
-            raise Refusal(400, "invalid_json", "the body is not a JSON object")
-        return read
+        return parsed(self.body)
+
+
+def parsed(text: bytes, name: str = "the body") -> dict[str, Any]:
+    """A JSON object. Raises Refusal for anything else: NaN, a name twice, too deep."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise Refusal(413, "too_many_values", f"{name} holds more than {MOST_VALUES:,} values")
+    try:
+        read = json.loads(text, object_pairs_hook=unique_names, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "invalid_json", f"{name} is not JSON that can be read: {_reason(error)}") from None
+    if not isinstance(read, dict):
+        raise Refusal(400, "invalid_json", f"{name} is not a JSON object")
+    return read
 
 
 # What `plain` makes of an error; it may say more than that.
@@ -70,6 +75,7 @@ class Endpoint:
     takes:   the schema of the body in JSON
     query:   the schemas of what stands behind "?" in the URL, by name
     gives:   the schema of the answer; None where it is no JSON
+    kind:    the type of an answer that is no JSON; "" where that is not said
     error:   the schema of an answer that is an error
     """
 
@@ -84,6 +90,7 @@ class Endpoint:
     takes: Schema | None = None
     query: Mapping[str, Schema] = field(default_factory=dict)
     gives: Schema | None = None
+    kind: str = ""
     error: Schema = field(default_factory=lambda: PLAIN)
 
 

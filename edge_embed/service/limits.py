@@ -12,6 +12,7 @@ class Limits:
     held_bytes:      of large bodies and answers of all requests together, until they are read and sent
     texts:           in one request
     characters:      of one text
+    pixels:          of one picture
     hits:            that a search gives
     waiting:         texts that wait for one model
     calls:           that wait for the index
@@ -28,6 +29,7 @@ class Limits:
     held_bytes: int = 64_000_000
     texts: int = 2048
     characters: int = 200_000
+    pixels: int = 50_000_000
     hits: int = 1000
     waiting: int = 8192
     calls: int = 256

@@ -51,6 +51,8 @@ def _operation(one: Endpoint) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "The answer"}
     if one.gives is not None:
         answer["content"] = {"application/json": {"schema": one.gives}}
+    elif one.kind:
+        answer["content"] = {one.kind: {"schema": {"type": "string", "format": "binary"}}}
     found: dict[str, Any] = {
         "summary": one.summary,
         "tags": [one.tag],
@@ -82,7 +84,8 @@ def _known(service: Service) -> dict[str, dict[str, Any]]:
         "any_model": [*service.embedders, *service.rerankers],
         "first_role": _roles(embedders[:1]),
         "input_type": [*roles, *openai.ALIASES],
-        "cohere_input_type": [name for name, role in cohere.INPUT_TYPES.items() if role in roles],
+        "cohere_input_type": [name for name, role in cohere.INPUT_TYPES.items() if role in roles]
+        + ([cohere.IMAGE] if any(cohere.IMAGE in embedder.modalities for embedder in embedders) else []),
         "dimensions": _dims(embedders),
         "first_dimensions": _dims(embedders[:1]),
     }

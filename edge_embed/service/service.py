@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_embed.service.batching import Batcher
 from edge_embed.service.indexes import ServedIndex
 from edge_embed.service.limits import Limits
+from edge_embed.service.media import check_content
 from edge_embed.service.metrics import Metrics
 from edge_embed.service.queues import EmbeddingQueue, RerankingQueue
 from edge_embed.service.refusals import Refusal
@@ -23,8 +24,8 @@ from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.vectors.types import Vectors
 
 T = TypeVar("T")
-# Threads that ask the index; more would only wait for each other.
-READERS = 2
+# Threads that ask the index, write it, and embed pictures; more would only wait for each other.
+THREADS = {"read": 2, "write": 1, "media": 1}
 # Texts up to so many characters are tokenized in the event loop's thread.
 SMALL = 2000
 
@@ -56,7 +57,7 @@ class Service:
         self._reranking = {n: RerankingQueue(n, r, limits, self.metrics) for n, r in self.rerankers.items()}
         self._batchers: dict[str, Batcher[Any, Any]] = {n: queue.batcher for n, queue in self._embedding.items()}
         self._batchers.update((n, queue.batcher) for n, queue in self._reranking.items())
-        self._calls = {"read": _Calls(READERS, limits.calls), "write": _Calls(1, limits.calls)}
+        self._calls = {name: _Calls(threads, limits.calls) for name, threads in THREADS.items()}
         self._watch()
 
     def embedder(self, model: str | None = None) -> Embedder:
@@ -77,6 +78,23 @@ class Service:
         """
         queue = self._embedding_queue(model)
         return await queue.encode(self._checked(texts), role, dim)
+
+    async def embed_images(self, images: Sequence[bytes], model: str | None = None) -> Vectors:
+        """float32 [n, dim] of pictures' files, one request at a time: `Embedder.encode_image`.
+
+        Raises MediaError for what is no picture, InputError for a model without an image tower, Refusal for an unknown
+        model (404), pictures beyond the limits (413) and a full queue (429).
+        """
+        embedder, limits = self.embedder(model), self.limits
+        if len(images) > limits.texts:
+            raise Refusal(413, "too_many_images", f"{len(images):,} pictures are too many, the limit is {limits.texts}")
+
+        def run() -> Vectors:
+            for content in images:
+                check_content("image", content, limits)
+            return embedder.encode_image(list(images))
+
+        return await self._calls["media"].run(run)
 
     async def count_tokens(self, texts: Sequence[str], model: str | None = None, role: str | None = None) -> list[int]:
         """Tokens of each text as the model would read it whole, with prompt and special tokens. Raises what `embed`
@@ -106,6 +124,9 @@ class Service:
         check_count(k, "k", 1, self.limits.hits)
         if query is not None:
             self._checked([query])
+        for modality in ("image", "audio"):
+            if isinstance(content := options.get(modality), bytes):
+                await self.read(lambda _: check_content(modality, content, self.limits))  # noqa: B023 - awaited here
         return await self.read(lambda index: index.search(query, k, **options))
 
     async def read(self, call: Callable[[Index], T]) -> T:

@@ -5,6 +5,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from edge_embed.service.media import modalities
 from edge_embed_runtime.system.memory import rss_bytes
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 # Of `Index.stats`; the others tell of this machine's folders.
 STATS = (
     "documents", "passages", "bytes", "bundle", "dim", "space", "fingerprint", "words", "generation", "sparse", "multi",
+    "kinds",
 )  # fmt: skip
 # Values of a field that are named.
 MAX_VALUES = 50
@@ -58,7 +60,8 @@ async def describe(service: "Service", *, fields: bool) -> dict[str, Any]:
 def _describe(fields: bool, index: "Index") -> dict[str, Any]:
     stats = index.stats()
     held = {name: stats[name] for name in STATS if name in stats}
-    about: dict[str, Any] = {"modes": index.modes, "writable": index.takes_texts}
+    takes = sorted(modalities(index))
+    about: dict[str, Any] = {"modes": index.modes, "writable": index.takes_texts, "takes": takes}
     if fields:
         found = _fields.setdefault(index, _Fields()).of(index, stats["generation"])
         about["fields"] = [_field(one) for one in found]

@@ -13,10 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_embed.files.adding import ADD_BATCH, ADD_CHARACTERS, upsert
+from edge_embed.files.adding import ADD_BATCH, ADD_CHARACTERS
 from edge_embed.files.documents import read_rows
+from edge_embed.files.finding import NO_TOWER
+from edge_embed.files.formats.filetypes import TEXT, modality_of
 from edge_embed.files.problems import Problem
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, Reading
+from edge_embed.files.storing import upsert
+from edge_embed.service.media import check_content, modalities
 from edge_embed.service.refusals import Refusal
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.errors import StorageError
@@ -85,8 +89,13 @@ async def store_file(service: "Service", name: str, content: bytes) -> Uploaded:
     """Put the documents of one file into the index, in place of those of an earlier file of this name. Raises Refusal
     where nothing of it can be read."""
     uploaded = Uploaded(f"{PREFIX}{name}")
-    bounds, beside = await service.read(lambda index: (index.bounds, index.path.parent))
+    bounds, beside, taken = await service.read(lambda index: (index.bounds, index.path.parent, modalities(index)))
     reading = Reading() if bounds is None else Reading(max_bytes=bounds.row)
+    modality = modality_of(name)
+    if modality in NO_TOWER and modality != TEXT:
+        if modality not in taken:
+            raise Refusal(400, "invalid_source", f"{name} is one of the {NO_TOWER[modality]}")
+        check_content(modality, content, service.limits)
     documents = await asyncio.to_thread(_read, name, content, reading, uploaded, beside)
     if not documents:
         raise Refusal(400, "invalid_source", f"{name}{_first(uploaded)}")
@@ -132,7 +141,8 @@ def _read(name: str, content: bytes, reading: Reading, uploaded: Uploaded, besid
             if row.document.key in found:
                 uploaded.refuse(row.line, f"the key {row.document.key!r:.100} comes twice")
             else:
-                found[row.document.key] = _renamed(row.document, name, uploaded.key)
+                document = _renamed(row.document, name, uploaded.key)
+                found[row.document.key] = replace(document, **_bytes(document, content))
     return list(found.values())
 
 
@@ -151,8 +161,13 @@ def _renamed(document: Document, name: str, key: str) -> Document:
     return replace(document, metadata={FILE: name, **metadata})
 
 
+def _bytes(document: Document, content: bytes) -> dict[str, bytes]:
+    """In place of the file, which will be gone, its bytes."""
+    return {name: content for name in ("image", "audio") if getattr(document, name) is not None}
+
+
 def _store(batch: list[Document], uploaded: Uploaded, index: "Index") -> None:
-    stored, refused = upsert(index, batch)
+    stored, refused = upsert(index, batch, thumbnails=True)
     uploaded.stored += stored
     uploaded.unchanged += len(batch) - len(refused) - stored
     for _, reason in refused:

@@ -10,6 +10,7 @@ from edge_embed_export.from_graph import Converted, OnnxGraph
 from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.purpose import notes_of
 from edge_embed_export.static.bundle import StaticFolder, WordVectorFile
+from edge_embed_export.towers.folder import TowersFolder
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_runtime.bundle.manifest import NATIVE, Manifest
 from edge_embed_runtime.errors import InputError, UnsupportedModelError
@@ -21,6 +22,7 @@ SOURCES: tuple[Source, ...] = (
     ElmoFolder(),
     Converted(),
     OnnxGraph(),
+    TowersFolder(),
     CheckpointFolder(),  # fits always
 )
 

@@ -9,7 +9,7 @@ from edge_embed_export import detect
 from edge_embed_export.files.accounting import ignoring
 from edge_embed_export.hub import download, is_name
 from edge_embed_export.modules.folder import Folder
-from edge_embed_export.options import Attention, Engine, ExportOptions, GraphOptions, KindName, Side, Verify
+from edge_embed_export.options import Attention, Engine, ExportOptions, GraphOptions, KindName, Side, TowerOptions, Verify
 from edge_embed_export.request import Request
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.errors import ExportError, InputError, SourceError, about
@@ -41,13 +41,15 @@ def export_model(
     words: int | None = None,
     sif: float | None = None,
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
+    towers: TowerOptions = TowerOptions(),  # noqa: B008 - it is frozen
     engine: Engine | None = None,
     verify: Verify = "auto",
     revision: str | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Export a sentence-transformers folder, or a static model (see `static`), to a bundle.
+    """Export a sentence-transformers folder, a folder with models of texts and pictures (CLIP, SigLIP, ...) or of
+    pictures alone, or a static model (see `static`), to a bundle.
 
     source:    a folder with config.json, model.safetensors, tokenizer.json and, where they exist, modules.json and
                the folders of its pooling and dense modules; or the name of a model on a hub, OWNER/NAME, of which
@@ -80,6 +82,7 @@ def export_model(
     words:     of a file of word vectors, only so many from its beginning
     sif:       of a file of word vectors, weight words by a / (a + p) for this a (see static/table.py)
     graph:     of a source that is an ONNX file or holds one, or that is to be converted through torch: what to take
+    towers:    of a source with models of pictures or sounds: which of them to take, and how
     engine:    what runs the bundle: "native" for the engine of this package, which knows models of BERT's shape in int8
                and gives the same bits on every CPU, or "onnxruntime"; None means DEFAULT_ENGINE where it can be.
                Older releases load no bundle for the native engine
@@ -116,6 +119,7 @@ def export_model(
         words=words,
         sif=sif,
         graph=graph,
+        towers=towers,
         engine=engine,
         verify=verify,
         revision=revision,

@@ -46,6 +46,8 @@ from edge_embed_runtime.vectors.kinds import DENSE, RERANK, SPARSE
 MAPPED_BYTES = 2**26
 
 Made = tuple[Loaded, dict[str, Content]]
+# What runs the float form of a bundle, and what runs the one that is written.
+Pair = tuple[Loaded, Loaded]
 
 
 class CheckpointFolder(Source):
@@ -63,23 +65,30 @@ class CheckpointFolder(Source):
 
     def export(self, request: Request) -> Manifest:
         options = request.options
-        recipes = None if options.recipes is None else read_recipes(options.recipes)
         check_replaceable(request.target, options.overwrite)
         options.progress(f"reading {request.source}")
         with workshop(request.target) as shop:
-            maker = Maker(request, read_asked(request), shop)
-            check_ignored()  # before what takes long
-            if maker.by_layer and options.search:
-                raise InputError(
-                    f"{request.source} is run layer by layer, and a search runs the whole model: leave search out"
-                )
-            options.progress("building the float32 graph")
-            reference, contents = maker.make(None)
-            embedder = reference
-            check_usable(reference, request.source)
-            if options.precision != "fp32":
-                embedder, contents = _quantized(maker, reference, recipes)
-            return finish(request, contents, (reference, embedder))
+            contents, embedders = make_texts(request, read_asked(request), shop)
+            return finish(request, contents, embedders)
+
+
+def make_texts(request: Request, checkpoint: Checkpoint, shop: Workshop) -> tuple[dict[str, Content], Pair]:
+    """The files of a bundle for texts, and what runs its float form and what is written."""
+    options = request.options
+    recipes = None if options.recipes is None else read_recipes(options.recipes)
+    maker = Maker(request, checkpoint, shop)
+    check_ignored()  # before what takes long
+    if maker.by_layer and options.search:
+        raise InputError(
+            f"{request.source} is run layer by layer, and a search runs the whole model: leave search out"
+        )
+    options.progress("building the float32 graph")
+    reference, contents = maker.make(None)
+    embedder = reference
+    check_usable(reference, request.source)
+    if options.precision != "fp32":
+        embedder, contents = _quantized(maker, reference, recipes)
+    return contents, (reference, embedder)
 
 
 def read_asked(request: Request) -> Checkpoint:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from edge_embed_quantize.table import TABLE_BITS
-from edge_embed_runtime.bundle.manifest import ENGINES, NATIVE
+from edge_embed_runtime.bundle.manifest import ENGINES, MODALITIES, NATIVE, TOWER_FILES
 from edge_embed_runtime.checks import check_count, check_text, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.vectors.kinds import KINDS, Kind
@@ -62,6 +62,38 @@ class GraphOptions:
 
 
 @dataclass(frozen=True)
+class TowerOptions:
+    """What a caller says about models of pictures and sounds.
+
+    only:        of a source with several models, those for these modalities; None means all
+    modality:    of an ONNX graph, what it reads: "image" or "audio"; None means texts
+    front:       a file that says how an input becomes an ONNX graph's numbers: preprocessor_config.json of
+                 transformers, open_clip_config.json, timm's config.json, or a front end as manifests have it
+    calibration: a folder of pictures that int8 scales are found on; None means pictures that are drawn by code
+    space:       a bundle whose vectors those of an ONNX graph were trained to be compared with, or a name
+    """
+
+    only: Sequence[str] | None = None
+    modality: str | None = None
+    front: str | os.PathLike[str] | None = None
+    calibration: str | os.PathLike[str] | None = None
+    space: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.only is not None and (isinstance(self.only, str) or not set(self.only) <= set(MODALITIES)):
+            raise unusable("towers", self.only, f"some of {MODALITIES}")
+        if self.only is not None and not self.only:
+            raise unusable("towers", self.only, f"some of {MODALITIES}")
+        if self.modality is not None and self.modality not in TOWER_FILES:
+            raise unusable("modality", self.modality, f"one of {tuple(TOWER_FILES)}")
+        if (self.modality is None) != (self.front is None):
+            raise InputError("modality and front belong together: what an ONNX graph reads, and how it gets that")
+
+    def wants(self, modality: str) -> bool:
+        return self.only is None or modality in self.only
+
+
+@dataclass(frozen=True)
 class ExportOptions:
     """The options of `export_model`, under its names. Raises InputError for values that cannot be meant."""
 
@@ -87,6 +119,7 @@ class ExportOptions:
     words: int | None = None
     sif: float | None = None
     graph: GraphOptions = field(default_factory=GraphOptions)
+    towers: TowerOptions = field(default_factory=TowerOptions)
     engine: Engine | None = None
     verify: Verify = "auto"
     revision: str | None = None
@@ -136,4 +169,7 @@ class ExportOptions:
         return [name for name in names if getattr(self, name) and getattr(self, name) != USUAL.get(name)]
 
 
-USUAL: dict[str, Any] = {field.name: field.default for field in fields(ExportOptions)} | {"graph": GraphOptions()}
+USUAL: dict[str, Any] = {field.name: field.default for field in fields(ExportOptions)} | {
+    "graph": GraphOptions(),
+    "towers": TowerOptions(),
+}

@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_embed import Document, Embedder, Index
 from edge_embed.errors import MemoryBudgetError
-from edge_embed.files.adding import upsert
+from edge_embed.files.storing import upsert
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.documents import document_bytes

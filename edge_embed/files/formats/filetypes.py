@@ -1,9 +1,12 @@
 """The one table of the kinds of files that can be read, by the endings of their names."""
 
+import os
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any, NamedTuple
+
+TEXT, IMAGE, AUDIO = "text", "image", "audio"
 
 
 class FileType(NamedTuple):
@@ -13,13 +16,15 @@ class FileType(NamedTuple):
                  Request, gives Content and Cells, and raises UnreadableError
     rows:        a file is a table, and each row a document: the function takes a Source and a limit, and gives Rows
     own_process: it is read in a process of its own: native code and compressed data may want any time and memory
-    needs:       packages of the extra `files`
+    needs:       packages of the extra `files`; of pictures and sounds, of `image` and `audio`
+    modality:    what a model must read to embed it
     """
 
     reader: str
     rows: bool = False
     own_process: bool = False
     needs: tuple[str, ...] = ()
+    modality: str = TEXT
 
     def load(self) -> Callable[..., Any]:
         module, _, name = self.reader.partition(":")
@@ -32,6 +37,8 @@ CODE = (
     ".rb .php .pl .pm .lua .r .jl .ex .exs .hs .sh .bash .zsh .ps1 .sql .proto .tf"
 )
 SETTINGS = ".json .toml .yaml .yml .ini .cfg"
+PICTURES = ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .mpo .avif .heic .heif"
+SOUNDS = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64"
 XML, HTML = ("defusedxml",), ("selectolax", "charset_normalizer")
 
 
@@ -58,6 +65,8 @@ FILE_TYPES: dict[str, FileType] = _table(
         ".xlsx .xlsm .xlsb .xls .ods",
         FileType("formats.sheets:read_sheets", own_process=True, needs=("python_calamine",)),
     ),
+    (PICTURES, FileType("formats.media:describe_picture", needs=("PIL",), modality=IMAGE)),
+    (SOUNDS, FileType("formats.media:describe_sound", needs=("soundfile",), modality=AUDIO)),
 )
 SUFFIXES = tuple(FILE_TYPES)
 # Tables whose rows can belong to vectors of another file.
@@ -67,6 +76,12 @@ ROW_SUFFIXES = tuple(suffix for suffix, type_ in FILE_TYPES.items() if type_.row
 def type_of(path: PurePath) -> FileType | None:
     """Who reads a file; None for a file of an unknown kind."""
     return FILE_TYPES.get(path.suffix.lower())
+
+
+def modality_of(name: str) -> str | None:
+    """What a model must read to embed a file of this name; None for a file of an unknown kind."""
+    found = FILE_TYPES.get(os.path.splitext(name)[1].lower())  # noqa: PTH122 - once a file
+    return None if found is None else found.modality
 
 
 def some_suffixes(suffixes: Iterable[str] = (".txt", ".md", ".pdf", ".html", ".docx", ".csv")) -> str:

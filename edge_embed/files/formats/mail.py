@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from edge_embed.files.formats.content import BETWEEN, Content, Request, UnreadableError, Writer, clean, one_line
 from edge_embed.files.formats.encodings import text_of
-from edge_embed.files.formats.filetypes import FILE_TYPES
+from edge_embed.files.formats.filetypes import FILE_TYPES, TEXT
 from edge_embed.files.formats.html import page
 from edge_embed_runtime.errors import MissingExtraError
 
@@ -197,7 +197,7 @@ class _Body:
         self._attachments.append(name or part.get_content_type())
         suffix = PurePath(name).suffix.lower()
         kind = FILE_TYPES.get(suffix)
-        if kind is None or kind.rows or suffix in (".eml", ".mbox"):
+        if kind is None or kind.rows or kind.modality != TEXT or suffix in (".eml", ".mbox"):
             return
         label = f"{before}{BETWEEN}{name}" if before else name
         request = Request(suffix, self._request.limit, self._request.encoding, columns=("\0",), note=self._request.note)

@@ -1,5 +1,6 @@
 """Cohere's API, version 2: https://docs.cohere.com/v2/reference/rerank and .../embed."""
 
+import asyncio
 import uuid
 from functools import partial
 from typing import Any
@@ -7,11 +8,22 @@ from typing import Any
 from starlette.responses import Response
 
 from edge_embed.service.answers import vectors_response
-from edge_embed.service.doors.embedding import DIMENSIONS, MODEL, RERANKER, Cut, Names, base64_rows, embed
+from edge_embed.service.doors.embedding import (
+    DIMENSIONS,
+    MODEL,
+    RERANKER,
+    Cut,
+    Names,
+    base64_rows,
+    embed,
+    embed_images,
+)
 from edge_embed.service.doors.reranking import first_tokens, rerank
 from edge_embed.service.endpoints import Call, Endpoint, json_response
+from edge_embed.service.media import FILE, decoded
 from edge_embed.service.refusals import Problem
 from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTORS, Schema, check, fields, or_null
+from edge_embed_runtime.errors import InputError
 
 ERROR: Schema = fields({"id": TEXT, "message": TEXT})
 # Which request is answered first: here all are alike.
@@ -37,13 +49,15 @@ INPUT_TYPES: dict[str, str] = {
     "clustering": "clustering",
 }
 CUTS: dict[str, Cut] = {"NONE": "none", "START": "start", "END": "end"}
+IMAGE = "image"
 TAKES_TEXTS: Schema = fields(
     {
         "model": MODEL,
-        "input_type": {"type": "string", "enum": list(INPUT_TYPES), "format": "cohere_input_type"},
-        "texts": SOME_TEXTS,
+        "input_type": {"type": "string", "enum": [*INPUT_TYPES, IMAGE], "format": "cohere_input_type"},
     },
     {
+        "texts": or_null(SOME_TEXTS),
+        "images": or_null({"type": "array", "items": FILE, "minItems": 1}),
         "embedding_types": or_null(
             {"type": "array", "items": {"type": "string", "enum": ["float", "base64"]}, "minItems": 1}
         ),
@@ -56,6 +70,7 @@ GIVES_VECTORS: Schema = fields(
     {
         "embeddings": fields({}, {"float": VECTORS, "base64": TEXTS}),
         "texts": TEXTS,
+        "images": {"type": "array", "items": fields({"width": COUNT, "height": COUNT, "format": TEXT})},
         "response_type": {"type": "string", "enum": ["embeddings_by_type"]},
         **META,
     }
@@ -81,29 +96,41 @@ async def rank_documents(call: Call) -> Response:
     return json_response({"results": results, **_meta()})
 
 
-async def embed_texts(call: Call) -> Response:
+async def embed_inputs(call: Call) -> Response:
+    """Texts, or with `input_type` "image" pictures in base64."""
     body = check(call.json(), TAKES_TEXTS)
-    found = await embed(
-        call.service,
-        body["texts"],
-        NAMES,
-        model=body["model"],
-        role=INPUT_TYPES[body["input_type"]],
-        dim=body.get("output_dimension"),
-        cut=CUTS[body["truncate"] or "END"],
-    )
+    given = "images" if body["input_type"] == IMAGE else "texts"
+    other = "texts" if given == "images" else "images"
+    if body.get(other) is not None:
+        raise InputError(f"{other} do not go with input_type {body['input_type']!r}", option=other)
+    if body.get(given) is None:
+        raise InputError(f"{given} is missing", option=given)
+    if given == "images":
+        images = [decoded(one, f"images[{i}]") for i, one in enumerate(body["images"])]
+        vectors = await embed_images(call.service, images, model=body["model"], dim=body.get("output_dimension"))
+        said = {"texts": [], "images": await asyncio.to_thread(lambda: [_size(one) for one in images])}
+    else:
+        found = await embed(
+            call.service,
+            body["texts"],
+            NAMES,
+            model=body["model"],
+            role=INPUT_TYPES[body["input_type"]],
+            dim=body.get("output_dimension"),
+            cut=CUTS[body["truncate"] or "END"],
+        )
+        vectors, said = found.vectors, {"texts": body["texts"]}
     kinds = body.get("embedding_types") or ["float"]
-    every = {kind: found.vectors if kind == "float" else base64_rows(found.vectors) for kind in dict.fromkeys(kinds)}
-    return await vectors_response(
-        call,
-        {
-            "embeddings": every,
-            "texts": body["texts"],
-            "response_type": "embeddings_by_type",
-            **_meta(),
-        },
-        found.vectors.size,
-    )
+    every = {kind: vectors if kind == "float" else base64_rows(vectors) for kind in dict.fromkeys(kinds)}
+    answer = {"embeddings": every, **said, "response_type": "embeddings_by_type", **_meta()}
+    return await vectors_response(call, answer, vectors.size)
+
+
+def _size(image: bytes) -> dict[str, Any]:
+    from edge_embed_runtime.inputs.imagefacts import describe_image
+
+    facts = describe_image(image).metadata
+    return {"width": facts["width"], "height": facts["height"], "format": str(facts.get("format", "")).lower()}
 
 
 def _id() -> str:
@@ -118,6 +145,6 @@ door = partial(Endpoint, errors=errors, error=ERROR, tag="Cohere")
 ROUTES = [
     door("POST", "/v2/rerank", rank_documents, body="json", summary="Documents by how well they answer a query",
          takes=TAKES, gives=GIVES),
-    door("POST", "/v2/embed", embed_texts, body="json", summary="Texts to vectors", takes=TAKES_TEXTS,
+    door("POST", "/v2/embed", embed_inputs, body="json", summary="Texts or pictures to vectors", takes=TAKES_TEXTS,
          gives=GIVES_VECTORS),
 ]  # fmt: skip

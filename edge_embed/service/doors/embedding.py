@@ -10,6 +10,7 @@ from edge_embed.service.service import Service
 from edge_embed_runtime.checks import listed, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.vectors.normalize import cut as cut_vectors
 from edge_embed_runtime.vectors.types import Vectors
 
 # Which end of a text that is too long is left out; "none" refuses such a text.
@@ -69,6 +70,18 @@ async def embed(
         _check_lengths(counts, embedder.max_tokens, names)
     vectors = await service.embed(texts, model, role=role, dim=dim)
     return Embedded(vectors, sum(min(count, embedder.max_tokens) for count in counts))
+
+
+async def embed_images(
+    service: Service, images: Sequence[bytes], *, model: str | None = None, dim: int | None = None
+) -> Vectors:
+    """float32 [n, dim] of pictures' files. Raises what `Service.embed_images` raises."""
+    embedder = service.embedder(model)
+    if "image" not in embedder.modalities:
+        raise InputError(f"the model has no image tower: it embeds {listed(embedder.modalities)}")
+    check_dim(embedder, dim, "output_dimension")
+    vectors = await service.embed_images(images, model)
+    return vectors if dim is None else cut_vectors(vectors, dim, embedder.manifest.truncation)
 
 
 def dims(embedder: Embedder) -> list[int]:

@@ -1,5 +1,6 @@
 // Files that are dropped, or chosen, go into the index one after the other.
 
+import { onDrop } from "./dropping.js";
 import { bytes, count, element, find, plain } from "./elements.js";
 import { ask, Cancelled, mayWrite } from "./service.js";
 
@@ -24,26 +25,7 @@ export function prepareAdding(limits, added) {
     find("#uploads").hidden = true;
     find("#uploads ul").replaceChildren();
   });
-  prepareDrop(take);
-}
-
-function prepareDrop(take) {
-  const drop = find("#drop");
-  const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
-  let inside = 0;
-  const on = (name, action) => document.addEventListener(name, (event) => {
-    if (!holdsFiles(event)) return;
-    event.preventDefault();
-    action(event);
-    drop.hidden = inside <= 0;
-  });
-  on("dragenter", () => { inside += 1; });
-  on("dragleave", () => { inside -= 1; });
-  on("dragover", () => {});
-  on("drop", (event) => {
-    inside = 0;
-    take(Array.from(event.dataTransfer.files));
-  });
+  onDrop("add", take);
 }
 
 function listed(name) {

@@ -1,5 +1,6 @@
 // The list of hits.
 
+import { named } from "./sample.js";
 import { element, excerpt, find, grouped, marked, plain } from "./elements.js";
 
 // Characters of a passage, about six lines.
@@ -27,7 +28,22 @@ function drawHit(hit, asked, actions) {
       type: "button", class: "plain like", "aria-label": `More like ${plain(title, 80)}`, onclick: () => actions.like(hit),
     }, "More like this"));
   }
-  return element("article", {}, element("h2", {}, open), place(hit, title, asked), passage(hit), foot);
+  const words = element("article", {}, element("h2", {}, open), place(hit, title, asked), passage(hit), foot);
+  const picture = shown(hit);
+  return picture ? element("div", { class: "with-picture" }, picture, words) : words;
+}
+
+// The small copy of a picture, or a sign of a sound. A picture without a copy shows nothing.
+export function shown(hit) {
+  if (hit.kind === "audio") return element("div", { class: "small sound", role: "img", "aria-label": "Sound" }, "♪");
+  if (hit.kind !== "image") return null;
+  const box = element("div", { class: "small" });
+  const said = hit.text.trim() ? plain(hit.text.trim(), 200) : plain(titleOf(hit), 160);
+  box.append(element("img", {
+    src: `index/thumbnail?key=${encodeURIComponent(hit.key)}`, alt: said, loading: "lazy", decoding: "async",
+    onerror: () => box.remove(),
+  }));
+  return box;
 }
 
 // Where the passage lies: its place, the key where the title is another, characters, score. A passage without any word
@@ -39,7 +55,8 @@ function place(hit, title, asked) {
   if (title !== hit.key) parts.push(element("bdi", {}, plain(hit.key, 120)));
   if (hit.start > 0 || hit.end < hit.characters) parts.push(`characters ${grouped(hit.start)} to ${grouped(hit.end)}`);
   if (hit.score !== undefined) parts.push(element("span", { class: "score" }, `score ${hit.score.toPrecision(3)}`));
-  if (asked.q && hit.marks?.length === 0) {
+  if (hit.kind === "image" || hit.kind === "audio") parts.push(named(hit.kind));
+  if (asked.q && hit.marks?.length === 0 && hit.text) {
     parts.push(element("span", { class: "note", title: "It has none of your words, but for very common ones." }, "found by meaning"));
   }
   const line = element("p", { class: "place" });
@@ -48,6 +65,7 @@ function place(hit, title, asked) {
 }
 
 function passage(hit) {
+  if (!hit.text) return null; // a picture or a sound without a caption
   const marks = hit.marks ?? [];
   const length = Array.from(hit.text).length;
   const [from, to] = excerpt(hit.text, marks, passageLength());

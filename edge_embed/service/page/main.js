@@ -4,7 +4,9 @@ import { prepareAdding } from "./adding.js";
 import { bytes, count, element, find, grouped, milliseconds, plain } from "./elements.js";
 import { canFilter, changed, drawActive, drawFilters, filterOf } from "./filters.js";
 import { drawHits, moveThroughHits, titleOf } from "./hits.js";
+import { onDrop } from "./dropping.js";
 import { openDocument, prepareReader } from "./reader.js";
+import { drawSample, forget, named, prepareSamples, sampleOf, searchable, searchBy } from "./sample.js";
 import { ask } from "./service.js";
 import * as address from "./state.js";
 import { drawOffer, drawWelcome } from "./welcome.js";
@@ -12,11 +14,13 @@ import { drawOffer, drawWelcome } from "./welcome.js";
 const PAUSE = 120; // ms without a key before a search is sent
 const PAGE = 10;
 const MOST = 100;
+const KINDS = { "": "All", text: "Texts", image: "Pictures", audio: "Sounds" };
 const MODES = { hybrid: "Both", vector: "Meaning", text: "Words", sparse: "Sparse", multi: "Multi-vector" };
 
 let info = null;
 let state = address.read();
 let shown = PAGE;
+let sample = null; // a picture or a sound that is searched by
 let running = null;
 let timer = 0;
 const titles = new Map(); // of documents seen, by key
@@ -57,7 +61,7 @@ async function refresh() {
 async function request(signal) {
   const where = address.where(state.filters);
   const query = state.q.trim();
-  if (!query && !state.like.length) {
+  if (!query && !state.like.length && !sample) {
     const body = { where, limit: shown, start: 0, end: 1000 };
     const { documents, total, ...answer } = await ask("index/find", { body, signal });
     return { ...answer, hits: documents, total, browsing: true };
@@ -66,14 +70,40 @@ async function request(signal) {
   if (query) body.query = query;
   if (state.like.length) body.like = state.like;
   const mode = modeAsked();
-  const nearness = !state.like.length || ["vector", "hybrid"].includes(mode); // what examples can be joined with
-  if (query && nearness) body.mode = mode;
+  const alone = !state.like.length && !sample;
+  if (query && (alone || ["vector", "hybrid"].includes(mode))) body.mode = mode; // what examples can be joined with
+  if (kindAsked()) body.kind = kindAsked();
   if (query && state.rerank && info.rerank) body.rerank = true;
-  return ask("index/search", { body, signal });
+  return sample ? searchBy(sample, body, signal) : ask("index/search", { body, signal });
 }
 
 // An index of vectors from elsewhere, for example, can only be searched by words.
 const modeAsked = () => (info.modes.includes(state.mode) ? state.mode : info.modes[0]);
+
+// Kinds of documents that the index has, where there are several.
+const kindsHere = () => Object.keys(info.kinds ?? {}).filter((kind) => info.kinds[kind] > 0);
+const kindAsked = () => (kindsHere().length > 1 && kindsHere().includes(state.kind) ? state.kind : "");
+
+// Search by one of these files.
+async function use(files) {
+  try {
+    const found = await sampleOf(searchable(files, info.takes) ?? files[0], info);
+    forget(sample);
+    sample = found;
+  } catch (error) {
+    drawProblem(error);
+    return;
+  }
+  shown = PAGE;
+  await refresh();
+}
+
+function dropSample() {
+  forget(sample);
+  sample = null;
+  find("#query").focus();
+  refresh();
+}
 
 // --- drawing
 
@@ -126,6 +156,8 @@ function drawSettings() {
   for (const box of document.querySelectorAll("#modes input")) {
     box.checked = box.value === modeAsked();
   }
+  for (const box of document.querySelectorAll("#kinds input")) box.checked = box.value === kindAsked();
+  drawSample(sample, dropSample);
   find("#rerank").checked = state.rerank;
   const query = find("#query");
   if (document.activeElement !== query) query.value = state.q;
@@ -180,17 +212,33 @@ function drawIndex() {
   find("#modes .segments").replaceChildren(...info.modes.map((mode) => element("label", {},
     element("input", { type: "radio", name: "mode", value: mode, onchange: () => change({ mode }) }),
     element("span", {}, MODES[mode] ?? mode))));
+  drawKinds();
   find("#rerank-switch").hidden = !info.rerank;
   drawAbout();
+  if (info.takes?.length && find("#by-file").hidden) {
+    prepareSamples(info.takes, use);
+    onDrop("search", use);
+  }
   if (info.writable && find("#add").hidden) prepareAdding(info.limits, reload);
   const wide = matchMedia("(min-width: 52rem)").matches;
   find("#filters").open = wide;
   if (wide) query.focus();
 }
 
+function drawKinds() {
+  const kinds = kindsHere();
+  find("#kinds").hidden = kinds.length < 2;
+  find("#kinds .segments").replaceChildren(...["", ...kinds].map((kind) => element("label", {},
+    element("input", { type: "radio", name: "kind", value: kind, onchange: () => change({ kind }) }),
+    element("span", {}, KINDS[kind]))));
+}
+
 function drawAbout() {
+  const kinds = kindsHere().filter((kind) => kind !== "text");
   const rows = {
-    documents: grouped(info.documents), passages: grouped(info.passages), "on disk": bytes(info.bytes),
+    documents: grouped(info.documents),
+    ...Object.fromEntries(kinds.map((kind) => [`${named(kind)}s`, grouped(info.kinds[kind])])),
+    passages: grouped(info.passages), "on disk": bytes(info.bytes),
     "made by": `${info.bundle}, ${info.dim} numbers`, words: info.words,
     fields: info.fields.map((field) => field.name).join(", ") || "none", memory: bytes(info.memory_bytes),
   };
@@ -202,6 +250,7 @@ function drawAbout() {
 // Something was added.
 async function reload() {
   info = { ...info, ...await ask("index?fields=false") };
+  drawKinds();
   await Promise.all([refresh(), loadFields()]);
 }
 

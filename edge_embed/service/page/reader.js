@@ -1,7 +1,7 @@
 // A whole document in a dialog, with the passage that was found.
 
 import { element, find, grouped, marked, plain } from "./elements.js";
-import { titleOf } from "./hits.js";
+import { shown, titleOf } from "./hits.js";
 import { ask } from "./service.js";
 
 // Characters of a document that are shown, the passage in their middle.
@@ -22,7 +22,11 @@ function draw(found, hit) {
   find(".metadata", dialog).replaceChildren(...entries.map(([name, value]) => element("div", {},
     element("dt", {}, element("bdi", {}, plain(name, 60))),
     element("dd", {}, element("bdi", {}, plain(value, 400))))));
+  const picture = shown(found);
+  find(".picture", dialog).hidden = picture === null;
+  find(".picture", dialog).replaceChildren(...(picture ? [picture] : []));
   const text = find(".text", dialog);
+  text.hidden = !found.text; // a picture or a sound without a caption
   const from = hit.start - found.start;
   const to = Math.min(hit.end - found.start, Array.from(found.text).length);
   const marks = (hit.marks ?? []).map(([start, end]) => [start + from, end + from]);

@@ -1,12 +1,13 @@
 // What is asked for. It lives in the part of the address behind "#", which browsers never send to a server.
 
-export const EMPTY = { q: "", mode: "", rerank: false, like: [], filters: {} };
+export const EMPTY = { q: "", mode: "", kind: "", rerank: false, like: [], filters: {} };
 
 export function read() {
   const given = new URLSearchParams(location.hash.slice(1));
   return {
     q: given.get("q") ?? "",
     mode: given.get("mode") ?? "",
+    kind: given.get("kind") ?? "",
     rerank: given.get("rerank") === "1",
     like: given.getAll("like"),
     filters: readFilters(given.get("filters")),
@@ -23,10 +24,11 @@ function readFilters(text) {
   }
 }
 
-function write({ q, mode, rerank, like, filters }) {
+function write({ q, mode, kind, rerank, like, filters }) {
   const written = new URLSearchParams();
   if (q) written.set("q", q);
   if (mode) written.set("mode", mode);
+  if (kind) written.set("kind", kind);
   if (rerank) written.set("rerank", "1");
   for (const key of like) written.append("like", key);
   if (Object.keys(filters).length) written.set("filters", JSON.stringify(filters));

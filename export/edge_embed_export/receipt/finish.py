@@ -73,6 +73,17 @@ def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[L
 
     embedders: the float form, and the one whose contents are to be written
     """
+    manifest = with_notes(measured(request, embedders), check_ignored())
+    request.options.progress(f"writing {request.target}")
+    write_bundle(request.target, manifest, contents, overwrite=request.options.overwrite)
+    return manifest
+
+
+def measured(request: Request, embedders: tuple[Loaded, Loaded]) -> Manifest:
+    """The manifest of a bundle with its receipt and golden texts. embedders: as of `finish`
+
+    Raises FidelityError where it is not faithful enough.
+    """
     (reference, embedder), options = embedders, request.options
     if not embedder.manifest.is_static and isinstance(embedder, Embedder):
         check_lengths(embedder, request.source, GOLDEN_TEXTS[0])
@@ -87,11 +98,7 @@ def finish(request: Request, contents: Mapping[str, Content], embedders: tuple[L
     sample = Sample(calibration_texts("calibration"), measured_texts(), Judged(records("judged")))
     receipt = own.measure(reference, embedder, sample)
     _check_floor(request, own, receipt)
-    manifest = replace(embedder.manifest, golden=own.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
-    manifest = with_notes(manifest, check_ignored())
-    options.progress(f"writing {request.target}")
-    write_bundle(request.target, manifest, contents, overwrite=options.overwrite)
-    return manifest
+    return replace(embedder.manifest, golden=own.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
 
 
 def _check_floor(request: Request, own: KindReceipt[Any], receipt: dict[str, Any]) -> None:

@@ -100,13 +100,17 @@ def made_of_graph(model: "Path | bytes | onnx.ModelProto", said: GraphTower, pro
         raise InputError(f"the front end: {error}", option="front") from error
     loaded, sha256 = _loaded(model, path)
     feed = _feed(front, said.modality)
-    prepared = _prepared(loaded, said, feed.shape, path)
+    prepared, features = _prepared(loaded, said, feed.shape, path)
     content = prepared.SerializeToString()
     dim = _dim(content, feed, said, path)
     tower = Tower(
         front=said.front,
         kind=said.kind,
-        architecture={"graph": "general", "activation_bytes": activation_bytes(prepared, feed.shape)},
+        architecture={
+            "graph": "general",
+            "features": features,
+            "activation_bytes": activation_bytes(prepared, feed.shape),
+        },
         quantization=dict(FLOAT32),
         provenance={**provenance, "weights_sha256": sha256},
     )
@@ -133,8 +137,10 @@ def _feed(front: FrontEnd, modality: str) -> Array:
     return next(front.feeds(golden_files(modality)[0][1]))
 
 
-def _prepared(model: "onnx.ModelProto", said: GraphTower, shape: tuple[int, ...], path: Path) -> "onnx.ModelProto":
-    """The graph with the names and the layout that a tower has, and what comes behind it."""
+def _prepared(
+    model: "onnx.ModelProto", said: GraphTower, shape: tuple[int, ...], path: Path
+) -> tuple["onnx.ModelProto", str]:
+    """The graph with the names and the layout that a tower has, and the name of its features."""
     onnx = require("onnx", "export")
     given = [value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer}]
     takes = [(v.name, onnx.TensorProto.DataType.Name(v.type.tensor_type.elem_type)) for v in given]
@@ -149,10 +155,10 @@ def _prepared(model: "onnx.ModelProto", said: GraphTower, shape: tuple[int, ...]
     graph.drop_unused()
     info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", *shape[1:]])
     graph = optimize(graph, path, [info])
-    _add_behind(graph, said, _shape_of(graph, info, shape, path), path)
+    features = _add_behind(graph, said, _shape_of(graph, info, shape, path), path)
     prepared = graph.model([info])
     check_operators(prepared, path)
-    return prepared
+    return prepared, features
 
 
 def _output(model: "onnx.ModelProto", said: GraphTower, path: Path) -> str:
@@ -192,8 +198,9 @@ def _shape_of(graph: EditableGraph, info: Any, shape: tuple[int, ...], path: Pat
     return tuple(found.shape)
 
 
-def _add_behind(graph: EditableGraph, said: GraphTower, shape: tuple[int, ...], path: Path) -> None:
-    """Nodes from the graph's output, of this shape for one input, to vectors of length 1."""
+def _add_behind(graph: EditableGraph, said: GraphTower, shape: tuple[int, ...], path: Path) -> str:
+    """Nodes from the graph's output, of this shape for one input, to vectors of length 1. Gives the name of what the
+    linear layers read, the features."""
     x = graph.outputs[0]
 
     def add(kind: str, inputs: list[str], **attributes: Any) -> str:
@@ -209,16 +216,17 @@ def _add_behind(graph: EditableGraph, said: GraphTower, shape: tuple[int, ...], 
         )
     if len(shape) == 4:
         x = add("Flatten", [add("GlobalAveragePool", [x])])
+    features = x
     for i, (weight, bias, activation) in enumerate(said.after):
         x = add("MatMul", [x, graph.constant(f"after.{i}.weight", np.asarray(weight, np.float32))])
         if bias is not None:
             x = add("Add", [x, graph.constant(f"after.{i}.bias", np.asarray(bias, np.float32))])
         if activation is not None:
             x = add({"relu": "Relu", "gelu": "Gelu"}[activation], [x])
-    x = add("LpNormalization", [x], axis=-1, p=2)
-    graph.nodes.append(graph.node("Identity", [x], [OUTPUT]))
+    graph.nodes.append(graph.node("LpNormalization", [x], [OUTPUT], axis=-1, p=2))
     graph.outputs = [OUTPUT]
     graph.drop_unused()
+    return features
 
 
 def _dim(content: bytes, feed: Array, said: GraphTower, path: Path) -> int:

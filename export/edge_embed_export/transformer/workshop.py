@@ -66,13 +66,13 @@ def workshop(target: Path) -> Iterator[Workshop]:
 
 
 class WeightsFile:
-    """Takes the large weights of a model that its own file could not hold (see `builder.Apart`): WEIGHTS of a folder.
+    """Takes the large weights of a model that its own file could not hold (see `builder.Apart`): a file of a folder.
 
     A weight is stored once, under its name; `used` says whether a model took any from here.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / WEIGHTS
+    def __init__(self, folder: Path, name: str = WEIGHTS) -> None:
+        self.path = folder / name
         self.least: int = graph.LARGEST
         self.used = False
         self._places: dict[str, tuple[int, int]] = {}
@@ -88,7 +88,7 @@ class WeightsFile:
         if name not in self._places:
             self._places[name] = self._write(array)
         offset, length = self._places[name]
-        return {"location": WEIGHTS, "offset": str(offset), "length": str(length)}
+        return {"location": self.path.name, "offset": str(offset), "length": str(length)}
 
     def keep(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """Store a weight now, and give it as it lies in the file: mapped."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_embed_runtime.batches import batches
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.errors import DuplicateKeyError, InputError
 from edge_embed_runtime.index.connections import Connections
@@ -26,6 +27,7 @@ from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.embed.encoder import Encoder
+    from edge_embed_runtime.index.mediaentries import MediaVectors
 
 # Bytes for each number of vectors that are checked, and become codes.
 VECTOR_COPIES = 48
@@ -46,19 +48,21 @@ class Additions:
     def __init__(self, connections: Connections, models: Models) -> None:
         self._connections, self._models = connections, models
 
-    def add(self, documents: Iterable[Document], show_progress: bool) -> int:
+    def add(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool) -> int:
         records = check_documents(documents, room=self._connections.room)
         with self._connections.writing() as store:
+            records = placed_records(store, records)
             _check_new(store, records)
-            self.store_texts(records, (), show_progress)
+            self.store_texts(records, (), show_progress, thumbnails)
         return len(records)
 
-    def upsert(self, documents: Iterable[Document], show_progress: bool) -> int:
+    def upsert(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool) -> int:
         records = check_documents(documents, room=self._connections.room)
         with self._connections.writing() as store:
+            records = placed_records(store, records)
             existing = store.existing(record.key for record in records)
             changed = [r for r in records if r.key not in existing or not store.holds(r)]
-            self.store_texts(changed, existing.intersection(r.key for r in changed), show_progress)
+            self.store_texts(changed, existing.intersection(r.key for r in changed), show_progress, thumbnails)
         return len(changed)
 
     def add_vectors(self, documents: Iterable[Document], vectors: GivenVectors) -> int:
@@ -82,7 +86,9 @@ class Additions:
             self._store_vectors(fresh, given.some(changed), old)
         return len(changed)
 
-    def store_texts(self, records: Sequence[Record], delete: Iterable[str], show_progress: bool) -> None:
+    def store_texts(
+        self, records: Sequence[Record], delete: Iterable[str], show_progress: bool, thumbnails: bool = False
+    ) -> None:
         """Embed and store records, after deleting documents by key."""
         reader = self._connections.reader
         facts = reader.facts
@@ -91,7 +97,14 @@ class Additions:
             kinds = " of each kind" if facts.attached else ""
             raise InputError(f"{reader.path} was opened without an embedder{kinds}: {how}", path=reader.path)
         bounded = self._connections.room is not None
-        found = text_entries(self._models, records, facts.late, bounded, show_progress)
+        if any(record.media is not None for record in records):
+            from edge_embed_runtime.index.mediaentries import MediaVectors
+
+            with self._connections.writing() as store:
+                media = MediaVectors.of(self._models, store, records, thumbnails)
+            found = mixed_entries(media, records, facts.late, bounded, show_progress)
+        else:
+            found = text_entries(self._models, records, facts.late, bounded, show_progress)
         # with late chunking, places of all tokens of a document are held
         self._connections.commit(records, found, delete, LATE_BYTES * _longest(records) if facts.late else 0)
 
@@ -115,6 +128,12 @@ class Additions:
                 path=store.path,
             )
         records = check_documents(documents, blank=True, room=self._connections.room)
+        if any(record.media is not None for record in records):
+            raise InputError(
+                "an index of given vectors has no model that reads pictures and sounds: give their vectors as those of "
+                "documents without image and audio, with the path in the metadata",
+                path=store.path,
+            )
         with self._connections.storing(records, VECTOR_COPIES * len(records) * store.dim):
             filled, bare = _filled(vectors, len(records), store.dim)
             checked = check_vectors(filled, store.dim, "vectors")
@@ -159,6 +178,15 @@ def _longest(records: Sequence[Record]) -> int:
     return max((len(record.text) for record in records), default=0)
 
 
+def placed_records(store: Store, records: list[Record]) -> list[Record]:
+    """Records as they are stored: see mediaentries.placed."""
+    if all(record.media is None for record in records):
+        return records
+    from edge_embed_runtime.index.mediaentries import placed
+
+    return placed(store, records)
+
+
 def _check_new(store: Store, records: Iterable[Record]) -> None:
     existing = store.existing(record.key for record in records)
     if existing:
@@ -174,6 +202,8 @@ def text_entries(
     models: Models, records: Sequence[Record], late: bool, bounded: bool, show_progress: bool
 ) -> Iterator[Entry]:
     """Records with their passages, embedded when they are asked for, some hundred at a time."""
+    if not records:
+        return
     first = models.first
     assert first is not None  # noqa: S101 - the caller asks `Models.missing`
     with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
@@ -185,6 +215,26 @@ def text_entries(
                 codes, scales = embed_texts(first, texts)
             yield from entries(part, codes, scales, models.rows(texts))
             advance(sum(stop - start for _, spans in part for start, stop in spans))
+
+
+def mixed_entries(
+    media: "MediaVectors", records: Sequence[Record], late: bool, bounded: bool, show_progress: bool
+) -> Iterator[Entry]:
+    """Records with pictures and sounds, which come before the passages of their texts; some hundred at a time."""
+    with progress_bar(len(records), show_progress) as advance:
+        for part in batches(records, BOUNDED_SLICE):
+            made = media.entries(part)
+            texts = text_entries(
+                media.models, [r for r in part if r.media is None or r.text.strip()], late, bounded, False
+            )
+            pending = next(texts, None)
+            for record in part:
+                if record.key in made:
+                    yield made.pop(record.key)
+                while pending is not None and pending.record is record:
+                    yield pending
+                    pending = next(texts, None)
+                advance(1)
 
 
 def entries(

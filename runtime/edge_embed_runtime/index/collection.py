@@ -59,10 +59,9 @@ class Collection:
             page: list[Document] = []
             while not page and (found := pages.read(store, credit)):
                 _use_places(store, credit, found)
-                places = store.places_of(document.id for document in found)
-                pages.damaged += [document.id for document in found if places.get(document.id, ()) is None]
-                given = ((document, places.get(document.id, ())) for document in found)
-                page = [Document(one.key, one.text, one.metadata, its) for one, its in given if its is not None]
+                documents = list(store.complete(found))
+                pages.damaged += [one.id for one, whole in zip(found, documents, strict=True) if whole is None]
+                page = [document for document in documents if document is not None]
             if pages.damaged:
                 self._connections.search.damaged.update(store.passage_ids(pages.damaged))
                 pages.damaged.clear()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from numpy.typing import ArrayLike
 
-from edge_embed_runtime.checks import check_text, unusable
+from edge_embed_runtime.checks import check_text, listed, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.inputs.words import NORMAL
@@ -17,10 +17,12 @@ from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, SPARSE, Kind
 from edge_embed_runtime.vectors.normalize import check_vectors
 from edge_embed_runtime.vectors.rotation import NONE
+from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
     from edge_embed_runtime.search.reranking import Reranking
+    from edge_embed_runtime.storage.media import MediaKind
 
 # Passages whose rows for side tables are made at once.
 EMBED_SLICE = 256
@@ -151,6 +153,27 @@ class Models:
         static = self.dense is not None and self.dense.is_static
         share = STATIC_TEXT_SHARE if static else TEXT_SHARE
         return Query(query, *self.ask(query, mode), text_share=share), mode
+
+    def encode_media(self, kind: "MediaKind", contents: Sequence[Any]) -> Vectors:
+        """Vectors [n, dim] of pictures or sounds. `check_media` has said that there is a model for them."""
+        embedder: Any = self.dense
+        found: Vectors = embedder.encode_image(contents) if kind == "image" else embedder.encode_audio(contents)
+        return found
+
+    def check_media(self, kind: "MediaKind", path: Path) -> None:
+        """Raise InputError where there is no model for pictures or sounds."""
+        what = {"image": "pictures", "audio": "sounds"}[kind]
+        dense = self.dense
+        if dense is None:
+            raise InputError(f"{path} was opened without the Embedder that {what} need", path=path, option=kind)
+        has = getattr(dense, "modalities", ("text",))
+        if kind not in has:
+            raise InputError(
+                f"{path}: {what} need an Embedder with a bundle that has a tower for them; {dense.name!r} embeds "
+                f"{listed(has)} alone",
+                path=path,
+                option=kind,
+            )
 
     def ask(self, text: str, mode: str) -> tuple[Any, Any, Any]:
         """What a query is, of each kind that a mode of search compares."""

@@ -34,9 +34,10 @@ class IndexedFiles:
         moves: the old key, and the document as it is to be. Where the text is another, or the new key belongs to
         another document, nothing happens. Returns the new keys of the others.
         """
+        from edge_embed_runtime.index.additions import placed_records
         from edge_embed_runtime.storage.writing import move
 
         old = [check_key(key) for key, _ in moves]
         records = check_documents([document for _, document in moves], room=self._connections.room)
         with self._connections.writing() as store:
-            return move(store, list(zip(old, records, strict=True)))
+            return move(store, list(zip(old, placed_records(store, records), strict=True)))

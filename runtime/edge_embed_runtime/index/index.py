@@ -141,20 +141,23 @@ class Index(IndexReader):
 
         return IndexedFiles(self._connections)
 
-    def add(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
+    def add(self, documents: Iterable[Document], *, show_progress: bool = False, thumbnails: bool = False) -> int:
         """Store new documents, all of them or none: they are on disk when this returns. Returns their number.
 
-        Raises DuplicateKeyError for a key that is there already (see `upsert`), DocumentError for a document that
-        cannot be stored, StorageError when the disk fails.
-        """
-        return self._additions.add(documents, show_progress)
+        thumbnails: store a small picture (WebP of at most 160 pixels and 12 KB) of each picture, for `thumbnail`
 
-    def upsert(self, documents: Iterable[Document], *, show_progress: bool = False) -> int:
+        Raises DuplicateKeyError for a key that is there already (see `upsert`), DocumentError for a document that
+        cannot be stored, MediaError for a picture or sound that cannot be read, StorageError when the disk fails.
+        """
+        return self._additions.add(documents, show_progress, thumbnails)
+
+    def upsert(self, documents: Iterable[Document], *, show_progress: bool = False, thumbnails: bool = False) -> int:
         """Store documents, in place of those with the same keys, all of them or none. Returns the number that changed.
 
-        A document that is stored already with the same text, metadata and places costs nothing.
+        A document that is stored already with the same text, metadata, places, and picture or sound costs nothing. A
+        picture or sound that the index has under another key is not embedded again. thumbnails: see `add`
         """
-        return self._additions.upsert(documents, show_progress)
+        return self._additions.upsert(documents, show_progress, thumbnails)
 
     def add_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """Store new documents with their vectors [n, dim], all of them or none, in an index made by `create`.

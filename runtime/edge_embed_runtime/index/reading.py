@@ -154,7 +154,25 @@ class IndexReader:
         """Keys of the documents that are stored as they are: `upsert` would pass over them. Needs no embedder."""
         records = check_documents(documents, blank=True)
         with self._connections.reading() as store:
+            if any(record.media is not None for record in records):
+                from edge_embed_runtime.index.mediaentries import placed
+
+                records = placed(store, records)
             return store.unchanged(records)
+
+    def known_media(self, hashes: Iterable[bytes]) -> set[bytes]:
+        """Those of some hashes (sha256, 32 bytes) that pictures or sounds of the index have: they are not embedded
+        again, whatever their names are."""
+        with self._connections.reading() as store, store.snapshot():
+            return set() if store.media is None else store.media.hashes(hashes)
+
+    def thumbnail(self, key: str) -> bytes | None:
+        """The small picture of a document (WebP); None where none was stored. Raises IndexDamagedError."""
+        from edge_embed_runtime.storage.mediatable import thumbnail_of
+
+        check_key(key)
+        with self._connections.reading() as store, store.snapshot():
+            return thumbnail_of(store, key)
 
     def origins(self, keys: Iterable[str]) -> dict[str, str | None]:
         """The files that documents come from, by key; None for one that names none. Unknown keys are left out."""

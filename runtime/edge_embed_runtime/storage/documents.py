@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.checks import check_text, shown
-from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError, MemoryBudgetError
+from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError, MediaError, MemoryBudgetError
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.storage.media import Given, Kind
     from edge_embed_runtime.system.headroom import Room
 
 MAX_KEY_CHARACTERS = 2048
@@ -33,12 +34,19 @@ class Document:
     places: where pages, chapters or headings begin in the text, (start in characters, label), sorted by start: a hit
             says in which of them its passage begins. A start is at most the length of the text, a label one line of 1
             to 512 characters; of places with the same start the last one counts
+    image:  a picture: a path, bytes, a PIL image or a uint8 array [height, width, 3]; or a Media, which `Index.get`
+            gives. The text, which may be empty then, is its caption
+    audio:  likewise a sound: a path, bytes or (samples, rate), where samples are float [n] or [n, channels]
+    time:   when the picture or sound was taken, in ISO 8601
     """
 
     key: str
-    text: str
+    text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     places: Sequence[Place] = ()
+    image: Any = None
+    audio: Any = None
+    time: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class Hit:
     start, end: where the passage lies in the document, in characters
     place:      label of the last of the document's places that starts at or before the first character of the passage
                 that is not blank; None where there is none
+    kind:       what the document is: "text", "image" or "audio". Where its picture or sound was found, text is the
+                beginning of its caption
+    source:     path of the picture or sound; "" for a text, and for one that was not given as a path
     """
 
     key: str
@@ -60,6 +71,8 @@ class Hit:
     start: int
     end: int
     place: str | None = None
+    kind: "Kind" = "text"
+    source: str = ""
 
 
 class Hits(list[Hit]):
@@ -78,6 +91,7 @@ class Record:
     text: str
     metadata: str
     places: tuple[Place, ...] = ()
+    media: "Given | None" = None
 
 
 def check_documents(documents: Iterable[Document], *, blank: bool = False, room: "Room | None" = None) -> list[Record]:
@@ -164,13 +178,23 @@ def check_document(document: object, place: str, *, blank: bool = False) -> Reco
     where = f"document {shown(key)}"
     try:
         text = _text(document.text, f"{where}: text")
-        if not blank and (not text or text.isspace()):
+        media = _check_media(document, where)
+        if media is None and not blank and (not text or text.isspace()):
             raise DocumentError(f"{where} has no text: leave it out, or give it some", keys=[key])
         metadata = metadata_json(document.metadata, where)
-        return Record(key, text, metadata, _check_places(document.places, len(text), where) if document.places else ())
-    except DocumentError as error:
+        places = _check_places(document.places, len(text), where) if document.places else ()
+        return Record(key, text, metadata, places, media)
+    except (DocumentError, MediaError) as error:
         error.keys = (key,)
         raise
+
+
+def _check_media(document: Document, where: str) -> "Given | None":
+    if document.image is None and document.audio is None and document.time is None:
+        return None
+    from edge_embed_runtime.storage.media import check_media  # most indexes have none
+
+    return check_media(document.image, document.audio, document.time, where)
 
 
 def metadata_json(metadata: object, where: str) -> str:

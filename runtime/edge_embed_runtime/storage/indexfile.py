@@ -236,11 +236,16 @@ class IndexFile:
         if self._content is not None:
             self._content = self._content.changed(number, number * crc) if isinstance(crc, int) else None
 
+    def count_more(self, before: Any, after: int) -> None:
+        """In a transaction: the checksum of another row of a document has changed."""
+        if self._content is not None:
+            self._content = self._content.changed(0, after - before) if isinstance(before, int) else None
+
     def counted(self) -> tuple[int, Any]:
-        """Documents, and the sum of their checksums and those of their places."""
+        """Documents, and the sum of their checksums and those of their places, pictures and sounds."""
         count, total = self._db.execute("SELECT count(*), ifnull(sum(crc), 0) FROM doc NOT INDEXED").fetchone()
-        if self.has_optional("place"):
-            (more,) = self._db.execute("SELECT ifnull(sum(crc), 0) FROM place").fetchone()
+        for name in filter(self.has_optional, ("place", "media")):
+            (more,) = self._db.execute(f"SELECT ifnull(sum(crc), 0) FROM {name}").fetchone()
             total = total + more if isinstance(total, int) and isinstance(more, int) else None
         return count, total
 

@@ -100,6 +100,18 @@ def find_root(store: "Store") -> Root | None:
     return Root(moved, root.relative, root.free) if here > there else root
 
 
+def root_folder(store: "Store") -> str | None:
+    """Where the files of an index lie now; the recorded root where it is not clear; None without one."""
+    try:
+        root = find_root(store)
+    except IndexFileError:
+        try:
+            root = read_root(store)
+        except IndexDamagedError:
+            root = None
+    return None if root is None else root.absolute
+
+
 def count_files(store: "Store", folder: str) -> int:
     """How many of the files that some documents come from lie in a folder that may be the root."""
     query = f"SELECT DISTINCT {ORIGIN} FROM doc LIMIT {SAMPLE}"

@@ -22,6 +22,8 @@ BOTH = (
     "SELECT doc.id, key, text, metadata, doc.crc, vec.id, vec.doc, start, stop, code, vec.crc "
     "FROM vec CROSS JOIN doc ON doc.id = vec.doc"
 )
+# Where the row of a document's picture or sound "begins" and "ends": nowhere in its text. Texts sliced so are empty.
+MEDIA_STARTS = {"image": -1, "audio": -2}
 # The code of a passage that has no vector, in an index of given vectors.
 NO_VECTOR = b""
 DocumentRow = tuple[int, str, str, str, int]
@@ -72,6 +74,7 @@ class Entry:
 
     attached: what else is stored of them, a row for each, by the name of the table
     bare:     whether it has no vector, and codes and scales stand for nothing
+    thumbnail: of the record's picture, in the entry of its vector
     """
 
     record: Record
@@ -80,6 +83,12 @@ class Entry:
     scales: Vectors
     attached: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
     bare: bool = False
+    thumbnail: bytes | None = None
+
+
+def is_text(row: PassageRow) -> bool:
+    """Whether a row of `vec` is of a passage of text, not of a picture or sound."""
+    return isinstance(row[2], int) and row[2] >= 0
 
 
 def document_crc(id_: int, key: str, text: str, metadata: str) -> int:

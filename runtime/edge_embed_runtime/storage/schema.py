@@ -8,6 +8,8 @@ fts   FTS5 over the passages' texts, without a copy of them (contentless)
 
 place where pages, chapters and headings begin in documents, crc32 over each row (places.py); comes with the first
       document that has places
+media what is known of documents' pictures and sounds, and thumbnails, crc32 over each (mediatable.py); comes with the
+      first document that has one
 file  what is known of the files that documents come from (filerecords.py); comes with the first `add` of a folder
 
 vec_sparse, vec_multi  where another model makes sparse vectors or vectors of tokens of the passages: a row for each of
@@ -67,6 +69,14 @@ OPTIONAL = {
         "CREATE TRIGGER file_moved AFTER UPDATE OF key, metadata ON doc WHEN NOT json_valid(old.metadata)"
         f" OR old.key <> new.key OR {_BEFORE} IS NOT {_AFTER}"
         f" BEGIN DELETE FROM file WHERE NOT json_valid(old.metadata) OR key = {_BEFORE}; END",
+    ),
+    "media": (
+        "CREATE TABLE media (doc INTEGER PRIMARY KEY REFERENCES doc (id) ON DELETE CASCADE, kind TEXT NOT NULL,"
+        " source TEXT NOT NULL, sha256 BLOB NOT NULL, time TEXT, thumbcrc INTEGER NOT NULL, crc INTEGER NOT NULL,"
+        " thumbnail BLOB) STRICT",
+        "CREATE INDEX media_sha256 ON media (sha256)",
+        # rows of pictures and sounds, see rows.MEDIA_STARTS
+        "CREATE INDEX media_rows ON vec (start) WHERE start < 0",
     ),
     "place": (
         "CREATE TABLE place (doc INTEGER NOT NULL REFERENCES doc (id) ON DELETE CASCADE, start INTEGER NOT NULL,"

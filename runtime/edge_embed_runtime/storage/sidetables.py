@@ -9,7 +9,7 @@ Each row has the id of its passage and a crc32 over both; it goes when the passa
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from edge_embed_runtime.vectors.kinds import KINDS
 
@@ -25,9 +25,9 @@ class Attached:
         self.kind = KINDS[name]
         self.title = self.kind.rows
 
-    def insert(self, first: int, codes: Sequence[bytes]) -> None:
-        """Rows of passages whose ids follow each other."""
-        rows = ((id_, code, _crc(id_, code)) for id_, code in enumerate(codes, start=first))
+    def insert(self, codes: Iterable[tuple[int, bytes]]) -> None:
+        """Rows of passages, by their ids."""
+        rows = ((id_, code, _crc(id_, code)) for id_, code in codes)
         self._db.executemany(f"INSERT INTO vec_{self.name} VALUES (?, ?, ?)", rows)
 
     def rows(self, ids: Iterable[int]) -> dict[int, bytes]:

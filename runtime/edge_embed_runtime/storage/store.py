@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from edge_embed_runtime.storage.rows import (
     StoredPassages,
     checked,
     checked_passages,
+    is_text,
     is_whole,
     whole_document,
 )
@@ -40,6 +41,8 @@ from edge_embed_runtime.vectors.int8 import dequantize
 from edge_embed_runtime.vectors.types import Ids, Int8Codes, Vectors, Words
 
 if TYPE_CHECKING:
+    from edge_embed_runtime.storage.media import Media
+    from edge_embed_runtime.storage.mediatable import MediaTable
     from edge_embed_runtime.storage.places import Places
     from edge_embed_runtime.storage.sidetables import Attached
 
@@ -120,24 +123,56 @@ class Store(IndexFile):
         table = self.places
         return {} if table is None else table.of(ids)
 
+    @property
+    def media(self) -> "MediaTable | None":
+        """The table of pictures and sounds; None where no document ever had any."""
+        if not self.has_optional("media"):
+            return None
+        from edge_embed_runtime.storage.mediatable import MediaTable
+
+        return MediaTable(self._db)
+
+    def media_of(self, ids: Iterable[int]) -> "dict[int, Media | None]":
+        """What is known of the pictures and sounds of documents, those without any left out; None where damaged."""
+        table = self.media
+        return {} if table is None else table.of(ids)
+
+    def complete(self, found: Sequence[StoredDocument]) -> Iterator[Document | None]:
+        """Documents with their places, pictures and sounds, read in the caller's snapshot; None where any of these is
+        damaged."""
+        ids = [document.id for document in found]
+        places, media = self.places_of(ids), self.media_of(ids)
+        for one in found:
+            own, known = places.get(one.id, ()), media.get(one.id, ())
+            if own is None or known is None:
+                yield None
+            elif not known:
+                yield Document(one.key, one.text, one.metadata, own)
+            else:
+                more: dict[str, Any] = {known.kind: known, "time": known.time}
+                yield Document(one.key, one.text, one.metadata, own, **more)
+
     def with_places(self, found: Sequence[StoredDocument]) -> list[Document]:
-        """Documents with their places, read in the caller's snapshot. Raises IndexDamagedError for damaged places."""
-        places = self.places_of(document.id for document in found)
-        damaged = [document.key for document in found if places.get(document.id, ()) is None]
+        """`complete`. Raises IndexDamagedError where a part of one is damaged."""
+        documents = list(self.complete(found))
+        damaged = [one.key for one, document in zip(found, documents, strict=True) if document is None]
         if damaged:
             raise IndexDamagedError(
-                f"{self.path}: the places of the document {shown(damaged[0])} are damaged (a checksum does not fit)",
+                f"{self.path}: places of the document {shown(damaged[0])}, or what is known of its picture or sound, "
+                "are damaged (a checksum does not fit)",
                 path=self.path,
                 keys=damaged,
             )
-        return [Document(one.key, one.text, one.metadata, places.get(one.id) or ()) for one in found]
+        return [document for document in documents if document is not None]
 
     def holds(self, record: Record, code: bytes | None = None) -> bool:
-        """Whether a document is stored with this text, metadata and places, every row of it whole; where one is given,
-        with this code, see `rows.packed`."""
+        """Whether a document is stored with this text, metadata, places, and picture or sound, every row of it whole;
+        where one is given, with this code, see `rows.packed`."""
         with translated(self.path):
             row = self._find(record)
             if row is None or self.places_of(row).get(row[0], ()) != record.places:
+                return False
+            if self.media_of(row).get(row[0], ()) != _media(record):
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
@@ -145,8 +180,8 @@ class Store(IndexFile):
             return bool(passages) and same and self._are_whole(passages)
 
     def unchanged(self, records: Sequence[Record]) -> set[str]:
-        """Keys of the records that are stored with this text, metadata and places, every row of them whole: a few
-        queries for all of them, where `holds` asks some for each."""
+        """Keys of the records that are stored as they are, see `holds`: a few queries for all of them, where `holds`
+        asks some for each."""
         by_key = {record.key: record for record in records}
         found: dict[int, str] = {}
         with translated(self.path):
@@ -156,15 +191,16 @@ class Store(IndexFile):
                 same = record is not None and row[2] == record.text and row[3] == record.metadata
                 if same and whole_document(row):
                     found[row[0]] = row[1]
-            places = self.places_of(found)
+            places, media = self.places_of(found), self.media_of(found)
             found = {doc: key for doc, key in found.items() if places.get(doc, ()) == by_key[key].places}
+            found = {doc: key for doc, key in found.items() if media.get(doc, ()) == _media(by_key[key])}
             query = f"{PASSAGES} WHERE doc IN (SELECT value FROM json_each(?)) ORDER BY doc"
             rows = self._db.execute(query, (json.dumps(list(found)),))
             return {found[doc] for doc, passages in groupby(rows, itemgetter(1)) if self._are_whole(list(passages))}
 
     def _are_whole(self, passages: list[PassageRow]) -> bool:
         """Whether rows of `vec`, and what is attached to each, are whole."""
-        ids = [row[0] for row in passages]
+        ids = [row[0] for row in passages if is_text(row)]
         return all(map(is_whole, passages)) and all(len(t.rows(ids)) == len(ids) for t in self.attached.values())
 
     def _find(self, record: Record) -> tuple[int] | None:
@@ -322,6 +358,11 @@ class Store(IndexFile):
         name = f"substr(field.key, 1, {SHOWN_CHARACTERS + 1})"
         query = f"SELECT DISTINCT {name} FROM doc, json_each({METADATA}) AS field LIMIT ?"
         return [str(name) for (name,) in self._db.execute(query, (limit,))]
+
+
+def _media(record: Record) -> "Media | tuple[()]":
+    """What is to be known of a record's picture or sound; () without one."""
+    return () if record.media is None else record.media.media
 
 
 def damaged_document(path: Path, key: str) -> IndexDamagedError:

@@ -10,7 +10,7 @@ from typing import Any
 from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.inputs.words import folded, normal
 from edge_embed_runtime.storage.filters import EVERY, Condition
-from edge_embed_runtime.storage.rows import PassageRow, StoredDocument, is_whole
+from edge_embed_runtime.storage.rows import PassageRow, StoredDocument, is_text, is_whole
 
 # Primary result codes that say something of the disk, of other processes or of a memory budget, not of what is stored.
 NO_DAMAGE = (
@@ -59,7 +59,8 @@ class WordTable:
 
     def of_passages(self, document: StoredDocument, passages: Iterable[PassageRow]) -> Iterator[tuple[int, str]]:
         """(id, text as in the table) of those passages whose rows are whole: the words of others are not known."""
-        return ((row[0], self.normal(document.text[row[2] : row[3]])) for row in passages if is_whole(row))
+        whole = (row for row in passages if is_whole(row) and is_text(row))
+        return ((row[0], self.normal(document.text[row[2] : row[3]])) for row in whole)
 
     def insert(self, texts: Iterable[tuple[int, str]]) -> None:
         """Texts of passages by id, in the form of the table."""

@@ -95,8 +95,8 @@ def _changed(
 def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:
     """Give documents another key and metadata, in one transaction; their passages and vectors stay.
 
-    moves: the old key and the new record. One whose text or places are not those of the stored document, or whose new
-    key belongs to another document, is left as it is. Returns the new keys of the others
+    moves: the old key and the new record. One whose text, places, picture or sound are not those of the stored
+    document, or whose new key belongs to another document, is left as it is. Returns the new keys of the others
     """
     moved = set[str]()
     with store.transaction(deletes=False):
@@ -105,7 +105,7 @@ def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:
             taken = key != record.key and bool(store.existing([record.key]))
             if row is None or taken or checked(row) is None or (row[1], row[2]) != (key, record.text):
                 continue
-            if store.places_of([row[0]]).get(row[0], ()) != record.places:
+            if store.places_of([row[0]]).get(row[0], ()) != record.places or not _same_media(store, row[0], record):
                 continue
             crc = document_crc(row[0], record.key, record.text, record.metadata)
             store.connection.execute(
@@ -113,8 +113,24 @@ def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:
             )
             store.count_document(-1, row[4])
             store.count_document(1, crc)
+            _move_media(store, row[0], record)
             moved.add(record.key)
     return moved
+
+
+def _same_media(store: Store, doc: int, record: Record) -> bool:
+    """Whether a document's picture or sound has the content that a record's has."""
+    stored = store.media_of([doc]).get(doc, ())
+    if record.media is None or not stored:
+        return record.media is None and stored == ()
+    return (stored.kind, stored.sha256) == (record.media.media.kind, record.media.media.sha256)
+
+
+def _move_media(store: Store, doc: int, record: Record) -> None:
+    """Its file has another name now."""
+    if record.media is not None and store.media is not None:
+        before, after = store.media.update(doc, record.media.media)
+        store.count_more(before, after)
 
 
 def _slices(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -138,16 +154,18 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
             crc = document_crc(doc, record.key, record.text, record.metadata)
             row = (doc, record.key, record.text, record.metadata, crc)
             store.connection.execute("INSERT INTO doc VALUES (?, ?, ?, ?, ?)", row)
-            store.count_document(1, crc + (_insert_places(store, doc, record) if record.places else 0))
+            store.count_document(1, crc + _insert_more(store, doc, entry))
             begun = record
         for span, code, scale in zip(entry.spans, entry.codes, entry.scales, strict=True):
             last += 1
             passages.append(passage_row(last, doc, span, NO_VECTOR if entry.bare else packed(code, scale)))
-            words.append((last, record, span))
+            if span[0] >= 0:
+                words.append((last, record, span))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", passages)
     store.words.insert((id_, store.words.normal(record.text[start:stop])) for id_, record, (start, stop) in words)
     for name, table in store.attached.items():
-        table.insert(first, [row for entry in entries for row in entry.attached[name]])
+        rows = (row for entry in entries for row in entry.attached.get(name, ()))
+        table.insert(zip((id_ for id_, _, _ in words), rows, strict=True))
     codes = np.concatenate([entry.codes for entry in entries])
     scales = np.concatenate([entry.scales for entry in entries])
     ids = np.arange(first, last + 1)
@@ -157,11 +175,17 @@ def _insert(store: Store, entries: Sequence[Entry], begun: Record | None) -> Non
     store.blocks.add(ids, store.binary(codes, scales))
 
 
-def _insert_places(store: Store, doc: int, record: Record) -> int:
-    """Returns the sum of their checksums."""
-    store.make_optional("place")
-    places = store.places
-    return 0 if places is None else places.insert(doc, record.places)
+def _insert_more(store: Store, doc: int, entry: Entry) -> int:
+    """Places, and what is known of a picture or sound. entry: the first of a document. Returns the sum of the
+    checksums."""
+    record, total = entry.record, 0
+    if record.places:
+        store.make_optional("place")
+        total += 0 if store.places is None else store.places.insert(doc, record.places)
+    if record.media is not None:
+        store.make_optional("media")
+        total += 0 if store.media is None else store.media.insert(doc, record.media.media, entry.thumbnail)
+    return total
 
 
 def _delete(store: Store, chosen: str | np.int64) -> list[int] | None:
@@ -185,6 +209,8 @@ def _delete(store: Store, chosen: str | np.int64) -> list[int] | None:
     store.words.remove(() if whole is None else store.words.of_passages(whole, passages))
     db.execute("DELETE FROM vec WHERE doc = ?", (doc,))
     places = 0 if store.places is None else store.places.sum(doc)
-    db.execute("DELETE FROM doc WHERE id = ?", (doc,))  # with its places
-    store.count_document(-1, None if whole is None or places is None else row[4] + places)
+    media = 0 if store.media is None else store.media.crc(doc)
+    db.execute("DELETE FROM doc WHERE id = ?", (doc,))  # with its places, and what is known of its picture
+    known = whole is not None and places is not None and media is not None
+    store.count_document(-1, row[4] + places + media if known else None)
     return [row[0] for row in passages]

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from edge_embed import Document, Embedder, Index
 from edge_embed.cli.main import main
 from edge_embed.errors import MemoryBudgetError
-from edge_embed.files.adding import upsert
+from edge_embed.files.storing import upsert
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.index import additions as parts
 from edge_embed_runtime.maintenance.verify import verify_index

@@ -1,0 +1,49 @@
+"""Pictures that an image tower is quantized by, and others that it is measured by."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_export.calibration.pictures import calibration_pictures
+from edge_embed_export.towers.made import Sample
+from edge_embed_runtime.errors import InputError, MediaError, SourceError
+from edge_embed_runtime.inputs.base import FrontEnd
+
+# Of a folder, in the order of names: every third file is for measuring.
+MOST, LEAST, EACH = 192, 12, 3
+
+
+def calibration_feeds(front: FrontEnd, folder: Path | None) -> tuple[list[NDArray[np.float32]], Sample]:
+    """What the tower reads of the pictures that it is calibrated on, and those that it is measured by.
+
+    folder: of the user's pictures; files that are no pictures are passed over. None means those drawn by code
+
+    Raises SourceError for a folder that cannot be read, InputError for one with fewer than LEAST pictures.
+    """
+    if folder is None:
+        feeds = [next(front.feeds(picture)) for picture in calibration_pictures("calibration")]
+        return feeds, Sample("pictures drawn by code", calibration_pictures("receipt"))
+    found: list[tuple[Path, NDArray[np.float32]]] = []
+    for path in _files(folder):
+        try:
+            found.append((path, next(front.feeds(path))))
+        except MediaError:
+            continue
+        if len(found) == MOST:
+            break
+    if len(found) < LEAST:
+        raise InputError(
+            f"{folder} holds {len(found)} pictures that can be read; {LEAST} at least are needed to quantize by",
+            path=folder,
+            option="calibration",
+        )
+    kept = [feed for i, (_, feed) in enumerate(found) if i % EACH]
+    return kept, Sample("pictures of the caller's", [path for path, _ in found[::EACH]])
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be read: {error.strerror}", path=folder) from error

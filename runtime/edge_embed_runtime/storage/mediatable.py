@@ -1,0 +1,152 @@
+"""The table `media`: the pictures and sounds of documents. It is made with the first document that has one, so that an
+index without any is what earlier releases read.
+
+The vector of a picture or sound is a row of `vec` that lies nowhere in the document's text: rows.MEDIA_STARTS.
+"""
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from edge_embed_runtime.checks import shown
+from edge_embed_runtime.errors import IndexDamagedError
+from edge_embed_runtime.storage.media import MEDIA_KINDS, SHA256_BYTES, Media, MediaKind
+from edge_embed_runtime.storage.rows import MEDIA_STARTS, PASSAGES, is_whole
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.storage.store import Store
+
+COLUMNS = "doc, kind, source, sha256, time, thumbcrc, crc"
+ROWS = f"SELECT {COLUMNS} FROM media"
+Row = tuple[Any, ...]
+
+
+class KnownMedia(NamedTuple):
+    """What an index has of a picture or sound: its vector as `rows.packed` gives it, None where that is damaged; and
+    its thumbnail."""
+
+    code: bytes | None
+    thumbnail: bytes | None
+
+
+class MediaTable:
+    """The table of one connection. The caller holds the transaction, where it needs one."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def insert(self, doc: int, media: Media, thumbnail: bytes | None) -> int:
+        """Store what is known of a document's picture or sound; gives the checksum of its row."""
+        row = _row(doc, media, _thumbnail_crc(thumbnail))
+        self._db.execute(f"INSERT INTO media ({COLUMNS}, thumbnail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, thumbnail))
+        return int(row[-1])
+
+    def update(self, doc: int, media: Media) -> tuple[Any, int]:
+        """Another source or time for the same picture or sound; gives the checksums before and after."""
+        old = self._db.execute(f"{ROWS} WHERE doc = ?", (doc,)).fetchone()
+        row = _row(doc, media, old[5])
+        self._db.execute("UPDATE media SET source = ?, time = ?, crc = ? WHERE doc = ?", (row[2], row[4], row[6], doc))
+        return old[6], int(row[6])
+
+    def of(self, docs: Iterable[int]) -> dict[int, Media | None]:
+        """By the ids of documents, those without any left out; None where the row is damaged."""
+        query = f"{ROWS} WHERE doc IN (SELECT value FROM json_each(?))"
+        return {row[0]: _read(row) for row in self._db.execute(query, (json.dumps(list(docs)),))}
+
+    def all(self) -> Iterator[tuple[Any, Media | None, bool]]:
+        """(document id, what is known or None, whether its thumbnail is whole), of all documents that have any."""
+        for *row, thumbnail in self._db.execute(f"SELECT {COLUMNS}, thumbnail FROM media NOT INDEXED ORDER BY doc"):
+            yield row[0], _read(tuple(row)), _thumbnail_crc(thumbnail) == row[5]
+
+    def thumbnail(self, doc: int) -> tuple[bytes | None, bool]:
+        """The thumbnail of a document, None without one, and whether it is whole."""
+        row = self._db.execute(f"SELECT {COLUMNS}, thumbnail FROM media WHERE doc = ?", (doc,)).fetchone()
+        if row is None:
+            return None, True
+        return row[7], _read(row[:7]) is not None and _thumbnail_crc(row[7]) == row[5]
+
+    def crc(self, doc: int) -> int | None:
+        """The checksum of a document's row, 0 without one; None where it is damaged."""
+        row = self._db.execute("SELECT crc FROM media WHERE doc = ?", (doc,)).fetchone()
+        return 0 if row is None else row[0] if isinstance(row[0], int) else None
+
+    def sum(self) -> int | None:
+        """Of the checksums of all rows; None where one is damaged."""
+        (total,) = self._db.execute("SELECT ifnull(sum(crc), 0) FROM media").fetchone()
+        return total if isinstance(total, int) else None
+
+    def counts(self) -> dict[MediaKind, int]:
+        """Documents by the kind of what they have."""
+        found = dict(self._db.execute("SELECT kind, count(*) FROM media GROUP BY kind").fetchall())
+        return {kind: found[kind] for kind in MEDIA_KINDS if kind in found}
+
+    def known(self, media: Media) -> KnownMedia | None:
+        """The vector and thumbnail of a picture or sound with the same content, where they are whole; None where the
+        index has none."""
+        query = f"SELECT {COLUMNS}, thumbnail FROM media WHERE sha256 = ? AND kind = ?"
+        found = None
+        for *row, thumbnail in self._db.execute(query, (bytes.fromhex(media.sha256), media.kind)):
+            if _read(tuple(row)) is None:
+                continue
+            small = thumbnail if _thumbnail_crc(thumbnail) == row[5] else None
+            vector = self.vector_row(row[0], media.kind)
+            if vector is not None and is_whole(vector):
+                return KnownMedia(vector[4], small)
+            found = KnownMedia(None, small)
+        return found
+
+    def vector_row(self, doc: int, kind: MediaKind) -> Row | None:
+        """The row of `vec` of a document's picture or sound."""
+        start = MEDIA_STARTS[kind]
+        found = self._db.execute(f"{PASSAGES} WHERE doc = ? AND start = ?", (doc, start)).fetchone()
+        return cast("Row | None", found)
+
+    def hashes(self, among: Iterable[bytes]) -> set[bytes]:
+        """Those of some hashes that pictures or sounds of the index have."""
+        query = "SELECT DISTINCT sha256 FROM media WHERE sha256 = ?"
+        return {hash_ for one in among for (hash_,) in self._db.execute(query, (one,))}
+
+    def delete(self, docs: Iterable[int]) -> None:
+        """Delete rows, and those of documents that are not there."""
+        query = "DELETE FROM media WHERE doc NOT IN (SELECT id FROM doc) OR doc IN (SELECT value FROM json_each(?))"
+        self._db.execute(query, (json.dumps(list(docs)),))
+
+
+def thumbnail_of(store: "Store", key: str) -> bytes | None:
+    """The thumbnail of a document; None where there is none, or no such document. Raises IndexDamagedError."""
+    doc, table = store.ids_of([key]).get(key), store.media
+    if doc is None or table is None:
+        return None
+    thumbnail, whole = table.thumbnail(doc)
+    if not whole:
+        raise IndexDamagedError(f"{store.path}: the thumbnail of {shown(key)} is damaged", path=store.path, keys=[key])
+    return thumbnail
+
+
+def _row(doc: int, media: Media, thumbnail_crc: int) -> tuple[Any, ...]:
+    row = (doc, media.kind, media.source, bytes.fromhex(media.sha256), media.time, thumbnail_crc)
+    return (*row, _crc(*row))
+
+
+def _read(row: Row) -> Media | None:
+    """None where the row is not whole."""
+    doc, kind, source, sha256, time, thumbnail_crc, crc = row
+    texts = isinstance(source, str) and (time is None or isinstance(time, str))
+    if not texts or kind not in MEDIA_KINDS or not isinstance(sha256, bytes) or len(sha256) != SHA256_BYTES:
+        return None
+    whole = _crc(doc, kind, source, sha256, time, thumbnail_crc) == crc
+    return Media(kind, source, sha256.hex(), time) if whole else None
+
+
+def _crc(doc: Any, kind: str, source: str, sha256: bytes, time: str | None, thumbnail_crc: Any) -> int:
+    said = "\x00".join((str(doc), kind, source, sha256.hex(), "-" if time is None else time, str(thumbnail_crc)))
+    return zlib.crc32(said.encode("utf-8", "surrogateescape"))
+
+
+def _thumbnail_crc(thumbnail: Any) -> int:
+    """-1 without one; -2 for what is none."""
+    if thumbnail is None:
+        return -1
+    return zlib.crc32(thumbnail) if isinstance(thumbnail, bytes) else -2
