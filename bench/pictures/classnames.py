@@ -55,7 +55,13 @@ def with_names(backbone: Any, weight: Array, bias: Array, names: Array, activati
 
 
 def write_tower(
-    model: Any, modality: str, front: dict[str, Any], target: Any, space: str, provenance: dict[str, Any], inputs: Sequence[object]
+    model: Any,
+    modality: str,
+    front: dict[str, Any],
+    target: Any,
+    space: str,
+    provenance: dict[str, Any],
+    inputs: Sequence[object],
 ) -> Manifest:
     """The graph as a bundle with one tower, its weights in int8, measured on `inputs`."""
     from edge_embed_runtime.bundle.bundle import write_bundle

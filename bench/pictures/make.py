@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.pictures import lite0, packages, yamnet
 from bench.pictures.classnames import with_names, write_tower
 from edge_embed import Embedder
-from edge_embed_runtime.vectors.normalize import normalize
 
 # Pictures whole, in the middle of a white square; TensorFlow's preprocessing crops the middle of photographs.
 FRONT = {

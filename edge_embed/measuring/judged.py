@@ -56,7 +56,7 @@ class Chosen:
     asked: Sequence[tuple[str, str]] = ()
 
 
-def read_judged_set(folder: str | Path, chosen: Chosen = Chosen()) -> JudgedSet:  # noqa: B008 - it is frozen
+def read_judged_set(folder: str | Path, chosen: Chosen = Chosen()) -> JudgedSet:
     """Read corpus.jsonl or corpus.jsonl.gz, queries.jsonl, and qrels.tsv or qrels/test.tsv. Queries without a
     judgement are left out. A document's text is its title and its text; a row with `image` or `audio`, a path from the
     folder, is a picture or a sound."""

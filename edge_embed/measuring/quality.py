@@ -75,7 +75,9 @@ def evaluate(
     return _scored(ranked, judged)
 
 
-def evaluate_files(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False) -> dict[str, dict[str, float]]:
+def evaluate_files(
+    judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False
+) -> dict[str, dict[str, float]]:
     """Figures of a set with pictures or sounds, asked by texts: float, int8, binary and binary+int8, as `evaluate` has
     them, all documents compared by their vectors whatever they are; and where the set has texts too, "kinds": an index
     of all that ranks each kind by itself, as `Index.search` does.

@@ -102,9 +102,7 @@ class Backbone:
         rows, own, owners, plain = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Features(rows, own, owners, plain)
 
-    def _of(
-        self, session: Any, file: Path, changed: Sequence[View]
-    ) -> tuple[list[Array], list[Array], list[bool]]:
+    def _of(self, session: Any, file: Path, changed: Sequence[View]) -> tuple[list[Array], list[Array], list[bool]]:
         rows, own, plain = [], [], []
         name = session.get_inputs()[0].name
         for view in (None, *changed):
@@ -157,7 +155,7 @@ def _width(model: Any, name: str) -> int:
     inferred = onnx.shape_inference.infer_shapes(model).graph
     for value in [*inferred.value_info, *inferred.output]:
         dims = value.type.tensor_type.shape.dim
-        if value.name == name and len(dims) == 2:  # noqa: PLR2004 - batch and numbers
+        if value.name == name and len(dims) == 2:
             return int(dims[1].dim_value)
     raise ExportError(f"the value {name!r} of the tower is not [batch, numbers]")
 

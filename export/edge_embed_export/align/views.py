@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_embed_runtime.errors import MediaError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
