@@ -5,6 +5,7 @@ names' vectors are a constant of the graph, so the result is a tower in the text
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def write_tower(
     model: Any,
     modality: str,
     front: dict[str, Any],
-    target: Any,
+    target: Path,
     space: str,
     provenance: dict[str, Any],
     inputs: Sequence[object],

@@ -126,7 +126,9 @@ class Backbone:
 
 
 def open_backbone(bundle: Bundle, modality: str, space: str) -> Backbone:
-    """The tower of a verified bundle. space: of the texts; a tower whose vectors lie there already gets something added.
+    """The tower of a verified bundle.
+
+    space: of the texts; a tower whose vectors lie there already gets something added
 
     Raises InputError where the bundle has no such tower, or one of several vectors.
     """

@@ -64,7 +64,7 @@ def _weights(graph: Any) -> dict[str, int]:
     constants = {
         tensor.name: tensor
         for tensor in graph.initializer
-        if tensor.data_type == 1 and np.prod(tensor.dims) >= LEAST_NUMBERS
+        if tensor.data_type == 1 and np.prod(tensor.dims) >= LEAST_NUMBERS  # 1: TensorProto.FLOAT
     }
     for name in [each.name for each in graph.input] + [each.name for each in graph.output]:
         constants.pop(name, None)
