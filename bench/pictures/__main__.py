@@ -22,8 +22,8 @@ KEPT, KEPT_AMONG_NOTES = 0.97, 0.8
 
 
 @click.command(cls=Command)
-@click.option("--emoji", required=True, metavar="FOLDER", help="A judged set of emoji with qrels/train.tsv and test.tsv.")
-@click.option("--tux", metavar="FOLDER", help="A judged set of stamps and sounds with qrels/image.tsv and sound.tsv.")
+@click.option("--emoji", required=True, metavar="FOLDER", help="A judged set of emoji: qrels/train.tsv, test.tsv.")
+@click.option("--tux", metavar="FOLDER", help="A judged set of stamps and sounds: qrels/image.tsv, sound.tsv.")
 @click.option("--work", required=True, metavar="FOLDER", help="Where bundles are written, and kept for the next run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(emoji: str, tux: str | None, work: str, as_json: bool) -> None:
@@ -57,8 +57,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 def _table(title: str, tiers: dict[str, dict[str, float]]) -> list[str]:
     names = list(next(iter(tiers.values())))
-    rows = [f"{title:<34}" + "".join(f"{name:>11}" for name in names)]
-    return [*rows, *(f"  {tier:<32}" + "".join(f"{each[name]:>11.3f}" for name in names) for tier, each in tiers.items())]
+    lines = [f"{title:<34}" + "".join(f"{name:>11}" for name in names)]
+    for tier, each in tiers.items():
+        lines.append(f"  {tier:<32}" + "".join(f"{each[name]:>11.3f}" for name in names))
+    return lines
 
 
 def _gates(found: dict[str, Any]) -> list[str]:
@@ -72,7 +74,8 @@ def _gates(found: dict[str, Any]) -> list[str]:
         lines.append(f"{title}: {name} {reached:.3f}, at least {least} {_said(reached >= least)}")
         lines += [f"  {tier} keeps {share:.1%} {_said(share >= KEPT)}" for tier, share in kept.items()]
     if "tux pictures among notes" in found:
-        share = found["tux pictures among notes"]["kinds"]["recall@10"] / found["tux pictures"]["binary+int8"]["recall@10"]
+        alone = found["tux pictures"]["binary+int8"]["recall@10"]
+        share = found["tux pictures among notes"]["kinds"]["recall@10"] / alone
         lines.append(f"pictures among notes keep {share:.1%} of their recall@10 {_said(share >= KEPT_AMONG_NOTES)}")
     return lines
 

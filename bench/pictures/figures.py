@@ -1,4 +1,4 @@
-"""What the bundles of make.py find: emoji concepts that nothing was trained on, stamps, sounds, and stamps among notes."""
+"""What the bundles of make.py find: emoji that nothing was trained on, stamps, sounds, and stamps among notes."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -11,6 +11,7 @@ from bench.pictures import lite0, packages, yamnet
 from bench.pictures.classnames import with_names, write_tower
 from edge_embed import Embedder
 from edge_embed.embedder import bundle_path
+from edge_embed_runtime.bundle.join import join_bundles, space_of
 
 # Pictures whole, in the middle of a white square; TensorFlow's preprocessing crops the middle of photographs.
 FRONT = {
