@@ -75,11 +75,15 @@ def picture_names(target: Path, text: Embedder) -> None:
 
 def sound_names(target: Path, text: Embedder) -> None:
     """YAMNet by the names of AudioSet's classes; the names' mean is taken away, since several classes are right."""
+    from edge_embed_export.calibration.sounds import calibration_sounds
+
     weight, bias = yamnet.classifier()
     names = text.encode_document(packages.yamnet_classes())
     model = with_names(yamnet.backbone(), weight, bias, names - names.mean(axis=0), "Sigmoid")
     said = {"source": packages.YAMNET, "licence": "not stated by the package; upstream Apache-2.0, MIT"}
-    write_tower(model, "audio", SOUND_FRONT, target, space_of(text.manifest), said, ())
+    write_tower(
+        model, "audio", SOUND_FRONT, target, space_of(text.manifest), said, calibration_sounds("receipt")
+    )
 
 
 def emoji_pairs(data: Path, target: Path) -> int:

@@ -16,6 +16,8 @@ from edge_embed_export.align.graph import with_head
 from edge_embed_export.align.head import Head, Trained, Training, train_head
 from edge_embed_export.align.measure import measured
 from edge_embed_export.align.pairs import Pair, Parts, read_pairs, split_pairs
+from edge_embed_export.calibration.pictures import calibration_pictures
+from edge_embed_export.calibration.sounds import calibration_sounds
 from edge_embed_export.general.weightonly import int8_weights
 from edge_embed_export.request import FLOAT32
 from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
@@ -234,12 +236,10 @@ def _made(
 
 
 def _sample(modality: str) -> Sample:
-    """What the receipt is measured on: pictures of our own; of sounds the golden ones."""
-    if modality != "image":
-        return Sample("the golden inputs")
-    from edge_embed_export.calibration.pictures import calibration_pictures
-
-    return Sample("the receipt pictures", calibration_pictures("receipt"))
+    """What the receipt is measured on: pictures drawn, or sounds made, by code."""
+    if modality == "image":
+        return Sample("pictures drawn by code", calibration_pictures("receipt"))
+    return Sample("sounds made by code", calibration_sounds("receipt"))
 
 
 def _sha256(path: Path) -> str:
