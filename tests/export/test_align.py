@@ -23,7 +23,7 @@ DIM = 24
 
 def random_head(features: int, dim: int = DIM) -> Head:
     random = np.random.default_rng(3)
-    shapes = ((features, 16), (16,), (16, dim), (dim,))
+    shapes = ((features,), (features,), (features, 16), (16,), (16, dim), (dim,))
     return Head(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
 
 
@@ -132,7 +132,8 @@ def test_figures() -> None:
     """Recall counts each file of a caption, found whether there is one; windows of a sound are averaged."""
     rows = normalize(np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1]], np.float32))
     eye = np.eye(3, dtype=np.float32)
-    identity = Head(eye, np.zeros(3, np.float32), eye, np.zeros(3, np.float32))
+    zero = np.zeros(3, np.float32)
+    identity = Head(zero, zero + 1, eye, zero, eye, zero)
     owners, plain = np.array([4, 4, 7, 9]), np.array([True, True, True, True])
     features = Features(rows, np.empty((4, 0), np.float32), owners, plain)
     asked = {"x": rows[0], "y": rows[2]}

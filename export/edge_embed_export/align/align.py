@@ -27,7 +27,7 @@ from edge_embed_runtime.bundle.join import join_bundles, space_of
 from edge_embed_runtime.bundle.manifest import TOWER_FILES, Manifest
 from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import InputError, MediaError
+from edge_embed_runtime.errors import FidelityError, InputError, MediaError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.normalize import normalize
@@ -232,7 +232,15 @@ def _made(
     if options.precision == "int8":
         small = int8_weights(model).SerializeToString()
         reference, made = made, replace(made, contents={file: small}, tower=replace(whole, quantization=WEIGHT_ONLY))
-    return finished(made, reference, _sample(options.modality), target, FLOOR)
+    try:
+        return finished(made, reference, _sample(options.modality), target, FLOOR)
+    except FidelityError as error:
+        raise FidelityError(
+            f"weights in int8 give vectors with a mean cosine of {error.cosine} to those of float32, {FLOOR} at least are "
+            'asked for; nothing was written. Store them in float32: --precision fp32 (precision="fp32")',
+            cosine=error.cosine,
+            floor=FLOOR,
+        ) from error
 
 
 def _sample(modality: str) -> Sample:
