@@ -236,8 +236,8 @@ def _made(
         return finished(made, reference, _sample(options.modality), target, FLOOR)
     except FidelityError as error:
         raise FidelityError(
-            f"weights in int8 give vectors with a mean cosine of {error.cosine} to those of float32, {FLOOR} at least are "
-            'asked for; nothing was written. Store them in float32: --precision fp32 (precision="fp32")',
+            f"weights in int8 give vectors with a mean cosine of {error.cosine} to those of float32, the floor is "
+            f"{FLOOR}; nothing was written. Store them in float32: --precision fp32",
             cosine=error.cosine,
             floor=FLOOR,
         ) from error
