@@ -16,7 +16,7 @@ from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.encode import EMBED_SLICE, embed_passages, embed_texts
 from edge_embed_runtime.passages.split import PASSAGE_TOKENS, each_span, reserved_tokens
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.documents import Document, Record, check_documents
+from edge_embed_runtime.storage.documents import Document, Record, Refused, check_documents
 from edge_embed_runtime.storage.rows import NO_VECTOR, Entry, packed
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import WORD_COPIES
@@ -27,7 +27,7 @@ from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.embed.encoder import Encoder
-    from edge_embed_runtime.index.mediaentries import MediaVectors
+    from edge_embed_runtime.index.mediaentries import MediaVectors, Refuse
 
 # Bytes for each number of vectors that are checked, and become codes.
 VECTOR_COPIES = 48
@@ -48,22 +48,25 @@ class Additions:
     def __init__(self, connections: Connections, models: Models) -> None:
         self._connections, self._models = connections, models
 
-    def add(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool) -> int:
-        records = check_documents(documents, room=self._connections.room)
+    def add(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool, refused: Refused | None) -> int:
+        given, refuse = _followed(documents, refused)
+        records = check_documents(given, room=self._connections.room, refused=refused)
         with self._connections.writing() as store:
             records = placed_records(store, records)
             _check_new(store, records)
-            self.store_texts(records, (), show_progress, thumbnails)
-        return len(records)
+            return self.store_texts(records, (), show_progress, thumbnails, refuse)
 
-    def upsert(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool) -> int:
-        records = check_documents(documents, room=self._connections.room)
+    def upsert(
+        self, documents: Iterable[Document], show_progress: bool, thumbnails: bool, refused: Refused | None
+    ) -> int:
+        given, refuse = _followed(documents, refused)
+        records = check_documents(given, room=self._connections.room, refused=refused)
         with self._connections.writing() as store:
             records = placed_records(store, records)
             existing = store.existing(record.key for record in records)
             changed = [r for r in records if r.key not in existing or not store.holds(r)]
-            self.store_texts(changed, existing.intersection(r.key for r in changed), show_progress, thumbnails)
-        return len(changed)
+            old = existing.intersection(r.key for r in changed)
+            return self.store_texts(changed, old, show_progress, thumbnails, refuse)
 
     def add_vectors(self, documents: Iterable[Document], vectors: GivenVectors) -> int:
         with self._connections.writing() as store:
@@ -87,9 +90,17 @@ class Additions:
         return len(changed)
 
     def store_texts(
-        self, records: Sequence[Record], delete: Iterable[str], show_progress: bool, thumbnails: bool = False
-    ) -> None:
-        """Embed and store records, after deleting documents by key."""
+        self,
+        records: Sequence[Record],
+        delete: Iterable[str],
+        show_progress: bool,
+        thumbnails: bool = False,
+        refuse: "Refuse | None" = None,
+    ) -> int:
+        """Embed and store records, after deleting documents by key. Returns the number of those that were stored.
+
+        refuse: takes those whose picture or sound cannot be read; with it all others are embedded before any is stored
+        """
         reader = self._connections.reader
         facts = reader.facts
         if missing := self._models.missing(facts):
@@ -101,12 +112,18 @@ class Additions:
             from edge_embed_runtime.index.mediaentries import MediaVectors
 
             with self._connections.writing() as store:
-                media = MediaVectors.of(self._models, store, records, thumbnails)
-            found = mixed_entries(media, records, facts.late, bounded, show_progress)
+                media = MediaVectors.of(self._models, store, records, thumbnails, refuse)
+            made = None
+            if refuse is not None:
+                made = media.entries(records)
+                records = [record for record in records if record.media is None or record.key in made]
+                delete = {record.key for record in records}.intersection(delete)
+            found = mixed_entries(media, records, made, facts.late, bounded, show_progress)
         else:
             found = text_entries(self._models, records, facts.late, bounded, show_progress)
         # with late chunking, places of all tokens of a document are held
         self._connections.commit(records, found, delete, LATE_BYTES * _longest(records) if facts.late else 0)
+        return len(records)
 
     def _store_vectors(self, records: Sequence[Record], given: "_Given", delete: Iterable[str]) -> None:
         """Store records as one passage each."""
@@ -178,6 +195,15 @@ def _longest(records: Sequence[Record]) -> int:
     return max((len(record.text) for record in records), default=0)
 
 
+def _followed(documents: Iterable[Document], refused: Refused | None) -> "tuple[Iterable[Document], Refuse | None]":
+    """Documents, and what takes the key of one of them for `refused`."""
+    if refused is None or isinstance(documents, Document) or not isinstance(documents, Iterable):
+        return documents, None
+    given = list(documents)
+    by_key = {document.key: document for document in given if isinstance(document, Document)}
+    return given, lambda key, error: refused(by_key[key], error)
+
+
 def placed_records(store: Store, records: list[Record]) -> list[Record]:
     """Records as they are stored: see mediaentries.placed."""
     if all(record.media is None for record in records):
@@ -218,12 +244,20 @@ def text_entries(
 
 
 def mixed_entries(
-    media: "MediaVectors", records: Sequence[Record], late: bool, bounded: bool, show_progress: bool
+    media: "MediaVectors",
+    records: Sequence[Record],
+    embedded: "dict[str, Entry] | None",
+    late: bool,
+    bounded: bool,
+    show_progress: bool,
 ) -> Iterator[Entry]:
-    """Records with pictures and sounds, which come before the passages of their texts; some hundred at a time."""
+    """Records with pictures and sounds, which come before the passages of their texts; some hundred at a time.
+
+    embedded: entries of pictures and sounds that were made before; None for none
+    """
     with progress_bar(len(records), show_progress) as advance:
         for part in batches(records, BOUNDED_SLICE):
-            made = media.entries(part)
+            made = media.entries(part) if embedded is None else embedded
             texts = text_entries(
                 media.models, [r for r in part if r.media is None or r.text.strip()], late, bounded, False
             )

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import DocumentError, MediaError
+from edge_embed_runtime.inputs.mediafile import MediaFile
 from edge_embed_runtime.system.files import open_regular
 
 MediaKind = Literal["image", "audio"]
@@ -87,6 +88,8 @@ def _recognised(kind: MediaKind, given: Any, where: str) -> Given:
     if isinstance(given, bytes | bytearray | memoryview):
         content = bytes(given)
         return Given(Media(kind, "", hashlib.sha256(content).hexdigest()), content)
+    if isinstance(given, MediaFile):
+        return Given(Media(kind, str(Path(given.path).absolute()), given.sha256), given)
     parts = _parts(given) if kind == "image" else _sound_parts(given)
     if parts is None:
         expected = (

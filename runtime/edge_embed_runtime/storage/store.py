@@ -155,13 +155,15 @@ class Store(IndexFile):
     def with_places(self, found: Sequence[StoredDocument]) -> list[Document]:
         """`complete`. Raises IndexDamagedError where a part of one is damaged."""
         documents = list(self.complete(found))
-        damaged = [one.key for one, document in zip(found, documents, strict=True) if document is None]
+        damaged = [one for one, document in zip(found, documents, strict=True) if document is None]
         if damaged:
+            one = damaged[0]
+            places = self.places_of([one.id]).get(one.id, ()) is None
+            what = "the places of" if places else "the facts on the picture or sound of"
             raise IndexDamagedError(
-                f"{self.path}: places of the document {shown(damaged[0])}, or what is known of its picture or sound, "
-                "are damaged (a checksum does not fit)",
+                f"{self.path}: {what} the document {shown(one.key)} are damaged (a checksum does not fit)",
                 path=self.path,
-                keys=damaged,
+                keys=[one.key for one in damaged],
             )
         return [document for document in documents if document is not None]
 
