@@ -5,10 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.pictures.make import rows
 from edge_embed import Embedder
 from edge_embed.measuring.judged import Chosen, JudgedSet, read_judged_set
 from edge_embed.measuring.quality import Ranked, rank_files
+from edge_embed_runtime.vectors.types import Vectors
 
 DEPTHS = (1, 5, 10)
 STYLES = ("noto", "twemoji")
@@ -34,16 +37,27 @@ def tiers(judged: JudgedSet, embedder: Embedder) -> dict[str, dict[str, float]]:
     return {tier: figures(found, judged.judgements) for tier, (found, _) in rank_files(judged, embedder).items()}
 
 
+class Remembering(Embedder):
+    """An embedder that embeds no picture twice."""
+
+    def __init__(self, bundle: Path) -> None:
+        super().__init__(bundle)
+        self._known: dict[Path, Vectors] = {}
+
+    def encode_image(self, images: Any, *, show_progress: bool = False) -> Vectors:
+        new = [path for path in images if path not in self._known]
+        self._known |= dict(zip(new, super().encode_image(new, show_progress=show_progress), strict=True))
+        return np.stack([self._known[path] for path in images])
+
+
 def of_emoji(data: Path, embedder: Embedder) -> dict[str, Any]:
     """Names to pictures of concepts never seen: both styles together, and each alone; keywords."""
     unseen = (("split", "test"),)
     chosen = Chosen(qrels="test", documents=unseen, asked=(("kind", "name"),))
-    found: dict[str, Any] = {"both": tiers(read_judged_set(data, chosen), embedder)}
-    for style in STYLES:
-        one = replace(chosen, documents=(*unseen, ("style", style)))
-        found[style] = tiers(read_judged_set(data, one), embedder)
-    found["keywords"] = tiers(read_judged_set(data, replace(chosen, asked=(("kind", "keyword"),))), embedder)
-    return found
+    parts = {"both": chosen, "keywords": replace(chosen, asked=(("kind", "keyword"),))}
+    parts |= {style: replace(chosen, documents=(*unseen, ("style", style))) for style in STYLES}
+    remembering = Remembering(embedder.path)
+    return {name: tiers(read_judged_set(data, part), remembering) for name, part in parts.items()}
 
 
 def of_tux(data: Path, embedder: Embedder, kind: str) -> dict[str, dict[str, float]]:

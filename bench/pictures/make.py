@@ -81,9 +81,7 @@ def sound_names(target: Path, text: Embedder) -> None:
     names = text.encode_document(packages.yamnet_classes())
     model = with_names(yamnet.backbone(), weight, bias, names - names.mean(axis=0), "Sigmoid")
     said = {"source": packages.YAMNET, "licence": "not stated by the package; upstream Apache-2.0, MIT"}
-    write_tower(
-        model, "audio", SOUND_FRONT, target, space_of(text.manifest), said, calibration_sounds("receipt")
-    )
+    write_tower(model, "audio", SOUND_FRONT, target, space_of(text.manifest), said, calibration_sounds("receipt"))
 
 
 def emoji_pairs(data: Path, target: Path) -> int:
