@@ -224,7 +224,16 @@ def _made(
     shape = [dim.dim_value or 1 for dim in model.graph.input[0].type.tensor_type.shape.dim]
     facts = {key: value for key, value in old.architecture.items() if key != FEATURES}
     facts["activation_bytes"] = activation_bytes(model, tuple(shape))
-    provenance = {**old.provenance, **notes, "text_model": f"{texts.manifest.name}, {texts.manifest.fingerprint}"}
+    provenance = {
+        **old.provenance,
+        **notes,
+        "text_model": f"{texts.manifest.name}, {texts.manifest.fingerprint}",
+        # the receipt's cosine counts from the tower as it was given: what that had lost before stands here
+        "tower": {
+            "fingerprint": backbone.bundle.manifest.fingerprint,
+            "cosine_to_fp32": old.receipt.get("cosine_to_fp32"),
+        },
+    }
     file = TOWER_FILES[options.modality][0]
     whole = replace(old, architecture=facts, quantization=dict(FLOAT32), golden=[], receipt={}, provenance=provenance)
     made = Made(options.modality, head.second.shape[1], {file: model.SerializeToString()}, whole)
