@@ -10,7 +10,8 @@ import numpy as np
 from bench.pictures.make import rows
 from edge_embed import Embedder
 from edge_embed.measuring.judged import Chosen, JudgedSet, read_judged_set
-from edge_embed.measuring.quality import Ranked, rank_files
+from edge_embed.measuring.quality import rank_files
+from edge_embed_quantize.receipt import Ranked
 from edge_embed_runtime.vectors.types import Vectors
 
 DEPTHS = (1, 5, 10)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from edge_embed.measuring.judged import TEXT, JudgedSet
-from edge_embed_quantize.receipt import DEPTH, rank_tiers, score
+from edge_embed_quantize.receipt import DEPTH, Ranked, rank_tiers, score
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import InputError
@@ -23,8 +23,6 @@ from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.storage.writing import write
 from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.types import Vectors
-
-Ranked = dict[str, list[str]]
 
 
 def evaluate(
@@ -82,9 +80,7 @@ def evaluate_files(
     return _scored(rank_files(judged, embedder, show_progress=show_progress), judged)
 
 
-def rank_files(
-    judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False
-) -> dict[str, tuple[Ranked, int]]:
+def rank_files(judged: JudgedSet, embedder: Embedder, *, show_progress: bool = False) -> dict[str, tuple[Ranked, int]]:
     """The keys that each query finds in a set with pictures or sounds, the best first, by tier, with bytes per vector.
 
     float, int8, binary and binary+int8 are those of `evaluate`: all documents are compared by their vectors, whatever
@@ -94,7 +90,7 @@ def rank_files(
     keys, queries = list(judged.documents), list(judged.queries)
     vectors = _vectors(judged, keys, embedder, show_progress)
     asked = embedder.encode_query([judged.queries[query] for query in queries])
-    ranked: dict[str, tuple[Ranked, int]] = dict(rank_tiers(keys, vectors, queries, asked, embedder.frame))
+    ranked = dict(rank_tiers(keys, vectors, queries, asked, embedder.frame))
     size = ranked["binary"][1] + ranked["int8"][1]
     with tempfile.TemporaryDirectory() as folder:
         with Index.create(Path(folder) / "eval.db", space="eval", dim=vectors.shape[1]) as index:

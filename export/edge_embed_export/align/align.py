@@ -107,7 +107,7 @@ def align_tower(
     require("onnx", "train")
     target = Path(out).absolute()
     check_replaceable(target, overwrite)
-    given = read_pairs(pairs)
+    given = read_pairs(Path(pairs))
     texts = read_bundle(text)
     space = space_of(texts.manifest)
     backbone = open_backbone(read_bundle(tower), options.modality, space)
