@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from edge_embed_export.elmo.bundle import ElmoFolder
+from edge_embed_export.families.declined import declined
 from edge_embed_export.files.formats import check_file
 from edge_embed_export.files.reading import is_there
 from edge_embed_export.from_checkpoint import CheckpointFolder
@@ -11,12 +12,14 @@ from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.purpose import notes_of
 from edge_embed_export.static.bundle import StaticFolder, WordVectorFile
 from edge_embed_export.towers.folder import TowersFolder
+from edge_embed_export.towers.onnx import TowerGraph
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_runtime.bundle.manifest import NATIVE, Manifest
 from edge_embed_runtime.errors import InputError, UnsupportedModelError
 from edge_embed_runtime.vectors.kinds import RERANK
 
 SOURCES: tuple[Source, ...] = (
+    TowerGraph(),
     WordVectorFile(),
     StaticFolder(),
     ElmoFolder(),
@@ -32,6 +35,9 @@ def export(request: Request) -> Manifest:
     if request.source.is_file():
         check_file(request.source)
     source = next(source for source in SOURCES if source.fits(request))
+    if (why := declined(request.folder.config)) and source.has_configs and not isinstance(source, OnnxGraph):
+        kind = str(request.folder.config.get("model_type"))
+        raise UnsupportedModelError(f"{request.source}: {why}", architecture=kind)
     if refused := source.refuses(request):
         raise InputError(refused)
     if request.options.engine == NATIVE and not source.runs_native:

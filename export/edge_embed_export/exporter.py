@@ -9,7 +9,16 @@ from edge_embed_export import detect
 from edge_embed_export.files.accounting import ignoring
 from edge_embed_export.hub import download, is_name
 from edge_embed_export.modules.folder import Folder
-from edge_embed_export.options import Attention, Engine, ExportOptions, GraphOptions, KindName, Side, TowerOptions, Verify
+from edge_embed_export.options import (
+    Attention,
+    Engine,
+    ExportOptions,
+    GraphOptions,
+    KindName,
+    Side,
+    TowerOptions,
+    Verify,
+)
 from edge_embed_export.request import Request
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.errors import ExportError, InputError, SourceError, about

@@ -11,18 +11,19 @@ from edge_embed_export.calibration.recipes import Quantized
 from edge_embed_export.families.imagefront import read_image_front
 from edge_embed_export.families.known import is_known
 from edge_embed_export.families.leftovers import account
-from edge_embed_export.families.vision import ImageTower, is_image_model, read_image_tower
+from edge_embed_export.families.pictures import ImageTower
+from edge_embed_export.families.vision import is_image_model, read_image_tower
 from edge_embed_export.files.accounting import Keys, check_ignored
 from edge_embed_export.files.reading import read_json
 from edge_embed_export.files.tensors import read_weights
 from edge_embed_export.from_checkpoint import make_texts, read_asked
 from edge_embed_export.options import GraphOptions
 from edge_embed_export.receipt.finish import measured, with_notes
-from edge_embed_export.request import FLOAT32, Request, Source
+from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, licence_of
 from edge_embed_export.sources.purpose import noted
 from edge_embed_export.towers.inputs import calibration_feeds
-from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
+from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.transformer.spec import Weights, prepare
 from edge_embed_export.transformer.vision import build_image
 from edge_embed_export.transformer.workshop import WeightsFile, Workshop, workshop
@@ -104,8 +105,8 @@ def _read(request: Request) -> _Folder:
         tensors, sha256 = read_weights(path)
         config = Keys(read_json(path / "config.json"))
         checkpoint = Checkpoint(path, config, tensors, {}, None, None, (), {}, sha256, licence_of(path))
-    config, tensors = cast("Keys", checkpoint.config), checkpoint.tensors
-    return _Folder(checkpoint, read_image_tower(config, tensors, path, read_image_front(path)))
+    front = read_image_front(path)
+    return _Folder(checkpoint, read_image_tower(cast("Keys", checkpoint.config), checkpoint.tensors, path, front))
 
 
 def _texts(request: Request, folder: _Folder, shop: Workshop) -> tuple[dict[str, Content], Manifest | None]:
@@ -168,11 +169,17 @@ def _made(request: Request, folder: _Folder, shop: Workshop, weights: Weights, q
         front=image.front,
         kind=image.spec.body.kind.name,
         architecture={**image.facts, **logits},
-        quantization=dict(FLOAT32) if quantized is None else quantized.describe(),
+        quantization=FLOATS if quantized is None else _described(quantized),
         provenance=_provenance(request, folder),
     )
     contents: dict[str, Content] = {name: model, **({apart_name: apart.path} if apart.used else {})}
     return Made(IMAGE, image.spec.body.dim, contents, tower)
+
+
+def _described(quantized: Quantized) -> dict[str, Any]:
+    """What the manifest says of an int8 tower: as of a model of texts, which has a table of words besides."""
+    said = {name: value for name, value in quantized.describe().items() if name != "embedding_table"}
+    return {**said, "rounding": "GPTQ on the calibration pictures"}
 
 
 def _provenance(request: Request, folder: _Folder) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Pictures that an image tower is quantized by, and others that it is measured by."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from edge_embed_export.calibration.pictures import calibration_pictures
 from edge_embed_export.towers.made import Sample
 from edge_embed_runtime.errors import InputError, MediaError, SourceError
-from edge_embed_runtime.inputs.base import FrontEnd
+from edge_embed_runtime.inputs.base import FrontEnd, read_front
 
 # Of a folder, in the order of names: every third file is for measuring.
 MOST, LEAST, EACH = 192, 12, 3
@@ -40,6 +41,13 @@ def calibration_feeds(front: FrontEnd, folder: Path | None) -> tuple[list[NDArra
         )
     kept = [feed for i, (_, feed) in enumerate(found) if i % EACH]
     return kept, Sample("pictures of the caller's", [path for path, _ in found[::EACH]])
+
+
+def measured_by(modality: str, front: dict[str, Any], folder: Path | None) -> Sample:
+    """What a tower that needs no calibration is measured by: pictures; of sounds, the golden ones alone."""
+    if modality != "image":
+        return Sample("nothing")
+    return calibration_feeds(read_front(modality, front), folder)[1]
 
 
 def _files(folder: Path) -> list[Path]:

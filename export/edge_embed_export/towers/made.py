@@ -23,6 +23,8 @@ from edge_embed_runtime.system.cpu import cpu_model
 from edge_embed_runtime.vectors.types import Vectors
 
 SPEED_ROUNDS = 3
+# What a manifest says of a tower that was not quantized.
+FLOATS = {"weights": "float32", "activations": "float32"}
 # Vectors of different inputs that are nearer to each other say nothing of them.
 SAME = 0.99999
 
