@@ -68,6 +68,13 @@ counts = numbers(LARGEST_COUNT, "1,16")
     type=click.Path(exists=True, file_okay=False),
     help="Another bundle of the same weights, measured as well.",
 )
+@click.option(
+    "--modality",
+    type=click.Choice(["text", "image", "audio"]),
+    default="text",
+    show_default=True,
+    help="image, audio: a tower against torch and onnxruntime, on one core.",
+)
 @click.option("--quick", is_flag=True, help="Only batches 1 and 16, lengths 8-16 and 40-64, one thread.")
 @work_option
 @plot_option
@@ -79,6 +86,7 @@ def main(
     batches: tuple[int, ...] | None,
     lengths: tuple[tuple[int, int], ...] | None,
     threads: tuple[int, ...] | None,
+    modality: str,
     **options: Any,
 ) -> None:
     """Our embedder against other runtimes: same weights, same texts, interleaved.
@@ -91,6 +99,11 @@ def main(
     if lengths and options["texts_file"]:
         raise click.BadParameter("the texts of --texts-file are taken as they are", param_hint="--lengths")
     check_outputs(plot_file, as_json)
+    if modality != "text":
+        _measure_tower(
+            modality, batches, as_json, {**options, "plot": plot_file, "lengths": lengths, "threads": threads}
+        )
+        return
     settings = plan.Settings(
         batches=batches or (plan.QUICK_BATCHES if quick else plan.BATCHES),
         lengths=lengths or (plan.QUICK_LENGTHS if quick else plan.LENGTHS),
@@ -106,6 +119,26 @@ def main(
         result = run_encode_benchmark(settings, bar.update, start)
         bar.update(max(0, (bar.length or 0) - bar.pos))
     write_plot(plot_file, lambda: plot.svg(result))
+    show(result, as_json, lambda: table.lines(result))
+
+
+def _measure_tower(modality: str, batches: tuple[int, ...] | None, as_json: bool, options: dict[str, Any]) -> None:
+    """Pictures or sounds: other candidates, and fewer options."""
+    from bench.encode.towers import run, table
+
+    if unused := [name for name in ("plot", "lengths", "threads", "texts_file", "other") if options.pop(name)]:
+        raise click.UsageError(f"--modality {modality} has no use for --{unused[0].replace('_', '-')}")
+    del options["texts"]
+    peers = options.pop("peers")
+    chosen = tuple(run.PEERS) if set(peers) == set(PEERS) else tuple(peers)
+    settings = run.Settings(modality, batches=batches or (1, 16), **{**options, "peers": chosen})
+    with click.progressbar(length=1, label="measuring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def start(steps: int) -> None:
+            bar.length = steps
+
+        result = run.run_tower_benchmark(settings, bar.update, start)
+        bar.update(max(0, (bar.length or 0) - bar.pos))
     show(result, as_json, lambda: table.lines(result))
 
 

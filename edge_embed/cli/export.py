@@ -193,7 +193,7 @@ def export(source: str | None, bundle: str | None, listed: bool, as_json: bool, 
     HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count. Needs the extra `hub`: pip install 'edge-embed[export,hub]'
     """
     from edge_embed.cli.describe import bundle_facts, bundle_lines
-    from edge_embed.embedder import bundle_path
+    from edge_embed.embedder import BUNDLES, bundle_path
     from edge_embed_export import GraphOptions, TowerOptions, export_model
     from edge_embed_export.families.known import describe
 
@@ -210,6 +210,7 @@ def export(source: str | None, bundle: str | None, listed: bool, as_json: bool, 
     graph = [options.pop(name) for name in ("general", "onnx_file", "tokenizer", "pooling", "output")]
     only = options.pop("towers")
     towers = [options.pop(name) for name in ("modality", "front", "calibration", "space")]
+    towers[-1] = bundle_path(towers[-1]) if towers[-1] in BUNDLES else towers[-1]
     options |= {
         "recipes": None if options["recipes"] is None else bundle_path(options["recipes"]),
         "prompts": _pairs(options["prompts"], "--prompt 'query=query: '"),

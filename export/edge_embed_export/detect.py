@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from edge_embed_export.elmo.bundle import ElmoFolder
+from edge_embed_export.families.declined import declined
 from edge_embed_export.files.formats import check_file
 from edge_embed_export.files.reading import is_there
 from edge_embed_export.from_checkpoint import CheckpointFolder
@@ -34,6 +35,9 @@ def export(request: Request) -> Manifest:
     if request.source.is_file():
         check_file(request.source)
     source = next(source for source in SOURCES if source.fits(request))
+    if (why := declined(request.folder.config)) and source.has_configs and not isinstance(source, OnnxGraph):
+        kind = str(request.folder.config.get("model_type"))
+        raise UnsupportedModelError(f"{request.source}: {why}", architecture=kind)
     if refused := source.refuses(request):
         raise InputError(refused)
     if request.options.engine == NATIVE and not source.runs_native:

@@ -79,9 +79,7 @@ def make_texts(request: Request, checkpoint: Checkpoint, shop: Workshop) -> tupl
     maker = Maker(request, checkpoint, shop)
     check_ignored()  # before what takes long
     if maker.by_layer and options.search:
-        raise InputError(
-            f"{request.source} is run layer by layer, and a search runs the whole model: leave search out"
-        )
+        raise InputError(f"{request.source} is run layer by layer, and a search runs the whole model: leave search out")
     options.progress("building the float32 graph")
     reference, contents = maker.make(None)
     embedder = reference
@@ -150,7 +148,7 @@ class Maker:
     @property
     def by_layer(self) -> bool:
         """Whether the float model is only ever run layer by layer."""
-        return not self.variants and not self.sides and too_large(self.spec, self.weights)
+        return not (self.variants or self.sides or self.spec.filled) and too_large(self.spec, self.weights)
 
     def make(self, quantized: Quantized | None, kept: WeightsFile | None = None) -> Made:
         """An embedder of the bundle, and the bundle's files. kept: what weights lie in already"""
@@ -163,7 +161,8 @@ class Maker:
     def _compared(self) -> Made:
         """The float form that is not written: its weights lie in a file that is gone when it is loaded."""
         scratch, states = Scratch(self.shop.folder()), list[str]()
-        graph = build(self.spec, self.weights, apart=scratch, states=states).SerializeToString()
+        asked = None if self.spec.filled else states
+        graph = build(self.spec, self.weights, apart=scratch, states=asked).SerializeToString()
         contents: dict[str, Content] = {MODEL: placeholder(self.spec), TOKENIZER: self._tokenizer_bytes}
         embedder = load_bundle(self._bundle(contents, None, states))
         embedder.network.session = scratch.session(graph)
@@ -236,7 +235,8 @@ class Maker:
     ) -> tuple[dict[str, Content], list[str]]:
         """The files of the bundle, and the names of the states of tokens. packed: see `build`"""
         weights, states, parts = kept or WeightsFile(self.shop.folder()), list[str](), self._parts(quantized)
-        graph = build(self.spec, *parts, apart=weights, states=states, packed=packed).SerializeToString()
+        asked = None if self.spec.filled else states  # of filled texts nobody finds them by their places
+        graph = build(self.spec, *parts, apart=weights, states=asked, packed=packed).SerializeToString()
         model: Content = graph
         if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
             model = weights.path.with_name(MODEL)
@@ -271,7 +271,8 @@ class Maker:
             max_tokens=spec.max_tokens,
             pooling=spec.pooling,
             architecture={"family": checkpoint.architecture, "layers": spec.layers, **spec.sizes}
-            | ({"decoded": True} if spec.kind is SPARSE else {}),
+            | ({"decoded": True} if spec.kind is SPARSE else {})
+            | ({"batches": "single"} if spec.filled else {}),  # however short they are, all take as much memory
             prompts=checkpoint.prompts,
             default_role=checkpoint.default_role,
             left_out=spec.left_out,

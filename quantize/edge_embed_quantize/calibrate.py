@@ -139,7 +139,7 @@ def observe(run: Run, outputs: Sequence[str], feeds: Iterable[Feed]) -> Iterator
         found = {}
         for name in outputs:
             value = values.pop()  # with padding it is not needed any more
-            padded = 0 < len(real) <= len(value)
+            padded = 0 < len(real) <= len(value) and not real.all()
             found[name] = value[np.tile(real, len(value) // len(real))] if padded else value
         yield found
 

@@ -1,12 +1,14 @@
 """Small random text towers of picture models in the layout of the published ones, and their tokenizers."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
-from builders.architectures import Tensors
-from builders.bert import WORDS
 from tokenizers.pre_tokenizers import ByteLevel
+
+from builders.architectures import Tensors
+from builders.bert import WORDS, word_tokenizer
 
 HIDDEN, HEADS, INNER, LAYERS, DIM = 32, 4, 48, 2, 24
 PLAIN = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -118,6 +120,15 @@ def write(folder: Path, config: dict[str, Any], tensors: Tensors, tokenizer: dic
     return folder
 
 
+ENDS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+CLIP_SETTINGS = {
+    **ENDS,
+    "tokenizer_class": "CLIPTokenizer",
+    "model_max_length": 77,
+    "pad_token": "<|endoftext|>",
+}
+
+
 def clip_text(folder: Path, **changed: Any) -> Path:
     """A CLIPTextModelWithProjection. changed: keys of config.json"""
     tokenizer = clip_tokenizer()
@@ -125,14 +136,144 @@ def clip_text(folder: Path, **changed: Any) -> Path:
     t = Tensors()
     add_clip_text(t, vocab)
     config = {**clip_text_config(vocab), "architectures": ["CLIPTextModelWithProjection"], **changed}
-    ends = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    return write(
-        folder,
-        config,
-        t,
-        tokenizer,
-        tokenizer_class="CLIPTokenizer",
-        model_max_length=77,
-        pad_token="<|endoftext|>",
-        **ends,
-    )
+    return write(folder, config, t, tokenizer, **CLIP_SETTINGS)
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf stores it."""
+    low = bytes([number & 127 | (128 if number > 127 else 0)])
+    return low + varint(number >> 7) if number > 127 else low
+
+
+def field(number: int, value: bytes | int | float) -> bytes:
+    """A field of a protobuf message."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+# Pieces of the file of sentencepiece: what SigLIP's has for padding, the end and the unknown, words, and letters.
+PIECES = ["<pad>", "</s>", "<unk>", *(f"▁{word}" for word in WORDS), "▁", *"abcdefghijklmnopqrstuvwxyz0123456789"]
+CONTROL, UNKNOWN = 3, 2
+
+
+def spiece_model(pieces: list[str] = PIECES, **normalizer: bytes | int) -> bytes:
+    """A unigram model of sentencepiece. normalizer: charsmap, spaces (whether extra ones are taken away)"""
+    kinds = {0: CONTROL, 1: CONTROL, 2: UNKNOWN}
+    raw = b""
+    for number, piece in enumerate(pieces):
+        score = -float(number) if number > 2 else 0.0
+        kind = field(3, kinds[number]) if number in kinds else b""
+        raw += field(1, field(1, piece.encode()) + field(2, score) + kind)
+    steps = field(1, b"identity") + field(2, normalizer.get("charsmap", b""))
+    steps += field(4, int(normalizer.get("spaces", 1)))  # type: ignore[arg-type]
+    return raw + field(2, field(3, 1) + field(40, 2)) + field(3, steps)
+
+
+def add_siglip_text(t: Tensors, vocab: int, positions: int = 12, prefix: str = "text_model.") -> None:
+    """The tensors of SigLIP's text tower."""
+    t.add(f"{prefix}embeddings.token_embedding.weight", vocab, HIDDEN)
+    t.add(f"{prefix}embeddings.position_embedding.weight", positions, HIDDEN)
+    encoder_layers(t, prefix)
+    t.norm(f"{prefix}final_layer_norm")
+    t.linear(f"{prefix}head", DIM, HIDDEN)
+
+
+def siglip_text_config(vocab: int, positions: int = 12) -> dict[str, Any]:
+    return {
+        "model_type": "siglip_text_model",
+        "vocab_size": vocab,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "max_position_embeddings": positions,
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+        "projection_size": DIM,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+
+
+def siglip_text(folder: Path, positions: int = 12, **settings: Any) -> Path:
+    """A SiglipTextModel with its file of sentencepiece. settings: of tokenizer_config.json"""
+    t = Tensors()
+    add_siglip_text(t, len(PIECES), positions)
+    config = {**siglip_text_config(len(PIECES), positions), "architectures": ["SiglipTextModel"]}
+    usual = {"tokenizer_class": "SiglipTokenizer", "model_max_length": positions, "do_lower_case": True}
+    write(folder, config, t, {}, pad_token="</s>", **{**usual, **settings})  # noqa: S106 - a token of texts
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(spiece_model())
+    return folder
+
+
+QFORMER = {
+    "model_type": "blip_2_qformer",
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": INNER,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "cross_attention_frequency": 2,
+    "encoder_hidden_size": HIDDEN,
+    "max_position_embeddings": 40,
+    "use_qformer_text_input": True,
+}
+
+
+def add_qformer(t: Tensors, vocab: int, seen: int = HIDDEN, queries: int = 5) -> None:
+    """BLIP-2's Q-Former, both of its halves, with the projection of texts. seen: numbers of a picture's token"""
+    t.add("query_tokens", 1, queries, HIDDEN)
+    t.add("embeddings.word_embeddings.weight", vocab, HIDDEN)
+    t.add("embeddings.position_embeddings.weight", 40, HIDDEN)
+    t.norm("qformer.layernorm")
+    for i in range(LAYERS):
+        layer = f"qformer.encoder.layer.{i}"
+        for kind, width in (("attention", HIDDEN), *([("crossattention", seen)] if i % 2 == 0 else [])):
+            t.linear(f"{layer}.{kind}.attention.query", HIDDEN, HIDDEN)
+            for part in ("key", "value"):
+                t.linear(f"{layer}.{kind}.attention.{part}", HIDDEN, width)
+            t.linear(f"{layer}.{kind}.output.dense", HIDDEN, HIDDEN)
+            t.norm(f"{layer}.{kind}.output.LayerNorm")
+        for half in ("", "_query"):
+            t.linear(f"{layer}.intermediate{half}.dense", INNER, HIDDEN)
+            t.linear(f"{layer}.output{half}.dense", HIDDEN, INNER)
+            t.norm(f"{layer}.output{half}.LayerNorm")
+    t.linear("text_projection", DIM, HIDDEN)
+
+
+def blip2_text(folder: Path, **changed: Any) -> Path:
+    """A Blip2TextModelWithProjection. changed: keys of qformer_config"""
+    tokenizer = {**word_tokenizer(), "truncation": None, "padding": None}
+    t = Tensors()
+    add_qformer(t, 5 + len(WORDS))
+    inner = {**QFORMER, "vocab_size": 5 + len(WORDS), **changed}
+    config = {"model_type": "blip-2", "qformer_config": inner, "image_text_hidden_size": DIM, "num_query_tokens": 5}
+    return write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40)
+
+
+def openclip_text(text_cfg: dict[str, Any], vocab: int, prefix: str = "text.") -> Tensors:
+    """The tensors of OpenCLIP's own text tower."""
+    t = Tensors()
+    length = text_cfg["context_length"]
+    t.add(f"{prefix}token_embedding.weight", vocab, HIDDEN)
+    t.add(f"{prefix}positional_embedding", length + bool(text_cfg.get("embed_cls")), HIDDEN)
+    if text_cfg.get("embed_cls"):
+        t.add(f"{prefix}cls_emb", HIDDEN)
+    for i in range(LAYERS):
+        block = f"{prefix}transformer.resblocks.{i}"
+        t.add(f"{block}.attn.in_proj_weight", 3 * HIDDEN, HIDDEN)
+        t.add(f"{block}.attn.in_proj_bias", 3 * HIDDEN)
+        t.linear(f"{block}.attn.out_proj", HIDDEN, HIDDEN)
+        t.linear(f"{block}.mlp.c_fc", 4 * HIDDEN, HIDDEN)
+        t.linear(f"{block}.mlp.c_proj", HIDDEN, 4 * HIDDEN)
+        for norm in ("ln_1", "ln_2"):
+            t.norm(f"{block}.{norm}")
+    t.norm(f"{prefix}ln_final")
+    t.add(f"{prefix}text_projection", HIDDEN, DIM)
+    return t

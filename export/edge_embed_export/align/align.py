@@ -151,9 +151,7 @@ class _Course:
     embedder: Embedder
     options: AlignOptions
 
-    def run(
-        self, features: Features, show: bool, progress: Callable[[str], None]
-    ) -> tuple[Head, dict[str, Any]]:
+    def run(self, features: Features, show: bool, progress: Callable[[str], None]) -> tuple[Head, dict[str, Any]]:
         """The head of all pairs, and the figures of one that knew nothing of those that are held out."""
         read = set(map(int, features.owners))
         train, stop, held_out = ([place for place in part if place in read] for part in self.parts)
@@ -223,9 +221,7 @@ def _made(
     reference = None
     if options.precision == "int8":
         small = int8_weights(model).SerializeToString()
-        reference, made = made, replace(
-            made, contents={file: small}, tower=replace(whole, quantization=WEIGHT_ONLY)
-        )
+        reference, made = made, replace(made, contents={file: small}, tower=replace(whole, quantization=WEIGHT_ONLY))
     return finished(made, reference, _sample(options.modality), target, FLOOR)
 
 

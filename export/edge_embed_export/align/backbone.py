@@ -102,9 +102,7 @@ class Backbone:
         rows, own, owners, plain = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Features(rows, own, owners, plain)
 
-    def _of(
-        self, session: Any, file: Path, changed: Sequence[View]
-    ) -> tuple[list[Array], list[Array], list[bool]]:
+    def _of(self, session: Any, file: Path, changed: Sequence[View]) -> tuple[list[Array], list[Array], list[bool]]:
         rows, own, plain = [], [], []
         name = session.get_inputs()[0].name
         for view in (None, *changed):

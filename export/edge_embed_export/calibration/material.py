@@ -62,7 +62,9 @@ class Material(Protocol):
 
 
 def padded(spec: Spec, rows: Sequence[TokenIds]) -> Feed:
-    """What a model reads of a batch."""
+    """What a model reads of a batch; texts that the graph would fill up are full, so that all of their rows count."""
+    if (filled := spec.filled) is not None:
+        rows = [np.concatenate([row, np.full(filled.tokens - len(row), filled.token)]) for row in rows]
     return pad_pairs(rows, types=spec.types) if spec.kind is RERANK else pad(rows)
 
 
@@ -88,7 +90,8 @@ class Texts:
         self._weights, self._tokenizer, self._adapters = weights, tokenizer, adapters
 
     def feeds(self) -> Iterable[Feed]:
-        for batch in batches([len(row) for row in self.rows], CALIBRATION_BATCH_TOKENS):
+        lengths = [len(row) if self.spec.filled is None else self.spec.reach for row in self.rows]
+        for batch in batches(lengths, CALIBRATION_BATCH_TOKENS):
             yield padded(self.spec, [self.rows[i] for i in batch])
         for number in range(1, self._adapters + 1):  # together as many texts as the base
             rows = self.rows[number - 1 :: self._adapters]

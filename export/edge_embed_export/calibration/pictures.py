@@ -31,11 +31,11 @@ def calibration_pictures(part: Part) -> list[Picture]:
     for i in range(COUNTS[part]):
         for draw in KINDS:
             height, width = SIZES[len(found) % len(SIZES)]
-            # what no kind has: the darkest and the lightest of all
             picture = draw(random, height, width) * random.uniform(0.7, 1.3) + random.uniform(-0.15, 0.15)
             found.append(_finished(picture))
-        height, width = SIZES[i % len(SIZES)]
-        found.append(_finished(np.full((height, width, 3), 1.0) * _end(random, i)))
+        if part == "calibration":
+            height, width = SIZES[i % len(SIZES)]
+            found.append(_finished(np.full((height, width, 3), 1.0) * _end(random, i)))
     return found
 
 
@@ -44,7 +44,7 @@ def _finished(picture: Numbers) -> Picture:
 
 
 def _end(random: Generator, number: int) -> Numbers:
-    """Black, white, then colours with each channel at an end of its range, or in the middle."""
+    """One colour, which no kind has: black, white, then such as have each channel at an end, or in the middle."""
     return np.full(3, float(number)) if number < 2 else random.choice([0.0, 0.5, 1.0], 3)
 
 

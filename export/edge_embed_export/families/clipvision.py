@@ -9,7 +9,7 @@ from edge_embed_export.families.pictures import ImageTower, PictureReader
 from edge_embed_export.families.poolers import read_qformer, read_siglip_head
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.transformer.spec import Array
+from edge_embed_export.transformer.spec import Array, Step
 from edge_embed_runtime.vectors.kinds import MULTI
 
 LAYER = {
@@ -103,10 +103,8 @@ def read_clip(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
     table = read.tensor("embeddings.position_embedding.weight", 2)
     _with_class(read, table, read.tensor("embeddings.class_embedding", 1))
     read.norm("embedding.norm", "pre_layrnorm")
-    projection = read.projected()
-    return read.tower(
-        _family(checkpoint), projection=projection, **_body(read, read.layers(LAYER, "encoder.layers.{}"))
-    )
+    steps = read.projected()
+    return read.tower(_family(checkpoint), steps=steps, **_body(read, read.layers(LAYER, "encoder.layers.{}")))
 
 
 def read_siglip(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
@@ -138,4 +136,4 @@ def read_blip2(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
     eps, activation = queries.epsilon("layer_norm_eps", 1e-12), queries.activation("hidden_act", "gelu")
     pooler = read_qformer(queries, outer.tensor("query_tokens", 3), eps, activation)
     read.weights |= queries.weights | outer.weights
-    return read.tower(_family(checkpoint), pooler=pooler, projection=True, kind=MULTI, **_body(read, layers))
+    return read.tower(_family(checkpoint), pooler=pooler, steps=(Step("linear"),), kind=MULTI, **_body(read, layers))

@@ -60,6 +60,6 @@ def read(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
         hidden=read.count("hidden_size"),
         heads=read.count("num_attention_heads"),
         intermediate=read.weights["layers.0.up.weight"].shape[1],
-        activation="silu" if gated else read.activation("hidden_act", "gelu"),
+        activation="silu" if gated else read.activation("hidden_act", "gelu"),  # what SwiGLU has is not asked
         norm_eps=read.epsilon("layer_norm_eps", 1e-6),
     )

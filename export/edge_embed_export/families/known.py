@@ -17,6 +17,9 @@ from edge_embed_export.families import (
     modernbert,
     mpnet,
     nomic,
+    opencliptext,
+    qformertext,
+    sigliptext,
     t5,
 )
 from edge_embed_export.families.classifiers import check_classifier, with_classifier
@@ -241,6 +244,27 @@ FAMILIES: tuple[Family, ...] = (
         "as CLIP's, with XLM-R's tokens",
         ("metaclip-2-worldwide-huge-quickgelu",),
         cliptext.read,
+    ),
+    Family(
+        "SigLIP, SigLIP 2 of fixed size: text",
+        ("siglip", "siglip_text_model"),
+        "pre-norm, absolute positions, texts filled up to one length, last token through a layer",
+        ("siglip-base-patch16-224, siglip-so400m-patch14-384", "siglip2-base-patch16-224"),
+        sigliptext.read,
+    ),
+    Family(
+        "BLIP-2: text",
+        ("blip-2",),
+        "post-norm, absolute positions, first token through a layer",
+        ("blip2-itm-vit-g",),
+        qformertext.read,
+    ),
+    Family(
+        "OpenCLIP: text",
+        ("open_clip",),
+        "CLIP's, SigLIP's, CoCa's with its class token, or RoBERTa or XLM-R with a projection",
+        ("CLIP-ViT-B-32-laion2B-s34B-b79K", "CoCa-ViT-B-32-laion2B-s13B-b90k", "CLIP-ViT-B-32-xlm-roberta-base"),
+        opencliptext.read,
     ),
 )
 

@@ -33,7 +33,11 @@ DECODERS = (
 
 # Text towers, and folders of both towers.
 CLIP = ("clip", "clip_text_model", "metaclip_2", "metaclip_2_text_model")
-TOWERS = (*CLIP,)
+SIGLIP = ("siglip", "siglip_text_model")
+BLIP = ("blip-2",)
+OPEN_CLIP = ("open_clip",)
+TOWERS = (*CLIP, *SIGLIP, *BLIP, *OPEN_CLIP)
+DINO = ("dinov2", "dinov2_with_registers")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,14 @@ SPARE: tuple[Spare, ...] = (
     Spare(r"decoder\.(block|final_layer_norm)\..+", T5),
     Spare(r"lm_head\.weight", T5),
     Spare(r"(?:encoder|decoder)\.embed_tokens\.weight", T5, same="shared.weight"),
+    # The head that scores a picture and a text read together.
+    Spare(rf"itm_head\.{LINEAR}", BLIP),
+    # What looks at pictures, of a folder without an image tower.
+    Spare(r"query_tokens|qformer\.encoder\.layer\.\d+\.(crossattention|intermediate_query|output_query)\..+", BLIP),
+    # What stands in the place of patches that a model was trained to guess.
+    Spare(r"(\w+\.)?embeddings\.mask_token", DINO, kinds=ALL),
+    # What writes captions.
+    Spare(r"text_decoder\..+", OPEN_CLIP, kinds=ALL),
     # What a picture model's similarities are multiplied by and moved by, which changes no order.
     Spare(r"logit_(scale|bias)", TOWERS, kinds=ALL),
     # Heads of classifiers and cross-encoders.
@@ -130,7 +142,30 @@ OF_FAMILY: dict[str, frozenset[str]] = {
         "output_normalize padding_side"
     ),
 }
-OF_FAMILY |= dict.fromkeys(CLIP, words("logit_scale_init_value max_position_embeddings projection_dim"))
+OF_FAMILY |= {
+    # who reads no image tower has tensors of it left
+    **dict.fromkeys(CLIP, words("logit_scale_init_value max_position_embeddings projection_dim vision_config")),
+    **dict.fromkeys(SIGLIP, words("max_position_embeddings vision_config")),
+    # what tensors there are, and how large, the file shows; the front end is read from its own file
+    **dict.fromkeys(
+        DINO,
+        words(
+            "apply_layernorm drop_path_rate image_size layerscale_value mlp_ratio num_register_tokens out_features "
+            "out_indices reshape_hidden_states stage_names use_mask_token"
+        ),
+    ),
+    "open_clip": words(
+        "attn_pooler_queries custom_text embed_dim init_logit_bias init_logit_scale ls_init_value mlp_ratio "
+        "multimodal_cfg nonscalar_logit_scale output_tokens patch_dropout pos_embed_type preprocess_cfg timm_drop "
+        "timm_drop_path timm_model_pretrained"
+    ),
+    # the language model that writes captions is not in the models that compare; the towers count the queries that they
+    # have, and say how wide what they look at is
+    "blip-2": words(
+        "cross_attention_frequency encoder_hidden_size image_token_id image_token_index max_position_embeddings "
+        "num_query_tokens text_config use_decoder_only_language_model vision_config"
+    ),
+}
 OF_FAMILY["jina_bert"] = OF_FAMILY["bert"]
 
 # Values under which keys change nothing, where no family reads them. null is such a value of every key.

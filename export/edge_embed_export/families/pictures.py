@@ -96,13 +96,13 @@ class PictureReader(Reader):
         square = np.asarray(table).reshape(side, side, -1)
         return bicubic(square, grid, antialias=antialias).reshape(self.tokens, -1)
 
-    def projected(self, name: str = "visual_projection") -> bool:
-        """Whether there is a projection into the space of texts, beside the image model; it is `projection.0` then."""
+    def projected(self, name: str = "visual_projection") -> tuple[Step, ...]:
+        """The projection into the space of texts, which stands beside the image model, if there is one."""
         held = self.checkpoint.tensors
         found = [key for key in held if f".{key}".endswith(f".{name}.weight")]
         if found:
             self.weights["projection.0.weight"] = held[min(found, key=len)].T
-        return bool(found)
+        return (Step("linear"),) if found else ()
 
     def scaled(self, ours: str, factor: Array) -> None:
         """What a linear layer gives times a number for each of its outputs (layer scale)."""
@@ -117,16 +117,17 @@ class PictureReader(Reader):
         pooling: Literal["class", "patches"] = "class",
         early: bool = True,
         pooler: Pooler | None = None,
-        projection: bool = False,
+        steps: tuple[Step, ...] = (),
         kind: Kind = DENSE,
         plan: tuple[Layer, ...] = (),
         **fields: Any,
     ) -> ImageTower:
-        """The model. projection: whether `projection.0` is behind pooling; fields: of `Spec`"""
+        """The model. steps: what is behind pooling; fields: of `Spec`"""
         hidden = fields["hidden"]
         prefix = len(self.weights["prefix"]) if "prefix" in self.weights else 0
-        steps = (Step("linear"),) if projection else ()
-        dim = self.weights["projection.0.weight"].shape[1] if projection else fields.pop("dim", hidden)
+        linear = [i for i, step in enumerate(steps) if step.kind == "linear"]
+        given = hidden if pooler is None else pooler.width
+        dim = self.weights[f"projection.{linear[-1]}.weight"].shape[1] if linear else given
         body = Spec(
             vocab=0,
             max_tokens=self.tokens + prefix,

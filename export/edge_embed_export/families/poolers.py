@@ -1,5 +1,6 @@
-"""Stored queries that look at pictures, read from checkpoints: SigLIP's head, CoCa's pooler (arXiv:2205.01917), BLIP-2's
-Q-Former (arXiv:2301.12597). What is done to the queries before they meet a picture is done here."""
+"""Stored queries that look at pictures, read from checkpoints: SigLIP's head (arXiv:2303.15343), CoCa's pooler
+(arXiv:2205.01917), BLIP-2's Q-Former (arXiv:2301.12597). What is done to the queries before they meet a picture is done
+here."""
 
 import numpy as np
 
@@ -87,11 +88,8 @@ def read_qformer(read: Reader, tokens: Array, norm_eps: float, activation: Activ
     read:   of its config; names begin in `encoder.layer`
     tokens: the stored queries [1, n, d]
     """
-    heads, layers, every = (
-        read.count("num_attention_heads"),
-        read.depth(),
-        read.count("cross_attention_frequency", 2),
-    )
+    heads, layers = read.count("num_attention_heads"), read.depth()
+    every = read.count("cross_attention_frequency", 2)
     norm = [read.tensor(f"layernorm.{part}", 1) for part in ("weight", "bias")]
     states = np.asarray(tokens)[0]
     read.weights[f"{POOLER}.states"] = _normed(states, norm[0], norm[1], norm_eps)

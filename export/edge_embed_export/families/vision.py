@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_embed_export.families import clipvision, dino
+from edge_embed_export.families import clipvision, dino, openclip
 from edge_embed_export.families.pictures import ImageTower
 from edge_embed_export.files.accounting import Keys
 from edge_embed_export.sources.checkpoint import Checkpoint
@@ -21,13 +21,14 @@ READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
     **dict.fromkeys(("siglip", "siglip_vision_model"), clipvision.read_siglip),
     "blip-2": clipvision.read_blip2,
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), dino.read),
+    openclip.OPEN_CLIP: openclip.read,
 }
 
 
 def read_image_tower(config: Keys, tensors: Mapping[str, Array], folder: Path, front: dict[str, Any]) -> ImageTower:
     """The image model of a folder.
 
-    config:  the folder's config.json
+    config:  the folder's config.json, or of OpenCLIP open_clip_config.json with model_type OPEN_CLIP
     tensors: all of the folder; those of the image model are read
     front:   the front end of the folder; front["size"] is the height and width of what it gives
 

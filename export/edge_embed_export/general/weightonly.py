@@ -62,7 +62,9 @@ def _weights(graph: Any) -> dict[str, int]:
     """The names of the weights that are worth it, each used as one operator's second input only: axis of its output
     channels."""
     constants = {
-        tensor.name: tensor for tensor in graph.initializer if tensor.data_type == 1 and np.prod(tensor.dims) >= LEAST_NUMBERS
+        tensor.name: tensor
+        for tensor in graph.initializer
+        if tensor.data_type == 1 and np.prod(tensor.dims) >= LEAST_NUMBERS
     }
     for name in [each.name for each in graph.input] + [each.name for each in graph.output]:
         constants.pop(name, None)

@@ -63,6 +63,7 @@ TYPES = {
     "gptj": "GPT2Tokenizer", "opt": "GPT2Tokenizer", "gpt_neox": "GPTNeoXTokenizer", "big_bird": "BigBirdTokenizer",
     "xlnet": "XLNetTokenizer", "rembert": "RemBertTokenizer", "fnet": "FNetTokenizer",
     "clip": "CLIPTokenizer", "clip_text_model": "CLIPTokenizer", "metaclip_2": "XLMRobertaTokenizer",
+    "siglip": "SiglipTokenizer", "siglip_text_model": "SiglipTokenizer",
 }  # fmt: skip
 # The kind of model that a class's tokenizer has; a folder that names no class and has another kind has another class.
 MODELS = {

@@ -10,6 +10,7 @@ from edge_embed_export.files.reading import is_there
 from edge_embed_export.modules.folder import Folder
 from edge_embed_export.modules.text import TextModule, limit_of, read_text_module
 from edge_embed_export.tokenizer import classes as tokenizerclasses
+from edge_embed_export.tokenizer import openclip, siglip
 from edge_embed_export.tokenizer import rebuild as tokenizerrebuild
 from edge_embed_export.tokenizer.classes import TYPES
 from edge_embed_export.tokenizer.definition import read_definition
@@ -59,6 +60,8 @@ def read_text(
     settings = read_settings(home, config, module.tokenizer, root)
     given = home / "tokenizer.json" if definition is None else definition
     tokenizer, notes = _loaded(given, settings)
+    tokenizer, cleaning = openclip.cleaned(tokenizer, config)
+    notes += cleaning
     _check(tokenizer, settings)
     limit = limit_of(module, settings.values, settings.path)
     if module.limit is None and limit is not None and limit > LONGEST:
@@ -85,6 +88,8 @@ def _white_space(module: TextModule) -> str:
 
 def _loaded(path: Path, settings: Settings) -> tuple[Part, list[str]]:
     """The tokenizer as the release of transformers loads it that wrote the folder, and notes on what that changed."""
+    if (settings.declared_class or TYPES.get(settings.model_type)) == siglip.CLASS:
+        return siglip.read_siglip(path, settings)
     if is_there(path):
         given = read_definition(path)
         load = tokenizerrebuild.load_as_5 if settings.major == 5 else tokenizerclasses.load_as_4

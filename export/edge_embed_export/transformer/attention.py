@@ -135,7 +135,7 @@ class Attention(Rotation):
 
     def around(self, x: str, axis: int) -> str:
         """Of a table by offset, the columns for the offsets 1 - s, ..., s."""
-        g, middle = self.graph, self.graph.shape(self.spec.max_tokens)
+        g, middle = self.graph, self.graph.shape(self.spec.reach)
         start = self.once("around:start", lambda: g.op("Sub", middle, "length"))
         end = self.once("around:end", lambda: g.op("Add", middle, "length"))
         return g.op("Slice", x, start, end, g.shape(axis))

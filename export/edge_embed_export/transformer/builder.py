@@ -29,7 +29,7 @@ LARGEST = MAX_FILE_BYTES - 2**24
 APART_BYTES = 2**16
 
 # onnx.TensorProto's numbers of types, for Cast
-FLOAT, INT8, INT32, INT64, DOUBLE = 1, 3, 6, 7, 11
+FLOAT, INT8, INT32, INT64, BOOL, DOUBLE = 1, 3, 6, 7, 9, 11
 
 
 Planes = Sequence[tuple[int, NDArray[np.uint8]]]

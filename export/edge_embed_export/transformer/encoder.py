@@ -39,9 +39,9 @@ class Encoder(Blockwise, Heads):
     def embed(self, ids: str) -> str:
         """Token ids [s, b] -> [s * b, h]."""
         g = self.graph
-        x = self.rows(ids)
+        x = self.appended(self.rows(ids))
         if "embedding.position" in self.weights:
-            table = self.weights["embedding.position"][: self.spec.max_tokens]
+            table = self.weights["embedding.position"][: self.spec.reach]
             positions = self.stored("embedding.position", table[:, None, :])
             x = g.op("Add", x, g.op("Slice", positions, g.shape(0), "length", g.shape(0)))
         if self.spec.types:
@@ -133,7 +133,7 @@ class Encoder(Blockwise, Heads):
     def encode(self, mask: str) -> str:
         """Hidden states of `input_ids`, [s * b, h]."""
         self.prepare(mask)
-        x = self.embed(self.graph.op("Transpose", "input_ids", perm=[1, 0]))
+        x = self.embed(self.graph.op("Transpose", self.ids, perm=[1, 0]))
         self.states = [x]
         mixed = self.mixed("", x, 0)
         for i, block in enumerate(self.spec.blocks, start=1):
@@ -176,6 +176,8 @@ class Encoder(Blockwise, Heads):
         """The float mask [b, s]."""
         g = self.graph
         g.op("Shape", "input_ids", name="batch", start=0, end=1)
+        if self.spec.filled is not None:
+            return self.fill(self.spec.filled)
         g.op("Shape", "input_ids", name="length", start=1, end=2)
         return g.op("Cast", "attention_mask", to=FLOAT)
 
@@ -189,7 +191,7 @@ class Encoder(Blockwise, Heads):
         self.prepare(self.attended(mask))
         if number == len(blocks):
             return self.model(self.finish(self.end(g.state(STATE, self.spec.hidden)), mask), "edge_embed", apart)
-        x = self.embed(g.op("Transpose", "input_ids", perm=[1, 0])) if number == 0 else g.state(STATE, self.spec.hidden)
+        x = self.embed(g.op("Transpose", self.ids, perm=[1, 0])) if number == 0 else g.state(STATE, self.spec.hidden)
         outputs: Outputs = {g.op("Identity", self.block(x, blocks[number]), name=NEXT): ["tokens", self.spec.hidden]}
         return g.model(outputs | self.observations(), "edge_embed", apart)
 

@@ -2,21 +2,23 @@
 
 import numpy as np
 
-from edge_embed_export.transformer.builder import FLOAT
+from edge_embed_export.transformer.builder import BOOL, FLOAT
+from edge_embed_export.transformer.filled import Filling
 from edge_embed_export.transformer.pooling import Pooling
 from edge_embed_quantize.linear import Int8Linear, RowActivation, quantize_rows
 from edge_embed_runtime.model.budget import DECODED_COLUMNS
 
-BOOL = 9
 # Numbers of the longest vector that a CPU takes at once.
 LANES = 16
 
 
-class Heads(Pooling):
+class Heads(Filling, Pooling):
     """The parts with what follows the last layer where that is not one vector."""
 
     def attended(self, mask: str) -> str:
-        """The mask without the token that no other sees."""
+        """The mask without the tokens that no other sees."""
+        if self.spec.filled is not None:
+            return self.seen_of_filled(mask, self.spec.filled)
         if self.spec.unattended is None:
             return mask
         g = self.graph

@@ -1,8 +1,8 @@
 """Stored queries that look at the tokens of a picture: SigLIP's head, CoCa's pooler, BLIP-2's Q-Former.
 
     pooler.input_norm [w]                   a norm of the tokens that are looked at
-    pooler.queries [n, heads * size]        queries that look once, as they meet the keys: what is done to them before is
-                                            done when the model is exported, as is what scores are multiplied by
+    pooler.queries [n, heads * size]        queries that look once, as they meet the keys: what is done to them before
+                                            that is done at export, and they hold what scores are multiplied by
     pooler.{key,value} [w, heads * size]    pooler.out [heads * size, d]
     pooler.output_norm [d]  pooler.{up,down}            a feed-forward, which is added to what was seen
     pooler.states [n, d]                    queries that go through layers, as the first of them reads them:

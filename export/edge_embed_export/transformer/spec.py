@@ -8,6 +8,7 @@
     layers.I.context_norm [heads * size], of attention's context           layers.I.inner_norm [f], before `down`
     layers.I.attention_inner_norm [h]                 layers.I.position_{key,query} [heads, buckets, size]
     layers.I.router [h, experts]                      layers.I.experts.E.{up,gate,down}, layers.I.experts.bias [h]
+    embedding.appended [1, e]: a token behind those of every text (see filled.py)
     final_norm [h]  projection.I (see `Step`)         latent.{keys,values} [heads, latents, size], else as layers.I
     positions.NAME [heads or 1, 2 * max_tokens]       rotary.NAME.{cos,sin} [max_tokens, size / 2]
     rotary.NAME.{angles,long,powers} [size / 2], rotary.NAME.numbers [3] (see rope.Stretch; then there are no tables)
@@ -81,6 +82,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Filled:
+    """Texts of a model that was trained without a mask: the graph fills each up to one length, and every token counts.
+
+    tokens:   of every text
+    token:    the id that it is filled up with
+    appended: whether one more token, `embedding.appended`, stands behind all, and the key behind each token that fills
+              is hidden (OpenCLIP's CoCa, see filled.py)
+    """
+
+    tokens: int
+    token: int
+    appended: bool = False
+
+
+@dataclass(frozen=True)
 class Spec:
     """What one model looks like.
 
@@ -103,6 +119,7 @@ class Spec:
                 sum; () means the last alone
     types:      of a model that reads pairs of texts: whether the types of tokens are an input
     left_out:   which tokens at the beginning pooling leaves out (see bundle.Manifest)
+    filled:     of a model whose texts all have one length: how they get it
     """
 
     layers: int
@@ -139,6 +156,12 @@ class Spec:
     left_out: str = ""
     types: bool = False
     weightless: tuple[int, ...] = ()
+    filled: Filled | None = None
+
+    @property
+    def reach(self) -> int:
+        """The most tokens that the graph has of a text: those of the tokenizer, and what is put behind them."""
+        return self.max_tokens if self.filled is None else self.filled.tokens + self.filled.appended
 
     @property
     def size(self) -> int:

@@ -31,7 +31,13 @@ CHANNELS = 3
 
 
 class Pooler(Protocol):
-    """What makes a picture's vectors of its final tokens where that is more than to choose or to average them."""
+    """What makes a picture's vectors of its final tokens where that is more than to choose or to average them.
+
+    width: numbers of such a vector
+    """
+
+    @property
+    def width(self) -> int: ...
 
     def pool(self, encoder: "ImageEncoder", x: str) -> str:
         """Final tokens [s * b, h] -> [b, n], which `Spec.projections` go on with; of kind multi [b * vectors, n]."""
@@ -172,6 +178,9 @@ class ImageEncoder(Encoder):
         if self.first and part == "query":  # the first token is at no place that turns it
             block = replace(block, rotary=None)
         return super().heads(x, layer, part, block)
+
+    def positions(self) -> str:
+        return self.graph.constant("token:numbers", np.arange(self.spec.max_tokens, dtype=np.int64)[:, None])
 
     def pooled(self, x: str) -> str:
         """Final tokens [s * b, h], or the first alone [b, h], -> [b, n], of kind multi [b * vectors, n]."""

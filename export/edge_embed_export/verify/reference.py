@@ -28,6 +28,17 @@ POOLINGS = {
     "mean_sqrt_len": "mean_sqrt_len_tokens",
     "weighted_mean": "weightedmean",
 }
+# Models of pictures and texts by model_type: the class whose text tower gives vectors, and whether its texts are all
+# filled up to one length without a mask, as the model was trained.
+TOWERS = {
+    "clip": ("CLIPModel", False),
+    "clip_text_model": ("CLIPTextModelWithProjection", False),
+    "metaclip_2": ("MetaClip2Model", False),
+    "metaclip_2_text_model": ("MetaClip2TextModelWithProjection", False),
+    "siglip": ("SiglipModel", True),
+    "siglip_text_model": ("SiglipTextModel", True),
+    "blip-2": ("Blip2TextModelWithProjection", False),
+}
 # A limit that is none: what transformers gives a tokenizer that has none.
 NO_LIMIT = 10**6
 
@@ -60,6 +71,8 @@ def answer_rows(request: dict[str, Any]) -> tuple[list[np.ndarray[Any, Any]], di
     alone = not request["sentence_transformers"]
     if request["kind"] == "rerank":
         encode = load_pairs(request, torch)
+    elif kind_of(Path(request["folder"])) in TOWERS and not modules(Path(request["folder"])):
+        encode, alone = load_tower(request, torch), True
     else:
         encode = load_plain(request, torch) if alone else load(request, torch)
     names = ("transformers", "torch") if alone else ("sentence-transformers", "transformers", "torch")
@@ -219,6 +232,51 @@ def load_plain(request: dict[str, Any], torch: Any) -> Encode:
         return pool(model(**fed)[0][0], pooling, torch).numpy()
 
     return encode
+
+
+def load_tower(request: dict[str, Any], torch: Any) -> Encode:
+    """By transformers: the text tower of a model of pictures and texts, with its projection."""
+    transformers: Any = importlib.import_module("transformers")
+    folder = Path(request["folder"])
+    name, filled = TOWERS[kind_of(folder)]
+    if not hasattr(transformers, name) or request["adapter"]:
+        raise NotComparable(f"transformers {transformers.__version__} has no {name}")
+    options = {"trust_remote_code": False, "local_files_only": True}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+    model, info = getattr(transformers, name).from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
+    )
+    if missing := sorted(str(key) for key in info.get("missing_keys", ())):
+        raise NotComparable(f"it lacks weights for {', '.join(missing[:4])}, and makes them up")
+    model.eval()
+    config = getattr(model.config, "text_config", model.config)
+    length = config.max_position_embeddings if filled else None
+
+    def encode(role: str | None, text: str) -> Any:
+        prompt = (request["prompts"].get(role or request["default"]) or {"text": ""})["text"]
+        ids = tokenizer([prompt + text], truncation=True, max_length=request["max_tokens"]).input_ids[0]
+        if length is not None:
+            ids = ids + [tokenizer.pad_token_id] * (min(length, tokenizer.model_max_length) - len(ids))
+        return vector_of(model, torch.tensor([ids])).float().numpy()[0]
+
+    return encode
+
+
+def vector_of(model: Any, ids: Any) -> Any:
+    """The text tower's vectors [1, dim], before they get length 1."""
+    ask = getattr(model, "get_text_features", None)
+    found = model(input_ids=ids) if ask is None else ask(input_ids=ids)
+    for name in ("text_embeds", "pooler_output"):
+        if getattr(found, name, None) is not None:
+            found = getattr(found, name)
+            break
+    return found[:, 0] if found.ndim == 3 else found
+
+
+def kind_of(folder: Path) -> str:
+    """`model_type` of config.json."""
+    path = folder / "config.json"
+    return str(json.loads(path.read_text(encoding="utf-8")).get("model_type")) if path.is_file() else ""
 
 
 def pool(states: Any, pooling: str, torch: Any) -> Any:

@@ -99,7 +99,11 @@ class Towers:
             raise unusable("modality", modality, f"one of {tuple(CALLS)}")
         given = check_inputs(inputs, modality)
         owner.check_process()
-        model = self.get(modality, owner)
+        return self._run(owner, self.get(modality, owner), given)
+
+    def _run(
+        self, owner: Owner, model: "TowerModel", given: Sequence[object]
+    ) -> "Iterator[tuple[int, Vectors | MediaError]]":
         with embedding(self._options.limit, owner.predicted_peak):
             yield from model.encode(given)
 
