@@ -33,10 +33,7 @@ class Kinds:
         self._store = store
         self._ids: dict[str, Ids] = {}
         self._places: dict[str, Places] = {}
-
-    def reset(self) -> None:
-        """Forget everything; `follow` reads it again."""
-        self._ids, self._places = {}, {}
+        self._words = False
 
     def remove(self, ids: Ids) -> None:
         """Rows were deleted."""
@@ -46,6 +43,8 @@ class Kinds:
     def follow(self) -> None:
         """Read the rows that came since the last time. Runs inside a snapshot."""
         self._places = {}
+        if self._store.facts.space:  # where texts may have words and no vectors
+            self._words = self._store.words.any()
         for kind in MEDIA_KINDS:
             known = self._ids.get(kind, NONE)
             query = "SELECT id FROM vec INDEXED BY media_rows WHERE start < 0 AND start = ? AND id > ? ORDER BY id"
@@ -53,10 +52,10 @@ class Kinds:
             new = np.fromiter((id_ for (id_,) in rows), np.int64)
             self._ids[kind] = np.concatenate([known, new]) if len(new) else known
 
-    def present(self, count: int) -> list[Kind]:
-        """The kinds of `count` rows, of which those of pictures and sounds are known."""
-        media = [kind for kind in MEDIA_KINDS if len(self._ids.get(kind, NONE))]
-        return ["text", *media] if count > sum(len(ids) for ids in self._ids.values()) else [*media]
+    def present(self, ids: Ids) -> list[Kind]:
+        """The kinds of rows with ids [n], ascending; "text" also where there are words alone."""
+        kinds: list[Kind] = ["text", *MEDIA_KINDS]
+        return [kind for kind in kinds if len(self.places(ids, kind)) or (kind == "text" and self._words)]
 
     def places(self, ids: Ids, kind: Kind) -> Places:
         """Where in all ids [n], ascending, those of a kind are."""

@@ -178,7 +178,8 @@ class Store(IndexFile):
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
-            same = code is None or all(row[4] == code for row in passages)
+            without = record.media is None  # else the vector is that of a picture or sound
+            same = code is None or all(row[4] == code for row in passages if is_text(row) == without)
             return bool(passages) and same and self._are_whole(passages)
 
     def unchanged(self, records: Sequence[Record]) -> set[str]:

@@ -101,7 +101,7 @@ def test_a_picture_as_the_query(index: Index, tmp_path: Path) -> None:
     assert [hit.score for hit in both] == pytest.approx(list(ranks.values()))
     assert {"image boat", "image dog"} < set(keys(both))
     three = index.search("a boat", image=file, audio=picture("a tree"), kind="image", k=5)
-    assert {"image boat", "image dog", "image tree"} < set(keys(three))
+    assert three[0].score > 3 / (RANK + 10)
 
 
 def test_captions_are_texts(index: Index) -> None:
