@@ -63,7 +63,7 @@ def add(index: Path, folder: Path, bundle: str, *options: str, kill_after: float
     return {**found, "killed": os.WIFSIGNALED(status)}
 
 
-def query_ms(index: Path, bundle: str, kind: str | None) -> float:
+def query_ms(index: Path, bundle: str, kind: Any) -> float:
     """The median time of ten queries, in milliseconds."""
     from edge_embed import Embedder, Index
 
