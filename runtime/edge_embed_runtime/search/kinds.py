@@ -103,24 +103,17 @@ def add_ranks(rankings: Sequence[Ranking]) -> Ranking:
     return {doc: (scores[doc], next(found[doc][1] for found in rankings if doc in found)) for doc in best}
 
 
-def best_ranks(rankings: Sequence[Ranking]) -> Ranking:
-    """Rankings of the kinds as one: a document by its best rank.
+def best_ranks(rankings: Sequence[Ranking], depth: int) -> Ranking:
+    """Rankings of the kinds as one: a document by its best rank among the first `depth` of each.
 
     [{1: (.5, 10), 2: (.4, 20)}, {2: (.9, 21), 3: (.8, 30)}] -> {2: (1 / 61, 21), 1: (1 / 61, 10), 3: (1 / 62, 30)}
     """
     if len(rankings) == 1:
         return rankings[0]
-    ranks: dict[int, list[tuple[int, int]]] = {}
+    found: dict[int, tuple[int, int, int]] = {}  # the best rank, the next one, and in which ranking the best is
     for number, ranking in enumerate(rankings):
-        for rank, doc in enumerate(ranking, start=1):
-            ranks.setdefault(doc, []).append((rank, number))
-    for own in ranks.values():
-        own.sort()
-
-    def order(doc: int) -> tuple[int, int, int, int]:
-        (rank, number), *more = ranks[doc]
-        return rank, more[0][0] if more else sys.maxsize, number, doc
-
-    return {
-        doc: (1 / (RANK + ranks[doc][0][0]), rankings[ranks[doc][0][1]][doc][1]) for doc in sorted(ranks, key=order)
-    }
+        for rank, doc in enumerate(islice(ranking, depth), start=1):
+            best, following, where = found.get(doc, (sys.maxsize, sys.maxsize, number))
+            found[doc] = (rank, best, number) if rank < best else (best, min(rank, following), where)
+    ordered = sorted(found.items(), key=lambda entry: (entry[1], entry[0]))
+    return {doc: (1 / (RANK + rank), rankings[number][doc][1]) for doc, (rank, _, number) in ordered}
