@@ -1,6 +1,7 @@
 """Vision transformers of every layout that is read: float32, int8, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,11 +182,12 @@ OPEN = "model_cfg.vision_cfg"
         ("dinov2", None, {"qkv_bias": False}, "qkv_bias False"),
         ("open_clip", OPEN, {"qk_norm": True}, "vision_cfg.qk_norm is True"),
         ("open_clip", OPEN, {"pool_type": "none"}, "pool_type 'none'"),
-        ("open_clip", OPEN, {"timm_model_name": "vit_tiny"}, "'vit_tiny' of timm is not supported"),
+        ("open_clip", OPEN, {"timm_model_name": "vit_tiny", "timm_pool": "avg"}, "'vit_tiny' of timm is not supported"),
         ("open_clip", OPEN, {"layers": [3, 4, 6, 3]}, "convolutional network"),
         ("open_clip", OPEN, {"unknown": 1}, "'model_cfg.vision_cfg.unknown' is 1"),
         ("coca", OPEN, {"attentional_pool": "cascade"}, "attentional_pool 'cascade'"),
         ("eva02", OPEN, {"timm_pool": "avg"}, "timm_pool 'avg'"),
+        ("open_clip siglip", OPEN, {"timm_proj": "mlp"}, "timm_proj 'mlp'"),
         ("eva02", OPEN, {"image_size": 64}, "image_size is 64"),
     ],
 )
@@ -232,10 +234,13 @@ def test_an_unknown_image_model_is_named() -> None:
 
 
 def test_a_size_that_patches_do_not_fill() -> None:
-    tower = read("clip")
-    spec = type(tower.spec)(tower.spec.body, (36, 32), 8)
-    with pytest.raises(ExportError, match="cannot be cut into patches of 8"):
-        check_image(spec, tower.weights)
+    """As SigLIP's 384 pixels in patches of 14: what is left at the right and below is not read."""
+    tower, given = read("clip"), pixels("clip")
+    odd = replace(tower, spec=replace(tower.spec, size=(36, 39)))
+    wide = np.pad(given, ((0, 0), (0, 0), (0, 4), (0, 7)), constant_values=1.5)
+    assert np.array_equal(run(session(odd), wide), run(session(tower), given))
+    with pytest.raises(ExportError, match="smaller than a patch of 8"):
+        check_image(replace(tower.spec, size=(7, 32)), tower.weights)
 
 
 def test_interpolation_keeps_what_is_even() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from edge_embed_export.families import (
     albert,
     bert,
+    claptext,
     cliptext,
     deberta,
     decoder,
@@ -244,6 +245,13 @@ FAMILIES: tuple[Family, ...] = (
         "as CLIP's, with XLM-R's tokens",
         ("metaclip-2-worldwide-huge-quickgelu",),
         cliptext.read,
+    ),
+    Family(
+        "CLAP: text",
+        ("clap", "clap_text_model"),
+        "RoBERTa, first token through a pooler and two layers",
+        ("clap-htsat-unfused, -fused", "larger_clap_general"),
+        claptext.read,
     ),
     Family(
         "SigLIP, SigLIP 2 of fixed size: text",
