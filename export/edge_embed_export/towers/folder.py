@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.calibration.recipes import Quantized
-from edge_embed_export.families.known import is_known
+from edge_embed_export.families.known import is_known, read_family
 from edge_embed_export.families.leftovers import account
 from edge_embed_export.files.accounting import Keys, check_ignored
-from edge_embed_export.files.reading import read_json
+from edge_embed_export.files.openclip import read_config
+from edge_embed_export.files.reading import is_there
 from edge_embed_export.files.tensors import read_weights
 from edge_embed_export.from_checkpoint import make_texts, read_asked
 from edge_embed_export.options import GraphOptions
@@ -18,6 +19,7 @@ from edge_embed_export.receipt.finish import measured, with_notes
 from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, licence_of
 from edge_embed_export.sources.purpose import noted
+from edge_embed_export.towers.decoding import decoded
 from edge_embed_export.towers.inputs import PLURAL, calibration_feeds
 from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.media import MediaModel, modality_of, read_media_model
@@ -32,8 +34,10 @@ from edge_embed_runtime.inputs.base import read_front
 
 # The lowest mean cosine to float32 of a tower that is written where the caller names no other.
 FLOORS = {"int8": 0.99, "int4": 0.95, "fp32": 0.0}
+# What a folder has where its tokenizer can be read.
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 # Beginnings of names of tensors that belong to a model of texts; numbers that scores are made of.
-OF_TEXTS = ("text_model.", "text_projection.")
+OF_TEXTS = ("text_model.", "text_projection.", "text_projection", "text.")
 LOGITS = ("logit_scale", "logit_bias", "logit_scale_a", "logit_scale_t")
 # Bytes of a model that is written to a file before it is loaded.
 MAPPED_BYTES = 2**26
@@ -51,8 +55,6 @@ class TowersFolder(Source):
             return used
         if request.options.graph != GraphOptions():
             return f"{request.source} holds no graph: tokenizer, pooling and output say how to take an ONNX model"
-        if request.options.towers.modality is not None:
-            return f"{request.source} says itself what its models read: there is no use for modality and front"
         has, only = _modalities(request), request.options.towers.only
         if only is not None and (missing := [name for name in only if name not in has]):
             return f"{request.source} has no model for {listed(missing)}: it has those for {listed(has)}"
@@ -79,7 +81,7 @@ def _modalities(request: Request) -> tuple[str, ...]:
 class _Folder:
     """What was read of a folder: all models have the same config and tensors, so that both are accounted for.
 
-    checkpoint: without a tokenizer where the model for texts is not wanted, or there is none
+    checkpoint: without a tokenizer where there is no model for texts, or none that can be read
     """
 
     checkpoint: Checkpoint
@@ -95,28 +97,35 @@ def _read(request: Request) -> _Folder:
     """Config, tensors and the model of pictures or sounds, which is read in any case: what neither model reads is
     refused."""
     path = request.folder.path
-    if request.options.towers.wants(TEXT) and TEXT in _modalities(request):
+    wanted = request.options.towers.wants(TEXT)
+    if TEXT in _modalities(request) and (wanted or any(is_there(path / name) for name in TOKENIZERS)):
         checkpoint = read_asked(request)
     else:
         tensors, sha256 = read_weights(path)
-        config = Keys(read_json(path / "config.json"))
+        config = Keys(read_config(path))
         checkpoint = Checkpoint(path, config, tensors, {}, None, None, (), {}, sha256, licence_of(path))
-    return _Folder(checkpoint, read_media_model(checkpoint, path))
+    media = read_media_model(checkpoint, path)
+    media.front = decoded(media.front, media.modality, request.options.towers.decode)
+    return _Folder(checkpoint, media)
 
 
 def _texts(request: Request, folder: _Folder, shop: Workshop) -> tuple[dict[str, Content], Manifest | None]:
     """Files and manifest of the model for texts; nothing where there is none, or it is not wanted."""
-    if folder.checkpoint.tokenizer:
-        contents, embedders = make_texts(request, folder.checkpoint, shop)
+    checkpoint = folder.checkpoint
+    if checkpoint.tokenizer and request.options.towers.wants(TEXT):
+        contents, embedders = make_texts(request, checkpoint, shop)
         return contents, measured(request, embedders)
-    _pass_over_texts(folder.checkpoint)
-    account(folder.checkpoint)
+    if checkpoint.tokenizer:
+        read_family(checkpoint)  # what neither model reads is refused all the same
+    else:
+        _pass_over_texts(checkpoint)
+        account(checkpoint)
     check_ignored()
     return {}, None
 
 
 def _pass_over_texts(checkpoint: Checkpoint) -> None:
-    """Ask for what belongs to a model of texts that is not wanted."""
+    """Ask for what belongs to a model of texts that cannot be read, because there is no tokenizer."""
     for name in checkpoint.tensors:
         if name.startswith(OF_TEXTS):
             _ = checkpoint.tensors[name]
@@ -184,18 +193,16 @@ def _write(
     request: Request, folder: _Folder, made: list[Made], texts: tuple[dict[str, Content], Manifest | None]
 ) -> Manifest:
     (contents, manifest), options = texts, request.options
-    towers = {one.modality: one.tower for one in made}
+    together = {**contents, **{name: content for one in made for name, content in one.contents.items()}}
     if manifest is None:
         provenance = _provenance(request, folder)
         manifest = bundle_of(request.name, made[0].dim, folder.space, made, provenance=provenance)
     else:
         if wrong := [one.modality for one in made if one.dim != manifest.dim]:
             raise ExportError(f"{request.source}: models of texts and of {listed(wrong)} give vectors of other dims")
-        together = {**contents, **{name: content for one in made for name, content in one.contents.items()}}
+        towers = {one.modality: one.tower for one in made}
         manifest = replace(manifest, files=file_records(together), towers=towers, space=folder.space)
-        contents = together
-    contents = contents or {name: content for one in made for name, content in one.contents.items()}
     manifest = with_notes(manifest, check_ignored())
     options.progress(f"writing {request.target}")
-    write_bundle(request.target, manifest, contents, overwrite=options.overwrite)
+    write_bundle(request.target, manifest, together, overwrite=options.overwrite)
     return manifest
