@@ -2,13 +2,23 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 from builders.architectures import Tensors
 from builders.bert import WORDS, word_tokenizer
+from builders.checkpoints import read_checkpoint
+from edge_embed_export.families.known import read_family
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.encoder import build
+from edge_embed_export.transformer.spec import prepare
+from edge_embed_runtime.model.session import make_session
+
+Array = np.ndarray[Any, Any]
 
 HIDDEN, HEADS, INNER, LAYERS, DIM = 32, 4, 48, 2, 24
 PLAIN = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -254,6 +264,7 @@ def blip2_text(folder: Path, **changed: Any) -> Path:
     add_qformer(t, 5 + len(WORDS))
     inner = {**QFORMER, "vocab_size": 5 + len(WORDS), **changed}
     config = {"model_type": "blip-2", "qformer_config": inner, "image_text_hidden_size": DIM, "num_query_tokens": 5}
+    config["vision_config"] = {"model_type": "blip_2_vision_model", "hidden_size": HIDDEN}
     return write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40)
 
 
@@ -277,3 +288,20 @@ def openclip_text(text_cfg: dict[str, Any], vocab: int, prefix: str = "text.") -
     t.norm(f"{prefix}ln_final")
     t.add(f"{prefix}text_projection", HIDDEN, DIM)
     return t
+
+
+def text_vectors(source: "Path | Checkpoint") -> Callable[[Array], Array]:
+    """The float graph of a checkpoint's text tower: ids to their vector, which beside padding has to be the same."""
+    checkpoint = read_checkpoint(source) if isinstance(source, Path) else source
+    spec, weights = read_family(checkpoint)
+    session = make_session(build(spec, prepare(spec, weights)).SerializeToString(), threads=1)
+
+    def vector(ids: Array) -> Array:
+        alone = {"input_ids": ids[None], "attention_mask": np.ones((1, len(ids)), np.int64)}
+        room = ((0, 0), (0, spec.max_tokens - len(ids)))
+        beside = {name: np.pad(np.repeat(value, 2, 0), room) for name, value in alone.items()}
+        found, again = (session.run(None, feed)[0][0] for feed in (alone, beside))
+        assert np.array_equal(found, again)
+        return np.asarray(found)
+
+    return vector

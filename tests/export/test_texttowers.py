@@ -19,10 +19,8 @@ from edge_embed_export.files.accounting import Accounted, Keys
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.pruning.prune import prune_bundle
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.transformer.encoder import build
-from edge_embed_export.transformer.spec import Spec, prepare
+from edge_embed_export.transformer.spec import Spec
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
-from edge_embed_runtime.model.session import make_session
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -203,26 +201,10 @@ def test_a_file_that_is_none_of_sentencepiece_is_named(tmp_path: Path, raw: byte
         float_model(source)
 
 
-def model_of(checkpoint: Checkpoint) -> Any:
-    """The float graph of a checkpoint: ids to its vector, alone and behind padding, which has to be the same."""
-    spec, weights = read_family(checkpoint)
-    session = make_session(build(spec, prepare(spec, weights)).SerializeToString(), threads=1)
-
-    def vector(ids: Array) -> Array:
-        alone = {"input_ids": ids[None], "attention_mask": np.ones((1, len(ids)), np.int64)}
-        room = ((0, 0), (0, spec.max_tokens - len(ids)))
-        beside = {name: np.pad(np.repeat(value, 2, 0), room) for name, value in alone.items()}
-        found, again = (session.run(None, feed)[0][0] for feed in (alone, beside))
-        assert np.array_equal(found, again)
-        return np.asarray(found)
-
-    return vector
-
-
 def test_blip2_reads_texts_with_its_own_half_of_the_qformer(tmp_path: Path) -> None:
     """What looks at pictures changes no text's vector; a BLIP-2 that writes captions is refused."""
     source = texttowers.blip2_text(tmp_path / "blip")
-    tensors, vector = read_tensors(source / "model.safetensors"), model_of(read_checkpoint(source))
+    tensors, vector = read_tensors(source / "model.safetensors"), texttowers.text_vectors(source)
     for ids in (np.array([2, 3]), np.array([2, 7, 9, 11, 3])):
         expected = handtowers.qformer_text(tensors, ids, layers=LAYERS, heads=HEADS)
         assert np.abs(vector(ids) - expected).max() < 1e-5
@@ -243,7 +225,7 @@ def test_coca_has_a_class_token_behind_every_text() -> None:
     text_cfg = {"context_length": 9, "width": HIDDEN, "heads": HEADS, "layers": LAYERS, "embed_cls": True}
     checkpoint = openclip(text_cfg)
     tensors = dict(checkpoint.tensors)
-    vocab, vector = len(checkpoint.tokenizer["model"]["vocab"]), model_of(checkpoint)
+    vocab, vector = len(checkpoint.tokenizer["model"]["vocab"]), texttowers.text_vectors(checkpoint)
     for middle in ([], [7], [7, 0, 8, 9], [0, 0, 5, 6, 7, 8, 9]):
         ids = np.array([vocab - 2, *middle, vocab - 1])
         expected = handtowers.coca_text(tensors, ids, layers=LAYERS, heads=HEADS)
