@@ -9,6 +9,9 @@ from bench.command import Command, check_outputs, chosen, numbers, plot_option, 
 from bench.encode import mask, plan, plot, table
 from bench.encode.peers import PEERS
 from bench.encode.run import run_encode_benchmark
+from bench.encode.towers import run as towers_run
+from bench.encode.towers import table as towers_table
+from bench.encode.towers.candidates import PEERS as TOWER_PEERS
 from edge_embed.cli.options import bundle_option, json_option, show
 
 # Of a list of batch sizes or thread counts; a text of fewer tokens has no room for a word.
@@ -31,8 +34,9 @@ def _lengths(_: click.Context, parameter: click.Parameter, given: str | None) ->
     return tuple(dict.fromkeys(classes))
 
 
-def _peers(_: click.Context, parameter: click.Parameter, given: str | None) -> tuple[str, ...]:
-    return chosen(given, parameter, dict(zip(PEERS, PEERS, strict=True)))
+def _peers(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[str, ...]:
+    names = PEERS if context.params["modality"] == "text" else TOWER_PEERS
+    return chosen(given, parameter, dict(zip(names, names, strict=True)))
 
 
 counts = numbers(LARGEST_COUNT, "1,16")
@@ -68,6 +72,14 @@ counts = numbers(LARGEST_COUNT, "1,16")
     type=click.Path(exists=True, file_okay=False),
     help="Another bundle of the same weights, measured as well.",
 )
+@click.option(
+    "--modality",
+    type=click.Choice(["text", "image", "audio"]),
+    default="text",
+    show_default=True,
+    is_eager=True,  # decides which peers there are
+    help="image, audio: a tower against torch and onnxruntime, one core; random weights without CHECKPOINT.",
+)
 @click.option("--quick", is_flag=True, help="Only batches 1 and 16, lengths 8-16 and 40-64, one thread.")
 @work_option
 @plot_option
@@ -79,6 +91,7 @@ def main(
     batches: tuple[int, ...] | None,
     lengths: tuple[tuple[int, int], ...] | None,
     threads: tuple[int, ...] | None,
+    modality: str,
     **options: Any,
 ) -> None:
     """Our embedder against other runtimes: same weights, same texts, interleaved.
@@ -91,6 +104,10 @@ def main(
     if lengths and options["texts_file"]:
         raise click.BadParameter("the texts of --texts-file are taken as they are", param_hint="--lengths")
     check_outputs(plot_file, as_json)
+    if modality != "text":
+        given = {**options, "plot": plot_file, "lengths": lengths, "threads": threads}
+        _measure_tower(modality, batches or ((1,) if quick else (1, 16)), given, as_json)
+        return
     settings = plan.Settings(
         batches=batches or (plan.QUICK_BATCHES if quick else plan.BATCHES),
         lengths=lengths or (plan.QUICK_LENGTHS if quick else plan.LENGTHS),
@@ -107,6 +124,22 @@ def main(
         bar.update(max(0, (bar.length or 0) - bar.pos))
     write_plot(plot_file, lambda: plot.svg(result))
     show(result, as_json, lambda: table.lines(result))
+
+
+def _measure_tower(modality: str, batches: tuple[int, ...], options: dict[str, Any], as_json: bool) -> None:
+    """Pictures or sounds: other candidates, and fewer options."""
+    if unused := [name for name in ("plot", "lengths", "threads", "texts_file", "other") if options.pop(name)]:
+        raise click.UsageError(f"--modality {modality} has no use for --{unused[0].replace('_', '-')}")
+    del options["texts"]
+    settings = towers_run.Settings(modality, batches=batches, **options)
+    with click.progressbar(length=1, label="measuring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+
+        def start(steps: int) -> None:
+            bar.length = steps
+
+        result = towers_run.run_tower_benchmark(settings, bar.update, start)
+        bar.update(max(0, (bar.length or 0) - bar.pos))
+    show(result, as_json, lambda: towers_table.lines(result))
 
 
 if __name__ == "__main__":

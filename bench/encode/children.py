@@ -22,7 +22,12 @@ class Outcome:
     candidate: str | None = None
 
 
-def run_child(job: dict[str, Any], threads: int, step: Callable[[int], None] = lambda _: None) -> Outcome:
+def run_child(
+    job: dict[str, Any],
+    threads: int,
+    step: Callable[[int], None] = lambda _: None,
+    worker: tuple[str, ...] = WORKER,
+) -> Outcome:
     """Run one job; step(n) is called when it got n steps on.
 
     The child writes one JSON object per line: {"step": n}, {"candidate": name} when it begins with a candidate,
@@ -44,6 +49,6 @@ def run_child(job: dict[str, Any], threads: int, step: Callable[[int], None] = l
     with tempfile.TemporaryDirectory() as folder:
         order = Path(folder) / "job.json"
         order.write_text(json.dumps(job), "utf-8")
-        _, problem = child([*WORKER, str(order)], None, hear, child_variables(threads))
+        _, problem = child([*worker, str(order)], None, hear, child_variables(threads))
     outcome.reason = outcome.reason or problem
     return outcome

@@ -22,6 +22,8 @@ TABLES = ("truncate_dims", "adapters")
 def bundle_facts(manifest: Manifest) -> dict[str, Any]:
     facts = json.loads(manifest.to_json())
     facts["golden"] = [golden["text"] for golden in facts["golden"]]
+    for tower in facts.get("towers", {}).values():
+        tower["golden"] = [golden["name"] for golden in tower["golden"]]
     facts.pop("native", None)  # numbers for the engine
     facts["engine"] = manifest.engine
     if manifest.layers:  # without their offsets
@@ -32,10 +34,14 @@ def bundle_facts(manifest: Manifest) -> dict[str, Any]:
 def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
     size = sum(record.size for record in manifest.files.values())
     yield f"{manifest.name}  {path}  {size / 1e6:.1f} MB, fingerprint {manifest.fingerprint}"
-    limits = f"dim {manifest.dim}, texts up to {manifest.max_tokens} tokens, {manifest.pooling} pooling"
-    limits = _pair_limits(manifest) if manifest.output is RERANK else limits
-    yield f"  {manifest.output.label:<13} {limits}"
-    yield f"  architecture  {', '.join(f'{k} {v}' for k, v in manifest.architecture.items())}"
+    if manifest.has_text:
+        limits = f"dim {manifest.dim}, texts up to {manifest.max_tokens} tokens, {manifest.pooling} pooling"
+        limits = _pair_limits(manifest) if manifest.output is RERANK else limits
+        yield f"  {manifest.output.label:<13} {limits}"
+        yield f"  architecture  {_plain(manifest.architecture)}"
+    else:
+        yield f"  {manifest.output.label:<13} dim {manifest.dim}, no model for texts"
+    yield from _tower_lines(manifest)
     yield from _adapter_lines(manifest)
     if manifest.side:
         yield f"  side          {manifest.side}: the other role has its own network, in another bundle"
@@ -47,9 +53,20 @@ def bundle_lines(path: Path, manifest: Manifest) -> Iterator[str]:
         for key, value in getattr(manifest, section).items():
             if key != LONG and not (section == "receipt" and key in TABLES):
                 yield f"  {section:<13} {key}: {shorten(_plain(value), 240)}"  # the frame's centre is long
-    if "verified" not in manifest.provenance:  # as in releases before it was there
+    if manifest.has_text and "verified" not in manifest.provenance:  # as in releases before it was there
         yield "  provenance    verified: not verified against the reference"
     yield from _truncation_lines(manifest)
+
+
+def _tower_lines(manifest: Manifest) -> Iterator[str]:
+    """The models for other inputs than texts."""
+    if manifest.space:
+        yield f"  space         {manifest.space}"
+    for name, tower in manifest.towers.items():
+        yield f"  {name:<13} {_plain(tower.architecture)}"
+        for section in ("front", "quantization", "receipt", "provenance"):
+            said = {key: value for key, value in getattr(tower, section).items() if key != LONG}
+            yield f"  {name:<13} {section}: {shorten(_plain(said), 240)}"
 
 
 def engine_lines(model: "LoadedBundle") -> Iterator[str]:

@@ -125,6 +125,42 @@ GRAPH_OPTIONS = all_options(
     click.option("--output", metavar="NAME", help="Which output of an ONNX model to use."),
 )
 
+# Of models of pictures and sounds: see edge_embed_export.options.TowerOptions.
+TOWER_OPTIONS = all_options(
+    click.option(
+        "--towers",
+        metavar="text,image,...",
+        help="Of a SOURCE with several models, export only those for these modalities.  [default: all]",
+    ),
+    click.option(
+        "--modality",
+        type=click.Choice(["image", "audio"]),
+        help="SOURCE is an ONNX graph that reads pictures or sounds; needs --front.",
+    ),
+    click.option(
+        "--front",
+        metavar="FILE",
+        help="How a picture or sound becomes the numbers that an ONNX graph reads: preprocessor_config.json, "
+        "open_clip_config.json, timm's config.json, or a front end as a manifest has it.",
+    ),
+    click.option(
+        "--calibration",
+        metavar="FOLDER",
+        help="Find int8 scales on the pictures of this folder.  [default: pictures drawn by code]",
+    ),
+    click.option(
+        "--space",
+        metavar="BUNDLE",
+        help="The bundle with whose vectors those of an ONNX graph were trained to agree, or a name for their space.",
+    ),
+    click.option(
+        "--decode",
+        type=click.Choice(["full", "scaled"]),
+        help="scaled: decode a large JPEG at a half, a quarter or an eighth of its size, as long as twice the pixels "
+        "remain that are needed; faster, and measured in the receipt.  [default: what SOURCE says, else full]",
+    ),
+)
+
 
 @click.command()
 @click.argument("source", required=False)
@@ -134,6 +170,7 @@ GRAPH_OPTIONS = all_options(
 @QUANTIZATION_OPTIONS
 @MODEL_OPTIONS
 @GRAPH_OPTIONS
+@TOWER_OPTIONS
 @click.option(
     "--engine",
     type=click.Choice(["native", "onnxruntime"]),
@@ -153,16 +190,17 @@ GRAPH_OPTIONS = all_options(
 def export(source: str | None, bundle: str | None, listed: bool, as_json: bool, **options: Any) -> None:
     """Convert a model to a bundle.
 
-    SOURCE is a sentence-transformers folder, an ONNX file or its folder, or a file of word vectors; BUNDLE is the
-    folder to write. Needs the extra `export`: pip install 'edge-embed[export]'
+    SOURCE is a sentence-transformers folder, a folder with models of texts and pictures (CLIP, SigLIP), an ONNX file or
+    its folder, or a file of word vectors; BUNDLE is the folder to write. Needs the extra `export`: pip install
+    'edge-embed[export]'; for models of pictures or sounds also `image` or `audio`.
 
     SOURCE can also be the name of a model on the Hugging Face hub, such as BAAI/bge-small-en-v1.5. What the export
     needs is downloaded (safetensors, JSON and tokenizer; never code, never pickles), to where HF_HOME says.
     HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE count. Needs the extra `hub`: pip install 'edge-embed[export,hub]'
     """
     from edge_embed.cli.describe import bundle_facts, bundle_lines
-    from edge_embed.embedder import bundle_path
-    from edge_embed_export import GraphOptions, export_model
+    from edge_embed.embedder import BUNDLES, bundle_path
+    from edge_embed_export import GraphOptions, TowerOptions, export_model
     from edge_embed_export.families.known import describe
 
     if listed:
@@ -176,13 +214,17 @@ def export(source: str | None, bundle: str | None, listed: bool, as_json: bool, 
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read where huggingface_hub is imported
     graph = [options.pop(name) for name in ("general", "onnx_file", "tokenizer", "pooling", "output")]
+    only = options.pop("towers")
+    towers = [options.pop(name) for name in ("modality", "front", "calibration", "space", "decode")]
+    towers[3] = bundle_path(towers[3]) if towers[3] in BUNDLES else towers[3]
     options |= {
         "recipes": None if options["recipes"] is None else bundle_path(options["recipes"]),
         "prompts": _pairs(options["prompts"], "--prompt 'query=query: '"),
         "adapters": _pairs(options["adapters"], "--adapters law=FOLDER"),
         "truncate_dims": _dims(options["truncate_dims"]),
     }
-    manifest = export_model(source, bundle, graph=GraphOptions(*graph), progress=say_step, **options)
+    chosen = TowerOptions(None if only is None else only.split(","), *towers)
+    manifest = export_model(source, bundle, graph=GraphOptions(*graph), towers=chosen, progress=say_step, **options)
     if notes := manifest.provenance.get("notes"):
         say(f"note: {notes}", err=True)
     show(bundle_facts(manifest), as_json, lambda: bundle_lines(Path(bundle), manifest))

@@ -1,8 +1,13 @@
 """`edge-embed info`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edge_embed.cli.options import json_option, show
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.embed.loadedbundle import LoadedBundle
 
 
 @click.command()
@@ -24,11 +29,14 @@ def info(path: str, as_json: bool) -> None:
         raise SourceError(f"{place} does not exist", path=place, code="source_missing")
     if place.is_dir():
         model = load_any(place)
+        unread = _load_towers(model)
         manifest, cosine = model.manifest, model.golden_cosine
         what = (
             "pairs reproduced here, agreement" if manifest.output is RERANK else "texts reproduced here, lowest cosine"
         )
-        reproduced = f"  golden        {len(manifest.golden)} {what} {cosine:.6f}"
+        count = len(manifest.golden) + sum(len(tower.golden) for tower in manifest.towers.values() if not unread)
+        what = what.replace("texts", "inputs") if manifest.towers and not unread else what
+        reproduced = f"  golden        {count} {what} {cosine:.6f}{unread}"
         runs = {"runs_in": model.engine, "engine_reason": model.engine_reason}
         facts = {**bundle_facts(manifest), "golden_cosine": cosine, **runs}
         show(facts, as_json, lambda: (*bundle_lines(place, manifest), *engine_lines(model), reproduced))
@@ -37,4 +45,20 @@ def info(path: str, as_json: bool) -> None:
 
         stats = read_stats(place)
         shown = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}
+        if "kinds" in stats:
+            shown["kinds"] = ", ".join(f"{count} {kind}" for kind, count in stats["kinds"].items())
         show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in shown.items()))
+
+
+def _load_towers(model: "LoadedBundle") -> str:
+    """Load the models of pictures and sounds, which checks their golden inputs; says why where they cannot be."""
+    from edge_embed_runtime.embed.embedder import Embedder
+    from edge_embed_runtime.errors import MissingExtraError
+
+    if not isinstance(model, Embedder):
+        return ""
+    try:
+        model.load_towers()
+    except MissingExtraError as error:
+        return f"; of other inputs not checked: {error}"
+    return ""

@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from edge_embed.files.lines import lines
 from edge_embed.files.problems import Problem, Report, about, ignore, shown
 from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.system.files import open_regular
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.storage.media import Media
 
 KEY_FIELDS = ("key", "_id", "id")
 TITLE, TEXT = "title", "text"
@@ -172,9 +175,9 @@ def _media(source: Source, row: Mapping[str, Any], columns: Columns) -> dict[str
     return {kind: known_file(kind, real)}
 
 
-def known_file(kind: str, real: str) -> Any:
+def known_file(kind: str, real: str) -> "Media":
     """The picture or sound in a file, absolute and without links, recognised by its hash. Raises SourceError."""
-    from edge_embed_runtime.storage.media import Media  # most tables name none
+    from edge_embed_runtime.storage.media import Media  # most files name none
 
     with open_regular(real) as file:
         return Media("image" if kind == "image" else "audio", real, hashlib.file_digest(file, "sha256").hexdigest())

@@ -10,13 +10,14 @@ from edge_embed.files.gone import Gone
 from edge_embed.files.known import Candidate, Known
 from edge_embed.files.naming import Naming
 from edge_embed.files.opening import Opening
-from edge_embed.files.problems import Problem, refuse, shown
-from edge_embed.files.rows import Row
+from edge_embed.files.problems import CHANGED, Problem, refuse, shown
+from edge_embed.files.rows import Row, known_file
 from edge_embed.files.seen import FileState, Seen
 from edge_embed.files.task import Added, AddTask, Change, ChangeKind
-from edge_embed_runtime.errors import MediaError, MemoryBudgetError
+from edge_embed_runtime.errors import MediaError, MemoryBudgetError, SourceError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.storage.documents import Document
+from edge_embed_runtime.storage.media import Media
 
 # Stands for the file that a document comes from, where the index has no such document.
 NOT_STORED: Any = object()
@@ -61,7 +62,7 @@ def upsert(
     refused = list[tuple[Document, str]]()
 
     def refuse_media(document: Document, error: MediaError) -> None:
-        refused.append((document, str(error)))
+        refused.append((document, CHANGED if _has_changed(document) else _without_path(error)))
 
     try:
         return index.upsert(documents, thumbnails=thumbnails, refused=refuse_media), refused
@@ -74,6 +75,23 @@ def upsert(
         changed += stored
         refused += without
     return changed, refused
+
+
+def _has_changed(document: Document) -> bool:
+    """Whether the file of a picture or a sound is another one than when it was read."""
+    given = document.image or document.audio
+    if not isinstance(given, Media):
+        return False
+    try:
+        return known_file(given.kind, given.source).sha256 != given.sha256
+    except SourceError:
+        return True
+
+
+def _without_path(error: MediaError) -> str:
+    """Its message without the file, which is named anyway."""
+    said = str(error)
+    return said if error.path is None else said.replace(f"{error.path}: ", "").replace(f"{error.path} ", "")
 
 
 @dataclass
@@ -214,4 +232,6 @@ class Storing:
 
 def problem_of(file: File, row: Row, reason: str) -> Problem:
     path = shown(file.candidate.file.path)
+    if row.line is None and reason == CHANGED:
+        return Problem(path, None, reason)
     return Problem(path, row.line, reason if row.line is not None else f"cannot be stored: {reason}")

@@ -12,12 +12,14 @@ from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.purpose import notes_of
 from edge_embed_export.static.bundle import StaticFolder, WordVectorFile
 from edge_embed_export.towers.folder import TowersFolder
+from edge_embed_export.towers.onnx import TowerGraph
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_runtime.bundle.manifest import NATIVE, Manifest
 from edge_embed_runtime.errors import InputError, UnsupportedModelError
 from edge_embed_runtime.vectors.kinds import RERANK
 
 SOURCES: tuple[Source, ...] = (
+    TowerGraph(),
     WordVectorFile(),
     StaticFolder(),
     ElmoFolder(),

@@ -1,8 +1,8 @@
-"""An embedder for tests whose "pictures" and "sounds" are files of a few words: what a picture shows is what it says, so
-that what should be found is known, without a model of pictures."""
+"""An embedder for tests whose "pictures" and "sounds" are files of a few words: what one shows is what it says, so that
+what should be found is known, without a model of pictures."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,13 @@ class MediaEmbedder(Embedder):
     @property
     def modalities(self) -> tuple[str, ...]:
         return self._modalities
+
+    def each_input(self, modality: str, inputs: Any) -> "Iterator[tuple[int, Vectors | MediaError]]":  # noqa: ARG002 - of the real one
+        for place, given in enumerate(inputs):
+            try:
+                yield place, self._shown([given])
+            except MediaError as error:
+                yield place, error
 
     def encode_image(self, images: Sequence[Any], **_: Any) -> Vectors:
         return self._shown(images)

@@ -53,7 +53,9 @@ export function prepareSamples(takes, use) {
   const button = find("#by-file");
   const input = find("#sample-file");
   button.hidden = false;
-  button.textContent = `By ${takes.map(named).reverse().join(" or ")}`; // takes is sorted: audio, image
+  button.textContent = takes.length > 1 ? "By file" : `By ${named(takes[0])}`;
+  button.setAttribute("aria-label", `Search by a ${takes.map(named).join(" or a ")}`);
+  button.title = `${button.getAttribute("aria-label")}: choose, paste or drop one`;
   input.accept = takes.map((kind) => `${kind}/*`).join(",");
   button.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {

@@ -18,6 +18,7 @@ Picture = NDArray[np.uint8]
 Part = Literal["calibration", "receipt"]
 
 SEEDS = {"calibration": 1, "receipt": 2}
+LARGE_SEED, LARGE = 3, (1800, 2400)
 # Of each kind of picture, by part.
 COUNTS = {"calibration": 8, "receipt": 5}
 # Height and width, in turn.
@@ -31,12 +32,18 @@ def calibration_pictures(part: Part) -> list[Picture]:
     for i in range(COUNTS[part]):
         for draw in KINDS:
             height, width = SIZES[len(found) % len(SIZES)]
-            # what no kind has: the darkest and the lightest of all
             picture = draw(random, height, width) * random.uniform(0.7, 1.3) + random.uniform(-0.15, 0.15)
             found.append(_finished(picture))
-        height, width = SIZES[i % len(SIZES)]
-        found.append(_finished(np.full((height, width, 3), 1.0) * _end(random, i)))
+        if part == "calibration":
+            height, width = SIZES[i % len(SIZES)]
+            found.append(_finished(np.full((height, width, 3), 1.0) * _end(random, i)))
     return found
+
+
+def large_pictures() -> list[Picture]:
+    """One picture of each kind, as large as cameras take them: uint8 [1800, 2400, 3]."""
+    random = np.random.default_rng(LARGE_SEED)
+    return [_finished(draw(random, *LARGE)) for draw in KINDS]
 
 
 def _finished(picture: Numbers) -> Picture:
@@ -44,7 +51,7 @@ def _finished(picture: Numbers) -> Picture:
 
 
 def _end(random: Generator, number: int) -> Numbers:
-    """Black, white, then colours with each channel at an end of its range, or in the middle."""
+    """One colour, which no kind has: black, white, then such as have each channel at an end, or in the middle."""
     return np.full(3, float(number)) if number < 2 else random.choice([0.0, 0.5, 1.0], 3)
 
 

@@ -70,8 +70,9 @@ HARMLESS: dict[str, frozenset[str]] = {
 }
 
 # Tensors of whole numbers that nothing is computed from: positions and types of tokens (0, 1, 2, ... and 0, 0, 0, ...),
-# which older releases of transformers stored; causal masks.
-WHOLE = r"(.+\.)?(position_ids|token_type_ids|attn\.bias)"
+# which older releases of transformers stored; causal masks; Swin's offsets of tokens in a window; the steps of a batch
+# norm's training.
+WHOLE = r"(.+\.)?(position_ids|token_type_ids|attn\.bias|relative_position_index|num_batches_tracked)"
 
 Value = TypeVar("Value")
 

@@ -21,9 +21,9 @@ from edge_embed_export.pruning.scripts import COMMON, check_scripts, script_of, 
 from edge_embed_export.pruning.vocabulary import Vocabulary
 from edge_embed_export.receipt.dense import DenseReceipt
 from edge_embed_export.receipt.finish import GOLDEN_TEXTS
-from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle, write_bundle
+from edge_embed_runtime.bundle.bundle import Bundle, Copied, file_records, read_bundle, write_bundle
 from edge_embed_runtime.bundle.manifest import ONNXRUNTIME, TOKENIZER, Manifest
-from edge_embed_runtime.checks import check_count
+from edge_embed_runtime.checks import check_count, listed
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import ExportError, FidelityError, InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
@@ -153,7 +153,7 @@ def prune_bundle(
     receipt = {"vocabulary": {"before": source.size, "after": len(kept)}, "measured_on": where, **receipt}
     manifest = replace(_described(before, after, receipt, notes), name=name or target.absolute().name)
     progress(f"writing {target}")
-    write_bundle(target, manifest, contents, overwrite=overwrite)
+    write_bundle(target, manifest, {**contents, **source.towers}, overwrite=overwrite)
     return manifest
 
 
@@ -201,6 +201,11 @@ class _Source:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
+        if not bundle.manifest.has_text:
+            raise ExportError(
+                f"{bundle.path} has no model for texts, and so no vocabulary: it has one for "
+                f"{listed(bundle.manifest.towers)}"
+            )
         named = "characters" if bundle.manifest.inputs else bundle.manifest.kind
         if named in UNPRUNED:
             raise ExportError(f"{bundle.path}: {UNPRUNED[named]}: its vocabulary cannot be pruned")
@@ -210,6 +215,13 @@ class _Source:
             raise ExportError(f"{bundle.path}: {error}") from None
         self.tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
         self.size = len(self.vocabulary.ids)
+
+    @property
+    def towers(self) -> dict[str, Copied]:
+        """The files of its models for other inputs, which stay as they are."""
+        manifest = self.bundle.manifest
+        names = [name for modality in manifest.towers for name in manifest.large_files(modality)]
+        return {name: Copied(self.bundle.path / name) for name in names}
 
     def check_letters(self, groups: Sequence[Sequence[str]]) -> None:
         """Raise InputError unless of each group of scripts, a language's, at least one has letters."""
@@ -282,7 +294,8 @@ class _Source:
         architecture = {**manifest.architecture, "vocab": len(kept)}
         if manifest.is_static:
             architecture["rows"] = len(read_table(cut, "the table")["rows"]) - 1
-        made = replace(manifest, files=file_records(contents), architecture=architecture, golden=[], receipt={})
+        files = {**file_records(contents), **{name: manifest.files[name] for name in self.towers}}
+        made = replace(manifest, files=files, architecture=architecture, golden=[], receipt={})
         pruned = Bundle(self.bundle.path, made, contents[manifest.model_file], contents[TOKENIZER])
         exact = before.exact if before.engine == ONNXRUNTIME else None
         engine = None if manifest.native is None else before.engine

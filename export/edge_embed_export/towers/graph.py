@@ -6,7 +6,7 @@ averaged over places, and the vectors are brought to length 1.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,10 @@ import numpy as np
 import onnxruntime
 
 from edge_embed_export.general.graph import PREFIX, EditableGraph, convert_opset, optimize
-from edge_embed_export.request import FLOAT32
+from edge_embed_export.general.weightonly import int8_weights
 from edge_embed_export.sources.onnxfile import check_numbers, check_operators, load_onnx
 from edge_embed_export.towers.golden import golden_files
-from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
+from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.memory import activation_bytes
 from edge_embed_export.transformer.spec import Array
 from edge_embed_runtime.bundle.bundle import check_replaceable, write_bundle
@@ -32,6 +32,8 @@ from edge_embed_runtime.model.session import make_session
 if TYPE_CHECKING:
     import onnx
 
+# Of int8 weights with float32 arithmetic.
+FLOOR = 0.99
 INPUTS = {"image": "pixel_values", "audio": "input_features"}
 OUTPUT = "embedding"
 CHANNELS = 3
@@ -63,15 +65,19 @@ def tower_from_onnx(
     *,
     name: str | None = None,
     space: str = "",
+    precision: str = "fp32",
+    floor: float = 0.0,
     source_name: str = "",
     facts: Mapping[str, Any] | None = None,
     sample: Sample = Sample("nothing"),  # noqa: B008 - it is frozen
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Write a bundle with one tower, made of an ONNX graph in float32.
+    """Write a bundle with one tower, made of an ONNX graph.
 
     name:   the bundle's; None means the name of the folder
+    precision: "fp32", or "int8": weights are stored in int8, and all is computed in float32
+    floor:  the lowest mean cosine of the int8 form to float32 to accept
     space:  whose vectors its own can be compared with (see `Manifest.space`); "" for none but its own
     facts:  what the manifest says of where it comes from: "licence", "notes", ...
     sample: inputs that its speed is measured on
@@ -82,7 +88,10 @@ def tower_from_onnx(
     progress("bringing the graph into our form")
     made = made_of_graph(model, said, {"source": source_name or _name_of(model), **(facts or {})})
     progress("measuring")
-    made = finished(made, None, sample, target, 0.0)
+    reference = None
+    if precision != "fp32":
+        reference, made = made, with_int8_weights(made)
+    made = finished(made, reference, sample, target, floor)
     manifest = bundle_of(name or target.absolute().name, made.dim, space, [made])
     progress(f"writing {target}")
     write_bundle(target, manifest, made.contents, overwrite=overwrite)
@@ -111,10 +120,19 @@ def made_of_graph(model: "Path | bytes | onnx.ModelProto", said: GraphTower, pro
             "features": features,
             "activation_bytes": activation_bytes(prepared, feed.shape),
         },
-        quantization=dict(FLOAT32),
+        quantization=dict(FLOATS),
         provenance={**provenance, "weights_sha256": sha256},
     )
     return Made(said.modality, dim, {TOWER_FILES[said.modality][0]: content}, tower)
+
+
+def with_int8_weights(made: Made) -> Made:
+    """The same tower with weights stored in int8."""
+    onnx = require("onnx", "export")
+    ((name, content),) = made.contents.items()
+    smaller = int8_weights(onnx.ModelProto.FromString(content)).SerializeToString()
+    said = {**FLOATS, "weights": "int8, one scale per output channel; computed in float32"}
+    return replace(made, contents={name: smaller}, tower=replace(made.tower, quantization=said))
 
 
 def _name_of(model: object) -> str:

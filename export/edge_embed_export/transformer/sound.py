@@ -11,7 +11,7 @@ window, as it does in training.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -28,6 +28,37 @@ if TYPE_CHECKING:
 LEVELS = "input_features"
 # Frames that one step of a convolution reads, and how far it goes in the second.
 REACH, STEP = 3, 2
+
+
+class SoundSpec(Protocol):
+    """What one encoder of sounds looks like: FramesSpec, or swin.SwinSpec."""
+
+    @property
+    def body(self) -> Spec: ...
+
+    @property
+    def shape(self) -> list[str | int]:
+        """What the graph reads."""
+        ...
+
+    def check(self, weights: Weights) -> None:
+        """Raise ExportError for a shape that does not fit."""
+        ...
+
+    def sites(self, weights: Weights) -> list[Site]:
+        """The values that linear layers read."""
+        ...
+
+    def build(
+        self,
+        weights: Weights,
+        int8: Mapping[str, Int8Linear] | None = None,
+        *,
+        observe: bool = False,
+        apart: Apart | None = None,
+    ) -> "onnx.ModelProto":
+        """The graph, see `FramesSpec.build`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,8 +85,8 @@ class FramesSpec:
     def check(self, weights: Weights) -> None:
         """Raise ExportError for a shape that does not fit."""
         h, tokens = self.body.hidden, self.body.max_tokens
-        expected = {"conv.0.weight": (REACH * self.bands, h), "conv.1.weight": (REACH * h, h), "positions": (tokens, h)}
-        expected |= {"conv.0.bias": (h,), "conv.1.bias": (h,)}
+        expected: dict[str, tuple[int, ...]] = {"conv.0.bias": (h,), "conv.1.bias": (h,), "positions": (tokens, h)}
+        expected |= {"conv.0.weight": (REACH * self.bands, h), "conv.1.weight": (REACH * h, h)}
         for name, shape in expected.items():
             if weights[name].shape != shape:
                 raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
@@ -120,7 +151,10 @@ class _Frames(Encoder):
         """GELU of a convolution over frames [s, b, n]: [frames * b, h]."""
         g = self.graph
         x = g.op("Pad", x, g.shape(1, 0, 0, 1, 0, 0))
-        ends = [g.op("Slice", x, g.shape(i), g.shape(i + step * (frames - 1) + 1), g.shape(0), g.shape(step)) for i in range(REACH)]
+        ends = [
+            g.op("Slice", x, g.shape(i), g.shape(i + step * (frames - 1) + 1), g.shape(0), g.shape(step))
+            for i in range(REACH)
+        ]
         side = g.op("Concat", *ends, axis=2)
         side = g.op("Reshape", side, g.shape(-1, self.weights[f"{name}.weight"].shape[0]))
         return self.activation(self.linear(side, name), "gelu")

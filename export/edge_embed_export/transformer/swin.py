@@ -206,7 +206,9 @@ class _Swin(Encoder):
 
     def hidden_regions(self, stage: Stage, shift: int) -> str:
         """What hides tokens of other regions [windows, 1, 1, tokens, tokens]."""
-        return self.graph.constant(f"regions.{stage.side}", regions(stage.side, self.image.window, shift)[:, None, None])
+        return self.graph.constant(
+            f"regions.{stage.side}", regions(stage.side, self.image.window, shift)[:, None, None]
+        )
 
     def merged(self, x: str, number: int, stage: Stage) -> str:
         """Four tokens side by side as one of twice the width."""

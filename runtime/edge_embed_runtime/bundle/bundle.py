@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edge_embed_runtime.bundle.manifest import (
     MANIFEST,
@@ -25,11 +25,16 @@ from edge_embed_runtime.system.files import check_regular, open_regular
 
 if TYPE_CHECKING:
     from edge_embed_runtime.inputs.tokenizer import Tokenizer
-
 # What a file of a bundle not yet written holds: bytes, or a file of a temporary folder, which is moved.
 Content = bytes | Path
 # Bytes of a file that are read and hashed at a time.
 HASHED_BYTES = 2**20
+
+
+class Copied(NamedTuple):
+    """What a file of a bundle not yet written holds, too: a copy of another bundle's."""
+
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -200,17 +205,18 @@ def _record(data: Content) -> FileRecord:
 def write_bundle(
     path: str | os.PathLike[str],
     manifest: Manifest,
-    contents: Mapping[str, Content],
+    contents: Mapping[str, Content | Copied],
     *,
     overwrite: bool = False,
 ) -> None:
     """Write a bundle that appears at `path` whole or not at all.
 
-    contents:  files that are given as a path are moved into the bundle
+    contents:  files that are given as a path are moved into the bundle; what is copied has to be what the manifest says
     overwrite: replace a bundle that is there. A hard kill in the moment between the two renames leaves the old bundle
                in a hidden folder next to `path`; any other failure leaves it where it was.
 
-    Raises InputError when something is there already that may not be replaced, StorageError when the disk fails.
+    Raises InputError when something is there already that may not be replaced, StorageError when the disk fails,
+    BundleDamagedError for a copy that is another file by now.
     """
     import shutil
     import tempfile
@@ -228,7 +234,10 @@ def write_bundle(
         for name, data in {**contents, MANIFEST: manifest.to_json()}.items():
             if isinstance(data, Path):
                 shutil.move(data, new / name)  # where it lies on another disk it is copied
-            with (new / name).open("r+b" if isinstance(data, Path) else "wb") as file:
+            elif isinstance(data, Copied):
+                shutil.copyfile(data.path, new / name)
+                _verify(new, name, manifest.files[name])  # it may have changed since it was read
+            with (new / name).open("wb" if isinstance(data, bytes) else "r+b") as file:
                 file.write(data if isinstance(data, bytes) else b"")
                 file.flush()
                 os.fsync(file.fileno())

@@ -49,8 +49,6 @@ ENGINES = (NATIVE, ONNXRUNTIME)
 MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 2**31 - 1
 MAX_WEIGHTS_BYTES = 2**42
-MAX_NAME = 200  # characters of a space's name, or a golden input's
-GOLDEN_BYTES = 2**18  # of a golden input's file
 
 
 @dataclass(frozen=True)
@@ -308,8 +306,16 @@ def manifest_of(content: Mapping[str, Any]) -> Manifest:
     if manifest.schema == TOWERS_SCHEMA:
         from edge_embed_runtime.bundle.towers import check_space  # most bundles have none
 
-        check_space(manifest)
+        check_space(manifest.space, kind, manifest.towers, None if manifest.has_text else _of_texts(manifest))
     return manifest
+
+
+def _of_texts(manifest: Manifest) -> list[str]:
+    """What a manifest says of texts."""
+    kept = ("kind", "towers", "space")
+    nothing: dict[str, Any] = {name: value for name, value in LATER.items() if name not in kept}
+    nothing |= {"max_tokens": 0, "pooling": "", "prompts": {}, "golden": [], "quantization": {}}
+    return [name for name, value in nothing.items() if getattr(manifest, name) != value]
 
 
 def _towers(content: object, files: Collection[str], dim: int) -> "dict[str, Tower]":

@@ -6,22 +6,18 @@ What turns a picture or a sound into numbers is data, `front`: inputs/ reads it 
 import base64
 import binascii
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from edge_embed_runtime.bundle.manifest import GOLDEN_BYTES, LATER, MAX_NAME, MODALITIES, TOWER_FILES, Manifest
 from edge_embed_runtime.checks import listed, shown
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, Kind
 
 # What a tower may give for one input: a vector, or several.
 TOWER_KINDS = (DENSE, MULTI)
 MAX_GOLDEN = 64
-# What a manifest says where there is no model for texts.
-OF_TEXTS: dict[str, Any] = {
-    **{name: value for name, value in LATER.items() if name not in ("kind", "towers", "space")},
-    **{"prompts": {}, "golden": [], "quantization": {}},
-}
+MAX_NAME = 200  # characters of a space's name, or a golden input's
+GOLDEN_BYTES = 2**18  # of a golden input's file
 
 
 @dataclass(frozen=True)
@@ -73,35 +69,35 @@ def deciding(towers: Mapping[str, Tower]) -> dict[str, Any]:
     return {name: [tower.front, tower.kind] for name, tower in towers.items()}
 
 
-def parse_towers(content: object, names: Iterable[str], dim: int) -> dict[str, Tower]:
+def parse_towers(content: object, expected: Sequence[str], dim: int) -> dict[str, Tower]:
     """The towers of a manifest.
 
-    names: modalities of which the bundle has files
-    dim:   numbers in a vector
+    expected: the modalities of which the bundle has files, in their order
+    dim:      numbers in a vector
 
     Raises ValueError, TypeError or KeyError for what this release does not understand.
     """
     given = _object(content, "towers")
-    expected = [name for name in MODALITIES if name in names and name in TOWER_FILES]
-    if list(given) != expected:
-        raise ValueError(f"towers are {listed(given)}, and the files are of {listed(expected) or 'none'}")
+    if list(given) != list(expected):
+        raise ValueError(f"towers are {listed(given)}, and the files are of {listed(expected)}")
     return {name: _tower(entry, f"tower {name}", dim) for name, entry in given.items()}
 
 
-def check_space(manifest: Manifest) -> None:
-    """Raises ValueError where a bundle with towers, or with a name for its space, says what cannot be."""
-    space, kinds = manifest.space, [tower.kind for tower in manifest.towers.values()]
+def check_space(space: str, kind: Kind, towers: Mapping[str, Tower], of_texts: Sequence[str] | None) -> None:
+    """Raises ValueError where a bundle with towers, or with a name for its space, says what cannot be.
+
+    kind:     of its vectors
+    of_texts: what it says of texts, where it has no model for them; None where it has
+    """
+    kinds = [tower.kind for tower in towers.values()]
     if len(space) > MAX_NAME or not space.isprintable():
         raise ValueError(f"space is {shown(space)}, expected at most {MAX_NAME} characters")
-    if manifest.has_text:
-        if manifest.towers and manifest.output not in TOWER_KINDS:
-            raise ValueError(f"a model of kind {manifest.kind!r} for texts shares its space with no tower")
-        return
-    nothing = asdict(replace(manifest, max_tokens=0, pooling="", **OF_TEXTS))
-    if odd := [name for name, value in asdict(manifest).items() if value != nothing[name]]:
-        raise ValueError(f"{odd[0]} is said of texts, for which there is no model")
-    if manifest.kind not in kinds:
-        raise ValueError(f"kind is {manifest.kind!r}, and its towers give {listed(kinds)}")
+    if of_texts is None and towers and kind not in TOWER_KINDS:
+        raise ValueError(f"a model of kind {kind.name!r} for texts shares its space with no tower")
+    if of_texts:
+        raise ValueError(f"{of_texts[0]} is said of texts, for which there is no model")
+    if of_texts is not None and kind.name not in kinds:
+        raise ValueError(f"kind is {kind.name!r}, and its towers give {listed(kinds)}")
 
 
 def _tower(content: object, what: str, dim: int) -> Tower:

@@ -3,12 +3,11 @@
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import numpy as np
 
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import TEXT
 from edge_embed_runtime.checks import listed, unusable
 from edge_embed_runtime.errors import InputError, MediaError, MissingExtraError
 from edge_embed_runtime.model.options import RunOptions
@@ -17,12 +16,25 @@ from edge_embed_runtime.system.headroom import embedding
 from edge_embed_runtime.vectors.kinds import DENSE, MULTI, Kind
 
 if TYPE_CHECKING:
-    from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.model.tower import TowerModel
     from edge_embed_runtime.vectors.types import Vectors
 
 # What one call is given, by modality, for errors.
 CALLS = {"image": ("encode_image", "pictures", "[picture]"), "audio": ("encode_audio", "sounds", "[sound]")}
+
+
+class Owner(Protocol):
+    """The Embedder whose towers they are."""
+
+    threads: int
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def predicted_peak(self) -> int: ...
+
+    def check_process(self) -> None: ...
 
 
 class Towers:
@@ -43,13 +55,7 @@ class Towers:
         """The lowest of those that are loaded."""
         return min((model.loaded.golden_cosine for model in self._loaded.values()), default=1.0)
 
-    def load_asked(self, owner: "Embedder") -> None:
-        """Load those that the caller named."""
-        for name in self._options.towers or ():
-            if name != TEXT:
-                self.get(name, owner)
-
-    def get(self, modality: str, owner: "Embedder") -> "TowerModel":
+    def get(self, modality: str, owner: Owner) -> "TowerModel":
         """The tower of a modality. Raises InputError where the bundle has none, or it was not asked for."""
         found = self._loaded.get(modality)
         if found is None:
@@ -87,17 +93,21 @@ class Towers:
             raise without_onnxruntime(f"bundle {self._bundle.path}", error) from error
         return TowerModel(self._bundle, modality, self._options, peak=peak)
 
-    def each(self, owner: "Embedder", modality: str, inputs: object) -> "Iterator[tuple[int, Vectors | MediaError]]":
+    def each(self, owner: Owner, modality: str, inputs: object) -> "Iterator[tuple[int, Vectors | MediaError]]":
         """See `Embedder.each_input`."""
         if modality not in CALLS:
             raise unusable("modality", modality, f"one of {tuple(CALLS)}")
         given = check_inputs(inputs, modality)
         owner.check_process()
-        model = self.get(modality, owner)
+        return self._run(owner, self.get(modality, owner), given)
+
+    def _run(
+        self, owner: Owner, model: "TowerModel", given: Sequence[object]
+    ) -> "Iterator[tuple[int, Vectors | MediaError]]":
         with embedding(self._options.limit, owner.predicted_peak):
             yield from model.encode(given)
 
-    def dense(self, owner: "Embedder", modality: str, inputs: object, show: bool) -> "Vectors":
+    def dense(self, owner: Owner, modality: str, inputs: object, show: bool) -> "Vectors":
         """A vector for each input, [n, dim]. Raises the MediaError of the first that cannot be read."""
         given = self._of_kind(modality, inputs, DENSE)
         vectors = np.empty((len(given), owner.dim), np.float32)
@@ -105,7 +115,7 @@ class Towers:
             vectors[place] = found[0]
         return vectors
 
-    def multi(self, owner: "Embedder", modality: str, inputs: object, show: bool) -> "list[Vectors]":
+    def multi(self, owner: Owner, modality: str, inputs: object, show: bool) -> "list[Vectors]":
         """Several vectors for each input, each [n, dim]. Raises what `dense` raises."""
         given = self._of_kind(modality, inputs, MULTI)
         return [found[0] for _, found in self._shown(owner, modality, given, show)]
@@ -122,7 +132,7 @@ class Towers:
         return check_inputs(inputs, modality)
 
     def _shown(
-        self, owner: "Embedder", modality: str, given: Sequence[object], show: bool
+        self, owner: Owner, modality: str, given: Sequence[object], show: bool
     ) -> "Iterator[tuple[int, Vectors]]":
         with progress_bar(len(given), show) as advance:
             for place, found in self.each(owner, modality, given):

@@ -16,7 +16,7 @@ from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages.encode import EMBED_SLICE, embed_passages, embed_texts
 from edge_embed_runtime.passages.split import PASSAGE_TOKENS, each_span, reserved_tokens
 from edge_embed_runtime.progress import progress_bar
-from edge_embed_runtime.storage.documents import Document, Record, check_documents
+from edge_embed_runtime.storage.documents import Document, Record, Refused, check_documents
 from edge_embed_runtime.storage.rows import NO_VECTOR, Entry, packed
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.headroom import WORD_COPIES
@@ -27,7 +27,7 @@ from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.embedder import Embedder
     from edge_embed_runtime.embed.encoder import Encoder
-    from edge_embed_runtime.index.mediaentries import MediaVectors
+    from edge_embed_runtime.index.mediaentries import MediaVectors, Refuse
 
 # Bytes for each number of vectors that are checked, and become codes.
 VECTOR_COPIES = 48
@@ -48,22 +48,25 @@ class Additions:
     def __init__(self, connections: Connections, models: Models) -> None:
         self._connections, self._models = connections, models
 
-    def add(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool) -> int:
-        records = check_documents(documents, room=self._connections.room)
+    def add(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool, refused: Refused | None) -> int:
+        given, refuse = _followed(documents, refused)
+        records = check_documents(given, room=self._connections.room, refused=refused)
         with self._connections.writing() as store:
             records = placed_records(store, records)
             _check_new(store, records)
-            self.store_texts(records, (), show_progress, thumbnails)
-        return len(records)
+            return self.store_texts(records, (), show_progress, thumbnails, refuse)
 
-    def upsert(self, documents: Iterable[Document], show_progress: bool, thumbnails: bool) -> int:
-        records = check_documents(documents, room=self._connections.room)
+    def upsert(
+        self, documents: Iterable[Document], show_progress: bool, thumbnails: bool, refused: Refused | None
+    ) -> int:
+        given, refuse = _followed(documents, refused)
+        records = check_documents(given, room=self._connections.room, refused=refused)
         with self._connections.writing() as store:
             records = placed_records(store, records)
             existing = store.existing(record.key for record in records)
             changed = [r for r in records if r.key not in existing or not store.holds(r)]
-            self.store_texts(changed, existing.intersection(r.key for r in changed), show_progress, thumbnails)
-        return len(changed)
+            old = existing.intersection(r.key for r in changed)
+            return self.store_texts(changed, old, show_progress, thumbnails, refuse)
 
     def add_vectors(self, documents: Iterable[Document], vectors: GivenVectors) -> int:
         with self._connections.writing() as store:
@@ -87,35 +90,46 @@ class Additions:
         return len(changed)
 
     def store_texts(
-        self, records: Sequence[Record], delete: Iterable[str], show_progress: bool, thumbnails: bool = False
-    ) -> None:
-        """Embed and store records, after deleting documents by key."""
+        self,
+        records: Sequence[Record],
+        delete: Iterable[str],
+        show_progress: bool,
+        thumbnails: bool = False,
+        refuse: "Refuse | None" = None,
+    ) -> int:
+        """Embed and store records, after deleting documents by key. Returns the number of those that were stored.
+
+        refuse: takes those whose picture or sound cannot be read; with it all others are embedded before any is stored
+        """
         reader = self._connections.reader
         facts = reader.facts
         if missing := self._models.missing(facts):
             how = "use add_vectors" if facts.space else f"open it with {missing}"
             kinds = " of each kind" if facts.attached else ""
             raise InputError(f"{reader.path} was opened without an embedder{kinds}: {how}", path=reader.path)
+        if any(record.media is None for record in records):
+            self._models.check_kind("text", reader.path)
         bounded = self._connections.room is not None
         if any(record.media is not None for record in records):
             from edge_embed_runtime.index.mediaentries import MediaVectors
 
             with self._connections.writing() as store:
-                media = MediaVectors.of(self._models, store, records, thumbnails)
-            found = mixed_entries(media, records, facts.late, bounded, show_progress)
+                media = MediaVectors.of(self._models, store, records, thumbnails, refuse)
+            made = None
+            if refuse is not None:
+                made = media.entries(records)
+                records = [record for record in records if record.media is None or record.key in made]
+                delete = {record.key for record in records}.intersection(delete)
+            found = mixed_entries(media, records, made, facts.late, bounded, show_progress)
         else:
             found = text_entries(self._models, records, facts.late, bounded, show_progress)
         # with late chunking, places of all tokens of a document are held
         self._connections.commit(records, found, delete, LATE_BYTES * _longest(records) if facts.late else 0)
+        return len(records)
 
     def _store_vectors(self, records: Sequence[Record], given: "_Given", delete: Iterable[str]) -> None:
         """Store records as one passage each."""
-        stored = (
-            Entry(
-                record, [(0, len(record.text))], given.codes[i : i + 1], given.scales[i : i + 1], bare=given.is_bare(i)
-            )
-            for i, record in enumerate(records)
-        )
+        stored = (entry for i, record in enumerate(records) for entry in given.entries(i, record))
         self._connections.commit(records, stored, delete, WORD_COPIES * _longest(records))
 
     def _check_pairs(
@@ -128,12 +142,7 @@ class Additions:
                 path=store.path,
             )
         records = check_documents(documents, blank=True, room=self._connections.room)
-        if any(record.media is not None for record in records):
-            raise InputError(
-                "an index of given vectors has no model that reads pictures and sounds: give their vectors as those of "
-                "documents without image and audio, with the path in the metadata",
-                path=store.path,
-            )
+        records = placed_records(store, records)
         with self._connections.storing(records, VECTOR_COPIES * len(records) * store.dim):
             filled, bare = _filled(vectors, len(records), store.dim)
             checked = check_vectors(filled, store.dim, "vectors")
@@ -152,6 +161,15 @@ class _Given:
 
     def is_bare(self, i: int) -> bool:
         return self.bare is not None and bool(self.bare[i])
+
+    def entries(self, i: int, record: Record) -> Iterator[Entry]:
+        codes, scales, bare = self.codes[i : i + 1], self.scales[i : i + 1], self.is_bare(i)
+        if record.media is None:
+            yield Entry(record, [(0, len(record.text))], codes, scales, bare=bare)
+            return
+        from edge_embed_runtime.index.mediaentries import given_entries
+
+        yield from given_entries(record, codes, scales, bare=bare)
 
     def packed(self, i: int) -> bytes:
         return NO_VECTOR if self.is_bare(i) else packed(self.codes[i], self.scales[i])
@@ -176,6 +194,15 @@ def _filled(vectors: Any, count: int, dim: int) -> tuple[ArrayLike, NDArray[np.b
 
 def _longest(records: Sequence[Record]) -> int:
     return max((len(record.text) for record in records), default=0)
+
+
+def _followed(documents: Iterable[Document], refused: Refused | None) -> "tuple[Iterable[Document], Refuse | None]":
+    """Documents, and what takes the key of one of them for `refused`."""
+    if refused is None or isinstance(documents, Document) or not isinstance(documents, Iterable):
+        return documents, None
+    given = list(documents)
+    by_key = {document.key: document for document in given if isinstance(document, Document)}
+    return given, lambda key, error: refused(by_key[key], error)
 
 
 def placed_records(store: Store, records: list[Record]) -> list[Record]:
@@ -206,6 +233,9 @@ def text_entries(
         return
     first = models.first
     assert first is not None  # noqa: S101 - the caller asks `Models.missing`
+    if "text" not in models.modalities:  # captions, which are found by their words
+        yield from (_bare_entry(record, first.dim) for record in records)
+        return
     with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
         for part in _parts(first, records, late=late, bounded=bounded):
             texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
@@ -217,13 +247,27 @@ def text_entries(
             advance(sum(stop - start for _, spans in part for start, stop in spans))
 
 
+def _bare_entry(record: Record, dim: int) -> Entry:
+    """Of a text that has words and no vector."""
+    codes, scales = np.zeros((1, dim), np.int8), np.ones(1, np.float32)
+    return Entry(record, [(0, len(record.text))], codes, scales, bare=True)
+
+
 def mixed_entries(
-    media: "MediaVectors", records: Sequence[Record], late: bool, bounded: bool, show_progress: bool
+    media: "MediaVectors",
+    records: Sequence[Record],
+    embedded: "dict[str, Entry] | None",
+    late: bool,
+    bounded: bool,
+    show_progress: bool,
 ) -> Iterator[Entry]:
-    """Records with pictures and sounds, which come before the passages of their texts; some hundred at a time."""
+    """Records with pictures and sounds, which come before the passages of their texts; some hundred at a time.
+
+    embedded: entries of pictures and sounds that were made before; None for none
+    """
     with progress_bar(len(records), show_progress) as advance:
         for part in batches(records, BOUNDED_SLICE):
-            made = media.entries(part)
+            made = media.entries(part) if embedded is None else embedded
             texts = text_entries(
                 media.models, [r for r in part if r.media is None or r.text.strip()], late, bounded, False
             )

@@ -1,6 +1,6 @@
 """The embedders of one index: what each makes of a text, and what of it is stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from edge_embed_runtime.checks import check_text, listed, unusable
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import BundleMismatchError, InputError
+from edge_embed_runtime.errors import BundleMismatchError, InputError, MediaError
 from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Mode, Query, Wanted
 from edge_embed_runtime.storage.schema import Facts, SideModel
@@ -22,6 +22,7 @@ from edge_embed_runtime.vectors.types import Vectors
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
     from edge_embed_runtime.search.reranking import Reranking
+    from edge_embed_runtime.storage.media import Kind as DocumentKind
     from edge_embed_runtime.storage.media import MediaKind
 
 # Passages whose rows for side tables are made at once.
@@ -115,7 +116,7 @@ class Models:
         """Why a query cannot be embedded for a mode of search, and what to do; None where it can."""
         able = {"vector": self.dense, SPARSE.name: self.sparse, MULTI.name: self.multi}.get(mode, self.first)
         if able is not None:
-            return None
+            return None if "text" in self.modalities else f"its bundle embeds {listed(self.modalities)} alone"
         if mode in (SPARSE.name, MULTI.name):
             stored = facts.attached.get(mode)
             if stored is None:
@@ -126,25 +127,56 @@ class Models:
         return f"give `vector`, made by {facts.bundle!r}" if facts.space else "open it with an Embedder"
 
     def query(
-        self, store: Store, query: str | None, mode: Mode | None, vector: ArrayLike | None, *, examples: bool = False
+        self,
+        store: Store,
+        query: str | None,
+        mode: Mode | None,
+        vector: ArrayLike | None,
+        wanted: Wanted,
+        media: "Mapping[MediaKind, Any]",
     ) -> tuple[Query, Mode]:
         """What `Index.search` is to look for, checked and embedded.
 
-        examples: whether there is something to look for without a query
+        media: a picture or sound to look for, by its kind; None for none
         """
+        shown = {kind: given for kind, given in media.items() if given is not None}
         if mode is None:
-            mode = "vector" if query is None else "hybrid"
+            wordy = self.first is not None and "text" not in self.modalities and not shown and vector is None
+            mode = "vector" if query is None or wanted.kind in media else "text" if wordy else "hybrid"
         if mode not in get_args(Mode):
             raise unusable("mode", mode, f"one of {get_args(Mode)}")
+        if mode not in ("vector", "hybrid") and (shown or wanted.kind in media):
+            raise InputError(
+                f"mode {mode!r} compares texts; pictures and sounds are for the modes 'vector' and 'hybrid'",
+                option="mode",
+            )
+        if not shown:
+            return self._texts(store, query, mode, vector, examples=wanted.has_examples), mode
+        vectors = [self._media_vector(store, kind, given) for kind, given in shown.items()]
+        if query is None and vector is None:
+            return Query(None, vectors[0], others=tuple(vectors[1:]), kind=next(iter(shown))), "vector"
+        asked = self._texts(store, query, mode, vector, examples=wanted.has_examples)
+        return replace(asked, others=tuple(vectors)), mode
+
+    def _media_vector(self, store: Store, kind: "MediaKind", given: Any) -> Vectors:
+        """[dim] of a picture or sound."""
+        self.check_kind(kind, store.path)
+        assert isinstance(self.dense, Embedder)  # noqa: S101 - others have no such model
+        found = self.dense.encode_image([given]) if kind == "image" else self.dense.encode_audio([given])
+        vector: Vectors = check_vectors(found, store.dim, "vectors")[0]
+        return vector
+
+    def _texts(self, store: Store, query: str | None, mode: Mode, vector: ArrayLike | None, *, examples: bool) -> Query:
+        """examples: whether there is something to look for without a query"""
         given = vector is not None or examples
         if query is None and (not given or mode != "vector"):
             raise InputError(f"there is no query; mode {mode!r} needs a text" if given else "give a query")
         if query is not None and not check_text(query, "the query").strip():
             raise InputError("the query is empty", option="query")
         if vector is not None:
-            return Query(query, check_vectors([vector], store.dim, "vector")[0]), mode
+            return Query(query, check_vectors([vector], store.dim, "vector")[0])
         if mode == "text" or query is None:
-            return Query(query, None), mode
+            return Query(query, None)
         lacking = self.cannot(mode, store.facts)
         if lacking is not None:
             raise InputError(
@@ -152,21 +184,29 @@ class Models:
             )
         static = self.dense is not None and self.dense.is_static
         share = STATIC_TEXT_SHARE if static else TEXT_SHARE
-        return Query(query, *self.ask(query, mode), text_share=share), mode
+        return Query(query, *self.ask(query, mode), text_share=share)
 
-    def encode_media(self, kind: "MediaKind", contents: Sequence[Any]) -> Vectors:
-        """Vectors [n, dim] of pictures or sounds. `check_media` has said that there is a model for them."""
-        embedder: Any = self.dense
-        found: Vectors = embedder.encode_image(contents) if kind == "image" else embedder.encode_audio(contents)
-        return found
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What can be embedded: "text", "image", "audio"."""
+        if self.first is None:
+            return ()
+        return self.dense.modalities if isinstance(self.dense, Embedder) else ("text",)
 
-    def check_media(self, kind: "MediaKind", path: Path) -> None:
-        """Raise InputError where there is no model for pictures or sounds."""
-        what = {"image": "pictures", "audio": "sounds"}[kind]
+    def each_media(self, kind: "MediaKind", contents: Sequence[Any]) -> "Iterator[tuple[int, Vectors | MediaError]]":
+        """Place and vector [1, dim] of each picture or sound, or its error. `check_kind` was asked before."""
+        assert isinstance(self.dense, Embedder)  # noqa: S101 - others have none
+        return self.dense.each_input(kind, contents)
+
+    def check_kind(self, kind: "DocumentKind", path: Path) -> None:
+        """Raise InputError where there is no model for texts, pictures or sounds."""
+        what = {"text": "texts", "image": "pictures", "audio": "sounds"}[kind]
         dense = self.dense
+        if kind == "text" and kind in self.modalities:
+            return
         if dense is None:
             raise InputError(f"{path} was opened without the Embedder that {what} need", path=path, option=kind)
-        has = getattr(dense, "modalities", ("text",))
+        has = self.modalities
         if kind not in has:
             raise InputError(
                 f"{path}: {what} need an Embedder with a bundle that has a tower for them; {dense.name!r} embeds "
@@ -203,7 +243,7 @@ def with_reranker(
     from edge_embed_runtime.search.reranking import Reranking  # most searches have none
 
     reranking = Reranking.checked(reranker, depth, query, wanted)
-    return replace(wanted, k=reranking.depth), reranking
+    return replace(wanted, k=reranking.depth, kind="text"), reranking
 
 
 def embed_rows(embedder: Embedder, passages: Sequence[str]) -> list[bytes]:

@@ -11,7 +11,7 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.embedders import Models
 from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.index.reading import IndexReader
-from edge_embed_runtime.storage.documents import Document
+from edge_embed_runtime.storage.documents import Document, Refused
 from edge_embed_runtime.system.waiting import awaitable
 
 if TYPE_CHECKING:  # imported where they are used: most processes search, and are smaller without them
@@ -141,23 +141,40 @@ class Index(IndexReader):
 
         return IndexedFiles(self._connections)
 
-    def add(self, documents: Iterable[Document], *, show_progress: bool = False, thumbnails: bool = False) -> int:
+    def add(
+        self,
+        documents: Iterable[Document],
+        *,
+        show_progress: bool = False,
+        thumbnails: bool = False,
+        refused: Refused | None = None,
+    ) -> int:
         """Store new documents, all of them or none: they are on disk when this returns. Returns their number.
 
         thumbnails: store a small picture (WebP of at most 160 pixels and 12 KB) of each picture, for `thumbnail`
+        refused:    called with each document whose picture or sound cannot be read, and the MediaError: all others are
+                    stored then; without it nothing is
 
         Raises DuplicateKeyError for a key that is there already (see `upsert`), DocumentError for a document that
         cannot be stored, MediaError for a picture or sound that cannot be read, StorageError when the disk fails.
         """
-        return self._additions.add(documents, show_progress, thumbnails)
+        return self._additions.add(documents, show_progress, thumbnails, refused)
 
-    def upsert(self, documents: Iterable[Document], *, show_progress: bool = False, thumbnails: bool = False) -> int:
+    def upsert(
+        self,
+        documents: Iterable[Document],
+        *,
+        show_progress: bool = False,
+        thumbnails: bool = False,
+        refused: Refused | None = None,
+    ) -> int:
         """Store documents, in place of those with the same keys, all of them or none. Returns the number that changed.
 
         A document that is stored already with the same text, metadata, places, and picture or sound costs nothing. A
-        picture or sound that the index has under another key is not embedded again. thumbnails: see `add`
+        picture or sound that the index has under another key is not embedded again. One that is refused leaves the
+        document with its key as it was. thumbnails, refused: see `add`
         """
-        return self._additions.upsert(documents, show_progress, thumbnails)
+        return self._additions.upsert(documents, show_progress, thumbnails, refused)
 
     def add_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """Store new documents with their vectors [n, dim], all of them or none, in an index made by `create`.
@@ -165,7 +182,8 @@ class Index(IndexReader):
         vectors: None in the place of a vector, or of all of them, stores a document without one: searches find it by
                  its words, `find` and the like as any other, searches by vector never
 
-        A document is one passage; its text may be empty. Vectors are brought to length 1 and compared by cosine.
+        A document is one passage; its text may be empty. Of one with a picture or sound the vector is that of these,
+        and its text is found by its words alone. Vectors are brought to length 1 and compared by cosine.
         Raises InputError for vectors of another shape, or with NaN, infinite or no other numbers than 0, and what
         `add` raises.
         """
@@ -210,7 +228,7 @@ class Index(IndexReader):
         self, *, drop: bool = False, backup: str | os.PathLike[str] | None = None, show_progress: bool = False
     ) -> "Repair":
         """Restore what the stored texts allow: look-up tables, the table of words, binary codes, and passages,
-        embedded again.
+        embedded again; pictures and sounds from their files, where these are as they were.
 
         drop:   delete the documents that cannot be restored, whose text, key or metadata is damaged
         backup: a file, not there yet, that gets a copy of the index as it was
@@ -224,7 +242,8 @@ class Index(IndexReader):
         with self._connections.writing() as store:
             write = None if self._models.missing(store.facts) else self._additions.store_texts
             try:
-                return repair(store, write, drop=drop, backup=backup, show_progress=show_progress)
+                embeds = self._models.modalities
+                return repair(store, write, embeds=embeds, drop=drop, backup=backup, show_progress=show_progress)
             finally:
                 with self._connections.read_turn:
                     self._search.reset()

@@ -1,7 +1,7 @@
 """Pictures and sounds of documents are embedded, a few at a time; what the index has already is not embedded again."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Handed to the embedder at once.
 SLICE = 32
 
+# Takes the key of a document, and why it is left out.
+Refuse = Callable[[str, MediaError], None]
 # What two pictures or sounds that are the same have in common: their kind and the hash of their content.
 Content = tuple[MediaKind, str]
 
@@ -49,6 +51,7 @@ class MediaVectors:
     thumbnails: whether small pictures are stored, too
     known:      what the index has of them, looked up before anything is deleted, and what was embedded and comes again
     repeated:   those that are not known, and come more than once
+    refuse:     takes records whose picture or sound cannot be read; None raises the error
     """
 
     models: "Models"
@@ -57,21 +60,24 @@ class MediaVectors:
     thumbnails: bool
     known: dict[Content, KnownMedia]
     repeated: set[Content]
+    refuse: "Refuse | None" = None
 
     @staticmethod
-    def of(models: "Models", store: Store, records: Sequence[Record], thumbnails: bool) -> "MediaVectors":
+    def of(
+        models: "Models", store: Store, records: Sequence[Record], thumbnails: bool, refuse: "Refuse | None" = None
+    ) -> "MediaVectors":
         """Raises InputError where something is to be embedded and there is no model for it."""
         givens = [record.media for record in records if record.media is not None]
         known = _known(store, givens)
         counts = Counter(map(_content, givens))
         new = {content for content in counts if content not in known or known[content].code is None}
         for kind in sorted({kind for kind, _ in new}):
-            models.check_media(kind, store.path)
+            models.check_kind(kind, store.path)
         repeated = {content for content in new if counts[content] > 1}
-        return MediaVectors(models, store.dim, root_folder(store), thumbnails, known, repeated)
+        return MediaVectors(models, store.dim, root_folder(store), thumbnails, known, repeated, refuse)
 
     def entries(self, records: Sequence[Record]) -> dict[str, Entry]:
-        """The entries of their vectors, by the keys of records."""
+        """The entries of their vectors, by the keys of records; of those that were refused there is none."""
         made: dict[str, Entry] = {}
         new: dict[MediaKind, list[tuple[Record, Given]]] = {}
         later: list[tuple[Record, Given]] = []
@@ -85,10 +91,16 @@ class MediaVectors:
             else:
                 first.add(content)
                 new.setdefault(record.media.kind, []).append((record, record.media))
+        failed: dict[Content, MediaError] = {}
         for kind, pairs in new.items():
             for part in batches(pairs, SLICE):
-                made |= self._embedded(kind, part)
-        return made | {record.key: self._copied(record, given) for record, given in later}
+                made |= self._embedded(kind, part, failed)
+        for record, given in later:
+            with self._refusing(record, failed):
+                if _content(given) in failed:
+                    raise failed[_content(given)]
+                made[record.key] = self._copied(record, given)
+        return made
 
     def _has_vector(self, content: Content) -> bool:
         return content in self.known and self.known[content].code is not None
@@ -97,47 +109,57 @@ class MediaVectors:
         code, thumbnail = self.known[_content(given)]
         assert code is not None  # noqa: S101 - it was embedded before, or the index has it
         if thumbnail is None and given.content is not None:
-            thumbnail = self._thumbnail(record, given)
+            thumbnail = self._thumbnail(given)
         raw = np.frombuffer(code, np.int8)
         return _entry(record, raw[None, 4:], raw[:4].view("<f4"), thumbnail)
 
-    def _embedded(self, kind: MediaKind, pairs: Sequence[tuple[Record, Given]]) -> dict[str, Entry]:
-        """Of pictures, or of sounds."""
-        readable = [(record, self._readable(record, given)) for record, given in pairs]
-        found = self._vectors(kind, readable)
-        codes, scales = quantize_int8(check_vectors(found, self.dim, "vectors"))
+    def _embedded(
+        self, kind: MediaKind, pairs: Sequence[tuple[Record, Given]], failed: dict[Content, MediaError]
+    ) -> dict[str, Entry]:
+        """Of pictures, or of sounds. failed: gets those that were refused"""
+        readable = list[tuple[Record, Given]]()
+        for record, given in pairs:
+            with self._refusing(record, failed):
+                readable.append((record, given if given.content is not None else read_again(given.media, self.root)))
         made = {}
-        for i, (record, given) in enumerate(readable):
-            known = self.known.get(_content(given))
-            thumbnail = known.thumbnail if known and known.thumbnail else self._thumbnail(record, given)
-            with _naming(record):
-                given.check_unchanged()
-            made[record.key] = _entry(record, codes[i : i + 1], scales[i : i + 1], thumbnail)
-            if _content(given) in self.repeated:
-                self.known[_content(given)] = KnownMedia(packed(codes[i], scales[i]), thumbnail)
+        for place, found in self.models.each_media(kind, [given.content for _, given in readable]):
+            record, given = readable[place]
+            with self._refusing(record, failed):
+                if isinstance(found, MediaError):
+                    raise found
+                made[record.key] = self._made(record, given, found)
         return made
 
-    def _readable(self, record: Record, given: Given) -> Given:
-        with _naming(record):
-            return given if given.content is not None else read_again(given.media, self.root)
+    def _made(self, record: Record, given: Given, vector: Vectors) -> Entry:
+        """vector: [1, dim]"""
+        codes, scales = quantize_int8(check_vectors(vector, self.dim, "vectors"))
+        known = self.known.get(_content(given))
+        thumbnail = known.thumbnail if known and known.thumbnail else self._thumbnail(given)
+        given.check_unchanged()
+        if _content(given) in self.repeated:
+            self.known[_content(given)] = KnownMedia(packed(codes[0], scales[0]), thumbnail)
+        return _entry(record, codes, scales, thumbnail)
 
-    def _vectors(self, kind: MediaKind, pairs: Sequence[tuple[Record, Given]]) -> Vectors:
-        """float32 [n, dim]."""
-        try:
-            return self.models.encode_media(kind, [given.content for _, given in pairs])
-        except MediaError:
-            for record, given in pairs:  # which one it is
-                with _naming(record):
-                    self.models.encode_media(kind, [given.content])
-            raise
-
-    def _thumbnail(self, record: Record, given: Given) -> bytes | None:
+    def _thumbnail(self, given: Given) -> bytes | None:
         if not self.thumbnails or given.kind != "image":
             return None
         from edge_embed_runtime.inputs.thumbnails import thumbnail
 
-        with _naming(record):
-            return thumbnail(given.content)
+        return thumbnail(given.content)
+
+    @contextmanager
+    def _refusing(self, record: Record, failed: dict[Content, MediaError]) -> Iterator[None]:
+        """A record whose picture or sound cannot be read is refused, or the error raised with its key."""
+        try:
+            yield
+        except MediaError as error:
+            if record.media is not None:
+                failed[_content(record.media)] = error
+            if self.refuse is not None:
+                self.refuse(record.key, error)
+                return
+            message = f"document {shown(record.key)}: {error}; nothing was stored"
+            raise MediaError(message, code=error.code, path=error.path, keys=[record.key]) from error
 
 
 def _known(store: Store, givens: Sequence[Given]) -> dict[Content, KnownMedia]:
@@ -151,16 +173,6 @@ def _known(store: Store, givens: Sequence[Given]) -> dict[Content, KnownMedia]:
     return found
 
 
-@contextmanager
-def _naming(record: Record) -> Iterator[None]:
-    """An error about a picture or sound names its document."""
-    try:
-        yield
-    except MediaError as error:
-        message = f"document {shown(record.key)}: {error}; nothing was stored"
-        raise MediaError(message, code=error.code, path=error.path, keys=[record.key]) from error
-
-
 def _content(given: Given) -> Content:
     return given.kind, given.media.sha256
 
@@ -169,4 +181,14 @@ def _entry(record: Record, codes: Int8Codes, scales: Vectors, thumbnail: bytes |
     """codes [1, dim], scales [1]."""
     assert record.media is not None  # noqa: S101 - only those with one come here
     start = MEDIA_STARTS[record.media.kind]
-    return Entry(record, [(start, start)], codes, scales, thumbnail=thumbnail)
+    return Entry(record, [(start, start)], codes, scales, thumbnail=thumbnail or record.media.media.thumbnail)
+
+
+def given_entries(record: Record, codes: Int8Codes, scales: Vectors, *, bare: bool) -> Iterator[Entry]:
+    """Of a document with a picture or sound whose vector was given; its text has words and no vector.
+
+    codes [1, dim], scales [1]
+    """
+    yield replace(_entry(record, codes, scales, None), bare=bare)
+    if record.text.strip():
+        yield Entry(record, [(0, len(record.text))], codes, scales, bare=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
     from edge_embed_runtime.maintenance.verify import Report
     from edge_embed_runtime.storage.fields import Value, ValueCount
     from edge_embed_runtime.storage.fieldsummary import FieldSummary
+    from edge_embed_runtime.storage.media import Kind, MediaKind
     from edge_embed_runtime.system.headroom import Bounds
     from edge_embed_runtime.vectors.types import Vectors
 
@@ -168,7 +169,7 @@ class IndexReader:
 
     def thumbnail(self, key: str) -> bytes | None:
         """The small picture of a document (WebP); None where none was stored. Raises IndexDamagedError."""
-        from edge_embed_runtime.storage.mediatable import thumbnail_of
+        from edge_embed_runtime.index.thumbnails import thumbnail_of
 
         check_key(key)
         with self._connections.reading() as store, store.snapshot():
@@ -183,7 +184,8 @@ class IndexReader:
 
     def stats(self) -> dict[str, Any]:
         """Documents, passages, dim, bytes on disk, the bundle's name and fingerprint, generation (commits so far);
-        graph: whether searches use one and what `rebuild` measured, None where it measured none."""
+        graph: whether searches use one and what `rebuild` measured, None where it measured none; kinds: documents that
+        are texts, pictures and sounds, where there were any but texts."""
         from edge_embed_runtime.index.stats import stats
 
         with self._connections.reading() as store:
@@ -203,6 +205,9 @@ class IndexReader:
         mmr: float | None = None,
         rerank: "Reranker | None" = None,
         rerank_depth: int | None = None,
+        image: Any = None,
+        audio: Any = None,
+        kind: "Kind | None" = None,
     ) -> Hits:
         """The k documents that fit a query best, each with its best passage, best first.
 
@@ -219,15 +224,22 @@ class IndexReader:
         mmr:    diversity, by maximal marginal relevance: 1 is the order of the scores, 0 takes documents as different
                 from those before them as can be, whatever they say (edge_embed_runtime.search.diversity)
         rerank: scores the best passages of the first `rerank_depth` documents again (50, or k where that is more), and
-                the k best by its scores are the hits, with these scores. Not with mmr
+                the k best by its scores are the hits, with these scores. Not with mmr; of documents with pictures and
+                sounds the texts alone count
+        image:  a picture to look for, as Document takes it, alone or with a query: then both count alike
+        audio:  likewise a sound
+        kind:   compare with "text" (passages, captions of pictures and sounds included), "image" or "audio" alone. None
+                compares with all; where an index has several, each is ranked by itself, a document counts by its best
+                rank, and scores are 1 / (60 + rank) (edge_embed_runtime.search.kinds)
 
         Where there are fewer than k, `shortfall` of the result says why. Raises InputError for an empty query or a k
         under 1, FilterError for a field that no document has and for what is no condition.
         """
-        wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
+        wanted = Wanted.checked(k, where, recall, like, unlike, mmr, kind)
         self._connections.check_process()
         wanted, reranking = with_reranker(rerank, rerank_depth, query, wanted)
-        asked, mode = self._models.query(self._store, query, mode, vector, examples=wanted.has_examples)
+        media: dict[MediaKind, Any] = {"image": image, "audio": audio}
+        asked, mode = self._models.query(self._store, query, mode, vector, wanted, media)
         with self._connections.reading():
             hits = self._search.search(asked, mode, wanted)
         return hits if reranking is None else reranking.order(hits)
@@ -261,10 +273,15 @@ class IndexReader:
         return [mode for mode in every if mode == "text" or self._models.cannot(mode, facts) is None]
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the embedder that it was opened with can embed: "text", "image", "audio"; none of them without one."""
+        return self._models.modalities
+
+    @property
     def takes_texts(self) -> bool:
         """Whether it was opened with all embedders that adding texts needs."""
         facts = self._store.facts
-        return not facts.space and self._models.missing(facts) is None
+        return not facts.space and self._models.missing(facts) is None and "text" in self._models.modalities
 
     def marks(self, query: str, texts: Sequence[str]) -> "list[list[Span]]":
         """Where words of a query lie in each of some passages, in characters: what mode "text" compares. Very

@@ -32,6 +32,7 @@ from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.reranker import Reranker
+    from edge_embed_runtime.storage.media import Kind, MediaKind
 
 DAY = 86400.0
 # A dislike weighs to a like as Rocchio's weights do; five searches weigh as much as one like.
@@ -134,6 +135,9 @@ class Session:
         mmr: float | None = None,
         rerank: "Reranker | None" = None,
         rerank_depth: int | None = None,
+        image: Any = None,
+        audio: Any = None,
+        kind: "Kind | None" = None,
         remember: bool = True,
     ) -> Hits:
         """`Index.search`, by a query that the session moves; without one, what fits the session alone, less the last
@@ -143,17 +147,18 @@ class Session:
 
         Raises what `Index.search` raises; InputError without a query where the session is empty or has faded away.
         """
-        wanted = Wanted.checked(k, where, recall, like, unlike, mmr)
+        wanted = Wanted.checked(k, where, recall, like, unlike, mmr, kind)
         self._connections.check_process()
         with self._lock:
             own = self._taste.vector(self._now(), self.half_life)
             seen = tuple(self._taste.keys)
         if own is not None and self.weight:
             wanted = replace(wanted, shift=np.float32(self.weight) * own)
-        if query is None and vector is None:
+        media: dict[MediaKind, Any] = {"image": image, "audio": audio}
+        if query is None and vector is None and image is None and audio is None:
             wanted = replace(wanted, without=seen)
         wanted, reranking = with_reranker(rerank, rerank_depth, query, wanted)
-        asked, mode = self._models.query(self._connections.reader, query, mode, vector, examples=wanted.has_examples)
+        asked, mode = self._models.query(self._connections.reader, query, mode, vector, wanted, media)
         if mode not in ("vector", "hybrid"):
             raise InputError(
                 f"a session moves a dense vector, which mode {mode!r} does not compare; use 'vector' or 'hybrid'",
@@ -164,7 +169,7 @@ class Session:
             hits = self._connections.search.search(asked, mode, wanted)
         if remember and asked.vector is not None:
             with self._lock:
-                self._taste.add([asked.vector], SEARCHED, self._now(), self.half_life)
+                self._taste.add([asked.vector, *asked.others], SEARCHED, self._now(), self.half_life)
         return hits if reranking is None else reranking.order(hits)
 
     def liked(self, keys: str | Iterable[str]) -> None:

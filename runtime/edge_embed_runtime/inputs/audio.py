@@ -5,20 +5,23 @@ of CLAP takes one window of a long sound at random.)
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from edge_embed_runtime.errors import MediaError
+from edge_embed_runtime.extras import require
 from edge_embed_runtime.inputs.fields import Fields
 from edge_embed_runtime.inputs.mel import LogRule, Mel
-from edge_embed_runtime.inputs.sounds import HIGHEST_RATE, LOWEST_RATE, Samples, mono
+from edge_embed_runtime.inputs.sounds import BLOCK, EXTRA, HIGHEST_RATE, LOWEST_RATE, Samples, mono
 
 SHORT = ("repeatpad", "repeat", "pad")
 LAST = ("back", "pad", "drop")
 # What a front end may ask for, so that no manifest makes one window take all memory.
 LONGEST_WINDOW = 2**24
 LARGEST_FFT = 2**16
+DECODER_BYTES = 4_000_000
 MOST_BANDS = 1024
 SAMPLE_LAYOUTS = (["batch", "sample"], ["batch", "channel", "sample"])
 LEVEL_AXES = (["band", "batch", "frame"], ["band", "batch", "channel", "frame"])
@@ -37,6 +40,7 @@ class AudioFront:
     mel:    None: the tower reads the samples themselves
     marks:  whether one band more says which frames begin in the sound (1) and which in padding (0)
     layout: the axes of what the tower reads
+    memory: bytes that reading a sound may take
     """
 
     rate: int
@@ -47,6 +51,7 @@ class AudioFront:
     mel: Mel | None
     marks: bool
     layout: tuple[str, ...]
+    memory: int | None = None
 
     @property
     def modality(self) -> str:
@@ -60,6 +65,30 @@ class AudioFront:
         sizes = {"batch": 1, "channel": 1, "sample": self.window, "band": bands[0], "frame": bands[1]}
         return tuple(sizes[axis] for axis in self.layout)
 
+    @property
+    def usual_bytes(self) -> int:
+        """Of a sound of any length: some windows of samples, one of them in float64 with its levels."""
+        held = 4 * (2 * (self.window + self.hop) + 4 * BLOCK)
+        levels = 8 * (2 * self.window + 4 * self.mel.frames * self.mel.bands) if self.mel else 0
+        return DECODER_BYTES + held + levels
+
+    @property
+    def library(self) -> str:
+        """ "soundfile 0.14.0, libsndfile 1.2.2, soxr 1.1.0"."""
+        soundfile, soxr = require("soundfile", EXTRA), require("soxr", EXTRA)
+        return (
+            f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}, soxr {soxr.__version__}"
+        )
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What decodes and what resamples."""
+        return ("soundfile", "soxr")
+
+    def within(self, most: int) -> "AudioFront":
+        """The same front end, which refuses every sound where reading one takes more than so many bytes."""
+        return replace(self, memory=most)
+
     def feeds(self, given: object) -> Iterator[Samples]:
         """What the tower reads of one sound: float32 of `shape` for each window, one after the other.
 
@@ -67,6 +96,11 @@ class AudioFront:
 
         Raises MediaError, with the name of the file, where it is no sound or only part of one.
         """
+        if self.memory is not None and self.usual_bytes > self.memory:
+            raise MediaError(
+                f"reading a sound takes {self.usual_bytes / 1e6:,.0f} MB, and the budget leaves {self.memory / 1e6:,.0f}",
+                code="memory_budget",
+            )
         for samples, heard in self.windows(mono(given, self.rate)):
             yield self._arranged(samples, heard)
 

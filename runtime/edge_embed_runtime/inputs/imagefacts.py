@@ -119,7 +119,10 @@ def _texts(given: Iterable[str | None]) -> list[str]:
 
 def _unlike(lines: Iterable[str]) -> list[str]:
     """Lines without the empty ones and the repeated ones."""
-    return list({line.casefold(): line for line in reversed([*filter(None, lines)])}.values())[::-1]
+    kept: dict[str, str] = {}
+    for line in filter(None, lines):
+        kept.setdefault(line.casefold(), line)
+    return list(kept.values())
 
 
 def _narrow(value: object) -> str | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_embed_runtime.errors import InputError, MediaError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.inputs.mediafile import MediaFile
 from edge_embed_runtime.inputs.soundfiles import fault, mp3_index
 from edge_embed_runtime.system.files import open_regular
 
@@ -63,7 +64,7 @@ class Sound:
 def mono(given: object, rate: int) -> Iterator[Samples]:
     """The samples of a sound at `rate` Hz, as blocks of float32 [n]; the mean of its channels.
 
-    given: the path of a file, the bytes of one, or (samples, rate) with samples float [n] or [n, channels]
+    given: the path of a file, the bytes of one, a MediaFile, or (samples, rate) with samples float [n] or [n, channels]
 
     Raises MediaError, with the name of the file, where it is no sound or only part of one.
     """
@@ -88,6 +89,8 @@ def open_file(given: object) -> Iterator[tuple[BinaryIO, Source]]:
     meanwhile."""
     if isinstance(given, bytes | bytearray | memoryview):
         yield io.BytesIO(given), Source(f"the sound of {len(given):,} bytes")
+    elif isinstance(given, MediaFile):
+        yield io.BytesIO(given.content), Source(given.path, given.path)
     elif isinstance(given, str | os.PathLike) and isinstance(path := os.fspath(given), str):
         with _file(path) as file:
             yield file, Source(path, path)
@@ -212,8 +215,8 @@ def _blocks(decoder: Any, source: Source, declared: int | None) -> Iterator[Samp
     while count := decoder.buffer_read_into(block, "float32"):
         total += count
         yield block[:count].copy()
-    # an MP3's index counts samples that its last frames hold in part
-    if declared is not None and total < declared - (2 * 1152 if decoder.format == "MP3" else 0):
+    # an MP3's index counts frames, of whose last one samples may be missing
+    if declared is not None and total < declared - (1152 if decoder.format == "MP3" else 0):
         raise source.error(f"is cut off or damaged: {total:,} samples of {declared:,} can be read")
 
 

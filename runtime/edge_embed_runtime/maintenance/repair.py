@@ -2,23 +2,26 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.maintenance.backup import backup_index
 from edge_embed_runtime.maintenance.compact import vacuum
+from edge_embed_runtime.maintenance.findings import Damage, Findings
+from edge_embed_runtime.maintenance.media import drop_thumbnails, named, without_file
 from edge_embed_runtime.maintenance.scan import batches, document_row
-from edge_embed_runtime.maintenance.verify import Damage, Findings, find_damage
+from edge_embed_runtime.maintenance.verify import find_damage
 from edge_embed_runtime.maintenance.words import empty_words, rebuild_words
 from edge_embed_runtime.maintenance.workspace import locked
 from edge_embed_runtime.storage.database import RESTORE, translated
 from edge_embed_runtime.storage.documents import Record
 from edge_embed_runtime.storage.mainfile import accept_loss
+from edge_embed_runtime.storage.media import Given
 from edge_embed_runtime.storage.store import Store
 
 # Stores records after deleting documents by key, in one transaction; shows progress or not.
-Write = Callable[[list[Record], list[str], bool], None]
+Write = Callable[[list[Record], list[str], bool], object]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Repair:
     dropped:  those of them that were deleted, with drop=True
     rebuilt:  what was made again: "tables" (SQLite's look-up tables), "codes" (binary codes), "words" (full-text
               search), "other vectors" (sparse ones and those of tokens that belong to no passage are deleted), "places"
-              (damaged ones are deleted) or "count of documents" (those that are there are taken for those of the last
+              and "thumbnails" (damaged ones are deleted), "pictures" (what is known of those of no document is
+              deleted) or "count of documents" (those that are there are taken for those of the last
               commit)
     problems: what is still wrong with the file
     unplaced: keys of documents whose places were damaged and are deleted; other damage to them is listed above
@@ -58,9 +62,15 @@ def accept_lost_log(path: str | os.PathLike[str]) -> bool:
 
 
 def repair(
-    store: Store, write: Write | None, *, drop: bool, backup: str | os.PathLike[str] | None, show_progress: bool
+    store: Store,
+    write: Write | None,
+    *,
+    embeds: Collection[str] = (),
+    drop: bool,
+    backup: str | os.PathLike[str] | None,
+    show_progress: bool,
 ) -> Repair:
-    """See `Index.repair`."""
+    """See `Index.repair`. embeds: the kinds of documents that `write` can embed"""
     if backup is not None:
         backup_index(store.path, backup)
     found, rebuilt = find_damage(store, show_progress), []
@@ -73,6 +83,8 @@ def repair(
     if write is None:
         found.lost.update(found.broken)
         found.broken.clear()
+    reasons = without_file(store, found.broken, embeds)
+    found.lost.update((doc, found.broken.pop(doc)) for doc in reasons)
     rebuilt += _derive(store, found)
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
@@ -91,8 +103,10 @@ def repair(
     if found.tables and rebuilt:  # lost or doubly used pages, which only a new copy of everything cures
         vacuum(store)
         found = find_damage(store, show_progress)
-    left = {**found.places, **found.broken, **found.lost}
-    return Repair(restored, list(left.values()), list(dropped.values()), rebuilt, found.problems(), unplaced)
+    left = {**found.places, **found.thumbnails, **found.broken, **found.lost}
+    lost = [named(damage, reasons.get(doc)) for doc, damage in left.items()]
+    gone = [named(damage, reasons.get(doc)) for doc, damage in dropped.items()]
+    return Repair(restored, lost, gone, rebuilt, found.problems(), unplaced)
 
 
 def _derive(store: Store, found: Findings) -> list[str]:
@@ -108,6 +122,12 @@ def _derive(store: Store, found: Findings) -> list[str]:
             for name, _ in found.orphans:
                 store.connection.execute(f"DELETE FROM vec_{name} WHERE id NOT IN (SELECT id FROM vec)")
         corrected.append("other vectors")
+    if (found.thumbnails or found.stray_media) and store.media is not None:
+        with store.transaction(deletes=True):
+            drop_thumbnails(store, store.media, found.thumbnails)
+            store.media.delete(())
+            store.recount()
+        corrected += ["thumbnails"] * bool(found.thumbnails) + ["pictures"] * bool(found.stray_media)
     if (found.places or found.stray_places) and store.places is not None:
         with store.transaction(deletes=True):
             store.places.rebuild(found.places)
@@ -123,7 +143,7 @@ def _derive(store: Store, found: Findings) -> list[str]:
 def _reindex(store: Store) -> None:
     with store.transaction(deletes=True):
         try:
-            for table in ("doc", "vec"):
+            for table in ("doc", "vec", *(["media"] if store.has_optional("media") else [])):
                 store.connection.execute(f"REINDEX {table}")
         except sqlite3.IntegrityError as error:
             raise IndexDamagedError(
@@ -138,4 +158,6 @@ def _records(store: Store, ids: list[int]) -> Iterator[Record]:
             row = document_row(store.connection, id_)
         if row is not None:
             key, text, metadata = row[1:4]
-            yield Record(key, text, metadata, store.places_of([id_]).get(id_) or ())
+            media = store.media_of([id_]).get(id_)
+            given = None if media is None else Given(media)
+            yield Record(key, text, metadata, store.places_of([id_]).get(id_) or (), given)

@@ -4,28 +4,23 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edge_embed_runtime.errors import IndexDamagedError, IndexLockedError, StorageError
+from edge_embed_runtime.maintenance.findings import Damage, Findings
+from edge_embed_runtime.maintenance.media import check_media
 from edge_embed_runtime.maintenance.scan import Row, document_row, grouped, shown_key
 from edge_embed_runtime.maintenance.words import WordsCheck
 from edge_embed_runtime.maintenance.workspace import own_folder
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.storage.root import read_root
-from edge_embed_runtime.storage.rows import NO_VECTOR, StoredDocument, checked, is_whole
+from edge_embed_runtime.storage.rows import MEDIA_STARTS, NO_VECTOR, StoredDocument, checked, is_whole
 from edge_embed_runtime.storage.schema import UNKNOWN, Facts, ddl
 from edge_embed_runtime.storage.sidetables import Attached
 from edge_embed_runtime.storage.store import Store
-
-
-class Damage(NamedTuple):
-    """A document and what is wrong with it. The key is as it is stored, which may be what is damaged."""
-
-    key: str
-    what: str
 
 
 @dataclass(frozen=True)
@@ -42,33 +37,6 @@ class Report:
         return not self.damaged and not self.problems
 
 
-@dataclass
-class Findings:
-    """Damage by what can be done about it; documents and passages by their ids."""
-
-    documents: int = 0
-    passages: int = 0
-    broken: dict[int, Damage] = field(default_factory=dict)  # text whole, passages not: can be embedded again
-    lost: dict[int, Damage] = field(default_factory=dict)
-    places: dict[int, Damage] = field(default_factory=dict)  # where their places are damaged
-    stray_places: int = 0  # documents that have places, and are not there
-    strays: list[int] = field(default_factory=list)  # passages of no document
-    facts: list[str] = field(default_factory=list)
-    tables: list[str] = field(default_factory=list)
-    blocks: list[int] = field(default_factory=list)  # of binary codes
-    words: list[str] = field(default_factory=list)
-    content: list[str] = field(default_factory=list)  # documents that are not those of the last commit
-    unreadable: list[str] = field(default_factory=list)
-    orphans: list[tuple[str, str]] = field(default_factory=list)  # of no passage: (table, what is wrong)
-
-    def problems(self) -> list[str]:
-        strays = [f"{len(self.strays)} passages belong to no document"] if self.strays else []
-        codes = [f"{len(self.blocks)} blocks of binary codes are damaged or not up to date"] if self.blocks else []
-        others = [what for _, what in self.orphans]
-        others += [f"places of {self.stray_places} documents that are not there"] if self.stray_places else []
-        return [*self.facts, *self.content, *self.unreadable, *self.tables, *strays, *others, *codes, *self.words]
-
-
 def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -> Report:
     """Read every row of an index and say what is wrong; no embedder is needed, and a writer may go on meanwhile.
 
@@ -82,7 +50,8 @@ def verify_index(path: str | os.PathLike[str], *, show_progress: bool = False) -
             raise IndexLockedError(
                 f"{store.path} was written while it was read; try again", path=store.path, code="index_busy"
             )
-    damaged = [damage for _, damage in sorted({**found.places, **found.broken, **found.lost}.items())]
+    every = {**found.places, **found.thumbnails, **found.broken, **found.lost}
+    damaged = [damage for _, damage in sorted(every.items())]
     return Report(found.documents, found.passages, damaged, problems + found.problems())
 
 
@@ -130,6 +99,8 @@ def _find(store: Store, folder: Path | None, show_progress: bool) -> Findings:
                         _check_attached(db, table, found)
                 if not found.unreadable:
                     _check_places(store, found)
+                    if store.media is not None:
+                        check_media(store, store.media, found)
                 if not (found.unreadable or found.lost or found.strays or facts is None):
                     _check_content(store, found)
             with _noted(found.tables, "SQLite's check"):
@@ -158,8 +129,7 @@ def _check_content(store: Store, found: Findings) -> None:
 
 def _check_rows(store: Store, facts: Facts | None, found: Findings, words: WordsCheck, show_progress: bool) -> None:
     db, seen = store.connection, set[Any]()
-    # given vectors may be missing
-    sizes = None if facts is None else (facts.dim + 4, *([len(NO_VECTOR)] if facts.space else []))
+    sizes = None if facts is None else (facts.dim + 4, *([len(NO_VECTOR)] if store.gaps else []))
     (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
     with progress_bar(expected, show_progress, "verifying") as advance:
         for doc, row, passages in grouped(db):
@@ -200,7 +170,7 @@ def _check_attached(db: sqlite3.Connection, table: Attached, found: Findings) ->
         whole.update(ids)
         damaged.update(bad)
     missing: dict[Any, int] = {}
-    for id_, doc in db.execute("SELECT id, doc FROM vec NOT INDEXED"):
+    for id_, doc in db.execute("SELECT id, doc FROM vec NOT INDEXED WHERE start >= 0"):
         if id_ not in whole:
             missing[doc] = missing.get(doc, 0) + 1
         whole.discard(id_)
@@ -229,7 +199,7 @@ def _passage_damage(document: StoredDocument, passages: list[Row], sizes: Collec
     text = document.text
     bad = sum(
         not is_whole(row)
-        or not (0 <= row[2] < row[3] <= len(text) or (text == "" and row[2] == row[3] == 0))
+        or not (0 <= row[2] < row[3] <= len(text) or _is_nowhere(row, text))
         or (sizes is not None and len(row[4]) not in sizes)
         for row in passages
     )
@@ -237,7 +207,14 @@ def _passage_damage(document: StoredDocument, passages: list[Row], sizes: Collec
         return f"{bad} of its {len(passages)} passages are damaged"
     first, last = passages[0], passages[-1]
     hole = last[0] - first[0] != len(passages) - 1
+    of_text = [row for row in passages if row[2] >= 0]
+    start, stop = (of_text[0][2], of_text[-1][3]) if of_text else (len(text), len(text))
     # Before, between and after a document's passages there is only what a tokenizer leaves out.
-    if hole or any(map(str.isalnum, text[: first[2]])) or any(map(str.isalnum, text[last[3] :])):
+    if hole or any(map(str.isalnum, text[:start])) or any(map(str.isalnum, text[stop:])):
         return "passages of it are missing"
     return None
+
+
+def _is_nowhere(row: Row, text: str) -> bool:
+    """Whether a row is one of a picture or sound, or of a document without text."""
+    return row[2] == row[3] and (row[2] in MEDIA_STARTS.values() or (text == "" and row[2] == 0))

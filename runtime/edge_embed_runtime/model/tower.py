@@ -35,6 +35,8 @@ from edge_embed_runtime.vectors.types import Vectors
 
 # Numbers of an input for which a run has the watchdog's time once: a picture of 224 x 224.
 NUMBERS = 3 * 224 * 224
+# The length of a mean over windows whose vectors cancel each other: the first one's is taken.
+CANCELLED = 1e-6
 # The module of onnxruntime that is its library.
 LIBRARY = "onnxruntime.capi.onnxruntime_pybind11_state"
 
@@ -164,15 +166,17 @@ class TowerModel:
 
     def _whole(self, given: object) -> Vectors:
         """In all dims: of a sound the mean over its windows, of kind "multi" one window's behind the other's."""
+        found = map(self.run, self.front.feeds(given))
+        first = next(found, None)
+        if first is None:
+            raise EdgeEmbedError(f"{self._what}: the front end makes nothing of an input", path=self.bundle.path)
         if self.tower.output is not DENSE:
-            return np.concatenate([self.run(feed) for feed in self.front.feeds(given)], axis=1)
-        feeds = self.front.feeds(given)
-        first = self.run(next(feeds))
+            return np.concatenate([first, *found], axis=1)
         total, windows = first.astype(np.float64), 1
-        for feed in feeds:
-            total += self.run(feed)
+        for vectors in found:
+            total += vectors
             windows += 1
-        if windows == 1 or not np.linalg.norm(total) > 1e-6 * windows:  # they cancel each other
+        if windows == 1 or not np.linalg.norm(total) > CANCELLED * windows:
             return first
         return normalize((total / windows).astype(np.float32))
 

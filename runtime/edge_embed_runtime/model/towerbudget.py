@@ -71,10 +71,16 @@ def activation_bytes(shape: Mapping[str, Any]) -> int:
     return max(measured, attention, feed_forward, 0 if measured or tokens else LEAST_ACTIVATIONS)
 
 
+def _growth(tower: Tower) -> int:
+    """How many times their size in the file weights have in memory: int8 ones that are computed with in float32."""
+    said = tower.quantization
+    return 4 if said.get("activations") == "float32" and str(said.get("weights")).startswith("int8") else 1
+
+
 def predict(asked: Asked, tower: Tower, weights: "list[Weight]", profile: Profile, reading: int) -> Prediction:
     """The peak of a process that loads a tower now, and reads inputs of so many bytes with each thread."""
-    matrices = sum(weight.bytes for weight in weights if len(weight.dims) > 1)
-    rest = sum(weight.bytes for weight in weights) - matrices
+    matrices = sum(weight.bytes for weight in weights if len(weight.dims) > 1) * _growth(tower)
+    rest = sum(weight.bytes for weight in weights if len(weight.dims) < 2)
     slack = ARENA_SLACK if profile.threads == 1 else SHARED_ARENA_SLACK
     start = {"process": max(rss_bytes() or 0, asked.peak), "onnxruntime": CODE_BYTES + GRAPH_BYTES}
     loading = start | {"weights": matrices * (1 + profile.prepacked + asked.exact) + rest}

@@ -5,8 +5,9 @@ largest cosine to a hit before it (Carbonell and Goldstein, SIGIR 1998, whose la
 scores, 0 looks at the differences alone. The first hit is always the one that fits best.
 
 Candidates are the best max(4 k, 50) documents. Vectors are those stored of their best passages. In mode "vector" the
-relevance is the cosine to the query, the score; in other modes, whose scores have no such scale, it is the score
-brought to 0..1 over the candidates. Hits keep their scores. A document without a vector is like no other one.
+relevance is the cosine to the query, the score; in other modes, and where rankings of several kinds are fused, whose
+scores have no such scale, it is the score brought to 0..1 over the candidates. Hits keep their scores. A document
+without a vector is like no other one.
 """
 
 from itertools import islice
@@ -39,7 +40,7 @@ def diversified(store: Store, question: Question, ranking: Ranking, damaged: set
     stored = np.vstack([dequantize(found.codes, found.scales), np.zeros((1, store.dim), np.float32)])
     vectors = stored[[rows[best[doc][1]] for doc in docs]].astype(np.float64)
     relevance = np.array([best[doc][0] for doc in docs])
-    if question.mode != "vector":
+    if question.mode != "vector" or "fused" in question.memo:
         relevance = spread(relevance)
     return {docs[i]: best[docs[i]] for i in mmr_order(relevance, vectors, question.mmr, question.k + SPARE)}
 

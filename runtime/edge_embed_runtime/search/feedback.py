@@ -7,8 +7,9 @@ those that Manning, Raghavan and Schuetze call reasonable (Introduction to Infor
 query its part is 0. Documents that are given as examples are no hits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.search.query import Mode, Query, Wanted
 from edge_embed_runtime.storage.store import Store, damaged_document
 from edge_embed_runtime.vectors.int8 import dequantize
+from edge_embed_runtime.vectors.types import Vectors
 
 LIKED, UNLIKED = 0.75, 0.15
 # Passages of a document that are read at a time.
@@ -38,17 +40,27 @@ def moved(store: Store, query: Query, mode: Mode, wanted: Wanted) -> tuple[Query
         )
     check_dense(store)
     known = {what: store.known_ids(keys, what) for what, keys in (("like", wanted.like), ("unlike", wanted.unlike))}
-    vector = np.zeros(store.dim) if query.vector is None else query.vector.astype(np.float64)
-    for weight, ids in ((LIKED, known["like"]), (-UNLIKED, known["unlike"])):
-        if ids:
-            vector += weight * np.mean(list(document_vectors(store, ids).values()), axis=0)
-    if wanted.shift is not None:
-        vector += wanted.shift
-    length = float(np.linalg.norm(vector))
+    steps: list[NDArray[Any]] = [
+        weight * np.mean(list(document_vectors(store, ids).values()), axis=0)
+        for weight, ids in ((LIKED, known["like"]), (-UNLIKED, known["unlike"]))
+        if ids
+    ]
+    steps += [] if wanted.shift is None else [wanted.shift]
+    left_out = {**known["like"], **known["unlike"], **store.ids_of(wanted.without)}
+    vector = _moved(np.zeros(store.dim) if query.vector is None else query.vector, steps)
+    others = tuple(_moved(other, steps) for other in query.others)
+    return replace(query, vector=vector, others=others), frozenset(left_out.values())
+
+
+def _moved(vector: NDArray[Any], steps: Sequence[NDArray[Any]]) -> Vectors:
+    moved = vector.astype(np.float64)
+    for step in steps:
+        moved += step
+    length = float(np.linalg.norm(moved))
     if length < SHORTEST:
         raise InputError("the query and the examples cancel each other: nothing is left to look for", option="unlike")
-    left_out = {**known["like"], **known["unlike"], **store.ids_of(wanted.without)}
-    return replace(query, vector=(vector / length).astype(np.float32)), frozenset(left_out.values())
+    found: Vectors = (moved / length).astype(np.float32)
+    return found
 
 
 def check_dense(store: Store) -> None:

@@ -12,9 +12,11 @@ from edge_embed_runtime.storage.rows import Removed
 from edge_embed_runtime.vectors.types import Vectors
 
 if TYPE_CHECKING:  # most indexes have none
+    from edge_embed_runtime.storage.media import Kind
     from edge_embed_runtime.vectors.sparse import SparseVector
 
 Mode = Literal["hybrid", "vector", "text", "sparse", "multi"]
+KINDS = ("text", "image", "audio")
 
 # Names of the retrievers, which are those of the parts of a query, in the order in which they are asked.
 NAMES = ("vector", "sparse", "text", "multi")
@@ -48,13 +50,19 @@ Ranking = dict[int, tuple[float, int]]
 @dataclass(frozen=True)
 class Query:
     """What is searched for: words, a vector of length 1 [dim], weights of tokens, vectors of tokens [n, dim]; and the
-    share that the words have in a fused score."""
+    share that the words have in a fused score.
+
+    others: vectors of other parts of the query, such as a picture's
+    kind:   of the first part
+    """
 
     text: str | None
     vector: Vectors | None
     sparse: "SparseVector | None" = None
     multi: Vectors | None = None
     text_share: float = TEXT_SHARE
+    others: tuple[Vectors, ...] = ()
+    kind: "Kind" = "text"
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Wanted:
 
     shift:   [dim], what is added to the query's vector; from a Session
     without: keys of documents that are left out, where they are there
+    kind:    what is to be compared: passages of texts, pictures or sounds; None for all of them
     """
 
     k: int
@@ -73,10 +82,17 @@ class Wanted:
     mmr: float | None = None
     shift: Vectors | None = None
     without: tuple[str, ...] = ()
+    kind: "Kind | None" = None
 
     @staticmethod
     def checked(
-        k: object, where: Mapping[str, Any] | None, recall: object, like: object, unlike: object, mmr: object
+        k: object,
+        where: Mapping[str, Any] | None,
+        recall: object,
+        like: object,
+        unlike: object,
+        mmr: object,
+        kind: "Kind | None" = None,
     ) -> "Wanted":
         """Raises InputError."""
         count = min(check_count(k, "k", 1), MAX_HITS)
@@ -89,7 +105,9 @@ class Wanted:
         liked, unliked = check_examples(like, "like"), check_examples(unlike, "unlike")
         if both := set(liked) & set(unliked):
             raise InputError(f"the key {min(both)!r:.80} is in both like and unlike", option="unlike")
-        return Wanted(count, where, recall, liked, unliked, mmr)
+        if kind is not None and kind not in KINDS:
+            raise unusable("kind", kind, f"one of {KINDS}")
+        return Wanted(count, where, recall, liked, unliked, mmr, kind=kind)
 
     @property
     def has_examples(self) -> bool:
@@ -122,7 +140,10 @@ class Question:
 
     left_out: ids of documents that are not to be found
     mmr:      see search/diversity.py; None where hits come in the order of their scores
+    kind:     the kind of the rows to compare; None for all, which are of one kind
+    least_depth: at least so many documents are to be found
     found:    what the retrievers found so far, by their names
+    memo:     what the questions that one question becomes have in common
     """
 
     query: Query
@@ -132,7 +153,10 @@ class Question:
     condition: Condition | None
     left_out: frozenset[int] = frozenset()
     mmr: float | None = None
+    kind: "Kind | None" = None
+    least_depth: int = 0
     found: dict[str, Ranking] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -143,7 +167,7 @@ class Question:
     @property
     def depth(self) -> int:
         """How many documents each retriever is to find."""
-        wanted = self.candidates + len(self.left_out)
+        wanted = max(self.candidates + len(self.left_out), self.least_depth)
         return max(wanted, FUSION_DEPTH) if self.mode in ("hybrid", "multi") else wanted
 
     @property

@@ -36,6 +36,8 @@ class Reranking:
             raise unusable("rerank", reranker, "a Reranker")
         if query is None:
             raise InputError("rerank scores texts by a query in words: give one", option="rerank")
+        if wanted.kind in ("image", "audio"):
+            raise InputError("rerank scores texts, so kind is 'text' with it", option="kind")
         if wanted.mmr is not None:
             raise InputError(
                 "mmr and rerank each put the hits into an order of their own: choose one. For both, search with mmr, "

@@ -9,7 +9,16 @@ from edge_embed_runtime.search.dense import Dense
 from edge_embed_runtime.search.fusion import fuse_found
 from edge_embed_runtime.search.hits import HIT_BYTES, Reader
 from edge_embed_runtime.search.keywords import Keywords
-from edge_embed_runtime.search.query import RANKED_BYTES, Mode, Query, Question, Ranking, Retriever, Wanted
+from edge_embed_runtime.search.query import (
+    FUSION_DEPTH,
+    RANKED_BYTES,
+    Mode,
+    Query,
+    Question,
+    Ranking,
+    Retriever,
+    Wanted,
+)
 from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.storage.fields import check_fields
 from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where
@@ -58,11 +67,31 @@ class Searcher:
             question = self._question(query, mode, wanted, condition)
             with self._reserved(question):
                 check_fields(self._store, where, condition)
-                for name in question.names:
-                    question.found[name] = question.kept(self._retriever(name).rank(question))
-                ranking = self._ordered(question, fuse_found(question, self._retrievers))
+                ranking = self._ordered(question, self._ranking(question))
                 hits = Reader(self._store, self._room, self.damaged).hits(ranking, wanted.k, condition or EVERY)
                 return Hits(hits, None if len(hits) == wanted.k else self._shortfall(len(hits), question))
+
+    def _ranking(self, question: Question) -> Ranking:
+        """Documents by the retrievers that a question is for, and over all kinds that it is about."""
+        if question.query.vector is None:  # only texts have words and the like
+            return self._found(question)
+        present = self.dense.present()
+        if present == ("text",) and not question.query.others and question.kind in (None, "text"):
+            return self._found(replace(question, kind=None))
+        from edge_embed_runtime.search import kinds
+
+        if question.mode not in ("vector", "hybrid"):
+            question = replace(question, kind="text")
+        lanes = kinds.lanes(question, present)
+        if sum(map(len, lanes)) > 1:
+            question.memo["fused"] = True
+        rankings = [kinds.add_ranks([self._found(part) for part in parts]) for parts in lanes]
+        return kinds.best_ranks(rankings, question.depth + FUSION_DEPTH) if rankings else {}
+
+    def _found(self, question: Question) -> Ranking:
+        for name in question.names:
+            question.found[name] = question.kept(self._retriever(name).rank(question))
+        return fuse_found(question, self._retrievers)
 
     def _question(self, query: Query, mode: Mode, wanted: Wanted, condition: Condition | None) -> Question:
         """What the retrievers are asked; examples move the query's vector. Runs inside the snapshot."""
@@ -71,7 +100,7 @@ class Searcher:
             from edge_embed_runtime.search.feedback import moved
 
             query, left_out = moved(self._store, query, mode, wanted)
-        return Question(query, wanted.k, mode, wanted.recall, condition, left_out, wanted.mmr)
+        return Question(query, wanted.k, mode, wanted.recall, condition, left_out, wanted.mmr, wanted.kind)
 
     def _ordered(self, question: Question, ranking: Ranking) -> Ranking:
         """A ranking in the order in which its documents become hits."""
@@ -116,7 +145,8 @@ class Searcher:
             cost += ALLOWED_BYTES * passages
         if question.mmr is not None:
             cost += DIVERSE_BYTES * self._store.dim * question.candidates
-        return cost + RANKED_BYTES * question.depth + HIT_BYTES * k
+        rankings = 1 + 3 * len(question.query.others) + (2 if self.dense.several else 0)
+        return cost + rankings * RANKED_BYTES * question.depth + HIT_BYTES * k
 
     def _shortfall(self, found: int, question: Question) -> str:
         mode = question.mode
@@ -126,6 +156,10 @@ class Searcher:
         conditions = [said[mode]] if mode in said else []
         if mode in ("vector", "hybrid") and self._some_without_vector():
             conditions.append("ha{ve} a vector" + (" or hold{s} a word of the query" if mode == "hybrid" else ""))
+        if question.kind is not None and self.dense.several:
+            conditions.append(
+                {"text": "ha{ve} a text", "image": "ha{ve} a picture", "audio": "ha{ve} a sound"}[question.kind]
+            )
         conditions += [] if question.condition is None else ["fit{s} `where`"]
         what = " and ".join(conditions).format(s="s" if found == 1 else "", ve="s" if found == 1 else "ve")
         what = what or ("is in the index" if found == 1 else "are in the index")
@@ -138,4 +172,4 @@ class Searcher:
 
     def _some_without_vector(self) -> bool:
         codes = self.dense.codes
-        return self._store.facts.space and codes is not None and len(codes) < self._store.counts()[1]
+        return self._store.gaps and codes is not None and len(codes) < self._store.counts()[1]

@@ -3,7 +3,7 @@
 import json
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,10 @@ class Hits(list[Hit]):
         self.shortfall = shortfall
 
 
+# Takes a document that is left out because its picture or sound cannot be read, and why.
+Refused = Callable[[Document, MediaError], None]
+
+
 @dataclass(frozen=True)
 class Record:
     """A checked document as it is stored: metadata as JSON."""
@@ -94,11 +98,18 @@ class Record:
     media: "Given | None" = None
 
 
-def check_documents(documents: Iterable[Document], *, blank: bool = False, room: "Room | None" = None) -> list[Record]:
+def check_documents(
+    documents: Iterable[Document],
+    *,
+    blank: bool = False,
+    room: "Room | None" = None,
+    refused: "Refused | None" = None,
+) -> list[Record]:
     """Every document checked, before anything is embedded or stored.
 
-    blank: texts may be empty
-    room:  what there is for them; raises MemoryBudgetError where it is too small
+    blank:   texts may be empty
+    room:    what there is for them; raises MemoryBudgetError where it is too small
+    refused: takes those whose picture or sound cannot be read, which are left out; None raises the error
     """
     if isinstance(documents, Document | str | bytes | Mapping) or not isinstance(documents, Iterable):
         raise InputError(
@@ -109,7 +120,13 @@ def check_documents(documents: Iterable[Document], *, blank: bool = False, room:
     for i, document in enumerate(documents):
         if room is not None:
             given += _check_size(document, f"document {i}", room, given)
-        record = check_document(document, f"document {i}", blank=blank)
+        try:
+            record = check_document(document, f"document {i}", blank=blank)
+        except MediaError as error:
+            if refused is None:
+                raise
+            refused(document, error)
+            continue
         if record.key in records:
             raise DuplicateKeyError(
                 f"document {i}: the key {shown(record.key)} comes twice in one call; nothing was stored",
@@ -136,7 +153,9 @@ def _check_size(document: object, place: str, room: "Room", before: int) -> int:
 
 def document_bytes(document: Document) -> int:
     """The most that a document's text and metadata take, as Python holds them or in UTF-8."""
-    return 64 + _value_bytes(document.text) + _value_bytes(document.metadata) + _value_bytes(document.places)
+    size = 64 + _value_bytes(document.text) + _value_bytes(document.metadata) + _value_bytes(document.places)
+    given = document.audio if document.image is None else document.image
+    return size if given is None else size + _value_bytes(getattr(given, "content", given))
 
 
 def _value_bytes(value: object) -> int:
@@ -149,6 +168,8 @@ def _value_bytes(value: object) -> int:
             pending += [*inner.keys(), *inner.values()]
         elif isinstance(inner, list | tuple):
             pending += inner
+        elif isinstance(inner, bytes):
+            size += len(inner)
         size += 32
     return size
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import DocumentError, MediaError
+from edge_embed_runtime.inputs.mediafile import MediaFile
 from edge_embed_runtime.system.files import open_regular
 
 MediaKind = Literal["image", "audio"]
@@ -19,6 +20,7 @@ Kind = Literal["text", "image", "audio"]
 MEDIA_KINDS: tuple[MediaKind, ...] = ("image", "audio")
 SHA256_BYTES = 32
 MAX_TIME_CHARACTERS = 40
+MAX_THUMBNAIL_BYTES = 12_288
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Media:
     source: the path of the file it was read from, absolute, or relative to the index's root; "" for none
     sha256: of the file's bytes, or of the pixels or samples where these were given, in hexadecimal digits
     time:   when it was taken, in ISO 8601; None where that is not known
+    thumbnail: a small picture to store with it (WebP); None for none, or where an index was asked for the rest alone
     """
 
     kind: MediaKind
     source: str
     sha256: str
     time: str | None = None
+    thumbnail: bytes | None = field(default=None, repr=False, compare=False)
 
 
 # What tells whether a file has changed: device, number, size, time of the last write.
@@ -87,6 +91,8 @@ def _recognised(kind: MediaKind, given: Any, where: str) -> Given:
     if isinstance(given, bytes | bytearray | memoryview):
         content = bytes(given)
         return Given(Media(kind, "", hashlib.sha256(content).hexdigest()), content)
+    if isinstance(given, MediaFile):
+        return Given(Media(kind, str(Path(given.path).absolute()), given.sha256), given)
     parts = _parts(given) if kind == "image" else _sound_parts(given)
     if parts is None:
         expected = (
@@ -106,6 +112,11 @@ def _checked(kind: MediaKind, media: Media, where: str) -> Media:
         raise DocumentError(
             f"{where}: {kind} is {shown(media)}, expected a Media of kind {kind!r} as Index.get gives it"
         )
+    small = media.thumbnail
+    if small is not None and (
+        not isinstance(small, bytes) or len(small) > MAX_THUMBNAIL_BYTES or small[8:12] != b"WEBP"
+    ):
+        raise DocumentError(f"{where}: its thumbnail is no WebP of at most {MAX_THUMBNAIL_BYTES} bytes")
     return media if media.time is None else replace(media, time=_checked_time(media.time, where))
 
 

@@ -8,15 +8,10 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from edge_embed_runtime.checks import shown
-from edge_embed_runtime.errors import IndexDamagedError
 from edge_embed_runtime.storage.media import MEDIA_KINDS, SHA256_BYTES, Media, MediaKind
 from edge_embed_runtime.storage.rows import MEDIA_STARTS, PASSAGES, is_whole
-
-if TYPE_CHECKING:
-    from edge_embed_runtime.storage.store import Store
 
 COLUMNS = "doc, kind, source, sha256, time, thumbcrc, crc"
 ROWS = f"SELECT {COLUMNS} FROM media"
@@ -103,6 +98,21 @@ class MediaTable:
         found = self._db.execute(f"{PASSAGES} WHERE doc = ? AND start = ?", (doc, start)).fetchone()
         return cast("Row | None", found)
 
+    def rows_of(self, doc: int) -> list[tuple[int, int]]:
+        """(id, start) of the rows of `vec` of a document that are of no text."""
+        return self._db.execute("SELECT id, start FROM vec WHERE doc = ? AND start < 0", (doc,)).fetchall()
+
+    def docs_with_rows(self) -> set[int]:
+        """Documents that have rows of `vec` that are of no text."""
+        return {doc for (doc,) in self._db.execute("SELECT doc FROM vec NOT INDEXED WHERE start < 0")}
+
+    def drop_thumbnail(self, doc: int, media: Media) -> tuple[Any, int]:
+        """Delete a thumbnail; gives the checksums of the row before and after."""
+        before = self.crc(doc)
+        row = _row(doc, media, _thumbnail_crc(None))
+        self._db.execute("UPDATE media SET thumbnail = NULL, thumbcrc = ?, crc = ? WHERE doc = ?", (*row[5:], doc))
+        return before, int(row[-1])
+
     def hashes(self, among: Iterable[bytes]) -> set[bytes]:
         """Those of some hashes that pictures or sounds of the index have."""
         query = "SELECT DISTINCT sha256 FROM media WHERE sha256 = ?"
@@ -112,17 +122,6 @@ class MediaTable:
         """Delete rows, and those of documents that are not there."""
         query = "DELETE FROM media WHERE doc NOT IN (SELECT id FROM doc) OR doc IN (SELECT value FROM json_each(?))"
         self._db.execute(query, (json.dumps(list(docs)),))
-
-
-def thumbnail_of(store: "Store", key: str) -> bytes | None:
-    """The thumbnail of a document; None where there is none, or no such document. Raises IndexDamagedError."""
-    doc, table = store.ids_of([key]).get(key), store.media
-    if doc is None or table is None:
-        return None
-    thumbnail, whole = table.thumbnail(doc)
-    if not whole:
-        raise IndexDamagedError(f"{store.path}: the thumbnail of {shown(key)} is damaged", path=store.path, keys=[key])
-    return thumbnail
 
 
 def _row(doc: int, media: Media, thumbnail_crc: int) -> tuple[Any, ...]:

@@ -113,10 +113,13 @@ def root_folder(store: "Store") -> str | None:
 
 
 def count_files(store: "Store", folder: str) -> int:
-    """How many of the files that some documents come from lie in a folder that may be the root."""
-    query = f"SELECT DISTINCT {ORIGIN} FROM doc LIMIT {SAMPLE}"
+    """How many of the files that some documents, or pictures, come from lie in a folder that may be the root."""
+    queries = [f"SELECT DISTINCT {ORIGIN} FROM doc LIMIT {SAMPLE}"]
     with translated(store.path):
-        names = [name for (name,) in store.connection.execute(query) if isinstance(name, str)]
+        if store.has_optional("media"):
+            queries.append(f"SELECT source FROM media WHERE source <> '' LIMIT {SAMPLE}")
+        found = {name for query in queries for (name,) in store.connection.execute(query)}
+    names = [name for name in found if isinstance(name, str)]
     return sum(os.path.lexists(Path(folder, name)) for name in names if not Path(name).is_absolute())
 
 

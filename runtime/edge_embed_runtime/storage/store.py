@@ -110,6 +110,11 @@ class Store(IndexFile):
         return document
 
     @property
+    def gaps(self) -> bool:
+        """Whether rows of `vec` may have no vector: those of given vectors, and captions that no model reads."""
+        return self.facts.space or self.has_optional("media")
+
+    @property
     def places(self) -> "Places | None":
         """The table of places; None where no document ever had any."""
         if not self.has_optional("place"):
@@ -155,13 +160,15 @@ class Store(IndexFile):
     def with_places(self, found: Sequence[StoredDocument]) -> list[Document]:
         """`complete`. Raises IndexDamagedError where a part of one is damaged."""
         documents = list(self.complete(found))
-        damaged = [one.key for one, document in zip(found, documents, strict=True) if document is None]
+        damaged = [one for one, document in zip(found, documents, strict=True) if document is None]
         if damaged:
+            one = damaged[0]
+            places = self.places_of([one.id]).get(one.id, ()) is None
+            what = "the places of" if places else "the facts on the picture or sound of"
             raise IndexDamagedError(
-                f"{self.path}: places of the document {shown(damaged[0])}, or what is known of its picture or sound, "
-                "are damaged (a checksum does not fit)",
+                f"{self.path}: {what} the document {shown(one.key)} are damaged (a checksum does not fit)",
                 path=self.path,
-                keys=damaged,
+                keys=[one.key for one in damaged],
             )
         return [document for document in documents if document is not None]
 
@@ -176,7 +183,8 @@ class Store(IndexFile):
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
-            same = code is None or all(row[4] == code for row in passages)
+            without = record.media is None  # else the vector is that of a picture or sound
+            same = code is None or all(row[4] == code for row in passages if is_text(row) == without)
             return bool(passages) and same and self._are_whole(passages)
 
     def unchanged(self, records: Sequence[Record]) -> set[str]:
