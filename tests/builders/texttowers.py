@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
+from builders import towers
 from builders.architectures import Tensors
 from builders.bert import WORDS, word_tokenizer
 from builders.checkpoints import read_checkpoint
@@ -182,16 +183,17 @@ def spiece_model(pieces: list[str] = PIECES, **normalizer: bytes | int) -> bytes
     return raw + field(2, field(3, 1) + field(40, 2)) + field(3, steps)
 
 
-def add_siglip_text(t: Tensors, vocab: int, positions: int = 12, prefix: str = "text_model.") -> None:
+def add_siglip_text(t: Tensors, vocab: int, positions: int = 12, dim: int = DIM) -> None:
     """The tensors of SigLIP's text tower."""
+    prefix = "text_model."
     t.add(f"{prefix}embeddings.token_embedding.weight", vocab, HIDDEN)
     t.add(f"{prefix}embeddings.position_embedding.weight", positions, HIDDEN)
     encoder_layers(t, prefix)
     t.norm(f"{prefix}final_layer_norm")
-    t.linear(f"{prefix}head", DIM, HIDDEN)
+    t.linear(f"{prefix}head", dim, HIDDEN)
 
 
-def siglip_text_config(vocab: int, positions: int = 12) -> dict[str, Any]:
+def siglip_text_config(vocab: int, positions: int = 12, dim: int = DIM) -> dict[str, Any]:
     return {
         "model_type": "siglip_text_model",
         "vocab_size": vocab,
@@ -202,7 +204,7 @@ def siglip_text_config(vocab: int, positions: int = 12) -> dict[str, Any]:
         "max_position_embeddings": positions,
         "hidden_act": "gelu_pytorch_tanh",
         "layer_norm_eps": 1e-6,
-        "projection_size": DIM,
+        "projection_size": dim,
         "bos_token_id": 1,
         "eos_token_id": 1,
         "pad_token_id": 1,
@@ -268,8 +270,9 @@ def blip2_text(folder: Path, **changed: Any) -> Path:
     return write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40)
 
 
-def openclip_text(text_cfg: dict[str, Any], vocab: int, prefix: str = "text.") -> Tensors:
+def openclip_text(text_cfg: dict[str, Any], vocab: int, dim: int = DIM) -> Tensors:
     """The tensors of OpenCLIP's own text tower."""
+    prefix = "text."
     t = Tensors()
     length = text_cfg["context_length"]
     t.add(f"{prefix}token_embedding.weight", vocab, HIDDEN)
@@ -286,7 +289,7 @@ def openclip_text(text_cfg: dict[str, Any], vocab: int, prefix: str = "text.") -
         for norm in ("ln_1", "ln_2"):
             t.norm(f"{block}.{norm}")
     t.norm(f"{prefix}ln_final")
-    t.add(f"{prefix}text_projection", HIDDEN, DIM)
+    t.add(f"{prefix}text_projection", HIDDEN, dim)
     return t
 
 
@@ -305,3 +308,57 @@ def text_vectors(source: "Path | Checkpoint") -> Callable[[Array], Array]:
         return np.asarray(found)
 
     return vector
+
+
+def _front(folder: Path, side: int = towers.SIDE) -> Path:
+    (folder / "preprocessor_config.json").write_text(json.dumps(towers.front(side)))
+    return folder
+
+
+def siglip_folder(folder: Path) -> Path:
+    """A SiglipModel: both towers."""
+    t = Tensors()
+    add_siglip_text(t, len(PIECES), dim=towers.HIDDEN)
+    towers.siglip(t)
+    text = siglip_text_config(len(PIECES), dim=towers.HIDDEN)
+    config = {**towers.FAMILIES["siglip"].config, "text_config": text}
+    settings = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 12, "pad_token": "</s>"}
+    write(folder, config, t, {}, **settings)
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(spiece_model())
+    return _front(folder)
+
+
+def blip2_folder(folder: Path) -> Path:
+    """A Blip2ForImageTextRetrieval: its Q-Former is part of both towers."""
+    t = Tensors()
+    add_qformer(t, 5 + len(WORDS), seen=towers.HIDDEN)
+    t |= {name: w for name, w in towers.tensors_of("blip-2").items() if name.startswith("vision_model.")}
+    t.linear("vision_projection", DIM, HIDDEN)
+    t.linear("itm_head", 2, HIDDEN)
+    config = {
+        **towers.FAMILIES["blip-2"].config,
+        "qformer_config": {**QFORMER, "vocab_size": 5 + len(WORDS), "encoder_hidden_size": towers.HIDDEN},
+        "image_text_hidden_size": DIM,
+        "num_query_tokens": 5,
+    }
+    tokenizer = {**word_tokenizer(), "truncation": None, "padding": None}
+    return _front(write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40))
+
+
+def coca_folder(folder: Path) -> Path:
+    """A CoCa as OpenCLIP saves it, with a decoder that a bundle has no use for."""
+    tokenizer, given = clip_tokenizer(), towers.FAMILIES["coca"].config
+    text = {"context_length": 9, "width": HIDDEN, "heads": HEADS, "layers": LAYERS, "embed_cls": True}
+    t = openclip_text(text, len(tokenizer["model"]["vocab"]), towers.DIM)
+    t |= towers.tensors_of("coca")
+    t.linear("text_decoder.head", HIDDEN, HIDDEN)
+    model = {**given["model_cfg"], "text_cfg": text}
+    write(folder, {}, t, tokenizer, **CLIP_SETTINGS)
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").rename(folder / "open_clip_model.safetensors")
+    preprocess = {"size": towers.SIDE, "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
+    preprocess |= {"interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0}
+    said = {"model_cfg": model, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(said))
+    return folder
