@@ -198,6 +198,24 @@ def eva(t: Tensors) -> None:
     linear(t, f"{trunk}head", DIM, h)
 
 
+def timm_siglip(t: Tensors) -> None:
+    """SigLIP's model under timm's names in OpenCLIP's folder."""
+    h, trunk = EVA_HIDDEN, "visual.trunk."
+    conv(t, f"{trunk}patch_embed.proj", h, bias=True)
+    t.add(f"{trunk}pos_embed", 1, GRID * GRID, h, scale=0.5)
+    for i in range(LAYERS):
+        block = f"{trunk}blocks.{i}"
+        linear(t, f"{block}.attn.qkv", 3 * h, h)
+        linear(t, f"{block}.attn.proj", h, h)
+        linear(t, f"{block}.mlp.fc1", EVA_INNER, h)
+        linear(t, f"{block}.mlp.fc2", h, EVA_INNER)
+        norms(t, f"{block}.norm1", f"{block}.norm2", width=h)
+    norms(t, f"{trunk}norm", f"{trunk}attn_pool.norm", width=h)
+    t.add(f"{trunk}attn_pool.latent", 1, 1, h, scale=1.0)
+    for name, outer, inner in (("q", h, h), ("kv", 2 * h, h), ("proj", h, h), ("mlp.fc1", 80, h), ("mlp.fc2", h, 80)):
+        linear(t, f"{trunk}attn_pool.{name}", outer, inner)
+
+
 def blip2(t: Tensors, layers: int = 2, queries: int = 5, width: int = 48) -> None:
     """BLIP-2's image side: vision_model, and the half of its Q-Former that looks at pictures."""
     prefix = "vision_model."
@@ -234,6 +252,12 @@ def _open_clip_config(model: Config, **vision: Any) -> Config:
     return {"model_type": "open_clip", "model_cfg": {"embed_dim": DIM, "vision_cfg": {**sizes, **vision}, **model}}
 
 
+TIMM_SIGLIP = {
+    "image_size": 36,
+    "timm_model_name": "vit_base_patch16_siglip_224",
+    "timm_pool": "map",
+    "timm_proj": "none",
+}
 EVA_CFG = {
     "image_size": SIDE,
     "timm_model_name": "eva02_base_patch16_clip_224",
@@ -269,6 +293,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "coca": Family(
         _open_clip_config({}, attentional_pool=True, attn_pooler_heads=4), lambda t: open_clip(t, coca=True)
+    ),
+    "open_clip siglip": Family(
+        {"model_type": "open_clip", "model_cfg": {"embed_dim": EVA_HIDDEN, "vision_cfg": TIMM_SIGLIP}},
+        timm_siglip,
+        side=36,
+        dim=EVA_HIDDEN,
     ),
     "eva02": Family({"model_type": "open_clip", "model_cfg": {"embed_dim": DIM, "vision_cfg": EVA_CFG}}, eva),
 }

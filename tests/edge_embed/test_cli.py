@@ -130,7 +130,8 @@ def test_eval(folder: Path) -> None:
     [
         (["add", "a.db", "nowhere"], "nowhere does not exist"),
         (["add", "a.db", "bad.jsonl", "--strict"], "bad.jsonl, line 2: not valid JSON"),
-        (["add", "a.db", "photo.jpg"], "not a folder or a file of a known type"),
+        (["add", "a.db", "photo.jpg"], "is one of the pictures (the bundle has no image tower)"),
+        (["add", "a.db", "drawing.svg"], "not a folder or a file of a known type"),
         (["add", "none/a.db", "notes"], "does not exist"),
         (["add", "notes", "notes"], "is a folder"),
         (["search", "none.db", "x"], "does not exist"),

@@ -1,16 +1,20 @@
 """Vision transformers of every layout that is read: float32, int8, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders.pictures import photo
 from builders.towers import DIM, EVA_HEADS, FAMILIES, HEADS, LAYERS, tensors_of, write_tower
 from builders.visionreference import eva02, open_clip
 from onnxruntime import InferenceSession
 
+from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
+from edge_embed_export import export_model
 from edge_embed_export.calibration.images import quantize_image
 from edge_embed_export.calibration.pictures import calibration_pictures
 from edge_embed_export.families.interpolate import bicubic
@@ -23,6 +27,7 @@ from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_export.transformer.vision import build_image, check_image
 from edge_embed_export.transformer.workshop import workshop
+from edge_embed_runtime.bundle.manifest import WITHIN_LIMIT
 from edge_embed_runtime.inputs.base import read_front
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.onnxfile.allowed import check_model
@@ -181,11 +186,12 @@ OPEN = "model_cfg.vision_cfg"
         ("dinov2", None, {"qkv_bias": False}, "qkv_bias False"),
         ("open_clip", OPEN, {"qk_norm": True}, "vision_cfg.qk_norm is True"),
         ("open_clip", OPEN, {"pool_type": "none"}, "pool_type 'none'"),
-        ("open_clip", OPEN, {"timm_model_name": "vit_tiny"}, "'vit_tiny' of timm is not supported"),
+        ("open_clip", OPEN, {"timm_model_name": "vit_tiny", "timm_pool": "avg"}, "'vit_tiny' of timm is not supported"),
         ("open_clip", OPEN, {"layers": [3, 4, 6, 3]}, "convolutional network"),
         ("open_clip", OPEN, {"unknown": 1}, "'model_cfg.vision_cfg.unknown' is 1"),
         ("coca", OPEN, {"attentional_pool": "cascade"}, "attentional_pool 'cascade'"),
         ("eva02", OPEN, {"timm_pool": "avg"}, "timm_pool 'avg'"),
+        ("open_clip siglip", OPEN, {"timm_proj": "mlp"}, "timm_proj 'mlp'"),
         ("eva02", OPEN, {"image_size": 64}, "image_size is 64"),
     ],
 )
@@ -232,10 +238,13 @@ def test_an_unknown_image_model_is_named() -> None:
 
 
 def test_a_size_that_patches_do_not_fill() -> None:
-    tower = read("clip")
-    spec = type(tower.spec)(tower.spec.body, (36, 32), 8)
-    with pytest.raises(ExportError, match="cannot be cut into patches of 8"):
-        check_image(spec, tower.weights)
+    """As SigLIP's 384 pixels in patches of 14: what is left at the right and below is not read."""
+    tower, given = read("clip"), pixels("clip")
+    odd = replace(tower, spec=replace(tower.spec, size=(36, 39)))
+    wide = np.pad(given, ((0, 0), (0, 0), (0, 4), (0, 7)), constant_values=1.5)
+    assert np.array_equal(run(session(odd), wide), run(session(tower), given))
+    with pytest.raises(ExportError, match="smaller than a patch of 8"):
+        check_image(replace(tower.spec, size=(7, 32)), tower.weights)
 
 
 def test_interpolation_keeps_what_is_even() -> None:
@@ -257,3 +266,25 @@ def test_a_folder_is_read_whole(tmp_path: Path) -> None:
         "model.safetensors",
         "preprocessor_config.json",
     ]
+
+
+@pytest.mark.parametrize("name", ["clip alone", "dinov2 of another size"])
+def test_a_folder_becomes_a_bundle(name: str, tmp_path: Path) -> None:
+    """From the folder to vectors in int8: one vector alone, in any company and on any number of cores."""
+    folder = write_tower(tmp_path / "model", name)
+    manifest = export_model(folder, tmp_path / "bundle")
+    tower = manifest.towers["image"]
+    assert tower.architecture["family"] == FAMILIES[name].config["model_type"].removesuffix("_vision_model")
+    assert tower.receipt["cosine_to_fp32"]["min"] > 0.99
+    assert tower.quantization["pairs"] == WITHIN_LIMIT
+    given = [photo(70 + 9 * i, 100 - 7 * i, seed=i) for i in range(5)]
+    one = Embedder(tmp_path / "bundle", threads=1)
+    alone = np.vstack([one.encode_image([picture]) for picture in given])
+    assert alone.shape == (5, FAMILIES[name].dim)
+    for threads in (1, 3):
+        embedder = Embedder(tmp_path / "bundle", threads=threads)
+        assert np.array_equal(embedder.encode_image(given), alone)
+        assert np.array_equal(embedder.encode_image(given[3:1:-1]), alone[3:1:-1])
+    export_model(folder, tmp_path / "float", precision="fp32")
+    exact = Embedder(tmp_path / "float", threads=1).encode_image(given)
+    assert (exact * alone).sum(axis=1).min() > 0.99

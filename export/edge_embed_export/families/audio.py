@@ -81,6 +81,11 @@ class AudioTower:
     notes: tuple[str, ...] = ()
 
 
+def is_audio_model(config: Mapping[str, Any]) -> bool:
+    """Whether the folder of this config.json has an encoder of sounds that is known."""
+    return str(config.get("model_type")) in READERS
+
+
 def read_audio_tower(checkpoint: Checkpoint, front: dict[str, Any]) -> AudioTower:
     """The encoder of sounds in a checkpoint, which may hold one of texts besides.
 

@@ -45,10 +45,7 @@ MODELS = {
 def read(checkpoint: Checkpoint, name: str, front: dict[str, Any]) -> ImageTower:
     """The image model of this name, whose weights begin in "visual.trunk."."""
     model = MODELS[name]
-    conv = checkpoint.tensors.get("visual.trunk.patch_embed.proj.weight")
-    patch = conv.shape[-1] if conv is not None and conv.ndim == 4 else 1
-    read = PictureReader(checkpoint, "visual.trunk.patch_embed.proj.weight", {}, front, {"patch_size": patch})
-    read.prefix = f"{read.prefix}visual.trunk."
+    read = PictureReader.of_timm(checkpoint, front)
     read.patches("patch_embed.proj", bias=True)
     table = read.tensor("pos_embed", 3)[0]
     first = np.asarray(read.tensor("cls_token", 3)[0]) + np.asarray(table[:1])
@@ -88,9 +85,9 @@ def turns(size: int, grid: tuple[int, int]) -> tuple[Array, Array]:
 
 def _layers(read: PictureReader, model: _Model) -> int:
     norms = ("attention_post_norm", "output_post_norm") if model.behind else ("attention_norm", "output_norm")
-    count = 0
-    while read.has(f"blocks.{count}.attn.proj.weight"):
-        ours, theirs = f"layers.{count}", f"blocks.{count}"
+    count = read.blocks("attn.proj")
+    for i in range(count):
+        ours, theirs = f"layers.{i}", f"blocks.{i}"
         for name, own in zip(norms, ("norm1", "norm2"), strict=True):
             read.norm(f"{ours}.{name}", f"{theirs}.{own}")
         _attention(read, ours, f"{theirs}.attn", model)
@@ -100,9 +97,6 @@ def _layers(read: PictureReader, model: _Model) -> int:
         for name, own in (("inner_norm", "mlp.norm"), ("context_norm", "attn.norm")):
             if read.has(f"{theirs}.{own}.weight"):
                 read.norm(f"{ours}.{name}", f"{theirs}.{own}")
-        count += 1
-    if not count:
-        raise read.error("the weights have no tensor 'visual.trunk.blocks.0.attn.proj.weight'")
     return count
 
 
@@ -130,4 +124,4 @@ def halves(size: int, heads: int) -> NDArray[np.intp]:
     """Where each number of all heads comes from, when pairs that stand side by side come to stand half a head apart:
     halves(4, 2) -> [0, 2, 1, 3, 4, 6, 5, 7]."""
     one = np.concatenate([np.arange(0, size, 2), np.arange(1, size, 2)])
-    return (np.arange(heads)[:, None] * size + one).ravel()
+    return np.asarray((np.arange(heads)[:, None] * size + one).ravel(), np.intp)

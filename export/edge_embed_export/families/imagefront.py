@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edge_embed_export.files.accounting import words
 from edge_embed_export.files.reading import is_there, read_json
 from edge_embed_runtime.checks import listed, shown
 from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
@@ -63,9 +64,9 @@ CLASSES = {
     "MobileNetV2ImageProcessor": Usual({"shortest_edge": 256}, _edges(224), 2, HALF, HALF, square=False),
 }
 # Keys that change no number of a picture that is read alone, and those that must not be true.
-HARMLESS = frozenset(
+HARMLESS = words(
     "_valid_processor_keys auto_map data_format default_to_square device disable_grouping feature_extractor_type "
-    "image_processor_type image_seq_length input_data_format processor_class return_tensors do_convert_rgb".split()
+    "image_processor_type image_seq_length input_data_format processor_class return_tensors do_convert_rgb"
 )
 MUST_BE_FALSE = (
     "do_pad",
@@ -75,9 +76,9 @@ MUST_BE_FALSE = (
     "do_thumbnail",
     "do_align_long_axis",
 )
-READ = frozenset(
+READ = words(
     "do_resize size resample do_center_crop crop_size do_rescale rescale_factor do_normalize image_mean image_std "
-    "crop_pct".split()
+    "crop_pct"
 )
 
 
@@ -240,10 +241,10 @@ def _of_open_clip(said: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 # Of timm: what says nothing of how a picture is read.
-TIMM_OTHERS = frozenset(
+TIMM_OTHERS = words(
     "architecture classifier custom_load file first_conv fixed_input_size hf_hub_filename hf_hub_id label_descriptions "
     "label_names license min_input_size num_classes num_features origin_url paper_ids paper_name pool_size source "
-    "state_dict tag test_crop_pct test_input_size url global_pool notes description state_dict_strict".split()
+    "state_dict tag test_crop_pct test_input_size url global_pool notes description state_dict_strict"
 )
 
 

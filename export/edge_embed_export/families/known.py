@@ -7,6 +7,7 @@ from typing import Any
 from edge_embed_export.families import (
     albert,
     bert,
+    claptext,
     cliptext,
     deberta,
     decoder,
@@ -21,6 +22,7 @@ from edge_embed_export.families import (
     qformertext,
     sigliptext,
     t5,
+    vision,
 )
 from edge_embed_export.families.classifiers import check_classifier, with_classifier
 from edge_embed_export.families.leftovers import account
@@ -246,6 +248,13 @@ FAMILIES: tuple[Family, ...] = (
         cliptext.read,
     ),
     Family(
+        "CLAP: text",
+        ("clap", "clap_text_model"),
+        "RoBERTa, first token through a pooler and two layers",
+        ("clap-htsat-unfused, -fused", "larger_clap_general"),
+        claptext.read,
+    ),
+    Family(
         "SigLIP, SigLIP 2 of fixed size: text",
         ("siglip", "siglip_text_model"),
         "pre-norm, absolute positions, texts filled up to one length, last token through a layer",
@@ -320,7 +329,7 @@ def describe() -> list[dict[str, Any]]:
             "checkpoints": list(family.checkpoints),
         }
         for family in FAMILIES
-    ] + list(OTHERS)
+    ] + [*vision.ROWS, *OTHERS]
 
 
 def is_known(kind: object) -> bool:

@@ -33,6 +33,7 @@ DECODERS = (
 
 # Text towers, and folders of both towers.
 CLIP = ("clip", "clip_text_model", "metaclip_2", "metaclip_2_text_model")
+CLAP = ("clap", "clap_text_model", "clap_audio_model")
 SIGLIP = ("siglip", "siglip_text_model")
 BLIP = ("blip-2",)
 OPEN_CLIP = ("open_clip",)
@@ -96,6 +97,9 @@ SPARE: tuple[Spare, ...] = (
     Spare(r"text_decoder\..+", OPEN_CLIP, kinds=ALL),
     # What a picture model's similarities are multiplied by and moved by, which changes no order.
     Spare(r"logit_(scale|bias)", TOWERS, kinds=ALL),
+    Spare(r"logit_scale_[at]", CLAP, kinds=ALL),
+    # Whisper's half that writes.
+    Spare(r"((model\.)?decoder\..+|proj_out\.weight)", ("whisper",), kinds=ALL),
     # Heads of classifiers and cross-encoders.
     Spare(rf"((pre_)?classifier(\.(dense|out_proj))?|score|qa_outputs)\.{LINEAR}", scores=True),
 )
@@ -166,6 +170,22 @@ OF_FAMILY |= {
         "num_query_tokens text_config use_decoder_only_language_model vision_config"
     ),
 }
+# Sizes of tensors, training, and of the whole model what its two halves repeat.
+OF_FAMILY |= dict.fromkeys(
+    CLAP,
+    words(
+        _BERT + "aff_block_r drop_path_rate fusion_num_hidden_layers hidden_size initializer_factor "
+        "logit_scale_init_value num_classes num_hidden_layers projection_dim projection_hidden_act"
+    ),
+)
+# Of texts, which it would write; how it was trained.
+OF_FAMILY["whisper"] = words(
+    "apply_spec_augment begin_suppress_tokens classifier_proj_size decoder_attention_heads decoder_ffn_dim "
+    "decoder_layerdrop decoder_layers decoder_start_token_id encoder_layerdrop forced_decoder_ids init_std "
+    "is_encoder_decoder mask_feature_length mask_feature_min_masks mask_feature_prob mask_time_length "
+    "mask_time_min_masks mask_time_prob max_length max_target_positions median_filter_width num_hidden_layers "
+    "suppress_tokens use_weighted_layer_sum"
+)
 OF_FAMILY["jina_bert"] = OF_FAMILY["bert"]
 
 # Values under which keys change nothing, where no family reads them. null is such a value of every key.

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.families import eva
+from edge_embed_export.families import eva, timmsiglip
 from edge_embed_export.families.pictures import ImageTower, PictureReader
 from edge_embed_export.families.poolers import read_coca_pooler
 from edge_embed_export.files.accounting import Keys
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.activations import Activation
 from edge_embed_export.transformer.spec import Array, Step
+from edge_embed_runtime.checks import listed
 from edge_embed_runtime.errors import UnsupportedModelError
 
 # The `model_type` of such a folder here.
@@ -152,23 +153,22 @@ def _ending(read: PictureReader, vision: Mapping[str, Any]) -> dict[str, Any]:
 def _of_timm(checkpoint: Checkpoint, vision: Mapping[str, Any], front: dict[str, Any]) -> ImageTower:
     """An image model of timm, by its name there."""
     settings = {name: vision.get(name) for name in TIMM}
-    name = str(settings["timm_model_name"])
-    if name not in eva.MODELS:
+    name, ending = str(settings["timm_model_name"]), (settings["timm_pool"], settings["timm_proj"] or "")
+    reads, expected = (eva.read, ("token", "")) if name in eva.MODELS else (timmsiglip.read, ("map", "none"))
+    if name not in eva.MODELS and name not in timmsiglip.MODELS:
+        known = listed([*eva.MODELS, *timmsiglip.MODELS])
         raise UnsupportedModelError(
-            f"{checkpoint.folder}: the image model {name!r:.60} of timm is not supported ({', '.join(eva.MODELS)} are)"
+            f"{checkpoint.folder}: the image model {name!r:.60} of timm is not supported ({known} are)"
         )
-    tower = eva.read(checkpoint, name, front)
-    asked = vision.get("image_size")
-    if settings["timm_pool"] != "token" or settings["timm_proj"] not in (None, ""):
+    if ending != expected:
         raise UnsupportedModelError(
-            f"{checkpoint.folder}: timm_pool {settings['timm_pool']!r} and timm_proj {settings['timm_proj']!r} are not "
-            "supported for this image model ('token' and null are)"
+            f"{checkpoint.folder}: timm_pool {ending[0]!r:.40} with timm_proj {ending[1]!r:.40} is not supported for "
+            f"{name} ({expected[0]!r} with {expected[1]!r} is)"
         )
-    if asked is not None and asked != front["size"][0]:
-        raise UnsupportedModelError(
-            f"{checkpoint.folder}: image_size is {asked!r:.40}, the front end's {front['size']}"
-        )
-    return tower
+    size = vision.get("image_size")
+    if size is not None and size != front["size"][0]:
+        raise UnsupportedModelError(f"{checkpoint.folder}: image_size is {size!r:.40}, the front end's {front['size']}")
+    return reads(checkpoint, name, front)
 
 
 def text_as_transformers(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> tuple[Keys, dict[str, Array]]:

@@ -56,6 +56,28 @@ class PictureReader(Reader):
         self.size: tuple[int, int] = (int(height), int(width))
         self.tokens = (self.size[0] // self.patch) * (self.size[1] // self.patch)
 
+    @classmethod
+    def of_timm(cls, checkpoint: Checkpoint, front: dict[str, Any]) -> "PictureReader":
+        """Of timm's model in a folder of OpenCLIP, whose weights begin in "visual.trunk."; its name says what they do
+        not say."""
+        anchor = "visual.trunk.patch_embed.proj.weight"
+        conv = checkpoint.tensors.get(anchor)
+        patch = conv.shape[-1] if conv is not None and conv.ndim == 4 else 1
+        read = cls(checkpoint, anchor, {}, front, {"patch_size": patch})
+        read.prefix = f"{read.prefix}visual.trunk."
+        return read
+
+    def blocks(self, part: str) -> int:
+        """How many layers the weights have, where no config says it: blocks.0.PART, blocks.1.PART, ..."""
+        count = 0
+        while self.has(f"blocks.{count}.{part}.weight"):
+            count += 1
+        if not count:
+            raise self.error(
+                f"the weights have no tensor {f'blocks.0.{part}.weight'!r}; the checkpoint is not complete"
+            )
+        return count
+
     def pair(self, name: str) -> tuple[int, int]:
         """Height and width, which the config has as one number where they are the same."""
         value = self.config.get(name)

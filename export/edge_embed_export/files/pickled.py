@@ -19,6 +19,7 @@ from edge_embed_runtime.system.files import check_regular
 # What such files are called, by the name of the safetensors file in whose place they are.
 NAMES = {
     "model.safetensors": "pytorch_model.bin",
+    "open_clip_model.safetensors": "open_clip_pytorch_model.bin",
     "model.safetensors.index.json": "pytorch_model.bin.index.json",
     "adapter_model.safetensors": "adapter_model.bin",
 }

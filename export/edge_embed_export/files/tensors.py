@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_embed_export.files.accounting import check_shard, check_whole
 from edge_embed_export.files.formats import missing_weights
+from edge_embed_export.files.openclip import OPEN_CLIP_WEIGHTS
 from edge_embed_export.files.pickled import in_place_of, read_pickle
 from edge_embed_export.files.reading import is_there, read_json, sha256_of
 from edge_embed_export.files.stored import KINDS, Array, MappedFile, Stored
@@ -69,10 +70,14 @@ def _mapped(path: Path, said: Path, *, others: bool) -> dict[str, Array]:
 
 def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
     """All tensors of a model folder, and the sha256 of the file that holds them (of several: of their sha256)."""
-    whole = in_place_of(folder / WEIGHTS) or folder / WEIGHTS
+    named = folder / WEIGHTS
+    whole = in_place_of(named) or named
     index = folder / INDEX if is_there(folder / INDEX) else in_place_of(folder / INDEX)
-    if is_there(folder / WEIGHTS) or index is None or (index.name != INDEX and whole.name != WEIGHTS):
-        tensors, files = map_tensors(folder / WEIGHTS), [whole]
+    if index is None and not is_there(whole):
+        named = _of_open_clip(folder) or named
+        whole = in_place_of(named) or named
+    if is_there(named) or index is None or (index.name != INDEX and whole.name != WEIGHTS):
+        tensors, files = map_tensors(named), [whole]
     else:
         tensors, files = _shards(index)
     renamed = {name: re.sub(r"LayerNorm\.(gamma|beta)$", _modern, name) for name in tensors}
@@ -83,6 +88,12 @@ def read_weights(folder: Path) -> tuple[dict[str, Array], str]:
     tensors = {renamed[name]: array for name, array in tensors.items()}
     hashes = [sha256_of(path) for path in files]
     return tensors, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _of_open_clip(folder: Path) -> Path | None:
+    """Where the weights of OpenCLIP's own form are, as safetensors; None where there are none."""
+    path = folder / OPEN_CLIP_WEIGHTS
+    return path if is_there(path) or in_place_of(path) is not None else None
 
 
 def _shards(index: Path) -> tuple[dict[str, Array], list[Path]]:

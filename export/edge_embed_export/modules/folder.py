@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed_export.files.accounting import refuse_unknown
+from edge_embed_export.files.openclip import optional_config
 from edge_embed_export.files.reading import is_there, optional_json, read_json
 from edge_embed_export.modules.routers import Entry, expanded
 from edge_embed_export.options import Side
@@ -41,8 +42,8 @@ class Folder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.json, of the model."""
-        return optional_json(self.path / "config.json")
+        """config.json, of the model, or what OpenCLIP has in its place."""
+        return optional_config(self.path)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

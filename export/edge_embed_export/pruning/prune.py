@@ -219,7 +219,8 @@ class _Source:
     @property
     def towers(self) -> dict[str, Copied]:
         """The files of its models for other inputs, which stay as they are."""
-        names = [name for modality in self.bundle.manifest.towers for name in self.bundle.manifest.large_files(modality)]
+        manifest = self.bundle.manifest
+        names = [name for modality in manifest.towers for name in manifest.large_files(modality)]
         return {name: Copied(self.bundle.path / name) for name in names}
 
     def check_letters(self, groups: Sequence[Sequence[str]]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge_embed_export.files.accounting import Accounted, Keys
-from edge_embed_export.files.formats import missing_weights
-from edge_embed_export.files.reading import is_there, read_json
+from edge_embed_export.files.openclip import read_config
+from edge_embed_export.files.reading import is_there
 from edge_embed_export.files.stored import Array
 from edge_embed_export.files.tensors import read_weights
 from edge_embed_export.modules.folder import Folder
@@ -131,9 +131,7 @@ def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) ->
     modules = pair_modules(folder) if kind is RERANK else read_modules(folder)
     model = modules.model
     base = base_folder(model)
-    if not (base / "config.json").exists():
-        raise missing_weights(base / "config.json")
-    config = Keys(folder.config if base == source else read_json(base / "config.json"))
+    config = Keys(read_config(base))
     tensors, sha256 = _weights(base, model, options)
     kind = options.output or modules.kind or kind or DENSE
     text = read_text(model, folder, config, kind=kind)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed_export.calibration.sounds import golden_sounds
 from edge_embed_runtime.extras import require
 
 HEIGHT, WIDTH = 180, 240
 SEED = 18
 ORIENTATION, TURNED = 0x0112, 6
-RATE, SECONDS = 22_050, 0.6
 
 
 def golden_files(modality: str) -> list[tuple[str, bytes]]:
@@ -60,25 +60,4 @@ def _fading(height: int, width: int) -> NDArray[np.uint8]:
     return np.broadcast_to(np.linspace(255, 0, width).astype(np.uint8), (height, width))
 
 
-def _sounds() -> list[tuple[str, bytes]]:
-    soundfile: Any = require("soundfile", "audio")
-    found = []
-    for name, kind, subtype, channels in (("rising.wav", "WAV", "PCM_16", 1), ("rising.flac", "FLAC", "PCM_16", 2)):
-        held = io.BytesIO()
-        samples = _tones()
-        both = samples if channels == 1 else np.stack([samples, samples[::-1]], axis=1)
-        soundfile.write(held, both, RATE, format=kind, subtype=subtype)
-        found.append((name, held.getvalue()))
-    return found
-
-
-def _tones() -> NDArray[np.float32]:
-    """A rising tone over a lower one, with a knock and some noise."""
-    time = np.arange(int(RATE * SECONDS)) / RATE
-    sound = 0.35 * np.sin(2 * np.pi * (300 * time + 1800 * time**2)) + 0.2 * np.sin(2 * np.pi * 110 * time)
-    knock = (time > 0.3) * np.exp(-60 * np.clip(time - 0.3, 0, None)) * np.sin(2 * np.pi * 900 * time)
-    noise = np.random.default_rng(SEED).normal(0, 0.02, len(time))
-    return np.asarray(sound + 0.3 * knock + noise, np.float32)
-
-
-MAKERS: dict[str, Callable[[], list[tuple[str, bytes]]]] = {"image": _pictures, "audio": _sounds}
+MAKERS: dict[str, Callable[[], list[tuple[str, bytes]]]] = {"image": _pictures, "audio": golden_sounds}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import onnx
 
 PIXELS = "pixel_values"
+# A few dozen pictures show less than there is. On random models with outlier channels this lifts the lowest cosine of
+# other pictures from 0.9945 to 0.9987, and costs 0.00003 of the mean where there are none.
+MARGIN = 1.15
 CHANNELS = 3
 
 
@@ -53,7 +56,7 @@ class VisionSpec:
     """What one image model looks like.
 
     body:    its layers and what is behind them; `vocab` is 0, `max_tokens` the tokens of a picture
-    size:    height and width of a picture, in pixels; multiples of `patch`
+    size:    height and width of a picture, in pixels; what is no whole patch at its right and its lower end is not read
     patch:   height and width of a patch
     pooling: of the final tokens: the first, or the mean of all patches
     early:   the final norm is of all tokens, before pooling; else of what is pooled
@@ -86,8 +89,8 @@ class VisionSpec:
 def check_image(spec: VisionSpec, weights: Weights) -> None:
     """Raise ExportError for a shape that does not fit the spec."""
     h, area = spec.body.hidden, CHANNELS * spec.patch**2
-    if any(side % spec.patch for side in spec.size):
-        raise ExportError(f"pictures of {spec.size} pixels cannot be cut into patches of {spec.patch}")
+    if min(spec.size) < spec.patch:
+        raise ExportError(f"pictures of {spec.size} pixels are smaller than a patch of {spec.patch}")
     expected = {"patch.weight": (area, h), "patch.bias": (h,), "positions": (spec.patches, h)}
     prefix = weights["prefix"].shape[0] if "prefix" in weights else 0
     if spec.pooling == "class" and spec.pooler is None and not prefix:
@@ -104,7 +107,9 @@ def check_image(spec: VisionSpec, weights: Weights) -> None:
 
 def image_sites(spec: VisionSpec, weights: Weights) -> list[Site]:
     """As `spec.sites`, with what the patches are read from."""
-    found = sites(replace(spec.body, projections=()), weights)
+    found = [
+        replace(site, margin=max(site.margin, MARGIN)) for site in sites(replace(spec.body, projections=()), weights)
+    ]
     patch = Site(input_name("patch"), ("patch",), bounded=True)
     return [patch, *found, *(spec.pooler.sites(weights) if spec.pooler is not None else [])]
 
@@ -137,6 +142,8 @@ class ImageEncoder(Encoder):
         """[b, 3, height, width] -> tokens [s * b, h] as the first layer reads them."""
         g, spec, weights = self.graph, self.image, self.weights
         (rows, columns), size = spec.grid, spec.patch
+        if spec.size != (rows * size, columns * size):
+            pixels = g.op("Slice", pixels, g.shape(0, 0), g.shape(rows * size, columns * size), g.shape(2, 3))
         apart = g.op("Reshape", pixels, self.joined("batch", CHANNELS, rows, size, columns, size))
         x = self.patches(apart)
         x = g.op("Reshape", x, self.joined(spec.patches, "batch", spec.body.hidden))

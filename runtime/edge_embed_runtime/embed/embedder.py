@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_embed_runtime.bundle.adapters import Adapters
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import ROLES
+from edge_embed_runtime.bundle.manifest import ROLES, TEXT
 from edge_embed_runtime.checks import check_count, check_text, listed, unusable
 from edge_embed_runtime.embed.loadedbundle import LoadedBundle
 from edge_embed_runtime.embed.texts import ON_TRUNCATION, Texts, Truncation, check_texts
@@ -252,9 +252,8 @@ class Embedder(LoadedBundle):
 
     def load_towers(self) -> None:
         """Load all models that this may use now, and check their golden inputs: what the first use does otherwise."""
-        for modality in self.modalities:
-            if modality in self.manifest.towers:
-                self._towers.get(modality, self)
+        for modality in self.modalities if self._options.towers is None else self._options.towers:
+            _ = self.tokenizer if modality == TEXT else self._towers.get(modality, self)
 
     def encode_image(self, images: Any, *, show_progress: bool = False) -> Vectors:
         """Embed n pictures: float32 [n, dim], each row of length 1, of a bundle with a tower for them.

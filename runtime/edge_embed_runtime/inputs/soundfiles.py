@@ -38,6 +38,7 @@ UNKNOWN = 0x7FFF0000
 # Bytes by which writers miscount, as of the byte that makes a chunk even.
 SLACK = 8
 OGG_TAIL = 2**16 + 2**9  # a page has 65,307 bytes at most
+MOST_CHUNKS = 1000
 SMALLEST_FRAME = 24  # bytes: no frame of an MP3 is smaller
 
 
@@ -85,8 +86,8 @@ def fault(file: BinaryIO) -> str:
             return f"is {kind} behind an ID3 tag, which such files do not have"
         if kind == "OGG":
             return "" if _ogg_ends(file, size) else "is cut off: its last page is not marked as the last"
-        promised = _promised(kind, head)
-        if 0 < promised < UNKNOWN and promised > size + SLACK:
+        promised = _end_of_chunks(file) if kind == "CAF" else _promised(kind, head)
+        if size + SLACK < promised < UNKNOWN:
             return f"is cut off: {size:,} bytes of {promised:,}"
         return ""
     finally:
@@ -107,6 +108,21 @@ def _promised(kind: str, head: bytes) -> int:
     if kind == "AU":
         return int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
     return 0
+
+
+def _end_of_chunks(file: BinaryIO) -> int:
+    """Where the chunks of a CAF file end; 0 where one has no size, as the last one may."""
+    place = 8
+    for _ in range(MOST_CHUNKS):
+        file.seek(place)
+        head = file.read(12)
+        if len(head) < 12:
+            break
+        size = int.from_bytes(head[4:], "big", signed=True)
+        if size < 0:
+            return 0
+        place += 12 + size
+    return place
 
 
 def _ogg_ends(file: BinaryIO, size: int) -> bool:

@@ -215,8 +215,8 @@ def _blocks(decoder: Any, source: Source, declared: int | None) -> Iterator[Samp
     while count := decoder.buffer_read_into(block, "float32"):
         total += count
         yield block[:count].copy()
-    # an MP3's index counts samples that its last frames hold in part
-    if declared is not None and total < declared - (2 * 1152 if decoder.format == "MP3" else 0):
+    # an MP3's index counts frames, of whose last one samples may be missing
+    if declared is not None and total < declared - (1152 if decoder.format == "MP3" else 0):
         raise source.error(f"is cut off or damaged: {total:,} samples of {declared:,} can be read")
 
 
