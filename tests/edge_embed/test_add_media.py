@@ -287,6 +287,15 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install 'edge-embed[image]'" in told["problems"][0]["reason"]
 
 
+def test_a_memory_budget() -> None:
+    """One that the tower cannot keep is one error, not one for each picture; otherwise it is kept."""
+    write(**{f"m/{i}.png": picture("red", size=(30 + i, 30)) for i in range(5)})
+    told = run("add", "a.db", "m", "--max-rss", "60")
+    assert told.exit_code == 1
+    assert told.stderr.count("max_rss_mb=60 cannot be kept") == 1
+    assert added("m", "--max-rss", "2000")["stored"] == 5
+
+
 def test_encode_files(tmp_path: Path) -> None:
     """A row for each file, in the order in which they are given."""
     import numpy as np
