@@ -12,6 +12,7 @@ measure.py   interleaved timing, cosines, bits
 peak.py      the integer peak of the core
 table.py     the result as text
 plot.py      the result as an SVG bar chart
+towers/      towers for pictures and sounds: --modality
 
 What it does not measure: the time to load (but for `seconds_to_first_vectors`), retrieval quality (`edge-embed eval`),
 texts longer than the model's limit.

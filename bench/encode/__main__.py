@@ -9,6 +9,9 @@ from bench.command import Command, check_outputs, chosen, numbers, plot_option, 
 from bench.encode import mask, plan, plot, table
 from bench.encode.peers import PEERS
 from bench.encode.run import run_encode_benchmark
+from bench.encode.towers import run as towers_run
+from bench.encode.towers import table as towers_table
+from bench.encode.towers.candidates import PEERS as TOWER_PEERS
 from edge_embed.cli.options import bundle_option, json_option, show
 
 # Of a list of batch sizes or thread counts; a text of fewer tokens has no room for a word.
@@ -31,8 +34,9 @@ def _lengths(_: click.Context, parameter: click.Parameter, given: str | None) ->
     return tuple(dict.fromkeys(classes))
 
 
-def _peers(_: click.Context, parameter: click.Parameter, given: str | None) -> tuple[str, ...]:
-    return chosen(given, parameter, dict(zip(PEERS, PEERS, strict=True)))
+def _peers(context: click.Context, parameter: click.Parameter, given: str | None) -> tuple[str, ...]:
+    names = PEERS if context.params["modality"] == "text" else TOWER_PEERS
+    return chosen(given, parameter, dict(zip(names, names, strict=True)))
 
 
 counts = numbers(LARGEST_COUNT, "1,16")
@@ -73,7 +77,8 @@ counts = numbers(LARGEST_COUNT, "1,16")
     type=click.Choice(["text", "image", "audio"]),
     default="text",
     show_default=True,
-    help="image, audio: a tower against torch and onnxruntime, on one core.",
+    is_eager=True,  # decides which peers there are
+    help="image, audio: a tower against torch and onnxruntime, one core; random weights without CHECKPOINT.",
 )
 @click.option("--quick", is_flag=True, help="Only batches 1 and 16, lengths 8-16 and 40-64, one thread.")
 @work_option
@@ -100,9 +105,8 @@ def main(
         raise click.BadParameter("the texts of --texts-file are taken as they are", param_hint="--lengths")
     check_outputs(plot_file, as_json)
     if modality != "text":
-        _measure_tower(
-            modality, batches, as_json, {**options, "plot": plot_file, "lengths": lengths, "threads": threads}
-        )
+        given = {**options, "plot": plot_file, "lengths": lengths, "threads": threads}
+        _measure_tower(modality, batches or ((1,) if quick else (1, 16)), given, as_json)
         return
     settings = plan.Settings(
         batches=batches or (plan.QUICK_BATCHES if quick else plan.BATCHES),
@@ -122,24 +126,20 @@ def main(
     show(result, as_json, lambda: table.lines(result))
 
 
-def _measure_tower(modality: str, batches: tuple[int, ...] | None, as_json: bool, options: dict[str, Any]) -> None:
+def _measure_tower(modality: str, batches: tuple[int, ...], options: dict[str, Any], as_json: bool) -> None:
     """Pictures or sounds: other candidates, and fewer options."""
-    from bench.encode.towers import run, table
-
     if unused := [name for name in ("plot", "lengths", "threads", "texts_file", "other") if options.pop(name)]:
         raise click.UsageError(f"--modality {modality} has no use for --{unused[0].replace('_', '-')}")
     del options["texts"]
-    peers = options.pop("peers")
-    chosen = tuple(run.PEERS) if set(peers) == set(PEERS) else tuple(peers)
-    settings = run.Settings(modality, batches=batches or (1, 16), **{**options, "peers": chosen})
+    settings = towers_run.Settings(modality, batches=batches, **options)
     with click.progressbar(length=1, label="measuring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
         def start(steps: int) -> None:
             bar.length = steps
 
-        result = run.run_tower_benchmark(settings, bar.update, start)
+        result = towers_run.run_tower_benchmark(settings, bar.update, start)
         bar.update(max(0, (bar.length or 0) - bar.pos))
-    show(result, as_json, lambda: table.lines(result))
+    show(result, as_json, lambda: towers_table.lines(result))
 
 
 if __name__ == "__main__":

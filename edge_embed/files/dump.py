@@ -119,7 +119,7 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
         found.places = store.places
         found.media = None if store.media is None else MediaDump(store.media, root_folder(store))
         bare = "SELECT 1 FROM vec WHERE length(code) = 0 LIMIT 1"
-        gaps = store.facts.space and store.connection.execute(bare).fetchone() is not None
+        gaps = store.gaps and store.connection.execute(bare).fetchone() is not None
         form = Form(store.dim, codes, found.places is not None, found.media is not None, gaps, facts)
         with closing(_writer(file, target, form)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:
@@ -150,7 +150,7 @@ class _Found:
 
 def _whole(store: Store, found: _Found) -> Iterator[Row]:
     """The passages that are not damaged; `found` counts all."""
-    db, sizes = store.connection, (store.dim + 4, *([len(NO_VECTOR)] if store.facts.space else []))
+    db, sizes = store.connection, (store.dim + 4, *([len(NO_VECTOR)] if store.gaps else []))
     for doc, passages in groupby(db.execute(f"{PASSAGES} NOT INDEXED ORDER BY id"), key=itemgetter(1)):
         query = f"{DOCUMENTS} NOT INDEXED WHERE id = ?"
         row = db.execute(query, (doc,)).fetchone() if isinstance(doc, int) else None
@@ -163,7 +163,7 @@ def _whole(store: Store, found: _Found) -> Iterator[Row]:
             text, place, media, whole = document.text[start:stop], None, "", True
             if start < 0 and found.media is not None:
                 text, (media, whole) = document.text, found.media.text_of(document.id)
-            elif store.facts.space and found.media is not None and found.media.has(document.id):
+            elif code == NO_VECTOR and found.media is not None and found.media.has(document.id):
                 continue  # its words alone, which the row of its picture has
             elif found.places is not None:
                 place, whole = found.places.of_passage(document.id, text, start)

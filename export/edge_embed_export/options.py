@@ -61,6 +61,9 @@ class GraphOptions:
     output: str | None = None
 
 
+DECODES = ("full", "scaled")
+
+
 @dataclass(frozen=True)
 class TowerOptions:
     """What a caller says about models of pictures and sounds.
@@ -71,6 +74,8 @@ class TowerOptions:
                  transformers, open_clip_config.json, timm's config.json, or a front end as manifests have it
     calibration: a folder of pictures that int8 scales are found on; None means pictures that are drawn by code
     space:       a bundle whose vectors those of an ONNX graph were trained to be compared with, or a name
+    decode:      of pictures: "scaled" decodes a large JPEG at a fraction of its size, which is faster, and measures
+                 what that changes; "full" decodes it whole. None means what the source says, as a rule "full"
     """
 
     only: Sequence[str] | None = None
@@ -78,6 +83,7 @@ class TowerOptions:
     front: str | os.PathLike[str] | None = None
     calibration: str | os.PathLike[str] | None = None
     space: str | os.PathLike[str] | None = None
+    decode: str | None = None
 
     def __post_init__(self) -> None:
         if self.only is not None and (isinstance(self.only, str) or not set(self.only) <= set(MODALITIES)):
@@ -86,6 +92,8 @@ class TowerOptions:
             raise unusable("towers", self.only, f"some of {MODALITIES}")
         if self.modality is not None and self.modality not in TOWER_FILES:
             raise unusable("modality", self.modality, f"one of {tuple(TOWER_FILES)}")
+        if self.decode not in (None, *DECODES):
+            raise unusable("decode", self.decode, f"one of {DECODES}")
         if (self.modality is None) != (self.front is None):
             raise InputError("modality and front belong together: what an ONNX graph reads, and how it gets that")
 

@@ -25,7 +25,8 @@ def photo(height: int = 96, width: int = 128, seed: int = 0) -> NDArray[np.uint8
         big = Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR)
         pixels += share * (np.asarray(big, np.float32) - 128)
     pixels[height // 3 : height // 2, width // 4 : width // 2] += 60
-    return np.clip(128 + pixels * 0.7, 0, 255).astype(np.uint8)
+    made: NDArray[np.uint8] = np.clip(128 + pixels * 0.7, 0, 255).astype(np.uint8)
+    return made
 
 
 def image(height: int = 96, width: int = 128, seed: int = 0, mode: str = "RGB") -> Image.Image:

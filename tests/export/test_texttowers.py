@@ -17,6 +17,7 @@ from edge_embed_export.families.declined import DECLINED
 from edge_embed_export.families.known import read_family
 from edge_embed_export.files.accounting import Accounted, Keys
 from edge_embed_export.files.tensors import read_tensors
+from edge_embed_export.pruning.prune import prune_bundle
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.spec import Spec, prepare
@@ -169,6 +170,16 @@ def test_siglip_in_int8_keeps_its_vectors(tmp_path: Path) -> None:
     quantized = Embedder(tmp_path / "int8", threads=1)
     assert (exact.encode(TEXTS) * quantized.encode(TEXTS)).sum(axis=1).min() > 0.99
     assert same_alone(quantized)
+
+
+def test_a_pruned_siglip_still_fills_up_with_its_padding_token(tmp_path: Path) -> None:
+    """The id that texts are filled up with stays what it is, so texts of kept tokens keep their bits."""
+    export_model(texttowers.siglip_text(tmp_path / "siglip"), tmp_path / "whole", verify="skip", table="int4")
+    texts = ["the red cat at night", "a river"]
+    manifest = prune_bundle(tmp_path / "whole", tmp_path / "pruned", texts=texts, floor=0.0)
+    whole, pruned = (Embedder(tmp_path / name, threads=1) for name in ("whole", "pruned"))
+    assert manifest.architecture["vocab"] < len(texttowers.PIECES)
+    assert np.array_equal(whole.encode(texts), pruned.encode(texts))
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.pictures import photo
 from builders.towers import DIM, EVA_HEADS, FAMILIES, HEADS, LAYERS, tensors_of, write_tower
 from builders.visionreference import eva02, open_clip
 from onnxruntime import InferenceSession
 
+from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
+from edge_embed_export import export_model
 from edge_embed_export.calibration.images import quantize_image
 from edge_embed_export.calibration.pictures import calibration_pictures
 from edge_embed_export.families.interpolate import bicubic
@@ -24,6 +27,7 @@ from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_export.transformer.vision import build_image, check_image
 from edge_embed_export.transformer.workshop import workshop
+from edge_embed_runtime.bundle.manifest import WITHIN_LIMIT
 from edge_embed_runtime.inputs.base import read_front
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.onnxfile.allowed import check_model
@@ -262,3 +266,25 @@ def test_a_folder_is_read_whole(tmp_path: Path) -> None:
         "model.safetensors",
         "preprocessor_config.json",
     ]
+
+
+@pytest.mark.parametrize("name", ["clip alone", "dinov2 of another size"])
+def test_a_folder_becomes_a_bundle(name: str, tmp_path: Path) -> None:
+    """From the folder to vectors in int8: one vector alone, in any company and on any number of cores."""
+    folder = write_tower(tmp_path / "model", name)
+    manifest = export_model(folder, tmp_path / "bundle")
+    tower = manifest.towers["image"]
+    assert tower.architecture["family"] == FAMILIES[name].config["model_type"].removesuffix("_vision_model")
+    assert tower.receipt["cosine_to_fp32"]["min"] > 0.99
+    assert tower.quantization["pairs"] == WITHIN_LIMIT
+    given = [photo(70 + 9 * i, 100 - 7 * i, seed=i) for i in range(5)]
+    one = Embedder(tmp_path / "bundle", threads=1)
+    alone = np.vstack([one.encode_image([picture]) for picture in given])
+    assert alone.shape == (5, FAMILIES[name].dim)
+    for threads in (1, 3):
+        embedder = Embedder(tmp_path / "bundle", threads=threads)
+        assert np.array_equal(embedder.encode_image(given), alone)
+        assert np.array_equal(embedder.encode_image(given[3:1:-1]), alone[3:1:-1])
+    export_model(folder, tmp_path / "float", precision="fp32")
+    exact = Embedder(tmp_path / "float", threads=1).encode_image(given)
+    assert (exact * alone).sum(axis=1).min() > 0.99

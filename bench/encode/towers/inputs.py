@@ -26,7 +26,8 @@ def picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
     for cell, share in ((64, 1.0), (16, 0.5), (4, 0.3), (1, 0.1)):
         small = random.integers(0, 256, (height // cell + 2, width // cell + 2, 3), dtype=np.uint8)
         pixels += share * (np.asarray(image.fromarray(small).resize((width, height), 2), np.float32) - 128)
-    return np.clip(128 + pixels * 0.7, 0, 255).astype(np.uint8)
+    made: NDArray[np.uint8] = np.clip(128 + pixels * 0.7, 0, 255).astype(np.uint8)
+    return made
 
 
 def jpeg(pixels: NDArray[np.uint8], quality: int = 90) -> bytes:

@@ -18,6 +18,7 @@ Picture = NDArray[np.uint8]
 Part = Literal["calibration", "receipt"]
 
 SEEDS = {"calibration": 1, "receipt": 2}
+LARGE_SEED, LARGE = 3, (1800, 2400)
 # Of each kind of picture, by part.
 COUNTS = {"calibration": 8, "receipt": 5}
 # Height and width, in turn.
@@ -37,6 +38,12 @@ def calibration_pictures(part: Part) -> list[Picture]:
             height, width = SIZES[i % len(SIZES)]
             found.append(_finished(np.full((height, width, 3), 1.0) * _end(random, i)))
     return found
+
+
+def large_pictures() -> list[Picture]:
+    """One picture of each kind, as large as cameras take them: uint8 [1800, 2400, 3]."""
+    random = np.random.default_rng(LARGE_SEED)
+    return [_finished(draw(random, *LARGE)) for draw in KINDS]
 
 
 def _finished(picture: Numbers) -> Picture:

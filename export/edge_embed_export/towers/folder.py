@@ -19,6 +19,7 @@ from edge_embed_export.receipt.finish import measured, with_notes
 from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, licence_of
 from edge_embed_export.sources.purpose import noted
+from edge_embed_export.towers.decoding import decoded
 from edge_embed_export.towers.inputs import PLURAL, calibration_feeds
 from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.media import MediaModel, modality_of, read_media_model
@@ -103,7 +104,9 @@ def _read(request: Request) -> _Folder:
         tensors, sha256 = read_weights(path)
         config = Keys(read_config(path))
         checkpoint = Checkpoint(path, config, tensors, {}, None, None, (), {}, sha256, licence_of(path))
-    return _Folder(checkpoint, read_media_model(checkpoint, path))
+    media = read_media_model(checkpoint, path)
+    media.front = decoded(media.front, media.modality, request.options.towers.decode)
+    return _Folder(checkpoint, media)
 
 
 def _texts(request: Request, folder: _Folder, shop: Workshop) -> tuple[dict[str, Content], Manifest | None]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.request import CODES
+from edge_embed_export.towers.decoding import decode_receipt
 from edge_embed_export.towers.golden import golden_files
 from edge_embed_quantize.receipt import cosine_receipt
 from edge_embed_runtime.bundle.bundle import Bundle, Content, file_records, stamp_of
@@ -130,6 +131,8 @@ def _receipt(made: Made, model: TowerModel, reference: TowerModel | None, sample
         cosines = cosine_receipt(np.concatenate(expected), np.concatenate(found))
         receipt["cosine_to_fp32"] = cosines["cosine_to_fp32"]
         speed["inputs_per_cpu_second_fp32"] = slow
+    if made.tower.front.get("decode") == "scaled":
+        receipt["decode"] = decode_receipt(model)
     size = sum(record.size for record in file_records(made.contents).values())
     return {**receipt, "bytes": size, "speed": {**speed, "threads": 1, "cpu": cpu_model()}}
 

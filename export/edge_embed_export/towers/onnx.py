@@ -7,6 +7,7 @@ from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.checkpoint import licence_of
 from edge_embed_export.sources.onnxfile import find_onnx
 from edge_embed_export.sources.purpose import noted
+from edge_embed_export.towers.decoding import decoded
 from edge_embed_export.towers.graph import FLOOR, GraphTower, tower_from_onnx
 from edge_embed_export.towers.inputs import measured_by
 from edge_embed_runtime.bundle.bundle import open_bundle
@@ -45,6 +46,7 @@ class TowerGraph(Source):
             raise SourceError(f"{request.source} holds no ONNX model", path=request.source)
         modality, path = str(options.towers.modality), Path(str(options.towers.front))
         front = (imagefront if modality == "image" else audiofront).read_front_file(path)
+        front = decoded(front, modality, options.towers.decode)
         chosen = options.towers.calibration
         return tower_from_onnx(
             file,

@@ -107,6 +107,8 @@ class Additions:
             how = "use add_vectors" if facts.space else f"open it with {missing}"
             kinds = " of each kind" if facts.attached else ""
             raise InputError(f"{reader.path} was opened without an embedder{kinds}: {how}", path=reader.path)
+        if any(record.media is None for record in records):
+            self._models.check_kind("text", reader.path)
         bounded = self._connections.room is not None
         if any(record.media is not None for record in records):
             from edge_embed_runtime.index.mediaentries import MediaVectors
@@ -231,6 +233,9 @@ def text_entries(
         return
     first = models.first
     assert first is not None  # noqa: S101 - the caller asks `Models.missing`
+    if "text" not in models.modalities:  # captions, which are found by their words
+        yield from (_bare_entry(record, first.dim) for record in records)
+        return
     with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
         for part in _parts(first, records, late=late, bounded=bounded):
             texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
@@ -240,6 +245,12 @@ def text_entries(
                 codes, scales = embed_texts(first, texts)
             yield from entries(part, codes, scales, models.rows(texts))
             advance(sum(stop - start for _, spans in part for start, stop in spans))
+
+
+def _bare_entry(record: Record, dim: int) -> Entry:
+    """Of a text that has words and no vector."""
+    codes, scales = np.zeros((1, dim), np.int8), np.ones(1, np.float32)
+    return Entry(record, [(0, len(record.text))], codes, scales, bare=True)
 
 
 def mixed_entries(

@@ -72,7 +72,7 @@ class MediaVectors:
         counts = Counter(map(_content, givens))
         new = {content for content in counts if content not in known or known[content].code is None}
         for kind in sorted({kind for kind, _ in new}):
-            models.check_media(kind, store.path)
+            models.check_kind(kind, store.path)
         repeated = {content for content in new if counts[content] > 1}
         return MediaVectors(models, store.dim, root_folder(store), thumbnails, known, repeated, refuse)
 

@@ -107,13 +107,14 @@ def open_header(content: bytes, source: Source, limits: Limits = LIMITS) -> "Ima
     return image
 
 
-def orientation(image: "Image") -> object:
+def orientation(image: "Image") -> int:
     """What EXIF or XMP says about which side is up; 1 where they are broken, as Pillow's own reading of them is."""
     with quiet():
         try:
-            return image.getexif().get(ORIENTATION, 1)
+            found = image.getexif().get(ORIENTATION, 1)
         except Exception:  # noqa: BLE001 - a hostile EXIF raises all kinds: the picture itself can be read
             return 1
+    return found if isinstance(found, int) else 1
 
 
 @contextmanager

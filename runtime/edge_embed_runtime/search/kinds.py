@@ -43,8 +43,7 @@ class Kinds:
     def follow(self) -> None:
         """Read the rows that came since the last time. Runs inside a snapshot."""
         self._places = {}
-        if self._store.facts.space:  # where texts may have words and no vectors
-            self._words = self._store.words.any()
+        self._words = self._store.words.any()  # texts may have words and no vectors
         for kind in MEDIA_KINDS:
             known = self._ids.get(kind, NONE)
             query = "SELECT id FROM vec INDEXED BY media_rows WHERE start < 0 AND start = ? AND id > ? ORDER BY id"

@@ -172,4 +172,4 @@ class Searcher:
 
     def _some_without_vector(self) -> bool:
         codes = self.dense.codes
-        return self._store.facts.space and codes is not None and len(codes) < self._store.counts()[1]
+        return self._store.gaps and codes is not None and len(codes) < self._store.counts()[1]

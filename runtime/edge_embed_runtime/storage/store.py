@@ -110,6 +110,11 @@ class Store(IndexFile):
         return document
 
     @property
+    def gaps(self) -> bool:
+        """Whether rows of `vec` may have no vector: those of given vectors, and captions that no model reads."""
+        return self.facts.space or self.has_optional("media")
+
+    @property
     def places(self) -> "Places | None":
         """The table of places; None where no document ever had any."""
         if not self.has_optional("place"):

@@ -353,3 +353,24 @@ def test_a_dump_that_says_nonsense(path: Path, tmp_path: Path, towers: MediaEmbe
         np.savez(tmp_path / "bad.npz", **arrays)
         with pytest.raises(SourceError, match="row 1: media is not what a dump says"):
             load_vectors(tmp_path / "new.db", tmp_path / "bad.npz", space="copy")
+
+
+def test_a_model_that_reads_no_texts(tmp_path: Path, photos: Path) -> None:
+    """Captions are found by their words; texts are refused, and so is a meaning to look for."""
+    alone = MediaEmbedder(modalities=("image",))
+    with Index.open(tmp_path / "photos.db", alone) as index:
+        index.add([Document("boat", image=photos / "boat.jpg")])
+        index.add([Document("snow", "Winter in the Alps", image=photos / "snow.jpg")])
+        with pytest.raises(InputError, match="texts need an Embedder with a bundle that has a tower for them"):
+            index.add([Document("note", "A note.")])
+        assert (index.takes_texts, index.modes, index.modalities) == (False, ["text"], ("image",))
+        assert [hit.key for hit in index.search("winter")] == ["snow"]
+        assert index.search(image=picture(SNOW))[0].key == "snow"
+        assert index.search(image=picture(BOAT), kind="image", k=1)[0].key == "boat"
+        with pytest.raises(InputError, match="embeds image alone"):
+            index.search("winter", mode="vector")
+        assert index.upsert([Document("snow", "Winter in the Alps", image=photos / "snow.jpg")]) == 0
+        index.rebuild()
+        assert index.verify().whole
+    assert dump_vectors(tmp_path / "photos.db", tmp_path / "out.npz").rows == 2
+    assert load_vectors(tmp_path / "new.db", tmp_path / "out.npz", space="copy").stored == 2
