@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.colours import picture, sound
+from builders.colours import picture, picture_bundle, sound
 from builders.commands import added, run, run_json
 
 from edge_embed import Index
@@ -195,6 +195,17 @@ def test_a_bundle_without_towers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert texts() == {"m/a.txt": "A barn"}
     told = added("m/a.png", status=1)
     assert told["problems"][0]["reason"] == "is one of the pictures (the bundle has no image tower)"
+
+
+def test_a_bundle_for_pictures_alone(colours: Path, tmp_path: Path) -> None:
+    """Captions are found by their words; texts are counted, with what they need."""
+    alone = picture_bundle(tmp_path / "alone", colours)
+    write(**{"m/a.png": picture("red"), "m/a.txt": "A barn", "m/note.md": "A note", "m/b.png": picture("blue")})
+    told = added("m", "--bundle", alone)
+    assert told["passed_over"] == {"captions of other files": 1, "texts (the bundle has no text tower)": 1}
+    assert [hit["key"] for hit in run_json("search", "a.db", "barn", "--bundle", alone)["hits"]] == ["m/a.png"]
+    (hit, *_) = run_json("search", "a.db", "--image", "m/b.png", "--bundle", alone)["hits"]
+    assert hit["key"] == "m/b.png"
 
 
 def test_each_bad_file_is_one_problem_and_the_others_go_on() -> None:
