@@ -66,6 +66,8 @@ def test_pictures_sounds_and_texts_are_found_by_words(colours: Path) -> None:
     assert (hit["key"], hit["kind"], Path(hit["source"]).name) == ("m/two.jpg", "image", "two.jpg")
     (hit, *_) = run_json("search", "a.db", "a deep hum", "--kind", "audio")["hits"]
     assert (hit["key"], hit["kind"]) == ("m/hum.wav", "audio")
+    (listed,) = run_json("find", "a.db", "--where", "$key=m/two.jpg")["documents"]
+    assert (listed["kind"], listed["source"], len(listed["sha256"])) == ("image", "m/two.jpg", 64)
     (hit, *_) = run_json("search", "a.db", "harbour", "--kind", "text")["hits"]
     assert (hit["key"], hit["kind"], hit["source"]) == ("m/note.md", "text", "")
     write(**{"asked.png": picture("blue", size=(70, 20))})
