@@ -61,13 +61,15 @@ def open_picture(
     if isinstance(given, pillow.Image):
         source, image, length = Source("the Pillow image"), given, 0
         source.check_size(image.size, limits)
+        whole = image.width * image.height
     else:
         content, source = read_content(given, limits)
         image, length = open_header(content, source, limits), len(content)
+        whole = image.width * image.height
         with source.reading():
             if draft is not None:
                 draft(image)
-    source.check_memory(image, length, limits)
+    source.check_memory(image, length, whole, limits)
     with source.reading():
         image.load()
         turn = UPRIGHT.get(orientation(image))
