@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from edge_embed import Embedder
-from edge_embed.measuring.quality import read_judged_set
+from edge_embed.measuring.judged import read_judged_set
 from edge_embed_export import export_model
 
 BATCH_BUDGETS = (64, 512, 4096)

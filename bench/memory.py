@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_embed import Document, Embedder, Index
-from edge_embed.measuring.quality import read_judged_set
+from edge_embed.measuring.judged import read_judged_set
 
 ROUNDS = 5
 PART = 10_000

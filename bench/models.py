@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 
 from bench.stsb import spearman
 from edge_embed import Embedder
-from edge_embed.measuring.quality import JudgedSet, evaluate, read_judged_set
+from edge_embed.measuring.judged import JudgedSet, read_judged_set
+from edge_embed.measuring.quality import evaluate
 from edge_embed_export import export_model
 from edge_embed_export.options import GraphOptions
 from edge_embed_quantize.receipt import score

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed import Embedder
-from edge_embed.measuring.quality import read_judged_set
+from edge_embed.measuring.judged import read_judged_set
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.passages import split as splitting
 from edge_embed_runtime.passages.borders import near_border

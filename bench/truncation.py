@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.models import Data
 from edge_embed import Embedder
-from edge_embed.measuring.quality import JudgedSet
+from edge_embed.measuring.judged import JudgedSet
 from edge_embed_quantize.receipt import rank_tiers, score
 from edge_embed_runtime.vectors.normalize import normalize
 from edge_embed_runtime.vectors.rotation import Frame

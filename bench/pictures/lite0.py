@@ -88,6 +88,4 @@ def read_tensors() -> dict[str, Array]:
     from edge_embed_runtime.extras import require
 
     torch = require("torch", "train")
-    return {
-        name: tensor.numpy() for name, tensor in torch.load(lite0_weights(), "cpu", weights_only=True).items()
-    }
+    return {name: tensor.numpy() for name, tensor in torch.load(lite0_weights(), "cpu", weights_only=True).items()}

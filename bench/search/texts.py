@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_embed.measuring.quality import read_judged_set
+from edge_embed.measuring.judged import read_judged_set
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.system.files import read_lines
 

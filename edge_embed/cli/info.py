@@ -45,6 +45,8 @@ def info(path: str, as_json: bool) -> None:
 
         stats = read_stats(place)
         shown = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}
+        if "kinds" in stats:
+            shown["kinds"] = ", ".join(f"{count} {kind}" for kind, count in stats["kinds"].items())
         show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in shown.items()))
 
 

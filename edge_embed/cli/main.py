@@ -16,6 +16,7 @@ from edge_embed_runtime.errors import EdgeEmbedError
 # Each command with the first sentence of its help, so that `edge-embed --help` imports none of them.
 COMMANDS = {
     "add": "Add files and folders of files to INDEX.",
+    "align": "Train a tower of pictures or sounds to be searched by texts.",
     "backup": "Copy INDEX to the file OUT.",
     "bench": "Measure this device: start, latency, texts/s, memory, search.",
     "compact": "Shrink INDEX by the space of deleted documents.",
@@ -47,7 +48,7 @@ COMMANDS = {
 GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
     "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
-    "Bundles": ["export", "distill", "prune", "join", "encode", "tokens", "eval"],
+    "Bundles": ["export", "distill", "prune", "align", "join", "encode", "tokens", "eval"],
     "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.

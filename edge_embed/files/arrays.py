@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed.files.columns import Names, choose, merged, placed, to_json
+from edge_embed.files.columns import Names, choose, merged, placed, shown, to_json
 from edge_embed.files.rows import listed
 from edge_embed_runtime.errors import InputError, SourceError, about
 from edge_embed_runtime.index.opening import MAX_DIM
@@ -28,13 +28,13 @@ OFFSETS = "_offsets"
 # The array of each column.
 NAMES = {
     "key": "keys", "start": "starts", "stop": "stops", "vector": "vectors", "code": "codes", "scale": "scales",
-    "text": "texts", "metadata": "metadata", "missing": "missing", "place": "places",
+    "text": "texts", "metadata": "metadata", "missing": "missing", "place": "places", "media": "media",
 }  # fmt: skip
 USUAL = {"key": "keys", "text": "texts", "metadata": "metadata"}
 # Whether a row of a dump has no vector, where some have none: zeros stand for it then.
 MISSING = "missing"
 # Arrays of a dump that say so, and where a passage lies in its document.
-DUMPED, PLACES = ("starts", "stops", MISSING), "places"
+DUMPED, PLACES, MEDIA = ("starts", "stops", MISSING), "places", "media"
 # Rows, and bytes of strings, that are read at a time.
 CHUNK = 8192
 CHUNK_BYTES = 2**24
@@ -204,7 +204,8 @@ class NpzFile:
 
     def _columns(self) -> list[str]:
         """Arrays with a value per row: without facts and places of passages of a dump, and without offsets of texts."""
-        dumped = (*DUMPED, PLACES, PLACES + OFFSETS) if "fingerprint" in self._names else ()
+        texts_of_dumps = (name + end for name in (PLACES, MEDIA) for end in ("", OFFSETS))
+        dumped = (*DUMPED, *texts_of_dumps) if "fingerprint" in self._names else ()
         names = [name for name in self._names if name not in dumped]
         texts = [name for name in names if name + OFFSETS in names]
         return [
@@ -230,12 +231,17 @@ class NpzFile:
         chosen, nothing = self._chosen, iter(())
         texts = nothing if chosen.text is None else self._strings(chosen.text)
         metadata = nothing if chosen.metadata is None else self._strings(chosen.metadata)
-        places = self._strings(PLACES) if {PLACES, "fingerprint"} <= set(self._names) else nothing
+        places, media = (
+            self._strings(name) if {name, "fingerprint"} <= set(self._names) else nothing for name in (PLACES, MEDIA)
+        )
         others = {name: self._values(name) for name in chosen.others}
         for row, key in enumerate(self.keys()):
             held = {name: next(values, None) for name, values in others.items()}
             found = parse_metadata(next(metadata, None), self._path, row)
-            yield Document(key, next(texts, ""), merged(found, held, self._path, row), placed(next(places, None)))
+            more = shown(next(media, None), self._path, row)
+            yield Document(
+                key, next(texts, ""), merged(found, held, self._path, row), placed(next(places, None)), **more
+            )
 
     def _values(self, name: str) -> Iterator[Any]:
         """Rows of an array that becomes metadata: texts, numbers, booleans, times as ISO texts, lists of them."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed.files.arrays import MISSING, parse_metadata
-from edge_embed.files.columns import Form, Names, choose, merged, placed, to_json
+from edge_embed.files.columns import Form, Names, choose, merged, placed, shown, to_json
 from edge_embed.files.rows import listed
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 from edge_embed_runtime.extras import require
@@ -22,8 +22,8 @@ SUFFIXES = (".parquet", ".arrow")
 READ_ROWS = 256
 USUAL = {"key": "key", "text": "text", "metadata": "metadata"}
 # Columns of a dump that say where a passage lies in its document, and whether it has no vector.
-PLACE = "place"
-DUMPED = ("start", "stop", MISSING, PLACE)
+PLACE, MEDIA = "place", "media"
+DUMPED = ("start", "stop", MISSING, PLACE, MEDIA)
 
 
 def _arrow() -> Any:
@@ -71,7 +71,7 @@ class ArrowFile:
             raise SourceError(f"{path} has no column {self._column!r}; columns: {listed(schema.names)}{hint}")
         facts = schema.metadata or {}
         own = {self._column, *(["scale"] if self.coded else []), *(DUMPED if b"fingerprint" in facts else [])}
-        self._place_column = [PLACE] if PLACE in own & names else []
+        self._more_columns = [name for name in (PLACE, MEDIA) if name in own & names]
         self._chosen = choose(path, schema.names, own, asked, USUAL)
         self._types = {name: schema.field(name).type for name in self._chosen.others}
         self.keyed = self._chosen.key is not None
@@ -177,13 +177,13 @@ class ArrowFile:
         chosen = self._chosen
         names = [name for name in (chosen.key, chosen.text, chosen.metadata) if name is not None]
         row = 0
-        names += self._place_column
+        names += self._more_columns
         for batch in self._batches([*names, *chosen.others] or [self._column]):
             columns: dict[str | None, list[Any]] = {name: batch.column(name).to_pylist() for name in names}
             others = {name: self._values(batch.column(name), name) for name in chosen.others}
             absent = [None] * batch.num_rows
             key, text, metadata = (columns.get(name, absent) for name in (chosen.key, chosen.text, chosen.metadata))
-            place = columns[PLACE] if self._place_column else absent
+            place, media = (columns.get(name, absent) for name in (PLACE, MEDIA))
             for i in range(batch.num_rows):
                 name = self._key(key[i]) if self.keyed else str(row)
                 if not isinstance(text[i], str | None):
@@ -191,7 +191,8 @@ class ArrowFile:
                     raise SourceError(f"{self.path}: row {row}: the text is {kind}, expected a string", row=row)
                 held = {other: to_json(values[i], self._place(row, other)) for other, values in others.items()}
                 found = parse_metadata(metadata[i], self.path, row)
-                yield Document(name, text[i] or "", merged(found, held, self.path, row), placed(place[i]))
+                more = shown(media[i], self.path, row)
+                yield Document(name, text[i] or "", merged(found, held, self.path, row), placed(place[i]), **more)
                 row += 1
 
     def _place(self, row: int, column: str) -> str:
@@ -221,6 +222,7 @@ class ArrowWriter:
         fields += [("scale", arrow.float32())] if codes else []
         fields += [("text", arrow.string()), ("metadata", arrow.string())]
         fields += [(PLACE, arrow.string())] if form.places else []
+        fields += [(MEDIA, arrow.string())] if form.media else []
         fields += [(MISSING, arrow.bool_())] if form.gaps else []
         self._schema = arrow.schema(fields, metadata=dict(form.facts))
         if suffix == ".parquet":

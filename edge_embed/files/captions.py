@@ -105,8 +105,12 @@ def _is_caption(folder: str, name: str) -> bool:
 
 def _json(path: Path) -> Any:
     with suppress(ValueError, RecursionError, EdgeEmbedError, OSError):
-        return json.loads(read_regular(path, MAX_BYTES))
+        return json.loads(read_regular(path, MAX_BYTES), parse_constant=_no_number)
     return None
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _said(found: Any) -> Caption | None:

@@ -1,5 +1,6 @@
 """Columns of files of vectors: which of them are keys, texts and vectors. All others become metadata."""
 
+import base64
 import datetime
 import json
 import math
@@ -40,12 +41,13 @@ class Columns:
 
 @dataclass(frozen=True)
 class Form:
-    """What a dump holds: vectors of `dim` numbers, or their codes and scales; places; which rows have no vector, where
-    there are such gaps; and facts about all of it."""
+    """What a dump holds: vectors of `dim` numbers, or their codes and scales; places; pictures and sounds; which rows
+    have no vector, where there are such gaps; and facts about all of it."""
 
     dim: int
     codes: bool
     places: bool
+    media: bool
     gaps: bool
     facts: Mapping[str, str]
 
@@ -53,6 +55,21 @@ class Form:
 def placed(label: object) -> tuple[Place, ...]:
     """The places of a document that a row of a dump becomes: "page 1" -> ((0, "page 1"),); nothing -> none."""
     return ((0, label),) if label and isinstance(label, str) else ()
+
+
+def shown(media: object, path: Path, row: int) -> dict[str, Any]:
+    """The picture or sound of a row of a dump, as Document takes it; {} for none. Raises SourceError."""
+    if not media:
+        return {}
+    from edge_embed_runtime.storage.media import Media  # few dumps have any
+
+    try:
+        found = json.loads(str(media))
+        small = found.pop("thumbnail", None)
+        known = Media(**found, thumbnail=None if small is None else base64.b64decode(small, validate=True))
+        return {known.kind: known, "time": known.time} if known.kind in ("image", "audio") else {"image": known}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SourceError(f"{path}: row {row}: media is not what a dump says of a picture or sound", row=row) from error
 
 
 def rows_per_batch(dim: int) -> int:

@@ -131,8 +131,9 @@ def _read_media(source: Source, kind: FileType, beside: Beside) -> Iterator[Row]
     when = facts.time or iso_time(caption.metadata.get(TAKEN))
     if when is not None:
         caption = caption.joined(Caption("", {TAKEN: when}))
+    metadata = {name: value for name, value in caption.metadata.items() if name != own}
     file: dict[str, Any] = {kind.modality: known_file(kind.modality, os.path.realpath(source.path)), "time": when}
-    document = Document(source.key, caption.text, {own: source.key, **caption.metadata}, **file)
+    document = Document(source.key, caption.text, {own: source.key, **metadata}, **file)
     try:
         check_document(document, "the file")
     except InputError as error:

@@ -1,5 +1,7 @@
 """Vectors of an index into .npz, .parquet and .arrow files."""
 
+import base64
+import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,7 +23,9 @@ from edge_embed_runtime.checks import check_path
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.database import locate
+from edge_embed_runtime.storage.mediatable import MediaTable
 from edge_embed_runtime.storage.places import Places
+from edge_embed_runtime.storage.root import root_folder
 from edge_embed_runtime.storage.rows import DOCUMENTS, NO_VECTOR, PASSAGES, checked, is_whole
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.system.writing import check_output, replacing
@@ -29,8 +33,29 @@ from edge_embed_runtime.vectors.int8 import dequantize
 from edge_embed_runtime.vectors.normalize import normalize
 
 DUMP_SUFFIXES = (".npz", *ARROW_SUFFIXES)
-# key, start, stop, text, metadata, place and code (float32 scale, then int8 numbers) of a passage.
-Row = tuple[str, int, int, str, str, str, bytes]
+# key, start, stop, text, metadata, place, media and code (float32 scale, then int8 numbers) of a passage.
+Row = tuple[str, int, int, str, str, str, str, bytes]
+
+
+class MediaDump:
+    """Pictures and sounds of documents as texts of a dump. root: the folder that their paths are relative to"""
+
+    def __init__(self, table: MediaTable, root: str | None) -> None:
+        self._table, self._root = table, root
+
+    def has(self, doc: int) -> bool:
+        return bool(self._table.of([doc]))
+
+    def text_of(self, doc: int) -> tuple[str, bool]:
+        """What is known of a document's picture or sound as JSON, and whether it is whole."""
+        media = self._table.of([doc]).get(doc)
+        thumbnail, whole = self._table.thumbnail(doc)
+        if media is None or not whole:
+            return "", False
+        source = str(Path(self._root or "", media.source)) if media.source else ""
+        known = {"kind": media.kind, "source": source, "sha256": media.sha256, "time": media.time}
+        small = {} if thumbnail is None else {"thumbnail": base64.b64encode(thumbnail).decode("ascii")}
+        return json.dumps({**known, **small}), True
 
 
 @dataclass(frozen=True)
@@ -56,8 +81,10 @@ def dump_vectors(
     output: .npz: `keys`, `texts` and `metadata` (JSON) in the form that edge_embed.files.arrays describes; `starts` and
             `stops`, int64 [n], where the passage lies in its document, in characters; `vectors`, float32 [n, dim], each
             of length 1; `bundle` and `fingerprint`, of the bundle or space; `places`, where documents have any: the
-            label of the one in which the passage begins, or "". .parquet or .arrow: the columns `key`, `start`, `stop`,
-            `vector`, `text`, `metadata` and `place`; `bundle` and `fingerprint` in the schema's metadata
+            label of the one in which the passage begins, or ""; `media`, where documents have pictures or sounds: of
+            the row of one, where its text is the caption and `starts` is negative, what is known of it as JSON (kind,
+            source, sha256, time, thumbnail in base64), else "". .parquet or .arrow: the columns `key`, `start`, `stop`,
+            `vector`, `text`, `metadata`, `place` and `media`; `bundle` and `fingerprint` in the schema's metadata
     codes:  write `codes`, int8 [n, dim], and `scales`, float32 [n], instead of vectors: vector = code * scale. As
             columns they are called `code` and `scale`
     force:  replace an existing output
@@ -90,9 +117,10 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
             raise InputError(f"{store.path} has no dense vectors to write", path=store.path)
         facts = {"bundle": store.facts.bundle, "fingerprint": store.facts.fingerprint}
         found.places = store.places
+        found.media = None if store.media is None else MediaDump(store.media, root_folder(store))
         bare = "SELECT 1 FROM vec WHERE length(code) = 0 LIMIT 1"
-        gaps = store.facts.space and store.connection.execute(bare).fetchone() is not None
-        form = Form(store.dim, codes, found.places is not None, gaps, facts)
+        gaps = store.gaps and store.connection.execute(bare).fetchone() is not None
+        form = Form(store.dim, codes, found.places is not None, found.media is not None, gaps, facts)
         with closing(_writer(file, target, form)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:
                 texts = (lambda row: len(row[3]), BATCH_CHARACTERS)
@@ -112,16 +140,17 @@ def _writer(file: BinaryIO, target: Path, form: Form) -> NpzWriter | ArrowWriter
 
 @dataclass
 class _Found:
-    """Passages that were read so far, and the places of their documents."""
+    """Passages that were read so far, and the places, pictures and sounds of their documents."""
 
     passages: int = 0
     damaged: int = 0
     places: Places | None = None
+    media: MediaDump | None = None
 
 
 def _whole(store: Store, found: _Found) -> Iterator[Row]:
     """The passages that are not damaged; `found` counts all."""
-    db, sizes = store.connection, (store.dim + 4, *([len(NO_VECTOR)] if store.facts.space else []))
+    db, sizes = store.connection, (store.dim + 4, *([len(NO_VECTOR)] if store.gaps else []))
     for doc, passages in groupby(db.execute(f"{PASSAGES} NOT INDEXED ORDER BY id"), key=itemgetter(1)):
         query = f"{DOCUMENTS} NOT INDEXED WHERE id = ?"
         row = db.execute(query, (doc,)).fetchone() if isinstance(doc, int) else None
@@ -131,23 +160,27 @@ def _whole(store: Store, found: _Found) -> Iterator[Row]:
             if document is None or not is_whole(passage) or len(code) not in sizes:
                 found.damaged += 1
                 continue
-            text, place, whole = document.text[start:stop], None, True
-            if found.places is not None:
+            text, place, media, whole = document.text[start:stop], None, "", True
+            if start < 0 and found.media is not None:
+                text, (media, whole) = document.text, found.media.text_of(document.id)
+            elif code == NO_VECTOR and found.media is not None and found.media.has(document.id):
+                continue  # its words alone, which the row of its picture has
+            elif found.places is not None:
                 place, whole = found.places.of_passage(document.id, text, start)
             if not whole:
                 found.damaged += 1
                 continue
             found.passages += 1
-            yield document.key, start, stop, text, metadata, place or "", code
+            yield document.key, start, stop, text, metadata, place or "", media, code
 
 
 def _columns(rows: list[Row], form: Form) -> dict[str, Any]:
-    key, start, stop, text, metadata, place, code = zip(*rows, strict=True)
+    key, start, stop, text, metadata, place, media, code = zip(*rows, strict=True)
     zeros = bytes(form.dim + 4)
     raw = np.frombuffer(b"".join(one or zeros for one in code), np.int8).reshape(len(rows), -1)
     numbers, scales = raw[:, 4:], np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0]
     columns: dict[str, Any] = {"key": key, "start": start, "stop": stop, "text": text, "metadata": metadata}
-    columns |= {"place": place} if form.places else {}
+    columns |= ({"place": place} if form.places else {}) | ({"media": media} if form.media else {})
     columns |= {MISSING: [one == NO_VECTOR for one in code]} if form.gaps else {}
     if form.codes:
         return {**columns, "code": numbers, "scale": scales}

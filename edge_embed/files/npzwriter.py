@@ -26,7 +26,8 @@ class NpzWriter:
         self._file, self._facts = file, form.facts
         self._waiting = ExitStack()
         self._columns: dict[str, tuple[BinaryIO, str, tuple[int, ...]]] = {}
-        self._ends = dict.fromkeys(("key", "text", "metadata", *(["place"] if form.places else [])), 0)
+        more = [*(["place"] if form.places else []), *(["media"] if form.media else [])]
+        self._ends = dict.fromkeys(("key", "text", "metadata", *more), 0)
         try:
             for name in self._ends:
                 self._begin(folder, NAMES[name], "|u1")

@@ -7,5 +7,6 @@ lengths.py   real texts cut to token lengths
 vectors.py   more vectors made of some
 children.py  processes of their own: a crash is an answer, not an end
 versions.py  the CPU and the versions that figures depend on
+judged.py    judged sets: documents, queries, judgements
 quality.py   retrieval quality on a judged set (`edge-embed eval`)
 """

@@ -161,7 +161,7 @@ def _renamed(document: Document, name: str, key: str) -> Document:
     return replace(document, metadata={FILE: name, **metadata})
 
 
-def _bytes(document: Document, content: bytes) -> dict[str, bytes]:
+def _bytes(document: Document, content: bytes) -> dict[str, Any]:
     """In place of the file, which will be gone, its bytes."""
     return {name: content for name in ("image", "audio") if getattr(document, name) is not None}
 

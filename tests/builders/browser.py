@@ -83,11 +83,11 @@ class Page:
         for key in keys:
             self.browser.switch_to.active_element.send_keys(getattr(Keys, key, key))
 
-    def drop(self, *paths: str) -> None:
-        """Files dragged into the middle of the page, as a person drags them."""
+    def drop(self, *paths: str, at: int = 300) -> None:
+        """Files dragged onto the page, as a person drags them, so many pixels from its left edge."""
         data = {"items": [], "files": list(paths), "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
-            event = {"type": kind, "x": 300, "y": 300, "data": data}
+            event = {"type": kind, "x": at, "y": 300, "data": data}
             self.browser.execute_cdp_cmd("Input.dispatchDragEvent", event)
 
     def log(self) -> list[str]:

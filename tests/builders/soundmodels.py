@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from builders.architectures import Tensors
 from builders.pairfolders import pair_tokenizer, vocabulary_size
 
 # CLAP: width of the first stage, layers and heads of each stage; width of texts, and what both are projected to.
-WIDTH, DEPTHS, SOUND_HEADS = 8, (2, 2, 2, 1), (1, 2, 4, 8)
+WIDTH, DEPTHS, SOUND_HEADS = 8, (2, 2, 1), (1, 2, 4)
 TEXT, INNER, DIM = 32, 48, 24
-SQUARE, PATCH, WINDOW, BANDS = 256, 4, 8, 64
+SQUARE, PATCH, WINDOW, BANDS = 64, 4, 4, 16
 # Whisper
 HIDDEN, HEADS, FRAMES, MELS = 32, 4, 100, 20
 CLAP_EXTRACTOR: dict[str, Any] = {
@@ -21,8 +22,8 @@ CLAP_EXTRACTOR: dict[str, Any] = {
     "frequency_max": 14000,
     "frequency_min": 50,
     "hop_length": 480,
-    "max_length_s": 10,
-    "nb_max_samples": 480_000,
+    "max_length_s": 2,
+    "nb_max_samples": 96_000,
     "padding": "repeatpad",
     "padding_side": "right",
     "padding_value": 0.0,
@@ -54,7 +55,7 @@ def clap(folder: Path, *, fusion: bool = False, extractor: dict[str, Any] | None
         "patch_embeds_hidden_size": WIDTH,
         "depths": list(DEPTHS),
         "num_attention_heads": list(SOUND_HEADS),
-        "hidden_size": WIDTH * 8,
+        "hidden_size": WIDTH * 4,
         "projection_dim": DIM,
         "enable_fusion": fusion,
         "num_mel_bins": BANDS,

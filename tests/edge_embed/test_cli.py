@@ -130,7 +130,8 @@ def test_eval(folder: Path) -> None:
     [
         (["add", "a.db", "nowhere"], "nowhere does not exist"),
         (["add", "a.db", "bad.jsonl", "--strict"], "bad.jsonl, line 2: not valid JSON"),
-        (["add", "a.db", "photo.jpg"], "not a folder or a file of a known type"),
+        (["add", "a.db", "photo.jpg"], "is one of the pictures (the bundle has no image tower)"),
+        (["add", "a.db", "drawing.svg"], "not a folder or a file of a known type"),
         (["add", "none/a.db", "notes"], "does not exist"),
         (["add", "notes", "notes"], "is a folder"),
         (["search", "none.db", "x"], "does not exist"),
@@ -152,6 +153,7 @@ def test_errors_are_one_line(folder: Path, arguments: list[str], message: str) -
     """Exit 1, one line on stderr that says what was wrong, nothing on stdout, no traceback."""
     (folder / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
     (folder / "photo.jpg").touch()
+    (folder / "drawing.svg").touch()
     (folder / "latin.txt").write_bytes(b"caf\xe9\xc3\xa9\n")
     result = run(*arguments)
     errors = [line for line in result.stderr.splitlines() if line.startswith("edge-embed:")]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from edge_embed import Embedder
-from edge_embed.measuring.quality import JudgedSet, evaluate, read_judged_set
+from edge_embed.measuring.judged import JudgedSet, read_judged_set
+from edge_embed.measuring.quality import evaluate
 from edge_embed_quantize.receipt import FIGURES, score
 from edge_embed_runtime.errors import SourceError
 

@@ -3,16 +3,14 @@
 import os
 import random
 import shutil
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
-from builders.commands import added, run
+from builders.colours import picture
+from builders.commands import added
+from builders.killing import killed_at
 
 from bench.mixed_folder import PLAIN_TYPES, build, change
 from edge_embed import Document, Index
@@ -20,8 +18,6 @@ from edge_embed_runtime.maintenance.verify import verify_index
 from edge_embed_runtime.storage.filerecords import FileRecord
 
 FILES = 40
-# Where something is read or written; between, it is embedded.
-OURS = ("edge_embed.files.", "edge_embed_runtime.storage.", "edge_embed_runtime.index.")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 
@@ -52,36 +48,6 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert verify_index("a.db").whole
 
 
-def killed_at(line: int | None) -> int:
-    """Run it in a child that is killed at a line of ours. Returns the number of lines it ran, where it was not."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def trace(frame: FrameType, event: str, _: object) -> Any:
-            nonlocal count
-            if not frame.f_globals.get("__name__", "").startswith(OURS):
-                return None
-            if event == "line":
-                count += 1
-                if count == line:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        sys.settrace(trace)
-        status = run("add", "a.db", "n", "--sync").exit_code
-        sys.settrace(None)
-        os.write(writing, str(count).encode())
-        os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        said = pipe.read()
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert ended == (0 if said else -signal.SIGKILL)
-    return int(said or 0)
-
-
 def state() -> tuple[dict[str, Document | None], dict[str, FileRecord]]:
     with Index.open("a.db", read_only=True) as index:
         documents = {key: index.get(key) for key in list(index.keys())}
@@ -92,7 +58,7 @@ def state() -> tuple[dict[str, Document | None], dict[str, FileRecord]]:
 @pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_killed_anywhere(start: Path, kills: int) -> None:
     shutil.copy(start, "a.db")
-    lines = killed_at(None)
+    lines = killed_at(None, "add", "a.db", "n", "--sync")
     expected = state()
     assert len(expected[0]) == len(expected[1]) + 2 * 8 - 1  # each of eight tables has three rows, and one two
     pick = random.Random(kills)  # noqa: S311 - drawn again by its seed
@@ -100,9 +66,35 @@ def test_killed_anywhere(start: Path, kills: int) -> None:
         for left in Path().glob("a.db*"):
             left.unlink()
         shutil.copy(start, "a.db")
-        killed_at(line)
+        killed_at(line, "add", "a.db", "n", "--sync")
         done = added("n", "--sync")
         assert (line, state()) == (line, expected)
         assert done["documents"] == len(expected[0])
         again = added("n", "--sync")
         assert (again["known"], again["stored"], again["deleted"]) == (done["files"], 0, 0)
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_pictures_killed_anywhere(colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int) -> None:
+    """With their captions, thumbnails and copies."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_EMBED_BUNDLE", str(colours))
+    monkeypatch.setattr("edge_embed.files.adding.ADD_MEDIA", 4)
+    Path("n").mkdir()
+    for i in range(14):
+        Path(f"n/{i}.png").write_bytes(picture("red" if i % 2 else "blue", size=(20 + i // 2, 20)))
+        Path(f"n/{i}.txt").write_text(f"Number {i}")
+        os.utime(f"n/{i}.png", (time.time() - 3600,) * 2)
+    lines = killed_at(None, "add", "a.db", "n", "--sync")
+    expected = state()
+    assert len(expected[0]) == len(expected[1]) == 14
+    pick = random.Random(kills)  # noqa: S311 - drawn again by its seed
+    for line in sorted(pick.sample(range(1, lines), kills)):
+        for left in Path().glob("a.db*"):
+            left.unlink()
+        killed_at(line, "add", "a.db", "n", "--sync")
+        added("n", "--sync")
+        assert (line, state()) == (line, expected)
+        with Index.open("a.db", read_only=True) as index:
+            assert all(index.thumbnail(key) for key in expected[0])
+        assert verify_index("a.db").whole

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from builders.colours import picture
 from builders.commands import run
 
 from edge_embed import Embedder, Index
@@ -108,6 +109,28 @@ def test_it_follows_changes_and_ends_with_ctrl_c() -> None:
         assert watch.changes(1) == {("removed", "n/ferry.md", 0, 1)}
         assert watch.stop() == (0, "")
     assert keys() == ["n/baking/bread.md", "n/rows.jsonl#2"]
+
+
+def test_it_follows_pictures_and_their_captions(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caption that comes or goes away concerns its picture; a text that a picture comes to is its caption."""
+    monkeypatch.setenv("EDGE_EMBED_BUNDLE", str(colours))
+    Path("n/a.png").write_bytes(picture("red"))
+    with Watch("n") as watch:
+        watch.until("watching")
+        Path("n/a.txt").write_text("A barn")
+        assert watch.changes(1) == {("changed", "n/a.png", 1, 0)}
+        Path("n/metadata.csv").write_text("file_name,text\na.png,in May\n")
+        assert watch.changes(1) == {("changed", "n/a.png", 1, 0)}
+        with Index.open("a.db", read_only=True) as index:
+            assert [document.text for document in index.find({"$key": "n/a.png"})] == ["A barn\nin May"]
+        Path("n/noon.txt").write_text("At noon")
+        assert watch.changes(1) == {("added", "n/noon.txt", 1, 0)}
+        Path("n/noon.png").write_bytes(picture("blue"))
+        assert watch.changes(2) == {("added", "n/noon.png", 1, 0), ("removed", "n/noon.txt", 0, 1)}
+        Path("n/a.png").unlink()
+        assert watch.changes(2) == {("removed", "n/a.png", 0, 1), ("added", "n/a.txt", 1, 0)}
+        assert watch.stop() == (0, "")
+    assert keys() == ["n/a.txt", "n/ferry.md", "n/noon.png", "n/rows.jsonl#1", "n/rows.jsonl#2"]
 
 
 def test_a_folder_that_disappears_is_waited_for() -> None:

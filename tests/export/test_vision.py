@@ -2,18 +2,22 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders.pictures import photo
 from builders.towers import DIM, EVA_HEADS, FAMILIES, HEADS, LAYERS, tensors_of, write_tower
 from builders.visionreference import eva02, open_clip
 from onnxruntime import InferenceSession
 
+from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
+from edge_embed_export import export_model
 from edge_embed_export.calibration.images import quantize_image
-from edge_embed_export.calibration.pictures import calibration_pictures
+from edge_embed_export.calibration.pictures import Picture, calibration_pictures
 from edge_embed_export.families.interpolate import bicubic
 from edge_embed_export.families.leftovers import account
 from edge_embed_export.families.pictures import ImageTower
@@ -24,6 +28,7 @@ from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_export.transformer.vision import build_image, check_image
 from edge_embed_export.transformer.workshop import workshop
+from edge_embed_runtime.bundle.manifest import WITHIN_LIMIT
 from edge_embed_runtime.inputs.base import read_front
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.onnxfile.allowed import check_model
@@ -50,6 +55,11 @@ def session(tower: ImageTower, **options: Any) -> InferenceSession:
 def pixels(name: str, count: int = 3) -> np.ndarray:
     side = FAMILIES[name].side
     return np.random.default_rng(1).uniform(-1.8, 2.1, (count, 3, side, side)).astype(np.float32)
+
+
+@cache
+def drawn(part: Any) -> list[Picture]:
+    return calibration_pictures(part)
 
 
 def run(made: InferenceSession, given: np.ndarray) -> np.ndarray:
@@ -113,8 +123,7 @@ def test_int8_is_close(name: str, tmp_path: Path) -> None:
     tower, side = read(name), FAMILIES[name].side
     front = read_front("image", plain_front(side))
     feeds, others = (
-        [next(iter(front.feeds(picture))) for picture in calibration_pictures(part)]
-        for part in ("calibration", "receipt")
+        [next(iter(front.feeds(picture))) for picture in drawn(part)] for part in ("calibration", "receipt")
     )
     weights = prepare(tower.spec.body, tower.weights)
     with workshop(tmp_path / "made") as shop:
@@ -262,3 +271,25 @@ def test_a_folder_is_read_whole(tmp_path: Path) -> None:
         "model.safetensors",
         "preprocessor_config.json",
     ]
+
+
+@pytest.mark.parametrize("name", ["clip alone", "dinov2 of another size"])
+def test_a_folder_becomes_a_bundle(name: str, tmp_path: Path) -> None:
+    """From the folder to vectors in int8: one vector alone, in any company and on any number of cores."""
+    folder = write_tower(tmp_path / "model", name)
+    manifest = export_model(folder, tmp_path / "bundle")
+    tower = manifest.towers["image"]
+    assert tower.architecture["family"] == FAMILIES[name].config["model_type"].removesuffix("_vision_model")
+    assert tower.receipt["cosine_to_fp32"]["min"] > 0.99
+    assert tower.quantization["pairs"] == WITHIN_LIMIT
+    given = [photo(70 + 9 * i, 100 - 7 * i, seed=i) for i in range(5)]
+    one = Embedder(tmp_path / "bundle", threads=1)
+    alone = np.vstack([one.encode_image([picture]) for picture in given])
+    assert alone.shape == (5, FAMILIES[name].dim)
+    for threads in (1, 3):
+        embedder = Embedder(tmp_path / "bundle", threads=threads)
+        assert np.array_equal(embedder.encode_image(given), alone)
+        assert np.array_equal(embedder.encode_image(given[3:1:-1]), alone[3:1:-1])
+    export_model(folder, tmp_path / "float", precision="fp32")
+    exact = Embedder(tmp_path / "float", threads=1).encode_image(given)
+    assert (exact * alone).sum(axis=1).min() > 0.99

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,15 +16,18 @@ from edge_embed_export.align.graph import with_head
 from edge_embed_export.align.head import Head, Trained, Training, train_head
 from edge_embed_export.align.measure import measured
 from edge_embed_export.align.pairs import Pair, Parts, read_pairs, split_pairs
+from edge_embed_export.calibration.pictures import calibration_pictures
+from edge_embed_export.calibration.sounds import calibration_sounds
 from edge_embed_export.general.weightonly import int8_weights
 from edge_embed_export.request import FLOAT32
 from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
 from edge_embed_export.towers.memory import activation_bytes
 from edge_embed_runtime.bundle.bundle import Bundle, check_replaceable, read_bundle, write_bundle
+from edge_embed_runtime.bundle.join import join_bundles, space_of
 from edge_embed_runtime.bundle.manifest import TOWER_FILES, Manifest
 from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
-from edge_embed_runtime.errors import InputError, MediaError
+from edge_embed_runtime.errors import FidelityError, InputError, MediaError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.vectors.normalize import normalize
@@ -83,28 +87,29 @@ def align_tower(
     text: str | os.PathLike[str],
     options: AlignOptions,
     *,
+    tower_only: bool = False,
     name: str | None = None,
     overwrite: bool = False,
     show_progress: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Aligned:
-    """Train a projection from a tower into a text bundle's space, and write tower and projection as one bundle, which
-    has no model for texts (`edge-embed join` puts both together).
+    """Train a projection from a tower into a text bundle's space, and write the text bundle with that tower.
 
     pairs: see `read_pairs`
     tower: a bundle with a tower of the modality; where its `space` is the texts' already, its own vector is added
     text:  the text bundle, of kind dense
+    tower_only: write a bundle of the tower alone, without a model for texts; `edge-embed join` puts both together
 
     Raises SourceError for pairs that cannot be read or are too few, InputError for bundles that do not fit,
     FidelityError where int8 weights lose too much, MissingExtraError without torch.
     """
     require("torch", "train")
     require("onnx", "train")
-    target = Path(out)
-    check_replaceable(target.absolute(), overwrite)
-    given = read_pairs(pairs)
+    target = Path(out).absolute()
+    check_replaceable(target, overwrite)
+    given = read_pairs(Path(pairs))
     texts = read_bundle(text)
-    space = texts.manifest.space or texts.manifest.fingerprint
+    space = space_of(texts.manifest)
     backbone = open_backbone(read_bundle(tower), options.modality, space)
     progress(f"{len(given)} pairs, {len({pair.group for pair in given})} captions")
     course = _Course(given, split_pairs(given, options.held_out, options.seed), _embedder(texts, options), options)
@@ -113,9 +118,14 @@ def align_tower(
     progress("measuring" if options.precision == "fp32" else "storing weights in int8, and measuring")
     notes = {"pairs": len(given), "pairs_sha256": _sha256(Path(pairs)), "unreadable": len(unreadable), **figures}
     made = _made(backbone, head, texts, {"aligned": notes}, options, target)
-    manifest = bundle_of(name or target.absolute().name, made.dim, space, [made])
+    manifest = bundle_of(name or target.name, made.dim, space, [made])
     progress(f"writing {target}")
-    write_bundle(target, manifest, made.contents, overwrite=overwrite)
+    if tower_only:
+        write_bundle(target, manifest, made.contents, overwrite=overwrite)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            write_bundle(Path(folder) / target.name, manifest, made.contents)
+            manifest = join_bundles(texts.path, [Path(folder) / target.name], target, name=name, overwrite=overwrite)
     return Aligned(manifest, {**figures, "receipt": made.tower.receipt}, unreadable)
 
 
@@ -214,7 +224,16 @@ def _made(
     shape = [dim.dim_value or 1 for dim in model.graph.input[0].type.tensor_type.shape.dim]
     facts = {key: value for key, value in old.architecture.items() if key != FEATURES}
     facts["activation_bytes"] = activation_bytes(model, tuple(shape))
-    provenance = {**old.provenance, **notes, "text_model": f"{texts.manifest.name}, {texts.manifest.fingerprint}"}
+    provenance = {
+        **old.provenance,
+        **notes,
+        "text_model": f"{texts.manifest.name}, {texts.manifest.fingerprint}",
+        # the receipt's cosine counts from the tower as it was given: what that had lost before stands here
+        "tower": {
+            "fingerprint": backbone.bundle.manifest.fingerprint,
+            "cosine_to_fp32": old.receipt.get("cosine_to_fp32"),
+        },
+    }
     file = TOWER_FILES[options.modality][0]
     whole = replace(old, architecture=facts, quantization=dict(FLOAT32), golden=[], receipt={}, provenance=provenance)
     made = Made(options.modality, head.second.shape[1], {file: model.SerializeToString()}, whole)
@@ -222,16 +241,22 @@ def _made(
     if options.precision == "int8":
         small = int8_weights(model).SerializeToString()
         reference, made = made, replace(made, contents={file: small}, tower=replace(whole, quantization=WEIGHT_ONLY))
-    return finished(made, reference, _sample(options.modality), target, FLOOR)
+    try:
+        return finished(made, reference, _sample(options.modality), target, FLOOR)
+    except FidelityError as error:
+        raise FidelityError(
+            f"weights in int8 give vectors with a mean cosine of {error.cosine} to those of float32, the floor is "
+            f"{FLOOR}; nothing was written. Store them in float32: --precision fp32",
+            cosine=error.cosine,
+            floor=FLOOR,
+        ) from error
 
 
 def _sample(modality: str) -> Sample:
-    """What the receipt is measured on: pictures of our own; of sounds the golden ones."""
-    if modality != "image":
-        return Sample("the golden inputs")
-    from edge_embed_export.calibration.pictures import calibration_pictures
-
-    return Sample("the receipt pictures", calibration_pictures("receipt"))
+    """What the receipt is measured on: pictures drawn, or sounds made, by code."""
+    if modality == "image":
+        return Sample("pictures drawn by code", calibration_pictures("receipt"))
+    return Sample("sounds made by code", calibration_sounds("receipt"))
 
 
 def _sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_embed_export.align.views import VIEWS, View
 from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.join import space_of
 from edge_embed_runtime.bundle.towers import Tower
 from edge_embed_runtime.errors import ExportError, InputError, MediaError
 from edge_embed_runtime.extras import require
@@ -126,7 +127,9 @@ class Backbone:
 
 
 def open_backbone(bundle: Bundle, modality: str, space: str) -> Backbone:
-    """The tower of a verified bundle. space: of the texts; a tower whose vectors lie there already gets something added.
+    """The tower of a verified bundle.
+
+    space: of the texts; a tower whose vectors lie there already gets something added
 
     Raises InputError where the bundle has no such tower, or one of several vectors.
     """
@@ -144,8 +147,7 @@ def open_backbone(bundle: Bundle, modality: str, space: str) -> Backbone:
     start = tower.architecture.get(FEATURES) or (last.input[0] if last.op_type == NORMALISE else output.name)
     if not any(start in node.output for node in model.graph.node):
         raise ExportError(f"{bundle.path}: the graph of its {modality} tower has no value {start!r}", path=bundle.path)
-    own = bundle.manifest.space or bundle.manifest.fingerprint
-    vector = output.name if own == space else ""
+    vector = output.name if space_of(bundle.manifest) == space else ""
     return Backbone(bundle, modality, tower, read_front(modality, tower.front), model, start, vector)
 
 
@@ -155,7 +157,7 @@ def _width(model: Any, name: str) -> int:
     inferred = onnx.shape_inference.infer_shapes(model).graph
     for value in [*inferred.value_info, *inferred.output]:
         dims = value.type.tensor_type.shape.dim
-        if value.name == name and len(dims) == 2:  # noqa: PLR2004 - batch and numbers
+        if value.name == name and len(dims) == 2:
             return int(dims[1].dim_value)
     raise ExportError(f"the value {name!r} of the tower is not [batch, numbers]")
 

@@ -29,7 +29,8 @@ def with_head(model: Any, start: str, vector: str, head: Head) -> Any:
         nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    hidden = add("Relu", [add("Gemm", [start, "align/first", "align/first_bias"], "align/hidden")], "align/relu")
+    standard = add("Mul", [add("Sub", [start, "align/mean"], "align/centred"), "align/scale"], "align/standard")
+    hidden = add("Relu", [add("Gemm", [standard, "align/first", "align/first_bias"], "align/hidden")], "align/relu")
     found = add("Gemm", [hidden, "align/second", "align/second_bias"], "align/projected")
     if vector:
         found = add("LpNormalization", [found], "align/vector", axis=-1, p=2)
@@ -50,7 +51,7 @@ def with_head(model: Any, start: str, vector: str, head: Head) -> Any:
     return result
 
 
-_NAMES = ("align/first", "align/first_bias", "align/second", "align/second_bias")
+_NAMES = ("align/mean", "align/scale", "align/first", "align/first_bias", "align/second", "align/second_bias")
 
 
 def _rename(graph: Any, old: str, new: str) -> None:

@@ -19,8 +19,8 @@ from edge_embed_runtime.vectors.normalize import normalize
 
 Array = NDArray[np.float32]
 
-# Below this spread a feature says nothing, and is not blown up.
-LEAST_SPREAD = 1e-3
+# A feature that is nearly the same everywhere says nothing: it is not blown up beyond this share of the mean spread.
+LEAST_SPREAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,15 @@ class Training:
 
 
 class Head(NamedTuple):
-    """relu(x @ first + first_bias) @ second + second_bias, brought to length 1; standardisation of x is inside.
+    """relu(((x - mean) * scale) @ first + first_bias) @ second + second_bias, brought to length 1.
 
-    first: [features, hidden], second: [hidden, dim]
+    mean, scale: [features]; they stay apart from `first`, whose rows int8 codes could not hold together otherwise
+    first:       [features, hidden]
+    second:      [hidden, dim]
     """
 
+    mean: Array
+    scale: Array
     first: Array
     first_bias: Array
     second: Array
@@ -58,7 +62,7 @@ class Head(NamedTuple):
 
     def apply(self, rows: Array, own: Array) -> Array:
         """The vectors of rows [n, features], with the tower's own added, of length 1."""
-        hidden = np.maximum(rows @ self.first + self.first_bias, 0)
+        hidden = np.maximum(((rows - self.mean) * self.scale) @ self.first + self.first_bias, 0)
         vectors = normalize(hidden @ self.second + self.second_bias)
         return normalize(vectors + own) if own.shape[1] else vectors
 
@@ -92,13 +96,14 @@ def train_head(
     torch.set_num_threads(1)  # sums of more threads would come in another order each time
     generator = torch.Generator().manual_seed(seed)
     rows, wanted = torch.from_numpy(features.rows), torch.from_numpy(targets)
-    mean, spread = rows.mean(0), rows.std(0).clamp_min(LEAST_SPREAD)
-    rows = (rows - mean) / spread
+    mean, spread = rows.mean(0), rows.std(0)
+    scale = 1 / spread.clamp_min(float(LEAST_SPREAD * spread.mean()) or 1.0)
+    rows = (rows - mean) * scale
     layers = _layers(rows.shape[1], training.hidden, wanted.shape[1], generator)
     steps = -(-len(rows) // training.batch) * training.passes
     optimizer = torch.optim.AdamW(layers, lr=training.rate, weight_decay=training.decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    best, best_figure, best_pass = _head(layers, mean, spread), -np.inf, 0
+    best, best_figure, best_pass = _head(layers, mean, scale), -np.inf, 0
     for number in range(1, training.passes + 1):
         order = torch.randperm(len(rows), generator=generator)
         for places in order.split(training.batch):
@@ -109,7 +114,7 @@ def train_head(
             optimizer.step()
             schedule.step()
         advance(1)
-        head = _head(layers, mean, spread)
+        head = _head(layers, mean, scale)
         figure = float(number) if judge is None else judge(head)
         if figure > best_figure:
             best, best_figure, best_pass = head, figure, number
@@ -141,8 +146,5 @@ def _forward(rows: Any, layers: list[Any], drop: tuple[float, float], generator:
     return dropped(hidden, drop[1]) @ second + second_bias
 
 
-def _head(layers: list[Any], mean: Any, spread: Any) -> Head:
-    first, first_bias, second, second_bias = (layer.detach() for layer in layers)
-    folded = first / spread[:, None]
-    bias = first_bias - mean @ folded
-    return Head(*(each.clone().numpy() for each in (folded, bias, second, second_bias)))
+def _head(layers: list[Any], mean: Any, scale: Any) -> Head:
+    return Head(*(each.detach().clone().numpy() for each in (mean, scale, *layers)))

@@ -54,7 +54,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
     try:
         with open_unpacked(path) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as file:
             names = path.name.removesuffix(".gz")
-            for line, row in _csv(file) if names.endswith(".csv") else _jsonl(file):
+            for line, row in _csv(file) if names.endswith(".csv") else _jsonl(file, path):
                 pairs.append(_pair(row, path, line))
     except (UnicodeDecodeError, csv.Error, EOFError, OSError) as error:
         raise SourceError(f"{path}: {error}", path=path) from error
@@ -68,13 +68,13 @@ def read_pairs(path: str | Path) -> list[Pair]:
     return pairs
 
 
-def _jsonl(file: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:
+def _jsonl(file: io.TextIOWrapper, path: Path) -> Iterator[tuple[int, Any]]:
     for line, text in enumerate(file, start=1):
         if text.strip():
             try:
                 yield line, json.loads(text)
             except (ValueError, RecursionError) as error:
-                raise SourceError(f"{file.name}, line {line}: {error}", path=file.name, line=line) from error
+                raise SourceError(f"{path}, line {line}: {error}", path=path, line=line) from error
 
 
 def _csv(file: io.TextIOWrapper) -> Iterator[tuple[int, Any]]:

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_embed_runtime.errors import MediaError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
@@ -18,13 +17,15 @@ WHITE = (255, 255, 255)
 
 def mirrored(file: Path) -> "Image":
     """Left is right."""
-    return require("PIL.ImageOps", "image").mirror(_opened(file))
+    found: Image = require("PIL.ImageOps", "image").mirror(_opened(file))
+    return found
 
 
 def framed(file: Path, border: float) -> "Image":
     """With a white border, a share of its longer edge."""
     picture = _opened(file)
-    return require("PIL.ImageOps", "image").expand(picture, round(border * max(picture.size)), WHITE)
+    found: Image = require("PIL.ImageOps", "image").expand(picture, round(border * max(picture.size)), WHITE)
+    return found
 
 
 def turned(file: Path, degrees: float, border: float, *, mirror: bool = False) -> "Image":

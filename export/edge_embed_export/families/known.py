@@ -22,6 +22,7 @@ from edge_embed_export.families import (
     qformertext,
     sigliptext,
     t5,
+    vision,
 )
 from edge_embed_export.families.classifiers import check_classifier, with_classifier
 from edge_embed_export.families.leftovers import account
@@ -328,7 +329,7 @@ def describe() -> list[dict[str, Any]]:
             "checkpoints": list(family.checkpoints),
         }
         for family in FAMILIES
-    ] + list(OTHERS)
+    ] + [*vision.ROWS, *OTHERS]
 
 
 def is_known(kind: object) -> bool:

@@ -24,6 +24,40 @@ READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
     openclip.OPEN_CLIP: openclip.read,
 }
 
+# For `export --list`, in the form of `known.describe`.
+ROWS: tuple[dict[str, Any], ...] = (
+    {
+        "family": "CLIP, MetaCLIP 1 and 2: pictures",
+        "model_types": ["clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model"],
+        "parts": "patches, pre-norm, absolute positions, class token through a layer",
+        "checkpoints": ["clip-vit-base-patch32, -large-patch14", "metaclip-b32-400m", "metaclip-2-worldwide-*"],
+    },
+    {
+        "family": "SigLIP, SigLIP 2 of fixed size: pictures",
+        "model_types": ["siglip", "siglip_vision_model"],
+        "parts": "patches, pre-norm, absolute positions, a query that looks at all patches",
+        "checkpoints": ["siglip-base-patch16-224, siglip-so400m-patch14-384", "siglip2-base-patch16-224"],
+    },
+    {
+        "family": "BLIP-2: pictures",
+        "model_types": ["blip-2"],
+        "parts": "patches, pre-norm, 32 queries through a Q-Former: a vector for each",
+        "checkpoints": ["blip2-itm-vit-g"],
+    },
+    {
+        "family": "DINOv2: pictures alone",
+        "model_types": ["dinov2", "dinov2_with_registers"],
+        "parts": "patches, pre-norm, layer scale, positions of any size, registers, gated in the largest; class token",
+        "checkpoints": ["dinov2-small, -base, -large, -giant", "dinov2-with-registers-base"],
+    },
+    {
+        "family": "OpenCLIP: pictures (also FLIP's and CLIPA's kind, CoCa, EVA-CLIP, SigLIP)",
+        "model_types": [openclip.OPEN_CLIP],
+        "parts": "CLIP's; CoCa's query; EVA-02: rotary by row and column, gated with a norm inside; SigLIP's",
+        "checkpoints": ["CLIP-ViT-B-32-laion2B-s34B-b79K", "CoCa-ViT-B-32-laion2B-s13B-b90k", "EVA02-B-16, -L-14"],
+    },
+)
+
 
 def read_image_tower(config: Keys, tensors: Mapping[str, Array], folder: Path, front: dict[str, Any]) -> ImageTower:
     """The image model of a folder.

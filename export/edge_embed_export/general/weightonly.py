@@ -64,7 +64,7 @@ def _weights(graph: Any) -> dict[str, int]:
     constants = {
         tensor.name: tensor
         for tensor in graph.initializer
-        if tensor.data_type == 1 and np.prod(tensor.dims) >= LEAST_NUMBERS
+        if tensor.data_type == 1 and np.prod(tensor.dims) >= LEAST_NUMBERS  # 1: TensorProto.FLOAT
     }
     for name in [each.name for each in graph.input] + [each.name for each in graph.output]:
         constants.pop(name, None)
@@ -86,7 +86,7 @@ def _axis(node: Any, rank: int) -> int | None:
     """Where the output channels of a node's weight are; None for an operator whose weight stays as it is."""
     if node.op_type in CONVOLUTIONS:
         return CONVOLUTIONS[node.op_type]
-    if node.op_type == "MatMul" and rank == 2:  # noqa: PLR2004 - rows and columns
+    if node.op_type == "MatMul" and rank == 2:
         return 1
     if node.op_type == "Gemm":
         return 0 if any(each.name == "transB" and each.i for each in node.attribute) else 1

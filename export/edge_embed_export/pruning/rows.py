@@ -22,6 +22,8 @@ Ids = NDArray[np.int64]
 IDS = "input_ids"
 # Operators that give the token ids on, in another shape or type.
 SAME_IDS = ("Identity", "Cast", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
+# Operators that put an id where none is (see transformer/filled.py), by the place of the ids among what they read.
+FILLING = {"Where": 1, "Pad": 0}
 # Operators that look at their shape alone.
 SHAPE_ALONE = ("Shape", "Size")
 # Where rows lie in a table of few bits (see `Graph.compact_rows`), and which operators compare a place with how many
@@ -77,7 +79,9 @@ def _tables(graph: "onnx.GraphProto", stored: dict[str, Any], kept: Ids) -> Iter
         if not same.intersection(node.input):
             continue
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        if node.op_type in SAME_IDS and node.input[0] in same:
+        place = FILLING.get(node.op_type)
+        filled = place is not None and node.input[place] in same and _says_the_same(node, stored, kept)
+        if filled or (node.op_type in SAME_IDS and node.input[0] in same):
             same.update(node.output)
         elif node.op_type == "Gather" and axis == 0 and node.input[1] in same and node.input[0] in stored:
             found.append(node.input[0])
@@ -98,7 +102,7 @@ def _tables(graph: "onnx.GraphProto", stored: dict[str, Any], kept: Ids) -> Iter
 
 
 def _says_the_same(node: Any, stored: dict[str, Any], kept: Ids) -> bool:
-    """Whether a node gives the same for new ids as for old ones: it makes zeros, or compares with an id that stays.
+    """Whether a node gives the same for new ids as for old ones: it makes zeros, or reads an id that stays what it is.
 
     Equal(ids, 1) finds padding, where the tokens 0 and 1 are kept.
     """
@@ -108,7 +112,7 @@ def _says_the_same(node: Any, stored: dict[str, Any], kept: Ids) -> bool:
     (number,) = numbers
     if node.op_type == "Mul":
         return not number.any()
-    return node.op_type == "Equal" and all(int(x) < len(kept) and kept[int(x)] == x for x in number.ravel())
+    return node.op_type in ("Equal", *FILLING) and all(int(x) < len(kept) and kept[int(x)] == x for x in number.ravel())
 
 
 def _cut_compact(graph: "onnx.GraphProto", stored: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ def _made(path: Path, settings: Settings) -> Part:
     if end not in ids or not 0 <= unknown < len(pieces):
         raise ExportError(f"{path} lacks the token {end!r:.40}, which stands behind every text (eos_token), or <unk>")
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    special = sorted({ids[end], unknown})
+    special = sorted({ids[end], unknown, *(i for i, (_, _, kind) in enumerate(pieces) if kind == CONTROL)})
     made: Part = {
         "version": "1.0",
         "truncation": None,

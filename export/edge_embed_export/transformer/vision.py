@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import onnx
 
 PIXELS = "pixel_values"
+# A few dozen pictures show less than there is. On random models with outlier channels this lifts the lowest cosine of
+# other pictures from 0.9945 to 0.9987, and costs 0.00003 of the mean where there are none.
+MARGIN = 1.15
 CHANNELS = 3
 
 
@@ -104,7 +107,9 @@ def check_image(spec: VisionSpec, weights: Weights) -> None:
 
 def image_sites(spec: VisionSpec, weights: Weights) -> list[Site]:
     """As `spec.sites`, with what the patches are read from."""
-    found = sites(replace(spec.body, projections=()), weights)
+    found = [
+        replace(site, margin=max(site.margin, MARGIN)) for site in sites(replace(spec.body, projections=()), weights)
+    ]
     patch = Site(input_name("patch"), ("patch",), bounded=True)
     return [patch, *found, *(spec.pooler.sites(weights) if spec.pooler is not None else [])]
 

@@ -107,6 +107,8 @@ class Additions:
             how = "use add_vectors" if facts.space else f"open it with {missing}"
             kinds = " of each kind" if facts.attached else ""
             raise InputError(f"{reader.path} was opened without an embedder{kinds}: {how}", path=reader.path)
+        if any(record.media is None for record in records):
+            self._models.check_kind("text", reader.path)
         bounded = self._connections.room is not None
         if any(record.media is not None for record in records):
             from edge_embed_runtime.index.mediaentries import MediaVectors
@@ -127,12 +129,7 @@ class Additions:
 
     def _store_vectors(self, records: Sequence[Record], given: "_Given", delete: Iterable[str]) -> None:
         """Store records as one passage each."""
-        stored = (
-            Entry(
-                record, [(0, len(record.text))], given.codes[i : i + 1], given.scales[i : i + 1], bare=given.is_bare(i)
-            )
-            for i, record in enumerate(records)
-        )
+        stored = (entry for i, record in enumerate(records) for entry in given.entries(i, record))
         self._connections.commit(records, stored, delete, WORD_COPIES * _longest(records))
 
     def _check_pairs(
@@ -145,12 +142,7 @@ class Additions:
                 path=store.path,
             )
         records = check_documents(documents, blank=True, room=self._connections.room)
-        if any(record.media is not None for record in records):
-            raise InputError(
-                "an index of given vectors has no model that reads pictures and sounds: give their vectors as those of "
-                "documents without image and audio, with the path in the metadata",
-                path=store.path,
-            )
+        records = placed_records(store, records)
         with self._connections.storing(records, VECTOR_COPIES * len(records) * store.dim):
             filled, bare = _filled(vectors, len(records), store.dim)
             checked = check_vectors(filled, store.dim, "vectors")
@@ -169,6 +161,15 @@ class _Given:
 
     def is_bare(self, i: int) -> bool:
         return self.bare is not None and bool(self.bare[i])
+
+    def entries(self, i: int, record: Record) -> Iterator[Entry]:
+        codes, scales, bare = self.codes[i : i + 1], self.scales[i : i + 1], self.is_bare(i)
+        if record.media is None:
+            yield Entry(record, [(0, len(record.text))], codes, scales, bare=bare)
+            return
+        from edge_embed_runtime.index.mediaentries import given_entries
+
+        yield from given_entries(record, codes, scales, bare=bare)
 
     def packed(self, i: int) -> bytes:
         return NO_VECTOR if self.is_bare(i) else packed(self.codes[i], self.scales[i])
@@ -232,6 +233,9 @@ def text_entries(
         return
     first = models.first
     assert first is not None  # noqa: S101 - the caller asks `Models.missing`
+    if "text" not in models.modalities:  # captions, which are found by their words
+        yield from (_bare_entry(record, first.dim) for record in records)
+        return
     with progress_bar(sum(len(record.text) for record in records), show_progress) as advance:
         for part in _parts(first, records, late=late, bounded=bounded):
             texts = [record.text[start:stop] for record, spans in part for start, stop in spans]
@@ -241,6 +245,12 @@ def text_entries(
                 codes, scales = embed_texts(first, texts)
             yield from entries(part, codes, scales, models.rows(texts))
             advance(sum(stop - start for _, spans in part for start, stop in spans))
+
+
+def _bare_entry(record: Record, dim: int) -> Entry:
+    """Of a text that has words and no vector."""
+    codes, scales = np.zeros((1, dim), np.int8), np.ones(1, np.float32)
+    return Entry(record, [(0, len(record.text))], codes, scales, bare=True)
 
 
 def mixed_entries(

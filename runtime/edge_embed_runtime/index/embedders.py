@@ -22,6 +22,7 @@ from edge_embed_runtime.vectors.types import Vectors
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.encoder import Encoder
     from edge_embed_runtime.search.reranking import Reranking
+    from edge_embed_runtime.storage.media import Kind as DocumentKind
     from edge_embed_runtime.storage.media import MediaKind
 
 # Passages whose rows for side tables are made at once.
@@ -115,7 +116,7 @@ class Models:
         """Why a query cannot be embedded for a mode of search, and what to do; None where it can."""
         able = {"vector": self.dense, SPARSE.name: self.sparse, MULTI.name: self.multi}.get(mode, self.first)
         if able is not None:
-            return None
+            return None if "text" in self.modalities else f"its bundle embeds {listed(self.modalities)} alone"
         if mode in (SPARSE.name, MULTI.name):
             stored = facts.attached.get(mode)
             if stored is None:
@@ -140,7 +141,8 @@ class Models:
         """
         shown = {kind: given for kind, given in media.items() if given is not None}
         if mode is None:
-            mode = "vector" if query is None or wanted.kind in media else "hybrid"
+            wordy = self.first is not None and "text" not in self.modalities and not shown and vector is None
+            mode = "vector" if query is None or wanted.kind in media else "text" if wordy else "hybrid"
         if mode not in get_args(Mode):
             raise unusable("mode", mode, f"one of {get_args(Mode)}")
         if mode not in ("vector", "hybrid") and (shown or wanted.kind in media):
@@ -158,7 +160,7 @@ class Models:
 
     def _media_vector(self, store: Store, kind: "MediaKind", given: Any) -> Vectors:
         """[dim] of a picture or sound."""
-        self.check_media(kind, store.path)
+        self.check_kind(kind, store.path)
         assert isinstance(self.dense, Embedder)  # noqa: S101 - others have no such model
         found = self.dense.encode_image([given]) if kind == "image" else self.dense.encode_audio([given])
         vector: Vectors = check_vectors(found, store.dim, "vectors")[0]
@@ -192,14 +194,16 @@ class Models:
         return self.dense.modalities if isinstance(self.dense, Embedder) else ("text",)
 
     def each_media(self, kind: "MediaKind", contents: Sequence[Any]) -> "Iterator[tuple[int, Vectors | MediaError]]":
-        """Place and vector [1, dim] of each picture or sound, or its error. `check_media` was asked before."""
+        """Place and vector [1, dim] of each picture or sound, or its error. `check_kind` was asked before."""
         assert isinstance(self.dense, Embedder)  # noqa: S101 - others have none
         return self.dense.each_input(kind, contents)
 
-    def check_media(self, kind: "MediaKind", path: Path) -> None:
-        """Raise InputError where there is no model for pictures or sounds."""
-        what = {"image": "pictures", "audio": "sounds"}[kind]
+    def check_kind(self, kind: "DocumentKind", path: Path) -> None:
+        """Raise InputError where there is no model for texts, pictures or sounds."""
+        what = {"text": "texts", "image": "pictures", "audio": "sounds"}[kind]
         dense = self.dense
+        if kind == "text" and kind in self.modalities:
+            return
         if dense is None:
             raise InputError(f"{path} was opened without the Embedder that {what} need", path=path, option=kind)
         has = self.modalities

@@ -182,7 +182,8 @@ class Index(IndexReader):
         vectors: None in the place of a vector, or of all of them, stores a document without one: searches find it by
                  its words, `find` and the like as any other, searches by vector never
 
-        A document is one passage; its text may be empty. Vectors are brought to length 1 and compared by cosine.
+        A document is one passage; its text may be empty. Of one with a picture or sound the vector is that of these,
+        and its text is found by its words alone. Vectors are brought to length 1 and compared by cosine.
         Raises InputError for vectors of another shape, or with NaN, infinite or no other numbers than 0, and what
         `add` raises.
         """

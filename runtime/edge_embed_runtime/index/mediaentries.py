@@ -72,7 +72,7 @@ class MediaVectors:
         counts = Counter(map(_content, givens))
         new = {content for content in counts if content not in known or known[content].code is None}
         for kind in sorted({kind for kind, _ in new}):
-            models.check_media(kind, store.path)
+            models.check_kind(kind, store.path)
         repeated = {content for content in new if counts[content] > 1}
         return MediaVectors(models, store.dim, root_folder(store), thumbnails, known, repeated, refuse)
 
@@ -181,4 +181,14 @@ def _entry(record: Record, codes: Int8Codes, scales: Vectors, thumbnail: bytes |
     """codes [1, dim], scales [1]."""
     assert record.media is not None  # noqa: S101 - only those with one come here
     start = MEDIA_STARTS[record.media.kind]
-    return Entry(record, [(start, start)], codes, scales, thumbnail=thumbnail)
+    return Entry(record, [(start, start)], codes, scales, thumbnail=thumbnail or record.media.media.thumbnail)
+
+
+def given_entries(record: Record, codes: Int8Codes, scales: Vectors, *, bare: bool) -> Iterator[Entry]:
+    """Of a document with a picture or sound whose vector was given; its text has words and no vector.
+
+    codes [1, dim], scales [1]
+    """
+    yield replace(_entry(record, codes, scales, None), bare=bare)
+    if record.text.strip():
+        yield Entry(record, [(0, len(record.text))], codes, scales, bare=True)

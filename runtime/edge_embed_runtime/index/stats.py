@@ -36,7 +36,7 @@ def stats(store: Store, graph: Cache | None) -> dict[str, Any]:
     generation, _ = store.counters()  # reads the facts again where they have changed
     documents, passages = store.counts()
     facts, root = store.facts, read_root(store)
-    bare = passages - store.blocks.count() if facts.space else 0
+    bare = passages - store.blocks.count() if store.gaps else 0
     return {
         "documents": documents,
         "passages": passages,

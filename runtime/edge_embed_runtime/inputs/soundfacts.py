@@ -57,7 +57,7 @@ def _tags(file: BinaryIO) -> Any:
     tinytag = require("tinytag", EXTRA)
     try:
         return tinytag.TinyTag.get(file_obj=_Bounded(file), duration=False)
-    except tinytag.TinyTagException:
+    except (tinytag.TinyTagException, OSError):  # the second of what is too large
         return None
 
 

@@ -32,7 +32,7 @@ def when_grown(store: Store) -> None:
     last = _last_id(store)
     if last < LEAST_VECTORS or last < GROWN * _learned(store):
         return
-    if store.facts.space and store.blocks.count() < LEAST_VECTORS:  # documents without a vector have ids too
+    if store.gaps and store.blocks.count() < LEAST_VECTORS:  # documents without a vector have ids too
         return
     with suppress(StorageError):
         with store.snapshot():
@@ -70,7 +70,7 @@ def recode(store: Store, frame: Frame, *, show_progress: bool = False) -> None:
 
 def passage_ids(store: Store) -> Ids:
     """Ids of all passages that have a vector, ascending."""
-    rows = store.connection.execute(f"SELECT id FROM vec{' WHERE length(code) > 0' if store.facts.space else ''}")
+    rows = store.connection.execute(f"SELECT id FROM vec{' WHERE length(code) > 0' if store.gaps else ''}")
     return np.sort(np.fromiter((id_ for (id_,) in rows), np.int64))
 
 

@@ -72,8 +72,9 @@ def _reason(table: MediaTable, media: Media, root: str | None, embeds: Collectio
     return None
 
 
-def named(damage: Damage, reason: str) -> Damage:
-    return damage._replace(what=f"{damage.what}; {reason}")
+def named(damage: Damage, reason: str | None) -> Damage:
+    """With the reason why it cannot be restored, where there is one of its own."""
+    return damage if reason is None else damage._replace(what=f"{damage.what}; {reason}")
 
 
 def drop_thumbnails(store: Store, table: MediaTable, docs: Collection[int]) -> None:

@@ -76,7 +76,7 @@ def rebuild(store: Store, graph: GraphChoice, *, show_progress: bool) -> Rebuilt
 
 def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progress: bool) -> tuple[Verdict | None, str]:
     """Builds a graph, or removes the one that is there; gives what was measured, and what was done and why."""
-    reason = _no_graph(choice, passages if store.dim else 0)
+    reason = _no_graph(choice, passages if store.dim else 0, store)
     verdict, kept, state = None, False, f"none: {reason or 'the scan is as good'}"
     if reason is None:
         started = time.perf_counter()
@@ -93,10 +93,12 @@ def _rebuild_graph(store: Store, choice: GraphChoice, passages: int, show_progre
     return verdict, state
 
 
-def _no_graph(choice: GraphChoice, passages: int) -> str | None:
+def _no_graph(choice: GraphChoice, passages: int, store: Store) -> str | None:
     """Why none is to be tried; None where one is."""
     if choice == "never":
         return "not wanted"
+    if store.media is not None and store.media.counts():
+        return "documents of several kinds are compared kind by kind"
     if passages == 0 or (choice == "auto" and passages < GRAPH_CODES):
         return f"{passages:,} codes are scanned faster; one is tried from {GRAPH_CODES:,} on"
     try:

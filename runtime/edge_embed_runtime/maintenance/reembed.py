@@ -17,7 +17,8 @@ from edge_embed_runtime.checks import listed
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import IndexDamagedError, IndexFormatError, InputError
-from edge_embed_runtime.inputs.words import NORMAL
+from edge_embed_runtime.inputs.words import NORMAL, Span
+from edge_embed_runtime.maintenance.reembedmedia import MediaAgain, together
 from edge_embed_runtime.maintenance.scan import batches, document_rows
 from edge_embed_runtime.maintenance.staging import Identity, Staging, create_staging, remove_staging, staging_path
 from edge_embed_runtime.maintenance.workspace import LOG_BYTES, locked, pragmas, require_space, word_bytes, writing
@@ -32,6 +33,7 @@ from edge_embed_runtime.storage.mainfile import checkpoint
 from edge_embed_runtime.storage.rows import checked, checked_passages, passage_row
 from edge_embed_runtime.storage.schema import GRAPH, LEARNED, Facts
 from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 
 # Passages that are moved into the index at once.
 MOVED = 1024
@@ -77,7 +79,8 @@ class _Work(NamedTuple):
 def reembed_index(
     path: str | os.PathLike[str], embedder: Encoder, *, show_progress: bool = False, notify: Notify = lambda _: None
 ) -> Reembedded:
-    """Replace all vectors of an index by those that `embedder` makes of the texts in it.
+    """Replace all vectors of an index by those that `embedder` makes of the texts in it, and of the files of its
+    pictures and sounds.
 
     The index may be one of another bundle, whose embedder is not needed, or of given vectors where every document has
     a text. It is open for writing all the while; others may search it, and find the old vectors until the one
@@ -85,8 +88,9 @@ def reembed_index(
 
     notify: gets a sentence on what is found, before embedding begins
 
-    Raises IndexLockedError where it is open for writing, InputError for documents without text, IndexDamagedError for
-    damaged ones, StorageError where the disk is too full; the index is then as it was.
+    Raises IndexLockedError where it is open for writing, InputError for documents without text, and for pictures whose
+    files are gone (`keys` lists them), MediaError for a file that is another one by now, IndexDamagedError for damaged
+    documents, StorageError where the disk is too full; the index is then as it was.
     """
     if not is_encoder(embedder):
         raise InputError(f"reembed_index takes an Embedder, got {type(embedder).__name__}", option="embedder")
@@ -108,14 +112,16 @@ def _reembed(store: Store, embedder: Encoder, show_progress: bool, notify: Notif
         notify(f"{index} holds vectors of {target.bundle!r} already: nothing to do")
         _tidy(index, target, notify)
         return Reembedded(*store.counts(), 0, 0, False)
+    media = MediaAgain(store, embedder)
+    media.check()
     with closing(_open_staging(index, store.facts, target, notify)) as staging:
-        work = _survey(store, staging)
+        work = _survey(store, staging, media)
         kept = f", {work.documents - work.left} are done already" if work.left < work.documents else ""
         notify(f"{index}: {work.left} of {work.documents} documents to embed with {target.bundle!r}{kept}")
         _check_space(store, target, work, _expected(store, embedder, work))
-        _stage(store, staging, embedder, work, show_progress, late=store.facts.late)
+        _stage(store, staging, embedder, media, work, show_progress)
         _check_space(store, target, work._replace(left=0, left_characters=0), staging.count())
-        passages = _switch(store, staging, target)
+        passages = _switch(store, staging, media, target)
     hnswfile.remove(index)
     remove_staging(index)
     with suppress(sqlite3.Error):  # gives the log's space back, where no reader uses it
@@ -180,7 +186,7 @@ def _open_staging(index: Path, source: Facts, target: Facts, notify: Notify) -> 
     return Staging(index, target.dim)
 
 
-def _survey(store: Store, staging: Staging) -> _Work:
+def _survey(store: Store, staging: Staging, media: MediaAgain) -> _Work:
     """What is left to do. Forgets what was done for documents that have changed since, or is damaged."""
     documents = characters = left = left_characters = blank = 0
     damaged = []
@@ -191,9 +197,9 @@ def _survey(store: Store, staging: Staging) -> _Work:
             if document is None:
                 damaged.append(row[1])
                 continue
-            blank += not document.text.strip()
+            blank += not document.text.strip() and media.of(document.id) is None
             characters += len(document.text)
-            if not staging.passages(document.id, row[4]):
+            if not staging.passages(document.id, media.source(document.id, row[4])):
                 staging.drop(document.id)
                 left += 1
                 left_characters += len(document.text)
@@ -206,12 +212,12 @@ def _survey(store: Store, staging: Staging) -> _Work:
     return _Work(documents, characters, left, left_characters)
 
 
-def _texts(store: Store) -> Iterator[Text]:
+def _texts(store: Store, media: MediaAgain) -> Iterator[Text]:
     for row in document_rows(store):
         document = checked(row)
         if document is None:
             raise _damaged(store, [row[1]])
-        yield document.id, document.text, row[4]
+        yield document.id, document.text, media.source(document.id, row[4])
 
 
 def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
@@ -223,18 +229,37 @@ def _damaged(store: Store, keys: list[Any]) -> IndexDamagedError:
     )
 
 
-def _stage(store: Store, staging: Staging, embedder: Encoder, work: _Work, show_progress: bool, *, late: bool) -> None:
+def _stage(
+    store: Store, staging: Staging, embedder: Encoder, media: MediaAgain, work: _Work, show_progress: bool
+) -> None:
     """Embed every document that is not done yet."""
-    left = (document for document in _texts(store) if not staging.has(document[0]))
+    left = (document for document in _texts(store, media) if not staging.has(document[0]))
     with progress_bar(work.left_characters, show_progress) as advance:
         for batch in batches(left, lambda document: len(document[1])):
-            spans, codes, scales = embed_passages(embedder, [text for _, text, _ in batch], False, late=late)
+            spans, codes, scales = _embedded(embedder, media, batch, store.facts.late)
             done = [(doc, crc, parts) for (doc, _, crc), parts in zip(batch, spans, strict=True)]
             staging.add(done, codes, scales)
             advance(sum(len(text) for _, text, _ in batch))
 
 
-def _switch(store: Store, staging: Staging, target: Facts) -> int:
+def _embedded(
+    embedder: Encoder, media: MediaAgain, batch: list[Text], late: bool
+) -> tuple[list[list[Span]], Int8Codes, Vectors]:
+    """Spans of the rows of each document, and codes [n, dim] and scales [n] of all."""
+    made = media.embedded(doc for doc, _, _ in batch)
+    if not made:
+        return embed_passages(embedder, [text for _, text, _ in batch], False, late=late)
+    worded = [(doc, text) for doc, text, _ in batch if doc not in made or text.strip()]
+    texts, first = dict[int, tuple[list[Span], Int8Codes, Vectors]](), 0
+    if worded:
+        spans, codes, scales = embed_passages(embedder, [text for _, text in worded], False, late=late)
+        for (doc, _), parts in zip(worded, spans, strict=True):
+            own = slice(first, first + len(parts))
+            texts[doc], first = (parts, codes[own], scales[own]), first + len(parts)
+    return together((doc for doc, _, _ in batch), made, texts)
+
+
+def _switch(store: Store, staging: Staging, media: MediaAgain, target: Facts) -> int:
     """Put the new passages in the place of the old ones, in one transaction. Gives their number."""
     db = store.connection
     # With them SQLite would delete row by row and hold all ids in memory; only passages of documents come in.
@@ -248,15 +273,15 @@ def _switch(store: Store, staging: Staging, target: Facts) -> int:
         store.set_note(LEARNED, None)
         store.set_facts(target)
         last = before
-        for passages in _moves(store, staging):
+        for passages in _moves(store, staging, media):
             last = _move(store, passages, last)
     return last - before
 
 
-def _moves(store: Store, staging: Staging) -> Iterator[list[tuple[int, int, int, bytes, str]]]:
+def _moves(store: Store, staging: Staging, media: MediaAgain) -> Iterator[list[tuple[int, int, int, bytes, str]]]:
     """All new passages (document id, start, stop, code, text), about MOVED at a time; a document's stay together."""
     passages: list[tuple[int, int, int, bytes, str]] = []
-    for doc, text, crc in _texts(store):
+    for doc, text, crc in _texts(store, media):
         rows = staging.passages(doc, crc)
         if not rows:
             raise IndexDamagedError(
@@ -276,7 +301,8 @@ def _move(store: Store, passages: list[tuple[int, int, int, bytes, str]], last: 
     rows, words = [], []
     for id_, (doc, start, stop, code, text) in zip(ids, passages, strict=True):
         rows.append(passage_row(id_, doc, (start, stop), code))
-        words.append((id_, store.words.normal(text)))
+        if start >= 0:
+            words.append((id_, store.words.normal(text)))
     store.connection.executemany("INSERT INTO vec VALUES (?, ?, ?, ?, ?, ?)", rows)
     store.connection.executemany("INSERT INTO fts (rowid, text) VALUES (?, ?)", words)
     found = checked_passages(rows, store.dim)

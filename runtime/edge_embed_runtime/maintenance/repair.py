@@ -83,8 +83,8 @@ def repair(
     if write is None:
         found.lost.update(found.broken)
         found.broken.clear()
-    for doc, reason in without_file(store, found.broken, embeds).items():
-        found.lost[doc] = named(found.broken.pop(doc), reason)
+    reasons = without_file(store, found.broken, embeds)
+    found.lost.update((doc, found.broken.pop(doc)) for doc in reasons)
     rebuilt += _derive(store, found)
     dropped = found.lost if drop else {}
     if found.broken or found.strays or found.words or dropped:
@@ -104,7 +104,9 @@ def repair(
         vacuum(store)
         found = find_damage(store, show_progress)
     left = {**found.places, **found.thumbnails, **found.broken, **found.lost}
-    return Repair(restored, list(left.values()), list(dropped.values()), rebuilt, found.problems(), unplaced)
+    lost = [named(damage, reasons.get(doc)) for doc, damage in left.items()]
+    gone = [named(damage, reasons.get(doc)) for doc, damage in dropped.items()]
+    return Repair(restored, lost, gone, rebuilt, found.problems(), unplaced)
 
 
 def _derive(store: Store, found: Findings) -> list[str]:

@@ -129,8 +129,7 @@ def _check_content(store: Store, found: Findings) -> None:
 
 def _check_rows(store: Store, facts: Facts | None, found: Findings, words: WordsCheck, show_progress: bool) -> None:
     db, seen = store.connection, set[Any]()
-    # given vectors may be missing
-    sizes = None if facts is None else (facts.dim + 4, *([len(NO_VECTOR)] if facts.space else []))
+    sizes = None if facts is None else (facts.dim + 4, *([len(NO_VECTOR)] if store.gaps else []))
     (expected,) = db.execute("SELECT count(*) FROM vec").fetchone()
     with progress_bar(expected, show_progress, "verifying") as advance:
         for doc, row, passages in grouped(db):

@@ -90,7 +90,7 @@ class Dense(Retriever):
     def present(self) -> "Sequence[Kind]":
         """The kinds of the rows that are in the index. Runs inside a snapshot."""
         codes = self._loaded()
-        return ("text",) if self._kinds is None else self._kinds.present(len(codes))
+        return ("text",) if self._kinds is None else self._kinds.present(codes.ids)
 
     def _candidate_bytes(self) -> int:
         """Of one candidate: its binary code, twice, its int8 code, and its scores."""

@@ -61,8 +61,8 @@ class Reader:
             for doc, (score, passage) in chosen:
                 row = rows.get((doc, passage))
                 hit = None if row is None else self._hit(*row, score, len(found))
-                if hit is not None and doc in media:
-                    hit = self._with_media(hit, media[doc])
+                if hit is not None and row is not None and (doc in media or row[1][0] < 0):
+                    hit = self._with_media(hit, media.get(doc))
                 if hit is None:
                     self._damaged.add(passage)
                 else:

@@ -33,10 +33,7 @@ class Kinds:
         self._store = store
         self._ids: dict[str, Ids] = {}
         self._places: dict[str, Places] = {}
-
-    def reset(self) -> None:
-        """Forget everything; `follow` reads it again."""
-        self._ids, self._places = {}, {}
+        self._words = False
 
     def remove(self, ids: Ids) -> None:
         """Rows were deleted."""
@@ -46,6 +43,7 @@ class Kinds:
     def follow(self) -> None:
         """Read the rows that came since the last time. Runs inside a snapshot."""
         self._places = {}
+        self._words = self._store.words.any()  # texts may have words and no vectors
         for kind in MEDIA_KINDS:
             known = self._ids.get(kind, NONE)
             query = "SELECT id FROM vec INDEXED BY media_rows WHERE start < 0 AND start = ? AND id > ? ORDER BY id"
@@ -53,10 +51,10 @@ class Kinds:
             new = np.fromiter((id_ for (id_,) in rows), np.int64)
             self._ids[kind] = np.concatenate([known, new]) if len(new) else known
 
-    def present(self, count: int) -> list[Kind]:
-        """The kinds of `count` rows, of which those of pictures and sounds are known."""
-        media = [kind for kind in MEDIA_KINDS if len(self._ids.get(kind, NONE))]
-        return ["text", *media] if count > sum(len(ids) for ids in self._ids.values()) else [*media]
+    def present(self, ids: Ids) -> list[Kind]:
+        """The kinds of rows with ids [n], ascending; "text" also where there are words alone."""
+        kinds: list[Kind] = ["text", *MEDIA_KINDS]
+        return [kind for kind in kinds if len(self.places(ids, kind)) or (kind == "text" and self._words)]
 
     def places(self, ids: Ids, kind: Kind) -> Places:
         """Where in all ids [n], ascending, those of a kind are."""
@@ -104,24 +102,17 @@ def add_ranks(rankings: Sequence[Ranking]) -> Ranking:
     return {doc: (scores[doc], next(found[doc][1] for found in rankings if doc in found)) for doc in best}
 
 
-def best_ranks(rankings: Sequence[Ranking]) -> Ranking:
-    """Rankings of the kinds as one: a document by its best rank.
+def best_ranks(rankings: Sequence[Ranking], depth: int) -> Ranking:
+    """Rankings of the kinds as one: a document by its best rank among the first `depth` of each.
 
     [{1: (.5, 10), 2: (.4, 20)}, {2: (.9, 21), 3: (.8, 30)}] -> {2: (1 / 61, 21), 1: (1 / 61, 10), 3: (1 / 62, 30)}
     """
     if len(rankings) == 1:
         return rankings[0]
-    ranks: dict[int, list[tuple[int, int]]] = {}
+    found: dict[int, tuple[int, int, int]] = {}  # the best rank, the next one, and in which ranking the best is
     for number, ranking in enumerate(rankings):
-        for rank, doc in enumerate(ranking, start=1):
-            ranks.setdefault(doc, []).append((rank, number))
-    for own in ranks.values():
-        own.sort()
-
-    def order(doc: int) -> tuple[int, int, int, int]:
-        (rank, number), *more = ranks[doc]
-        return rank, more[0][0] if more else sys.maxsize, number, doc
-
-    return {
-        doc: (1 / (RANK + ranks[doc][0][0]), rankings[ranks[doc][0][1]][doc][1]) for doc in sorted(ranks, key=order)
-    }
+        for rank, doc in enumerate(islice(ranking, depth), start=1):
+            best, following, where = found.get(doc, (sys.maxsize, sys.maxsize, number))
+            found[doc] = (rank, best, number) if rank < best else (best, min(rank, following), where)
+    ordered = sorted(found.items(), key=lambda entry: (entry[1], entry[0]))
+    return {doc: (1 / (RANK + rank), rankings[number][doc][1]) for doc, (rank, _, number) in ordered}

@@ -9,7 +9,16 @@ from edge_embed_runtime.search.dense import Dense
 from edge_embed_runtime.search.fusion import fuse_found
 from edge_embed_runtime.search.hits import HIT_BYTES, Reader
 from edge_embed_runtime.search.keywords import Keywords
-from edge_embed_runtime.search.query import RANKED_BYTES, Mode, Query, Question, Ranking, Retriever, Wanted
+from edge_embed_runtime.search.query import (
+    FUSION_DEPTH,
+    RANKED_BYTES,
+    Mode,
+    Query,
+    Question,
+    Ranking,
+    Retriever,
+    Wanted,
+)
 from edge_embed_runtime.storage.documents import Hits
 from edge_embed_runtime.storage.fields import check_fields
 from edge_embed_runtime.storage.filters import EVERY, Condition, compile_where
@@ -77,7 +86,7 @@ class Searcher:
         if sum(map(len, lanes)) > 1:
             question.memo["fused"] = True
         rankings = [kinds.add_ranks([self._found(part) for part in parts]) for parts in lanes]
-        return kinds.best_ranks(rankings) if rankings else {}
+        return kinds.best_ranks(rankings, question.depth + FUSION_DEPTH) if rankings else {}
 
     def _found(self, question: Question) -> Ranking:
         for name in question.names:
@@ -163,4 +172,4 @@ class Searcher:
 
     def _some_without_vector(self) -> bool:
         codes = self.dense.codes
-        return self._store.facts.space and codes is not None and len(codes) < self._store.counts()[1]
+        return self._store.gaps and codes is not None and len(codes) < self._store.counts()[1]

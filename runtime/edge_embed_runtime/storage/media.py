@@ -20,6 +20,7 @@ Kind = Literal["text", "image", "audio"]
 MEDIA_KINDS: tuple[MediaKind, ...] = ("image", "audio")
 SHA256_BYTES = 32
 MAX_TIME_CHARACTERS = 40
+MAX_THUMBNAIL_BYTES = 12_288
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Media:
     source: the path of the file it was read from, absolute, or relative to the index's root; "" for none
     sha256: of the file's bytes, or of the pixels or samples where these were given, in hexadecimal digits
     time:   when it was taken, in ISO 8601; None where that is not known
+    thumbnail: a small picture to store with it (WebP); None for none, or where an index was asked for the rest alone
     """
 
     kind: MediaKind
     source: str
     sha256: str
     time: str | None = None
+    thumbnail: bytes | None = field(default=None, repr=False, compare=False)
 
 
 # What tells whether a file has changed: device, number, size, time of the last write.
@@ -109,6 +112,11 @@ def _checked(kind: MediaKind, media: Media, where: str) -> Media:
         raise DocumentError(
             f"{where}: {kind} is {shown(media)}, expected a Media of kind {kind!r} as Index.get gives it"
         )
+    small = media.thumbnail
+    if small is not None and (
+        not isinstance(small, bytes) or len(small) > MAX_THUMBNAIL_BYTES or small[8:12] != b"WEBP"
+    ):
+        raise DocumentError(f"{where}: its thumbnail is no WebP of at most {MAX_THUMBNAIL_BYTES} bytes")
     return media if media.time is None else replace(media, time=_checked_time(media.time, where))
 
 

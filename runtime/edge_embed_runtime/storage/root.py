@@ -113,7 +113,7 @@ def root_folder(store: "Store") -> str | None:
 
 
 def count_files(store: "Store", folder: str) -> int:
-    """How many of the files that some documents come from, or of their pictures, lie in a folder that may be the root."""
+    """How many of the files that some documents, or pictures, come from lie in a folder that may be the root."""
     queries = [f"SELECT DISTINCT {ORIGIN} FROM doc LIMIT {SAMPLE}"]
     with translated(store.path):
         if store.has_optional("media"):

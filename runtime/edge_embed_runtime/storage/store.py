@@ -110,6 +110,11 @@ class Store(IndexFile):
         return document
 
     @property
+    def gaps(self) -> bool:
+        """Whether rows of `vec` may have no vector: those of given vectors, and captions that no model reads."""
+        return self.facts.space or self.has_optional("media")
+
+    @property
     def places(self) -> "Places | None":
         """The table of places; None where no document ever had any."""
         if not self.has_optional("place"):
@@ -178,7 +183,8 @@ class Store(IndexFile):
                 return False
             query = f"{PASSAGES} WHERE doc = ?"
             passages = self._db.execute(query, row[:1]).fetchall()
-            same = code is None or all(row[4] == code for row in passages)
+            without = record.media is None  # else the vector is that of a picture or sound
+            same = code is None or all(row[4] == code for row in passages if is_text(row) == without)
             return bool(passages) and same and self._are_whole(passages)
 
     def unchanged(self, records: Sequence[Record]) -> set[str]:

@@ -80,6 +80,11 @@ class WordTable:
             (passages,) = self._db.execute("SELECT count(*) FROM fts_docsize").fetchone()
         return [entry for entry in counted if entry[0]], passages
 
+    def any(self) -> bool:
+        """Whether there is a passage in the table."""
+        with reading_words(self._path):
+            return self._db.execute("SELECT 1 FROM fts_docsize LIMIT 1").fetchone() is not None
+
     def match(self, expression: str, where: Condition | None, count: int) -> Iterator[tuple[int, int, float]]:
         """The first `count` passages that fit an FTS5 expression, (passage id, document id, BM25), best first."""
         if where is None:

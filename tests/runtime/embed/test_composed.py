@@ -9,7 +9,8 @@ from builders.bert import Checkpoints
 
 from edge_embed import ComposedEmbedder, Document, Embedder, Index
 from edge_embed.errors import BundleMismatchError, InputError
-from edge_embed.measuring.quality import JudgedSet, evaluate
+from edge_embed.measuring.judged import JudgedSet
+from edge_embed.measuring.quality import evaluate
 from edge_embed_export import export_model
 from edge_embed_runtime.maintenance.reembed import reembed_index
 from edge_embed_runtime.vectors.int8 import quantize_int8

@@ -18,6 +18,9 @@ from edge_embed import (
     Index,
     IndexFormatError,
     InputError,
+    SourceError,
+    dump_vectors,
+    load_vectors,
     verify_index,
 )
 from edge_embed.errors import MediaError
@@ -281,3 +284,93 @@ def test_thumbnails(path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, t
         assert index.thumbnail("boat") is None
         assert index.thumbnail("nothing") is None
         assert index.verify().whole
+
+
+def test_given_vectors_of_pictures(tmp_path: Path, photos: Path) -> None:
+    """In an index of vectors from elsewhere the vector is that of the picture, and its caption is found by words."""
+    vectors = np.eye(4, dtype=np.float32)
+    documents = [
+        Document("boat", image=photos / "boat.jpg"),
+        Document("snow", "Winter in the Alps", image=photos / "snow.jpg", time="2024-01-31"),
+        Document("note", "A note on winter"),
+        Document("song", audio=picture("a song")),
+    ]
+    with Index.create(tmp_path / "given.db", space="api", dim=4) as index:
+        assert index.add_vectors(documents, vectors) == 4
+        assert index.upsert_vectors(documents, vectors) == 0
+        assert index.upsert_vectors(documents[1:2], vectors[:1]) == 1
+        assert index.search(vector=vectors[0], kind="image", k=1)[0].score == pytest.approx(1, abs=1e-3)
+        assert {hit.key for hit in index.search("winter", mode="text")} == {"snow", "note"}
+        assert index.search("winter", vector=vectors[2])[0].key == "note"
+        assert {hit.key for hit in index.search("winter", vector=vectors[3], kind="text")} == {"snow", "note"}
+        assert {hit.key for hit in index.search(vector=vectors[3], mode="vector")} == {"boat", "snow", "note", "song"}
+        assert index.verify().whole
+        with pytest.raises(InputError, match="without the Embedder that pictures need"):
+            index.search(image=picture("a boat"))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_dumped_and_loaded(path: Path, tmp_path: Path, towers: MediaEmbedder, photos: Path, suffix: str) -> None:
+    """What is known of pictures goes with their vectors, thumbnails too, and comes back."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    small = b"RIFF\0\0\0\0WEBP and so on"
+    with Index.open(path, towers) as index:
+        index.delete("snow")  # a passage and a picture: two rows with one key, as of a long text
+        known = Media("image", "", "ab" * 32, thumbnail=small)
+        with pytest.raises(MediaError, match="the index keeps no copy"):
+            index.add([Document("given", image=known)])
+        boat = index.get("boat")
+        index.add([Document("small", image=replace(boat.image, thumbnail=small))])  # type: ignore[union-attr]
+        vectors = index.vectors(["note", "boat", "engine", "small"])
+    dumped = dump_vectors(path, tmp_path / f"out{suffix}")
+    assert (dumped.rows, dumped.damaged) == (4, 0)
+    loaded = load_vectors(tmp_path / "new.db", tmp_path / f"out{suffix}", space="copy")
+    assert loaded.stored == 4
+    with Index.open(tmp_path / "new.db") as copy:
+        expected_image = replace(boat.image, source="photos/boat.jpg")  # type: ignore[union-attr]
+        assert copy.get("boat") == replace(boat, image=expected_image)  # type: ignore[type-var]
+        assert copy.thumbnail("small") == small
+        assert copy.thumbnail("boat") is None
+        for key, expected in vectors.items():
+            np.testing.assert_allclose(copy.vectors([key])[key], expected, atol=2e-3)
+        assert copy.stats()["kinds"] == {"text": 1, "image": 2, "audio": 1}
+        assert copy.verify().whole
+    again = dump_vectors(tmp_path / "new.db", tmp_path / f"again{suffix}")
+    assert again.rows == 4
+    assert load_vectors(tmp_path / "new.db", tmp_path / f"again{suffix}").unchanged == 4
+
+
+def test_a_dump_that_says_nonsense(path: Path, tmp_path: Path, towers: MediaEmbedder) -> None:
+    with Index.open(path, towers) as index:
+        index.delete("snow")
+    dump_vectors(path, tmp_path / "out.npz")
+    arrays = dict(np.load(tmp_path / "out.npz"))
+    for bad in ("[]", "{", '{"kind": "image"}', '{"kind": "image", "source": "", "sha256": "x", "more": 1}'):
+        raw = [b"", bad.encode(), b""]
+        arrays["media"] = np.frombuffer(b"".join(raw), np.uint8)
+        arrays["media_offsets"] = np.cumsum([0, *map(len, raw)])
+        np.savez(tmp_path / "bad.npz", **arrays)
+        with pytest.raises(SourceError, match="row 1: media is not what a dump says"):
+            load_vectors(tmp_path / "new.db", tmp_path / "bad.npz", space="copy")
+
+
+def test_a_model_that_reads_no_texts(tmp_path: Path, photos: Path) -> None:
+    """Captions are found by their words; texts are refused, and so is a meaning to look for."""
+    alone = MediaEmbedder(modalities=("image",))
+    with Index.open(tmp_path / "photos.db", alone) as index:
+        index.add([Document("boat", image=photos / "boat.jpg")])
+        index.add([Document("snow", "Winter in the Alps", image=photos / "snow.jpg")])
+        with pytest.raises(InputError, match="texts need an Embedder with a bundle that has a tower for them"):
+            index.add([Document("note", "A note.")])
+        assert (index.takes_texts, index.modes, index.modalities) == (False, ["text"], ("image",))
+        assert [hit.key for hit in index.search("winter")] == ["snow"]
+        assert index.search(image=picture(SNOW))[0].key == "snow"
+        assert index.search(image=picture(BOAT), kind="image", k=1)[0].key == "boat"
+        with pytest.raises(InputError, match="embeds image alone"):
+            index.search("winter", mode="vector")
+        assert index.upsert([Document("snow", "Winter in the Alps", image=photos / "snow.jpg")]) == 0
+        index.rebuild()
+        assert index.verify().whole
+    assert dump_vectors(tmp_path / "photos.db", tmp_path / "out.npz").rows == 2
+    assert load_vectors(tmp_path / "new.db", tmp_path / "out.npz", space="copy").stored == 2

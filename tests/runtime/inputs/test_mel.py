@@ -12,8 +12,8 @@ from edge_embed_runtime.inputs.mel import LogRule, Mel
 
 TEN_LOG = LogRule("10", 1e-10, 0.0, 10.0, None, 0.0, 1.0)
 CLAP = Mel(
-    rate=48_000, frame=1024, fft=1024, hop=480, window="hann", place="start", pad="reflect", power=2, bands=64, low=50.0,
-    high=14_000.0, scale="slaney", triangles="hertz", norm="slaney", log=TEN_LOG, frames=1001,
+    rate=48_000, frame=1024, fft=1024, hop=480, window="hann", place="start", pad="reflect", power=2, bands=64,
+    low=50.0, high=14_000.0, scale="slaney", triangles="hertz", norm="slaney", log=TEN_LOG, frames=1001,
 )  # fmt: skip
 WHISPER = Mel(
     rate=16_000, frame=400, fft=400, hop=160, window="hann", place="start", pad="reflect", power=2, bands=80, low=0.0,

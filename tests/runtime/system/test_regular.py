@@ -15,7 +15,7 @@ from edge_embed import Document, Index
 from edge_embed.errors import BundleDamagedError, EdgeEmbedError, InputError, SourceError, StorageError
 from edge_embed.files.arrays import read_vector
 from edge_embed.files.load import load_vectors
-from edge_embed.measuring.quality import read_judged_set
+from edge_embed.measuring.judged import read_judged_set
 from edge_embed_export import export_model
 from edge_embed_runtime.system.files import check_regular, open_regular, read_lines, read_regular
 from edge_embed_runtime.system.writing import replacing
