@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Limits:
     """The most that is read.
 
-    pixels:     that the picture's header claims
+    pixels:     that the header of a file claims; a picture that is handed over decoded has no such limit
     file_bytes: of its file
     memory:     bytes that reading it may take at its peak, None for no limit but the others
     """
@@ -53,13 +53,13 @@ class Source:
         except Exception as error:  # decoders raise a dozen kinds for broken files, KeyError among them
             raise self.error(f"a broken picture ({str(error)[:200] or type(error).__name__})") from error
 
-    def check_size(self, size: tuple[int, int], limits: Limits) -> None:
+    def check_size(self, size: tuple[int, int], most: int | None) -> None:
         """Refuse a picture of too many pixels, and one of none; size: width, height."""
         width, height = size
-        if width * height > limits.pixels:
+        if most is not None and width * height > most:
             raise self.error(
                 f"{width:,} x {height:,} pixels are {width * height / 1e6:,.0f} million, over the limit of "
-                f"{limits.pixels / 1e6:,.0f} million"
+                f"{most / 1e6:,.0f} million for files; a decoded picture has none (a Pillow image, or an array)"
             )
         if width * height <= 0:
             raise self.error(f"{width} x {height} pixels, so there is nothing to see")
