@@ -100,8 +100,8 @@ def _pair(row: object, source: Path, line: int) -> Pair:
 
 
 def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> Parts:
-    """Whole groups, in an order that the seed and their names decide: the first `share` of them say when to stop, as many
-    are held out, and the others train."""
+    """Whole groups, in an order that the seed and their names decide: the first `share` of them say when to stop, as
+    many are held out, and the others train."""
     groups = sorted(
         {pair.group for pair in pairs}, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest()
     )
