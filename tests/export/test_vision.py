@@ -12,10 +12,11 @@ from builders.pictures import photo
 from builders.towers import DIM, EVA_HEADS, FAMILIES, HEADS, LAYERS, tensors_of, write_tower
 from builders.visionreference import eva02, open_clip
 from onnxruntime import InferenceSession
+from PIL import Image
 
 from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
-from edge_embed_export import export_model
+from edge_embed_export import TowerOptions, export_model
 from edge_embed_export.calibration.images import quantize_image
 from edge_embed_export.calibration.pictures import Picture, calibration_pictures
 from edge_embed_export.families.interpolate import bicubic
@@ -160,6 +161,20 @@ def test_pictures_that_ship() -> None:
     assert not {picture.tobytes() for picture in first} & {picture.tobytes() for picture in others}
     assert {int(picture.max()) for picture in first} >= {0, 255}
     assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in first)
+
+
+def test_pictures_of_the_callers_leave_the_range_whole(tmp_path: Path) -> None:
+    """Calibrated on dim pictures alone, patches that are black or white are not cut off."""
+    folder = write_tower(tmp_path / "model", "clip alone")
+    (tmp_path / "dim").mkdir()
+    for i in range(12):
+        dim = photo(40, 40, seed=i) // 8 + 100
+        Image.fromarray(dim).save(tmp_path / "dim" / f"{i}.png")
+    export_model(folder, tmp_path / "bundle", towers=TowerOptions(calibration=tmp_path / "dim"))
+    export_model(folder, tmp_path / "float", precision="fp32")
+    stark = [np.full((32, 32, 3), level, np.uint8) for level in (0, 255)]
+    exact, found = (Embedder(tmp_path / name, threads=1).encode_image(stark) for name in ("float", "bundle"))
+    assert (exact * found).sum(axis=1).min() > 0.99
 
 
 def changed(name: str, inner: str | None = None, **keys: Any) -> dict[str, Any]:
