@@ -201,6 +201,9 @@ OPEN = "model_cfg.vision_cfg"
         ("clip", "vision_config", {"num_attention_heads": 5}, "cannot be split over 5 heads"),
         ("clip", "vision_config", {"intermediate_size": 95}, "layers.0.up.weight has shape"),
         ("clip", "vision_config", {"vision_feature_layer": -2}, "'vision_config.vision_feature_layer' is -2"),
+        ("clip", None, {"projection_dim": 39}, "give vectors of 40 numbers, the config says 39"),
+        ("open_clip", "model_cfg", {"embed_dim": 39}, "give vectors of 40 numbers, the config says 39"),
+        ("open_clip", OPEN, {"head_width": 15}, "cannot be split into heads of 15"),
         ("clip", None, {"interpolate": True}, "'interpolate' is True"),
         ("siglip", "vision_config", {"vision_use_head": False}, "vision_use_head False"),
         ("dinov2", None, {"qkv_bias": False}, "qkv_bias False"),
@@ -234,6 +237,20 @@ def test_what_changes_numbers_is_refused_by_name(
 def test_a_missing_tensor_is_named(name: str, tensor: str) -> None:
     with pytest.raises(ExportError, match=f"no tensor .*{tensor.split('.', 2)[-1].split('.', 1)[-1]}"):
         read(name, **{tensor: None})
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "blip-2", "dinov2 with registers", "coca", "eva02"])
+def test_tensors_that_do_not_fit(name: str) -> None:
+    """Cut by a row or a column, in one dimension, or empty: an error of the exporter, before anything is built."""
+    tensors = tensors_of(name)
+    # the masked patch is not read, any number of queries will do where the first is taken, and of layers one is enough
+    free = ("mask_token", "visual_projection", "attn_pool.query")
+    for key, array in tensors.items():
+        if not any(part in key for part in (*free, ".1.", ".2.")):
+            for wrong in (array[:-1], array[..., :-1], array.reshape(-1), array[:0]):
+                if wrong.shape != array.shape and not (len(array) == 1 and wrong.size == 0):
+                    with pytest.raises(ExportError):
+                        read(name, **{key: wrong})
 
 
 def test_a_tensor_that_nothing_reads_is_named() -> None:

@@ -50,6 +50,10 @@ class Pooler(Protocol):
         """What its linear layers read, in the order in which the graph computes it."""
         ...
 
+    def check(self, weights: Weights, seen: int) -> None:
+        """Raise ExportError for a shape that does not fit. seen: numbers of a final token"""
+        ...
+
 
 @dataclass(frozen=True)
 class VisionSpec:
@@ -99,10 +103,18 @@ def check_image(spec: VisionSpec, weights: Weights) -> None:
         raise ExportError(f"{spec.patches} patches and {prefix} other tokens are not {spec.body.max_tokens} tokens")
     if prefix:
         expected["prefix"] = (prefix, h)
+    width = h if spec.pooler is None else spec.pooler.width
+    for i, step in enumerate(spec.body.projections):
+        name = f"projection.{i}"
+        given, width = width, weights[f"{name}.weight"].shape[-1] if step.kind == "linear" else width
+        expected[f"{name}.weight"] = (given, width) if step.kind == "linear" else (width,)
+        expected[f"{name}.bias"] = (width,)
     for name, shape in expected.items():
         if name in weights and weights[name].shape != shape:
             raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
     check(spec.body, weights)
+    if spec.pooler is not None:
+        spec.pooler.check(weights, h)
 
 
 def image_sites(spec: VisionSpec, weights: Weights) -> list[Site]:
