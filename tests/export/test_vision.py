@@ -26,6 +26,7 @@ from edge_embed_export.families.vision import is_image_model, read_image_tower
 from edge_embed_export.files.accounting import Accounted, Keys
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer import vision
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_export.transformer.vision import build_image, check_image
 from edge_embed_export.transformer.workshop import workshop
@@ -91,6 +92,27 @@ def test_the_last_layer_alone(name: str) -> None:
     tower, given = read(name), pixels(name)
     assert tower.spec.alone(tower.weights)
     assert np.abs(run(session(tower), given) - run(session(tower, whole=True), given)).max() < 1e-6
+
+
+def test_some_heads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many tokens the scores of all heads would be large: the vector is the same, also of two pictures."""
+    for name in ("siglip", "eva02"):
+        tower, given = read(name), pixels(name, 2)
+        whole = run(session(tower), given)
+        monkeypatch.setattr(vision, "SCORES", 3 * 4 * tower.spec.body.max_tokens**2)
+        found = run(session(tower), given)
+        monkeypatch.undo()
+        assert np.abs(found - whole).max() < 1e-6
+
+
+def test_more_tokens_than_a_text_has() -> None:
+    """Pictures of 33 by 33 patches: nothing of what cuts long texts in blocks is in the way."""
+    side = 264
+    config, tensors = Keys(FAMILIES["dinov2"].config), Accounted(tensors_of("dinov2"))
+    tower = read_image_tower(config, tensors, Path("folder"), {"size": [side, side]})
+    assert tower.spec.body.max_tokens == 1090
+    given = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)
+    assert np.abs(np.linalg.norm(run(session(tower), given)) - 1) < 1e-6
 
 
 @pytest.mark.parametrize(
