@@ -159,7 +159,7 @@ OF_FAMILY |= {
         ),
     ),
     "open_clip": words(
-        "attn_pooler_queries custom_text embed_dim init_logit_bias init_logit_scale ls_init_value mlp_ratio "
+        "attn_pooler_queries custom_text init_logit_bias init_logit_scale ls_init_value mlp_ratio "
         "multimodal_cfg nonscalar_logit_scale output_tokens patch_dropout pos_embed_type preprocess_cfg timm_drop "
         "timm_drop_path timm_model_pretrained"
     ),
