@@ -103,8 +103,8 @@ def read_clip(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
     table = read.tensor("embeddings.position_embedding.weight", 2)
     _with_class(read, table, read.tensor("embeddings.class_embedding", 1))
     read.norm("embedding.norm", "pre_layrnorm")
-    steps = read.projected()
-    return read.tower(_family(checkpoint), steps=steps, **_body(read, read.layers(LAYER, "encoder.layers.{}")))
+    steps, layers = read.projected(), read.either("encoder.layers", "encoder.layer")  # AltCLIP's in transformers 5
+    return read.tower(_family(checkpoint), steps=steps, **_body(read, read.layers(LAYER, f"{layers}.{{}}")))
 
 
 def read_siglip(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
