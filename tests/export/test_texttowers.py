@@ -278,6 +278,7 @@ def test_a_bert_beside_clips_pictures_is_a_bert_with_more_layers(
     embedder, tensors = float_model(source), read_tensors(source / "model.safetensors")
     own = {name.removeprefix(prefix): w for name, w in tensors.items() if name.startswith(prefix)}
     config = json.loads((source / "config.json").read_text())["text_config"] | {"model_type": kind}
+    config.pop("project_dim", None)
     plain = Checkpoint(source, Keys(config), Accounted(own), {}, None, "cls", (), {}, "", None)
     states = texttowers.states_of(plain)
     for text in TEXTS[:3]:
