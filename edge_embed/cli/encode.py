@@ -34,10 +34,10 @@ def encode(
     as_json: bool,
     **model: Any,
 ) -> None:
-    """Embed every line of FILE, or with --image or --audio every FILE, and write the vectors to a .npy file.
+    """Embed every line of FILE and write the vectors to a .npy file.
 
-    The array is float32 [lines, dim], or [files, dim] in the order in which they are given. If FILE is - or missing,
-    stdin is read.
+    The array is float32 [lines, dim]. If FILE is - or missing, stdin is read. With --image or --audio each FILE is a
+    picture or a sound, and the array [files, dim], in the order in which they are given.
     """
     import numpy as np
 
