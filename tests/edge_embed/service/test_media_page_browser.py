@@ -72,6 +72,11 @@ def test_only_one_kind(page: Page, served: Running) -> None:
     page.wait(f"document.querySelectorAll('{HITS}').length === 6 && {IDLE}")
     assert page.texts(HITS)[0] == "red.png"
     assert "kind=image" in page.browser.current_url
+    page.press("ESCAPE", "ESCAPE")  # to the search field, and empties it
+    page.wait(f"document.querySelectorAll('{HITS}').length === 8 && {IDLE}")
+    assert page.run("return document.querySelector('#kinds').hidden") is True  # what is there is listed, of all kinds
+    page.press(*"red")
+    page.wait(f"document.querySelectorAll('{HITS}').length === 6 && {IDLE}")
     page.browser.refresh()
     page.wait(f"document.querySelectorAll('{HITS}').length === 6 && {IDLE}")
 
