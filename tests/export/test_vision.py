@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
 from edge_embed_export import export_model
 from edge_embed_export.calibration.images import quantize_image
-from edge_embed_export.calibration.pictures import calibration_pictures
+from edge_embed_export.calibration.pictures import Picture, calibration_pictures
 from edge_embed_export.families.interpolate import bicubic
 from edge_embed_export.families.leftovers import account
 from edge_embed_export.families.pictures import ImageTower
@@ -54,6 +55,11 @@ def session(tower: ImageTower, **options: Any) -> InferenceSession:
 def pixels(name: str, count: int = 3) -> np.ndarray:
     side = FAMILIES[name].side
     return np.random.default_rng(1).uniform(-1.8, 2.1, (count, 3, side, side)).astype(np.float32)
+
+
+@cache
+def drawn(part: Any) -> list[Picture]:
+    return calibration_pictures(part)
 
 
 def run(made: InferenceSession, given: np.ndarray) -> np.ndarray:
@@ -117,8 +123,7 @@ def test_int8_is_close(name: str, tmp_path: Path) -> None:
     tower, side = read(name), FAMILIES[name].side
     front = read_front("image", plain_front(side))
     feeds, others = (
-        [next(iter(front.feeds(picture))) for picture in calibration_pictures(part)]
-        for part in ("calibration", "receipt")
+        [next(iter(front.feeds(picture))) for picture in drawn(part)] for part in ("calibration", "receipt")
     )
     weights = prepare(tower.spec.body, tower.weights)
     with workshop(tmp_path / "made") as shop:

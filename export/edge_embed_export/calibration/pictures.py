@@ -28,7 +28,7 @@ SIZES = ((256, 256), (240, 320), (320, 240), (288, 384))
 def calibration_pictures(part: Part) -> list[Picture]:
     """uint8 pictures [height, width, 3]; no picture is in both parts."""
     random = np.random.default_rng(SEEDS[part])
-    found = []
+    found: list[Picture] = []
     for i in range(COUNTS[part]):
         for draw in KINDS:
             height, width = SIZES[len(found) % len(SIZES)]

@@ -138,10 +138,12 @@ def _decoder(form: str, source: Source) -> Callable[[BytesIO], "Image"]:
         return make
     if form not in FORMATS:
         raise source.error(f"{NAMES.get(form, 'not a picture')}; what is read: {', '.join(FORMATS)}")
-    feature = OPTIONAL.get(form)
-    known = require("PIL.features", "image")
-    if feature and not (feature in known.modules and known.check(feature)):
-        raise source.error(f"a picture of the format {form}, which this Pillow does not read: pip install -U pillow")
+    if form in OPTIONAL:
+        known, feature = require("PIL.features", "image"), OPTIONAL[form]
+        if feature not in known.modules or not known.check(feature):
+            raise source.error(
+                f"a picture of the format {form}, which this Pillow does not read: pip install -U pillow"
+            )
     module, name = FORMATS[form]
     found: Callable[[BytesIO], Image] = getattr(import_module(f"PIL.{module}"), name)
     return found
