@@ -92,8 +92,10 @@ def test_features_are_kept(tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == stamp
     Image.fromarray(photo(40, 60, seed=9)).save(files[2])
     assert not np.array_equal(first.rows, computed().rows)
-    kept.write_bytes(b"damaged")
-    Image.fromarray(photo(40, 60, seed=2)).save(files[2])
+    (other,) = set((tmp_path / "cache").iterdir()) - {kept}
+    other.write_bytes(other.read_bytes()[:-50])
+    with pytest.raises(InputError, match="remove it"):
+        computed()
 
 
 def test_a_tower_in_the_texts_space_keeps_its_vector(tmp_path: Path) -> None:
