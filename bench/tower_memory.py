@@ -1,8 +1,7 @@
 """What an image tower takes under a limit of memory: `python -m bench.tower_memory BUNDLE [LIMIT_MB ...]`.
 
-Each limit runs in a process of its own, which embeds 12-megapixel and small JPEGs on all cores, from files that are made
-here; it prints the peak that was predicted, and the one that was reached. 0 is no limit.
-It says nothing of speed.
+Each limit runs in a process of its own, which embeds 12-megapixel and small JPEGs on all cores, from files made here. It
+prints the peak that was predicted, and the one that was reached; 0 is no limit. It says nothing of speed.
 """
 
 import argparse
