@@ -1,6 +1,6 @@
 """What an image tower takes under a limit of memory: `python -m bench.tower_memory BUNDLE [LIMIT_MB ...]`.
 
-Each limit runs in a process of its own, which embeds 12-megapixel and small JPEGs on all cores, from files made here. It
+Each limit runs in a process of its own, which embeds 12-megapixel and small JPEGs, made here, on all cores. It
 prints the peak that was predicted, and the one that was reached; 0 is no limit. It says nothing of speed.
 """
 
