@@ -297,3 +297,21 @@ def test_weights_in_a_file_of_their_own(made: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["image.onnx", "image.weights", MANIFEST]
     assert np.array_equal(load(tmp_path / "two").one(PHOTOS[0]), load(made).one(PHOTOS[0]))
     assert Embedder(tmp_path / "two").encode_image(PHOTOS[:1]).shape == (1, DIM)
+
+
+def test_weights_of_another_tower_are_refused(made: Path, tmp_path: Path) -> None:
+    """A graph may read its own weights' file and no other, whatever else lies in the bundle."""
+    bundle = open_bundle(made)
+    model = onnx.load(made / "image.onnx")
+    onnx.save(
+        model, tmp_path / "image.onnx", save_as_external_data=True, location="audio.weights", size_threshold=64,
+        all_tensors_to_one_file=True,
+    )  # fmt: skip
+    contents = {"image.onnx": (tmp_path / "image.onnx").read_bytes()}
+    write_bundle(tmp_path / "none", replace(bundle.manifest, files=file_records(contents)), contents)
+    with pytest.raises(BundleFormatError, match="weights in another file"):
+        load(tmp_path / "none")
+    contents["image.weights"] = (tmp_path / "audio.weights").read_bytes()
+    write_bundle(tmp_path / "two", replace(bundle.manifest, files=file_records(contents)), contents)
+    with pytest.raises(BundleFormatError, match=r"another file than image\.weights"):
+        load(tmp_path / "two")
