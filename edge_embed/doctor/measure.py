@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from edge_embed_runtime.errors import EdgeEmbedError, GoldenError
+from edge_embed_runtime.errors import EdgeEmbedError, GoldenError, InputError
 from edge_embed_runtime.extras import is_installed, require_onnxruntime
 from edge_embed_runtime.system.memory import peak_rss_bytes
 
@@ -58,6 +58,11 @@ def measure_bundle(path: str | None, threads: list[int]) -> dict[str, Any]:
     if path is None and not is_installed("onnxruntime") and (loaded.manifest.engine != NATIVE or library() is None):
         loaded = read_bundle(bundle_path("static"))
     manifest = loaded.manifest
+    if not manifest.has_text:
+        raise InputError(
+            f"bundle {loaded.path} has no model for texts, which are measured here; edge-embed info checks its others",
+            path=loaded.path,
+        )
     native = manifest.engine == NATIVE and library() is not None
     if not (manifest.is_static or native):
         say(stage="importing onnxruntime")
