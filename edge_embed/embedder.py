@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import MANIFEST, ONNXRUNTIME, read_manifest
+from edge_embed_runtime.bundle.manifest import MANIFEST, ONNXRUNTIME, TEXT, read_manifest
 from edge_embed_runtime.embed import embedder
 from edge_embed_runtime.errors import BundleError, InputError, MemoryBudgetError, about
 
@@ -32,10 +32,12 @@ def bundle_path(bundle: str | os.PathLike[str] | None) -> Path:
 
 
 def modalities_of(bundle: str | os.PathLike[str] | None) -> frozenset[str]:
-    """What a bundle embeds, of "text", "image" and "audio", from its manifest alone. Raises BundleError."""
-    path = bundle_path(bundle)
-    with about(path, BundleError):
-        return frozenset(read_manifest(path / MANIFEST).modalities)
+    """What a bundle embeds, of "text", "image" and "audio", from its manifest alone. One that cannot be read counts as
+    one for texts: whoever loads it says what is wrong."""
+    try:
+        return frozenset(read_manifest(bundle_path(bundle) / MANIFEST).modalities)
+    except BundleError:
+        return frozenset({TEXT})
 
 
 def _embedded(folder: str) -> Path:

@@ -6,6 +6,8 @@ names of classes.
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +36,31 @@ def main(emoji: str, tux: str | None, work: str, as_json: bool) -> None:
     began = time.process_time()
     found: dict[str, Any] = {"cpu": cpu_model(), "made_in_cpu_seconds": seconds}
     trained, untrained = Embedder(folder / make.ALL), Embedder(folder / make.UNTRAINED)
-    found["emoji"] = figures.of_emoji(Path(emoji), trained)
-    if tux is not None:
-        found["tux pictures"] = figures.of_tux(Path(tux), trained, "image")
-        found["tux pictures, class names alone"] = figures.of_tux(Path(tux), untrained, "image")
-        found["tux sounds"] = figures.of_tux(Path(tux), trained, "audio")
-        found["tux pictures among notes"] = figures.among_notes(Path(tux), trained)
+    for title, measure in _parts(Path(emoji), None if tux is None else Path(tux), trained, untrained).items():
+        found[title] = measure()
+        if not as_json:
+            click.echo("\n".join(_table(title, found[title])))
     found["measured_in_cpu_seconds"] = round(time.process_time() - began)
-    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(_lines(found)))
+    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(_gates(found)))
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    lines = [f"{found['cpu']}; CPU seconds to make: {found['made_in_cpu_seconds']}"]
-    for title, tiers in found.items():
-        if title == "emoji":
-            for part, each in tiers.items():
-                lines += _table(f"emoji, {part}", each)
-        elif isinstance(tiers, dict) and "float" in tiers:
-            lines += _table(title, tiers)
-    return [*lines, *_gates(found)]
+def _parts(emoji: Path, tux: Path | None, trained: Embedder, untrained: Embedder) -> dict[str, Callable[[], Any]]:
+    """What is measured, by its title."""
+    unseen = figures.Emoji(emoji, trained)
+    parts: dict[str, Callable[[], Any]] = {
+        "emoji": unseen.both,
+        **{f"emoji, {style} alone": partial(unseen.style, style) for style in figures.STYLES},
+        "emoji, keywords": unseen.keywords,
+        "emoji, class names alone": figures.Emoji(emoji, untrained).both,
+    }
+    if tux is not None:
+        parts |= {
+            "tux pictures": partial(figures.of_tux, tux, trained, "image"),
+            "tux pictures, class names alone": partial(figures.of_tux, tux, untrained, "image"),
+            "tux sounds": partial(figures.of_tux, tux, trained, "audio"),
+            "tux pictures among notes": partial(figures.among_notes, tux, trained),
+        }
+    return parts
 
 
 def _table(title: str, tiers: dict[str, dict[str, float]]) -> list[str]:
@@ -68,7 +76,7 @@ def _gates(found: dict[str, Any]) -> list[str]:
     for title, (name, least) in GATES.items():
         if title not in found:
             continue
-        tiers = found[title]["both"] if title == "emoji" else found[title]
+        tiers = found[title]
         reached = tiers["float"][name]
         kept = {tier: tiers[tier][name] / reached for tier in ("int8", "binary+int8")}
         lines.append(f"{title}: {name} {reached:.3f}, at least {least} {_said(reached >= least)}")

@@ -51,14 +51,27 @@ class Remembering(Embedder):
         return np.stack([self._known[path] for path in images])
 
 
-def of_emoji(data: Path, embedder: Embedder) -> dict[str, Any]:
-    """Names to pictures of concepts never seen: both styles together, and each alone; keywords."""
-    unseen = (("split", "test"),)
-    chosen = Chosen(qrels="test", documents=unseen, asked=(("kind", "name"),))
-    parts = {"both": chosen, "keywords": replace(chosen, asked=(("kind", "keyword"),))}
-    parts |= {style: replace(chosen, documents=(*unseen, ("style", style))) for style in STYLES}
-    remembering = Remembering(embedder.path)
-    return {name: tiers(read_judged_set(data, part), remembering) for name, part in parts.items()}
+class Emoji:
+    """Pictures of concepts never seen, found by texts."""
+
+    def __init__(self, data: Path, embedder: Embedder) -> None:
+        self._data, self._embedder = data, Remembering(embedder.path)
+
+    def both(self) -> dict[str, dict[str, float]]:
+        """By their names, both styles together."""
+        return self._tiers()
+
+    def style(self, style: str) -> dict[str, dict[str, float]]:
+        """By their names, one style alone."""
+        return self._tiers(("style", style))
+
+    def keywords(self) -> dict[str, dict[str, float]]:
+        """By keywords, which several concepts share."""
+        return self._tiers(kind="keyword")
+
+    def _tiers(self, *documents: tuple[str, str], kind: str = "name") -> dict[str, dict[str, float]]:
+        chosen = Chosen(qrels="test", documents=(("split", "test"), *documents), asked=(("kind", kind),))
+        return tiers(read_judged_set(self._data, chosen), self._embedder)
 
 
 def of_tux(data: Path, embedder: Embedder, kind: str) -> dict[str, dict[str, float]]:

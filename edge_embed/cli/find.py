@@ -61,7 +61,13 @@ def find(
 
 
 def _as_dict(document: Document) -> dict[str, Any]:
-    return {name: value for name, value in vars(document).items() if value or name != "places"}
+    """Places, and what is known of a picture or a sound, where there are any."""
+    found: dict[str, Any] = {"key": document.key, "text": document.text, "metadata": document.metadata}
+    media = document.image or document.audio
+    if document.places:
+        found["places"] = document.places
+    names = ("kind", "source", "sha256", "time") if media is not None else ()
+    return {**found, **{name: getattr(media, name) for name in names}}
 
 
 def _lines(found: Iterable[Document], jsonl: bool, nothing: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from edge_embed.files.captiontables import CaptionTables
 from edge_embed.files.documents import read_rows
 from edge_embed.files.finding import VANISHED, FoundFile, Search, find, holds_nothing
-from edge_embed.files.formats.filetypes import TEXT
+from edge_embed.files.formats.filetypes import TEXT, modality_of
 from edge_embed.files.gone import Gone
 from edge_embed.files.known import Candidate, Known
 from edge_embed.files.naming import naming_of
@@ -139,7 +139,7 @@ class _Rows:
                     run.added.passed_over["empty"] += 1
                 run.known.read_whole(candidate, documents)
             else:
-                run.opening.prepare(run.naming)
+                run.opening.prepare(run.naming, modality_of(candidate.file.name) or TEXT)
                 file = File(number, candidate, self._old_key(candidate))
                 for row in self._read(file):
                     file.waiting += 1

@@ -1,11 +1,14 @@
 """The index while files are added: opened for reading first, for writing only when something has to be stored."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from edge_embed.files.formats.filetypes import TEXT
 from edge_embed.files.naming import Naming
 from edge_embed.files.rows import Reading
+from edge_embed_runtime.errors import MissingExtraError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.storage.database import locate
 from edge_embed_runtime.system.headroom import Bounds
@@ -25,6 +28,7 @@ class Opening:
         self.path = locate(path, must_exist=False)
         self._models, self._options = models, options
         self._open = CLOSED
+        self._loaded: set[str] = set()
         self.index: Index | None = None
 
     @property
@@ -44,10 +48,17 @@ class Opening:
             self.index = Index.open(self.path, read_only=True, **asked)
             self._open = READING
 
-    def prepare(self, naming: Naming) -> None:
-        """Before a file is read: under a memory budget, what is left for it is known once the models are loaded."""
-        if self._options.get("max_rss_mb") is not None:
-            self.write(naming)
+    def prepare(self, naming: Naming, modality: str) -> None:
+        """Before a file is read: under a memory budget, what is left for it is known once the models are loaded, that
+        of its modality, too."""
+        if self._options.get("max_rss_mb") is None:
+            return
+        self.write(naming)
+        if modality != TEXT and modality not in self._loaded:
+            self._loaded.add(modality)
+            with suppress(MissingExtraError):  # which each of such files says
+                for _ in self._models()["embedder"].each_input(modality, []):
+                    pass
 
     def write(self, naming: Naming, *, embed: bool = True) -> Index:
         """The index opened for writing, and created if missing; embed: with the embedders."""

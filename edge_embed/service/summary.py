@@ -61,7 +61,7 @@ def _describe(fields: bool, index: "Index") -> dict[str, Any]:
     stats = index.stats()
     held = {name: stats[name] for name in STATS if name in stats}
     takes = sorted(modalities(index))
-    about: dict[str, Any] = {"modes": index.modes, "writable": index.takes_texts, "takes": takes}
+    about: dict[str, Any] = {"modes": index.modes, "writable": index.takes_texts or bool(takes), "takes": takes}
     if fields:
         found = _fields.setdefault(index, _Fields()).of(index, stats["generation"])
         about["fields"] = [_field(one) for one in found]

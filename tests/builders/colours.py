@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_embed import Embedder
 from edge_embed.embedder import bundle_path
+from edge_embed_export.towers.made import Made, bundle_of
 from edge_embed_runtime.bundle.bundle import file_records, read_bundle, write_bundle
 from edge_embed_runtime.bundle.towers import Tower
 
@@ -70,6 +71,14 @@ def colour_bundle(folder: Path) -> Path:
     }
     manifest = replace(base.manifest, name="colours", files=file_records(contents), towers=towers)
     write_bundle(folder, manifest, contents)
+    return folder
+
+
+def picture_bundle(folder: Path, colours: Path) -> Path:
+    """Writes its image tower as a bundle of its own, which has no model for texts."""
+    whole = read_bundle(colours).manifest
+    made = Made("image", whole.dim, {"image.onnx": (colours / "image.onnx").read_bytes()}, whole.towers["image"])
+    write_bundle(folder, bundle_of("pictures", whole.dim, "", [made]), made.contents)
     return folder
 
 

@@ -2,13 +2,24 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
-from builders.architectures import Tensors
+from builders import towers
+from builders.architectures import Tensors, bert_like
 from builders.bert import WORDS, word_tokenizer
+from builders.checkpoints import read_checkpoint
+from edge_embed_export.families.known import read_family
+from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer.encoder import build
+from edge_embed_export.transformer.spec import prepare
+from edge_embed_runtime.model.session import make_session
+
+Array = np.ndarray[Any, Any]
 
 HIDDEN, HEADS, INNER, LAYERS, DIM = 32, 4, 48, 2, 24
 PLAIN = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -172,16 +183,17 @@ def spiece_model(pieces: list[str] = PIECES, **normalizer: bytes | int) -> bytes
     return raw + field(2, field(3, 1) + field(40, 2)) + field(3, steps)
 
 
-def add_siglip_text(t: Tensors, vocab: int, positions: int = 12, prefix: str = "text_model.") -> None:
+def add_siglip_text(t: Tensors, vocab: int, positions: int = 12, dim: int = DIM) -> None:
     """The tensors of SigLIP's text tower."""
+    prefix = "text_model."
     t.add(f"{prefix}embeddings.token_embedding.weight", vocab, HIDDEN)
     t.add(f"{prefix}embeddings.position_embedding.weight", positions, HIDDEN)
     encoder_layers(t, prefix)
     t.norm(f"{prefix}final_layer_norm")
-    t.linear(f"{prefix}head", DIM, HIDDEN)
+    t.linear(f"{prefix}head", dim, HIDDEN)
 
 
-def siglip_text_config(vocab: int, positions: int = 12) -> dict[str, Any]:
+def siglip_text_config(vocab: int, positions: int = 12, dim: int = DIM) -> dict[str, Any]:
     return {
         "model_type": "siglip_text_model",
         "vocab_size": vocab,
@@ -192,7 +204,7 @@ def siglip_text_config(vocab: int, positions: int = 12) -> dict[str, Any]:
         "max_position_embeddings": positions,
         "hidden_act": "gelu_pytorch_tanh",
         "layer_norm_eps": 1e-6,
-        "projection_size": DIM,
+        "projection_size": dim,
         "bos_token_id": 1,
         "eos_token_id": 1,
         "pad_token_id": 1,
@@ -254,11 +266,13 @@ def blip2_text(folder: Path, **changed: Any) -> Path:
     add_qformer(t, 5 + len(WORDS))
     inner = {**QFORMER, "vocab_size": 5 + len(WORDS), **changed}
     config = {"model_type": "blip-2", "qformer_config": inner, "image_text_hidden_size": DIM, "num_query_tokens": 5}
+    config["vision_config"] = {"model_type": "blip_2_vision_model", "hidden_size": HIDDEN}
     return write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40)
 
 
-def openclip_text(text_cfg: dict[str, Any], vocab: int, prefix: str = "text.") -> Tensors:
+def openclip_text(text_cfg: dict[str, Any], vocab: int, dim: int = DIM) -> Tensors:
     """The tensors of OpenCLIP's own text tower."""
+    prefix = "text."
     t = Tensors()
     length = text_cfg["context_length"]
     t.add(f"{prefix}token_embedding.weight", vocab, HIDDEN)
@@ -275,5 +289,113 @@ def openclip_text(text_cfg: dict[str, Any], vocab: int, prefix: str = "text.") -
         for norm in ("ln_1", "ln_2"):
             t.norm(f"{block}.{norm}")
     t.norm(f"{prefix}ln_final")
-    t.add(f"{prefix}text_projection", HIDDEN, DIM)
+    t.add(f"{prefix}text_projection", HIDDEN, dim)
     return t
+
+
+def text_vectors(source: "Path | Checkpoint") -> Callable[[Array], Array]:
+    """The float graph of a checkpoint's text tower: ids to their vector, which beside padding has to be the same."""
+    checkpoint = read_checkpoint(source) if isinstance(source, Path) else source
+    spec, weights = read_family(checkpoint)
+    session = make_session(build(spec, prepare(spec, weights)).SerializeToString(), threads=1)
+
+    def vector(ids: Array) -> Array:
+        alone = {"input_ids": ids[None], "attention_mask": np.ones((1, len(ids)), np.int64)}
+        room = ((0, 0), (0, spec.max_tokens - len(ids)))
+        beside = {name: np.pad(np.repeat(value, 2, 0), room) for name, value in alone.items()}
+        found, again = (session.run(None, feed)[0][0] for feed in (alone, beside))
+        assert np.array_equal(found, again)
+        return np.asarray(found)
+
+    return vector
+
+
+def states_of(checkpoint: Checkpoint) -> Callable[[Array], Array]:
+    """Ids to the states of tokens [n, hidden] behind a checkpoint's last layer."""
+    spec, weights = read_family(checkpoint)
+    states: list[str] = []
+    model = build(spec, prepare(spec, weights), states=states)
+    model.graph.output.add().name = states[-1]
+    session = make_session(model.SerializeToString(), threads=1)
+    return lambda ids: np.asarray(
+        session.run([states[-1]], {"input_ids": ids[None], "attention_mask": np.ones((1, len(ids)), np.int64)})[0]
+    )
+
+
+def _front(folder: Path, side: int = towers.SIDE) -> Path:
+    (folder / "preprocessor_config.json").write_text(json.dumps(towers.front(side)))
+    return folder
+
+
+def siglip_folder(folder: Path) -> Path:
+    """A SiglipModel: both towers."""
+    t = Tensors()
+    add_siglip_text(t, len(PIECES), dim=towers.HIDDEN)
+    towers.siglip(t)
+    text = siglip_text_config(len(PIECES), dim=towers.HIDDEN)
+    config = {**towers.FAMILIES["siglip"].config, "text_config": text}
+    settings = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 12, "pad_token": "</s>"}
+    write(folder, config, t, {}, **settings)
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(spiece_model())
+    return _front(folder)
+
+
+def blip2_folder(folder: Path) -> Path:
+    """A Blip2ForImageTextRetrieval: its Q-Former is part of both towers."""
+    t = Tensors()
+    add_qformer(t, 5 + len(WORDS), seen=towers.HIDDEN)
+    t |= {name: w for name, w in towers.tensors_of("blip-2").items() if name.startswith("vision_model.")}
+    t.linear("vision_projection", DIM, HIDDEN)
+    t.linear("itm_head", 2, HIDDEN)
+    config = {
+        **towers.FAMILIES["blip-2"].config,
+        "qformer_config": {**QFORMER, "vocab_size": 5 + len(WORDS), "encoder_hidden_size": towers.HIDDEN},
+        "image_text_hidden_size": DIM,
+        "num_query_tokens": 5,
+    }
+    tokenizer = {**word_tokenizer(), "truncation": None, "padding": None}
+    return _front(write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40))
+
+
+def coca_folder(folder: Path) -> Path:
+    """A CoCa as OpenCLIP saves it, with a decoder that a bundle has no use for."""
+    tokenizer, given = clip_tokenizer(), towers.FAMILIES["coca"].config
+    text = {"context_length": 9, "width": HIDDEN, "heads": HEADS, "layers": LAYERS, "embed_cls": True}
+    t = openclip_text(text, len(tokenizer["model"]["vocab"]), towers.DIM)
+    t |= towers.tensors_of("coca")
+    t.linear("text_decoder.head", HIDDEN, HIDDEN)
+    model = {**given["model_cfg"], "text_cfg": text}
+    write(folder, {}, t, tokenizer, **CLIP_SETTINGS)
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").rename(folder / "open_clip_model.safetensors")
+    preprocess = {"size": towers.SIDE, "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
+    preprocess |= {"interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0}
+    said = {"model_cfg": model, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def chinese_clip_folder(folder: Path) -> Path:
+    """A ChineseCLIPModel: BERT beside CLIP's image tower."""
+    inner, t = bert_like("chinese_clip_text_model", prefix="text_model.")
+    t.linear("text_projection", towers.DIM, HIDDEN, bias=False)
+    t |= towers.tensors_of("clip")
+    config = {**towers.FAMILIES["clip"].config, "model_type": "chinese_clip", "text_config": inner}
+    tokenizer = {**word_tokenizer(), "truncation": None, "padding": None}
+    config["projection_dim"] = towers.DIM
+    return _front(write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40))
+
+
+def altclip_folder(folder: Path) -> Path:
+    """An AltCLIPModel: XLM-R, a norm and a layer beside CLIP's image tower."""
+    inner, t = bert_like("altclip_text_model", prefix="text_model.roberta.", types=1, pad_token_id=1)
+    t.norm("text_model.pre_LN")
+    t.linear("text_model.transformation", DIM, HIDDEN)
+    t.linear("text_projection", towers.DIM, DIM, bias=False)
+    t |= towers.tensors_of("clip")
+    inner |= {"project_dim": DIM, "layer_norm_eps": 1e-5}
+    config = {**towers.FAMILIES["clip"].config, "model_type": "altclip", "text_config": inner}
+    config["projection_dim"] = towers.DIM
+    tokenizer = {**word_tokenizer(), "truncation": None, "padding": None}
+    return _front(write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=38))

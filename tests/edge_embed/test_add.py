@@ -26,6 +26,8 @@ from edge_embed.files.seen import Place, Seen
 from edge_embed.files.task import Added, AddTask
 from edge_embed_runtime.errors import SourceError
 
+NO_PICTURES = "is one of the pictures (the bundle has no image tower)"
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -99,7 +101,7 @@ def test_paths_that_are_no_files() -> None:
     write({"a.md": "text", "photo.jpg": "x", "empty/x.exe": "x"})
     result = added("a.md", "photo.jpg", "nowhere", "empty", status=1)
     reasons = [(problem["path"], problem["reason"].split(";")[0]) for problem in result["problems"]]
-    assert reasons[:2] == [("photo.jpg", "is not a folder or a file of a known type"), ("nowhere", "does not exist")]
+    assert reasons[:2] == [("photo.jpg", NO_PICTURES), ("nowhere", "does not exist")]
     assert reasons[2][0] == "empty"
     assert result["documents"] == 1
     assert run("add", "b.db", "photo.jpg", "nowhere").exit_code == 1
@@ -260,7 +262,7 @@ def test_damaged_rows_are_embedded_again() -> None:
 def test_an_error_keeps_the_list_of_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found before the index failed is still listed."""
 
-    def fail(*_: object) -> int:
+    def fail(*_: object, **__: object) -> int:
         raise SourceError("no more")
 
     write({"a.jsonl": 'oops\n{"text": "x"}\n'})

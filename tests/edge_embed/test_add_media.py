@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders.colours import picture, sound
+from builders.colours import picture, picture_bundle, sound
 from builders.commands import added, run, run_json
 
 from edge_embed import Index
@@ -66,6 +66,8 @@ def test_pictures_sounds_and_texts_are_found_by_words(colours: Path) -> None:
     assert (hit["key"], hit["kind"], Path(hit["source"]).name) == ("m/two.jpg", "image", "two.jpg")
     (hit, *_) = run_json("search", "a.db", "a deep hum", "--kind", "audio")["hits"]
     assert (hit["key"], hit["kind"]) == ("m/hum.wav", "audio")
+    (listed,) = run_json("find", "a.db", "--where", "$key=m/two.jpg")["documents"]
+    assert (listed["kind"], listed["source"], len(listed["sha256"])) == ("image", "m/two.jpg", 64)
     (hit, *_) = run_json("search", "a.db", "harbour", "--kind", "text")["hits"]
     assert (hit["key"], hit["kind"], hit["source"]) == ("m/note.md", "text", "")
     write(**{"asked.png": picture("blue", size=(70, 20))})
@@ -197,6 +199,17 @@ def test_a_bundle_without_towers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["problems"][0]["reason"] == "is one of the pictures (the bundle has no image tower)"
 
 
+def test_a_bundle_for_pictures_alone(colours: Path, tmp_path: Path) -> None:
+    """Captions are found by their words; texts are counted, with what they need."""
+    alone = picture_bundle(tmp_path / "alone", colours)
+    write(**{"m/a.png": picture("red"), "m/a.txt": "A barn", "m/note.md": "A note", "m/b.png": picture("blue")})
+    told = added("m", "--bundle", alone)
+    assert told["passed_over"] == {"captions of other files": 1, "texts (the bundle has no text tower)": 1}
+    assert [hit["key"] for hit in run_json("search", "a.db", "barn", "--bundle", alone)["hits"]] == ["m/a.png"]
+    (hit, *_) = run_json("search", "a.db", "--image", "m/b.png", "--bundle", alone)["hits"]
+    assert hit["key"] == "m/b.png"
+
+
 def test_each_bad_file_is_one_problem_and_the_others_go_on() -> None:
     """Not an image, cut off, empty, a wrong suffix (which does not matter), and a caption that cannot be read."""
     whole = picture("red", "JPEG", (600, 500))
@@ -285,6 +298,15 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     told = added("m", status=1)
     assert told["stored"] == 1
     assert "pip install 'edge-embed[image]'" in told["problems"][0]["reason"]
+
+
+def test_a_memory_budget() -> None:
+    """One that the tower cannot keep is one error, not one for each picture; otherwise it is kept."""
+    write(**{f"m/{i}.png": picture("red", size=(30 + i, 30)) for i in range(5)})
+    told = run("add", "a.db", "m", "--max-rss", "60")
+    assert told.exit_code == 1
+    assert told.stderr.count("max_rss_mb=60 cannot be kept") == 1
+    assert added("m", "--max-rss", "2000")["stored"] == 5
 
 
 def test_encode_files(tmp_path: Path) -> None:

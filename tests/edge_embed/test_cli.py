@@ -153,6 +153,7 @@ def test_errors_are_one_line(folder: Path, arguments: list[str], message: str) -
     """Exit 1, one line on stderr that says what was wrong, nothing on stdout, no traceback."""
     (folder / "bad.jsonl").write_text('{"text": "fine"}\n{"text": \n')
     (folder / "photo.jpg").touch()
+    (folder / "drawing.svg").touch()
     (folder / "latin.txt").write_bytes(b"caf\xe9\xc3\xa9\n")
     result = run(*arguments)
     errors = [line for line in result.stderr.splitlines() if line.startswith("edge-embed:")]

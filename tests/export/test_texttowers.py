@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import handtowers, texttowers
+from builders import architectures, handtowers, texttowers, towers
 from builders.bert import WORDS
 from builders.checkpoints import read_checkpoint
+from builders.pictures import photo
 from builders.texttowers import DIM, HEADS, HIDDEN, LAYERS
+from builders.towers import write_tower
+from safetensors.numpy import save_file
 
 from edge_embed import Embedder
 from edge_embed_export import export_model
@@ -19,10 +22,9 @@ from edge_embed_export.files.accounting import Accounted, Keys
 from edge_embed_export.files.tensors import read_tensors
 from edge_embed_export.pruning.prune import prune_bundle
 from edge_embed_export.sources.checkpoint import Checkpoint
-from edge_embed_export.transformer.encoder import build
-from edge_embed_export.transformer.spec import Spec, prepare
-from edge_embed_runtime.errors import ExportError, UnsupportedModelError
-from edge_embed_runtime.model.session import make_session
+from edge_embed_export.transformer.spec import Spec
+from edge_embed_runtime.bundle.join import join_bundles
+from edge_embed_runtime.errors import ExportError, InputError, UnsupportedModelError
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -203,26 +205,10 @@ def test_a_file_that_is_none_of_sentencepiece_is_named(tmp_path: Path, raw: byte
         float_model(source)
 
 
-def model_of(checkpoint: Checkpoint) -> Any:
-    """The float graph of a checkpoint: ids to its vector, alone and behind padding, which has to be the same."""
-    spec, weights = read_family(checkpoint)
-    session = make_session(build(spec, prepare(spec, weights)).SerializeToString(), threads=1)
-
-    def vector(ids: Array) -> Array:
-        alone = {"input_ids": ids[None], "attention_mask": np.ones((1, len(ids)), np.int64)}
-        room = ((0, 0), (0, spec.max_tokens - len(ids)))
-        beside = {name: np.pad(np.repeat(value, 2, 0), room) for name, value in alone.items()}
-        found, again = (session.run(None, feed)[0][0] for feed in (alone, beside))
-        assert np.array_equal(found, again)
-        return np.asarray(found)
-
-    return vector
-
-
 def test_blip2_reads_texts_with_its_own_half_of_the_qformer(tmp_path: Path) -> None:
     """What looks at pictures changes no text's vector; a BLIP-2 that writes captions is refused."""
     source = texttowers.blip2_text(tmp_path / "blip")
-    tensors, vector = read_tensors(source / "model.safetensors"), model_of(read_checkpoint(source))
+    tensors, vector = read_tensors(source / "model.safetensors"), texttowers.text_vectors(source)
     for ids in (np.array([2, 3]), np.array([2, 7, 9, 11, 3])):
         expected = handtowers.qformer_text(tensors, ids, layers=LAYERS, heads=HEADS)
         assert np.abs(vector(ids) - expected).max() < 1e-5
@@ -243,7 +229,7 @@ def test_coca_has_a_class_token_behind_every_text() -> None:
     text_cfg = {"context_length": 9, "width": HIDDEN, "heads": HEADS, "layers": LAYERS, "embed_cls": True}
     checkpoint = openclip(text_cfg)
     tensors = dict(checkpoint.tensors)
-    vocab, vector = len(checkpoint.tokenizer["model"]["vocab"]), model_of(checkpoint)
+    vocab, vector = len(checkpoint.tokenizer["model"]["vocab"]), texttowers.text_vectors(checkpoint)
     for middle in ([], [7], [7, 0, 8, 9], [0, 0, 5, 6, 7, 8, 9]):
         ids = np.array([vocab - 2, *middle, vocab - 1])
         expected = handtowers.coca_text(tensors, ids, layers=LAYERS, heads=HEADS)
@@ -269,6 +255,97 @@ def test_what_openclip_has_and_the_graph_has_not_is_refused(more: dict[str, Any]
     assert isinstance(read_family(openclip(text_cfg))[0], Spec)
     with pytest.raises(ExportError, match=said):
         read_family(openclip(text_cfg, **more))
+
+
+PICTURES = [photo(40 + 7 * i, 60 - 5 * i, i) for i in range(3)]
+
+
+BOTH = pytest.mark.parametrize("make", [texttowers.siglip_folder, texttowers.coca_folder])
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "prefix"),
+    [
+        (texttowers.chinese_clip_folder, "bert", "text_model."),
+        (texttowers.altclip_folder, "xlm-roberta", "text_model.roberta."),
+    ],
+)
+def test_a_bert_beside_clips_pictures_is_a_bert_with_more_layers(
+    tmp_path: Path, make: Any, kind: str, prefix: str
+) -> None:
+    """Chinese-CLIP and AltCLIP: the state of the first token of the model itself, through their layers, by hand."""
+    source = make(tmp_path / "source")
+    embedder, tensors = float_model(source), read_tensors(source / "model.safetensors")
+    own = {name.removeprefix(prefix): w for name, w in tensors.items() if name.startswith(prefix)}
+    config = json.loads((source / "config.json").read_text())["text_config"] | {"model_type": kind}
+    config.pop("project_dim", None)
+    plain = Checkpoint(source, Keys(config), Accounted(own), {}, None, "cls", (), {}, "", None)
+    states = texttowers.states_of(plain)
+    for text in TEXTS[:3]:
+        ids = embedder.tokenizer.encode(text)
+        state = states(ids)[0].astype(float)
+        if kind != "bert":
+            state = handtowers.norm(tensors, "text_model.pre_LN", state, 1e-5)
+            state = handtowers.linear(tensors, "text_model.transformation", state)
+        expected = handtowers.unit(handtowers.linear(tensors, "text_projection", state))
+        assert np.abs(embedder.encode([text])[0] - expected).max() < 1e-5
+    assert embedder.encode_image(PICTURES).shape == (len(PICTURES), embedder.dim)
+    assert same_alone(embedder)
+
+
+@BOTH
+def test_folders_of_both_towers_become_one_bundle(tmp_path: Path, make: Any) -> None:
+    embedder = float_model(make(tmp_path / "source"))
+    assert embedder.modalities == ("text", "image")
+    texts, pictures = embedder.encode(TEXTS), embedder.encode_image(PICTURES)
+    assert texts.shape[1] == pictures.shape[1] == embedder.dim
+    assert same_alone(embedder)
+
+
+@pytest.mark.slow
+@BOTH
+def test_both_towers_in_int8_keep_their_vectors(tmp_path: Path, make: Any) -> None:
+    source = make(tmp_path / "source")
+    exact = float_model(source)
+    export_model(source, tmp_path / "int8", verify="skip", floor=0.9)
+    quantized = Embedder(tmp_path / "int8", threads=1)
+    assert (exact.encode(TEXTS) * quantized.encode(TEXTS)).sum(axis=1).min() > 0.98
+    assert (exact.encode_image(PICTURES) * quantized.encode_image(PICTURES)).sum(axis=1).min() > 0.98
+
+
+def test_blip2_has_one_vector_for_a_text_and_several_for_a_picture(tmp_path: Path) -> None:
+    """The same Q-Former reads both; the score is the highest product of the text's vector with one of the picture's."""
+    embedder = float_model(texttowers.blip2_folder(tmp_path / "source"))
+    texts, pictures = embedder.encode(TEXTS), embedder.encode_image_multi(PICTURES)
+    assert texts.shape == (len(TEXTS), DIM)
+    assert [picture.shape for picture in pictures] == [(5, DIM)] * len(PICTURES)
+    scores = np.array([[(picture @ text).max() for picture in pictures] for text in texts])
+    assert np.abs(scores).max() <= 1 + 1e-5
+    assert len(np.unique(scores.round(5))) == scores.size
+
+
+def test_a_multilingual_model_of_captions_joins_an_image_tower(tmp_path: Path) -> None:
+    """As clip-ViT-B-32-multilingual-v1: DistilBERT and a Dense layer, trained into the space of a CLIP's pictures."""
+    texts = architectures.write(architectures.distilbert(), tmp_path / "texts")
+    weights = texttowers.Tensors(3)
+    weights.linear("linear", towers.DIM, architectures.HIDDEN, bias=False)
+    dense = {"in_features": architectures.HIDDEN, "out_features": towers.DIM, "bias": False}
+    dense["activation_function"] = "torch.nn.modules.linear.Identity"
+    (texts / "2_Dense").mkdir()
+    (texts / "2_Dense" / "config.json").write_text(json.dumps(dense))
+    save_file(dict(weights), texts / "2_Dense" / "model.safetensors")
+    modules = json.loads((texts / "modules.json").read_text())
+    modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (texts / "modules.json").write_text(json.dumps(modules))
+    export_model(texts, tmp_path / "multilingual", precision="fp32", verify="skip")
+    export_model(write_tower(tmp_path / "clip", "clip alone"), tmp_path / "pictures", precision="fp32", verify="skip")
+    with pytest.raises(InputError, match="space"):
+        join_bundles(tmp_path / "multilingual", [tmp_path / "pictures"], tmp_path / "refused")
+    join_bundles(tmp_path / "multilingual", [tmp_path / "pictures"], tmp_path / "both", same_space=True)
+    both = Embedder(tmp_path / "both", threads=1)
+    assert both.modalities == ("text", "image")
+    assert both.encode(["the cat"]).shape == both.encode_image(PICTURES[:1]).shape == (1, towers.DIM)
+    assert np.array_equal(both.encode(["the cat"]), Embedder(tmp_path / "multilingual", threads=1).encode(["the cat"]))
 
 
 @pytest.mark.parametrize("kind", [kind for row in DECLINED for kind in row.types])

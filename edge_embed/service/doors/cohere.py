@@ -107,7 +107,7 @@ async def embed_inputs(call: Call) -> Response:
         raise InputError(f"{given} is missing", option=given)
     if given == "images":
         images = [decoded(one, f"images[{i}]") for i, one in enumerate(body["images"])]
-        vectors = await embed_images(call.service, images, model=body["model"], dim=body.get("output_dimension"))
+        vectors = await embed_images(call.service, images, NAMES, model=body["model"], dim=body.get("output_dimension"))
         said = {"texts": [], "images": await asyncio.to_thread(lambda: [_size(one) for one in images])}
     else:
         found = await embed(

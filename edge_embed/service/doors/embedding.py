@@ -73,13 +73,13 @@ async def embed(
 
 
 async def embed_images(
-    service: Service, images: Sequence[bytes], *, model: str | None = None, dim: int | None = None
+    service: Service, images: Sequence[bytes], names: Names, *, model: str | None = None, dim: int | None = None
 ) -> Vectors:
     """float32 [n, dim] of pictures' files. Raises what `Service.embed_images` raises."""
     embedder = service.embedder(model)
     if "image" not in embedder.modalities:
         raise InputError(f"the model has no image tower: it embeds {listed(embedder.modalities)}")
-    check_dim(embedder, dim, "output_dimension")
+    check_dim(embedder, dim, names.dim)
     vectors = await service.embed_images(images, model)
     return vectors if dim is None else cut_vectors(vectors, dim, embedder.manifest.truncation)
 

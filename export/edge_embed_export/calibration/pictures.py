@@ -28,7 +28,7 @@ SIZES = ((256, 256), (240, 320), (320, 240), (288, 384))
 def calibration_pictures(part: Part) -> list[Picture]:
     """uint8 pictures [height, width, 3]; no picture is in both parts."""
     random = np.random.default_rng(SEEDS[part])
-    found = []
+    found: list[Picture] = []
     for i in range(COUNTS[part]):
         for draw in KINDS:
             height, width = SIZES[len(found) % len(SIZES)]
@@ -44,6 +44,11 @@ def large_pictures() -> list[Picture]:
     """One picture of each kind, as large as cameras take them: uint8 [1800, 2400, 3]."""
     random = np.random.default_rng(LARGE_SEED)
     return [_finished(draw(random, *LARGE)) for draw in KINDS]
+
+
+def ends() -> list[Picture]:
+    """The darkest and the lightest picture: what is calibrated on other pictures has to know the range as well."""
+    return [np.full((64, 64, 3), level, np.uint8) for level in (0, 255)]
 
 
 def _finished(picture: Numbers) -> Picture:

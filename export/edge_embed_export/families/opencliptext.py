@@ -53,8 +53,9 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     text = _text_cfg(checkpoint)
     if text.get("hf_model_name"):
         return _of_library(checkpoint, text)
-    config, tensors = text_as_transformers(checkpoint.config, checkpoint.tensors)
-    renamed = replace(checkpoint, config=config, tensors=Accounted(tensors))
+    config, named = text_as_transformers(checkpoint.config, checkpoint.tensors)
+    tensors = Accounted(named)
+    renamed = replace(checkpoint, config=config, tensors=tensors)
     form = _form(checkpoint, text, config["text_config"])
     after = _projection(renamed, text)
     read = Reader(
@@ -63,7 +64,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
         config["text_config"],
     )
     found = _read(read, form)
-    refuse_tensors(checkpoint.folder, renamed.tensors, renamed.tensors.unread(), "OpenCLIP's text tower")
+    refuse_tensors(checkpoint.folder, tensors, tensors.unread(), "OpenCLIP's text tower")
     return found
 
 
@@ -179,18 +180,19 @@ def _of_library(checkpoint: Checkpoint, text: Mapping[str, Any]) -> tuple[Spec, 
         raise words.error(f"{name} has {layers} layers, and the weights have more")
     limit = int(text.get("context_length", 77))
     # of the image tower the same names may be in the file
-    own = {n: checkpoint.tensors[n] for n in checkpoint.tensors if n.startswith(f"{words.prefix}transformer.")}
+    named = [n for n in checkpoint.tensors if n.startswith(f"{words.prefix}transformer.")]
+    own = Accounted({n: checkpoint.tensors[n] for n in named})
     inner = replace(
         checkpoint,
         config=Keys(config),
-        tensors=Accounted(own),
+        tensors=own,
         max_tokens=min(checkpoint.max_tokens or limit, limit),
         pooling=POOLERS[pooler],
         after=(*_library_projection(words, text, first.shape[1]), *checkpoint.after),
     )
     found = read_roberta(inner)
-    unread = [n for n in inner.tensors.unread() if ".pooler." not in n and not n.endswith("position_ids")]
-    refuse_tensors(folder, inner.tensors, unread, f"{name} as OpenCLIP's text tower")
+    unread = [n for n in own.unread() if ".pooler." not in n and not n.endswith("position_ids")]
+    refuse_tensors(folder, own, unread, f"{name} as OpenCLIP's text tower")
     return found
 
 

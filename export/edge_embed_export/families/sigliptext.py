@@ -4,6 +4,7 @@ Tokens see all others, and texts were always filled up to the model's length wit
 vector is made at the last place, which is a filling token in nearly every text.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +39,7 @@ NO_LIMIT = 10**6
 
 
 def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
-    config = checkpoint.config
+    config: Mapping[str, Any] = checkpoint.config
     if checkpoint.architecture == "siglip":
         config = tower_config(config, "text_config", USUAL)
     head = Reader(checkpoint, "embeddings.token_embedding.weight")

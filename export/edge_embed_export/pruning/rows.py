@@ -79,11 +79,9 @@ def _tables(graph: "onnx.GraphProto", stored: dict[str, Any], kept: Ids) -> Iter
         if not same.intersection(node.input):
             continue
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        if node.op_type in SAME_IDS and node.input[0] in same:
-            same.update(node.output)
-        elif (
-            node.op_type in FILLING and node.input[FILLING[node.op_type]] in same and _says_the_same(node, stored, kept)
-        ):
+        place = FILLING.get(node.op_type)
+        filled = place is not None and node.input[place] in same and _says_the_same(node, stored, kept)
+        if filled or (node.op_type in SAME_IDS and node.input[0] in same):
             same.update(node.output)
         elif node.op_type == "Gather" and axis == 0 and node.input[1] in same and node.input[0] in stored:
             found.append(node.input[0])

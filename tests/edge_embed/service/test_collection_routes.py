@@ -195,7 +195,7 @@ def test_find(shared: Running) -> None:
     cut = shared.ask("POST", "/index/find", {"where": {"$key": "long"}, "start": 3, "end": 17}).json()["documents"][0]
     assert cut == {
         "key": "long", "text": "old lighthouse", "metadata": DOCUMENTS[3].metadata,
-        "start": 3, "end": 17, "characters": len(DOCUMENTS[3].text),
+        "start": 3, "end": 17, "characters": len(DOCUMENTS[3].text), "kind": "text",
     }  # fmt: skip
     beyond = shared.ask("POST", "/index/find", {"where": {"$key": "cat"}, "start": 10_000}).json()["documents"][0]
     assert (beyond["text"], beyond["start"], beyond["end"]) == ("", 35, 35)

@@ -218,6 +218,20 @@ def test_coheres_images(shared: Running, towers: Embedder) -> None:
         assert shared.ask("POST", "/v2/embed", {"model": "colours", **body}).status == 400, body
 
 
+def test_texts_and_pictures_as_jina_takes_them(shared: Running, towers: Embedder) -> None:
+    """In one list, each at its place."""
+    inputs = [{"image": text(picture("red"))}, {"text": "blue"}, {"image": text(picture("blue"))}]
+    answer = shared.ask("POST", "/v1/embeddings", {"model": "colours", "input": inputs}).json()
+    vectors = np.array([entry["embedding"] for entry in answer["data"]], np.float32)
+    assert np.array_equal(vectors[[0, 2]], towers.encode_image([picture("red"), picture("blue")]))
+    assert np.array_equal(vectors[1:2], towers.encode(["blue"]))
+    assert answer["usage"]["prompt_tokens"] > 0
+    texts = shared.ask("POST", "/v1/embeddings", {"model": "colours", "input": [{"text": "blue"}]}).json()
+    assert texts["data"][0]["embedding"] == answer["data"][1]["embedding"]
+    for wrong in ([{"image": "https://a.b/c.png"}], [{"text": "a"}, "b"], [{"image": "!"}], [{"photo": "AA=="}], [{}]):
+        assert shared.ask("POST", "/v1/embeddings", {"model": "colours", "input": wrong}).status == 400, wrong
+
+
 def test_the_document_names_them(shared: Running) -> None:
     paths = shared.ask("GET", "/openapi.json").json()["paths"]
     answer = paths["/index/thumbnail"]["get"]["responses"]["200"]

@@ -17,6 +17,7 @@ from hostile import open_hostile
 from kills import kill_rebuild, kill_repair, kill_store
 from limits import interrupt, starve_all
 from mutate import mutate_all
+from pictured import Pictured
 from powercut import cut_store
 from workload import Bench, Given, Row
 
@@ -55,12 +56,14 @@ class Check(NamedTuple):
 CHECKS = [
     Check("kill -9", kill_store, 12, 1000),
     Check("kill -9, vectors given", partial(kill_store, store=Given), 8, 500),
+    Check("kill -9, pictures", partial(kill_store, store=Pictured), 8, 500),
     Check("kill -9 in repair", kill_repair, 4, 200),
     Check("kill -9 in rebuild", kill_rebuild, 4, 100),
     Check("kill -9, saved by rename", partial(kill_store, store=LargeWhole), 5, 200),
     Check("kill -9, saved in place", partial(kill_store, store=LargeInPlace), 20, 200, control=True),
     Check("power cut", cut_store, 150, 10_000, shim=True),
     Check("power cut, vectors given", partial(cut_store, store=Given), 80, 2_000, shim=True),
+    Check("power cut, pictures", partial(cut_store, store=Pictured), 60, 2_000, shim=True),
     Check("power cut after a failed call", cut_after_fault, 40, 4_000, shim=True),
     Check("power cut, saved by rename", partial(cut_store, store=Whole), 80, 1_000, shim=True),
     Check("power cut, rename without fsync", partial(cut_store, store=Renamed), 80, 1_000, control=True, shim=True),
