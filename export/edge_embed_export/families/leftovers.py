@@ -37,7 +37,8 @@ CLAP = ("clap", "clap_text_model", "clap_audio_model")
 SIGLIP = ("siglip", "siglip_text_model")
 BLIP = ("blip-2",)
 OPEN_CLIP = ("open_clip",)
-TOWERS = (*CLIP, *SIGLIP, *BLIP, *OPEN_CLIP)
+BERT_TOWERS = ("chinese_clip", "altclip")
+TOWERS = (*CLIP, *SIGLIP, *BLIP, *OPEN_CLIP, *BERT_TOWERS)
 DINO = ("dinov2", "dinov2_with_registers")
 
 
@@ -150,6 +151,12 @@ OF_FAMILY |= {
     # who reads no image tower has tensors of it left
     **dict.fromkeys(CLIP, words("logit_scale_init_value max_position_embeddings projection_dim vision_config")),
     **dict.fromkeys(SIGLIP, words("max_position_embeddings vision_config")),
+    **dict.fromkeys(
+        BERT_TOWERS,
+        words(
+            "logit_scale_init_value max_position_embeddings project_dim projection_dim type_vocab_size vision_config"
+        ),
+    ),
     # what tensors there are, and how large, the file shows; the front end is read from its own file
     **dict.fromkeys(
         DINO,

@@ -18,6 +18,7 @@ from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 # By `model_type`.
 READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
     **dict.fromkeys(("clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model"), clipvision.read_clip),
+    **dict.fromkeys(("chinese_clip", "altclip"), clipvision.read_clip),
     **dict.fromkeys(("siglip", "siglip_vision_model"), clipvision.read_siglip),
     "blip-2": clipvision.read_blip2,
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), dino.read),
@@ -28,7 +29,9 @@ READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
 ROWS: tuple[dict[str, Any], ...] = (
     {
         "family": "CLIP, MetaCLIP 1 and 2: pictures",
-        "model_types": ["clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model"],
+        "model_types": [
+            *("clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model", "chinese_clip", "altclip"),
+        ],
         "parts": "patches, pre-norm, absolute positions, class token through a layer",
         "checkpoints": ["clip-vit-base-patch32, -large-patch14", "metaclip-b32-400m", "metaclip-2-worldwide-*"],
     },
