@@ -77,10 +77,10 @@ GIVES_VECTORS: Schema = fields(
     {
         "embeddings": fields({}, {"float": VECTORS, "base64": TEXTS}),
         "texts": TEXTS,
-        "images": {"type": "array", "items": fields({"width": COUNT, "height": COUNT, "format": TEXT})},
         "response_type": {"type": "string", "enum": ["embeddings_by_type"]},
         **META,
-    }
+    },
+    {"images": {"type": "array", "items": fields({"width": COUNT, "height": COUNT, "format": TEXT})}},
 )
 NAMES = Names("texts", "input_type", "output_dimension", 'send shorter texts, or {"truncate": "END"}')
 
