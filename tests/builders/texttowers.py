@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 from builders import towers
-from builders.architectures import Tensors
+from builders.architectures import Tensors, bert_like
 from builders.bert import WORDS, word_tokenizer
 from builders.checkpoints import read_checkpoint
 from edge_embed_export.families.known import read_family
@@ -310,6 +310,18 @@ def text_vectors(source: "Path | Checkpoint") -> Callable[[Array], Array]:
     return vector
 
 
+def states_of(checkpoint: Checkpoint) -> Callable[[Array], Array]:
+    """Ids to the states of tokens [n, hidden] behind a checkpoint's last layer."""
+    spec, weights = read_family(checkpoint)
+    states: list[str] = []
+    model = build(spec, prepare(spec, weights), states=states)
+    model.graph.output.add().name = states[-1]
+    session = make_session(model.SerializeToString(), threads=1)
+    return lambda ids: np.asarray(
+        session.run([states[-1]], {"input_ids": ids[None], "attention_mask": np.ones((1, len(ids)), np.int64)})[0]
+    )
+
+
 def _front(folder: Path, side: int = towers.SIDE) -> Path:
     (folder / "preprocessor_config.json").write_text(json.dumps(towers.front(side)))
     return folder
@@ -362,3 +374,28 @@ def coca_folder(folder: Path) -> Path:
     said = {"model_cfg": model, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(said))
     return folder
+
+
+def chinese_clip_folder(folder: Path) -> Path:
+    """A ChineseCLIPModel: BERT beside CLIP's image tower."""
+    inner, t = bert_like("chinese_clip_text_model", prefix="text_model.")
+    t.linear("text_projection", towers.DIM, HIDDEN, bias=False)
+    t |= towers.tensors_of("clip")
+    config = {**towers.FAMILIES["clip"].config, "model_type": "chinese_clip", "text_config": inner}
+    tokenizer = {**word_tokenizer(), "truncation": None, "padding": None}
+    config["projection_dim"] = towers.DIM
+    return _front(write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=40))
+
+
+def altclip_folder(folder: Path) -> Path:
+    """An AltCLIPModel: XLM-R, a norm and a layer beside CLIP's image tower."""
+    inner, t = bert_like("altclip_text_model", prefix="text_model.roberta.", types=1, pad_token_id=1)
+    t.norm("text_model.pre_LN")
+    t.linear("text_model.transformation", DIM, HIDDEN)
+    t.linear("text_projection", towers.DIM, DIM, bias=False)
+    t |= towers.tensors_of("clip")
+    inner |= {"project_dim": DIM, "layer_norm_eps": 1e-5}
+    config = {**towers.FAMILIES["clip"].config, "model_type": "altclip", "text_config": inner}
+    config["projection_dim"] = towers.DIM
+    tokenizer = {**word_tokenizer(), "truncation": None, "padding": None}
+    return _front(write(folder, config, t, tokenizer, tokenizer_class="BertTokenizer", model_max_length=38))

@@ -263,6 +263,36 @@ PICTURES = [photo(40 + 7 * i, 60 - 5 * i, i) for i in range(3)]
 BOTH = pytest.mark.parametrize("make", [texttowers.siglip_folder, texttowers.coca_folder])
 
 
+@pytest.mark.parametrize(
+    ("make", "kind", "prefix"),
+    [
+        (texttowers.chinese_clip_folder, "bert", "text_model."),
+        (texttowers.altclip_folder, "xlm-roberta", "text_model.roberta."),
+    ],
+)
+def test_a_bert_beside_clips_pictures_is_a_bert_with_more_layers(
+    tmp_path: Path, make: Any, kind: str, prefix: str
+) -> None:
+    """Chinese-CLIP and AltCLIP: the state of the first token of the model itself, through their layers, by hand."""
+    source = make(tmp_path / "source")
+    embedder, tensors = float_model(source), read_tensors(source / "model.safetensors")
+    own = {name.removeprefix(prefix): w for name, w in tensors.items() if name.startswith(prefix)}
+    config = json.loads((source / "config.json").read_text())["text_config"] | {"model_type": kind}
+    config.pop("project_dim", None)
+    plain = Checkpoint(source, Keys(config), Accounted(own), {}, None, "cls", (), {}, "", None)
+    states = texttowers.states_of(plain)
+    for text in TEXTS[:3]:
+        ids = embedder.tokenizer.encode(text)
+        state = states(ids)[0].astype(float)
+        if kind != "bert":
+            state = handtowers.norm(tensors, "text_model.pre_LN", state, 1e-5)
+            state = handtowers.linear(tensors, "text_model.transformation", state)
+        expected = handtowers.unit(handtowers.linear(tensors, "text_projection", state))
+        assert np.abs(embedder.encode([text])[0] - expected).max() < 1e-5
+    assert embedder.encode_image(PICTURES).shape == (len(PICTURES), embedder.dim)
+    assert same_alone(embedder)
+
+
 @BOTH
 def test_folders_of_both_towers_become_one_bundle(tmp_path: Path, make: Any) -> None:
     embedder = float_model(make(tmp_path / "source"))

@@ -7,6 +7,7 @@ from typing import Any
 from edge_embed_export.families import (
     albert,
     bert,
+    berttext,
     claptext,
     cliptext,
     deberta,
@@ -267,6 +268,20 @@ FAMILIES: tuple[Family, ...] = (
         "post-norm, absolute positions, first token through a layer",
         ("blip2-itm-vit-g",),
         qformertext.read,
+    ),
+    Family(
+        "Chinese-CLIP: text",
+        ("chinese_clip",),
+        "BERT, first token through a layer",
+        ("chinese-clip-vit-base-patch16",),
+        berttext.read_chinese_clip,
+    ),
+    Family(
+        "AltCLIP: text",
+        ("altclip",),
+        "XLM-R, first token through a norm and two layers",
+        ("AltCLIP", "AltCLIP-m18"),
+        berttext.read_altclip,
     ),
     Family(
         "OpenCLIP: text",

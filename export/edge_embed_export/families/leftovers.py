@@ -37,7 +37,8 @@ CLAP = ("clap", "clap_text_model", "clap_audio_model")
 SIGLIP = ("siglip", "siglip_text_model")
 BLIP = ("blip-2",)
 OPEN_CLIP = ("open_clip",)
-TOWERS = (*CLIP, *SIGLIP, *BLIP, *OPEN_CLIP)
+BERT_TOWERS = ("chinese_clip", "altclip")
+TOWERS = (*CLIP, *SIGLIP, *BLIP, *OPEN_CLIP, *BERT_TOWERS)
 DINO = ("dinov2", "dinov2_with_registers")
 
 
@@ -150,6 +151,12 @@ OF_FAMILY |= {
     # who reads no image tower has tensors of it left
     **dict.fromkeys(CLIP, words("logit_scale_init_value max_position_embeddings projection_dim vision_config")),
     **dict.fromkeys(SIGLIP, words("max_position_embeddings vision_config")),
+    **dict.fromkeys(
+        BERT_TOWERS,
+        words(
+            "logit_scale_init_value max_position_embeddings project_dim projection_dim type_vocab_size vision_config"
+        ),
+    ),
     # what tensors there are, and how large, the file shows; the front end is read from its own file
     **dict.fromkeys(
         DINO,
@@ -159,7 +166,7 @@ OF_FAMILY |= {
         ),
     ),
     "open_clip": words(
-        "attn_pooler_queries custom_text embed_dim init_logit_bias init_logit_scale ls_init_value mlp_ratio "
+        "attn_pooler_queries custom_text init_logit_bias init_logit_scale ls_init_value mlp_ratio "
         "multimodal_cfg nonscalar_logit_scale output_tokens patch_dropout pos_embed_type preprocess_cfg timm_drop "
         "timm_drop_path timm_model_pretrained"
     ),

@@ -13,11 +13,12 @@ from edge_embed_export.families.pictures import ImageTower
 from edge_embed_export.files.accounting import Keys
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Array
-from edge_embed_runtime.errors import UnsupportedModelError
+from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 
 # By `model_type`.
 READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
     **dict.fromkeys(("clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model"), clipvision.read_clip),
+    **dict.fromkeys(("chinese_clip", "altclip"), clipvision.read_clip),
     **dict.fromkeys(("siglip", "siglip_vision_model"), clipvision.read_siglip),
     "blip-2": clipvision.read_blip2,
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), dino.read),
@@ -28,7 +29,9 @@ READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
 ROWS: tuple[dict[str, Any], ...] = (
     {
         "family": "CLIP, MetaCLIP 1 and 2: pictures",
-        "model_types": ["clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model"],
+        "model_types": [
+            *("clip", "clip_vision_model", "metaclip_2", "metaclip_2_vision_model", "chinese_clip", "altclip"),
+        ],
         "parts": "patches, pre-norm, absolute positions, class token through a layer",
         "checkpoints": ["clip-vit-base-patch32, -large-patch14", "metaclip-b32-400m", "metaclip-2-worldwide-*"],
     },
@@ -74,7 +77,11 @@ def read_image_tower(config: Keys, tensors: Mapping[str, Array], folder: Path, f
         raise UnsupportedModelError(
             f"{folder}: the image model {kind!r} is not supported ({', '.join(sorted(READERS))} are)"
         )
-    return READERS[kind](Checkpoint(folder, config, tensors, {}, None, None, (), {}, "", None), front)
+    checkpoint = Checkpoint(folder, config, tensors, {}, None, None, (), {}, "", None)
+    try:
+        return READERS[kind](checkpoint, front)
+    except (ValueError, IndexError) as error:  # numpy's, where tensors are put together
+        raise ExportError(f"{folder}: the weights do not fit each other, or the config: {error}") from error
 
 
 def is_image_model(config: Mapping[str, Any]) -> bool:

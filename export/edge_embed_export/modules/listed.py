@@ -205,6 +205,8 @@ class _Walk:
             raise self.error(f"has the path {path!r}, which is not in the folder")
         if name is None:
             raise self.error("is no module of sentence-transformers that is known; code of others is never run")
+        if name == "CLIPModel":
+            raise self.error(f"has models of texts and of pictures: export its own folder, {self.path}")
         if name not in self.readers:
             raise self.error(f"is not supported ({', '.join(sorted(self.readers.keys() - {'JinaTransformer'}))} are)")
         self.readers[name]()

@@ -64,6 +64,7 @@ TYPES = {
     "xlnet": "XLNetTokenizer", "rembert": "RemBertTokenizer", "fnet": "FNetTokenizer",
     "clip": "CLIPTokenizer", "clip_text_model": "CLIPTokenizer", "metaclip_2": "XLMRobertaTokenizer",
     "siglip": "SiglipTokenizer", "siglip_text_model": "SiglipTokenizer",
+    "chinese_clip": "BertTokenizer", "altclip": "XLMRobertaTokenizer",
 }  # fmt: skip
 # The kind of model that a class's tokenizer has; a folder that names no class and has another kind has another class.
 MODELS = {

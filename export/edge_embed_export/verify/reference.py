@@ -37,6 +37,8 @@ TOWERS = {
     "metaclip_2_text_model": ("MetaClip2TextModelWithProjection", False),
     "siglip": ("SiglipModel", True),
     "siglip_text_model": ("SiglipTextModel", True),
+    "chinese_clip": ("ChineseCLIPModel", False),
+    "altclip": ("AltCLIPModel", False),
     "blip-2": ("Blip2TextModelWithProjection", False),
 }
 # A limit that is none: what transformers gives a tokenizer that has none.
