@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from edge_embed_runtime.errors import MediaError
+from edge_embed_runtime.extras import require
 from edge_embed_runtime.inputs.soundfacts import describe_sound
 from edge_embed_runtime.inputs.sounds import mono
 
@@ -42,6 +42,7 @@ SIZES = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b
 
 def whole_files() -> list[tuple[str, bytes]]:
     """Half a second of each kind that this libsndfile writes, with one channel and with two."""
+    soundfile = require("soundfile", "audio")
     time, noise = np.arange(4000) / 8000, np.random.default_rng(1)
     found = []
     for kind, subtypes in KINDS.items():

@@ -150,6 +150,15 @@ def clip_text(folder: Path, **changed: Any) -> Path:
     return write(folder, config, t, tokenizer, **CLIP_SETTINGS)
 
 
+def as_vocabulary(folder: Path) -> None:
+    """vocab.json and merges.txt in the place of a CLIP's tokenizer.json."""
+    definition = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(definition["model"]["vocab"]))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in definition["model"]["merges"])]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+
+
 def varint(number: int) -> bytes:
     """A number as protobuf stores it."""
     low = bytes([number & 127 | (128 if number > 127 else 0)])

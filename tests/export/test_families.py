@@ -20,7 +20,8 @@ from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, SourceError
 from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
-from edge_embed_export.families.known import FAMILIES, read_family
+from edge_embed_export.families import vision
+from edge_embed_export.families.known import EVERY, FAMILIES, read_family
 from edge_embed_export.receipt import finish
 from edge_embed_export.transformer import builder as graph
 
@@ -231,12 +232,13 @@ def test_list_names_every_family() -> None:
     """`edge-embed export --list` needs no folder; it names each family with its types and checkpoints."""
     result = CliRunner().invoke(main, ["export", "--list"])
     assert result.exit_code == 0, result.output
-    for family in FAMILIES:
+    for family in EVERY:
         assert family.title in result.output
         assert all(kind in result.output for kind in family.types)
     listed = json.loads(CliRunner().invoke(main, ["export", "--list", "--json"]).output)["families"]
     others = ["SPLADE, ColBERT", "cross-encoders", "ELMo", "static", "any other"]
-    assert [row["family"] for row in listed] == [*(family.title for family in FAMILIES), *others]
+    pictures = [row["family"] for row in vision.ROWS]
+    assert [row["family"] for row in listed] == [*(family.title for family in EVERY), *pictures, *others]
     assert any("bge-m3" in row["checkpoints"] for row in listed)
     missing = CliRunner().invoke(main, ["export"])
     assert missing.exit_code == 2

@@ -75,6 +75,20 @@ def test_a_text_over_clips_limit_keeps_its_end_token(tmp_path: Path) -> None:
     assert (embedder.tokenizer.encode("cat <|endoftext|> dog") == vocabulary["<|endoftext|>"]).sum() == 1
 
 
+def test_clips_tokenizer_is_made_of_its_vocabulary(tmp_path: Path) -> None:
+    """Folders of old releases, as those under sentence-transformers' clip-ViT-B-32, have no tokenizer.json."""
+    source = texttowers.clip_text(tmp_path / "clip")
+    expected = float_model(source).tokenizer
+    texttowers.as_vocabulary(source)
+    export_model(source, tmp_path / "again", precision="fp32", verify="skip")
+    found = Embedder(tmp_path / "again", threads=1).tokenizer
+    for text in TEXTS:
+        assert np.array_equal(found.encode(text), expected.encode(text))
+    (source / "merges.txt").write_text("#version: 0.2\na b c\n")
+    with pytest.raises(ExportError, match="'a b c' is not two parts"):
+        export_model(source, tmp_path / "wrong", precision="fp32", verify="skip")
+
+
 def test_clip_in_int8_keeps_its_vectors(tmp_path: Path) -> None:
     source = texttowers.clip_text(tmp_path / "clip")
     exact = float_model(source)

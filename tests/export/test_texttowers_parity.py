@@ -58,6 +58,17 @@ def test_clips_text_tower_agrees_with_transformers(tmp_path: Path, changed: dict
         assert embedder.tokenizer.encode(text).tolist() == expected
 
 
+def test_clips_tokenizer_of_a_vocabulary_agrees_with_transformers(tmp_path: Path) -> None:
+    source = texttowers.clip_text(tmp_path / "clip")
+    texttowers.as_vocabulary(source)
+    export_model(source, tmp_path / "fp32", precision="fp32", verify="skip")
+    embedder = Embedder(tmp_path / "fp32", threads=1)
+    reference = importlib.import_module("transformers").AutoTokenizer.from_pretrained(source)
+    for text in TEXTS:
+        expected = reference([text], truncation=True, max_length=20).input_ids[0]
+        assert embedder.tokenizer.encode(text).tolist() == expected
+
+
 def test_metaclip_2_pools_at_the_first_end_token(tmp_path: Path) -> None:
     """XLM-R's end token has the id 2, which only CLIP's own old configs take for something else."""
     source = texttowers.clip_text(

@@ -1,15 +1,10 @@
 """The families that are known, one module each, and which of them a checkpoint is of."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from edge_embed_export.families import (
     albert,
     bert,
-    berttext,
-    claptext,
-    cliptext,
     deberta,
     decoder,
     distilbert,
@@ -19,14 +14,13 @@ from edge_embed_export.families import (
     modernbert,
     mpnet,
     nomic,
-    opencliptext,
-    qformertext,
-    sigliptext,
     t5,
     vision,
 )
 from edge_embed_export.families.classifiers import check_classifier, with_classifier
+from edge_embed_export.families.family import Family
 from edge_embed_export.families.leftovers import account
+from edge_embed_export.families.texttowers import TEXT_TOWERS
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.sources.owncode import check_known_code
 from edge_embed_export.transformer.spec import Spec, Weights, check
@@ -34,28 +28,6 @@ from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 from edge_embed_runtime.vectors.kinds import RERANK
 
 DECODERS = (decoder.read, decoder.read_gemma, gemma2.read)
-Read = Callable[[Checkpoint], tuple[Spec, Weights]]
-
-
-@dataclass(frozen=True)
-class Family:
-    """One row of `edge-embed export --list`.
-
-    types:       values of `model_type` in config.json
-    parts:       what of the graph it uses
-    checkpoints: models that are of this family
-    when:        what else a checkpoint must be, where several families share a type
-    prepare:     brings the tensors of a checkpoint under the names that `read` asks for
-    """
-
-    title: str
-    types: tuple[str, ...]
-    parts: str
-    checkpoints: tuple[str, ...]
-    read: Read
-    when: Callable[[Checkpoint], bool] = lambda _: True
-    prepare: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint
-
 
 # The first that fits is taken.
 FAMILIES: tuple[Family, ...] = (
@@ -233,65 +205,11 @@ FAMILIES: tuple[Family, ...] = (
         ("embeddinggemma-300m",),
         decoder.read_gemma,
     ),
-    # text towers of picture models
-    Family(
-        "CLIP, MetaCLIP: text",
-        ("clip", "clip_text_model"),
-        "pre-norm, causal, absolute positions, end token through a layer",
-        ("clip-vit-base-patch32, -large-patch14", "metaclip-b32-400m"),
-        cliptext.read,
-    ),
-    Family(
-        "MetaCLIP 2: text",
-        ("metaclip_2", "metaclip_2_text_model"),
-        "as CLIP's, with XLM-R's tokens",
-        ("metaclip-2-worldwide-huge-quickgelu",),
-        cliptext.read,
-    ),
-    Family(
-        "CLAP: text",
-        ("clap", "clap_text_model"),
-        "RoBERTa, first token through a pooler and two layers",
-        ("clap-htsat-unfused, -fused", "larger_clap_general"),
-        claptext.read,
-    ),
-    Family(
-        "SigLIP, SigLIP 2 of fixed size: text",
-        ("siglip", "siglip_text_model"),
-        "pre-norm, absolute positions, texts filled up to one length, last token through a layer",
-        ("siglip-base-patch16-224, siglip-so400m-patch14-384", "siglip2-base-patch16-224"),
-        sigliptext.read,
-    ),
-    Family(
-        "BLIP-2: text",
-        ("blip-2",),
-        "post-norm, absolute positions, first token through a layer",
-        ("blip2-itm-vit-g",),
-        qformertext.read,
-    ),
-    Family(
-        "Chinese-CLIP: text",
-        ("chinese_clip",),
-        "BERT, first token through a layer",
-        ("chinese-clip-vit-base-patch16",),
-        berttext.read_chinese_clip,
-    ),
-    Family(
-        "AltCLIP: text",
-        ("altclip",),
-        "XLM-R, first token through a norm and two layers",
-        ("AltCLIP", "AltCLIP-m18"),
-        berttext.read_altclip,
-    ),
-    Family(
-        "OpenCLIP: text",
-        ("open_clip",),
-        "CLIP's, SigLIP's, CoCa's with its class token, or RoBERTa or XLM-R with a projection",
-        ("CLIP-ViT-B-32-laion2B-s34B-b79K", "CoCa-ViT-B-32-laion2B-s13B-b90k", "CLIP-ViT-B-32-xlm-roberta-base"),
-        opencliptext.read,
-    ),
 )
 
+
+# All of them: the first that fits is taken.
+EVERY = (*FAMILIES, *TEXT_TOWERS)
 
 # What else can be exported, in the form of `describe`: no families of this graph.
 OTHERS: tuple[dict[str, Any], ...] = (
@@ -343,24 +261,24 @@ def describe() -> list[dict[str, Any]]:
             "parts": family.parts,
             "checkpoints": list(family.checkpoints),
         }
-        for family in FAMILIES
+        for family in EVERY
     ] + [*vision.ROWS, *OTHERS]
 
 
 def is_known(kind: object) -> bool:
     """Whether a family has this `model_type`."""
-    return any(kind in family.types for family in FAMILIES)
+    return any(kind in family.types for family in EVERY)
 
 
 def read_family(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     """Spec and weights of a checkpoint, by its `model_type`."""
     kind = checkpoint.architecture
-    family = next((family for family in FAMILIES if kind in family.types and family.when(checkpoint)), None)
+    family = next((family for family in EVERY if kind in family.types and family.when(checkpoint)), None)
     if family is None:
         code = ", and code in the folder is never run" if checkpoint.config.get("auto_map") else ""
         raise UnsupportedModelError(
             f"{checkpoint.folder}: the architecture {kind!r} is not known to this exporter "
-            f"(known: {', '.join(sorted({kind for family in FAMILIES for kind in family.types}))}){code}. The general "
+            f"(known: {', '.join(sorted({kind for family in EVERY for kind in family.types}))}){code}. The general "
             "path converts it through torch where transformers knows it: pip install 'edge-embed[general]', then "
             "edge-embed export --general. An ONNX file of it is taken as well",
             architecture=kind,

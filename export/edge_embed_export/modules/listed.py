@@ -206,7 +206,7 @@ class _Walk:
         if name is None:
             raise self.error("is no module of sentence-transformers that is known; code of others is never run")
         if name == "CLIPModel":
-            raise self.error(f"has models of texts and of pictures: export its own folder, {self.path}")
+            raise self.error(f"is not supported: it is a CLIP, whose own folder is exported: {self.path}")
         if name not in self.readers:
             raise self.error(f"is not supported ({', '.join(sorted(self.readers.keys() - {'JinaTransformer'}))} are)")
         self.readers[name]()

@@ -148,6 +148,17 @@ def word_level(words: Sequence[str], *, normalizer: Part | None, pre_tokenizer: 
     }
 
 
+def clip_steps() -> dict[str, Part]:
+    """Normalizer and pre_tokenizer of CLIP's tokenizers."""
+    spaces = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
+    words = {"type": "Split", "pattern": {"Regex": CLIP_WORDS}, "behavior": "Removed", "invert": True}
+    as_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, spaces, {"type": "Lowercase"}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, as_bytes]},
+    }
+
+
 def find_id(definition: Mapping[str, Any], token: str) -> int | None:
     """The id of a token, of the added ones first."""
     for added in definition.get("added_tokens") or ():

@@ -23,10 +23,10 @@ from edge_embed_export.tokenizer.classes import (
 )
 from edge_embed_export.tokenizer.classes import TYPES as TYPES_4
 from edge_embed_export.tokenizer.parts import (
-    CLIP_WORDS,
     QWEN_WORDS,
     Part,
     around,
+    clip_steps,
     find_id,
     framed,
     same_model,
@@ -326,20 +326,16 @@ def _gemma(definition: Part, settings: Settings) -> Part:
 def _clip(definition: Part, settings: Settings) -> Part:
     bos = _token(definition, settings, "bos_token", "<|startoftext|>")
     eos = _token(definition, settings, "eos_token", "<|endoftext|>")
-    words = {"type": "Split", "pattern": {"Regex": CLIP_WORDS}, "behavior": "Removed", "invert": True}
-    as_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return _built(
         definition,
-        normalizer=sequence(
-            "normalizers",
-            [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}, {"type": "Lowercase"}],
-        ),
-        pre_tokenizer=sequence("pretokenizers", [words, as_bytes]),
+        **clip_steps(),
         model={
-            "type": "BPE", "unk_token": settings.token("unk_token", "<|endoftext|>"), "end_of_word_suffix": "</w>",
+            "type": "BPE",
+            "unk_token": settings.token("unk_token", "<|endoftext|>"),
+            "end_of_word_suffix": "</w>",
         },
         post=template([bos], [eos]),
-    )  # fmt: skip
+    )
 
 
 BUILT: dict[str, Callable[[Part, Settings], Part]] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_embed_export.files.reading import is_there, read_json
 from edge_embed_export.tokenizer.classes import BERT, MPNET, ROBERTA
-from edge_embed_export.tokenizer.parts import QWEN_WORDS, Part, framed, template
+from edge_embed_export.tokenizer.parts import QWEN_WORDS, Part, clip_steps, framed, template
 from edge_embed_export.tokenizer.settings import Settings
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.inputs.vetting import MAX_BYTES
@@ -18,6 +18,7 @@ from edge_embed_runtime.system.files import read_regular
 
 BYTES = frozenset({"GPT2Tokenizer", "Qwen2Tokenizer", "DebertaTokenizer", *ROBERTA})
 WORDS, PAIRS = "vocab.txt", ("vocab.json", "merges.txt")
+CLIP, CLIP_MERGES = "CLIPTokenizer", 49152 - 256 - 2
 _BERT: dict[str, str | None] = {
     "unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]",
 }  # fmt: skip
@@ -25,6 +26,7 @@ _ROBERTA: dict[str, str | None] = {
     "bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>",
 }  # fmt: skip
 _GPT2: dict[str, str | None] = {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
+_CLIP: dict[str, str | None] = {"bos": "<|startoftext|>", "eos": "<|endoftext|>", "unk": "<|endoftext|>"}
 # A class's special tokens, where tokenizer_config.json does not say.
 SPECIAL: dict[str, dict[str, str | None]] = {
     **dict.fromkeys(BERT, _BERT),
@@ -32,6 +34,7 @@ SPECIAL: dict[str, dict[str, str | None]] = {
     MPNET: {**_ROBERTA, "unk": "[UNK]"},
     "DebertaTokenizer": {**_BERT, "bos": "[CLS]", "eos": "[SEP]"},
     "GPT2Tokenizer": _GPT2,
+    CLIP: _CLIP,
     "Qwen2Tokenizer": {**_GPT2, "bos": None},
 }
 
@@ -42,7 +45,50 @@ def from_vocabulary(folder: Path, settings: Settings, name: str) -> Part | None:
         return _word_pieces(folder / WORDS, settings, name)
     if all(is_there(folder / file) for file in PAIRS) and name in BYTES:
         return _byte_pairs(folder, settings, name)
+    if all(is_there(folder / file) for file in PAIRS) and name == CLIP:
+        return _clip_pairs(folder, settings)
     return None
+
+
+def _clip_pairs(folder: Path, settings: Settings) -> Part:
+    """CLIPConverter: pairs of bytes, of which the last of a word is marked; CLIP's own number of merges at most."""
+    vocab = read_json(folder / PAIRS[0])
+    if not all(isinstance(number, int) for number in vocab.values()):
+        raise ExportError(f"{folder / PAIRS[0]} does not map tokens to numbers")
+    ends = []
+    for kind in ("bos", "eos"):
+        token = settings.token(f"{kind}_token", SPECIAL[CLIP][kind])
+        if token is None or token not in vocab:
+            raise ExportError(f"{folder / PAIRS[0]} lacks the token {token!r:.40}, which stands around every text")
+        ends.append((token, vocab[token]))
+    if settings.major == 4:  # its class passes over the first line, whatever it holds
+        lines = "\n".join(_lines(folder / PAIRS[1])).strip().split("\n")[1 : CLIP_MERGES + 1]
+        merges = [line.split() for line in lines]
+    else:
+        merges = _merges(folder / PAIRS[1], settings, CLIP)
+    wrong = next((pair for pair in merges if len(pair) != 2), None)
+    if wrong is not None:
+        raise ExportError(f"{folder / PAIRS[1]}: {' '.join(wrong)!r:.60} is not two parts of a token")
+    return _definition(
+        settings,
+        CLIP,
+        vocab,
+        **clip_steps(),
+        post_processor=template([ends[0]], [ends[1]]),
+        decoder={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        model={
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": settings.token("unk_token", SPECIAL[CLIP]["unk"]),
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "</w>",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": merges,
+        },
+    )
 
 
 def _lines(path: Path) -> list[str]:
