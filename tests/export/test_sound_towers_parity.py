@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import soundmodels
 from builders.soundmodels import clap, whisper
 from builders.sounds import swept
 
@@ -49,10 +50,15 @@ def test_clap_gives_the_vectors_of_transformers(tmp_path: Path, fusion: bool) ->
     assert np.abs(found[0] - found[1]).max() > 0.01
 
 
-def test_whisper_gives_the_mean_of_the_frames_of_the_sound(tmp_path: Path) -> None:
-    """The encoder of transformers over the padded window; of its frames those count that begin in the sound."""
+@pytest.mark.parametrize("seconds", [1, 30])
+def test_whisper_gives_the_mean_of_the_frames_of_the_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """The encoder of transformers over the padded window; of its frames those count that begin in the sound. In 30
+    seconds there are 1,500 of them, more than attention sees at a time."""
+    monkeypatch.setattr(soundmodels, "FRAMES", 100 * seconds)
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    folder = whisper(tmp_path / "whisper")
+    folder = whisper(tmp_path / "whisper", extractor={"chunk_length": seconds})
     embedder = exported(folder, tmp_path / "bundle")
     model = transformers.WhisperModel.from_pretrained(folder).eval()
     extractor = transformers.WhisperFeatureExtractor.from_pretrained(folder)
@@ -61,7 +67,9 @@ def test_whisper_gives_the_mean_of_the_frames_of_the_sound(tmp_path: Path) -> No
             samples, sampling_rate=16_000, return_tensors="np", return_attention_mask=True, padding="max_length"
         )
         with torch.no_grad():
-            levels = torch.from_numpy(extractor._np_extract_fbank_features(padded(samples, 16_000)[None], "cpu"))
+            levels = torch.from_numpy(
+                extractor._np_extract_fbank_features(padded(samples, 16_000 * seconds)[None], "cpu")
+            )
             frames = model.encoder(levels.float()).last_hidden_state[0].numpy()
         kept = features["attention_mask"][0][::2].astype(bool)
         expected = frames[kept].mean(axis=0)
