@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_embed_runtime.maintenance.reembed import reembed_index
     from edge_embed_runtime.maintenance.verify import verify_index
     from edge_embed_runtime.storage.documents import Document, Hit, Hits
+    from edge_embed_runtime.storage.media import Media
     from edge_embed_runtime.vectors.maxsim import maxsim
     from edge_embed_runtime.vectors.sparse import SparseVector
 
@@ -33,6 +34,7 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "Media",
     "Ranked",
     "Reranker",
     "Session",
@@ -57,6 +59,7 @@ _HOMES = {
     "Hit": "edge_embed_runtime.storage.documents",
     "Hits": "edge_embed_runtime.storage.documents",
     "Index": "edge_embed_runtime.index.index",
+    "Media": "edge_embed_runtime.storage.media",
     "Ranked": "edge_embed_runtime.embed.reranker",
     "Reranker": "edge_embed_runtime.embed.reranker",
     "Session": "edge_embed_runtime.index.session",

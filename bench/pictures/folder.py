@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,7 @@ def main() -> None:
     if not photos.exists():
         make_pictures(photos, options.pictures)
     if options.bundle is None and not bundle.exists():
-        from builders.colours import colour_bundle
-
-        colour_bundle(bundle)
+        import_module("builders.colours").colour_bundle(bundle)
     for leftover in options.work.glob("photos.db*"):
         leftover.unlink()
     command = [

@@ -25,7 +25,8 @@ Vectors = NDArray[np.float32]
 
 def made(rng: np.random.Generator, centres: NDArray[np.float64], count: int) -> Vectors:
     found = centres[rng.integers(0, len(centres), count)] + NOISE * rng.normal(size=(count, DIM))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    vectors: Vectors = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return vectors
 
 
 def document(i: int, *, picture: bool) -> Document:

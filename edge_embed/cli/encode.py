@@ -42,15 +42,9 @@ def encode(
     import numpy as np
 
     from edge_embed.embedder import Embedder
-    from edge_embed_runtime.errors import SourceError
-    from edge_embed_runtime.system.writing import check_output, replacing
+    from edge_embed_runtime.system.writing import replacing
 
-    target = Path(output)
-    check_output(target)
-    if not target.absolute().parent.is_dir():
-        raise SourceError(
-            f"{target}: the folder {target.absolute().parent} does not exist", path=target, code="source_missing"
-        )
+    target = _target(output)
     if modality is None:
         if len(files) > 1:
             raise click.UsageError("One FILE of texts is read at a time; --image and --audio take several.")
@@ -69,6 +63,18 @@ def encode(
         np.save(stream, vectors)
     result = {**counts, "dim": vectors.shape[1], "output": str(target), "fingerprint": embedder.fingerprint}
     show(result, as_json, lambda: [f"{target}: {len(vectors)} vectors of {vectors.shape[1]} dimensions"])
+
+
+def _target(output: str) -> Path:
+    from edge_embed_runtime.errors import SourceError
+    from edge_embed_runtime.system.writing import check_output
+
+    target = Path(output)
+    check_output(target)
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise SourceError(f"{target}: the folder {folder} does not exist", path=target, code="source_missing")
+    return target
 
 
 def _lines(file: str) -> list[str]:

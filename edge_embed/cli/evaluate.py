@@ -31,9 +31,7 @@ def _pairs(_: click.Context, parameter: click.Parameter, given: tuple[str, ...])
 @click.option(
     "--qrels", metavar="NAME", default="", help="Judge by qrels/NAME.tsv.  [default: qrels.tsv, or qrels/test.tsv]"
 )
-@click.option(
-    "--kind", type=click.Choice(["text", "image", "audio"]), default="", help="Search only documents of this kind."
-)
+@click.option("--kind", type=click.Choice(["text", "image", "audio"]), help="Search only documents of this kind.")
 @click.option(
     "--where",
     "documents",
@@ -59,7 +57,7 @@ def evaluate(
     data_dir: str,
     queries: str,
     qrels: str,
-    kind: str,
+    kind: str | None,
     documents: list[tuple[str, str]],
     asked: list[tuple[str, str]],
     as_json: bool,
@@ -78,7 +76,7 @@ def evaluate(
     from edge_embed.measuring.quality import evaluate as run
     from edge_embed_quantize.receipt import FIGURES
 
-    judged = read_judged_set(data_dir, Chosen(queries, qrels, kind, documents, asked))
+    judged = read_judged_set(data_dir, Chosen(queries, qrels, kind or "", documents, asked))
     result = run(judged, Embedder(**model), **more_embedders(sparse, multi, model), show_progress=True)
 
     def text() -> Iterator[str]:

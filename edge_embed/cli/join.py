@@ -28,7 +28,7 @@ def join(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Join a bundle for texts and bundles for pictures or sounds to one bundle.
+    """Join bundles for texts, pictures and sounds to one bundle.
 
     OUT gets the text model of TEXT_BUNDLE and the image and audio models of each TOWER_BUNDLE; their files are copied
     unchanged. All must be of one space: exported from the same model, or trained into the space of TEXT_BUNDLE.

@@ -30,7 +30,7 @@ COMMANDS = {
     "export": "Convert a model to a bundle.",
     "find": "List the documents of INDEX, in the order of their keys.",
     "info": "Show what a bundle or an index holds.",
-    "join": "Join a bundle for texts and bundles for pictures or sounds to one bundle.",
+    "join": "Join bundles for texts, pictures and sounds to one bundle.",
     "load": "Store vectors of a file in INDEX, which is created if missing.",
     "prune": "Make a bundle smaller by removing tokens of its vocabulary.",
     "rebuild": "Build binary codes, word table and graph of INDEX again.",

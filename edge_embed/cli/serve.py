@@ -21,11 +21,13 @@ from edge_embed.cli.options import (
     show,
     threads_option,
 )
+from edge_embed.cli.terminal import say
 from edge_embed.service.limits import Limits
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.errors import InputError, MissingExtraError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
+    from edge_embed.embedder import Embedder
     from edge_embed.service.security import Access
     from edge_embed.service.service import Service
     from edge_embed.service.sockets import Listening
@@ -171,6 +173,8 @@ def _service(index: str | None, given: dict[str, Any]) -> "Service":
     from edge_embed.service.service import Service
 
     embedders, rerankers = _embedders(given), _rerankers(given)
+    for name, embedder in embedders.items():
+        _load_towers(name, embedder)
     if both := embedders.keys() & rerankers.keys():
         raise click.BadParameter(f"a --bundle is named {min(both)!r} already: NAME=BUNDLE", param_hint="--rerank")
     served = None
@@ -179,6 +183,16 @@ def _service(index: str | None, given: dict[str, Any]) -> "Service":
         options = IndexOptions(**more, max_rss_mb=given["max_rss_mb"], read_only=given["read_only"])
         served = ServedIndex(index, embedders, options)
     return Service(embedders, rerankers, index=served, limits=_limits(given))
+
+
+def _load_towers(name: str, embedder: "Embedder") -> None:
+    """Those for pictures and sounds now, rather than with the first request; what is missing for them is said."""
+    if embedder.modalities == ("text",):
+        return
+    try:
+        embedder.load_towers()
+    except MissingExtraError as error:
+        say(f"edge-embed: {name}: {error}", err=True)
 
 
 def _listen(address: dict[str, Any], opened: ExitStack) -> "list[Listening]":

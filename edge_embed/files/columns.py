@@ -47,9 +47,9 @@ class Form:
     dim: int
     codes: bool
     places: bool
-    media: bool
     gaps: bool
     facts: Mapping[str, str]
+    media: bool = False
 
 
 def placed(label: object) -> tuple[Place, ...]:

@@ -9,17 +9,18 @@ from typing import Any, BinaryIO
 from edge_embed.files.captions import NOTHING, Beside, Caption
 from edge_embed.files.formats.content import Cells, Content, Request, UnreadableError
 from edge_embed.files.formats.encodings import of_lines
+from edge_embed.files.formats.filetypes import IMAGE, FileType, some_suffixes, type_of
 from edge_embed.files.formats.filetypes import TEXT as TEXTS
-from edge_embed.files.formats.filetypes import FileType, some_suffixes, type_of
 from edge_embed.files.formats.media import TAKEN, iso_time
 from edge_embed.files.formats.processes import READER
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
 from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
-from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source, known_file
+from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, MediaError, SourceError
 from edge_embed_runtime.extras import is_installed, missing
 from edge_embed_runtime.storage.documents import Document, check_document
+from edge_embed_runtime.storage.media import Media
 from edge_embed_runtime.system.files import open_regular
 
 # Bytes that reading a file in its own process may take; under a memory budget so many times what its text may have.
@@ -132,7 +133,8 @@ def _read_media(source: Source, kind: FileType, beside: Beside) -> Iterator[Row]
     if when is not None:
         caption = caption.joined(Caption("", {TAKEN: when}))
     metadata = {name: value for name, value in caption.metadata.items() if name != own}
-    file: dict[str, Any] = {kind.modality: known_file(kind.modality, os.path.realpath(source.path)), "time": when}
+    known = Media("image" if kind.modality == IMAGE else "audio", os.path.realpath(source.path), facts.sha256)
+    file: dict[str, Any] = {kind.modality: known, "time": when}
     document = Document(source.key, caption.text, {own: source.key, **metadata}, **file)
     try:
         check_document(document, "the file")

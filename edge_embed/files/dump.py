@@ -120,7 +120,7 @@ def _dump(store: Store, file: BinaryIO, target: Path, codes: bool, show_progress
         found.media = None if store.media is None else MediaDump(store.media, root_folder(store))
         bare = "SELECT 1 FROM vec WHERE length(code) = 0 LIMIT 1"
         gaps = store.gaps and store.connection.execute(bare).fetchone() is not None
-        form = Form(store.dim, codes, found.places is not None, found.media is not None, gaps, facts)
+        form = Form(store.dim, codes, found.places is not None, gaps, facts, media=found.media is not None)
         with closing(_writer(file, target, form)) as writer:
             with progress_bar(store.counts()[1], show_progress, "writing") as advance:
                 texts = (lambda row: len(row[3]), BATCH_CHARACTERS)

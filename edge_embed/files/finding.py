@@ -143,6 +143,7 @@ class _Walk:
         self._paths, self._report, self._search = paths, report, search
         self._found = Found()
         self._choice = Choice(search.selection, report)
+        self._media = search.modalities - {TEXT}
         self._only = set(search.only)
         self._above = {above for path in search.only for above in folders_above(path)}
         # files that were taken, where one may be met twice; of one folder without links none is
@@ -247,7 +248,8 @@ class _Walk:
                 self._found.places += [folder.real] if above is None else []
                 return None
             with os.scandir(folder.path) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+                wanted = (e for e in found if whole or self._media or self._is_wanted(_join(folder.real, e.name)))
+                entries = sorted(wanted, key=lambda entry: entry.name)
         except FileNotFoundError as error:
             if above is None:
                 self._report(Problem(shown(folder.path), None, f"cannot be read: {_reason(error)}"))
@@ -260,29 +262,29 @@ class _Walk:
         self._folders.add((status.st_dev, status.st_ino))
         if os.path.ismount(folder.path) if above is None else status.st_dev != above.device:
             folder = folder._replace(mount=folder.real)
-        beside = self._sidecars(folder, level, entries)
+        beside, tables = self._captions_of(folder, level, entries)
+        folder = folder._replace(tables=(*tables, *folder.tables)) if tables else folder
         captions = frozenset(name for names in beside.values() for name in names)
-        if self._search.modalities != {TEXT}:
-            tables = tables_of(folder.real, {entry.name for entry in entries if self._is_taken(level, entry)})
-            folder = folder._replace(tables=(*tables, *folder.tables))
-            captions |= {os.path.basename(table) for table in tables}  # noqa: PTH119
-        if not whole:
+        captions |= {os.path.basename(table) for table in tables}  # noqa: PTH119 - once a table
+        if self._media and not whole:
             entries = [entry for entry in entries if self._is_wanted(_join(folder.real, entry.name))]
         return _Visit(folder, status.st_dev, level, whole, iter(entries), beside, captions)
 
-    def _sidecars(self, folder: Folder, level: Level, entries: list["os.DirEntry[str]"]) -> dict[str, tuple[str, ...]]:
-        """The names of captions, by the names of the pictures and sounds of a folder."""
-        media = self._search.modalities - {TEXT}
-        files = [entry for entry in entries if modality_of(entry.name) in media] if media else []
-        if not files:
-            return {}
+    def _captions_of(
+        self, folder: Folder, level: Level, entries: list["os.DirEntry[str]"]
+    ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+        """The names of captions in a folder by the names of its pictures and sounds, and its tables of captions."""
+        if not self._media:
+            return {}, ()
         there = {entry.name: entry for entry in entries}
 
         def usable(name: str) -> bool:
             return name in there and self._is_taken(level, there[name])
 
-        found = {entry.name: sidecars(entry.name, folder.path, usable) for entry in files if usable(entry.name)}
-        return {name: names for name, names in found.items() if names}
+        files = [name for name in there if modality_of(name) in self._media and usable(name)]
+        found = {name: sidecars(name, folder.path, usable) for name in files}
+        tables = tables_of(folder.real, {name for name in TABLES if usable(name)})
+        return {name: names for name, names in found.items() if names}, tables
 
     def _is_taken(self, level: Level, entry: "os.DirEntry[str]") -> bool:
         """Whether a file is not left out, but for an include that does not name it."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from edge_embed_runtime.index.index import Index
 
 # A file as text: base64, alone or as a URL that browsers and clients make of one.
-FILE: Schema = {"type": "string", "minLength": 1}
+FILE_FORMAT = "file"
+FILE: Schema = {"type": "string", "minLength": 1, "format": FILE_FORMAT}
 DATA_URL = re.compile(r"data:[\w.+-]*(?:/[\w.+-]*)?(?:;[\w.+=-]*)*,")
 
 

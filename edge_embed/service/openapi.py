@@ -10,6 +10,7 @@ import edge_embed
 from edge_embed.service.doors import cohere, openai
 from edge_embed.service.doors.embedding import dims
 from edge_embed.service.endpoints import Call, Endpoint, json_response
+from edge_embed.service.media import FILE_FORMAT
 from edge_embed.service.schemas import ANYTHING, TEXT, Schema
 from edge_embed.service.service import Service
 from edge_embed_runtime.embed.embedder import Embedder
@@ -84,13 +85,37 @@ def _known(service: Service) -> dict[str, dict[str, Any]]:
         "any_model": [*service.embedders, *service.rerankers],
         "first_role": _roles(embedders[:1]),
         "input_type": [*roles, *openai.ALIASES],
-        "cohere_input_type": [name for name, role in cohere.INPUT_TYPES.items() if role in roles]
-        + ([cohere.IMAGE] if any(cohere.IMAGE in embedder.modalities for embedder in embedders) else []),
+        "cohere_input_type": [name for name, role in cohere.INPUT_TYPES.items() if role in roles],
         "dimensions": _dims(embedders),
         "first_dimensions": _dims(embedders[:1]),
     }
+    modalities = {modality for embedder in embedders for modality in embedder.modalities}
     window = max((embedder.max_tokens for embedder in embedders), default=0)
-    return {"window": {"minimum": window}, **{name: {"enum": found} for name, found in choices.items() if found}}
+    found: dict[str, dict[str, Any]] = {"window": {"minimum": window}}
+    if modalities - {"text"}:
+        found[FILE_FORMAT] = {}
+    return {**found, **{name: {"enum": choice} for name, choice in choices.items() if choice}}
+
+
+def _without_files(schemas: Any) -> Any:
+    """Properties, or alternatives, without those that need a file in base64."""
+    if isinstance(schemas, Mapping):
+        return {name: schema for name, schema in schemas.items() if not _needs_file(schema)}
+    return [schema for schema in schemas if not _needs_file(schema)]
+
+
+def _needs_file(schema: Any) -> bool:
+    """Whether one cannot be without a file: it is one, a list of them, or an object that requires one."""
+    if not isinstance(schema, Mapping):
+        return False
+    if schema.get("format") == FILE_FORMAT:
+        return True
+    if "items" in schema:
+        return _needs_file(schema["items"])
+    if "anyOf" in schema:
+        return all(map(_needs_file, schema["anyOf"]))
+    required = schema.get("required", ())
+    return any(_needs_file(schema["properties"][name]) for name in required)
 
 
 def _roles(embedders: Sequence[Embedder]) -> list[str]:
@@ -107,6 +132,11 @@ def _filled(schema: Any, known: Mapping[str, dict[str, Any]]) -> Any:
         return [_filled(entry, known) for entry in schema]
     if not isinstance(schema, Mapping):
         return schema
+    if FILE_FORMAT not in known:  # pictures and sounds are not taken here
+        parts = {name: _without_files(schema[name]) for name in ("properties", "anyOf") if name in schema}
+        schema = {**schema, **parts}
+        if len(schema) == len(schema.get("anyOf", ())) == 1:
+            return _filled(schema["anyOf"][0], known)
     found: dict[str, Any] = {name: _filled(entry, known) for name, entry in schema.items()}
     about = known.get(schema["format"], {}) if isinstance(schema.get("format"), str) else {}
     if "enum" in about and "null" in schema["type"]:

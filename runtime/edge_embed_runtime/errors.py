@@ -4,6 +4,7 @@ EdgeEmbedError
 ├── MemoryBudgetError     max_rss_mb cannot be kept; the message says what can
 ├── InputError            a text, key, number or option that cannot be used (also a ValueError)
 │   ├── DocumentError     a document that cannot be stored: empty text, bad key, metadata that is not JSON
+│   ├── MediaError        a picture or a sound that cannot be read, or is not one
 │   ├── DuplicateKeyError a key that is already there, or twice in one call
 │   ├── TruncationError   texts whose end the model does not read, where `on_truncation` is "error"
 │   └── FilterError       a `where` that names an unknown field or an unsupported value

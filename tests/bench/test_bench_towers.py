@@ -43,6 +43,7 @@ def measured(folders: tuple[Path, Path, Path], *more: object) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run(folders: tuple[Path, Path, Path]) -> None:
     """The same graph in onnxruntime has our vectors; what cannot be loaded is named, and the others are measured."""
     result = measured(folders, "--peers", "torch,onnxruntime-fp32,onnxruntime-uint8")
@@ -67,6 +68,42 @@ def _job(folders: tuple[Path, Path, Path]) -> Any:
     found = run._Run(run.Settings("image", str(folders[0]), str(folders[1])), lambda _: None)
     found.find_models(folders[2])
     return found.job
+
+
+def test_table() -> None:
+    """Ours first, how many times as fast it is, and what reading costs beside the model."""
+    rates = {OURS: 24.0, "torch": 6.0, "onnxruntime-fp32": None}
+    candidates = {
+        name: {"title": CANDIDATES[name].title, **({"batches": {"1": {"per_cpu_second": rate}}} if rate else {})}
+        for name, rate in rates.items()
+    }
+    candidates[OURS]["cosine_mean"] = 0.99996
+    candidates["onnxruntime-fp32"]["reason"] = "not installed: torch"
+    reading = {f"{name}_ms": 40.0 for name in ("small_full", "large_full", "large_scaled")}
+    result = {
+        "machine": {"cpu": "a CPU", "cores": 2, "flags": [], "architecture": "x86_64"},
+        "model": {"bundle": "ours", "fingerprint": "f", "random": True},
+        "date": "today",
+        "modality": "image",
+        "settings": {"batches": [1]},
+        "candidates": candidates,
+        "reading": {
+            **reading,
+            "model_ms": 20.0,
+            "large_bytes": 3e6,
+            "cosine_scaled_mean": 1.0,
+            "cosine_scaled_min": 0.9,
+        },
+        "notes": ["a note"],
+    }
+    lines = list(table.lines(result))
+    assert dict(run.ratios(result, "1")) == {"torch": 4.0}
+    ours = next(line for line in lines if line.startswith(OURS))
+    assert ours.split() == [OURS, "24.00", "41.7", "0.99996", "-", "-", "-"]
+    assert next(line for line in lines if line.startswith("torch")).split()[2:6] == ["6.00", "166.7", "4.00", "x"]
+    assert next(line for line in lines if line.startswith("the same, decoded scaled")).split()[-2:] == ["40.0", "2.00"]
+    assert lines[-2:] == ["onnxruntime fp32 (as fastembed): not installed: torch", "a note"]
+    assert "random weights of the real layout" in lines
 
 
 def test_options_that_do_not_fit() -> None:

@@ -14,7 +14,8 @@ HEAD = b"PICTURE "
 
 
 class MediaEmbedder(Embedder):
-    """The static bundle, with towers that read such files. embedded: what it embedded so far."""
+    """The static bundle, with towers that read such files; "a boat|a dog" has two vectors. embedded: what it embedded
+    so far."""
 
     def __init__(self, bundle: str = "static", modalities: Sequence[str] = ("text", "image", "audio"), **options: Any):
         self.embedded: list[str] = []
@@ -28,7 +29,8 @@ class MediaEmbedder(Embedder):
     def each_input(self, modality: str, inputs: Any) -> "Iterator[tuple[int, Vectors | MediaError]]":  # noqa: ARG002 - of the real one
         for place, given in enumerate(inputs):
             try:
-                yield place, self._shown([given])
+                vectors = self._shown([given])
+                yield place, vectors if len(vectors) == 1 else vectors[None]
             except MediaError as error:
                 yield place, error
 
@@ -41,7 +43,7 @@ class MediaEmbedder(Embedder):
     def _shown(self, given: Iterable[Any]) -> Vectors:
         words = [_words(one) for one in given]
         self.embedded += words
-        return self.encode(words)
+        return self.encode([part for one in words for part in one.split("|")])
 
 
 def _words(given: Any) -> str:

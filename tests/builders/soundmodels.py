@@ -121,6 +121,8 @@ def whisper(folder: Path, *, extractor: dict[str, Any] | None = None, **changed:
         "max_target_positions": 20,
         "activation_function": "gelu",
         "scale_embedding": False,
+        "activation_dropout": 0.0,
+        "suppress_tokens": [],
         "is_encoder_decoder": True,
         "num_hidden_layers": 2,
         "pad_token_id": 0,

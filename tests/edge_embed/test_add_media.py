@@ -11,6 +11,7 @@ from builders.commands import added, run, run_json
 
 from edge_embed import Index
 from edge_embed.embedder import modalities_of
+from edge_embed.files import storing
 from edge_embed_runtime.embed.embedder import Embedder
 
 
@@ -229,6 +230,25 @@ def test_each_bad_file_is_one_problem_and_the_others_go_on() -> None:
     assert added("m", status=1)["stored"] == 0
     write(**{"m/cut.jpg": whole})
     assert added("m", status=1)["stored"] == 1
+
+
+def test_a_picture_that_changes_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a problem, and stored by the next run; nothing of two states is."""
+    write(**{"m/a.png": picture("red"), "m/b.png": picture("blue")})
+    whole = storing.upsert
+
+    def changing(*given: Any, **options: Any) -> Any:
+        write(**{"m/a.png": picture("green")})
+        return whole(*given, **options)
+
+    monkeypatch.setattr(storing, "upsert", changing)
+    told = added("m", status=1)
+    assert [problem["reason"] for problem in told["problems"]] == ["changed while it was read; run again"]
+    assert set(texts()) == {"m/b.png"}
+    monkeypatch.setattr(storing, "upsert", whole)
+    assert added("m")["stored"] == 1
+    (hit, *_) = run_json("search", "a.db", "green", "--kind", "image")["hits"]
+    assert hit["key"] == "m/a.png"
 
 
 def test_many_unreadable_files(embedded: list[int]) -> None:

@@ -13,9 +13,9 @@ from edge_embed import errors
 
 ROOT = Path(__file__).parents[2]
 NAMES = {
-    "ComposedEmbedder", "Document", "Embedder", "Hit", "Hits", "Index", "Ranked", "Reranker", "Session", "SparseVector",
-    "TruncationWarning", "__version__", "compact_index", "dump_vectors", "errors", "load_vectors", "maxsim",
-    "reembed_index", "verify_index",
+    "ComposedEmbedder", "Document", "Embedder", "Hit", "Hits", "Index", "Media", "Ranked", "Reranker", "Session",
+    "SparseVector", "TruncationWarning", "__version__", "compact_index", "dump_vectors", "errors", "load_vectors",
+    "maxsim", "reembed_index", "verify_index",
 }  # fmt: skip
 
 

@@ -27,6 +27,10 @@ def random_head(features: int, dim: int = DIM) -> Head:
     return Head(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
 
 
+def unexpected(error: MediaError) -> None:
+    pytest.fail(f"refused: {error}")
+
+
 def pictures(folder: Path, count: int = 3) -> list[Path]:
     """Files that can be read."""
     found = [folder / f"{i}.png" for i in range(count)]
@@ -77,7 +81,7 @@ def test_features_are_kept(tmp_path: Path) -> None:
 
     def computed() -> Features:
         return backbone.features(
-            files, 2, cache=tmp_path / "cache", threads=1, refused=pytest.fail, advance=lambda _: None
+            files, 2, cache=tmp_path / "cache", threads=1, refused=unexpected, advance=lambda _: None
         )
 
     first = computed()
@@ -88,15 +92,17 @@ def test_features_are_kept(tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == stamp
     Image.fromarray(photo(40, 60, seed=9)).save(files[2])
     assert not np.array_equal(first.rows, computed().rows)
-    kept.write_bytes(b"damaged")
-    Image.fromarray(photo(40, 60, seed=2)).save(files[2])
+    (other,) = set((tmp_path / "cache").iterdir()) - {kept}
+    other.write_bytes(other.read_bytes()[:-50])
+    with pytest.raises(InputError, match="remove it"):
+        computed()
 
 
 def test_a_tower_in_the_texts_space_keeps_its_vector(tmp_path: Path) -> None:
     """Where a tower's vectors can be compared with the texts' already, they are read besides its features."""
     bundle = read_bundle(write_conv_tower(tmp_path / "tower", dim=DIM, space="words"))
     features = open_backbone(bundle, "image", "words").features(
-        pictures(tmp_path), 1, cache=None, threads=1, refused=pytest.fail, advance=lambda _: None
+        pictures(tmp_path), 1, cache=None, threads=1, refused=unexpected, advance=lambda _: None
     )
     assert features.own.shape == (3, DIM)
     np.testing.assert_allclose(np.linalg.norm(features.own, axis=1), 1, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from edge_embed_export.align.align import AlignOptions, align_tower
 from edge_embed_export.align.head import Training
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import InputError, MissingExtraError
+from tests.builders.colours import colour_bundle
 from tests.builders.convtowers import write_conv_tower
 
 pytestmark = pytest.mark.parity
@@ -113,3 +115,27 @@ def test_without_torch(pairs: Path, tower: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'edge-embed\[train\]'"):
         align(pairs, tmp_path / "out", tower)
+
+
+def test_sounds(tmp_path: Path) -> None:
+    """A tower of sounds whose vectors lie in the texts' space already: windows are learnt from, its vector is added."""
+    pytest.importorskip("torch")
+    rate, rows = 16_000, []
+    for number in range(24):
+        tone = np.sin(2 * np.pi * (100 + 60 * number) * np.arange(int(1.5 * rate)) / rate)
+        with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(rate)
+            file.writeframes((tone * 2**14).astype("<i2").tobytes())
+        rows.append({"audio": f"{number}.wav", "caption": f"a tone of {100 + 60 * number} hertz"})
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tower = colour_bundle(tmp_path / "colours")
+    options = AlignOptions("audio", held_out=0.2, precision="fp32", training=TRAINING)
+    aligned = align_tower(pairs, tmp_path / "out", tower, bundle_path("static"), options)
+    assert aligned.manifest.modalities == ("text", "audio")
+    assert aligned.figures["held_out"]["files"] > 0
+    vectors = Embedder(tmp_path / "out").encode_audio([tmp_path / "0.wav"])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert not np.allclose(vectors, Embedder(tower).encode_audio([tmp_path / "0.wav"]), atol=1e-3)

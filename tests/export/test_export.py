@@ -258,7 +258,7 @@ def test_frequent_tokens_are_those_of_calibration(checkpoint: Checkpoints) -> No
     _, _, quantizer = quantizer_of(checkpoint())
     table = quantizer.quantize(quantizer.default_recipes(), table="int3").table
     assert table is not None
-    seen = np.bincount(np.concatenate(quantizer._rows), minlength=25)
+    seen = np.bincount(np.concatenate(quantizer._material.rows), minlength=25)
     assert np.count_nonzero(seen) > 8
     assert seen[table.place < 8].min() > seen[table.place >= 8].max()
 
@@ -445,7 +445,7 @@ def test_search_never_ends_below_the_default(checkpoint: Checkpoints) -> None:
     """The recipes found have a mean cosine over the calibration texts that the default ones do not exceed."""
     spec, weights, quantizer = quantizer_of(checkpoint())
     found = quantizer.search(lambda _: None)
-    rows = [row for row in (quantizer._rows) if len(row) == spec.max_tokens]
+    rows = [row for row in (quantizer._material.rows) if len(row) == spec.max_tokens]
     assert len(rows) > 20
     expected = embed(build(spec, weights), rows)
 

@@ -26,7 +26,7 @@ from edge_embed.errors import (
 )
 from edge_embed_export import export_model
 from edge_embed_export import from_graph as published
-from edge_embed_export.general import model as general
+from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.general.dequantize import dequantize, to_float
 from edge_embed_export.general.graph import EditableGraph
 from edge_embed_export.general.signature import Original, pool, prepare
@@ -48,7 +48,7 @@ def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are calibrated on texts of the tests' own words."""
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(WORDS, size)) for size in (3, 5, 8, 8, 12, 12, 16, 20) for _ in range(3)]
-    for module in (general, published):
+    for module in (shipped, published):
         monkeypatch.setattr(module, "calibration_texts", lambda _: texts)
 
 

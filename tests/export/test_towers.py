@@ -157,6 +157,29 @@ class TestFolder:
         manifest = float_form(source, tmp_path / "out", towers=TowerOptions(only=["image"]))
         assert manifest.towers["image"].front["crop"]["round"] == "round"
 
+    @pytest.mark.parametrize("inner", ["", "0_CLIPModel"])
+    def test_folder_of_sentence_transformers(self, tmp_path: Path, inner: str) -> None:
+        """A CLIP that sentence-transformers saved as its one module, beside modules.json or in a folder of its own."""
+        clip_folder(tmp_path / "clip" / inner if inner else tmp_path / "clip")
+        kind = "sentence_transformers.models.CLIPModel"
+        modules = [{"idx": 0, "name": "0", "path": inner, "type": kind}]
+        (tmp_path / "clip" / "modules.json").write_text(json.dumps(modules))
+        towers = {
+            name: {"method": f"get_{name}_features", "method_output_name": "pooler_output"}
+            for name in ("text", "image")
+        }
+        task = {"transformer_task": "feature-extraction", "modality_config": towers}
+        said = {**task, "module_output_name": "sentence_embedding"}
+        (tmp_path / "clip" / inner / "sentence_bert_config.json").write_text(json.dumps(said))
+        manifest = float_form(tmp_path / "clip", tmp_path / "out")
+        plain = float_form(clip_folder(tmp_path / "plain"), tmp_path / "out2")
+        assert manifest.modalities == ("text", "image")
+        assert manifest.files == plain.files
+        said["modality_config"] = {"text": {"method": "other", "method_output_name": "pooler_output"}}
+        (tmp_path / "clip" / inner / "sentence_bert_config.json").write_text(json.dumps(said))
+        with pytest.raises(ExportError, match="module_output_name"):
+            float_form(tmp_path / "clip", tmp_path / "out3")
+
     def test_options_without_a_use(self, tmp_path: Path) -> None:
         """What a folder says itself, and what is for models of texts alone, is refused."""
         source = clip_folder(tmp_path / "clip")

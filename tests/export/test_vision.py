@@ -12,10 +12,11 @@ from builders.pictures import photo
 from builders.towers import DIM, EVA_HEADS, FAMILIES, HEADS, LAYERS, tensors_of, write_tower
 from builders.visionreference import eva02, open_clip
 from onnxruntime import InferenceSession
+from PIL import Image
 
 from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
-from edge_embed_export import export_model
+from edge_embed_export import TowerOptions, export_model
 from edge_embed_export.calibration.images import quantize_image
 from edge_embed_export.calibration.pictures import Picture, calibration_pictures
 from edge_embed_export.families.interpolate import bicubic
@@ -25,6 +26,7 @@ from edge_embed_export.families.vision import is_image_model, read_image_tower
 from edge_embed_export.files.accounting import Accounted, Keys
 from edge_embed_export.options import ExportOptions
 from edge_embed_export.sources.checkpoint import Checkpoint
+from edge_embed_export.transformer import vision
 from edge_embed_export.transformer.spec import prepare
 from edge_embed_export.transformer.vision import build_image, check_image
 from edge_embed_export.transformer.workshop import workshop
@@ -90,6 +92,27 @@ def test_the_last_layer_alone(name: str) -> None:
     tower, given = read(name), pixels(name)
     assert tower.spec.alone(tower.weights)
     assert np.abs(run(session(tower), given) - run(session(tower, whole=True), given)).max() < 1e-6
+
+
+def test_some_heads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many tokens the scores of all heads would be large: the vector is the same, also of two pictures."""
+    for name in ("siglip", "eva02"):
+        tower, given = read(name), pixels(name, 2)
+        whole = run(session(tower), given)
+        monkeypatch.setattr(vision, "SCORES", 3 * 4 * tower.spec.body.max_tokens**2)
+        found = run(session(tower), given)
+        monkeypatch.undo()
+        assert np.abs(found - whole).max() < 1e-6
+
+
+def test_more_tokens_than_a_text_has() -> None:
+    """Pictures of 33 by 33 patches: nothing of what cuts long texts in blocks is in the way."""
+    side = 264
+    config, tensors = Keys(FAMILIES["dinov2"].config), Accounted(tensors_of("dinov2"))
+    tower = read_image_tower(config, tensors, Path("folder"), {"size": [side, side]})
+    assert tower.spec.body.max_tokens == 1090
+    given = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)
+    assert np.abs(np.linalg.norm(run(session(tower), given)) - 1) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -162,6 +185,20 @@ def test_pictures_that_ship() -> None:
     assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in first)
 
 
+def test_pictures_of_the_callers_leave_the_range_whole(tmp_path: Path) -> None:
+    """Calibrated on dim pictures alone, patches that are black or white are not cut off."""
+    folder = write_tower(tmp_path / "model", "clip alone")
+    (tmp_path / "dim").mkdir()
+    for i in range(12):
+        dim = photo(40, 40, seed=i) // 8 + 100
+        Image.fromarray(dim).save(tmp_path / "dim" / f"{i}.png")
+    export_model(folder, tmp_path / "bundle", towers=TowerOptions(calibration=tmp_path / "dim"))
+    export_model(folder, tmp_path / "float", precision="fp32")
+    stark = [np.full((32, 32, 3), level, np.uint8) for level in (0, 255)]
+    exact, found = (Embedder(tmp_path / name, threads=1).encode_image(stark) for name in ("float", "bundle"))
+    assert (exact * found).sum(axis=1).min() > 0.99
+
+
 def changed(name: str, inner: str | None = None, **keys: Any) -> dict[str, Any]:
     """A family's config with other keys, those of a config within it where `inner` names that."""
     config: dict[str, Any] = json.loads(json.dumps(FAMILIES[name].config))
@@ -186,6 +223,9 @@ OPEN = "model_cfg.vision_cfg"
         ("clip", "vision_config", {"num_attention_heads": 5}, "cannot be split over 5 heads"),
         ("clip", "vision_config", {"intermediate_size": 95}, "layers.0.up.weight has shape"),
         ("clip", "vision_config", {"vision_feature_layer": -2}, "'vision_config.vision_feature_layer' is -2"),
+        ("clip", None, {"projection_dim": 39}, "give vectors of 40 numbers, the config says 39"),
+        ("open_clip", "model_cfg", {"embed_dim": 39}, "give vectors of 40 numbers, the config says 39"),
+        ("open_clip", OPEN, {"head_width": 15}, "cannot be split into heads of 15"),
         ("clip", None, {"interpolate": True}, "'interpolate' is True"),
         ("siglip", "vision_config", {"vision_use_head": False}, "vision_use_head False"),
         ("dinov2", None, {"qkv_bias": False}, "qkv_bias False"),
@@ -219,6 +259,20 @@ def test_what_changes_numbers_is_refused_by_name(
 def test_a_missing_tensor_is_named(name: str, tensor: str) -> None:
     with pytest.raises(ExportError, match=f"no tensor .*{tensor.split('.', 2)[-1].split('.', 1)[-1]}"):
         read(name, **{tensor: None})
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip", "blip-2", "dinov2 with registers", "coca", "eva02"])
+def test_tensors_that_do_not_fit(name: str) -> None:
+    """Cut by a row or a column, in one dimension, or empty: an error of the exporter, before anything is built."""
+    tensors = tensors_of(name)
+    # the masked patch is not read, any number of queries will do where the first is taken, and of layers one is enough
+    free = ("mask_token", "visual_projection", "attn_pool.query")
+    for key, array in tensors.items():
+        if not any(part in key for part in (*free, ".1.", ".2.")):
+            for wrong in (array[:-1], array[..., :-1], array.reshape(-1), array[:0]):
+                if wrong.shape != array.shape and not (len(array) == 1 and wrong.size == 0):
+                    with pytest.raises(ExportError):
+                        read(name, **{key: wrong})
 
 
 def test_a_tensor_that_nothing_reads_is_named() -> None:

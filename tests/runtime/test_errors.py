@@ -47,8 +47,8 @@ CODES = {
 }
 # Codes that say more than the class.
 FINER = {
-    "bad_audio", "bad_image", "disk_full", "forked", "index_busy", "index_incomplete", "index_missing", "index_moved", "key_not_found",
-    "network_unreachable", "output_exists", "source_missing", "unknown_name",
+    "bad_audio", "bad_image", "disk_full", "forked", "index_busy", "index_incomplete", "index_missing", "index_moved",
+    "key_not_found", "network_unreachable", "output_exists", "source_missing", "unknown_name",
 }  # fmt: skip
 FIELDS: dict[str, dict[str, Any]] = {
     "MemoryBudgetError": {"needed_mb": 110, "limit_mb": 40.5},

@@ -23,7 +23,6 @@ from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.media import FILE, decoded
 from edge_embed.service.refusals import Problem
 from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTORS, Schema, check, fields, or_null
-from edge_embed_runtime.errors import InputError
 
 ERROR: Schema = fields({"id": TEXT, "message": TEXT})
 # Which request is answered first: here all are alike.
@@ -49,31 +48,39 @@ INPUT_TYPES: dict[str, str] = {
     "clustering": "clustering",
 }
 CUTS: dict[str, Cut] = {"NONE": "none", "START": "start", "END": "end"}
-IMAGE = "image"
+OPTIONS: dict[str, Schema] = {
+    "embedding_types": or_null(
+        {"type": "array", "items": {"type": "string", "enum": ["float", "base64"]}, "minItems": 1}
+    ),
+    "output_dimension": DIMENSIONS,
+    "truncate": or_null({"type": "string", "enum": list(CUTS)}, default="END"),
+    "priority": PRIORITY,
+}
 TAKES_TEXTS: Schema = fields(
     {
         "model": MODEL,
-        "input_type": {"type": "string", "enum": [*INPUT_TYPES, IMAGE], "format": "cohere_input_type"},
+        "input_type": {"type": "string", "enum": list(INPUT_TYPES), "format": "cohere_input_type"},
+        "texts": SOME_TEXTS,
     },
-    {
-        "texts": or_null(SOME_TEXTS),
-        "images": or_null({"type": "array", "items": FILE, "minItems": 1}),
-        "embedding_types": or_null(
-            {"type": "array", "items": {"type": "string", "enum": ["float", "base64"]}, "minItems": 1}
-        ),
-        "output_dimension": DIMENSIONS,
-        "truncate": or_null({"type": "string", "enum": list(CUTS)}, default="END"),
-        "priority": PRIORITY,
-    },
+    OPTIONS,
 )
+TAKES_IMAGES: Schema = fields(
+    {
+        "model": MODEL,
+        "input_type": {"type": "string", "enum": ["image"]},
+        "images": {"type": "array", "items": FILE, "minItems": 1},
+    },
+    OPTIONS,
+)
+TAKES_INPUTS: Schema = {"anyOf": [TAKES_TEXTS, TAKES_IMAGES]}
 GIVES_VECTORS: Schema = fields(
     {
         "embeddings": fields({}, {"float": VECTORS, "base64": TEXTS}),
         "texts": TEXTS,
-        "images": {"type": "array", "items": fields({"width": COUNT, "height": COUNT, "format": TEXT})},
         "response_type": {"type": "string", "enum": ["embeddings_by_type"]},
         **META,
-    }
+    },
+    {"images": {"type": "array", "items": fields({"width": COUNT, "height": COUNT, "format": TEXT})}},
 )
 NAMES = Names("texts", "input_type", "output_dimension", 'send shorter texts, or {"truncate": "END"}')
 
@@ -98,14 +105,8 @@ async def rank_documents(call: Call) -> Response:
 
 async def embed_inputs(call: Call) -> Response:
     """Texts, or with `input_type` "image" pictures in base64."""
-    body = check(call.json(), TAKES_TEXTS)
-    given = "images" if body["input_type"] == IMAGE else "texts"
-    other = "texts" if given == "images" else "images"
-    if body.get(other) is not None:
-        raise InputError(f"{other} do not go with input_type {body['input_type']!r}", option=other)
-    if body.get(given) is None:
-        raise InputError(f"{given} is missing", option=given)
-    if given == "images":
+    body = check(call.json(), TAKES_INPUTS)
+    if "images" in body:
         images = [decoded(one, f"images[{i}]") for i, one in enumerate(body["images"])]
         vectors = await embed_images(call.service, images, NAMES, model=body["model"], dim=body.get("output_dimension"))
         said = {"texts": [], "images": await asyncio.to_thread(lambda: [_size(one) for one in images])}
@@ -145,6 +146,6 @@ door = partial(Endpoint, errors=errors, error=ERROR, tag="Cohere")
 ROUTES = [
     door("POST", "/v2/rerank", rank_documents, body="json", summary="Documents by how well they answer a query",
          takes=TAKES, gives=GIVES),
-    door("POST", "/v2/embed", embed_inputs, body="json", summary="Texts or pictures to vectors", takes=TAKES_TEXTS,
+    door("POST", "/v2/embed", embed_inputs, body="json", summary="Texts or pictures to vectors", takes=TAKES_INPUTS,
          gives=GIVES_VECTORS),
 ]  # fmt: skip

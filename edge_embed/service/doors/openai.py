@@ -116,13 +116,13 @@ async def embeddings(call: Call) -> Response:
 
 
 async def _embed_texts(call: Call, texts: list[str], body: dict[str, Any]) -> Embedded:
-    role = ALIASES.get(body.get("input_type"), body.get("input_type"))
+    role: str | None = body.get("input_type")
     return await embed(
         call.service,
         texts,
         NAMES,
         model=body["model"],
-        role=role,
+        role=None if role is None else ALIASES.get(role, role),
         dim=body.get("dimensions"),
         cut="end" if body["truncate"] else "none",
     )

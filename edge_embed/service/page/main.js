@@ -61,7 +61,7 @@ async function refresh() {
 async function request(signal) {
   const where = address.where(state.filters);
   const query = state.q.trim();
-  if (!query && !state.like.length && !sample) {
+  if (isBrowsing()) {
     const body = { where, limit: shown, start: 0, end: 1000 };
     const { documents, total, ...answer } = await ask("index/find", { body, signal });
     return { ...answer, hits: documents, total, browsing: true };
@@ -79,6 +79,8 @@ async function request(signal) {
 
 // An index of vectors from elsewhere, for example, can only be searched by words.
 const modeAsked = () => (info.modes.includes(state.mode) ? state.mode : info.modes[0]);
+
+const isBrowsing = () => !state.q.trim() && !state.like.length && !sample;
 
 // Kinds of documents that the index has, where there are several.
 const kindsHere = () => Object.keys(info.kinds ?? {}).filter((kind) => info.kinds[kind] > 0);
@@ -156,6 +158,7 @@ function drawSettings() {
   for (const box of document.querySelectorAll("#modes input")) {
     box.checked = box.value === modeAsked();
   }
+  find("#kinds").hidden = kindsHere().length < 2 || isBrowsing(); // a list of documents has all of them
   for (const box of document.querySelectorAll("#kinds input")) box.checked = box.value === kindAsked();
   drawSample(sample, dropSample);
   find("#rerank").checked = state.rerank;
@@ -227,7 +230,6 @@ function drawIndex() {
 
 function drawKinds() {
   const kinds = kindsHere();
-  find("#kinds").hidden = kinds.length < 2;
   find("#kinds .segments").replaceChildren(...["", ...kinds].map((kind) => element("label", {},
     element("input", { type: "radio", name: "kind", value: kind, onchange: () => change({ kind }) }),
     element("span", {}, KINDS[kind]))));

@@ -30,6 +30,7 @@ from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.errors import FidelityError, InputError, MediaError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.system.cpu import default_threads
 from edge_embed_runtime.vectors.normalize import normalize
 
 Array = NDArray[np.float32]
@@ -145,7 +146,7 @@ def _features(
             [pair.path for pair in pairs],
             options.views,
             cache=options.cache,
-            threads=options.threads or len(os.sched_getaffinity(0)),
+            threads=options.threads or default_threads(),
             refused=unreadable.append,
             advance=advance,
         )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,11 +194,11 @@ def _stamp(file: Path) -> list[int]:
 
 def _kept(place: Path) -> tuple[Array, Array, NDArray[np.int64], NDArray[np.bool_]] | None:
     try:
-        with np.load(place) as file:
+        with place.open("rb") as raw, np.load(raw) as file:
             return file["rows"], file["own"], file["owners"], file["plain"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{place} is not what this command keeps there ({error}); remove it", path=place) from error
 
 

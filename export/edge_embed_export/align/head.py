@@ -6,7 +6,8 @@ enough; and where the tower has vectors in the texts' space already, the project
 each of length 1, which holds on for pictures that are unlike those of the pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.align.backbone import Features
+from edge_embed_runtime.checks import unusable
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.vectors.normalize import normalize
 
@@ -92,10 +94,37 @@ def train_head(
 
     The same rows and seed give the same head on the same machine.
     """
+    best, best_figure, best_pass = None, -np.inf, 0
+    with _one_thread():
+        for number, head in enumerate(_passes(features.rows, targets, training, seed), start=1):
+            advance(1)
+            figure = float(number) if judge is None else judge(head)
+            if best is None or figure > best_figure:
+                best, best_figure, best_pass = head, figure, number
+            elif number - best_pass >= training.patience:
+                break
+    if best is None:
+        raise unusable("passes", training.passes, "1 or more")
+    return Trained(best, best_pass)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums of more threads would come in another order each time."""
     torch = require("torch", "train")
-    torch.set_num_threads(1)  # sums of more threads would come in another order each time
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _passes(given: Array, targets: Array, training: Training, seed: int) -> Iterator[Head]:
+    """The head after each pass over all rows."""
+    torch = require("torch", "train")
     generator = torch.Generator().manual_seed(seed)
-    rows, wanted = torch.from_numpy(features.rows), torch.from_numpy(targets)
+    rows, wanted = torch.from_numpy(given), torch.from_numpy(targets)
     mean, spread = rows.mean(0), rows.std(0)
     scale = 1 / spread.clamp_min(float(LEAST_SPREAD * spread.mean()) or 1.0)
     rows = (rows - mean) * scale
@@ -103,8 +132,7 @@ def train_head(
     steps = -(-len(rows) // training.batch) * training.passes
     optimizer = torch.optim.AdamW(layers, lr=training.rate, weight_decay=training.decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    best, best_figure, best_pass = _head(layers, mean, scale), -np.inf, 0
-    for number in range(1, training.passes + 1):
+    for _ in range(training.passes):
         order = torch.randperm(len(rows), generator=generator)
         for places in order.split(training.batch):
             vectors = _forward(rows[places], layers, training.drop, generator)
@@ -113,14 +141,7 @@ def train_head(
             loss.backward()
             optimizer.step()
             schedule.step()
-        advance(1)
-        head = _head(layers, mean, scale)
-        figure = float(number) if judge is None else judge(head)
-        if figure > best_figure:
-            best, best_figure, best_pass = head, figure, number
-        elif number - best_pass >= training.patience:
-            break
-    return Trained(best, best_pass)
+        yield Head(*(each.detach().clone().numpy() for each in (mean, scale, *layers)))
 
 
 def _layers(features: int, hidden: int, dim: int, generator: Any) -> list[Any]:
@@ -144,7 +165,3 @@ def _forward(rows: Any, layers: list[Any], drop: tuple[float, float], generator:
 
     hidden = torch.relu(dropped(rows, drop[0]) @ first + first_bias)
     return dropped(hidden, drop[1]) @ second + second_bias
-
-
-def _head(layers: list[Any], mean: Any, scale: Any) -> Head:
-    return Head(*(each.detach().clone().numpy() for each in (mean, scale, *layers)))

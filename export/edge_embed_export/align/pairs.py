@@ -100,16 +100,15 @@ def _pair(row: object, source: Path, line: int) -> Pair:
 
 
 def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> Parts:
-    """Whole groups by their names, so that a pair stays in its part when others come: `share` of the groups say when to
-    stop, as many are held out, and the others train.
-
-    Raises SourceError where a part stays empty.
-    """
+    """Whole groups, in an order that the seed and their names decide: the first `share` of them say when to stop, as
+    many are held out, and the others train."""
+    groups = sorted(
+        {pair.group for pair in pairs}, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest()
+    )
+    count = max(1, round(share * len(groups)))
+    place = {group: i for i, group in enumerate(groups)}
     parts = Parts([], [], [])
-    for place, pair in enumerate(pairs):
-        number = int.from_bytes(hashlib.sha256(f"{seed} {pair.group}".encode()).digest()[:8]) / 2**64
-        part = parts.stop if number < share else parts.held_out if number < 2 * share else parts.train
-        part.append(place)
-    if not all(parts):
-        raise SourceError(f"{len(pairs)} pairs are too few to train on some and measure on others: give more")
+    for number, pair in enumerate(pairs):
+        at = place[pair.group]
+        (parts.stop if at < count else parts.held_out if at < 2 * count else parts.train).append(number)
     return parts

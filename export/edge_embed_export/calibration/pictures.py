@@ -46,6 +46,11 @@ def large_pictures() -> list[Picture]:
     return [_finished(draw(random, *LARGE)) for draw in KINDS]
 
 
+def ends() -> list[Picture]:
+    """The darkest and the lightest picture: what is calibrated on other pictures has to know the range as well."""
+    return [np.full((64, 64, 3), level, np.uint8) for level in (0, 255)]
+
+
 def _finished(picture: Numbers) -> Picture:
     return np.rint(np.clip(picture, 0.0, 1.0) * 255).astype(np.uint8)
 

@@ -64,7 +64,7 @@ def _noise(random: Generator, count: int, fall: float) -> Numbers:
     """Noise whose amplitudes fall with this power of the frequency."""
     spectrum = np.fft.rfft(random.standard_normal(count))
     frequency = np.maximum(np.arange(len(spectrum)), 1.0)
-    return np.fft.irfft(spectrum / frequency**fall, count)
+    return np.asarray(np.fft.irfft(spectrum / frequency**fall, count))
 
 
 def _harmonics(pitch: Numbers, shares: Any) -> Numbers:
@@ -125,7 +125,7 @@ def _bird(random: Generator, time: Numbers) -> Numbers:
     """Short calls that rise and fall."""
     calls = np.clip(np.sin(2 * np.pi * random.uniform(1, 4) * time), 0, 1) ** 4
     swing = np.sin(2 * np.pi * random.uniform(5, 20) * time)
-    return _harmonics(random.uniform(2000, 6000) * (1 + 0.2 * swing), (1, 0.2)) * calls
+    return np.asarray(_harmonics(random.uniform(2000, 6000) * (1 + 0.2 * swing), (1, 0.2)) * calls, np.float64)
 
 
 def _clicks(random: Generator, time: Numbers) -> Numbers:

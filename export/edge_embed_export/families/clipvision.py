@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.families.cliptext import tower_config
-from edge_embed_export.families.pictures import ImageTower, PictureReader
+from edge_embed_export.families.pictures import ImageTower, PictureReader, check_dim
 from edge_embed_export.families.poolers import read_qformer, read_siglip_head
 from edge_embed_export.families.reader import Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
@@ -104,7 +104,10 @@ def read_clip(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
     _with_class(read, table, read.tensor("embeddings.class_embedding", 1))
     read.norm("embedding.norm", "pre_layrnorm")
     steps, layers = read.projected(), read.either("encoder.layers", "encoder.layer")  # AltCLIP's in transformers 5
-    return read.tower(_family(checkpoint), steps=steps, **_body(read, read.layers(LAYER, f"{layers}.{{}}")))
+    body = _body(read, read.layers(LAYER, f"{layers}.{{}}"))
+    tower = read.tower(_family(checkpoint), steps=steps, **body)
+    check_dim(checkpoint, tower, checkpoint.config.get("projection_dim") if steps else None)
+    return tower
 
 
 def read_siglip(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:

@@ -166,7 +166,7 @@ OF_FAMILY |= {
         ),
     ),
     "open_clip": words(
-        "attn_pooler_queries custom_text embed_dim init_logit_bias init_logit_scale ls_init_value mlp_ratio "
+        "attn_pooler_queries custom_text init_logit_bias init_logit_scale ls_init_value mlp_ratio "
         "multimodal_cfg nonscalar_logit_scale output_tokens patch_dropout pos_embed_type preprocess_cfg timm_drop "
         "timm_drop_path timm_model_pretrained"
     ),
@@ -181,15 +181,15 @@ OF_FAMILY |= {
 OF_FAMILY |= dict.fromkeys(
     CLAP,
     words(
-        _BERT + "aff_block_r drop_path_rate fusion_num_hidden_layers hidden_size initializer_factor "
+        _BERT + "aff_block_r drop_path_rate fusion_hidden_act fusion_num_hidden_layers hidden_size initializer_factor "
         "logit_scale_init_value num_classes num_hidden_layers projection_dim projection_hidden_act"
     ),
 )
 # Of texts, which it would write; how it was trained.
 OF_FAMILY["whisper"] = words(
-    "apply_spec_augment begin_suppress_tokens classifier_proj_size decoder_attention_heads decoder_ffn_dim "
-    "decoder_layerdrop decoder_layers decoder_start_token_id encoder_layerdrop forced_decoder_ids init_std "
-    "is_encoder_decoder mask_feature_length mask_feature_min_masks mask_feature_prob mask_time_length "
+    "activation_dropout apply_spec_augment begin_suppress_tokens classifier_proj_size decoder_attention_heads "
+    "decoder_ffn_dim decoder_layerdrop decoder_layers decoder_start_token_id encoder_layerdrop forced_decoder_ids "
+    "init_std is_encoder_decoder mask_feature_length mask_feature_min_masks mask_feature_prob mask_time_length "
     "mask_time_min_masks mask_time_prob max_length max_target_positions median_filter_width num_hidden_layers "
     "suppress_tokens use_weighted_layer_sum"
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed_export.families import eva, timmsiglip
-from edge_embed_export.families.pictures import ImageTower, PictureReader
+from edge_embed_export.families.pictures import ImageTower, PictureReader, check_dim
 from edge_embed_export.families.poolers import read_coca_pooler
 from edge_embed_export.files.accounting import Keys
 from edge_embed_export.sources.checkpoint import Checkpoint
@@ -60,8 +60,14 @@ def read(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
     """The image model of an OpenCLIP folder, whose config.json is open_clip_config.json."""
     model = _part(checkpoint.config, "model_cfg")
     vision = _part(model, "vision_cfg")
-    if vision.get("timm_model_name"):
-        return _of_timm(checkpoint, vision, front)
+    made = _of_timm if vision.get("timm_model_name") else _own
+    tower = made(checkpoint, vision, front)
+    check_dim(checkpoint, tower, model.get("embed_dim"))
+    return tower
+
+
+def _own(checkpoint: Checkpoint, vision: Mapping[str, Any], front: dict[str, Any]) -> ImageTower:
+    """OpenCLIP's VisionTransformer."""
     read = PictureReader(checkpoint, "visual.conv1.weight", vision, front, USUAL)
     read.fixed()
     for name in CUSTOM:
@@ -78,7 +84,9 @@ def read(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
     if vision.get("no_ln_pre") is not True:
         read.norm("embedding.norm", "visual.ln_pre")
     layers = _layers(read)
-    heads = read.count("width") // read.count("head_width")
+    heads, left = divmod(read.count("width"), read.count("head_width"))
+    if left:
+        raise read.error(f"width {read.count('width')} cannot be split into heads of {read.count('head_width')}")
     ending = _ending(read, vision)
     return read.tower(
         OPEN_CLIP,
@@ -87,7 +95,7 @@ def read(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
         hidden=read.count("width"),
         heads=heads,
         intermediate=read.weights["layers.0.up.weight"].shape[1],
-        activation=activation(model, vision),
+        activation=activation(_part(checkpoint.config, "model_cfg"), vision),
         norm_eps=epsilon(vision),
     )
 

@@ -12,6 +12,7 @@ from edge_embed_export.families.reader import Reader
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Array, Layer, Spec, Step
 from edge_embed_export.transformer.vision import CHANNELS, Pooler, VisionSpec, check_image
+from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.vectors.kinds import DENSE, Kind
 
 
@@ -123,7 +124,12 @@ class PictureReader(Reader):
         held = self.checkpoint.tensors
         found = [key for key in held if f".{key}".endswith(f".{name}.weight")]
         if found:
-            self.weights["projection.0.weight"] = held[min(found, key=len)].T
+            weight = held[min(found, key=len)]
+            if weight.ndim != 2 or 0 in weight.shape:
+                raise self.error(
+                    f"the tensor {min(found, key=len)!r} has shape {weight.shape}, expected two dimensions"
+                )
+            self.weights["projection.0.weight"] = weight.T
         return (Step("linear"),) if found else ()
 
     def scaled(self, ours: str, factor: Array) -> None:
@@ -166,4 +172,13 @@ class PictureReader(Reader):
         facts = {name: getattr(body, name) for name in ("layers", "hidden", "heads", "intermediate")}
         return ImageTower(
             family, spec, self.weights, self.front, {**facts, "tokens": body.max_tokens, "family": family}
+        )
+
+
+def check_dim(checkpoint: Checkpoint, tower: ImageTower, said: object) -> None:
+    """Raise ExportError where the config says another number of a vector's numbers than the weights."""
+    if said is not None and said != tower.spec.body.dim:
+        raise ExportError(
+            f"{checkpoint.folder}: the weights give vectors of {tower.spec.body.dim} numbers, the config says "
+            f"{said!r:.40}; they do not belong together"
         )

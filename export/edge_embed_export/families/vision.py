@@ -13,7 +13,7 @@ from edge_embed_export.families.pictures import ImageTower
 from edge_embed_export.files.accounting import Keys
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Array
-from edge_embed_runtime.errors import UnsupportedModelError
+from edge_embed_runtime.errors import ExportError, UnsupportedModelError
 
 # By `model_type`.
 READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
@@ -77,7 +77,11 @@ def read_image_tower(config: Keys, tensors: Mapping[str, Array], folder: Path, f
         raise UnsupportedModelError(
             f"{folder}: the image model {kind!r} is not supported ({', '.join(sorted(READERS))} are)"
         )
-    return READERS[kind](Checkpoint(folder, config, tensors, {}, None, None, (), {}, "", None), front)
+    checkpoint = Checkpoint(folder, config, tensors, {}, None, None, (), {}, "", None)
+    try:
+        return READERS[kind](checkpoint, front)
+    except (ValueError, IndexError) as error:  # numpy's, where tensors are put together
+        raise ExportError(f"{folder}: the weights do not fit each other, or the config: {error}") from error
 
 
 def is_image_model(config: Mapping[str, Any]) -> bool:

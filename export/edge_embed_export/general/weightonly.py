@@ -14,6 +14,7 @@ from edge_embed_runtime.extras import require
 
 # Where the output channels of an operator's weight (its second input) are: by the number of its axis.
 CONVOLUTIONS = {"Conv": 0, "ConvTranspose": 1}
+PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm"})
 # Smaller ones are not worth two operators.
 LEAST_NUMBERS = 1024
 # Largest code: symmetric, so that 0 stays 0.
@@ -86,8 +87,6 @@ def _axis(node: Any, rank: int) -> int | None:
     """Where the output channels of a node's weight are; None for an operator whose weight stays as it is."""
     if node.op_type in CONVOLUTIONS:
         return CONVOLUTIONS[node.op_type]
-    if node.op_type == "MatMul" and rank == 2:
-        return 1
-    if node.op_type == "Gemm":
+    if node.op_type in PRODUCTS and rank == 2:
         return 0 if any(each.name == "transB" and each.i for each in node.attribute) else 1
     return None

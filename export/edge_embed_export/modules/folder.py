@@ -18,6 +18,8 @@ from edge_embed_runtime.vectors.kinds import RERANK, SPARSE, Kind
 SETTINGS = "config_sentence_transformers.json"
 # Files with a weight for each token of a query, of models that run no network on queries.
 QUERY_WEIGHTS = ("idf.json", "query_token_weights.json")
+# The module of sentence-transformers that holds a whole CLIP.
+CLIP_MODULE, CLIP = "CLIPModel", "clip"
 # What Stanford's ColBERT writes.
 METADATA = "artifact.metadata"
 
@@ -36,7 +38,8 @@ class Folder:
     def of(cls, source: Path, side: Side | None = None) -> "Folder":
         """The folder that a source is, or, of a file, the one with its configs: its own, or the one above."""
         if not source.is_file():
-            return cls(source, side)
+            found = cls(source, side)
+            return cls(source / found.clip, side) if found.clip else found
         near = source.parent
         return cls(near if (near / "config.json").is_file() else near.parent, side)
 
@@ -51,11 +54,30 @@ class Folder:
         return optional_json(self.path / SETTINGS)
 
     @cached_property
+    def _listed(self) -> list[Any]:
+        path = self.path / "modules.json"
+        return list(read_json(path, list)) if is_there(path) else []
+
+    @cached_property
+    def clip(self) -> str | None:
+        """Where in it a CLIP lies that sentence-transformers saved as its one module; None in any other folder."""
+        entry = self._listed[0] if len(self._listed) == 1 else None
+        if not isinstance(entry, dict) or str(entry.get("type")).rpartition(".")[2] != CLIP_MODULE:
+            return None
+        inner = str(entry.get("path", ""))
+        if inner != Path(inner).name:
+            return None
+        config = optional_config(self.path / inner) if inner else self.config
+        return inner if config.get("model_type") == CLIP else None
+
+    @cached_property
     def modules(self) -> list[Entry]:
         """The entries of modules.json; of a Router those of its routes (see `routers.expanded`)."""
         path = self.path / "modules.json"
+        if self.clip is not None:
+            return []
         entries: list[Entry] = []
-        for module in read_json(path, list) if is_there(path) else []:
+        for module in self._listed:
             if not isinstance(module, dict) or not {"type", "path"} <= module.keys():
                 raise ExportError(f"{path}: {module!r} is not a module with type and path")
             refuse_unknown(path, module, ("idx", "name", "path", "type", "kwargs"), "key of a module")

@@ -12,6 +12,11 @@ FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+# How a model of texts and pictures gives its vectors, as models of this shape (CLIP, SigLIP) are read here.
+_TEXTS, _IMAGES = (
+    {"method": f"get_{modality}_features", "method_output_name": "pooler_output"} for modality in ("text", "image")
+)
+OF_TOWERS = ({"text": _TEXTS, "image": _IMAGES}, {"text": _TEXTS})
 # What a model loaded for a task calls its vectors of tokens.
 TASKS = {"feature-extraction": "last_hidden_state", "fill-mask": "logits"}
 
@@ -44,9 +49,11 @@ def check_task(path: Path, settings: Mapping[str, Any], usual: str = "feature-ex
     if task not in TASKS:
         raise ExportError(f"{path}: transformer_task is {task!r:.60}, whose model gives no vectors of tokens")
     output = settings.get("module_output_name") or "token_embeddings"
+    modalities = settings.get("modality_config")
+    if output == "sentence_embedding" and task == "feature-extraction" and modalities in OF_TOWERS:
+        return str(task)
     if output != "token_embeddings":
         raise ExportError(f"{path}: module_output_name is {output!r:.60}, expected 'token_embeddings'")
-    modalities = settings.get("modality_config")
     if modalities is None:
         return str(task)
     text = modalities.get("text") if isinstance(modalities, dict) else None

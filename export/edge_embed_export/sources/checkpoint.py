@@ -131,7 +131,7 @@ def read_checkpoint(folder: Folder, options: ExportOptions = ExportOptions()) ->
     modules = pair_modules(folder) if kind is RERANK else read_modules(folder)
     model = modules.model
     base = base_folder(model)
-    config = Keys(read_config(base))
+    config = Keys(folder.config if base == source and folder.config else read_config(base))
     tensors, sha256 = _weights(base, model, options)
     kind = options.output or modules.kind or kind or DENSE
     text = read_text(model, folder, config, kind=kind)

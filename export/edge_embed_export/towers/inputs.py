@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.pictures import Part, calibration_pictures
+from edge_embed_export.calibration.pictures import Part, calibration_pictures, ends
 from edge_embed_export.calibration.sounds import calibration_sounds
 from edge_embed_export.towers.made import Sample
 from edge_embed_runtime.errors import InputError, MediaError, SourceError
@@ -49,6 +49,7 @@ def calibration_feeds(front: FrontEnd, folder: Path | None) -> tuple[list[NDArra
             option="calibration",
         )
     kept = [feed for i, (_, feed) in enumerate(found) if i % EACH]
+    kept += [next(front.feeds(given)) for given in (ends() if front.modality == "image" else ())]
     return kept, Sample(f"{what} of the caller's", [path for path, _ in found[::EACH]])
 
 

@@ -82,8 +82,8 @@ class StoredQueries:
             found += _forward(layer, None)
         return found
 
-    def check(self, weights: Weights) -> None:
-        """Raise ExportError for a shape that does not fit."""
+    def check(self, weights: Weights, seen: int | None = None) -> None:
+        """Raise ExportError for a shape that does not fit. seen: numbers of a token that is looked at; None for any"""
         n, d = self.queries, self.width
         name = f"{POOLER}.states" if self.layers else f"{POOLER}.queries"
         if d % self.heads or weights[name].shape != (n, d):
@@ -91,6 +91,27 @@ class StoredQueries:
                 f"{name} has shape {weights[name].shape}, the config says {n} queries of {d} numbers and {self.heads} "
                 "heads"
             )
+        for linear, shape in (self._linears(weights, seen) if seen else {}).items():
+            norm = len(shape) == 1
+            for part, expected in (("weight", shape), ("bias", shape[-1:])):
+                found = weights.get(f"{linear}.{part}")
+                if found is not None and found.shape != expected:
+                    what = "a norm" if norm else "a layer"
+                    raise ExportError(f"{linear}.{part} has shape {found.shape}, as {what} here it needs {expected}")
+
+    def _linears(self, weights: Weights, seen: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of all layers and norms, by their names."""
+        d, found = self.width, dict[str, tuple[int, ...]]()
+        for layer in [POOLER] if not self.layers else [f"{POOLER}.{i}" for i in range(self.layers)]:
+            own = seen if not self.layers else d
+            up = weights.get(f"{layer}.up.weight")
+            inner = up.shape[-1] if up is not None else 0
+            found |= {f"{layer}.{part}": (d, d) for part in ("query", "ask", "out", "look.out")}
+            found |= {f"{layer}.{part}": (own, d) for part in ("key", "value")}
+            found |= {f"{layer}.look.{part}": (seen, d) for part in ("key", "value")}
+            found |= {f"{layer}.up": (d, inner), f"{layer}.down": (inner, d), f"{layer}.input_norm": (seen,)}
+            found |= {f"{layer}.{part}_norm": (d,) for part in ("attention", "look", "output")}
+        return found
 
 
 def _context(layer: str, value: str) -> Site:

@@ -15,7 +15,7 @@ from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Mode,
 from edge_embed_runtime.storage.schema import Facts, SideModel
 from edge_embed_runtime.storage.store import Store
 from edge_embed_runtime.vectors.kinds import DENSE, KINDS, MULTI, SPARSE, Kind
-from edge_embed_runtime.vectors.normalize import check_vectors
+from edge_embed_runtime.vectors.normalize import check_vectors, normalize
 from edge_embed_runtime.vectors.rotation import NONE
 from edge_embed_runtime.vectors.types import Vectors
 
@@ -159,11 +159,14 @@ class Models:
         return replace(asked, others=tuple(vectors)), mode
 
     def _media_vector(self, store: Store, kind: "MediaKind", given: Any) -> Vectors:
-        """[dim] of a picture or sound."""
+        """[dim] of a picture or sound; of several vectors their mean."""
         self.check_kind(kind, store.path)
         assert isinstance(self.dense, Embedder)  # noqa: S101 - others have no such model
-        found = self.dense.encode_image([given]) if kind == "image" else self.dense.encode_audio([given])
-        vector: Vectors = check_vectors(found, store.dim, "vectors")[0]
+        ((_, found),) = self.dense.each_input(kind, [given])
+        if isinstance(found, MediaError):
+            raise found
+        vectors = check_vectors(found.reshape(-1, found.shape[-1]), store.dim, "vectors")
+        vector: Vectors = vectors[0] if len(vectors) == 1 else normalize(vectors.mean(axis=0, keepdims=True))[0]
         return vector
 
     def _texts(self, store: Store, query: str | None, mode: Mode, vector: ArrayLike | None, *, examples: bool) -> Query:
@@ -194,7 +197,7 @@ class Models:
         return self.dense.modalities if isinstance(self.dense, Embedder) else ("text",)
 
     def each_media(self, kind: "MediaKind", contents: Sequence[Any]) -> "Iterator[tuple[int, Vectors | MediaError]]":
-        """Place and vector [1, dim] of each picture or sound, or its error. `check_kind` was asked before."""
+        """Place and vectors [1, dim] or [1, n, dim] of each picture or sound, or its error; after `check_kind`."""
         assert isinstance(self.dense, Embedder)  # noqa: S101 - others have none
         return self.dense.each_input(kind, contents)
 

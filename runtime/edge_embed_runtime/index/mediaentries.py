@@ -70,7 +70,7 @@ class MediaVectors:
         givens = [record.media for record in records if record.media is not None]
         known = _known(store, givens)
         counts = Counter(map(_content, givens))
-        new = {content for content in counts if content not in known or known[content].code is None}
+        new = {content for content in counts if content not in known or not known[content].codes}
         for kind in sorted({kind for kind, _ in new}):
             models.check_kind(kind, store.path)
         repeated = {content for content in new if counts[content] > 1}
@@ -103,15 +103,14 @@ class MediaVectors:
         return made
 
     def _has_vector(self, content: Content) -> bool:
-        return content in self.known and self.known[content].code is not None
+        return content in self.known and len(self.known[content].codes) > 0
 
     def _copied(self, record: Record, given: Given) -> Entry:
-        code, thumbnail = self.known[_content(given)]
-        assert code is not None  # noqa: S101 - it was embedded before, or the index has it
+        packed_codes, thumbnail = self.known[_content(given)]
         if thumbnail is None and given.content is not None:
             thumbnail = self._thumbnail(given)
-        raw = np.frombuffer(code, np.int8)
-        return _entry(record, raw[None, 4:], raw[:4].view("<f4"), thumbnail)
+        raw = np.frombuffer(b"".join(packed_codes), np.int8).reshape(len(packed_codes), -1)
+        return _entry(record, raw[:, 4:], np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0], thumbnail)
 
     def _embedded(
         self, kind: MediaKind, pairs: Sequence[tuple[Record, Given]], failed: dict[Content, MediaError]
@@ -127,17 +126,17 @@ class MediaVectors:
             with self._refusing(record, failed):
                 if isinstance(found, MediaError):
                     raise found
-                made[record.key] = self._made(record, given, found)
+                made[record.key] = self._made(record, given, found[0])
         return made
 
-    def _made(self, record: Record, given: Given, vector: Vectors) -> Entry:
-        """vector: [1, dim]"""
-        codes, scales = quantize_int8(check_vectors(vector, self.dim, "vectors"))
+    def _made(self, record: Record, given: Given, found: Vectors) -> Entry:
+        """found: [dim], or several vectors [n, dim]"""
+        codes, scales = quantize_int8(check_vectors(found.reshape(-1, found.shape[-1]), self.dim, "vectors"))
         known = self.known.get(_content(given))
         thumbnail = known.thumbnail if known and known.thumbnail else self._thumbnail(given)
         given.check_unchanged()
         if _content(given) in self.repeated:
-            self.known[_content(given)] = KnownMedia(packed(codes[0], scales[0]), thumbnail)
+            self.known[_content(given)] = KnownMedia(list(map(packed, codes, scales)), thumbnail)
         return _entry(record, codes, scales, thumbnail)
 
     def _thumbnail(self, given: Given) -> bytes | None:
@@ -178,10 +177,11 @@ def _content(given: Given) -> Content:
 
 
 def _entry(record: Record, codes: Int8Codes, scales: Vectors, thumbnail: bytes | None) -> Entry:
-    """codes [1, dim], scales [1]."""
+    """codes [n, dim], scales [n]: of all vectors of a picture or sound."""
     assert record.media is not None  # noqa: S101 - only those with one come here
     start = MEDIA_STARTS[record.media.kind]
-    return Entry(record, [(start, start)], codes, scales, thumbnail=thumbnail or record.media.media.thumbnail)
+    spans = [(start, start)] * len(codes)
+    return Entry(record, spans, codes, scales, thumbnail=thumbnail or record.media.media.thumbnail)
 
 
 def given_entries(record: Record, codes: Int8Codes, scales: Vectors, *, bare: bool) -> Iterator[Entry]:

@@ -113,9 +113,10 @@ class IndexReader:
     def vectors(self, keys: str | Iterable[str]) -> dict[str, "Vectors"]:
         """The vectors of documents by key, float32 [passages, dim] each, of length 1, in the order of the text.
 
-        They are what the stored int8 codes stand for: near the embedder's, not equal (a cosine of about 0.9999). A
-        document without a vector has an array [0, dim]. Unknown keys are left out. Raises InputError for an index
-        without dense vectors, IndexDamagedError where one is damaged.
+        That of a picture or sound comes first, before those of its caption. They are what the stored int8 codes stand
+        for: near the embedder's, not equal (a cosine of about 0.9999). A document without a vector has an array
+        [0, dim]. Unknown keys are left out. Raises InputError for an index without dense vectors, IndexDamagedError
+        where one is damaged.
         """
         return self._collection.vectors(keys)
 

@@ -1,1 +1,1 @@
-"""What a person gives, as arrays: text (tokenizer) today, image and audio next, behind one protocol."""
+"""What a person gives, as arrays: texts (tokenizer), and behind one protocol pictures and sounds."""

@@ -97,10 +97,8 @@ class AudioFront:
         Raises MediaError, with the name of the file, where it is no sound or only part of one.
         """
         if self.memory is not None and self.usual_bytes > self.memory:
-            raise MediaError(
-                f"reading a sound takes {self.usual_bytes / 1e6:,.0f} MB, and the budget leaves {self.memory / 1e6:,.0f}",
-                code="memory_budget",
-            )
+            needed, left = (round(count / 1e6) for count in (self.usual_bytes, self.memory))
+            raise MediaError(f"reading a sound takes {needed} MB, and the budget leaves {left}", code="memory_budget")
         for samples, heard in self.windows(mono(given, self.rate)):
             yield self._arranged(samples, heard)
 

@@ -18,6 +18,8 @@ MAX_SIDE = 8192
 # A long thin picture whose shortest edge is brought to 224 gets very long: beyond this many pixels only the part that
 # the crop keeps is resized, from the same pixels (the edges of that part are float32 in Pillow: up to 1 level off).
 MAX_RESIZED = 8_000_000
+# Likewise a square around it would be huge: beyond this many pixels it is resized first, and padded then.
+MAX_PADDED = 40_000_000
 Size = tuple[int, int]  # height, width
 Fill = tuple[int, int, int]
 
@@ -139,12 +141,14 @@ def _fill(fields: Fields) -> Fill:
 def _pad(picture: "Image", resize: Resize) -> "Image":
     """A picture in the middle of a larger one of the proportions of `resize.to`."""
     height, width = resize.to
-    whole = (
-        max(picture.width, round(picture.height * width / height)),
-        max(picture.height, round(picture.width * height / width)),
-    )
+    across, down = picture.width / width, picture.height / height
+    whole = max(picture.width, round(width * down)), max(picture.height, round(height * across))
     if whole == picture.size:
         return picture
+    if whole[0] * whole[1] > MAX_PADDED:
+        whole, ratio = (width, height), max(across, down)
+        size = max(1, round(picture.width / ratio)), max(1, round(picture.height / ratio))
+        picture = picture.resize(size, resize.filter)
     left, top = (whole[0] - picture.width) // 2, (whole[1] - picture.height) // 2
     return _on_canvas(picture, whole, (left, top), resize.fill)
 

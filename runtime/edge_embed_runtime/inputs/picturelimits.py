@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Limits:
     """The most that is read.
 
-    pixels:     that the picture's header claims
+    pixels:     that the header of a file claims; a picture that is handed over decoded has no such limit
     file_bytes: of its file
     memory:     bytes that reading it may take at its peak, None for no limit but the others
     """
@@ -53,20 +53,20 @@ class Source:
         except Exception as error:  # decoders raise a dozen kinds for broken files, KeyError among them
             raise self.error(f"a broken picture ({str(error)[:200] or type(error).__name__})") from error
 
-    def check_size(self, size: tuple[int, int], limits: Limits) -> None:
+    def check_size(self, size: tuple[int, int], most: int | None) -> None:
         """Refuse a picture of too many pixels, and one of none; size: width, height."""
         width, height = size
-        if width * height > limits.pixels:
+        if most is not None and width * height > most:
             raise self.error(
                 f"{width:,} x {height:,} pixels are {width * height / 1e6:,.0f} million, over the limit of "
-                f"{limits.pixels / 1e6:,.0f} million"
+                f"{most / 1e6:,.0f} million for files; a decoded picture has none (a Pillow image, or an array)"
             )
         if width * height <= 0:
             raise self.error(f"{width} x {height} pixels, so there is nothing to see")
 
-    def check_memory(self, image: "Image", length: int, limits: Limits) -> None:
-        """Refuse a picture that takes too much memory to read; length: of its file."""
-        if limits.memory is None or (needed := _memory(image, length)) <= limits.memory:
+    def check_memory(self, image: "Image", length: int, whole: int, limits: Limits) -> None:
+        """Refuse a picture that takes too much memory to read; length: of its file; whole: pixels before a draft."""
+        if limits.memory is None or (needed := read_bytes(image, length, whole)) <= limits.memory:
             return
         error = self.error(
             f"{image.width:,} x {image.height:,} pixels take {needed / 1e6:,.1f} MB to read, and the limit of memory "
@@ -89,15 +89,14 @@ class Source:
             raise self.error(f"its header claims {image.width:,} x {image.height:,} pixels, its file is too short")
 
 
-def _memory(image: "Image", length: int) -> int:
-    """Bytes that reading a picture takes at its peak: its file, and 4 a pixel for each copy that there is at once."""
+def read_bytes(image: "Image", length: int, whole: int) -> int:
+    """Bytes that reading a picture takes at its peak, as measured: its file, and 4 a pixel for each copy at a time."""
     copies = 1.0
-    if image.info.get("progressive"):  # the decoder holds all coefficients
-        copies += 1.5
     if image.format in ("WEBP", "AVIF", "HEIF"):  # decoded whole, then copied
-        copies += 2
-    if image.has_transparency_data:  # as it is, in RGBA, on its background, without alpha
+        copies += 3
+    if image.has_transparency_data:  # as it is, on its background, without alpha
         copies += 3
     elif image.mode != "RGB" or "exif" in image.info:  # which may ask to turn it
-        copies += 1
-    return length + int(4 * copies * image.width * image.height)
+        copies += 1.5 if image.mode.startswith("I;16") else 1
+    coefficients = 6 * whole if image.info.get("progressive") else 0  # the decoder holds all, before it makes pixels
+    return length + coefficients + int(4 * copies * image.width * image.height)

@@ -57,17 +57,19 @@ def open_picture(
     pillow = require("PIL.Image", "image")
     if isinstance(given, np.ndarray):
         source = Source("the array given as a picture")
-        return pillow.fromarray(_check_array(given, source, limits)), source
+        return pillow.fromarray(_check_array(given, source)), source
     if isinstance(given, pillow.Image):
         source, image, length = Source("the Pillow image"), given, 0
-        source.check_size(image.size, limits)
+        source.check_size(image.size, None)
+        whole = image.width * image.height
     else:
         content, source = read_content(given, limits)
         image, length = open_header(content, source, limits), len(content)
+        whole = image.width * image.height
         with source.reading():
             if draft is not None:
                 draft(image)
-    source.check_memory(image, length, limits)
+    source.check_memory(image, length, whole, limits)
     with source.reading():
         image.load()
         turn = UPRIGHT.get(orientation(image))
@@ -98,10 +100,10 @@ def open_header(content: bytes, source: Source, limits: Limits = LIMITS) -> "Ima
     form = format_of(content)
     make = _decoder(form, source)
     if form == "WEBP":  # its decoder takes the memory of a whole picture at once
-        source.check_size(webp_size(content), limits)
+        source.check_size(webp_size(content), limits.pixels)
     with source.reading(), quiet():
         image: Image = make(BytesIO(content))
-        source.check_size(image.size, limits)
+        source.check_size(image.size, limits.pixels)
         if form == "JPEG":
             source.check_blocks(image, len(content))
     return image
@@ -149,8 +151,8 @@ def _decoder(form: str, source: Source) -> Callable[[BytesIO], "Image"]:
     return found
 
 
-def _check_array(given: "np.ndarray[Any, Any]", source: Source, limits: Limits) -> "np.ndarray[Any, Any]":
+def _check_array(given: "np.ndarray[Any, Any]", source: Source) -> "np.ndarray[Any, Any]":
     if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
         raise source.error(f"{given.dtype} {list(given.shape)}, expected uint8 [height, width, 3]")
-    source.check_size((given.shape[1], given.shape[0]), limits)
+    source.check_size((given.shape[1], given.shape[0]), None)
     return np.ascontiguousarray(given)

@@ -31,7 +31,7 @@ def flatten(image: "Image", alpha: str) -> "Image":
             image = image.convert("RGBA")
         return image if image.mode == "RGB" else image.convert("RGB")
     pillow = require("PIL.Image", "image")
-    layer = image.convert("RGBA")
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
     behind = pillow.new("RGBA", layer.size, (BACKGROUNDS[alpha],) * 3 + (255,))
     flat: Image = pillow.alpha_composite(behind, layer).convert("RGB")
     return flat
@@ -41,7 +41,7 @@ def _from_deep(image: "Image", alpha: str) -> "Image":
     """16-bit grey -> RGB; one grey value may stand for transparent."""
     pillow = require("PIL.Image", "image")
     grey = np.asarray(image)
-    flat = (np.clip(grey, 0, 65535) >> 8).astype(np.uint8)
+    flat = (grey >> 8).astype(np.uint8)
     clear = image.info.get("transparency")
     if isinstance(clear, int) and alpha in BACKGROUNDS:
         flat[grey == clear] = BACKGROUNDS[alpha]

@@ -33,6 +33,9 @@ FOREIGN = (
     (8, b"AVI ", "AVI"),
 )
 HEAD = 64
+# Bytes of an MP3 in which its index begins.
+BEGIN = 256
+SEVERAL = "holds several sounds one after the other, of which the decoder reads the first alone: take them apart"
 # Sizes from here on are what a program writes that does not know the size yet, as in a pipe.
 UNKNOWN = 0x7FFF0000
 # Bytes by which writers miscount, as of the byte that makes a chunk even.
@@ -75,23 +78,30 @@ def fault(file: BinaryIO) -> str:
     """
     size = file.seek(0, os.SEEK_END)
     start, head = head_of(file)
+    kind = kind_of(head)
     try:
         if not size:
             return "is empty"
-        kind = kind_of(head)
-        if not kind:
-            known = [name for place, mark, name in FOREIGN if head[place : place + len(mark)] == mark]
-            return f"is {known[0]}, which is not read here: {TAKEN}" if known else f"is not a sound: {TAKEN}"
-        if start and kind not in ("MP3", "FLAC"):
-            return f"is {kind} behind an ID3 tag, which such files do not have"
-        if kind == "OGG":
-            return "" if _ogg_ends(file, size) else "is cut off: its last page is not marked as the last"
-        promised = _end_of_chunks(file) if kind == "CAF" else _promised(kind, head)
-        if size + SLACK < promised < UNKNOWN:
-            return f"is cut off: {size:,} bytes of {promised:,}"
-        return ""
+        if kind:
+            return _fault_of(kind, file, size, start)
+        known = [name for place, mark, name in FOREIGN if head[place : place + len(mark)] == mark]
+        return f"is {known[0]}, which is not read here: {TAKEN}" if known else f"is not a sound: {TAKEN}"
     finally:
         file.seek(0)
+
+
+def _fault_of(kind: str, file: BinaryIO, size: int, start: int) -> str:
+    """What is wrong with a file of a kind, whose sound begins at `start`."""
+    file.seek(start)
+    head = file.read(HEAD)
+    if start and kind not in ("MP3", "FLAC"):
+        return f"is {kind} behind an ID3 tag, which such files do not have"
+    if kind == "OGG":
+        return _fault_of_ogg(file, size, head)
+    if kind == "MP3":
+        return SEVERAL if _goes_on(file, start) else ""
+    promised = _end_of_chunks(file) if kind == "CAF" else _promised(kind, head)
+    return f"is cut off: {size:,} bytes of {promised:,}" if size + SLACK < promised < UNKNOWN else ""
 
 
 def _promised(kind: str, head: bytes) -> int:
@@ -125,16 +135,30 @@ def _end_of_chunks(file: BinaryIO) -> int:
     return place
 
 
-def _ogg_ends(file: BinaryIO, size: int) -> bool:
-    """Whether the last page is there whole, and marked as the last of its stream."""
+def _fault_of_ogg(file: BinaryIO, size: int, head: bytes) -> str:
+    """Whether the last page is there whole, marked as the last, and of the stream that the first page begins."""
     file.seek(max(0, size - OGG_TAIL))
     tail = file.read(OGG_TAIL)
     place = tail.rfind(b"OggS\x00")
-    if place < 0 or len(tail) < place + 27:
+    lengths = tail[place + 27 : place + 27 + tail[place + 26]] if 0 <= place <= len(tail) - 27 else b""
+    whole = bool(lengths) and len(lengths) == tail[place + 26] and place + 27 + len(lengths) + sum(lengths) <= len(tail)
+    if not whole or not tail[place + 5] & 4:
+        return "is cut off: its last page is not marked as the last"
+    return "" if tail[place + 14 : place + 18] == head[14:18] else SEVERAL
+
+
+def _goes_on(file: BinaryIO, start: int) -> bool:
+    """Whether another MP3 begins where the index of this one says that it ends."""
+    file.seek(start)
+    begin = file.read(BEGIN)
+    place = max(begin.find(b"Xing"), begin.find(b"Info"))
+    flags = int.from_bytes(begin[place + 4 : place + 8], "big")
+    if place < 0 or not flags & 2:
         return False
-    lengths = tail[place + 27 : place + 27 + tail[place + 26]]
-    whole = len(lengths) == tail[place + 26] and place + 27 + len(lengths) + sum(lengths) <= len(tail)
-    return whole and bool(tail[place + 5] & 4)
+    count = place + 8 + 4 * (flags & 1)
+    file.seek(start + int.from_bytes(begin[count : count + 4], "big"))
+    behind = file.read(HEAD)
+    return kind_of(behind) == "MP3" or behind[:3] == b"ID3"
 
 
 def mp3_index(file: BinaryIO) -> bytes:
@@ -145,7 +169,7 @@ def mp3_index(file: BinaryIO) -> bytes:
     start, head = head_of(file)
     size = file.seek(0, os.SEEK_END)
     file.seek(start)
-    begin = file.read(256)
+    begin = file.read(BEGIN)
     file.seek(0)
     if kind_of(head) != "MP3" or any(mark in begin for mark in (b"Xing", b"Info", b"VBRI")):
         return b""

@@ -19,7 +19,7 @@ WORDS = {"image": "picture", "audio": "sound"}
 def check_media(store: Store, table: MediaTable, found: Findings) -> None:
     """Documents of whose pictures and sounds something is damaged or missing."""
     known = set()
-    for doc, media, thumbnail in table.all():
+    for doc, media, vectors, thumbnail in table.all():
         row = document_row(store.connection, doc)
         if row is None:
             found.stray_media += 1
@@ -31,8 +31,8 @@ def check_media(store: Store, table: MediaTable, found: Findings) -> None:
         if media is None:
             found.broken.pop(doc, None)
             found.lost[doc] = Damage(key, "what is known of its picture or sound is damaged")
-        elif [start for _, start in table.rows_of(doc)] != [MEDIA_STARTS[media.kind]]:
-            found.broken.setdefault(doc, Damage(key, f"the vector of its {WORDS[media.kind]} is missing"))
+        elif [start for _, start in table.rows_of(doc)] != [MEDIA_STARTS[media.kind]] * vectors:
+            found.broken.setdefault(doc, Damage(key, f"vectors of its {WORDS[media.kind]} are missing"))
         elif not thumbnail:
             found.thumbnails[doc] = Damage(key, "its thumbnail is damaged")
     for doc in table.docs_with_rows() - known:
@@ -61,7 +61,7 @@ def without_file(store: Store, docs: Collection[int], embeds: Collection[str]) -
 
 def _reason(table: MediaTable, media: Media, root: str | None, embeds: Collection[str]) -> str | None:
     found = table.known(media)
-    if found is not None and found.code is not None:
+    if found is not None and found.codes:
         return None
     if media.kind not in embeds:
         return f"its {WORDS[media.kind]} cannot be embedded by this bundle"

@@ -287,6 +287,7 @@ def _moves(store: Store, staging: Staging, media: MediaAgain) -> Iterator[list[t
             raise IndexDamagedError(
                 f"{staging.path} is damaged: run it again: it embeds what is lost once more", path=staging.path
             )
+        media.count_vectors(doc, sum(row[2] < 0 for row in rows))
         passages += [(doc, start, stop, code, text[start:stop]) for _, _, start, stop, code, _ in rows]
         if len(passages) >= MOVED:
             yield passages

@@ -18,7 +18,7 @@ from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.types import Int8Codes, Vectors
 
 WORDS = {"image": "pictures", "audio": "sounds"}
-# Start, code [1, dim] and scale [1] of the row of a picture or sound.
+# Start, codes [n, dim] and scales [n] of the rows of a picture or sound.
 Made = tuple[int, Int8Codes, Vectors]
 
 
@@ -50,7 +50,7 @@ class MediaAgain:
         if not self._there:
             return
         lacking, gone = set[str](), list[str]()
-        for doc, media, _ in self._store.media.all() if self._store.media is not None else ():
+        for doc, media, *_ in self._store.media.all() if self._store.media is not None else ():
             if media is not None and media.kind not in getattr(self._embedder, "modalities", ()):
                 lacking.add(media.kind)
             if media is not None and not (media.source and self._path(media).is_file()):
@@ -85,8 +85,9 @@ class MediaAgain:
         for doc, media in known:
             by_kind.setdefault(media.kind, []).append((doc, media))
         for kind, pairs in by_kind.items():
-            for doc, vector in self._vectors(kind, pairs):
-                found[doc] = (MEDIA_STARTS[kind], *quantize_int8(vector))
+            for doc, vectors in self._vectors(kind, pairs):
+                rows = vectors.reshape(-1, vectors.shape[-1])
+                found[doc] = (MEDIA_STARTS[kind], *quantize_int8(rows))
         return found
 
     def _vectors(self, kind: MediaKind, pairs: list[tuple[int, Media]]) -> Iterator[tuple[int, Vectors]]:
@@ -103,6 +104,12 @@ class MediaAgain:
                 raise self._named(doc, vector) from vector
             yield doc, vector
 
+    def count_vectors(self, doc: int, vectors: int) -> None:
+        """In the transaction: say how many vectors a document's picture or sound has now."""
+        media, table = self.of(doc), self._store.media
+        if media is not None and table is not None:
+            self._store.count_more(*table.set_vectors(doc, media, vectors))
+
     def _named(self, doc: int, error: MediaError) -> MediaError:
         key = self._key(doc)
         message = f"{self._store.path}: document {key!r:.80}: {error}; the index is as it was"
@@ -118,7 +125,7 @@ def together(
         own = list[tuple[int, int]]()
         if doc in media:
             start, code, scale = media[doc]
-            own.append((start, start))
+            own += [(start, start)] * len(code)
             codes.append(code)
             scales.append(scale)
         if doc in texts:

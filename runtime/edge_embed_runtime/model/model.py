@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import ONNXRUNTIME, TABLE
+from edge_embed_runtime.bundle.manifest import NATIVE, ONNXRUNTIME, TABLE
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer
 from edge_embed_runtime.model.options import Call, Loaded, RunOptions
@@ -47,6 +47,8 @@ def load_model(bundle: Bundle, options: RunOptions) -> Model:
     if not (bundle.manifest.has_text and options.runs_texts):
         from edge_embed_runtime.model.notext import NoText
 
+        if options.engine == NATIVE:
+            raise InputError(f"bundle {bundle.path}: no model runs in the native engine", option="engine")
         return NoText(bundle, options)
     verified = Background(bundle.verify)
     verified.begin()  # while modules are imported

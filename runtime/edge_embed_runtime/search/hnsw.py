@@ -200,6 +200,8 @@ def describe(store: Store, cache: Cache | None) -> dict[str, Any] | None:
     if verdict is None:
         return None
     state = None if cache is None else cache.state(verdict)
+    if store.media is not None and store.media.counts():
+        state = "not used: documents of several kinds are compared kind by kind"
     if state is None:
         try:
             with store.snapshot(), open_graph(store, verdict) as (_, origin, _):

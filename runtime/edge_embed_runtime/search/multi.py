@@ -46,7 +46,8 @@ class Multi(Retriever):
 
     def _allowed(self, question: Question) -> Ids:
         """Ids of the passages to compare, ascending."""
-        allowed = self._store.allowed(question.condition or EVERY)
+        fits, values = question.condition or EVERY
+        allowed = self._store.allowed((f"vec.start >= 0 AND {fits}", values))  # pictures and sounds have no tokens
         others = question.query.vector is not None or question.query.sparse is not None
         if others and len(allowed) > ALL_COMPARED:
             first = {

@@ -72,7 +72,8 @@ OPTIONAL = {
     ),
     "media": (
         "CREATE TABLE media (doc INTEGER PRIMARY KEY REFERENCES doc (id) ON DELETE CASCADE, kind TEXT NOT NULL,"
-        " source TEXT NOT NULL, sha256 BLOB NOT NULL, time TEXT, thumbcrc INTEGER NOT NULL, crc INTEGER NOT NULL,"
+        " source TEXT NOT NULL, sha256 BLOB NOT NULL, time TEXT, vectors INTEGER NOT NULL, thumbcrc INTEGER NOT NULL,"
+        " crc INTEGER NOT NULL,"
         " thumbnail BLOB) STRICT",
         "CREATE INDEX media_sha256 ON media (sha256)",
         # rows of pictures and sounds, see rows.MEDIA_STARTS

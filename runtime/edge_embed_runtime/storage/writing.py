@@ -184,7 +184,9 @@ def _insert_more(store: Store, doc: int, entry: Entry) -> int:
         total += 0 if store.places is None else store.places.insert(doc, record.places)
     if record.media is not None:
         store.make_optional("media")
-        total += 0 if store.media is None else store.media.insert(doc, record.media.media, entry.thumbnail)
+        total += (
+            0 if store.media is None else store.media.insert(doc, record.media.media, len(entry.spans), entry.thumbnail)
+        )
     return total
 
 

@@ -72,6 +72,11 @@ def test_only_one_kind(page: Page, served: Running) -> None:
     page.wait(f"document.querySelectorAll('{HITS}').length === 6 && {IDLE}")
     assert page.texts(HITS)[0] == "red.png"
     assert "kind=image" in page.browser.current_url
+    page.press("ESCAPE", "ESCAPE")  # to the search field, and empties it
+    page.wait(f"document.querySelectorAll('{HITS}').length === 8 && {IDLE}")
+    assert page.run("return document.querySelector('#kinds').hidden") is True  # what is there is listed, of all kinds
+    page.press(*"red")
+    page.wait(f"document.querySelectorAll('{HITS}').length === 6 && {IDLE}")
     page.browser.refresh()
     page.wait(f"document.querySelectorAll('{HITS}').length === 6 && {IDLE}")
 
@@ -84,7 +89,8 @@ def test_search_by_a_picture_that_is_chosen(page: Page, served: Running, tmp_pat
     page.wait(f"document.querySelector('#sample img')?.naturalWidth === 90 && {IDLE}")
     page.wait(f"document.querySelector('{HITS}').textContent === 'blue.png'")
     assert "Like this picture: asked.png" in page.texts("#sample")[0]
-    page.press("/", *"barn")
+    page.run("document.querySelector('#query').focus()")
+    page.press(*"barn")
     page.wait(f"document.querySelector('#status').textContent.includes('hit') && {IDLE}")
     page.wait("document.querySelector('#hits mark') !== null")
     page.one("#sample button").click()
@@ -122,13 +128,13 @@ def test_dropped_and_pasted(page: Page, served: Running, tmp_path: Path) -> None
 def test_a_document_with_its_picture(page: Page, served: Running) -> None:
     """In the reader, where one without a caption has no empty text."""
     opened(page, served, "q=blue&kind=image")
-    page.press("/", "ARROW_DOWN", "ENTER")
+    page.press("ARROW_DOWN", "ENTER")
     page.wait("document.querySelector('#reader').open")
     page.wait("document.querySelector('#reader .picture img').naturalWidth > 0")
     assert page.run("return document.querySelector('#reader .text').hidden") is True
     page.press("ESCAPE")
     opened(page, served, "q=barn&kind=text")
-    page.press("/", "ARROW_DOWN", "ENTER")
+    page.press("ARROW_DOWN", "ENTER")
     page.wait("document.querySelector('#reader').open")
     assert page.run("return document.querySelector('#reader .text').hidden") is False
 

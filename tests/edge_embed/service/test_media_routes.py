@@ -181,6 +181,9 @@ def test_an_index_without_towers(tmp_path: Path) -> None:
         about = service.ask("GET", "/index").json()
         assert about["takes"] == []
         assert "kinds" not in about
+        paths = service.ask("GET", "/openapi.json").json()["paths"]
+        assert "images" not in json.dumps(paths["/v2/embed"]["post"]["requestBody"])
+        assert "image" not in json.dumps(paths["/v1/embeddings"]["post"]["requestBody"])
         refused = service.ask("POST", "/index/files?name=a.png", picture("red"), token=TOKEN)
         assert refused.status == 400
         assert "no image tower" in refused.json()["error"]["message"]
@@ -237,5 +240,8 @@ def test_the_document_names_them(shared: Running) -> None:
     answer = paths["/index/thumbnail"]["get"]["responses"]["200"]
     assert list(answer["content"]) == ["image/webp"]
     assert [one["name"] for one in paths["/index/search/file"]["post"]["parameters"]] == ["name", "ask"]
-    taken = paths["/v2/embed"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
-    assert "image" in taken["input_type"]["enum"]
+    taken = paths["/v2/embed"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert [list(one["properties"])[2] for one in taken["anyOf"]] == ["texts", "images"]
+    assert (
+        "image" in paths["/index/search"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    )

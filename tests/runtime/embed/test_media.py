@@ -144,6 +144,8 @@ def test_texts_that_are_asked_for_must_be_there(made: Path) -> None:
     """`towers` names a model that the bundle lacks: refused at once."""
     with pytest.raises(InputError, match="no model for texts"):
         Embedder(made, towers=("text", "image"))
+    with pytest.raises(InputError, match="no model runs in the native engine"):
+        Embedder(made, engine="native")
 
 
 def test_pickled_embedder_has_its_towers(both: Path) -> None:

@@ -18,6 +18,7 @@ from edge_embed import (
     Index,
     IndexFormatError,
     InputError,
+    MemoryBudgetError,
     SourceError,
     dump_vectors,
     load_vectors,
@@ -27,6 +28,7 @@ from edge_embed.errors import MediaError
 from edge_embed_runtime.index.files import IndexedFiles
 from edge_embed_runtime.storage.media import Media
 from edge_embed_runtime.storage.root import Root
+from edge_embed_runtime.system.memory import rss_bytes
 
 BOAT, SNOW = "a red boat on the sea", "snow on the mountains"
 
@@ -374,3 +376,59 @@ def test_a_model_that_reads_no_texts(tmp_path: Path, photos: Path) -> None:
         assert index.verify().whole
     assert dump_vectors(tmp_path / "photos.db", tmp_path / "out.npz").rows == 2
     assert load_vectors(tmp_path / "new.db", tmp_path / "out.npz", space="copy").stored == 2
+
+
+def test_late_chunking(tmp_path: Path, photos: Path, embedder: Embedder) -> None:
+    """Captions are chunked late, pictures are none of it."""
+    towers = MediaEmbedder(str(embedder.path), threads=1)
+    long = "Rain falls on the hills. " * 80
+    with Index.open(tmp_path / "late.db", towers, late_chunking=True) as index:
+        index.add([Document("boat", long, image=photos / "boat.jpg"), Document("note", long)])
+        with Index.open(tmp_path / "plain.db", embedder, late_chunking=True) as plain:
+            plain.add([Document("note", long)])
+            expected = plain.vectors("note")["note"]
+        np.testing.assert_array_equal(index.vectors("boat")["boat"][1:], expected)
+        np.testing.assert_array_equal(index.vectors("note")["note"], expected)
+        assert index.verify().whole
+
+
+def test_a_memory_budget(path: Path, photos: Path) -> None:
+    """Adding and searching under one, and a document whose picture as bytes is larger than the room."""
+    with Index.open(path, MediaEmbedder(), max_rss_mb=rss_bytes() / 1e6 + 60) as index:
+        write_picture(photos / "new.jpg", "a new picture")
+        index.add([Document("new", "a caption", image=photos / "new.jpg")])
+        assert index.search("a new picture", kind="image", k=1)[0].key == "new"
+        with pytest.raises(MemoryBudgetError):
+            index.add([Document("large", image=picture("x" * 80_000_000))])
+        assert "large" not in index
+
+
+def test_real_pictures(tmp_path: Path) -> None:
+    """A tower that reads pixels: by path, bytes, array and PIL image, with thumbnails; and the query likewise."""
+    pytest.importorskip("PIL")
+    from builders.colours import COLOURS, colour_bundle
+    from PIL import Image
+
+    pixels = {name: np.full((40, 60, 3), colour, np.uint8) for name, colour in COLOURS.items()}
+    Image.fromarray(pixels["red"]).save(tmp_path / "red.png")
+    Image.fromarray(pixels["blue"]).save(tmp_path / "blue.jpg")
+    documents = [
+        Document("red", image=tmp_path / "red.png"),
+        Document("blue", image=(tmp_path / "blue.jpg").read_bytes()),
+        Document("green", image=pixels["green"]),
+        Document("yellow", image=Image.fromarray(pixels["yellow"])),
+        Document("note", "Something about green meadows"),
+    ]
+    with Index.open(tmp_path / "docs.db", Embedder(colour_bundle(tmp_path / "colours"), threads=1)) as index:
+        index.add(documents, thumbnails=True)
+        assert index.upsert(documents, thumbnails=True) == 0
+        for name in ("red", "blue", "green", "yellow"):
+            assert index.search(name, kind="image", k=1)[0].key == name
+            assert index.search(image=pixels[name], kind="image", k=1)[0].key == name
+            small = index.thumbnail(name)
+            assert small is not None
+            assert small[8:12] == b"WEBP"
+        with pytest.raises(MediaError, match=r"document 'cut'.*nothing was stored"):
+            index.add([Document("cut", image=(tmp_path / "red.png").read_bytes()[:60])])
+        assert {hit.key for hit in index.search("green", k=2)} == {"note", "green"}
+        assert index.verify().whole

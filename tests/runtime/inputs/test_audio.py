@@ -1,6 +1,7 @@
 """The front end of sounds: windows as the data says, and data that is not understood."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,12 @@ def test_data_that_is_not_understood(place: str, value: object, said: str) -> No
         del inner[last]
         with pytest.raises(BundleFormatError, match=rf"\.{last} is missing"):
             read_front("audio", data)
+
+
+def test_the_front_end_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "frontends.md").read_text("utf-8")
+    block = page.partition("## Sounds")[2].partition("```text\n")[2].partition("```")[0]
+    assert front(**json.loads(block)).shape == (1, 1, 1001, 64)
 
 
 def test_reflection_needs_a_longer_window() -> None:

@@ -97,6 +97,10 @@ def test_pad() -> None:
     assert pixels.shape == (32, 32, 3)
     assert pixels[0, 0].tolist() == [1, 2, 3]
     assert pixels[16, 16].tolist() == [200, 200, 200]
+    thin = plain(resize=rule).pixels(np.full((1, 100_000, 3), 200, np.uint8))  # a square would be of 10**10 pixels
+    assert (thin[15].tolist(), thin[0, 0].tolist()) == ([[200, 200, 200]] * 32, [1, 2, 3])
+    tall = plain(resize=rule).pixels(photo(64, 32))
+    assert np.array_equal(tall[:, 0], np.broadcast_to([1, 2, 3], (32, 3)))
 
 
 def test_long_thin_pictures() -> None:

@@ -97,6 +97,16 @@ def test_mp3_without_an_index_and_with_a_cover() -> None:
     np.testing.assert_array_equal(whole(cover + content, 44_100), whole(content, 44_100))
 
 
+@pytest.mark.parametrize("kind", ["OGG", "MP3"])
+def test_several_files_in_one(kind: str) -> None:
+    """The decoder would give the first and say nothing of the others."""
+    first, second = (encoded(swept(1, seed=seed), 16_000, kind) for seed in (0, 1))
+    assert "holds several sounds one after the other" in str(error_of(first + second))
+    if kind == "MP3":
+        assert "holds several sounds" in str(error_of(first + id3(title="b") + second))
+        assert len(whole(first + b"TAG" + bytes(125), 16_000)) == 16_000
+
+
 @pytest.mark.parametrize(
     ("kind", "part"),
     [

@@ -156,7 +156,7 @@ def test_repair_without_towers(path: Path) -> None:
 def test_what_is_known_of_documents_that_are_not_there(path: Path, towers: MediaEmbedder) -> None:
     with closing(sqlite3.connect(path)) as db:
         row = db.execute(f"SELECT * FROM media WHERE {PHOTO}").fetchone()
-        db.execute("INSERT INTO media VALUES (77, ?, ?, ?, ?, ?, ?, ?)", row[1:])
+        db.execute("INSERT INTO media VALUES (77, ?, ?, ?, ?, ?, ?, ?, ?)", row[1:])
         db.commit()
     assert "pictures of 1 documents that are not there" in verify_index(path).problems
     with Index.open(path, towers) as index:
@@ -200,6 +200,36 @@ def test_embedded_again(path: Path, photo: Path, tmp_path: Path, towers: MediaEm
         assert {hit.key for hit in index.search("caption", mode="text")} == {"photo"}
         assert index.verify().whole
     del tmp_path
+
+
+def test_several_vectors_of_a_picture(path: Path, tmp_path: Path, towers: MediaEmbedder) -> None:
+    """As of BLIP-2: the nearest of them counts; a missing one is found, and all are made again."""
+    photo = write_picture(tmp_path / "many.jpg", "a green tree|an old clock|a bicycle")
+    with Index.open(path, towers) as index:
+        index.delete("sound")
+        index.add([Document("many", image=photo)])
+        vectors = index.vectors(["many"])["many"]
+        assert vectors.shape == (3, towers.dim)
+        for query in ("a green tree", "an old clock", "a bicycle"):
+            hit = index.search(query, kind="image", k=2)[0]
+            assert (hit.key, hit.score > 0.98) == ("many", True)
+        index.add([Document("copy", image=photo.read_bytes())])
+        np.testing.assert_array_equal(index.vectors(["copy"])["copy"], vectors)
+        assert index.search(image=photo, kind="image", k=1)[0].key in ("many", "copy")
+        assert index.upsert([Document("many", image=photo)]) == 0
+        index.delete("copy")
+        assert index.verify().whole
+    for statement in ("id = (SELECT max(id) FROM vec WHERE start < 0)", "start < 0 AND doc = 4"):
+        alter(path, f"DELETE FROM vec WHERE {statement}")
+        assert [damage.key for damage in verify_index(path).damaged] == ["many"]
+        with Index.open(path, towers) as index:
+            assert index.repair().restored == ["many"]
+            np.testing.assert_array_equal(index.vectors(["many"])["many"], vectors)
+    other = MediaEmbedder(truncate_dim=128)
+    assert reembed_index(path, other).passages == 6
+    with Index.open(path, other) as index:
+        assert index.vectors(["many"])["many"].shape == (3, 128)
+        assert index.verify().whole
 
 
 def test_pictures_without_files_stop_it(path: Path, photo: Path, towers: MediaEmbedder) -> None:

@@ -5,12 +5,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from builders.bert import Checkpoints, bert_folder
 from builders.files import alter
 from builders.heads import multi_folder, sparse_folder
+from builders.mediaembedders import MediaEmbedder, picture
 from click.testing import CliRunner
 
 from edge_embed import Document, Embedder, Index
@@ -54,6 +56,26 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def models(bundles: dict[str, Path]) -> dict[str, Embedder]:
     return {kind: Embedder(path, threads=1) for kind, path in bundles.items()}
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "sparse", "multi", "vector"])
+def test_pictures_beside_other_vectors(
+    tmp_path: Path, bundles: dict[str, Path], models: dict[str, Embedder], mode: Any
+) -> None:
+    """Texts have sparse vectors and those of tokens, pictures have not; captions are found by them."""
+    towers = MediaEmbedder(str(bundles["dense"]), threads=1)
+    side = {"sparse": models["sparse"], "multi": models["multi"]}
+    with Index.open(tmp_path / "a.db", towers, **side) as index:
+        index.add([Document("photo", "the cat in the garden", image=picture("a dog")), *documents(20)])
+        index.add([Document("bare", image=picture("the night"))])
+        hits = index.search(QUERY, k=30, mode=mode)
+        assert "photo" in {hit.key for hit in hits}
+        assert ("bare" in {hit.key for hit in hits}) == (mode in ("hybrid", "vector"))
+        assert index.damaged == []
+        assert index.verify().whole
+        assert index.upsert([Document("photo", "the cat in the garden", image=picture("a dog"))]) == 0
+        index.delete("photo")
+        assert index.verify().whole
 
 
 def documents(count: int, seed: int = 0) -> list[Document]:

@@ -54,7 +54,7 @@ def test_long_texts(ask: Ask) -> None:
     [
         ({"texts": []}, 400, "texts has 0 entries, expected at least 1"),
         ({"input_type": "classification"}, 400, "input_type is 'classification', .* clustering, document, query"),
-        ({"input_type": "image"}, 400, "texts do not go with input_type 'image'"),
+        ({"input_type": "image"}, 400, "input_type is 'image', expected one of search_document, .*"),
         ({"input_type": "photo"}, 400, "input_type is 'photo', expected one of search_document, .*"),
         ({"embedding_types": ["int8"]}, 400, r"embedding_types\[0\] is 'int8', expected one of float, base64"),
         ({"output_dimension": 5}, 400, "output_dimension is 5, expected one of 8, 16, 32, which .*"),
