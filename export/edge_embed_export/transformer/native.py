@@ -50,6 +50,7 @@ def shape_refusal(spec: Spec, weights: Weights) -> str:
         "its heads share no keys": spec.sharing > 1 or spec.softcap > 0,
         "no layer is used twice": len(spec.stored) != len(spec.blocks),
         "it leaves no prompt out of pooling": bool(spec.left_out),
+        "its texts keep their length": spec.filled is not None,
         "its norms are layer norms": spec.rms,
         "its tokens are all of one type": spec.types,
         f"its heads have a multiple of {CHANNELS} numbers, this model's {spec.size}": spec.size % CHANNELS > 0,
