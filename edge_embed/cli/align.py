@@ -34,9 +34,9 @@ NAMED = 10
     type=click.FloatRange(0.01, 0.4),
     default=0.1,
     show_default=True,
-    help="Share of the captions that the figures are measured on; as many say when to stop.",
+    help="Share of the captions that the figures are measured on.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split and the training.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the split.")
 @click.option(
     "--views",
     type=click.IntRange(1, 5),

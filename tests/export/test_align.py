@@ -1,14 +1,15 @@
-"""A tower's graph with a projection behind it, and the features that it is trained on. No torch is needed for these."""
+"""A tower's graph with a projection behind it, how that is fitted, and the features that it is fitted to."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from edge_embed_export.align.backbone import Features, open_backbone
 from edge_embed_export.align.graph import with_head
-from edge_embed_export.align.head import Head
+from edge_embed_export.align.head import Head, fit_head
 from edge_embed_export.align.measure import measured
 from edge_embed_export.align.views import VIEWS
 from edge_embed_runtime.bundle.bundle import read_bundle
@@ -23,7 +24,7 @@ DIM = 24
 
 def random_head(features: int, dim: int = DIM) -> Head:
     random = np.random.default_rng(3)
-    shapes = ((features,), (features,), (features, 16), (16,), (16, dim), (dim,))
+    shapes = ((features,), (features,), (features, 16), (16, dim), (dim,))
     return Head(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
 
 
@@ -139,15 +140,57 @@ def test_figures() -> None:
     rows = normalize(np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1]], np.float32))
     eye = np.eye(3, dtype=np.float32)
     zero = np.zeros(3, np.float32)
-    identity = Head(zero, zero + 1, eye, zero, eye, zero)
+    head = Head(zero, zero + 1, eye, eye, zero - 1)
     owners, plain = np.array([4, 4, 7, 9]), np.array([True, True, True, True])
     features = Features(rows, np.empty((4, 0), np.float32), owners, plain)
     asked = {"x": rows[0], "y": rows[2]}
     found = measured(features, [4, 7, 9], ["x", "y", "x"], asked)
-    vectors = found.vectors(identity)
-    np.testing.assert_allclose(vectors[0], normalize((rows[0] + rows[1])[None] / 2)[0], atol=1e-6)
-    figures = found.recall(identity, (1, 3))
+    vectors = found.vectors(head)
+    one, other = head.apply(rows[:2], features.own[:2])
+    np.testing.assert_allclose(vectors[0], normalize((one + other)[None] / 2)[0], atol=1e-6)
+    figures = found.recall(head, (1, 3))
     assert figures["recall@1"] == 0.75  # one of the two files of x, the one of y
     assert figures["found@1"] == 1
     assert figures["recall@3"] == 1
     assert figures["chance@1"] == pytest.approx((2 / 3 + 1 / 3) / 2, abs=1e-3)
+
+
+def fitted(rows: NDArray[np.float32], targets: NDArray[np.float32]) -> Head:
+    count = len(rows)
+    features = Features(rows, np.empty((count, 0), np.float32), np.arange(count), np.ones(count, np.bool_))
+    return fit_head(features, targets, seed=0)
+
+
+def test_a_head_finds_what_is_like_what_it_learnt() -> None:
+    """Of noisy rows around a hundred places, each with a target of its own, new ones come nearest to theirs; the same
+    rows give the same head."""
+    random = np.random.default_rng(0)
+    places = random.normal(size=(100, 32))
+    targets = normalize(random.normal(size=(100, DIM)).astype(np.float32))
+    which = np.repeat(np.arange(100), 3)
+    rows, new = (
+        (places[each] + 0.3 * random.normal(size=(len(each), 32))).astype(np.float32) for each in (which, which)
+    )
+    head = fitted(rows, targets[which])
+    found = head.apply(new, np.empty((len(new), 0), np.float32)) @ targets.T
+    assert (found.argmax(axis=1) == which).mean() > 0.9
+    for one, other in zip(head, fitted(rows, targets[which]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_head_of_equal_rows() -> None:
+    """Rows that are all the same, and features that are always 0, give the mean of the targets."""
+    rows = np.tile(np.array([[2, 0, 0]], np.float32), (6, 1))
+    targets = normalize(np.random.default_rng(1).normal(size=(6, DIM)).astype(np.float32))
+    (found,) = fitted(rows, targets).apply(rows[:1], np.empty((1, 0), np.float32))
+    np.testing.assert_allclose(found, normalize(targets.mean(axis=0)[None])[0], atol=1e-4)
+
+
+def test_a_head_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many rows only so many are compared with."""
+    monkeypatch.setattr("edge_embed_export.align.head.MOST_CENTRES", 50)
+    random = np.random.default_rng(2)
+    rows = random.normal(size=(200, 8)).astype(np.float32)
+    head = fitted(rows, normalize(random.normal(size=(200, DIM)).astype(np.float32)))
+    assert head.first.shape == (8, 50)
+    assert head.second.shape == (50, DIM)

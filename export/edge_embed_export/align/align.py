@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_embed_export.align.backbone import FEATURES, Backbone, Features, open_backbone
 from edge_embed_export.align.graph import with_head
-from edge_embed_export.align.head import Head, Trained, Training, train_head
+from edge_embed_export.align.head import Head, fit_head
 from edge_embed_export.align.measure import measured
 from edge_embed_export.align.pairs import Pair, Parts, read_pairs, split_pairs
 from edge_embed_export.calibration.pictures import calibration_pictures
@@ -46,12 +46,11 @@ MOST_SHARE = 0.4
 @dataclass(frozen=True)
 class AlignOptions:
     """modality:  of the tower, "image" or "audio"
-    held_out:  share of the captions that figures are measured on; as many say when to stop
-    seed:      of the split and of the training
+    held_out:  share of the captions that figures are measured on
+    seed:      of the split
     views:     of each picture that are learnt from, 1 to 5 (see views.py)
     precision: "int8" stores weights in int8, "fp32" does not
     cache:     a folder that keeps features, for another run or after an interruption
-    training:  see `Training`
     """
 
     modality: str
@@ -61,7 +60,6 @@ class AlignOptions:
     precision: str = "int8"
     cache: Path | None = None
     threads: int | None = None
-    training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         if self.modality not in TOWER_FILES:
@@ -102,9 +100,8 @@ def align_tower(
     tower_only: write a bundle of the tower alone, without a model for texts; `edge-embed join` puts both together
 
     Raises SourceError for pairs that cannot be read or are too few, InputError for bundles that do not fit,
-    FidelityError where int8 weights lose too much, MissingExtraError without torch.
+    FidelityError where int8 weights lose too much, MissingExtraError without onnx.
     """
-    require("torch", "train")
     require("onnx", "train")
     target = Path(out).absolute()
     check_replaceable(target, overwrite)
@@ -155,7 +152,7 @@ def _features(
 
 @dataclass(frozen=True)
 class _Course:
-    """Pairs on their way to a head: trained on a part, judged by another, measured on a third, then trained on all."""
+    """Pairs on their way to a head: fitted to a part, measured on the others, then fitted to all."""
 
     pairs: Sequence[Pair]
     parts: Parts
@@ -165,36 +162,26 @@ class _Course:
     def run(self, features: Features, show: bool, progress: Callable[[str], None]) -> tuple[Head, dict[str, Any]]:
         """The head of all pairs, and the figures of one that knew nothing of those that are held out."""
         read = set(map(int, features.owners))
-        train, stop, held_out = ([place for place in part if place in read] for part in self.parts)
-        if not (train and stop and held_out):
+        train, held_out = ([place for place in part if place in read] for part in self.parts)
+        if not (train and held_out):
             raise InputError(f"of {len(self.pairs)} pairs only {len(read)} could be read: too few to learn from")
         progress(f"embedding captions with {self.embedder.manifest.name}")
         targets = self._targets(features, show)
-        asked = self._asked(show)
-
-        def on(files: list[int]) -> Any:
-            return measured(features, files, [self.pairs[i].captions[0] for i in files], asked)
-
-        progress(f"training on {len(train)} files; {len(held_out)} are held out, {len(stop)} say when to stop")
-        judged, last = on(stop), on(held_out)
-        first = self._train(features, targets, train, judged.cosine, self.options.training, show)
+        progress(f"training on {len(train)} files; {len(held_out)} are held out")
+        last = measured(features, held_out, [self.pairs[i].captions[0] for i in held_out], self._asked(show))
+        first = self._fitted(features, targets, train)
         figures = {
-            "held_out": {"files": len(held_out), **last.recall(first.head)},
-            "cosine": round(last.cosine(first.head), 4),
-            "passes": first.passes,
+            "held_out": {"files": len(held_out), **last.recall(first)},
+            "cosine": round(last.cosine(first), 4),
             "seed": self.options.seed,
         }
         progress(f"training on all {len(read)} files")
-        every = replace(self.options.training, passes=max(first.passes, 1))
-        return self._train(features, targets, sorted(read), None, every, show).head, figures
+        return self._fitted(features, targets, sorted(read)), figures
 
-    def _train(
-        self, features: Features, targets: Array, files: list[int], judge: Any, training: Training, show: bool
-    ) -> Trained:
+    def _fitted(self, features: Features, targets: Array, files: list[int]) -> Head:
         kept = np.isin(features.owners, files)
         part = Features(features.rows[kept], features.own[kept], features.owners[kept], features.plain[kept])
-        with progress_bar(training.passes, show, "training") as advance:
-            return train_head(part, targets[kept], training, self.options.seed, judge, advance)
+        return fit_head(part, targets[kept], self.options.seed)
 
     def _targets(self, features: Features, show: bool) -> Array:
         """[rows, dim]: the vector of the first caption, and OTHERS times the mean of the others."""
@@ -206,8 +193,7 @@ class _Course:
 
     def _asked(self, show: bool) -> dict[str, Array]:
         """What the first captions are as questions, by caption."""
-        places = [*self.parts.stop, *self.parts.held_out]
-        texts = list(dict.fromkeys(self.pairs[place].captions[0] for place in places))
+        texts = list(dict.fromkeys(self.pairs[place].captions[0] for place in self.parts.held_out))
         return dict(zip(texts, self.embedder.encode_query(texts, show_progress=show), strict=True))
 
 

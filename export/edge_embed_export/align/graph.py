@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.align.head import Head
+from edge_embed_export.align.head import OWN, Head
 from edge_embed_runtime.extras import require
 
 OUTPUT = "embedding"
@@ -29,14 +29,20 @@ def with_head(model: Any, start: str, vector: str, head: Head) -> Any:
         nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    standard = add("Mul", [add("Sub", [start, "align/mean"], "align/centred"), "align/scale"], "align/standard")
-    hidden = add("Relu", [add("Gemm", [standard, "align/first", "align/first_bias"], "align/hidden")], "align/relu")
-    found = add("Gemm", [hidden, "align/second", "align/second_bias"], "align/projected")
-    if vector:
-        found = add("LpNormalization", [found], "align/vector", axis=-1, p=2)
-        found = add("Add", [found, vector], "align/sum")
-    add("LpNormalization", [found], OUTPUT, axis=-1, p=2)
+    size = add("Sqrt", [add("Abs", [start], "align/size")], "align/root_size")
+    root = add("Mul", [add("Sign", [start], "align/sign"), size], "align/root")
+    standard = add("Mul", [add("Sub", [root, "align/mean"], "align/centred"), "align/scale"], "align/standard")
+    place = add("LpNormalization", [standard], "align/place", axis=-1, p=2)
+    near = add("Exp", [add("MatMul", [place, "align/first"], "align/cosine")], "align/near")
+    apart = add("Sub", [near, "align/one"], "align/apart")
+    found = add("Gemm", [apart, "align/second", "align/bias"], "align/projected")
     weights: dict[str, NDArray[np.float32]] = dict(zip(_NAMES, head, strict=True))
+    weights["align/one"] = np.ones(1, np.float32)
+    if vector:
+        weights["align/own"] = np.array(OWN)
+        found = add("LpNormalization", [found], "align/vector", axis=-1, p=2)
+        found = add("Add", [found, add("Mul", [vector, "align/own"], "align/weighted")], "align/sum")
+    add("LpNormalization", [found], OUTPUT, axis=-1, p=2)
     dim = head.second.shape[1]
     whole = helper.make_graph(
         needed(nodes, OUTPUT),
@@ -51,7 +57,7 @@ def with_head(model: Any, start: str, vector: str, head: Head) -> Any:
     return result
 
 
-_NAMES = ("align/mean", "align/scale", "align/first", "align/first_bias", "align/second", "align/second_bias")
+_NAMES = ("align/mean", "align/scale", "align/first", "align/second", "align/bias")
 
 
 def _rename(graph: Any, old: str, new: str) -> None:

@@ -33,10 +33,9 @@ class Pair:
 
 
 class Parts(NamedTuple):
-    """Places of pairs: what trains, what says when to stop, and what the figures are measured on."""
+    """Places of pairs: what trains, and what the figures are measured on."""
 
     train: list[int]
-    stop: list[int]
     held_out: list[int]
 
 
@@ -100,15 +99,14 @@ def _pair(row: object, source: Path, line: int) -> Pair:
 
 
 def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> Parts:
-    """Whole groups, in an order that the seed and their names decide: the first `share` of them say when to stop, as
-    many are held out, and the others train."""
+    """Whole groups, in an order that the seed and their names decide: the first `share` of them are held out, and
+    the others train."""
     groups = sorted(
         {pair.group for pair in pairs}, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest()
     )
     count = max(1, round(share * len(groups)))
     place = {group: i for i, group in enumerate(groups)}
-    parts = Parts([], [], [])
+    parts = Parts([], [])
     for number, pair in enumerate(pairs):
-        at = place[pair.group]
-        (parts.stop if at < count else parts.held_out if at < 2 * count else parts.train).append(number)
+        (parts.held_out if place[pair.group] < count else parts.train).append(number)
     return parts

@@ -1,4 +1,4 @@
-"""`edge-embed align` end to end, with torch: colours found by captions that nothing was trained on."""
+"""`edge-embed align` end to end: colours found by captions that nothing was trained on."""
 
 import json
 import sys
@@ -15,22 +15,18 @@ from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.embedder import bundle_path
 from edge_embed_export.align.align import AlignOptions, align_tower
-from edge_embed_export.align.head import Training
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import InputError, MissingExtraError
 from tests.builders.colours import colour_bundle
 from tests.builders.convtowers import write_conv_tower
 
-pytestmark = pytest.mark.parity
 COLOURS = {"red": (210, 30, 30), "green": (30, 150, 40), "blue": (30, 50, 210), "yellow": (230, 210, 40)}
 SHAPES = ("square", "stripe", "corner", "frame", "line", "cross", "half", "dot")
-TRAINING = Training(hidden=64, passes=40, batch=16)
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Each colour in each shape, three pictures of one caption, and a file that is no picture."""
-    pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("pairs")
     rows = []
     for name, colour in COLOURS.items():
@@ -59,7 +55,7 @@ def align(pairs: Path, out: Path, tower: Path, **options: Any) -> Any:
         out,
         tower,
         bundle_path("static"),
-        AlignOptions("image", held_out=0.2, views=1, training=TRAINING),
+        AlignOptions("image", held_out=0.2, views=1),
         **options,
     )
 
@@ -110,16 +106,15 @@ def test_bundles_that_do_not_fit(pairs: Path, tower: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_without_torch(pairs: Path, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch is missing, the error has the pip line."""
-    monkeypatch.setitem(sys.modules, "torch", None)
+def test_without_onnx(pairs: Path, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where onnx is missing, the error has the pip line."""
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'edge-embed\[train\]'"):
         align(pairs, tmp_path / "out", tower)
 
 
 def test_sounds(tmp_path: Path) -> None:
     """A tower of sounds whose vectors lie in the texts' space already: windows are learnt from, its vector is added."""
-    pytest.importorskip("torch")
     rate, rows = 16_000, []
     for number in range(24):
         tone = np.sin(2 * np.pi * (100 + 60 * number) * np.arange(int(1.5 * rate)) / rate)
@@ -132,7 +127,7 @@ def test_sounds(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     tower = colour_bundle(tmp_path / "colours")
-    options = AlignOptions("audio", held_out=0.2, precision="fp32", training=TRAINING)
+    options = AlignOptions("audio", held_out=0.2, precision="fp32")
     aligned = align_tower(pairs, tmp_path / "out", tower, bundle_path("static"), options)
     assert aligned.manifest.modalities == ("text", "audio")
     assert aligned.figures["held_out"]["files"] > 0
