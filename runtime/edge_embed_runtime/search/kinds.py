@@ -3,7 +3,9 @@ ranks: the vectors of one model's pictures lie together, further from any text t
 cosines do not compare.
 
 A document has the best rank that it has in any kind, and the score 1 / (60 + rank): of several documents with one rank
-those come first that have a better rank in another kind, too; then those of the query's own kind. A query of several
+those come first that have a better rank in another kind, too; then those of the query's own kind. Weak hits, those in
+the lower half between their kind's best score and its hundredth, count as twice as far down: a kind that has one good
+hit does not take as many places as one that has ten. A query of several
 parts, such as a text and a picture, ranks each kind once for each part; there the scores of a document add up
 (reciprocal rank fusion: Cormack, Clarke and Buettcher, SIGIR 2009).
 """
@@ -23,6 +25,8 @@ from edge_embed_runtime.vectors.types import Ids, Places
 
 # Added to ranks: of reciprocal rank fusion, as its authors chose it.
 RANK = 60
+# What the ranks of weak hits are multiplied by.
+WEAK = 2
 NONE: Ids = np.empty(0, np.int64)
 
 
@@ -75,6 +79,7 @@ def lanes(question: Question, present: Sequence[Kind]) -> list[list[Question]]:
     asked.sort(key=lambda kind: kind != query.kind)
     parts = [vector for vector in (query.vector, *query.others) if vector is not None]
     found = []
+    depth = FUSION_DEPTH if len(asked) * len(parts) > 1 else 0
     for kind in asked:
         own = []
         for number, vector in enumerate(parts):
@@ -84,7 +89,6 @@ def lanes(question: Question, present: Sequence[Kind]) -> list[list[Question]]:
                 part = replace(part, text=None, sparse=None, multi=None)
             among = kind if len(present) > 1 else None
             mode = question.mode if whole else "vector"
-            depth = FUSION_DEPTH if len(parts) > 1 else 0
             own.append(replace(question, query=part, mode=mode, kind=among, least_depth=depth, found={}))
         found.append(own)
     return found
@@ -103,16 +107,26 @@ def add_ranks(rankings: Sequence[Ranking]) -> Ranking:
 
 
 def best_ranks(rankings: Sequence[Ranking], depth: int) -> Ranking:
-    """Rankings of the kinds as one: a document by its best rank among the first `depth` of each.
+    """Rankings of the kinds as one: a document by its best rank among the first `depth` of each, weak hits by twice
+    their rank.
 
-    [{1: (.5, 10), 2: (.4, 20)}, {2: (.9, 21), 3: (.8, 30)}] -> {2: (1 / 61, 21), 1: (1 / 61, 10), 3: (1 / 62, 30)}
+    [{1: (.9, 10), 2: (.3, 20)}, {2: (.9, 21), 3: (.8, 30), 4: (.1, 31)}]
+    -> {2: (1 / 61, 21), 1: (1 / 61, 10), 3: (1 / 62, 30), 4: (1 / 66, 31)}
     """
     if len(rankings) == 1:
         return rankings[0]
     found: dict[int, tuple[int, int, int]] = {}  # the best rank, the next one, and in which ranking the best is
     for number, ranking in enumerate(rankings):
-        for rank, doc in enumerate(islice(ranking, depth), start=1):
+        strong = _strong(ranking)
+        for rank, (doc, (score, _)) in enumerate(islice(ranking.items(), depth), start=1):
+            counted = rank if score >= strong else WEAK * rank
             best, following, where = found.get(doc, (sys.maxsize, sys.maxsize, number))
-            found[doc] = (rank, best, number) if rank < best else (best, min(rank, following), where)
+            found[doc] = (counted, best, number) if counted < best else (best, min(counted, following), where)
     ordered = sorted(found.items(), key=lambda entry: (entry[1], entry[0]))
     return {doc: (1 / (RANK + rank), rankings[number][doc][1]) for doc, (rank, _, number) in ordered}
+
+
+def _strong(ranking: Ranking) -> float:
+    """The least score of a strong hit: halfway between the best and the last of the first FUSION_DEPTH."""
+    scores = [score for score, _ in islice(ranking.values(), FUSION_DEPTH)]
+    return (scores[0] + scores[-1]) / 2 if scores else 0.0
