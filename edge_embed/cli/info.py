@@ -60,5 +60,5 @@ def _load_towers(model: "LoadedBundle") -> str:
     try:
         model.load_towers()
     except MissingExtraError as error:
-        return f"; of other inputs not checked: {error}"
+        return f"; not all of pictures and sounds were checked: {error}"
     return ""
