@@ -47,7 +47,7 @@ def info(path: str, as_json: bool) -> None:
         shown = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}
         if "kinds" in stats:
             shown["kinds"] = ", ".join(f"{count} {kind}" for kind, count in stats["kinds"].items())
-        show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in shown.items()))
+        show(stats, as_json, lambda: (f"{name:<12} {value}" for name, value in shown.items()))
 
 
 def _load_towers(model: "LoadedBundle") -> str:
