@@ -16,10 +16,13 @@ from unittest.mock import patch
 import numpy as np
 
 from edge_embed import Embedder, Index
-from edge_embed_runtime.search import dense
+from edge_embed_runtime.search.nearest import nearest_documents
+from edge_embed_runtime.search.query import Mode
 
 QUERIES, ROUNDS = 100, 2
-MODES = ("hybrid", "vector")
+MODES: tuple[Mode, ...] = ("hybrid", "vector")
+# What scores all vectors, where the search looks for it.
+SCAN = "edge_embed_runtime.search.dense.nearest_documents"
 
 
 def main() -> None:
@@ -36,11 +39,11 @@ def main() -> None:
     paths = {"pictures": options.pictures, "texts": options.texts}
     indexes = {name: Index.open(path, read_only=True) for name, path in paths.items()}
     ways = [(mode, name) for mode in MODES for name in ("texts", "pictures")]
-    times: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    times: dict[tuple[Mode, str], list[float]] = {way: [] for way in ways}
     scans = dict.fromkeys(ways, 0)
     for mode, name in ways:
         indexes[name].search(queries[0], mode=mode, vector=vectors[0])
-    with patch.object(dense, "nearest_documents", wraps=dense.nearest_documents) as scan:
+    with patch(SCAN, wraps=nearest_documents) as scan:
         for query, vector in list(zip(queries, vectors, strict=True)) * ROUNDS:
             for mode, name in ways:
                 before, began = scan.call_count, time.process_time()
