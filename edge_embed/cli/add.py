@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -221,12 +222,22 @@ def _lines(index: str, added: "Added") -> Iterator[str]:
         others = sum(count for _, count in reasons[SHOWN_REASONS:])
         listed = [f"{count} {reason}" for reason, count in reasons[:SHOWN_REASONS]]
         yield f"skipped: {', '.join([*listed, *([f'{others} for other reasons'] if others else [])])}"
-    for modality, reason in NO_TOWER.items():
-        if reason in added.passed_over:
-            yield f"for {MEDIA[modality]} give a bundle with {_a(modality)} tower: --bundle FOLDER"
+    yield from _about_towers(index, [kind for kind, reason in NO_TOWER.items() if reason in added.passed_over])
     notes = Counter(note for notes in added.notes.values() for note in dict.fromkeys(notes))
     for note, count in sorted(notes.items()):
         yield f"{counted(count, 'file')} {note}"
+
+
+def _about_towers(index: str, lacking: list[str]) -> Iterator[str]:
+    """What to do about files that the bundle has no tower for. lacking: their kinds"""
+    from edge_embed_runtime.index.stats import read_stats
+
+    stats = read_stats(index) if lacking and Path(index).exists() else {}
+    for kind in lacking:
+        if stats.get("kinds", {}).get(kind):
+            yield f"{index} has {MEDIA[kind]} of the bundle {stats['bundle']!r}: give it that bundle, --bundle FOLDER"
+        else:
+            yield f"for {MEDIA[kind]} give a bundle with {_a(kind)} tower: --bundle FOLDER"
 
 
 def _a(modality: str) -> str:

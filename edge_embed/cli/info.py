@@ -47,7 +47,7 @@ def info(path: str, as_json: bool) -> None:
         shown = {**stats, "root": stats["root"] or "none: keys of files are paths as they were typed"}
         if "kinds" in stats:
             shown["kinds"] = ", ".join(f"{count} {kind}" for kind, count in stats["kinds"].items())
-        show(stats, as_json, lambda: (f"{name:<13}{value}" for name, value in shown.items()))
+        show(stats, as_json, lambda: (f"{name:<12} {value}" for name, value in shown.items()))
 
 
 def _load_towers(model: "LoadedBundle") -> str:
@@ -60,5 +60,5 @@ def _load_towers(model: "LoadedBundle") -> str:
     try:
         model.load_towers()
     except MissingExtraError as error:
-        return f"; of other inputs not checked: {error}"
+        return f"; not all of pictures and sounds were checked: {error}"
     return ""

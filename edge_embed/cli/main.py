@@ -141,4 +141,4 @@ class Program(Commands):
 @click.group(cls=Program, commands=LazyCommands(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edge-embed", prog_name="edge-embed")
 def main() -> None:
-    """Embed and search text on this machine: no network."""
+    """Embed and search texts, pictures and sounds on this machine: no network."""

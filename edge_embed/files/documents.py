@@ -14,7 +14,7 @@ from edge_embed.files.formats.filetypes import TEXT as TEXTS
 from edge_embed.files.formats.media import TAKEN, iso_time
 from edge_embed.files.formats.processes import READER
 from edge_embed.files.lines import MAX_FILE, MAX_ROW
-from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown
+from edge_embed.files.problems import CHANGED, Problem, Report, about, ignore, refuse, shown, unreadable
 from edge_embed.files.rows import SOURCE, SOURCE_FILE, TEXT, Reading, Row, Source
 from edge_embed.files.sheetrows import Table
 from edge_embed_runtime.errors import InputError, MediaError, SourceError
@@ -88,7 +88,7 @@ def read_rows(
             source.problem(error.line, str(error))
             return
         except MediaError as error:
-            source.problem(None, f"cannot be read: {about(path, None, error).reason}")
+            source.problem(None, unreadable(path, error))
             return
         except OSError as error:
             source.problem(None, f"cannot be read: {error.strerror}")

@@ -47,3 +47,9 @@ def about(path: Path, line: int | None, error: Exception) -> Problem:
     """An error of a reader as a problem of this file; its message without the file's name."""
     reason = " ".join(str(error).split())
     return Problem(shown(path), line, reason.removeprefix(str(path)).lstrip(" ,:"))
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """Why a picture or sound cannot be read, as the rest of a sentence: "is cut off", "cannot be read: it is empty"."""
+    reason = about(path, None, error).reason
+    return reason if str(error).startswith(f"{path} ") else f"cannot be read: {reason}"

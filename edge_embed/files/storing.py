@@ -91,7 +91,9 @@ def _has_changed(document: Document) -> bool:
 def _without_path(error: MediaError) -> str:
     """Its message without the file, which is named anyway."""
     said = str(error)
-    return said if error.path is None else said.replace(f"{error.path}: ", "").replace(f"{error.path} ", "")
+    for name in () if error.path is None else (f"{error.path}: ", f"{error.path} is ", f"{error.path} "):
+        said = said.replace(name, "")
+    return said
 
 
 @dataclass

@@ -124,16 +124,24 @@ class Service:
         check_count(k, "k", 1, self.limits.hits)
         if query is not None:
             self._checked([query])
-        for modality in ("image", "audio"):
-            if isinstance(content := options.get(modality), bytes):
-                await self.read(lambda _: check_content(modality, content, self.limits))  # noqa: B023 - awaited here
-        return await self.read(lambda index: index.search(query, k, **options))
+        media = {name: options[name] for name in ("image", "audio") if options.get(name) is not None}
 
-    async def read(self, call: Callable[[Index], T]) -> T:
+        def call(index: Index) -> Hits:
+            for modality, content in media.items():
+                check_content(modality, content, self.limits)
+            return index.search(query, k, **options)
+
+        # a long sound must not keep other searches waiting
+        return await self.read(call, "media" if media else "read")
+
+    async def read(self, call: Callable[[Index], T], threads: str = "read") -> T:
         """What `call` makes of the index, in another thread. Raises Refusal: 404 without an index, 429 where too many
-        wait."""
+        wait.
+
+        threads: whose turn it is, of THREADS
+        """
         served = self._served()
-        return await self._calls["read"].run(lambda: call(served.current()))
+        return await self._calls[threads].run(lambda: call(served.current()))
 
     async def write(self, call: Callable[[Index], T]) -> T:
         """`read` for what changes the index: one call at a time, in turns with other processes. Once it has begun it

@@ -188,6 +188,16 @@ def test_captions_that_are_excluded_or_links() -> None:
     assert texts() == {"m/a.png": "A barn", "m/b.png": "From elsewhere"}
 
 
+def test_a_bundle_that_was_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing changes, and the message names the bundle that the pictures of the index are of."""
+    write(**{"m/a.png": picture("red")})
+    added("m")
+    monkeypatch.setenv("EDGE_EMBED_BUNDLE", "static")
+    told = run("add", "a.db", "m", "--sync").stdout
+    assert "0 stored, 0 unchanged; 1 document in all" in told
+    assert "a.db has pictures of the bundle 'colours': give it that bundle, --bundle FOLDER" in told
+
+
 def test_a_bundle_without_towers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are counted, with what they need; one that is given itself is a problem. Captions are texts then."""
     monkeypatch.setenv("EDGE_EMBED_BUNDLE", "static")

@@ -48,6 +48,8 @@ def test_every_odd_file_in_one_folder() -> None:
     assert len(told["problems"]) == len(problems)
     assert "pip install pillow-heif" in problems["bad phone.heic"]
     assert "50,000 x 50,000 pixels" in problems["bad huge.png"]
+    assert problems["bad empty.wav"] == "is empty"
+    assert problems["bad text.wav"].startswith("is not a sound: ")
     assert told["passed_over"] == {"unknown type .svg": 1, "unknown type .psd": 1}
     with Index.open("a.db", read_only=True) as index:
         keys = {Path(key).name for key in index.keys()}  # noqa: SIM118 - an index gives documents

@@ -48,12 +48,16 @@ class Towers:
     @property
     def peak(self) -> int:
         """Bytes that the process was predicted to take at most, or 0 without a limit."""
-        return max((model.loaded.peak for model in self._loaded.values()), default=0)
+        return max((model.loaded.peak for model in self._all()), default=0)
 
     @property
     def golden_cosine(self) -> float:
         """The lowest of those that are loaded."""
-        return min((model.loaded.golden_cosine for model in self._loaded.values()), default=1.0)
+        return min((model.loaded.golden_cosine for model in self._all()), default=1.0)
+
+    def _all(self) -> "list[TowerModel]":
+        """Those that are loaded now; another thread may be loading one."""
+        return list(self._loaded.values())
 
     def get(self, modality: str, owner: Owner) -> "TowerModel":
         """The tower of a modality. Raises InputError where the bundle has none, or it was not asked for."""

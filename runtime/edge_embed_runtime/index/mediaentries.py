@@ -109,6 +109,7 @@ class MediaVectors:
         packed_codes, thumbnail = self.known[_content(given)]
         if thumbnail is None and given.content is not None:
             thumbnail = self._thumbnail(given)
+            given.check_unchanged()
         raw = np.frombuffer(b"".join(packed_codes), np.int8).reshape(len(packed_codes), -1)
         return _entry(record, raw[:, 4:], np.ascontiguousarray(raw[:, :4]).view("<f4")[:, 0], thumbnail)
 

@@ -64,8 +64,9 @@ class MediaAgain:
         if gone:
             raise InputError(
                 f"{self._store.path}: {len(gone):,} pictures or sounds cannot be read again, since their files are not "
-                f"where they were or they were not given as files: {listed(gone, 5, quoted=True)}. Put the files back, "
-                "or delete these documents, and run it again; nothing was changed",
+                f"where they were or they were not given as files: {listed(gone, 5, quoted=True)}. Put the files "
+                "back, or run `add` on their folder if they were only renamed, or delete these documents, and run it "
+                "again; nothing was changed",
                 path=self._store.path,
                 keys=gone,
             )

@@ -156,7 +156,7 @@ class Searcher:
         conditions = [said[mode]] if mode in said else []
         if mode in ("vector", "hybrid") and self._some_without_vector():
             conditions.append("ha{ve} a vector" + (" or hold{s} a word of the query" if mode == "hybrid" else ""))
-        if question.kind is not None and self.dense.several:
+        if question.kind is not None and (question.kind != "text" or self.dense.several):
             conditions.append(
                 {"text": "ha{ve} a text", "image": "ha{ve} a picture", "audio": "ha{ve} a sound"}[question.kind]
             )

@@ -71,11 +71,6 @@ class MediaTable:
         row = self._db.execute("SELECT crc FROM media WHERE doc = ?", (doc,)).fetchone()
         return 0 if row is None else row[0] if isinstance(row[0], int) else None
 
-    def sum(self) -> int | None:
-        """Of the checksums of all rows; None where one is damaged."""
-        (total,) = self._db.execute("SELECT ifnull(sum(crc), 0) FROM media").fetchone()
-        return total if isinstance(total, int) else None
-
     def counts(self) -> dict[MediaKind, int]:
         """Documents by the kind of what they have."""
         found = dict(self._db.execute("SELECT kind, count(*) FROM media GROUP BY kind").fetchall())

@@ -3,8 +3,10 @@
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import quote
 
@@ -124,6 +126,26 @@ def test_limits(tmp_path: Path, towers: Embedder) -> None:
         assert (added.status, added.json()["error"]["code"]) == (413, "picture_too_large")
         assert by_file(service, "a.png", picture("red") + bytes(40_000)).status == 413
         assert by_file(service, "a.png", picture("red", size=(40, 50))).status == 200
+
+
+def test_long_sounds_keep_no_search_waiting(shared: Running, towers: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, each_input = Event(), towers.each_input
+
+    def slow(*given: Any) -> Any:
+        assert go_on.wait(30)
+        return each_input(*given)
+
+    monkeypatch.setattr(towers, "each_input", slow)
+    with ThreadPoolExecutor(3) as pool:
+        sounds = [pool.submit(by_file, shared, "a.wav", sound("a deep hum"), k=1) for _ in range(3)]
+        try:
+            while b"edge_embed_waiting_calls 3" not in shared.ask("GET", "/metrics").body:
+                assert not any(one.done() for one in sounds)
+            answer = shared.ask("POST", "/index/search", {"query": "harbour", "mode": "text"})
+        finally:
+            go_on.set()
+        assert answer.json()["hits"][0]["key"] == "note"
+        assert [one.result().status for one in sounds] == [200, 200, 200]
 
 
 def test_thumbnails(shared: Running) -> None:

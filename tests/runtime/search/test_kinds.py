@@ -139,6 +139,13 @@ def test_pictures_alone_have_cosines(tmp_path: Path, towers: MediaEmbedder) -> N
         assert index.search("a boat", kind="text").shortfall == "only 0 documents have a text"
 
 
+def test_an_index_of_texts_has_no_pictures(tmp_path: Path, towers: MediaEmbedder) -> None:
+    with Index.open(tmp_path / "texts.db", towers) as index:
+        index.add([Document("boat", "All about the boat")])
+        found = index.search("a boat", kind="image")
+        assert (found, found.shortfall) == ([], "only 0 documents have a picture")
+
+
 def test_what_follows_commits(index: Index, towers: MediaEmbedder) -> None:
     """A reader that is open finds pictures that others add and no longer those they delete."""
     with Index.open(index.path, towers, read_only=True) as reader:
