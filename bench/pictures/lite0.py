@@ -87,5 +87,5 @@ def read_tensors() -> dict[str, Array]:
     from bench.pictures.packages import lite0_weights
     from edge_embed_runtime.extras import require
 
-    torch = require("torch", "train")
+    torch = require("torch", "general")
     return {name: tensor.numpy() for name, tensor in torch.load(lite0_weights(), "cpu", weights_only=True).items()}

@@ -55,6 +55,16 @@ def test_a_document_has_its_best_rank() -> None:
     assert list(found) == [2, 1, 3]
 
 
+def test_weak_hits_give_way() -> None:
+    """One note says it, ten photos show it: the other notes come behind the photos."""
+    notes: Ranking = {1: (0.9, 10), 2: (0.3, 20), 3: (0.2, 30)}
+    photos: Ranking = {4: (0.40, 40), 5: (0.39, 50), 6: (0.38, 60), 7: (0.1, 70)}
+    found = best_ranks([notes, photos], depth=100)
+    assert list(found) == [1, 4, 5, 6, 2, 3, 7]
+    assert found[2] == (1 / (RANK + 4), 20)
+    assert found[7] == (1 / (RANK + 8), 70)
+
+
 def test_every_kind_has_its_part(index: Index) -> None:
     """However near texts are to each other, the best picture and the best sound are among the first hits."""
     hits = index.search("where to find a boat", k=3)
