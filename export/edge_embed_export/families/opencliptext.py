@@ -135,9 +135,8 @@ def _read(read: Reader, form: _Form) -> tuple[Spec, Weights]:
     for i in range(layers):
         for ours, theirs in (("out", "ls_1"), ("down", "ls_2")):  # layer scale
             name = f"encoder.layers.{i}.{theirs}.gamma"
-            for part in ("weight", "bias") if read.has(name) else ():
-                key = f"layers.{i}.{ours}.{part}"
-                read.weights[key] = np.asarray(read.weights[key]) * np.asarray(read.tensor(name, 1))
+            if read.has(name):
+                read.scaled(f"layers.{i}.{ours}", read.tensor(name, 1))
     return read.finish(
         layers=layers,
         norm="pre",
