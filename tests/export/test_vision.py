@@ -17,8 +17,9 @@ from PIL import Image
 from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
 from edge_embed_export import TowerOptions, export_model
-from edge_embed_export.calibration.images import quantize_image
+from edge_embed_export.calibration.material import Pictures
 from edge_embed_export.calibration.pictures import Picture, calibration_pictures
+from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.families.interpolate import bicubic
 from edge_embed_export.families.leftovers import account
 from edge_embed_export.families.pictures import ImageTower
@@ -150,7 +151,7 @@ def test_int8_is_close(name: str, tmp_path: Path) -> None:
     )
     weights = prepare(tower.spec.body, tower.weights)
     with workshop(tmp_path / "made") as shop:
-        quantized = quantize_image(tower.spec, weights, feeds, ExportOptions(), shop)
+        quantized = Quantizer(Pictures(tower.spec, weights, feeds), weights, shop).run(None, ExportOptions())
     assert quantized.recipes["patch.input"].activation == "static"
     model = build_image(tower.spec, quantized.weights, quantized.layers).SerializeToString()
     made, given = make_session(model, threads=1), np.concatenate(others)
