@@ -73,6 +73,7 @@ def test_steps_that_are_left_out(tmp_path: Path) -> None:
     [
         ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor"),
         ({"image_processor_type": "../x"}, "is not known"),
+        ({"image_processor_type": "SiglipImageProcessor", "do_center_crop": True}, "do_center_crop"),
         ({"do_pad": True}, "do_pad"),
         ({"warp": 1}, "warp"),
         ({"resample": 7}, "resample 7"),

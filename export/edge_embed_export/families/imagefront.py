@@ -150,10 +150,19 @@ def _of_transformers(said: dict[str, Any], path: Path) -> dict[str, Any]:
     if said.get("do_resize") is False:
         raise ExportError(f"{path}: do_resize is false, and a tower reads pictures of one size", path=path)
     size = _size(_given(said, "size", usual.size), path, square=usual.square)
-    crop = usual.crop if _given(said, "do_center_crop", usual.crop is not None) else None
-    if crop is not None:
-        crop = _square(_given(said, "crop_size", crop), path)
-    return _front(said, usual, size, crop, path)
+    return _front(said, usual, size, _crop(said, usual, path), path)
+
+
+def _crop(said: Mapping[str, Any], usual: Usual, path: Path) -> dict[str, int] | None:
+    if not _given(said, "do_center_crop", usual.crop is not None):
+        return None
+    if usual.crop is None:
+        raise ExportError(
+            f"{path}: do_center_crop is true, which transformers 4 passes over for this class, and 5 does not",
+            path=path,
+            name="do_center_crop",
+        )
+    return _square(_given(said, "crop_size", usual.crop), path)
 
 
 def _given(said: Mapping[str, Any], key: str, usual: Any) -> Any:
