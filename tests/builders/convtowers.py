@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from builders.pictures import front
 from edge_embed_export.align.backbone import FEATURES
 from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_runtime.bundle.bundle import write_bundle
@@ -12,17 +13,7 @@ from edge_embed_runtime.bundle.manifest import TOWER_FILES
 from edge_embed_runtime.bundle.towers import Tower
 
 SIZE, CHANNELS = 32, 48
-FRONT: dict[str, Any] = {
-    "size": [SIZE, SIZE],
-    "resize": {"rule": "squash", "to": [SIZE, SIZE], "filter": "bilinear", "round": "floor"},
-    "crop": None,
-    "alpha": "white",
-    "color": "RGB",
-    "scale": 1 / 255,
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.5, 0.5, 0.5],
-    "decode": "full",
-}
+FRONT = front(SIZE, "squash", "bilinear", mean=[0.5] * 3, std=[0.5] * 3)
 
 
 def conv_graph(dim: int | None = None, seed: int = 0) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.colours import colour_bundle
+from builders.convtowers import write_conv_tower
 from click.testing import CliRunner
 from PIL import Image
 
@@ -18,8 +20,6 @@ from edge_embed_export.align.align import AlignOptions, align_tower
 from edge_embed_export.align.head import Training
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import InputError, MissingExtraError
-from tests.builders.colours import colour_bundle
-from tests.builders.convtowers import write_conv_tower
 
 pytestmark = pytest.mark.parity
 COLOURS = {"red": (210, 30, 30), "green": (30, 150, 40), "blue": (30, 50, 210), "yellow": (230, 210, 40)}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.pictures import front as front_of
 from builders.pictures import photo
 from builders.towers import DIM, EVA_HEADS, FAMILIES, HEADS, LAYERS, tensors_of, write_tower
 from builders.visionreference import eva02, open_clip
@@ -145,7 +146,7 @@ def test_eva02_by_hand() -> None:
 def test_int8_is_close(name: str, tmp_path: Path) -> None:
     """Calibrated on the exporter's pictures, measured on others: cosine 0.99, and one vector in any batch."""
     tower, side = read(name), FAMILIES[name].side
-    front = read_front("image", plain_front(side))
+    front = read_front("image", front_of(side, "squash", mean=[0.5] * 3, std=[0.25] * 3))
     feeds, others = (
         [next(iter(front.feeds(picture))) for picture in drawn(part)] for part in ("calibration", "receipt")
     )
@@ -161,20 +162,6 @@ def test_int8_is_close(name: str, tmp_path: Path) -> None:
     assert cosines.min() > 0.99
     for i in (0, 7, len(given) - 1):
         assert np.array_equal(run(made, given[i : i + 1])[0], vectors[i])
-
-
-def plain_front(side: int) -> dict[str, Any]:
-    return {
-        "size": [side, side],
-        "resize": {"rule": "squash", "to": [side, side], "filter": "bicubic", "round": "floor"},
-        "crop": None,
-        "alpha": "white",
-        "color": "RGB",
-        "scale": 1 / 255,
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.25, 0.25, 0.25],
-        "decode": "full",
-    }
 
 
 def test_pictures_that_ship() -> None:

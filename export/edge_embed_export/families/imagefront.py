@@ -3,8 +3,8 @@
 Known are preprocessor_config.json of transformers (and processor_config.json, where its newer releases put the same),
 open_clip_config.json of OpenCLIP, and config.json of timm. What a file says and this does not know is refused by name.
 
-Alpha is the one thing that is not taken as it is there: the libraries drop it, which shows whatever colours lie below;
-here a picture lies on white. Pictures without alpha are not concerned.
+Alpha is the one thing that the libraries do not agree on: transformers 4, OpenCLIP and timm drop it, which shows
+whatever colours lie below; transformers 5 lays a picture on white, as is done here for all of them.
 """
 
 import math
