@@ -217,6 +217,8 @@ def test_siglip_2_lowers_texts_where_its_class_does(tmp_path: Path, settings: di
     lowered = float_model(texttowers.siglip2_text(tmp_path / "siglip2" / "model", **settings))
     kept = float_model(texttowers.siglip2_text(tmp_path / "gemma" / "model", "GemmaTokenizer", **settings))
     small, large = "the cat", "The CAT"
+    assert "keep their capitals" in kept.manifest.provenance["notes"]
+    assert "keep their capitals" not in lowered.manifest.provenance.get("notes", "")
     assert lowered.tokenizer.encode(large).tolist() == lowered.tokenizer.encode(small).tolist()
     assert kept.tokenizer.encode(small).tolist() == lowered.tokenizer.encode(small).tolist()
     assert kept.tokenizer.encode(large).tolist() != kept.tokenizer.encode(small).tolist()
