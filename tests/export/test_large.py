@@ -143,8 +143,8 @@ def test_the_schema_belongs_to_the_files(large: Path) -> None:
     path.write_text(path.read_text().replace('"schema": 2', '"schema": 1'))
     with pytest.raises(BundleDamagedError, match="was changed after the export"):
         read_bundle(large)
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 4'))
-    with pytest.raises(BundleFormatError, match="schema version 4; this release reads up to 3"):
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 5'))
+    with pytest.raises(BundleFormatError, match="schema version 5; this release reads up to 4"):
         read_bundle(large)
 
 

@@ -33,7 +33,7 @@ from edge_embed_runtime.bundle.bundle import Bundle, file_records, read_bundle
 from edge_embed_runtime.bundle.manifest import MANIFEST, TABLE, TOKENIZER, Manifest
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 from edge_embed_runtime.model.static import read_table, write_table
-from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE
+from edge_embed_runtime.search.query import STATIC_TEXT_SHARE, TEXT_SHARE, Wanted
 
 pytestmark = pytest.mark.usefixtures("short_receipt")
 
@@ -460,5 +460,5 @@ def test_command_line(model2vec: Callable[..., Path], tmp_path: Path) -> None:
 def test_hybrid_search_gives_words_more_weight(static_bundle: Path, tmp_path: Path) -> None:
     """Static vectors say less than a model's: in a hybrid search the words have a larger share."""
     with Index.open(tmp_path / "i.db", Embedder(static_bundle)) as index:
-        found, _ = index._models.query(index._store, "river", "hybrid", None)
+        found, _ = index._models.query(index._store, "river", "hybrid", None, Wanted(10), {})
     assert found.text_share == STATIC_TEXT_SHARE > TEXT_SHARE

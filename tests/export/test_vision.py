@@ -142,7 +142,10 @@ def test_eva02_by_hand() -> None:
     assert np.abs(run(session(read("eva02")), given) - unit(expected)).max() < PARITY
 
 
-@pytest.mark.parametrize("name", ["clip", "siglip", "dinov2 giant", "eva02", "blip-2"])
+@pytest.mark.parametrize(
+    "name",
+    ["clip", *(pytest.param(name, marks=pytest.mark.slow) for name in ("siglip", "dinov2 giant", "eva02", "blip-2"))],
+)
 def test_int8_is_close(name: str, tmp_path: Path) -> None:
     """Calibrated on the exporter's pictures, measured on others: cosine 0.99, and one vector in any batch."""
     tower, side = read(name), FAMILIES[name].side

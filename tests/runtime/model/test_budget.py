@@ -191,7 +191,8 @@ def test_json_of_hits(vectors: Path) -> None:
     assert found.exit_code == 0, found.output
     said = json.loads(found.output)
     assert list(said) == ["hits", "shortfall"]
-    assert [sorted(hit) for hit in said["hits"]] == [["end", "key", "metadata", "place", "score", "start", "text"]] * 3
+    fields = ["end", "key", "kind", "metadata", "place", "score", "source", "start", "text"]
+    assert [sorted(hit) for hit in said["hits"]] == [fields] * 3
 
 
 def test_rows_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
