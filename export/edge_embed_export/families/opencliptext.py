@@ -89,7 +89,7 @@ def _text_cfg(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 def _form(checkpoint: Checkpoint, text: Mapping[str, Any], config: Mapping[str, Any]) -> _Form:
     folder, pool = checkpoint.folder, text.get("pool_type") or "argmax"
-    length, appended, causal = int(text.get("context_length", 77)), bool(text.get("embed_cls")), True
+    length, appended = int(text.get("context_length", 77)), bool(text.get("embed_cls"))
     causal = not text.get("no_causal_mask")
     if pool not in POOL_TYPES or (not causal and pool in ("argmax", "eos") and not appended):
         raise ExportError(
