@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.align.backbone import FEATURES
-from edge_embed_export.general.weightonly import int8_weights
-from edge_embed_export.request import FLOAT32
-from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
+from edge_embed_export.towers.graph import with_int8_weights
+from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.memory import activation_bytes
 from edge_embed_runtime.bundle.manifest import TOWER_FILES, Manifest
 from edge_embed_runtime.bundle.towers import Tower
@@ -74,20 +73,9 @@ def write_tower(
         modality,
         dim,
         {file: model.SerializeToString()},
-        Tower(front=front, architecture=facts, quantization=dict(FLOAT32), provenance=provenance),
+        Tower(front=front, architecture=facts, quantization=dict(FLOATS), provenance=provenance),
     )
-    small = Made(
-        modality,
-        dim,
-        {file: int8_weights(model).SerializeToString()},
-        Tower(
-            front=front,
-            architecture=facts,
-            quantization={"weights": "int8, a scale for each output channel", "activations": "float32"},
-            provenance=provenance,
-        ),
-    )
-    made = finished(small, whole, Sample("the receipt inputs", inputs), target, 0.98)
+    made = finished(with_int8_weights(whole), whole, Sample("the receipt inputs", inputs), target, 0.98)
     manifest = bundle_of(target.name, dim, space, [made])
     write_bundle(target, manifest, made.contents, overwrite=True)
     return manifest

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-# (blocks, kernel, stride of the first block); widths are those of the weights
-STAGES = [(1, 3, 1), (2, 3, 2), (2, 5, 2), (3, 3, 2), (3, 5, 1), (4, 5, 2), (1, 3, 1)]
+# (blocks, stride of the first block); widths and kernels are those of the weights
+STAGES = [(1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1)]
 EPSILON = 1e-3  # of batch normalisation
 DIM = 1280
 
 
 def backbone(tensors: Mapping[str, Array]) -> Any:
     """pixel_values [batch, 3, 224, 224] (pixel - 127) / 128 -> embedding [batch, 1280], the mean over places."""
-    from onnx import TensorProto, checker, helper, numpy_helper
+    from onnx import helper
 
     nodes: list[Any] = []
     weights: dict[str, Array] = {"zero": np.float32(0), "six": np.float32(6)}  # type: ignore[dict-item]
@@ -48,7 +48,7 @@ def backbone(tensors: Mapping[str, Array]) -> Any:
 
     x = conv("pixel_values", "_conv_stem", "_bn0", 2)
     number = 0
-    for blocks, _, first in STAGES:
+    for blocks, first in STAGES:
         for i in range(blocks):
             block, y = f"_blocks.{number}", x
             if f"{block}._expand_conv.weight" in tensors:
@@ -62,6 +62,12 @@ def backbone(tensors: Mapping[str, Array]) -> Any:
     x = conv(x, "_conv_head", "_bn1")
     nodes.append(helper.make_node("GlobalAveragePool", [x], ["pooled"]))
     nodes.append(helper.make_node("Flatten", ["pooled"], ["embedding"], axis=1))
+    return _model(nodes, weights)
+
+
+def _model(nodes: list[Any], weights: Mapping[str, Array]) -> Any:
+    from onnx import TensorProto, checker, helper, numpy_helper
+
     graph = helper.make_graph(
         nodes,
         "efficientnet-lite0",

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from builders.pictures import front
 from edge_embed import Embedder
 from edge_embed.embedder import bundle_path
 from edge_embed_export.towers.made import Made, bundle_of
@@ -30,17 +31,7 @@ SOUNDS = ("silence", "a deep hum", "loud hissing noise")
 # Mean size of the samples, and of their differences.
 FEATURES = ((0.0, 0.0), (0.3, 0.02), (0.3, 0.4))
 SIDE, RATE = 16, 16_000
-FRONT = {
-    "size": [SIDE, SIDE],
-    "resize": {"rule": "squash", "to": [SIDE, SIDE], "filter": "bilinear", "round": "floor"},
-    "crop": None,
-    "alpha": "white",
-    "color": "RGB",
-    "scale": 1 / 255,
-    "mean": [0.0, 0.0, 0.0],
-    "std": [1.0, 1.0, 1.0],
-    "decode": "full",
-}
+FRONT = front(SIDE, "squash", "bilinear", mean=[0.0] * 3, std=[1.0] * 3)
 SOUND_FRONT = {
     "rate": RATE,
     "resampler": "soxr_hq",

@@ -5,25 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from builders.pictures import front
 from edge_embed_export.align.backbone import FEATURES
-from edge_embed_export.request import FLOAT32
-from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
+from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_runtime.bundle.bundle import write_bundle
 from edge_embed_runtime.bundle.manifest import TOWER_FILES
 from edge_embed_runtime.bundle.towers import Tower
 
 SIZE, CHANNELS = 32, 48
-FRONT: dict[str, Any] = {
-    "size": [SIZE, SIZE],
-    "resize": {"rule": "squash", "to": [SIZE, SIZE], "filter": "bilinear", "round": "floor"},
-    "crop": None,
-    "alpha": "white",
-    "color": "RGB",
-    "scale": 1 / 255,
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.5, 0.5, 0.5],
-    "decode": "full",
-}
+FRONT = front(SIZE, "squash", "bilinear", mean=[0.5] * 3, std=[0.5] * 3)
 
 
 def conv_graph(dim: int | None = None, seed: int = 0) -> Any:
@@ -74,7 +64,7 @@ def write_conv_tower(target: Path, *, dim: int | None = None, space: str = "", f
     """`conv_graph` as a bundle with a tower for pictures. features: whether it names its inner value for `align`."""
     graph = conv_graph(dim)
     facts = {"graph": "general", "activation_bytes": 0, **({FEATURES: "pooled"} if features else {})}
-    tower = Tower(front=FRONT, architecture=facts, quantization=dict(FLOAT32))
+    tower = Tower(front=FRONT, architecture=facts, quantization=dict(FLOATS))
     made = Made("image", dim or CHANNELS, {TOWER_FILES["image"][0]: graph.SerializeToString()}, tower)
     made = finished(made, None, Sample("nothing"), target, 0.0)
     write_bundle(target, bundle_of(target.name, made.dim, space, [made]), made.contents)

@@ -213,12 +213,12 @@ def corpus() -> Iterator[tuple[str, bytes]]:
         yield name, make()
 
 
-def front(side: int = 224, rule: str = "shortest", **changes: Any) -> dict[str, Any]:
+def front(side: int = 224, rule: str = "shortest", method: str = "bicubic", **changes: Any) -> dict[str, Any]:
     """The front end of CLIP (transformers), or with changes."""
     squash = rule in ("squash", "pad")
     made: dict[str, Any] = {
         "size": [side, side],
-        "resize": {"rule": rule, "to": [side, side] if squash else side, "filter": "bicubic", "round": "floor"},
+        "resize": {"rule": rule, "to": [side, side] if squash else side, "filter": method, "round": "floor"},
         "crop": None if squash else {"size": [side, side], "round": "floor"},
         "alpha": "white",
         "color": "RGB",

@@ -232,6 +232,59 @@ def siglip_text(folder: Path, positions: int = 12, **settings: Any) -> Path:
     return folder
 
 
+def gemma_tokenizer() -> dict[str, Any]:
+    """Gemma's tokenizer.json over capitals and small letters, with an end behind each text: it lowers nothing."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    signs = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!,"
+    pairs = [("t", "h"), ("th", "e"), ("▁", "c"), ("T", "h")]
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *signs, *("".join(pair) for pair in pairs)]
+    end = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<eos>", "type_id": 0}}]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [added(token, number) for number, token in enumerate(special)],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"String": " "},
+            "behavior": "MergedWithPrevious",
+            "invert": False,
+        },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": end,
+            "pair": [*end, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<eos>": {"id": "<eos>", "ids": [1], "tokens": ["<eos>"]}},
+        },
+        "decoder": None,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": {token: number for number, token in enumerate(tokens)},
+            "merges": [list(pair) for pair in pairs],
+        },
+    }
+
+
+def siglip2_text(folder: Path, name: str = "Siglip2Tokenizer", positions: int = 12, **settings: Any) -> Path:
+    """A SigLIP 2 of fixed size. name: of the tokenizer's class; settings: of tokenizer_config.json"""
+    tokenizer = gemma_tokenizer()
+    vocab = len(tokenizer["model"]["vocab"])
+    t = Tensors()
+    add_siglip_text(t, vocab, positions)
+    config = {**siglip_text_config(vocab, positions), "architectures": ["SiglipTextModel"]}
+    usual = {"tokenizer_class": name, "model_max_length": positions, "padding_side": "right"}
+    usual |= {"add_bos_token": False, "add_eos_token": True}
+    tokens = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    return write(folder, config, t, tokenizer, **{**usual, **tokens, **settings})
+
+
 QFORMER = {
     "model_type": "blip_2_qformer",
     "hidden_size": HIDDEN,

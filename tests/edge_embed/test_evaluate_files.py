@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.colours import COLOURS, RATE, SIDE, colour_bundle
 from click.testing import CliRunner
 from PIL import Image
 
@@ -14,7 +15,6 @@ from edge_embed.cli.main import main
 from edge_embed.measuring.judged import Chosen, File, read_judged_set
 from edge_embed.measuring.quality import evaluate
 from edge_embed_runtime.errors import InputError, MediaError, SourceError
-from tests.builders.colours import COLOURS, RATE, SIDE, colour_bundle
 
 
 @pytest.fixture(scope="module")

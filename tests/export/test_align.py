@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.convtowers import CHANNELS, SIZE, conv_graph, write_conv_tower
+from builders.pictures import photo
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,8 +18,6 @@ from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import InputError, MediaError
 from edge_embed_runtime.model.session import make_session
 from edge_embed_runtime.vectors.normalize import normalize
-from tests.builders.convtowers import CHANNELS, SIZE, conv_graph, write_conv_tower
-from tests.builders.pictures import photo
 
 DIM = 24
 

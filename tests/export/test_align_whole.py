@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.colours import colour_bundle
+from builders.convtowers import write_conv_tower
 from click.testing import CliRunner
 from PIL import Image
 
@@ -17,8 +19,6 @@ from edge_embed.embedder import bundle_path
 from edge_embed_export.align.align import AlignOptions, align_tower
 from edge_embed_runtime.bundle.bundle import read_bundle
 from edge_embed_runtime.errors import InputError, MissingExtraError
-from tests.builders.colours import colour_bundle
-from tests.builders.convtowers import write_conv_tower
 
 COLOURS = {"red": (210, 30, 30), "green": (30, 150, 40), "blue": (30, 50, 210), "yellow": (230, 210, 40)}
 SHAPES = ("square", "stripe", "corner", "frame", "line", "cross", "half", "dot")

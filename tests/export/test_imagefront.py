@@ -73,9 +73,14 @@ def test_steps_that_are_left_out(tmp_path: Path) -> None:
     [
         ({"image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor"),
         ({"image_processor_type": "../x"}, "is not known"),
+        ({"image_processor_type": "SiglipImageProcessor", "do_center_crop": True}, "do_center_crop"),
         ({"do_pad": True}, "do_pad"),
         ({"warp": 1}, "warp"),
         ({"resample": 7}, "resample 7"),
+        ({"resample": [3]}, "resample"),
+        ({"crop_size": {"shortest_edge": 4}}, "both edges"),
+        ({"rescale_factor": "x"}, "rescale_factor"),
+        ({"image_std": [1, None, 1]}, "a channel's number"),
         ({"size": {"longest_edge": 4}}, "longest_edge"),
         ({"size": "large"}, "large"),
         ({"do_resize": False}, "do_resize"),
@@ -102,7 +107,8 @@ def test_open_clip(tmp_path: Path) -> None:
     assert read(resize_mode="squash", interpolation="bilinear")["resize"]["filter"] == "bilinear"
     longest = read(resize_mode="longest", fill_color=7, size=[40, 50])
     assert longest["crop"] == {"size": [40, 50], "round": "round", "fill": [7, 7, 7]}
-    for wrong in ({"resize_mode": "random"}, {"mode": "L"}, {"size": [40, 50]}, {"interpolation": "random"}, {"a": 1}):
+    for wrong in ({"resize_mode": "random"}, {"mode": "L"}, {"size": [40, 50]}, {"interpolation": "random"}, {"a": 1},
+                  {"size": {"shortest_edge": 4}}, {"resize_mode": "longest", "fill_color": 0.5}):  # fmt: skip
         with pytest.raises(ExportError):
             read(**wrong)
 
@@ -112,7 +118,13 @@ def test_timm(tmp_path: Path) -> None:
     kept = {"input_size": [3, 224, 224], "crop_pct": 0.875, "interpolation": "bicubic", "tag": "in1k"}
     front = of(tmp_path, "config.json", architecture="efficientnet", pretrained_cfg=kept)
     assert (front["resize"]["to"], front["size"], front["crop"]["round"]) == (256, [224, 224], "round")
-    for wrong in ({"crop_mode": "border"}, {"input_size": [1, 8, 8]}, {"jitter": 1}):
+    for wrong in (
+        {"crop_mode": "border"},
+        {"input_size": [1, 8, 8]},
+        {"input_size": 8},
+        {"crop_pct": "x"},
+        {"jitter": 1},
+    ):
         with pytest.raises(ExportError):
             of(tmp_path, "config.json", pretrained_cfg={**kept, **wrong})
 

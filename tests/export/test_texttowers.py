@@ -211,6 +211,21 @@ def test_what_would_be_another_siglip_is_refused(tmp_path: Path, settings: dict[
         float_model(texttowers.siglip_text(tmp_path / "siglip", **settings))
 
 
+@pytest.mark.parametrize("settings", [{}, {"backend": "tokenizers"}])
+def test_siglip_2_lowers_texts_where_its_class_does(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """tokenizer.json lowers nothing here: the class says it, which transformers 5 alone has; Gemma's says nothing."""
+    lowered = float_model(texttowers.siglip2_text(tmp_path / "siglip2" / "model", **settings))
+    kept = float_model(texttowers.siglip2_text(tmp_path / "gemma" / "model", "GemmaTokenizer", **settings))
+    small, large = "the cat", "The CAT"
+    assert "keep their capitals" in kept.manifest.provenance["notes"]
+    assert "keep their capitals" not in lowered.manifest.provenance.get("notes", "")
+    assert lowered.tokenizer.encode(large).tolist() == lowered.tokenizer.encode(small).tolist()
+    assert kept.tokenizer.encode(small).tolist() == lowered.tokenizer.encode(small).tolist()
+    assert kept.tokenizer.encode(large).tolist() != kept.tokenizer.encode(small).tolist()
+    with pytest.raises(ExportError, match="filled up in front"):
+        float_model(texttowers.siglip2_text(tmp_path / "left" / "model", padding_side=None, **settings))
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x0a", b"\xff" * 40, b"\x0a\x7f\x01"])
 def test_a_file_that_is_none_of_sentencepiece_is_named(tmp_path: Path, raw: bytes) -> None:
     source = texttowers.siglip_text(tmp_path / "siglip")

@@ -101,6 +101,22 @@ def test_siglips_text_tower_and_tokenizer_agree_with_transformers(tmp_path: Path
         assert embedder.tokenizer.encode(text).tolist() == expected
 
 
+@pytest.mark.parametrize("name", ["Siglip2Tokenizer", "GemmaTokenizer"])
+def test_siglip_2s_texts_are_lowered_as_by_its_class(tmp_path: Path, name: str) -> None:
+    """The class that transformers 5 has for it lowers texts, Gemma's, which published folders name, does not."""
+    transformers = importlib.import_module("transformers")
+    if not hasattr(transformers, name) and name == "Siglip2Tokenizer":
+        pytest.skip("transformers 4 has no Siglip2Tokenizer")
+    source = texttowers.siglip2_text(tmp_path / "siglip2", name)
+    export_model(source, tmp_path / "fp32", precision="fp32", verify="skip")
+    embedder = Embedder(tmp_path / "fp32", threads=1)
+    reference = transformers.AutoTokenizer.from_pretrained(source)
+    assert reference.padding_side == "right"
+    for text in TEXTS:
+        expected = reference([text], truncation=True, max_length=12).input_ids[0]
+        assert embedder.tokenizer.encode(text).tolist() == expected
+
+
 def _as_large(source: Path, vocab: int) -> Path:
     """A folder whose table has at least so many rows."""
     tensors = read_tensors(source / "model.safetensors")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.pictures import front as front_of
 from builders.pictures import photo
 from builders.towers import DIM, EVA_HEADS, FAMILIES, HEADS, LAYERS, tensors_of, write_tower
 from builders.visionreference import eva02, open_clip
@@ -17,8 +18,9 @@ from PIL import Image
 from edge_embed import Embedder
 from edge_embed.errors import ExportError, UnsupportedModelError
 from edge_embed_export import TowerOptions, export_model
-from edge_embed_export.calibration.images import quantize_image
+from edge_embed_export.calibration.material import Pictures
 from edge_embed_export.calibration.pictures import Picture, calibration_pictures
+from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.families.interpolate import bicubic
 from edge_embed_export.families.leftovers import account
 from edge_embed_export.families.pictures import ImageTower
@@ -147,13 +149,13 @@ def test_eva02_by_hand() -> None:
 def test_int8_is_close(name: str, tmp_path: Path) -> None:
     """Calibrated on the exporter's pictures, measured on others: cosine 0.99, and one vector in any batch."""
     tower, side = read(name), FAMILIES[name].side
-    front = read_front("image", plain_front(side))
+    front = read_front("image", front_of(side, "squash", mean=[0.5] * 3, std=[0.25] * 3))
     feeds, others = (
         [next(iter(front.feeds(picture))) for picture in drawn(part)] for part in ("calibration", "receipt")
     )
     weights = prepare(tower.spec.body, tower.weights)
     with workshop(tmp_path / "made") as shop:
-        quantized = quantize_image(tower.spec, weights, feeds, ExportOptions(), shop)
+        quantized = Quantizer(Pictures(tower.spec, weights, feeds), weights, shop).run(None, ExportOptions())
     assert quantized.recipes["patch.input"].activation == "static"
     model = build_image(tower.spec, quantized.weights, quantized.layers).SerializeToString()
     made, given = make_session(model, threads=1), np.concatenate(others)
@@ -163,20 +165,6 @@ def test_int8_is_close(name: str, tmp_path: Path) -> None:
     assert cosines.min() > 0.99
     for i in (0, 7, len(given) - 1):
         assert np.array_equal(run(made, given[i : i + 1])[0], vectors[i])
-
-
-def plain_front(side: int) -> dict[str, Any]:
-    return {
-        "size": [side, side],
-        "resize": {"rule": "squash", "to": [side, side], "filter": "bicubic", "round": "floor"},
-        "crop": None,
-        "alpha": "white",
-        "color": "RGB",
-        "scale": 1 / 255,
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.25, 0.25, 0.25],
-        "decode": "full",
-    }
 
 
 def test_pictures_that_ship() -> None:

@@ -3,11 +3,11 @@
 import numpy as np
 import onnx
 import pytest
+from builders.convtowers import SIZE, conv_graph
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_embed_export.general.weightonly import LARGEST, int8_weights, quantize_channels
 from edge_embed_runtime.model.session import make_session
-from tests.builders.convtowers import SIZE, conv_graph
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:

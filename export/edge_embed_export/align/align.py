@@ -18,9 +18,8 @@ from edge_embed_export.align.measure import measured
 from edge_embed_export.align.pairs import Pair, Parts, read_pairs, split_pairs
 from edge_embed_export.calibration.pictures import calibration_pictures
 from edge_embed_export.calibration.sounds import calibration_sounds
-from edge_embed_export.general.weightonly import int8_weights
-from edge_embed_export.request import FLOAT32
-from edge_embed_export.towers.made import Made, Sample, bundle_of, finished
+from edge_embed_export.towers.graph import FLOOR, with_int8_weights
+from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.memory import activation_bytes
 from edge_embed_runtime.bundle.bundle import Bundle, check_replaceable, read_bundle, write_bundle
 from edge_embed_runtime.bundle.join import join_bundles, space_of
@@ -35,9 +34,6 @@ from edge_embed_runtime.vectors.normalize import normalize
 
 Array = NDArray[np.float32]
 
-# The lowest mean cosine of int8 weights to float32 that is written.
-FLOOR = 0.99
-WEIGHT_ONLY = {"weights": "int8, a scale for each output channel", "activations": "float32"}
 # How much a file's other captions count beside its first one.
 OTHERS = 0.5
 MOST_SHARE = 0.4
@@ -222,12 +218,11 @@ def _made(
         },
     }
     file = TOWER_FILES[options.modality][0]
-    whole = replace(old, architecture=facts, quantization=dict(FLOAT32), golden=[], receipt={}, provenance=provenance)
+    whole = replace(old, architecture=facts, quantization=dict(FLOATS), golden=[], receipt={}, provenance=provenance)
     made = Made(options.modality, head.second.shape[1], {file: model.SerializeToString()}, whole)
     reference = None
     if options.precision == "int8":
-        small = int8_weights(model).SerializeToString()
-        reference, made = made, replace(made, contents={file: small}, tower=replace(whole, quantization=WEIGHT_ONLY))
+        reference, made = made, with_int8_weights(made)
     try:
         return finished(made, reference, _sample(options.modality), target, FLOOR)
     except FidelityError as error:

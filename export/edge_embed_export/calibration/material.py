@@ -12,6 +12,7 @@ from edge_embed_export.calibration.pairs import pair_rows
 from edge_embed_export.calibration.texts import calibration_rows
 from edge_embed_export.transformer.builder import Apart
 from edge_embed_export.transformer.encoder import build
+from edge_embed_export.transformer.sound import LEVELS, SoundSpec
 from edge_embed_export.transformer.spec import Spec, Weights, sites
 from edge_embed_export.transformer.vision import PIXELS, VisionSpec, build_image, image_sites
 from edge_embed_quantize.calibrate import Feed, Site
@@ -146,6 +147,29 @@ class Pictures:
     ) -> "onnx.ModelProto":
         # a few pictures have few first tokens: in the last layer, too, all tokens say how weights are rounded
         return build_image(self._image, weights, layers, observe=observe, apart=apart, whole=observe)
+
+    def table(self, bits: int) -> CompactTable | None:  # noqa: ARG002 - as of texts
+        return None
+
+
+class Sounds:
+    """A model of sounds, and windows of sounds as its front end gives them.
+
+    levels: float [1, ...] each
+    """
+
+    def __init__(self, sound: SoundSpec, weights: Weights, levels: Sequence[NDArray[np.float32]]) -> None:
+        self.spec = sound.body
+        self.sites = sound.sites(weights)
+        self._sound, self._levels = sound, levels
+
+    def feeds(self) -> Iterable[Feed]:
+        return ({LEVELS: levels} for levels in self._levels)
+
+    def build(
+        self, weights: Weights, layers: Layers | None = None, *, observe: bool = False, apart: Apart | None = None
+    ) -> "onnx.ModelProto":
+        return self._sound.build(weights, layers, observe=observe, apart=apart)
 
     def table(self, bits: int) -> CompactTable | None:  # noqa: ARG002 - as of texts
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import Reader, with_usual
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.sound import REACH, FramesSpec, SoundSpec
 from edge_embed_export.transformer.spec import NORM_EPS, Array, Spec, Step, prepare
@@ -217,8 +217,7 @@ def _clap_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
         given: Any = checkpoint.config
     else:
         given = checkpoint.config.get("audio_config")
-    said = given if isinstance(given, dict) else {}
-    return {name: usual if said.get(name) is None else said[name] for name, usual in USUAL.items()}
+    return with_usual(given if isinstance(given, dict) else {}, USUAL)
 
 
 def _side(read: Reader, name: str) -> int:

@@ -57,7 +57,7 @@ def _part(said: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What of a file is about sounds; None where nothing is."""
     inner = said.get(NEWER)
     part = inner if isinstance(inner, dict) else said
-    return part if part.get("feature_extractor_type") in CLASSES else None
+    return part if str(part.get("feature_extractor_type")) in CLASSES else None
 
 
 def _front(said: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def _frames(fft: int, hop: int, bands: int) -> dict[str, Any]:
 
 def _whole(said: Mapping[str, Any], name: str, usual: int, path: Path) -> int:
     value = said.get(name, usual)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or not 0 < value < 2**31:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31 or value != int(value):
         raise ExportError(f"{path}: {name} is {value!r:.40}, expected a whole number", path=path)
     return int(value)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from edge_embed_export.families.bert import read_encoder, read_roberta
 from edge_embed_export.families.cliptext import tower_config
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import Reader, with_usual
 from edge_embed_export.files.accounting import Keys
 from edge_embed_export.modules.listed import Module, linear
 from edge_embed_export.sources.checkpoint import Checkpoint
@@ -63,6 +63,5 @@ def _projection(checkpoint: Checkpoint) -> Module:
 def _inner(checkpoint: Checkpoint, usual: Mapping[str, Any], kind: str, steps: tuple[Module, ...]) -> Checkpoint:
     """The checkpoint of the text tower alone; what it asks for counts for the whole."""
     config = tower_config(checkpoint.config, "text_config", usual)
-    said = {name: config.get(name) for name in usual if config.get(name) is not None}
-    held = Keys({**usual, **said, "model_type": kind})
+    held = Keys({**with_usual(config, usual), "model_type": kind})
     return replace(checkpoint, config=held, after=(*steps, *checkpoint.after), pooling=checkpoint.pooling or "cls")

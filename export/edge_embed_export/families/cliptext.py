@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers.pre_tokenizers import ByteLevel
 
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import Reader, with_usual
 from edge_embed_export.modules.listed import linear
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.tokenizer.parts import around, vocabulary
@@ -77,7 +77,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     read = Reader(
         replace(checkpoint, after=(linear(projection), *checkpoint.after)),
         "embeddings.token_embedding.weight",
-        {**USUAL, **{name: config.get(name) for name in USUAL if config.get(name) is not None}},
+        with_usual(config, USUAL),
     )
     positions = read.tensor("embeddings.position_embedding.weight", 2)
     max_tokens = min(checkpoint.max_tokens or len(positions), len(positions))

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed_export.families import qformertext
 from edge_embed_export.families.cliptext import tower_config
 from edge_embed_export.families.pictures import ImageTower, PictureReader, check_dim
 from edge_embed_export.families.poolers import read_qformer, read_siglip_head
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import Reader, with_usual
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Array, Step
 from edge_embed_runtime.vectors.kinds import MULTI
@@ -55,15 +56,7 @@ BLIP2 = CLIP | {
     "layer_norm_eps": 1e-6,
     "qkv_bias": True,
 }
-QFORMER: dict[str, Any] = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "cross_attention_frequency": 2,
-}
+QFORMER: dict[str, Any] = {**qformertext.USUAL, "cross_attention_frequency": 2}
 
 
 def _reader(checkpoint: Checkpoint, front: dict[str, Any], anchor: str, usual: dict[str, Any]) -> PictureReader:
@@ -132,8 +125,7 @@ def read_blip2(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
         read.split(ours, f"encoder.layers.{i}.self_attn.qkv", bias=read.config.get("qkv_bias") is not False)
     config = checkpoint.config.get("qformer_config")
     given = config if isinstance(config, dict) else {}
-    known = {name: given[name] for name in QFORMER if given.get(name) is not None}
-    queries = Reader(checkpoint, "layernorm.weight", {**QFORMER, **known})
+    queries = Reader(checkpoint, "layernorm.weight", with_usual(given, QFORMER))
     outer = Reader(checkpoint, "vision_projection.weight")
     outer.linear("projection.0", "vision_projection")
     eps, activation = queries.epsilon("layer_norm_eps", 1e-12), queries.activation("hidden_act", "gelu")

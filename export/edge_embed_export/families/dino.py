@@ -30,13 +30,13 @@ USUAL: dict[str, Any] = {
 
 
 def read(checkpoint: Checkpoint, front: dict[str, Any]) -> ImageTower:
-    usual = {**USUAL, "patch_size": 16} if checkpoint.architecture == "dinov2_with_registers" else USUAL
+    registers = checkpoint.architecture == "dinov2_with_registers"
+    usual = {**USUAL, "patch_size": 16} if registers else USUAL
     read = PictureReader(checkpoint, "embeddings.cls_token", checkpoint.config, front, usual)
     read.refuse(qkv_bias=True)
     read.patches("embeddings.patch_embeddings.projection", bias=True)
     table = read.tensor("embeddings.position_embeddings", 3)[0]
     prefix = np.asarray(read.tensor("embeddings.cls_token", 3)[0]) + np.asarray(table[:1])
-    registers = checkpoint.architecture == "dinov2_with_registers"
     if registers:
         prefix = np.concatenate([prefix, read.tensor("embeddings.register_tokens", 3)[0]])
     # the two classes of the library differ in this

@@ -3,8 +3,8 @@
 Known are preprocessor_config.json of transformers (and processor_config.json, where its newer releases put the same),
 open_clip_config.json of OpenCLIP, and config.json of timm. What a file says and this does not know is refused by name.
 
-Alpha is the one thing that is not taken as it is there: the libraries drop it, which shows whatever colours lie below;
-here a picture lies on white. Pictures without alpha are not concerned.
+Alpha is the one thing that the libraries do not agree on: transformers 4, OpenCLIP and timm drop it, which shows
+whatever colours lie below; transformers 5 lays a picture on white, as is done here for all of them.
 """
 
 import math
@@ -24,6 +24,8 @@ HALF = [0.5, 0.5, 0.5]
 # By the number that PIL has for them.
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
 COMMON = {"alpha": "white", "color": "RGB", "decode": "full"}
+# What no number of a config reaches.
+LARGEST = 1e9
 # Files by name, where a folder has several the first counts.
 TRANSFORMERS, NEWER, OPEN_CLIP, TIMM = (
     "preprocessor_config.json",
@@ -148,10 +150,19 @@ def _of_transformers(said: dict[str, Any], path: Path) -> dict[str, Any]:
     if said.get("do_resize") is False:
         raise ExportError(f"{path}: do_resize is false, and a tower reads pictures of one size", path=path)
     size = _size(_given(said, "size", usual.size), path, square=usual.square)
-    crop = usual.crop if _given(said, "do_center_crop", usual.crop is not None) else None
-    if crop is not None:
-        crop = _size(_given(said, "crop_size", crop), path, square=True)
-    return _front(said, usual, size, crop, path)
+    return _front(said, usual, size, _crop(said, usual, path), path)
+
+
+def _crop(said: Mapping[str, Any], usual: Usual, path: Path) -> dict[str, int] | None:
+    if not _given(said, "do_center_crop", usual.crop is not None):
+        return None
+    if usual.crop is None:
+        raise ExportError(
+            f"{path}: do_center_crop is true, which transformers 4 passes over for this class, and 5 does not",
+            path=path,
+            name="do_center_crop",
+        )
+    return _square(_given(said, "crop_size", usual.crop), path)
 
 
 def _given(said: Mapping[str, Any], key: str, usual: Any) -> Any:
@@ -170,16 +181,30 @@ def _size(value: Any, path: Path, *, square: bool) -> dict[str, int]:
     raise ExportError(f"{path}: a size of {shown(value)} is not known", path=path, name="size")
 
 
+def _square(value: Any, path: Path) -> dict[str, int]:
+    """A size of both edges; one number is that of both."""
+    size = _size(value, path, square=True)
+    if "height" not in size:
+        raise ExportError(f"{path}: a size of {shown(value)} is not that of both edges", path=path, name="size")
+    return size
+
+
+def _number(value: Any, name: str, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        raise ExportError(f"{path}: {name} is {shown(value)}, expected a number", path=path, name=name)
+    return float(value)
+
+
 def _front(
     said: Mapping[str, Any], usual: Usual, size: dict[str, int], crop: dict[str, int] | None, path: Path
 ) -> dict[str, Any]:
     resample = _given(said, "resample", usual.filter)
-    if resample not in FILTERS:
+    if not isinstance(resample, int) or resample not in FILTERS:
         raise ExportError(f"{path}: resample {shown(resample)} is not known", path=path, name="resample")
     edges = [size["height"], size["width"]] if "height" in size else None
     if edges is None and crop is None:
         raise ExportError(f"{path}: only the shorter edge is resized, and nothing is cropped", path=path, name="size")
-    normalized = _given(said, "do_normalize", usual=True)
+    rescaled, normalized = _given(said, "do_rescale", usual=True), _given(said, "do_normalize", usual=True)
     cropped = None if crop is None else [crop["height"], crop["width"]]
     return {
         **COMMON,
@@ -191,7 +216,7 @@ def _front(
             "round": "floor",
         },
         "crop": None if cropped is None else {"size": cropped, "round": "floor"},
-        "scale": float(_given(said, "rescale_factor", 1 / 255)) if _given(said, "do_rescale", usual=True) else 1.0,
+        "scale": _number(_given(said, "rescale_factor", 1 / 255), "rescale_factor", path) if rescaled else 1.0,
         "mean": _channels(_given(said, "image_mean", usual.mean), path) if normalized else [0.0] * 3,
         "std": _channels(_given(said, "image_std", usual.std), path) if normalized else [1.0] * 3,
     }
@@ -201,19 +226,20 @@ def _channels(value: Any, path: Path) -> list[float]:
     numbers = [value] * 3 if isinstance(value, int | float) else value
     if not isinstance(numbers, list | tuple) or len(numbers) != 3:
         raise ExportError(f"{path}: {shown(value)} are not the numbers of three channels", path=path)
-    return [float(number) for number in numbers]
+    return [_number(number, "a channel's number", path) for number in numbers]
 
 
 def _of_open_clip(said: dict[str, Any], path: Path) -> dict[str, Any]:
     """See open_clip's transform.py: rules "shortest", "squash" and "longest", and torchvision's rounding of crops."""
-    how = said.get("preprocess_cfg") or {}
+    how, model = (said.get(name) or {} for name in ("preprocess_cfg", "model_cfg"))
+    if not isinstance(how, dict) or not isinstance(model, dict):
+        raise ExportError(f"{path}: preprocess_cfg and model_cfg are no objects", path=path)
     known = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
     _refuse_others(how, known, path)
     if how.get("mode", "RGB") != "RGB":
         raise ExportError(f"{path}: mode {shown(how['mode'])} is not known", path=path, name="mode")
-    model = said.get("model_cfg") or {}
-    size = how.get("size") or (model.get("vision_cfg") or {}).get("image_size")
-    edges = _size(size, path, square=True)
+    vision = model.get("vision_cfg")
+    edges = _square(how.get("size") or (vision.get("image_size") if isinstance(vision, dict) else None), path)
     both = [edges["height"], edges["width"]]
     rule, fill = how.get("resize_mode", "shortest"), how.get("fill_color", 0)
     if rule == "shortest" and both[0] != both[1]:
@@ -222,7 +248,7 @@ def _of_open_clip(said: dict[str, Any], path: Path) -> dict[str, Any]:
         raise ExportError(f"{path}: resize_mode {shown(rule)} is not known", path=path, name="resize_mode")
     crop: dict[str, Any] = {"size": both, "round": "round"}
     if rule == "longest":
-        crop["fill"] = [fill] * 3 if isinstance(fill, int) else list(fill)
+        crop["fill"] = fill if isinstance(fill, list) else [fill] * 3
     resize = {
         "rule": rule,
         "to": both[0] if rule == "shortest" else both,
@@ -251,9 +277,10 @@ TIMM_OTHERS = words(
 def _of_timm(said: dict[str, Any], path: Path) -> dict[str, Any]:
     """See timm's `create_transform` for a model that is not trained: the numbers of test_* are not the usual ones."""
     _refuse_others(said, TIMM_OTHERS | {"input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"}, path)
-    channels, *both = said.get("input_size", [3, 224, 224])
-    mode, percent = said.get("crop_mode") or "center", said.get("crop_pct") or 0.875
-    if channels != 3 or len(both) != 2 or both[0] != both[1] or mode not in ("center", "squash"):
+    size = said.get("input_size", [3, 224, 224])
+    channels, *both = size if isinstance(size, list) and len(size) == 3 else (0, 0, 0)
+    mode, percent = said.get("crop_mode") or "center", _number(said.get("crop_pct") or 0.875, "crop_pct", path)
+    if channels != 3 or both[0] != both[1] or mode not in ("center", "squash"):
         raise ExportError(
             f"{path}: pictures of {shown(said.get('input_size'))} with crop_mode {shown(mode)} are not known", path=path
         )

@@ -13,14 +13,13 @@ from edge_embed_export.families import eva, timmsiglip
 from edge_embed_export.families.pictures import ImageTower, PictureReader, check_dim
 from edge_embed_export.families.poolers import read_coca_pooler
 from edge_embed_export.files.accounting import Keys
+from edge_embed_export.files.openclip import OPEN_CLIP
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.activations import Activation
 from edge_embed_export.transformer.spec import Array, Step
 from edge_embed_runtime.checks import listed
 from edge_embed_runtime.errors import UnsupportedModelError
 
-# The `model_type` of such a folder here.
-OPEN_CLIP = "open_clip"
 LAYER = {
     "out": "attn.out_proj",
     "attention_norm": "ln_1",

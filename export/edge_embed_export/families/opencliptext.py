@@ -89,7 +89,7 @@ def _text_cfg(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 def _form(checkpoint: Checkpoint, text: Mapping[str, Any], config: Mapping[str, Any]) -> _Form:
     folder, pool = checkpoint.folder, text.get("pool_type") or "argmax"
-    length, appended, causal = int(text.get("context_length", 77)), bool(text.get("embed_cls")), True
+    length, appended = int(text.get("context_length", 77)), bool(text.get("embed_cls"))
     causal = not text.get("no_causal_mask")
     if pool not in POOL_TYPES or (not causal and pool in ("argmax", "eos") and not appended):
         raise ExportError(
@@ -135,9 +135,8 @@ def _read(read: Reader, form: _Form) -> tuple[Spec, Weights]:
     for i in range(layers):
         for ours, theirs in (("out", "ls_1"), ("down", "ls_2")):  # layer scale
             name = f"encoder.layers.{i}.{theirs}.gamma"
-            for part in ("weight", "bias") if read.has(name) else ():
-                key = f"layers.{i}.{ours}.{part}"
-                read.weights[key] = np.asarray(read.weights[key]) * np.asarray(read.tensor(name, 1))
+            if read.has(name):
+                read.scaled(f"layers.{i}.{ours}", read.tensor(name, 1))
     return read.finish(
         layers=layers,
         norm="pre",

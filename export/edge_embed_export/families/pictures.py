@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edge_embed_export.families.interpolate import bicubic
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import Reader, with_usual
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Array, Layer, Spec, Step
 from edge_embed_export.transformer.vision import CHANNELS, Pooler, VisionSpec, check_image
@@ -48,8 +48,7 @@ class PictureReader(Reader):
         front: dict[str, Any],
         usual: Mapping[str, Any],
     ) -> None:
-        given = {name: config.get(name) for name in usual}
-        super().__init__(checkpoint, anchor, {**usual, **{name: v for name, v in given.items() if v is not None}})
+        super().__init__(checkpoint, anchor, with_usual(config, usual))
         self.front = front
         self.refuse(num_channels=CHANNELS)
         self.patch = self.side("patch_size")
@@ -131,12 +130,6 @@ class PictureReader(Reader):
                 )
             self.weights["projection.0.weight"] = weight.T
         return (Step("linear"),) if found else ()
-
-    def scaled(self, ours: str, factor: Array) -> None:
-        """What a linear layer gives times a number for each of its outputs (layer scale)."""
-        for part in ("weight", "bias"):
-            if f"{ours}.{part}" in self.weights:
-                self.weights[f"{ours}.{part}"] = np.asarray(self.weights[f"{ours}.{part}"]) * factor
 
     def tower(
         self,

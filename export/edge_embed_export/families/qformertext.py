@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_embed_export.families.bert import LAYER
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import Reader, with_usual
 from edge_embed_export.modules.listed import linear
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Spec, Weights
@@ -40,7 +40,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     read = Reader(
         replace(checkpoint, after=(linear(weight, bias), *checkpoint.after)),
         WORDS,
-        {**USUAL, **{key: config.get(key) for key in USUAL if config.get(key) is not None}},
+        with_usual(config, USUAL),
     )
     table = read.tensor(POSITIONS, 2)
     read.weights["embedding.word"] = read.words(WORDS)

@@ -60,6 +60,12 @@ MASKED: dict[str, MaskedHead] = {
 }
 
 
+def with_usual(config: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a config by the names in `usual`, whose value counts where the config says nothing."""
+    said = {name: config.get(name) for name in usual}
+    return {name: usual[name] if value is None else value for name, value in said.items()}
+
+
 class Reader:
     """Collects `weights` from a checkpoint; every error names the folder and what in it is wrong.
 
@@ -163,6 +169,12 @@ class Reader:
                 raise self.error(f"{theirs}.{part} has {len(whole)} rows, which are no {len(ours)} layers of one width")
             for name, rows in zip(ours, np.split(whole, len(ours)), strict=True):
                 self.weights[f"{name}.{part}"] = rows.T
+
+    def scaled(self, ours: str, factor: Array) -> None:
+        """What a linear layer gives times a number for each of its outputs (layer scale)."""
+        for part in ("weight", "bias"):
+            if f"{ours}.{part}" in self.weights:
+                self.weights[f"{ours}.{part}"] = np.asarray(self.weights[f"{ours}.{part}"]) * factor
 
     def norm(self, ours: str, theirs: str, *, bias: bool = True, offset: float = 0.0) -> None:
         """A norm; with an offset the file holds its weight less that."""

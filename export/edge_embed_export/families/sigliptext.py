@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge_embed_export.families.cliptext import LAYER, tower_config
-from edge_embed_export.families.reader import Reader
+from edge_embed_export.families.reader import Reader, with_usual
 from edge_embed_export.files.reading import optional_json
 from edge_embed_export.modules.listed import linear
 from edge_embed_export.sources.checkpoint import Checkpoint
@@ -51,7 +51,7 @@ def read(checkpoint: Checkpoint) -> tuple[Spec, Weights]:
     read = Reader(
         replace(checkpoint, after=(linear(weight, bias), *checkpoint.after)),
         "embeddings.token_embedding.weight",
-        {**USUAL, **{key: config.get(key) for key in USUAL if config.get(key) is not None}},
+        with_usual(config, USUAL),
     )
     positions = read.tensor("embeddings.position_embedding.weight", 2)
     tokens, filler = filled(checkpoint, len(positions))

@@ -11,6 +11,7 @@ from typing import Any
 from edge_embed_export.families import clipvision, dino, openclip
 from edge_embed_export.families.pictures import ImageTower
 from edge_embed_export.files.accounting import Keys
+from edge_embed_export.files.openclip import OPEN_CLIP
 from edge_embed_export.sources.checkpoint import Checkpoint
 from edge_embed_export.transformer.spec import Array
 from edge_embed_runtime.errors import ExportError, UnsupportedModelError
@@ -22,7 +23,7 @@ READERS: dict[str, Callable[[Checkpoint, dict[str, Any]], ImageTower]] = {
     **dict.fromkeys(("siglip", "siglip_vision_model"), clipvision.read_siglip),
     "blip-2": clipvision.read_blip2,
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), dino.read),
-    openclip.OPEN_CLIP: openclip.read,
+    OPEN_CLIP: openclip.read,
 }
 
 # For `export --list`, in the form of `known.describe`.
@@ -55,7 +56,7 @@ ROWS: tuple[dict[str, Any], ...] = (
     },
     {
         "family": "OpenCLIP: pictures (also FLIP's and CLIPA's kind, CoCa, EVA-CLIP, SigLIP)",
-        "model_types": [openclip.OPEN_CLIP],
+        "model_types": [OPEN_CLIP],
         "parts": "CLIP's; CoCa's query; EVA-02: rotary by row and column, gated with a norm inside; SigLIP's",
         "checkpoints": ["CLIP-ViT-B-32-laion2B-s34B-b79K", "CoCa-ViT-B-32-laion2B-s13B-b90k", "EVA02-B-16, -L-14"],
     },

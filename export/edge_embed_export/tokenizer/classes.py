@@ -70,6 +70,7 @@ TYPES = {
 MODELS = {
     **dict.fromkeys([*BERT, MPNET], "WordPiece"),
     **dict.fromkeys([*ROBERTA, *ENDS, "DebertaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer", "CLIPTokenizer"], "BPE"),
+    "Siglip2Tokenizer": "BPE",
     **dict.fromkeys(
         ("XLMRobertaTokenizer", "CamembertTokenizer", "AlbertTokenizer", "DebertaV2Tokenizer", "T5Tokenizer"), "Unigram"
     ),

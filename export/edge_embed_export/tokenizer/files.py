@@ -63,6 +63,8 @@ def read_text(
     tokenizer, cleaning = openclip.cleaned(tokenizer, config)
     notes += cleaning
     _check(tokenizer, settings)
+    if settings.model_type in siglip.MODEL_TYPES and not lowers(tokenizer):
+        notes.append(siglip.CAPITALS)
     limit = limit_of(module, settings.values, settings.path)
     if module.limit is None and limit is not None and limit > LONGEST:
         notes.append(

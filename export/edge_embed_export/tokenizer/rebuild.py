@@ -310,10 +310,12 @@ def _llama(definition: Part, settings: Settings) -> Part:
     )
 
 
-def _gemma(definition: Part, settings: Settings) -> Part:
+def _gemma(definition: Part, settings: Settings, *, lower: bool = False) -> Part:
+    """lower: texts are lowered first, as SigLIP 2 was trained"""
+    spaces: Part = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     return _built(
         definition,
-        normalizer={"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        normalizer=sequence("normalizers", [{"type": "Lowercase"}, spaces]) if lower else spaces,
         pre_tokenizer={
             "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False,
         },
@@ -355,5 +357,6 @@ BUILT: dict[str, Callable[[Part, Settings], Part]] = {
     "T5Tokenizer": _t5,
     "LlamaTokenizer": _llama,
     "GemmaTokenizer": _gemma,
+    "Siglip2Tokenizer": partial(_gemma, lower=True),
     "CLIPTokenizer": _clip,
 }

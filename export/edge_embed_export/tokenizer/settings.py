@@ -20,6 +20,8 @@ FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 GENERIC = "PreTrainedTokenizer"
 # Names of the class that takes tokenizer.json as it stands.
 GENERIC_NAMES = frozenset({"PreTrainedTokenizer", "TokenizersBackend", "PythonBackend", "BloomTokenizer"})
+# Classes that transformers 4 does not have: whoever wrote the folder, 5 alone reads it.
+NEW_CLASSES = frozenset({"Siglip2Tokenizer"})
 # Keys that are read here or in classes.py, rebuild.py and vocab.py.
 READ = frozenset({
     "add_bos_token", "add_eos_token", "add_prefix_space", "added_tokens_decoder", "auto_map", "backend",
@@ -65,7 +67,7 @@ class Settings:
     @property
     def major(self) -> int:
         """Whose rules hold: 5 or 4. Every release since 4.3 writes its number, so none is an older one."""
-        return 5 if self.version.split(".")[0] in ("5", "6") else 4
+        return 5 if self.declared_class in NEW_CLASSES or self.version.split(".")[0] in ("5", "6") else 4
 
     @property
     def declared_class(self) -> str | None:

@@ -21,6 +21,12 @@ from edge_embed_runtime.inputs.vetting import MAX_BYTES
 from edge_embed_runtime.system.files import read_regular
 
 CLASS = "SiglipTokenizer"
+MODEL_TYPES = ("siglip", "siglip_text_model")
+# SigLIP 2 of fixed size, whose published folders name Gemma's class.
+CAPITALS = (
+    "texts keep their capitals, as transformers reads this folder; SigLIP was trained on lower case: where "
+    'tokenizer.json is that of SigLIP 2, "tokenizer_class": "Siglip2Tokenizer" lowers them'
+)
 FILE = "spiece.model"
 SPACE = "▁"
 # Fields of ModelProto, TrainerSpec, NormalizerSpec and SentencePiece.

@@ -37,7 +37,7 @@ FLOORS = {"int8": 0.99, "int4": 0.95, "fp32": 0.0}
 # What a folder has where its tokenizer can be read.
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 # Beginnings of names of tensors that belong to a model of texts; numbers that scores are made of.
-OF_TEXTS = ("text_model.", "text_projection.", "text_projection", "text.")
+OF_TEXTS = ("text_model.", "text_projection", "text.")
 LOGITS = ("logit_scale", "logit_bias", "logit_scale_a", "logit_scale_t")
 # Bytes of a model that is written to a file before it is loaded.
 MAPPED_BYTES = 2**26

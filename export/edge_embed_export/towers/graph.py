@@ -111,7 +111,7 @@ def made_of_graph(model: "Path | bytes | onnx.ModelProto", said: GraphTower, pro
     feed = _feed(front, said.modality)
     prepared, features = _prepared(loaded, said, feed.shape, path)
     content = prepared.SerializeToString()
-    dim = _dim(content, feed, said, path)
+    dim = _run(content, INPUTS[said.modality], feed, path).shape[-1]
     tower = Tower(
         front=said.front,
         kind=said.kind,
@@ -208,12 +208,16 @@ def _in_layout(graph: EditableGraph, name: str, dims: list[int], shape: tuple[in
 
 def _shape_of(graph: EditableGraph, info: Any, shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
     """Of what the graph gives for an input of this shape."""
-    session = make_session(graph.model([info]).SerializeToString(), 1)
+    return _run(graph.model([info]).SerializeToString(), info.name, np.zeros(shape, np.float32), path).shape
+
+
+def _run(content: bytes, name: str, feed: Array, path: Path) -> Array:
+    """The only output of a graph. name: of its input"""
     try:
-        (found,) = session.run(None, {info.name: np.zeros(shape, np.float32)})
+        (found,) = make_session(content, 1).run(None, {name: feed})
     except Exception as error:  # onnxruntime's errors have no common type
         raise ExportError(f"{path}: onnxruntime {onnxruntime.__version__} cannot run the graph: {error}") from error
-    return tuple(found.shape)
+    return np.asarray(found)
 
 
 def _add_behind(graph: EditableGraph, said: GraphTower, shape: tuple[int, ...], path: Path) -> str:
@@ -245,12 +249,3 @@ def _add_behind(graph: EditableGraph, said: GraphTower, shape: tuple[int, ...], 
     graph.outputs = [OUTPUT]
     graph.drop_unused()
     return features
-
-
-def _dim(content: bytes, feed: Array, said: GraphTower, path: Path) -> int:
-    """Numbers in a vector, of a run."""
-    try:
-        (found,) = make_session(content, 1).run(None, {INPUTS[said.modality]: feed})
-    except Exception as error:  # onnxruntime's errors have no common type
-        raise ExportError(f"{path}: onnxruntime {onnxruntime.__version__} cannot run the graph: {error}") from error
-    return int(found.shape[-1])

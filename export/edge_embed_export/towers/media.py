@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_export.calibration.images import quantize_image
-from edge_embed_export.calibration.listening import quantize_sound
+from edge_embed_export.calibration.material import Pictures, Sounds
+from edge_embed_export.calibration.quantizer import Quantizer
 from edge_embed_export.calibration.recipes import Quantized
 from edge_embed_export.families.audio import is_audio_model, read_audio_tower
 from edge_embed_export.families.audiofront import read_audio_front
@@ -91,7 +91,7 @@ class _Pictures:
         return build_image(self._spec, weights, layers, apart=apart)
 
     def quantize(self, feeds: Feeds, options: ExportOptions, shop: Workshop) -> Quantized:
-        return quantize_image(self._spec, self.weights, feeds, options, shop)
+        return Quantizer(Pictures(self._spec, self.weights, feeds), self.weights, shop).run(None, options)
 
 
 class _Sounds:
@@ -110,4 +110,4 @@ class _Sounds:
         return self._spec.build(weights, layers, apart=apart)
 
     def quantize(self, feeds: Feeds, options: ExportOptions, shop: Workshop) -> Quantized:
-        return quantize_sound(self._spec, self.weights, feeds, options, shop)
+        return Quantizer(Sounds(self._spec, self.weights, feeds), self.weights, shop).run(None, options)

@@ -11,6 +11,7 @@ from edge_embed_export.towers.decoding import decoded
 from edge_embed_export.towers.graph import FLOOR, GraphTower, tower_from_onnx
 from edge_embed_export.towers.inputs import measured_by
 from edge_embed_runtime.bundle.bundle import open_bundle
+from edge_embed_runtime.bundle.join import space_of
 from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.errors import SourceError
 
@@ -53,7 +54,7 @@ class TowerGraph(Source):
             request.target,
             GraphTower(modality, front, options.graph.output),
             name=request.name,
-            space=space_of(options.towers.space),
+            space=_named_space(options.towers.space),
             precision=options.precision,
             floor=FLOOR if options.floor is None else options.floor,
             source_name=request.source_name,
@@ -64,11 +65,10 @@ class TowerGraph(Source):
         )
 
 
-def space_of(said: object) -> str:
+def _named_space(said: object) -> str:
     """The name of a space that a caller names by a bundle in it, or by itself."""
     if said is None:
         return ""
     if not Path(str(said)).is_dir():
         return str(said)
-    manifest = open_bundle(Path(str(said)), text=False).manifest
-    return manifest.space or manifest.fingerprint
+    return space_of(open_bundle(Path(str(said)), text=False).manifest)
