@@ -26,7 +26,7 @@ def run_child(
     job: dict[str, Any],
     threads: int,
     step: Callable[[int], None] = lambda _: None,
-    worker: tuple[str, ...] = WORKER,
+    worker: tuple[str, ...] | None = None,
 ) -> Outcome:
     """Run one job; step(n) is called when it got n steps on.
 
@@ -49,6 +49,6 @@ def run_child(
     with tempfile.TemporaryDirectory() as folder:
         order = Path(folder) / "job.json"
         order.write_text(json.dumps(job), "utf-8")
-        _, problem = child([*worker, str(order)], None, hear, child_variables(threads))
+        _, problem = child([*(worker or WORKER), str(order)], None, hear, child_variables(threads))
     outcome.reason = outcome.reason or problem
     return outcome
