@@ -13,7 +13,7 @@ from edge_embed_export.families.directions import notes_of_attention
 from edge_embed_export.families.jina import instructions, task_prompts
 from edge_embed_export.families.known import read_family
 from edge_embed_export.files.accounting import check_ignored
-from edge_embed_export.options import DEFAULT_ENGINE, FLOORS, SIDES, GraphOptions
+from edge_embed_export.options import DEFAULT_ENGINE, FLOORS, SIDES
 from edge_embed_export.receipt.adapters import lowest_mean
 from edge_embed_export.receipt.finish import RECEIPTS, Loaded, check_usable, embed_all, finish, measured_texts
 from edge_embed_export.receipt.truncation import truncation
@@ -28,7 +28,7 @@ from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import Scratch, check_loads, placeholder
 from edge_embed_export.transformer.spec import Array, Spec, prepare
 from edge_embed_export.transformer.states import layer_states
-from edge_embed_export.transformer.workshop import WeightsFile, Workshop, workshop
+from edge_embed_export.transformer.workshop import WeightsFile, Workshop, beside, workshop
 from edge_embed_export.variants import EVERY_TASK, add_adapters, read_variants, with_adapters
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle.adapters import Adapter
@@ -41,9 +41,6 @@ from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 from edge_embed_runtime.native.library import reason
 from edge_embed_runtime.vectors.kinds import DENSE, RERANK, SPARSE
-
-# Bytes of a model that is written to a file before it is loaded.
-MAPPED_BYTES = 2**26
 
 Made = tuple[Loaded, dict[str, Content]]
 # What runs the float form of a bundle, and what runs the one that is written.
@@ -59,9 +56,7 @@ class CheckpointFolder(Source):
         return True
 
     def refuses(self, request: Request) -> str:
-        if request.options.graph != GraphOptions():
-            return f"{request.source} holds no graph: tokenizer, pooling and output say how to take an ONNX model"
-        return super().refuses(request)
+        return request.without_graph or super().refuses(request)
 
     def export(self, request: Request) -> Manifest:
         options = request.options
@@ -237,12 +232,8 @@ class Maker:
         weights, states, parts = kept or WeightsFile(self.shop.folder()), list[str](), self._parts(quantized)
         asked = None if self.spec.filled else states  # of filled texts nobody finds them by their places
         graph = build(self.spec, *parts, apart=weights, states=asked, packed=packed).SerializeToString()
-        model: Content = graph
-        if weights.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
-            model = weights.path.with_name(MODEL)
-            model.write_bytes(graph)
         apart: dict[str, Content] = {WEIGHTS: weights.path} if weights.used else {}
-        return {MODEL: model, **apart, TOKENIZER: self._tokenizer_bytes}, states
+        return {MODEL: beside(weights, graph, MODEL), **apart, TOKENIZER: self._tokenizer_bytes}, states
 
     def _bundle(self, contents: Mapping[str, Content], quantized: Quantized | None, states: list[str]) -> Bundle:
         model, target = contents[MODEL], self.request.target

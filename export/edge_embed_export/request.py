@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_embed_export.modules.folder import Folder
-from edge_embed_export.options import ExportOptions
+from edge_embed_export.options import ExportOptions, GraphOptions
 from edge_embed_export.sources.prompts import completed, with_roles
 from edge_embed_export.verify.compare import Verifier
 from edge_embed_runtime.bundle.manifest import Manifest
@@ -42,6 +42,13 @@ class Request:
         """Why those of some options that are given cannot be: the source is `what`; "" where none is."""
         given = self.options.given(*names)
         return f"{self.source} is {what}: there is no use for {', '.join(given)}" if given else ""
+
+    @property
+    def without_graph(self) -> str:
+        """Why options for ONNX graphs cannot be: the source holds none; "" where none is given."""
+        if self.options.graph == GraphOptions():
+            return ""
+        return f"{self.source} holds no graph: tokenizer, pooling and output say how to take an ONNX model"
 
     @property
     def name(self) -> str:

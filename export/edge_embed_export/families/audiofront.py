@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_embed_export.families.fronts import checked_front
 from edge_embed_export.files.accounting import refuse_unknown, words
 from edge_embed_export.files.reading import is_there, read_json
 from edge_embed_runtime.checks import listed
-from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
-from edge_embed_runtime.inputs.base import read_front
+from edge_embed_runtime.errors import ExportError, SourceError
 
 FILES = ("preprocessor_config.json", "processor_config.json")
 NEWER = "feature_extractor"
@@ -47,7 +47,7 @@ def read_front_file(path: Path) -> dict[str, Any]:
     """The front end in one file: of the forms that folders have, or a front end as manifests have it."""
     said = read_json(path)
     if {"rate", "window", "mel"} <= said.keys():
-        return _checked(dict(said), path)
+        return checked_front("audio", dict(said), path)
     if (part := _part(said)) is None:
         raise ExportError(f"{path} is not known as a description of how sounds are read", path=path)
     return _front(part, path)
@@ -62,15 +62,7 @@ def _part(said: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _front(said: Mapping[str, Any], path: Path) -> dict[str, Any]:
     refuse_unknown(path, said, HARMLESS | READ)
-    return _checked(CLASSES[said["feature_extractor_type"]](said, path), path)
-
-
-def _checked(front: dict[str, Any], path: Path) -> dict[str, Any]:
-    try:
-        read_front("audio", front)
-    except BundleFormatError as error:
-        raise ExportError(f"{path}: {error}", path=path) from error
-    return front
+    return checked_front("audio", CLASSES[said["feature_extractor_type"]](said, path), path)
 
 
 def _clap(said: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edge_embed_export.families.fronts import checked_front
 from edge_embed_export.files.accounting import words
 from edge_embed_export.files.reading import is_there, read_json
 from edge_embed_runtime.checks import listed, shown
-from edge_embed_runtime.errors import BundleFormatError, ExportError, SourceError
-from edge_embed_runtime.inputs.base import read_front
+from edge_embed_runtime.errors import ExportError, SourceError
 
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -90,7 +90,7 @@ def read_image_front(folder: Path) -> dict[str, Any]:
     for name, read in READERS.items():
         path = folder / name
         if is_there(path) and (said := _part(read_json(path), name)) is not None:
-            return _checked(read(said, path), path)
+            return checked_front("image", read(said, path), path)
     raise SourceError(
         f"{folder} does not say how a picture becomes the model's numbers: it has none of {listed(READERS)} that does",
         path=folder,
@@ -101,19 +101,11 @@ def read_front_file(path: Path) -> dict[str, Any]:
     """The front end in one file: of the forms that folders have, or a front end as manifests have it."""
     said = read_json(path)
     if {"size", "mean", "std", "alpha"} <= said.keys():
-        return _checked(dict(said), path)
+        return checked_front("image", dict(said), path)
     for name, read in READERS.items():
         if (part := _part(said, name)) is not None:
-            return _checked(read(part, path), path)
+            return checked_front("image", read(part, path), path)
     raise ExportError(f"{path} is not known as a description of how pictures are read", path=path)
-
-
-def _checked(front: dict[str, Any], path: Path) -> dict[str, Any]:
-    try:
-        read_front("image", front)
-    except BundleFormatError as error:
-        raise ExportError(f"{path}: {error}", path=path) from error
-    return front
 
 
 def _part(said: Mapping[str, Any], name: str) -> dict[str, Any] | None:

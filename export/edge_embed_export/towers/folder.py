@@ -14,7 +14,6 @@ from edge_embed_export.files.openclip import read_config
 from edge_embed_export.files.reading import is_there
 from edge_embed_export.files.tensors import read_weights
 from edge_embed_export.from_checkpoint import make_texts, read_asked
-from edge_embed_export.options import GraphOptions
 from edge_embed_export.receipt.finish import measured, with_notes
 from edge_embed_export.request import Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, licence_of
@@ -24,7 +23,7 @@ from edge_embed_export.towers.inputs import PLURAL, calibration_feeds
 from edge_embed_export.towers.made import FLOATS, Made, Sample, bundle_of, finished
 from edge_embed_export.towers.media import MediaModel, modality_of, read_media_model
 from edge_embed_export.transformer.spec import Weights
-from edge_embed_export.transformer.workshop import WeightsFile, Workshop, workshop
+from edge_embed_export.transformer.workshop import WeightsFile, Workshop, beside, workshop
 from edge_embed_runtime.bundle.bundle import Content, check_replaceable, file_records, write_bundle
 from edge_embed_runtime.bundle.manifest import TEXT, TOWER_FILES, Manifest
 from edge_embed_runtime.bundle.towers import Tower
@@ -39,8 +38,6 @@ TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
 # Beginnings of names of tensors that belong to a model of texts; numbers that scores are made of.
 OF_TEXTS = ("text_model.", "text_projection", "text.")
 LOGITS = ("logit_scale", "logit_bias", "logit_scale_a", "logit_scale_t")
-# Bytes of a model that is written to a file before it is loaded.
-MAPPED_BYTES = 2**26
 
 
 class TowersFolder(Source):
@@ -53,8 +50,8 @@ class TowersFolder(Source):
         options = ("recipes", "adapter", "adapters", "task", "side", "attention")
         if used := request.unused("a folder with a model of pictures or sounds", *options):
             return used
-        if request.options.graph != GraphOptions():
-            return f"{request.source} holds no graph: tokenizer, pooling and output say how to take an ONNX model"
+        if refused := request.without_graph:
+            return refused
         has, only = _modalities(request), request.options.towers.only
         if only is not None and (missing := [name for name in only if name not in has]):
             return f"{request.source} has no model for {listed(missing)}: it has those for {listed(has)}"
@@ -160,10 +157,7 @@ def _made(request: Request, folder: _Folder, shop: Workshop, weights: Weights, q
     name, apart_name = TOWER_FILES[media.modality]
     apart = WeightsFile(shop.folder(), apart_name)
     graph = media.build(weights, None if quantized is None else quantized.layers, apart).SerializeToString()
-    model: Content = graph
-    if apart.used or len(graph) > MAPPED_BYTES:  # of a file onnxruntime holds what it needs
-        model = apart.path.with_name(name)
-        model.write_bytes(graph)
+    model = beside(apart, graph, name)
     tensors = folder.checkpoint.tensors
     logits = {key: float(np.asarray(tensors[key]).reshape(-1)[0]) for key in LOGITS if key in tensors}
     tower = Tower(

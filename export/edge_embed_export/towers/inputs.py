@@ -29,11 +29,11 @@ def calibration_feeds(front: FrontEnd, folder: Path | None) -> tuple[list[NDArra
 
     Raises SourceError for a folder that cannot be read, InputError for one with fewer than LEAST of them.
     """
-    what = PLURAL[front.modality]
     if folder is None:
         made = MADE[front.modality]
         feeds = [feed for given in made("calibration") for feed in islice(front.feeds(given), WINDOWS)]
-        return feeds, Sample(f"{what} made by code", made("receipt"))
+        return feeds, _made_by_code(front.modality)
+    what = PLURAL[front.modality]
     found: list[tuple[Path, NDArray[np.float32]]] = []
     for path in _files(folder):
         try:
@@ -55,7 +55,11 @@ def calibration_feeds(front: FrontEnd, folder: Path | None) -> tuple[list[NDArra
 
 def measured_by(modality: str, front: dict[str, Any], folder: Path | None) -> Sample:
     """What a tower that needs no calibration is measured by."""
-    return calibration_feeds(read_front(modality, front), folder)[1]
+    return _made_by_code(modality) if folder is None else calibration_feeds(read_front(modality, front), folder)[1]
+
+
+def _made_by_code(modality: str) -> Sample:
+    return Sample(f"{PLURAL[modality]} made by code", MADE[modality]("receipt"))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -17,10 +17,9 @@ import numpy as np
 
 from edge_embed_export.transformer.builder import Apart
 from edge_embed_export.transformer.encoder import OUTPUT, Encoder, Outputs
-from edge_embed_export.transformer.spec import Spec, Weights, check, input_name, sites
+from edge_embed_export.transformer.spec import Spec, Weights, check, check_shapes, input_name, sites
 from edge_embed_quantize.calibrate import Site
 from edge_embed_quantize.linear import Int8Linear
-from edge_embed_runtime.errors import ExportError
 
 if TYPE_CHECKING:
     import onnx
@@ -87,9 +86,7 @@ class FramesSpec:
         h, tokens = self.body.hidden, self.body.max_tokens
         expected: dict[str, tuple[int, ...]] = {"conv.0.bias": (h,), "conv.1.bias": (h,), "positions": (tokens, h)}
         expected |= {"conv.0.weight": (REACH * self.bands, h), "conv.1.weight": (REACH * h, h)}
-        for name, shape in expected.items():
-            if weights[name].shape != shape:
-                raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
+        check_shapes(weights, expected)
         check(self.body, weights)
 
     def sites(self, weights: Weights) -> list[Site]:

@@ -343,8 +343,13 @@ def check(spec: Spec, weights: Weights) -> None:
     expected |= {f"{name}.weight": shape for name, shape in linears.items()}
     expected |= {f"{name}.bias": shape[-1:] for name, shape in linears.items()}
     expected |= {f"{name}.{part}": (n,) for name, n in norms.items() for part in ("weight", "bias")}
+    check_shapes(weights, {name: shape for name, shape in expected.items() if name in weights})
+
+
+def check_shapes(weights: Weights, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ExportError for a weight of another shape than expected; all of them are there."""
     for name, shape in expected.items():
-        if name in weights and weights[name].shape != shape:
+        if weights[name].shape != shape:
             raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
 
 

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from edge_embed_export.transformer.builder import Apart
 from edge_embed_export.transformer.encoder import Encoder
 from edge_embed_export.transformer.sound import LEVELS, sound_model
-from edge_embed_export.transformer.spec import Spec, Weights, input_name, sites
+from edge_embed_export.transformer.spec import Spec, Weights, check_shapes, input_name, sites
 from edge_embed_quantize.calibrate import Site
 from edge_embed_quantize.linear import Int8Linear
-from edge_embed_runtime.errors import ExportError
 
 if TYPE_CHECKING:
     import onnx
@@ -100,9 +99,7 @@ class SwinSpec:
                 expected[f"positions.{i}"] = (stage.heads, tokens, tokens)
             if number + 1 < len(self.stages):
                 expected |= {f"merge.{number}.norm.weight": (4 * h,), f"merge.{number}.weight": (4 * h, 2 * h)}
-        for name, shape in expected.items():
-            if weights[name].shape != shape:
-                raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
+        check_shapes(weights, expected)
 
     def sites(self, weights: Weights) -> list[Site]:
         """Every value that linear layers read, in the order in which the graph computes them."""

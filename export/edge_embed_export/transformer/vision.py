@@ -19,7 +19,7 @@ import numpy as np
 from edge_embed_export.transformer.attention import Attention
 from edge_embed_export.transformer.builder import Apart
 from edge_embed_export.transformer.encoder import OUTPUT, Encoder, Outputs
-from edge_embed_export.transformer.spec import Layer, Spec, Weights, check, input_name, sites
+from edge_embed_export.transformer.spec import Layer, Spec, Weights, check, check_shapes, input_name, sites
 from edge_embed_quantize.calibrate import Site
 from edge_embed_quantize.linear import Int8Linear
 from edge_embed_runtime.errors import ExportError
@@ -112,9 +112,7 @@ def check_image(spec: VisionSpec, weights: Weights) -> None:
         given, width = width, weights[f"{name}.weight"].shape[-1] if step.kind == "linear" else width
         expected[f"{name}.weight"] = (given, width) if step.kind == "linear" else (width,)
         expected[f"{name}.bias"] = (width,)
-    for name, shape in expected.items():
-        if name in weights and weights[name].shape != shape:
-            raise ExportError(f"{name} has shape {weights[name].shape}, the config says {shape}")
+    check_shapes(weights, {name: shape for name, shape in expected.items() if name in weights})
     check(spec.body, weights)
     if spec.pooler is not None:
         spec.pooler.check(weights, h)

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_export.transformer import builder as graph
+from edge_embed_runtime.bundle.bundle import Content
 from edge_embed_runtime.bundle.manifest import WEIGHTS
 from edge_embed_runtime.errors import StorageError
 
 # Where weights begin in their file: pages of memory are the smallest part that can be mapped.
 ALIGNMENT = 4096
 PART_BYTES = 2**28
+# Bytes of a model that is written to a file before it is loaded.
+MAPPED_BYTES = 2**26
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -112,3 +115,12 @@ class WeightsFile:
             for start in range(0, len(array), rows):  # what lies in a checkpoint becomes float part by part
                 file.write(np.ascontiguousarray(array[start : start + rows]).data)
             return offset, file.tell() - offset
+
+
+def beside(weights: WeightsFile, model: bytes, name: str) -> Content:
+    """A model that reads these weights, as it is loaded: a file of this name where it is large, or reads any."""
+    if not weights.used and len(model) <= MAPPED_BYTES:
+        return model
+    path = weights.path.with_name(name)  # of a file onnxruntime holds what it needs
+    path.write_bytes(model)
+    return path

@@ -1,6 +1,5 @@
 """A bundle's network in onnxruntime: the form that this CPU needs, and texts run in batches."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 Result = TypeVar("Result")
-# The module of onnxruntime that is its library.
-LIBRARY = "onnxruntime.capi.onnxruntime_pybind11_state"
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
@@ -79,18 +76,13 @@ class Network:
     def _stamp(self, options: RunOptions) -> str:
         if not options.asks_stamps:
             return ""
-        engine, library = f"{ONNXRUNTIME} {onnxruntime.__version__}", sys.modules.get(LIBRARY)
-        dim = options.dim(self.bundle.manifest.dim)
-        return golden_stamp(self.bundle, engine, getattr(library, "__file__", None), dim)
+        return golden_stamp(self.bundle, *session.engine_file(), options.dim(self.bundle.manifest.dim))
 
     def _forms(self, asked: bool | None, tuned: bool | None) -> tuple[bool, ...]:
-        """Whether the form to load first is the exact one (see `session.make_session`), and the next one, if any."""
+        """See `session.forms_to_try`; weights that cannot saturate have one form."""
         if self.bundle.manifest.never_saturates:
             return (False,)
-        if asked is not None:
-            return (asked,)
-        first = session.products_saturate() if tuned is None else tuned
-        return (first, not first)
+        return session.forms_to_try(asked, tuned)
 
     def _load(self, options: RunOptions, forms: Sequence[bool], known: float | None = None) -> None:
         """The first form that gives the golden vectors.

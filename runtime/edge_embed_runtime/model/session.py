@@ -1,6 +1,7 @@
 """onnxruntime sessions for small machines: the form of a model that its CPU needs, loaded with its weights mapped."""
 
 import os
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,13 @@ import onnxruntime
 
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, TEXT, TYPES_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, ONNXRUNTIME, TEXT, TYPES_INPUT
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
 
+# The module of onnxruntime that is its library.
+LIBRARY = "onnxruntime.capi.onnxruntime_pybind11_state"
 # An ONNX model of one product, uint8 x [m, 64] by int8 weights [64, 32] that are all 127 (the test of it makes it).
 PROBE_SHAPE = (64, 32)
 PROBE = (
@@ -84,6 +87,22 @@ def products_saturate() -> bool:
     except Exception as error:
         raise EdgeEmbedError(f"onnxruntime {onnxruntime.__version__} cannot multiply int8 matrices: {error}") from error
     return not np.array_equal(products, np.full((4, outer), inner * 255 * 127))
+
+
+def forms_to_try(asked: bool | None, tuned: bool | None = None) -> tuple[bool, ...]:
+    """Whether the form to load first is the exact one (see `make_session`), and the next one, if any.
+
+    asked: the form that the caller wants and no other; tuned: what was measured on this machine
+    """
+    if asked is not None:
+        return (asked,)
+    first = products_saturate() if tuned is None else tuned
+    return (first, not first)
+
+
+def engine_file() -> tuple[str, str | None]:
+    """Name and release of onnxruntime, and the file of its library, for `golden.golden_stamp`."""
+    return f"{ONNXRUNTIME} {onnxruntime.__version__}", getattr(sys.modules.get(LIBRARY), "__file__", None)
 
 
 def load_session(

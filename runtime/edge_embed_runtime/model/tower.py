@@ -4,7 +4,6 @@ Every input runs alone, on one core, and several side by side on threads: so an 
 company, whatever the graph is made of, and what is in memory at a time does not grow with the number of inputs.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -37,8 +36,6 @@ from edge_embed_runtime.vectors.types import Vectors
 NUMBERS = 3 * 224 * 224
 # The length of a mean over windows whose vectors cancel each other: the first one's is taken.
 CANCELLED = 1e-6
-# The module of onnxruntime that is its library.
-LIBRARY = "onnxruntime.capi.onnxruntime_pybind11_state"
 
 
 class TowerModel:
@@ -77,20 +74,15 @@ class TowerModel:
     def _stamp(self, options: RunOptions) -> str:
         if not options.asks_stamps:
             return ""
-        engine, library = f"{ONNXRUNTIME} {onnxruntime.__version__}", sys.modules.get(LIBRARY)
         readers = [_file_of(module) for module in self.front.modules]
-        path = getattr(library, "__file__", None)
-        return golden_stamp(self.bundle, engine, path, self._dim, self.modality, readers)
+        return golden_stamp(self.bundle, *session.engine_file(), self._dim, self.modality, readers)
 
     def _forms(self, asked: bool | None) -> tuple[bool, ...]:
-        """Whether the form to load first is the exact one (see `session.make_session`), and the next one, if any."""
+        """See `session.forms_to_try`; weights that cannot saturate have one form."""
         said = self.tower.quantization
         if said.get("pairs") == WITHIN_LIMIT or said.get("activations") == "float32":
             return (False,)
-        if asked is not None:
-            return (asked,)
-        first = session.products_saturate()
-        return (first, not first)
+        return session.forms_to_try(asked)
 
     def _load(self, options: RunOptions, forms: Sequence[bool], known: float | None = None) -> None:
         """The first form that gives the golden vectors. known: how near they were in an earlier process"""
