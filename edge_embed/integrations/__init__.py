@@ -1,0 +1,1 @@
+"""Doors into programs of others, one file each; what a file imports is an extra of its name."""
