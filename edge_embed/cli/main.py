@@ -36,6 +36,7 @@ COMMANDS = {
     "rebuild": "Build binary codes, word table and graph of INDEX again.",
     "reembed": "Embed every document of INDEX again, with another bundle.",
     "repair": "Restore damaged parts of INDEX from the texts it holds.",
+    "report": "Write an HTML page about a bundle or an index.",
     "search": "Find the documents of INDEX that fit QUERY best.",
     "serve": "Answer requests over HTTP on this machine.",
     "tokens": "Show the tokens of each TEXT and their positions.",
@@ -47,7 +48,7 @@ COMMANDS = {
 # How the help of the whole program orders them.
 GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
-    "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
+    "Care of an index": ["info", "report", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
     "Bundles": ["export", "distill", "prune", "align", "join", "encode", "tokens", "eval"],
     "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
