@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.commands import run
+from builders.docpages import run_page
 
 pytestmark = pytest.mark.frameworks
 pytest.importorskip("llama_index.core")
@@ -562,3 +563,8 @@ async def test_reranker(store: EdgeVectorStore, reranker: Reranker) -> None:
     index = VectorStoreIndex.from_vector_store(store, embed_model=MOCK)
     engine = index.as_query_engine(llm=MockLLM(), node_postprocessors=[best])
     assert len(engine.query("a sleeping cat").source_nodes) == 2
+
+
+def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/llamaindex.md runs."""
+    assert run_page("llamaindex.md", tmp_path, monkeypatch) >= 4
