@@ -75,7 +75,7 @@ class EdgeTextEmbedder:
             prefix=self.prefix,
             suffix=self.suffix,
             prompt=self.prompt,
-            embedder_options=self._loaded.options,
+            embedder_options=dict(self._loaded.options),
         )
 
     @classmethod
@@ -152,7 +152,7 @@ class EdgeDocumentEmbedder:
             embedding_separator=self.embedding_separator,
             on_truncation=self.on_truncation,
             progress_bar=self.progress_bar,
-            embedder_options=self._loaded.options,
+            embedder_options=dict(self._loaded.options),
         )
 
     @classmethod

@@ -1,7 +1,7 @@
 """Haystack's filters as conditions of an index.
 
-What an index can ask becomes its `where`. Where that is only near the filter's meaning (nested fields, dates, fractions),
-the `where` takes in too many documents, and Haystack's own comparison decides about each of these.
+What an index can ask becomes its `where`. Where that is only near the filter's meaning (nested fields, dates,
+fractions), the `where` takes in too many documents, and Haystack's own comparison decides about each of these.
 
 {"field": "meta.year", "operator": ">=", "value": 2000} -> {"$or": [{"year": {"$gte": 2000}}]}
 """
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from haystack import Document
 from haystack.errors import FilterError
@@ -146,24 +146,38 @@ def _equal(name: str, value: object) -> _Part:
     if value is None:
         return _Part({"$or": [{name: {"$eq": None}}, {name: {"$exists": False}}]})
     if isinstance(value, str):
-        if _like_date(value):
-            return _Part({name: {"$gte": ""}}, exact=False)
-        return _Part({name: {"$eq": value}}, exact="\ufffd" not in value) if "\x00" not in value else ANY
-    if isinstance(value, bool | int | float) and abs(value) < EXACT:  # not NaN
-        if value in (0, 1):
-            return _Part({name: {"$in": [int(value), bool(value)]}})
-        if value == int(value):
-            return _Part({name: {"$eq": value}})
-        low, high = _around(value)
-        return _Part({name: {"$gte": low, "$lte": high}}, exact=False)
-    return ANY
+        return _equal_text(name, value)
+    return _equal_number(name, value) if _is_number(value) else ANY
+
+
+def _equal_text(name: str, value: str) -> _Part:
+    if _like_date(value):
+        return _Part({name: {"$gte": ""}}, exact=False)
+    if "\x00" in value:
+        return ANY
+    return _Part({name: {"$eq": value}}, exact="\ufffd" not in value)  # which stands for NUL in an index, too
+
+
+def _equal_number(name: str, value: float) -> _Part:
+    if value in (0, 1):
+        return _Part({name: {"$in": [int(value), bool(value)]}})
+    if value == int(value):
+        return _Part({name: {"$eq": value}})
+    low, high = _around(value)
+    return _Part({name: {"$gte": low, "$lte": high}}, exact=False)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that an index compares as Python does: no NaN, and none so large that floating point
+    has gaps there."""
+    return isinstance(value, bool | int | float) and abs(value) < EXACT
 
 
 def _compared(name: str, operator: str, value: object) -> _Part:
     """Numbers with numbers, of which True is 1. Texts are dates, which an index cannot compare."""
     if value is None:
         return _Part({"$key": {"$in": []}})
-    if name == "$key" or not isinstance(value, bool | int | float) or not abs(value) < EXACT:
+    if name == "$key" or not _is_number(value):
         return ANY
     exact = value == int(value)
     low, high = _around(value)

@@ -67,7 +67,7 @@ class EdgeRanker:
         check_documents(documents, "EdgeRanker")
         most = self.top_k if top_k is None else check_count(top_k, "top_k", 1)
         least = self.score_threshold if score_threshold is None else score_threshold
-        unique = list({document.id: document for document in reversed(documents)}.values())[::-1]
+        unique = list({document.id: document for document in [*documents, *documents[::-1]]}.values())
         if not unique:
             return {"documents": []}
         texts = [text_of(document, self.meta_fields_to_embed, self.embedding_separator) for document in unique]

@@ -39,20 +39,20 @@ class EdgeDocumentStore:
     """Documents in one durable file: `path`, made with the first documents. Any number of stores and processes may have
     it open, and write in turns.
 
-    bundle:           None: the store holds the embeddings that documents bring (of an EdgeDocumentEmbedder or any other),
-                      and documents without one, which are found by their words. Or a name ("minilm", "static") or a
+    bundle:           None: the store holds the embeddings that documents bring, of an EdgeDocumentEmbedder or of
+                      others; documents without one are found by their words. Or a name ("minilm", "static") or a
                       bundle's folder: the store embeds the texts of documents itself, in passages, and queries, too;
                       documents bring no embeddings then. A file that is there already opens as what it is
-    embeddings:       "exact" keeps embeddings as they are besides the codes that are searched: 4 or 8 bytes a number
-                      more. "int8" keeps the codes alone, of 1 byte: documents come back with embeddings of length 1 that
-                      are near theirs
+    embeddings:       "exact" keeps embeddings as they are, besides the codes that are searched: 4 or 8 bytes a number
+                      more. "int8" keeps the codes alone, 1 byte a number: documents come back with embeddings of length
+                      1 that are near theirs
     embedding_dim:    numbers in an embedding; None means as many as the first documents bring
     space:            names what embeddings come from; a file of another one is refused
     embedder_options: options of `edge_embed.Embedder`, with `bundle`
     index_options:    options of `edge_embed.Index.open`, such as {"words": "plain", "fields": ["lang"]}
 
-    Embeddings are compared by cosine. Methods that end with `_async` do the same in a thread. Raises DocumentError for a
-    document that cannot be stored, and then nothing is.
+    Embeddings are compared by cosine. Methods that end with `_async` do the same in a thread. Raises DocumentError for
+    a document that cannot be stored, and then nothing is.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class EdgeDocumentStore:
             embeddings=self.embeddings,
             embedding_dim=self.embedding_dim,
             space=self.space,
-            embedder_options=self.embedder_options,
-            index_options=self.index_options,
+            embedder_options=dict(self.embedder_options),
+            index_options=dict(self.index_options),
         )
 
     @classmethod
@@ -313,18 +313,16 @@ class EdgeDocumentStore:
 
 def _unrepeated(documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
     """Of documents with one id the last to overwrite with, and the first otherwise. Raises DuplicateDocumentError."""
-    ids = {document.id for document in documents}
-    if len(ids) == len(documents):
-        return documents
-    if policy == DuplicatePolicy.OVERWRITE:
-        return list({document.id: document for document in reversed(documents)}.values())[::-1]
-    if policy == DuplicatePolicy.SKIP:
-        first: dict[str, Document] = {}
-        for document in documents:
-            first.setdefault(document.id, document)
-        return list(first.values())
-    twice = next(document.id for i, document in enumerate(documents) if document.id in {d.id for d in documents[:i]})
-    raise DuplicateDocumentError(f"the id {shown(twice)} comes twice in one call; nothing was stored")
+    chosen: dict[str, Document] = {}
+    for document in documents:
+        if document.id not in chosen:
+            chosen[document.id] = document
+        elif policy == DuplicatePolicy.OVERWRITE:
+            del chosen[document.id]  # its place is that of the last one
+            chosen[document.id] = document
+        elif policy != DuplicatePolicy.SKIP:
+            raise DuplicateDocumentError(f"the id {shown(document.id)} comes twice in one call; nothing was stored")
+    return list(chosen.values())
 
 
 def _put_vectors(index: Index, given: list[Given], *, new: bool) -> int:
@@ -338,8 +336,8 @@ def _put_texts(index: Index, given: list[Given], *, new: bool) -> int:
     bringing = [one.document.key for one in given if one.vector is not None]
     if bringing:
         raise DocumentError(
-            f"document {shown(bringing[0])} brings an embedding, and {index.path} makes its own, with its bundle: leave "
-            "the embedder out, or use a store without a bundle; nothing was stored",
+            f"document {shown(bringing[0])} brings an embedding, and {index.path} makes its own, with its bundle: "
+            "leave the embedder out, or use a store without a bundle; nothing was stored",
             keys=bringing,
         )
     put = index.add if new else index.upsert
