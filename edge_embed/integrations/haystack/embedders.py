@@ -8,7 +8,8 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict, logging
 
 from edge_embed.embedder import Embedder
-from edge_embed.integrations.haystack.options import check_documents, checked_options, in_thread, text_of
+from edge_embed.integrations.embedding import checked_options
+from edge_embed.integrations.haystack.parts import check_documents, in_thread, text_of
 from edge_embed_runtime.embed.texts import Truncation
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from edge_embed.embedder import bundle_path
-from edge_embed.integrations.haystack.options import check_documents, in_thread, text_of
+from edge_embed.integrations.haystack.parts import check_documents, in_thread, text_of
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.reranker import Reranker
 

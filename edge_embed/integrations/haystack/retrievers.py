@@ -5,7 +5,7 @@ from typing import Any, Self
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
-from edge_embed.integrations.haystack.options import in_thread
+from edge_embed.integrations.haystack.parts import in_thread
 from edge_embed.integrations.haystack.store import EdgeDocumentStore
 from edge_embed_runtime.checks import check_count
 

@@ -13,10 +13,11 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils import expit
 
 from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import checked_options
 from edge_embed.integrations.haystack import searching, values
 from edge_embed.integrations.haystack.documents import Given, check_free, checked_vector, to_index
 from edge_embed.integrations.haystack.filters import planned
-from edge_embed.integrations.haystack.options import checked_options, in_thread
+from edge_embed.integrations.haystack.parts import in_thread
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed.integrations.stores import StoreIndex
 from edge_embed_runtime.checks import check_count, shown

@@ -1,14 +1,11 @@
-"""What the components share: options of an Embedder that YAML can hold, texts of documents, calls in a thread."""
+"""What the components share: texts of documents, and calls in a thread."""
 
 import asyncio
 import functools
-import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from haystack import Document
-
-from edge_embed.embedder import Embedder
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,15 +24,6 @@ def in_thread(
     call.__name__, call.__qualname__ = f"{method.__name__}_async", f"{method.__qualname__}_async"
     call.__doc__ = f"`{method.__name__}` in a thread, to be awaited."
     return call
-
-
-def checked_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Options of `edge_embed.Embedder` but its bundle, such as {"threads": 1}. Raises TypeError for any other."""
-    given = dict(options or {})
-    known = [name for name in inspect.signature(Embedder.__init__).parameters if name not in ("self", "bundle")]
-    if unknown := sorted(set(given) - set(known)):
-        raise TypeError(f"Embedder has no option {', '.join(unknown)}; it has {', '.join(known)}")
-    return given
 
 
 def text_of(document: Document, fields: Sequence[str], separator: str) -> str:
