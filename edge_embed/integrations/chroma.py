@@ -49,8 +49,9 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
     name = _Name()
 
     def __init__(self, bundle: str | os.PathLike[str] | None = None, **options: Any) -> None:
-        named = bundle is None or (isinstance(bundle, str) and bundle in BUNDLES)
-        self.bundle = bundle if named else str(Path(bundle).absolute())
+        self.bundle = None if bundle is None else os.fspath(bundle)
+        if self.bundle is not None and self.bundle not in BUNDLES:
+            self.bundle = str(Path(self.bundle).absolute())
         self.options = checked_options(options)
         folder = bundle_path(self.bundle)
         manifest = read_manifest(folder / MANIFEST)

@@ -26,7 +26,7 @@ def _loaded(_process: int, bundle: str | None, options: tuple[tuple[str, Any], .
     return Embedder(bundle, **dict(options))
 
 
-class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Texts to the vectors of a bundle, float32 [n, dim], each of length 1. Nothing is learned.
 
     bundle:        a name ("minilm", the default; "static") or a bundle's folder
@@ -97,7 +97,8 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     @property
     def _n_features_out(self) -> int:
         """For the names of features, which scikit-learn makes."""
-        return self.n_features_out_
+        dim: int = self.n_features_out_
+        return dim
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,26 +3,25 @@
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from haystack import Document
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Self = TypeVar("Self")
 
 
-def in_thread(
-    method: Callable[Concatenate[Self, P], T],
-) -> Callable[Concatenate[Self, P], Coroutine[Any, Any, T]]:
+def in_thread(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The method of the same arguments and errors to be awaited: `run` -> `run_async`."""
 
     @functools.wraps(method)
-    async def call(self: Self, *args: P.args, **options: P.kwargs) -> T:
-        return await asyncio.to_thread(method, self, *args, **options)
+    async def call(*args: P.args, **options: P.kwargs) -> T:
+        of_object: Callable[..., T] = getattr(args[0], name)
+        return await asyncio.to_thread(of_object, *args[1:], **options)
 
-    call.__name__, call.__qualname__ = f"{method.__name__}_async", f"{method.__qualname__}_async"
-    call.__doc__ = f"`{method.__name__}` in a thread, to be awaited."
+    name = method.__name__
+    call.__name__, call.__qualname__ = f"{name}_async", f"{method.__qualname__}_async"
+    call.__doc__ = f"`{name}` in a thread, to be awaited."
     return call
 
 

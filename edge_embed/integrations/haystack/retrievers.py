@@ -45,16 +45,17 @@ class _Retriever:
             "return_embedding": self.return_embedding if embedding is None else embedding,
         }
 
-    def to_dict(self, **more: Any) -> dict[str, Any]:
-        return default_to_dict(
-            self,
-            document_store=self.document_store,
-            filters=self.filters,
-            top_k=self.top_k,
-            return_embedding=self.return_embedding,
-            filter_policy=self.filter_policy.value,
-            **more,
-        )
+    def to_dict(self) -> dict[str, Any]:
+        return default_to_dict(self, **self._parameters())
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            "document_store": self.document_store,
+            "filters": self.filters,
+            "top_k": self.top_k,
+            "return_embedding": self.return_embedding,
+            "filter_policy": self.filter_policy.value,
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -68,8 +69,8 @@ class _ScaledRetriever(_Retriever):
         super().__init__(document_store, **options)
         self.scale_score = scale_score
 
-    def to_dict(self) -> dict[str, Any]:
-        return super().to_dict(scale_score=self.scale_score)
+    def _parameters(self) -> dict[str, Any]:
+        return super()._parameters() | {"scale_score": self.scale_score}
 
 
 @component

@@ -10,6 +10,7 @@ from edge_embed.integrations.haystack.documents import from_index
 from edge_embed.integrations.haystack.filters import Plan
 from edge_embed.integrations.stores import unless_unknown, with_documents
 from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.storage import documents
 from edge_embed_runtime.storage.documents import Hit
 from edge_embed_runtime.storage.filters import MAX_VALUES
 
@@ -19,7 +20,8 @@ GROWTH = 4
 
 def matching(index: Index, plan: Plan, *, vectors: bool = True) -> Iterator[Document]:
     """In the order in which they were stored. Some hundred are in memory at a time."""
-    found = unless_unknown(plan.where, lambda: index.find(plan.where, order="stored"), iter(()))
+    none: Iterator[documents.Document] = iter(())
+    found = unless_unknown(plan.where, lambda: index.find(plan.where, order="stored"), none)
     for stored in found:
         document = from_index(stored, vectors=vectors)
         if plan.rest is None or plan.rest(document):
@@ -36,9 +38,9 @@ def ids(index: Index, plan: Plan) -> list[str]:
     return [document.id for document in matching(index, plan, vectors=False)]
 
 
-def with_embeddings(index: Index, documents: Iterable[Document]) -> list[Document]:
+def with_embeddings(index: Index, given: Iterable[Document]) -> list[Document]:
     """Documents of given vectors that were kept as codes alone get what these stand for, of length 1."""
-    found = list(documents)
+    found = list(given)
     bare = [document.id for document in found if document.embedding is None]
     if not bare or index.takes_texts or not index.stats()["space"]:
         return found
@@ -57,11 +59,11 @@ def search(index: Index, plan: Plan, top_k: int, *, vectors: bool, **query: Any)
     vectors: give embeddings that were kept
     query:   what `Index.search` takes
     """
-    where = plan.where
+    where, hits = plan.where, list[Hit]()
     if top_k == 0:
         return []
     if plan.rest is None:
-        hits = unless_unknown(where, lambda: list(index.search(k=top_k, where=where, **query)), [])
+        hits = unless_unknown(where, lambda: list(index.search(k=top_k, where=where, **query)), hits)
     else:
         fitting = ids(index, plan)
         if not fitting:
