@@ -133,7 +133,8 @@ class SentenceTransformer:
         convert_to_tensor:    one torch tensor; with neither this nor `convert_to_numpy` a list of tensors
         normalize_embeddings: bring truncated vectors to length 1 again; others have it
         truncate_dim:         keep only so many numbers; None means what the model was made with
-        task:                 "query" or "document", as `encode_query` and `encode_document` have it
+        task:                 a role of the bundle, "query" or "document" in all: `encode_query` and `encode_document`
+                              name it. It decides on an adapter, where the bundle has one for it
 
         Raises InputError for anything else, and for inputs that are not texts.
         """
@@ -144,7 +145,9 @@ class SentenceTransformer:
             raise unusable("output_value", output_value, "'sentence_embedding' (see Embedder.encode_tokens for others)")
         if precision not in PRECISIONS:
             raise unusable("precision", precision, f"one of {listed(PRECISIONS)}")
-        given = inputs if inputs is not None else sentences
+        if inputs is not None and sentences is not None:
+            raise InputError("inputs and sentences are the same: give one of them", option="sentences")
+        given = sentences if inputs is None else inputs
         texts = [given] if isinstance(given, str) else given
         role, before = self._prompt(prompt_name, prompt, task)
         vectors = self.embedder.encode(
@@ -260,19 +263,19 @@ class SentenceTransformer:
         return self.encode(inputs, named, prompt, task=role, **options)
 
     def _prompt(self, name: str | None, prompt: str | None, task: str | None) -> tuple[str | None, str | None]:
-        """Role of texts in the bundle, and what to put before them where it is not that role's prompt."""
-        if task not in (None, "query", "document"):
-            raise unusable("task", task, "one of query, document")
+        """Role of texts in the bundle, and what to put before them; None is what the bundle has for that role."""
+        own = self.embedder.prompts
+        if task is not None and task not in own:
+            raise unusable("task", task, f"one of {listed(list(own))}")
+        if prompt is not None:
+            return task, prompt
         if name is not None:
             self._check_prompt_name(name, "prompt_name")
-        elif prompt is None:
-            name = self.default_prompt_name
-        own = self.embedder.prompts
-        role = task or (name if name in own else None)
-        if prompt is None and name is not None and (name != role or self.prompts[name] != own[name]):
-            prompt = self.prompts[name]
-        # without a role a bundle may choose one, with its prompt: the names above have done so
-        return role, "" if role is None and prompt is None else prompt
+        named = name or self.default_prompt_name
+        usual = task or self.embedder.manifest.default_role or None
+        if named is None or (named == usual and self.prompts[named] == own.get(named)):
+            return task, None
+        return task, self.prompts[named]
 
     def _check_prompt_name(self, name: str, option: str) -> None:
         if name not in self.prompts:
