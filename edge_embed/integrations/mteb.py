@@ -35,7 +35,7 @@ class EdgeEncoder(AbsEncoder):  # type: ignore[misc]
     device:   "cpu" or None: bundles run on no other
     name:     of the model in results, "organization/model"; None means "edge-embed/" and the bundle's name
     prompts:  in place of the bundle's, by mteb's keys: a task's name or type, "query" or "document", or one of the
-              first two with "-query" or "-document" behind it. Of a text's prompts the one with the narrowest key counts
+              first two with "-query" or "-document" behind it; the narrowest key counts
     options:  those of `Embedder`
 
     Raises InputError for keys and devices that there are not, and for another kind of bundle.

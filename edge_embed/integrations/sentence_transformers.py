@@ -52,8 +52,8 @@ class Evaluations:
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, float]] = {}
 
-    def set_evaluation_metrics(self, evaluator: Any, metrics: dict[str, float], epoch: int = 0, step: int = 0) -> None:
-        """Called by evaluators; `metrics` has the last ones by the evaluator's name."""
+    def set_evaluation_metrics(self, evaluator: Any, metrics: dict[str, float], *_: int) -> None:
+        """Called by evaluators, with epoch and step; `metrics` has the last ones by the evaluator's name."""
         self.metrics[getattr(evaluator, "name", "") or type(evaluator).__name__] = {
             name: float(value) for name, value in metrics.items()
         }
@@ -111,7 +111,7 @@ class SentenceTransformer:
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         output_value: str | None = "sentence_embedding",
-        precision: str = "float32",
+        precision: str | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: object = None,
@@ -125,7 +125,7 @@ class SentenceTransformer:
         """Vectors of texts: float32 [n, dim] in the order of the texts, [dim] of one text that is no list.
 
         inputs:               texts, or one; `sentences` is its older name
-        prompt_name:          of `prompts`, what to put before each text; `prompt` is such a text itself, and comes first
+        prompt_name:          of `prompts`, what to put before each text; `prompt`, such a text itself, counts first
         batch_size:           changes nothing: a bundle makes its own batches, by tokens
         output_value:         only "sentence_embedding"; vectors of tokens are `embedder.encode_tokens`
         precision:            "binary" and "ubinary" give packed bits, [n, dim / 8]; "int8" and "uint8" need the extra,
@@ -143,10 +143,11 @@ class SentenceTransformer:
         check_count(batch_size, "batch_size", 1)
         if output_value != "sentence_embedding":
             raise unusable("output_value", output_value, "'sentence_embedding' (see Embedder.encode_tokens for others)")
-        if precision not in PRECISIONS:
+        if precision not in (None, *PRECISIONS):
             raise unusable("precision", precision, f"one of {listed(PRECISIONS)}")
         if inputs is not None and sentences is not None:
             raise InputError("inputs and sentences are the same: give one of them", option="sentences")
+        size = self.truncate_dim if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1)
         given = sentences if inputs is None else inputs
         texts = [given] if isinstance(given, str) else given
         role, before = self._prompt(prompt_name, prompt, task)
@@ -154,10 +155,10 @@ class SentenceTransformer:
             texts,
             role=role,
             prompt=before,
-            truncate_dim=self._trained_cut(truncate_dim),
+            truncate_dim=self._trained_cut(size),
             show_progress=bool(show_progress_bar),
         )
-        cut = vectors[:, : truncate_dim or self.truncate_dim]
+        cut = vectors[:, :size]
         if normalize_embeddings and cut.shape[1] < self.embedder.dim:
             cut = unit(cut)
         found = _converted(_quantized(cut, precision), convert_to_numpy and not convert_to_tensor, convert_to_tensor)
@@ -281,10 +282,9 @@ class SentenceTransformer:
         if name not in self.prompts:
             raise unusable(option, name, f"one of {listed(list(self.prompts))}")
 
-    def _trained_cut(self, truncate_dim: int | None) -> int | None:
+    def _trained_cut(self, size: int | None) -> int | None:
         """The dimensions to cut to where the bundle cuts in a way of its own (see `Manifest.truncation`)."""
-        cut = truncate_dim or self.truncate_dim
-        return min(cut, self.embedder.dim) if cut and self.embedder.manifest.truncation else None
+        return min(size, self.embedder.dim) if size and self.embedder.manifest.truncation else None
 
 
 def _refuse(where: str, names: set[str]) -> None:
@@ -297,9 +297,9 @@ def _check_device(device: object) -> None:
         raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
 
 
-def _quantized(vectors: Vectors, precision: str) -> NDArray[Any]:
+def _quantized(vectors: Vectors, precision: str | None) -> NDArray[Any]:
     """[n, dim], or for bits [n, dim / 8]."""
-    if precision == "float32" or not len(vectors):
+    if precision in (None, "float32") or not len(vectors):
         return vectors
     if precision in ("int8", "uint8"):
         codes: NDArray[Any] = require("sentence_transformers.util", EXTRA).quantize_embeddings(vectors, precision)
