@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import datasets
-import mteb
-
 from edge_embed.errors import SourceError
 from edge_embed.measuring.judged import read_judged_set
+from edge_embed_runtime.extras import require
+
+mteb: Any = require("mteb", "mteb")
+datasets: Any = require("datasets", "mteb")  # comes with mteb
 
 Loaded = dict[str, Any]
 

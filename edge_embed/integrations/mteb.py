@@ -12,9 +12,9 @@ from edge_embed_runtime.extras import require
 
 require("mteb", "mteb")
 
-from mteb.models.abs_encoder import AbsEncoder, get_prompt_name  # noqa: E402 - behind the check
-from mteb.models.model_meta import ModelMeta, ScoringFunction  # noqa: E402
-from mteb.types import Licenses, PromptType  # noqa: E402
+from mteb.models.abs_encoder import AbsEncoder, get_prompt_name
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.types import Licenses, PromptType
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -27,7 +27,7 @@ BundlePath = str | os.PathLike[str] | None
 EXPERIMENT = ("truncate_dim", "adapter", "exact", "engine", "prompts")
 
 
-class EdgeEncoder(AbsEncoder):  # type: ignore[misc]
+class EdgeEncoder(AbsEncoder):
     """A bundle of kind "dense" as mteb's encoder.
 
     bundle:   a bundle folder, or the name of an embedded one; None is the default

