@@ -1,4 +1,4 @@
-"""Doors of this room where what they open is not installed: the SentenceTransformer of a bundle works without torch."""
+"""Doors where what they open is not installed; the SentenceTransformer of a bundle works without torch."""
 
 import copy
 import importlib
@@ -14,8 +14,8 @@ from builders.heads import sparse_folder
 from builders.served import prompted_bundle
 
 from edge_embed.errors import InputError, MissingExtraError
-from edge_embed.integrations import sentence_transformers as door
 from edge_embed.integrations.sentence_transformers import SentenceTransformer
+from edge_embed.integrations.sentence_transformers import interface as door
 from edge_embed_export import export_model
 
 TEXTS = ["The cat sleeps.", "A kitten rests.", "Tax forms are due."]
@@ -52,7 +52,7 @@ def test_imports_no_torch() -> None:
 
 
 def test_tensors_need_the_extra(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("torch", "sentence_transformers"):
+    for name in ("torch", "sentence_transformers", "sentence_transformers.util"):
         monkeypatch.setitem(sys.modules, name, None)
     for options in ({"convert_to_tensor": True}, {"convert_to_numpy": False}, {"precision": "int8"}):
         with pytest.raises(MissingExtraError, match=r"pip install 'edge-embed\[sentence-transformers\]'"):

@@ -1,65 +1,33 @@
-"""A bundle with the methods of sentence-transformers' SentenceTransformer, for programs that call those.
-
-    model = SentenceTransformer("minilm")
-    model.similarity(model.encode_query(questions), model.encode_document(texts))
-
-It needs neither torch nor sentence-transformers. Where torch is installed, what is a tensor there is one here; without
-it, `similarity` gives numpy arrays. Extra `sentence-transformers`, for their evaluators.
-"""
+"""The methods of sentence-transformers' SentenceTransformer, on a bundle that embeds texts."""
 
 import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed.embedder import Embedder
-from edge_embed.integrations.similarities import SIMILARITIES, as_floats, check_similarity, unit
+from edge_embed.integrations.sentence_transformers.interface import (
+    EXTRA,
+    Interface,
+    check_device,
+    converted,
+    refuse_unknown,
+    tensor_or_array,
+)
+from edge_embed.integrations.sentence_transformers.similarities import SIMILARITIES, as_floats, check_similarity, unit
 from edge_embed_runtime.checks import check_count, check_text, listed, unusable
 from edge_embed_runtime.errors import InputError
-from edge_embed_runtime.extras import is_installed, require
+from edge_embed_runtime.extras import require
 from edge_embed_runtime.vectors.types import Vectors
 
-EXTRA = "sentence-transformers"
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
-# Methods and attributes that a bundle cannot have, and what to do instead.
-LACKING = {
-    **dict.fromkeys(
-        ("save", "save_pretrained", "save_to_hub", "push_to_hub"),
-        "a bundle is a folder already: copy it; `edge-embed export` makes one",
-    ),
-    **dict.fromkeys(
-        ("start_multi_process_pool", "stop_multi_process_pool", "encode_multi_process"),
-        "one process uses all cores: set `threads`",
-    ),
-    **dict.fromkeys(
-        ("fit", "train", "old_fit", "smart_batching_collate", "forward", "half", "cuda", "parameters"),
-        "a bundle is for inference on the CPU: train with sentence-transformers, then `edge-embed export`",
-    ),
-    **dict.fromkeys(
-        ("tokenizer", "tokenize", "preprocess", "processor"),
-        "`model.embedder.count_tokens` counts, `model.embedder.encode_tokens` gives tokens and their vectors",
-    ),
-}
 
 
-class Evaluations:
-    """Where sentence-transformers' evaluators leave what they measured, in place of a model card."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, dict[str, float]] = {}
-
-    def set_evaluation_metrics(self, evaluator: Any, metrics: dict[str, float], *_: int) -> None:
-        """Called by evaluators, with epoch and step; `metrics` has the last ones by the evaluator's name."""
-        self.metrics[getattr(evaluator, "name", "") or type(evaluator).__name__] = {
-            name: float(value) for name, value in metrics.items()
-        }
-
-
-class SentenceTransformer:
+class SentenceTransformer(Interface):
     """Embeds texts with a bundle of kind "dense".
 
     model_name_or_path:  a bundle folder, or the name of an embedded one; None is the default
@@ -85,8 +53,8 @@ class SentenceTransformer:
         truncate_dim: int | None = None,
         **options: Any,
     ) -> None:
-        _check_device(device)
-        _refuse("SentenceTransformer()", set(options) - set(inspect.signature(Embedder).parameters))
+        super().__init__(device)
+        refuse_unknown("SentenceTransformer()", set(options) - set(inspect.signature(Embedder).parameters))
         self.embedder = Embedder(model_name_or_path, **options)
         if self.embedder.kind != "dense":
             raise InputError(
@@ -101,7 +69,6 @@ class SentenceTransformer:
             self._check_prompt_name(self.default_prompt_name, "default_prompt_name")
         self.similarity_fn_name = similarity_fn_name or "cosine"
         self.truncate_dim = None if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1)
-        self.model_card_data = Evaluations()
 
     def encode(
         self,
@@ -138,8 +105,8 @@ class SentenceTransformer:
 
         Raises InputError for anything else, and for inputs that are not texts.
         """
-        _refuse("encode()", {name for name, value in unknown.items() if value is not None})
-        _check_device(device)
+        refuse_unknown("encode()", {name for name, value in unknown.items() if value is not None})
+        check_device(device)
         check_count(batch_size, "batch_size", 1)
         if output_value != "sentence_embedding":
             raise unusable("output_value", output_value, "'sentence_embedding' (see Embedder.encode_tokens for others)")
@@ -161,7 +128,7 @@ class SentenceTransformer:
         cut = vectors[:, :size]
         if normalize_embeddings and cut.shape[1] < self.embedder.dim:
             cut = unit(cut)
-        found = _converted(_quantized(cut, precision), convert_to_numpy and not convert_to_tensor, convert_to_tensor)
+        found = converted(_quantized(cut, precision), convert_to_numpy, convert_to_tensor)
         return found[0] if isinstance(given, str) else found
 
     def encode_query(
@@ -188,12 +155,12 @@ class SentenceTransformer:
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """How alike each of n vectors is to each of m: [n, m], a torch tensor where torch is installed."""
         a, b = (np.atleast_2d(as_floats(vectors)) for vectors in (embeddings1, embeddings2))
-        return _tensor_or_array(SIMILARITIES[self._similarity].matrix(a, b))
+        return tensor_or_array(SIMILARITIES[self._similarity].matrix(a, b))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """How alike the vectors of each of n pairs are: [n], a torch tensor where torch is installed."""
         a, b = as_floats(embeddings1), as_floats(embeddings2)
-        return _tensor_or_array(np.asarray(SIMILARITIES[self._similarity].pairs(a, b)))
+        return tensor_or_array(np.asarray(SIMILARITIES[self._similarity].pairs(a, b)))
 
     def get_embedding_dimension(self) -> int:
         """Numbers in a vector of `encode`."""
@@ -215,16 +182,6 @@ class SentenceTransformer:
         """`max_seq_length`."""
         return self.max_seq_length
 
-    @property
-    def device(self) -> Any:
-        """The CPU: torch.device("cpu") where torch is installed, else "cpu"."""
-        return require("torch", EXTRA).device("cpu") if is_installed("torch") else "cpu"
-
-    @property
-    def modalities(self) -> list[str]:
-        """What it embeds: ["text"]."""
-        return ["text"]
-
     @contextmanager
     def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
         """Vectors have so many numbers in this context."""
@@ -235,27 +192,6 @@ class SentenceTransformer:
             self.truncate_dim = before
 
     truncate_sentence_embeddings = truncate_embeddings
-
-    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
-        """What one of sentence-transformers' evaluators measures."""
-        return evaluator(self, output_path)
-
-    def to(self, device: object) -> "SentenceTransformer":
-        """Itself, for the CPU. Raises InputError for other devices."""
-        _check_device(device)
-        return self
-
-    def cpu(self) -> "SentenceTransformer":
-        """Itself."""
-        return self
-
-    def eval(self) -> "SentenceTransformer":
-        """Itself: a bundle is always for inference."""
-        return self
-
-    def __getattr__(self, name: str) -> NoReturn:
-        reason = f": {LACKING[name]}" if name in LACKING else ""
-        raise AttributeError(f"a bundle as SentenceTransformer has no {name!r}{reason}", name=name, obj=self)
 
     def _encode_as(
         self, role: str, inputs: Any, prompt_name: str | None, prompt: str | None, options: dict[str, Any]
@@ -287,16 +223,6 @@ class SentenceTransformer:
         return min(size, self.embedder.dim) if size and self.embedder.manifest.truncation else None
 
 
-def _refuse(where: str, names: set[str]) -> None:
-    if names:
-        raise InputError(f"{where} of a bundle does not know {listed(sorted(names), quoted=True)}", option=min(names))
-
-
-def _check_device(device: object) -> None:
-    if device is not None and str(device) not in ("cpu", "cpu:0"):
-        raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
-
-
 def _quantized(vectors: Vectors, precision: str | None) -> NDArray[Any]:
     """[n, dim], or for bits [n, dim / 8]."""
     if precision in (None, "float32") or not len(vectors):
@@ -306,17 +232,3 @@ def _quantized(vectors: Vectors, precision: str | None) -> NDArray[Any]:
         return codes
     bits = np.packbits(vectors > 0, axis=-1)
     return bits if precision == "ubinary" else (bits ^ 0x80).view(np.int8)
-
-
-def _converted(vectors: NDArray[Any], to_numpy: bool, to_tensor: bool) -> Any:
-    """As an array, a tensor, or a list of tensors; nothing is an empty one of one dimension, as there."""
-    whole = np.ascontiguousarray(vectors) if len(vectors) else np.array([])
-    if to_numpy:
-        return whole
-    torch = require("torch", EXTRA)
-    tensor = torch.from_numpy(whole) if len(vectors) else torch.tensor([])
-    return tensor if to_tensor else list(tensor)
-
-
-def _tensor_or_array(values: NDArray[Any]) -> Any:
-    return require("torch", EXTRA).from_numpy(values) if is_installed("torch") else values
