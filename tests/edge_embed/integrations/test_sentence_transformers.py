@@ -1,5 +1,6 @@
 """A bundle beside the SentenceTransformer whose methods it has, on the same weights; and in what is built on those."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from whole import pages
 
+from edge_embed import Reranker
 from edge_embed.errors import InputError
 from edge_embed.integrations.sentence_transformers import SentenceTransformer
 
@@ -249,11 +251,13 @@ def test_functions_of_util(ours: SentenceTransformer, real: Any) -> None:
     assert sorted(map(sorted, found)) == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_page_runs() -> None:
-    """Every block of docs/sentence-transformers.md."""
+def test_page_runs(reranker: Reranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/sentence-transformers.md, in order, beside a bundle that scores pairs."""
+    shutil.copytree(reranker.path, tmp_path / "reranker-bundle")
+    monkeypatch.chdir(tmp_path)
     page = pages.ROOT / "docs" / "sentence-transformers.md"
     names: dict[str, Any] = {}
     blocks = [block for block in pages.blocks(page) if block.not_run == "needs packages of others"]
-    assert len(blocks) >= 2
+    assert len(blocks) >= 3
     for block in blocks:
         exec(compile("\n" * (block.line - 1) + block.code, page.name, "exec"), names)  # noqa: S102 - our page
