@@ -69,10 +69,9 @@ def mcp(
     from edge_embed.service.sockets import listen_tcp
 
     listening = listen_tcp(*_address(http))
-    started = {"listening": f"{listening.name}{PATH}"}
-    run_http(
-        notebook, listening.socket, lambda: show(started, as_json, lambda: [f"listening on {started['listening']}"])
-    )
+    where = f"{listening.name}{PATH}"
+    told = partial(show, {"listening": where}, as_json, lambda: [f"listening on {where}"])
+    run_http(notebook, listening.socket, told)
 
 
 def _address(given: str) -> tuple[str, int]:
@@ -94,7 +93,12 @@ def _address(given: str) -> tuple[str, int]:
 
 
 def _models(path: Path, sparse: str | None, multi: str | None, model: dict[str, Any]) -> dict[str, Any]:
-    """What `Index.open` takes for the models of an index that may be there already."""
+    """What `Index.open` takes for the models of an index, which names its bundle where it is there already."""
     from edge_embed.embedder import Embedder
+    from edge_embed.integrations.stores import own_embedder
 
-    return {"embedder": Embedder(**model), **more_embedders(sparse, multi, model)}
+    chosen = {name: model[name] for name in ("bundle", "truncate_dim", "adapter")}
+    options = {name: value for name, value in model.items() if name not in chosen}
+    named = any(value is not None for value in chosen.values())
+    embedder = Embedder(**model) if named else own_embedder(path, **options)
+    return {"embedder": embedder, **more_embedders(sparse, multi, model)}

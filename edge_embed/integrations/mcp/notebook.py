@@ -121,10 +121,7 @@ class Notebook:
         where another one has a key, and is not to be replaced."""
         given = [Document(one["key"], one["text"], one["metadata"]) for one in documents]
         with self._writing(embeds=True) as index:
-            if replace:
-                stored = index.upsert(given)
-            else:
-                stored = _add_new(index, given)
+            stored = index.upsert(given) if replace else _add_new(index, given)
             return {"stored": stored, "unchanged": len(given) - stored, "documents": len(index)}
 
     def forget(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -232,7 +229,7 @@ def _source(document: Document) -> dict[str, str]:
 def _hit(hit: Hit, whole: Mapping[str, Any]) -> dict[str, Any]:
     place = {} if hit.place is None else {"place": hit.place}
     source = {"source": Path(hit.source).name} if hit.source else {}
-    found = {"key": hit.key, "score": hit.score, "start": hit.start, "end": hit.end, "kind": hit.kind}
+    found = {"key": hit.key, "score": round(hit.score, 4), "start": hit.start, "end": hit.end, "kind": hit.kind}
     return {**found, **place, **source, **whole}
 
 

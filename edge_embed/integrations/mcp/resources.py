@@ -1,7 +1,7 @@
 """Documents as resources: their addresses, and what is read there.
 
-An address is `edge-embed:document/KEY`, with the key in percent-encoding: "notes/a b" -> "edge-embed:document/notes%2Fa%20b".
-There is no `//`, so that no program takes a key such as ".." for a step in a path.
+An address has the key in percent-encoding: "notes/a b" -> "edge-embed:document/notes%2Fa%20b". There is no `//`, so
+that no program takes a key such as ".." for a step in a path.
 """
 
 from pathlib import PurePosixPath

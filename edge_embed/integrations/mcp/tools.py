@@ -14,8 +14,8 @@ FLAG: Schema = {"type": "boolean"}
 KEY: Schema = {**TEXT, "minLength": 1, "maxLength": MAX_KEY_CHARACTERS}
 WHERE = (
     'Only documents whose metadata fit. A value means equality: {"lang": "en", "year": {"$gte": 2020}}. Operators: '
-    "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $prefix, $contains (a list with this value, or a text with these letters), "
-    '$exists; $and, $or and $not around conditions; "$key" stands for the key: {"$key": {"$prefix": "notes/"}}.'
+    "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $prefix, $contains (a list with this value, or a text with these "
+    'letters), $exists; $and, $or and $not around conditions; "$key" is the key: {"$key": {"$prefix": "notes/"}}.'
 )
 KIND: Schema = {"type": "string", "enum": ["text", "image", "audio"]}
 METADATA: Schema = {**ANYTHING, "description": "What was stored with the document."}
