@@ -1,11 +1,14 @@
-"""An index as programs with a language model use it: each call opens the file, and lets others write in between."""
+"""An index as programs with a language model use it: each call opens the file, and lets others write in between.
+
+numpy and what needs it is imported by the first call: a client waits for the server's first answer.
+"""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_embed.integrations.mcp.fitting import Fitting
 from edge_embed.integrations.mcp.limits import Limits
@@ -17,9 +20,10 @@ from edge_embed_runtime.errors import (
     IndexReadOnlyError,
     InputError,
 )
-from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.storage.documents import Document, Hit
-from edge_embed_runtime.storage.media import Media
+
+if TYPE_CHECKING:
+    from edge_embed_runtime.index.index import Index
 
 # Characters of each document that are listed.
 BEGINNING = 200
@@ -66,7 +70,7 @@ class Notebook:
         given = self._reading(lambda index: self._search(index, query, k, where, mode), embeds=mode != "text")
         return {"hits": [], "note": EMPTY} if given is None else given
 
-    def _search(self, index: Index, query: str, k: int, where: Mapping[str, Any] | None, mode: Any) -> dict[str, Any]:
+    def _search(self, index: "Index", query: str, k: int, where: Mapping[str, Any] | None, mode: Any) -> dict[str, Any]:
         if mode is None and "hybrid" not in index.modes:
             mode = "text"  # an index of given vectors, or one whose bundle embeds no texts
         found = index.search(query, k, where, mode)
@@ -99,7 +103,7 @@ class Notebook:
         return {"documents": [], "total": 0, "note": EMPTY} if given is None else given
 
     def _find(
-        self, index: Index, where: Mapping[str, Any] | None, limit: int, offset: int, fields: bool
+        self, index: "Index", where: Mapping[str, Any] | None, limit: int, offset: int, fields: bool
     ) -> dict[str, Any]:
         fitting, documents = Fitting(self.limits.characters), []
         for found in index.find(where, limit=limit, offset=offset):
@@ -136,7 +140,7 @@ class Notebook:
     def page(self, after: str) -> tuple[list[Document], bool]:
         """Documents whose keys come behind `after`, in their order, and whether there are more."""
 
-        def look(index: Index) -> tuple[list[Document], bool]:
+        def look(index: "Index") -> tuple[list[Document], bool]:
             where = {"$key": {"$gt": after}} if after else None
             found = list(islice(index.find(where, limit=self.limits.resources + 1), self.limits.resources + 1))
             return found[: self.limits.resources], len(found) > self.limits.resources
@@ -146,7 +150,7 @@ class Notebook:
     def document(self, key: str) -> tuple[Document, bytes | None] | None:
         """The document of a key, and the small copy of its picture where one is stored; None for neither."""
 
-        def look(index: Index) -> tuple[Document, bytes | None] | None:
+        def look(index: "Index") -> tuple[Document, bytes | None] | None:
             found = index.get(key)
             return None if found is None else (found, index.thumbnail(key) if found.image is not None else None)
 
@@ -156,15 +160,13 @@ class Notebook:
         """The first keys that begin so."""
         return self._reading(lambda index: list(islice(index.keys(prefix), most))) or []
 
-    def _reading(self, look: Callable[[Index], Found], *, embeds: bool = False) -> Found | None:
+    def _reading(self, look: Callable[["Index"], Found], *, embeds: bool = False) -> Found | None:
         """What `look` finds; None where no index was made yet. Begins again where the file changes meanwhile."""
         if not self._exists():
             return None
         for left in reversed(range(TRIES)):
             try:
-                with Index.open(
-                    self.path, **(self._embedders() if embeds else {}), read_only=True, max_rss_mb=self._max_rss_mb
-                ) as index:
+                with self._open(embeds=embeds, read_only=True) as index:
                     return look(index)
             except IndexLockedError as error:
                 if error.code != "index_busy" or not left:
@@ -172,17 +174,20 @@ class Notebook:
         return None
 
     @contextmanager
-    def _writing(self, *, embeds: bool) -> Iterator[Index]:
+    def _writing(self, *, embeds: bool) -> Iterator["Index"]:
         """The index, which others write to in turns; made where there was none, unless it was there before."""
         if self.read_only:
             raise IndexReadOnlyError(f"{self.path} is served with --read-only", path=self.path)
         self._exists()
-        with Index.open(
-            self.path, **(self._embedders() if embeds else {}), shared=True, timeout=self.limits.seconds,
-            max_rss_mb=self._max_rss_mb,
-        ) as index:  # fmt: skip
+        with self._open(embeds=embeds, shared=True, timeout=self.limits.seconds) as index:
             self._seen = True
             yield index
+
+    def _open(self, *, embeds: bool, **options: Any) -> "Index":
+        from edge_embed_runtime.index.index import Index
+
+        models = self._embedders() if embeds else {}
+        return Index.open(self.path, **models, max_rss_mb=self._max_rss_mb, **options)
 
     def _exists(self) -> bool:
         """Whether there is an index. Raises IndexFileError where there was one before."""
@@ -202,7 +207,7 @@ class Notebook:
             return self._models
 
 
-def _add_new(index: Index, documents: Sequence[Document]) -> int:
+def _add_new(index: "Index", documents: Sequence[Document]) -> int:
     """Store those that are not there just so. Returns their number. Raises DuplicateKeyError where another document has
     the key of one."""
     known = index.unchanged(documents)
@@ -222,8 +227,9 @@ def kind_of(document: Document) -> str:
 
 def _source(document: Document) -> dict[str, str]:
     """The name of the file of a picture or sound: not where it lies on this machine."""
-    media = document.image or document.audio
-    return {"source": Path(media.source).name} if isinstance(media, Media) and media.source else {}
+    media = document.image if document.audio is None else document.audio
+    source = getattr(media, "source", "")
+    return {"source": Path(source).name} if source else {}
 
 
 def _hit(hit: Hit, whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +244,7 @@ def _field(found: Any) -> dict[str, Any]:
     return {"name": found.name[:SHOWN], "documents": found.documents, "values": values}
 
 
-def _damage(index: Index) -> str | None:
+def _damage(index: "Index") -> str | None:
     return f"{len(index.damaged)} damaged passages were left out: edge-embed verify" if index.damaged else None
 
 
