@@ -13,12 +13,14 @@ NAMES, NAME = 20, 100
 class Fitting:
     """The characters of an answer, while documents are put into it.
 
+    field:    the most that one field of the metadata takes
     left_out: documents that did not fit at all
     was_cut:  whether a document lost a part
     """
 
-    def __init__(self, characters: int) -> None:
+    def __init__(self, characters: int, field: int) -> None:
         self._most = self._left = characters
+        self._field = field
         self.left_out = 0
         self.was_cut = False
 
@@ -30,7 +32,7 @@ class Fitting:
         if self.left_out or room < 0:
             self.left_out += 1
             return None
-        kept, cut, room = _fields(metadata, room)
+        kept, cut, room = _fields(metadata, room, self._field)
         shown = text[: least + room]
         if len(shown) < len(text):
             cut.insert(0, "text")
@@ -46,13 +48,13 @@ class Fitting:
         return f"{' and '.join(parts)}: {limit}" if parts else None
 
 
-def _fields(metadata: Mapping[str, Any], room: int) -> tuple[dict[str, Any], list[str], int]:
-    """The fields that fit, the names of the others, and what is left of the room."""
+def _fields(metadata: Mapping[str, Any], room: int, most: int) -> tuple[dict[str, Any], list[str], int]:
+    """The fields that fit and are not longer than `most`, the names of the others, and what is left of the room."""
     kept: dict[str, Any] = {}
     cut: list[str] = []
     for name, value in metadata.items():
         size = len(name) + len(json.dumps(value, ensure_ascii=False)) + 4
-        if size <= room:
+        if size <= min(room, most):
             kept[name] = value
             room -= size
         else:

@@ -34,6 +34,11 @@ class Limits:
         return self.characters // 4
 
     @property
+    def field(self) -> int:
+        """Characters of one field of the metadata among several documents."""
+        return self.characters // 10
+
+    @property
     def read(self) -> int:
         """Characters of the text of one document."""
         return self.characters - self.metadata

@@ -74,7 +74,7 @@ class Notebook:
         if mode is None and "hybrid" not in index.modes:
             mode = "text"  # an index of given vectors, or one whose bundle embeds no texts
         found = index.search(query, k, where, mode)
-        fitting, hits = Fitting(self.limits.characters), []
+        fitting, hits = Fitting(self.limits.characters, self.limits.field), []
         for hit in found:
             whole = fitting.document(hit.key, hit.text, hit.metadata, begins=BEGINNING)
             if whole is not None:
@@ -87,7 +87,7 @@ class Notebook:
         found = self._reading(lambda index: index.get(key))
         if found is None:
             raise InputError(f"there is no document {shown(key, 200)}: see list and search", code="key_not_found")
-        about = Fitting(self.limits.metadata).document("", "", found.metadata, begins=0) or {}
+        about = Fitting(self.limits.metadata, self.limits.metadata).document("", "", found.metadata, begins=0) or {}
         start = min(start, len(found.text))
         text = found.text[start : start + characters]
         end = start + len(text)
@@ -105,7 +105,7 @@ class Notebook:
     def _find(
         self, index: "Index", where: Mapping[str, Any] | None, limit: int, offset: int, fields: bool
     ) -> dict[str, Any]:
-        fitting, documents = Fitting(self.limits.characters), []
+        fitting, documents = Fitting(self.limits.characters, self.limits.field), []
         for found in index.find(where, limit=limit, offset=offset):
             whole = fitting.document(found.key, found.text[:BEGINNING], found.metadata, begins=BEGINNING)
             if whole is not None:
