@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from edge_embed.embedder import BUNDLES, Embedder, bundle_path
 from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
 from edge_embed_runtime.checks import check_path, listed
 from edge_embed_runtime.embed.encoder import Encoder
-from edge_embed_runtime.errors import BundleMismatchError, FilterError, IndexFileError, InputError
+from edge_embed_runtime.errors import BundleMismatchError, DuplicateKeyError, FilterError, IndexFileError, InputError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.storage.documents import Document, Hit
@@ -176,6 +177,14 @@ class StoreIndex:
 
 def _unpickled(path: str, embedder: Encoder | None, space: str | None, options: Mapping[str, Any]) -> StoreIndex:
     return StoreIndex(path, embedder, space=space, **options)
+
+
+def check_once(keys: Sequence[str]) -> None:
+    """Raise DuplicateKeyError for keys of documents that come twice, before anything is stored."""
+    if twice := [key for key, count in Counter(keys).items() if count > 1]:
+        raise DuplicateKeyError(
+            f"keys that come twice in one call: {listed(twice, 5, quoted=True)}; nothing was stored", keys=twice
+        )
 
 
 def unless_unknown(where: Mapping[str, Any] | None, call: Callable[[], T], nothing: T) -> T:
