@@ -11,7 +11,7 @@ from edge_embed.files.arrow import EXTRA
 from edge_embed.files.lines import MAX_ROW
 from edge_embed.files.problems import CHANGED
 from edge_embed.files.shards import METADATA
-from edge_embed.integrations.ray.columns import Asked, others_of
+from edge_embed.integrations.ray.columns import Asked, check_fields, others_of
 from edge_embed_runtime.checks import check_text
 from edge_embed_runtime.errors import InputError, SourceError
 from edge_embed_runtime.extras import require
@@ -198,6 +198,17 @@ def _object(line: bytes, *, first: bool) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(f"expected an object, got {type(row).__name__}")
     return row
+
+
+def check_first(path: Path, asked: Asked) -> None:
+    """Raise SourceError where the first row of a file of lines, if it can be read, lacks a field that was asked for."""
+    try:
+        with open_unpacked(path) as file:
+            line = file.readline(MAX_ROW)
+            row = _object(line, first=True)
+    except (InputError, OSError, EOFError):
+        return  # a problem of that row, or of reading, which is said when it is read
+    check_fields(row, asked, f"{path}, line 1")
 
 
 def _refuse(constant: str) -> None:
