@@ -19,6 +19,7 @@ COMMANDS = {
     "align": "Train a tower of pictures or sounds to be searched by texts.",
     "backup": "Copy INDEX to the file OUT.",
     "bench": "Measure this device: start, latency, texts/s, memory, search.",
+    "bulk": "Embed files of many rows on a Ray cluster, into shards.",
     "compact": "Shrink INDEX by the space of deleted documents.",
     "delete": "Delete documents of INDEX by their keys, or by --where.",
     "demo": "Index and search a small real corpus; show times and memory.",
@@ -50,7 +51,7 @@ COMMANDS = {
 GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve", "mcp"],
     "Care of an index": ["info", "report", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
-    "Bundles": ["export", "distill", "prune", "align", "join", "encode", "tokens", "eval"],
+    "Bundles": ["export", "distill", "prune", "align", "join", "encode", "bulk", "tokens", "eval"],
     "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.
