@@ -32,6 +32,7 @@ COMMANDS = {
     "info": "Show what a bundle or an index holds.",
     "join": "Join bundles for texts, pictures and sounds to one bundle.",
     "load": "Store vectors of a file in INDEX, which is created if missing.",
+    "merge": "Build the index OUT from shards of vectors, or from other indexes.",
     "prune": "Make a bundle smaller by removing tokens of its vocabulary.",
     "rebuild": "Build binary codes, word table and graph of INDEX again.",
     "reembed": "Embed every document of INDEX again, with another bundle.",
@@ -47,7 +48,7 @@ COMMANDS = {
 # How the help of the whole program orders them.
 GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
-    "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
+    "Care of an index": ["info", "backup", "merge", "verify", "repair", "compact", "rebuild", "reembed"],
     "Bundles": ["export", "distill", "prune", "align", "join", "encode", "tokens", "eval"],
     "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
