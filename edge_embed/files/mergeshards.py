@@ -76,7 +76,7 @@ class ShardPart:
         start, stop = span
         if document.image is not None or document.audio is not None:
             raise SourceError(
-                f"{self.path}: row {row} is of a picture or sound, which files have in part alone: merge the index itself",
+                f"{self.path}: row {row} is of a picture or sound, of which files have a part: merge the index itself",
                 path=self.path,
                 row=row,
             )

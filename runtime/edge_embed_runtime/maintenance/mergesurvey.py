@@ -149,8 +149,8 @@ class Survey:
         one, other = ("the index" if part == THERE else str(self.paths[part]) for part in parts)
         keys = [key for key, _, _ in self.examples]
         raise DuplicateKeyError(
-            f"{self.twice} keys have different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is in {one} and in "
-            f"{other}); nothing was written. --on-duplicate first or last (on_duplicate=) chooses one",
+            f"{self.twice} keys have different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is in {one} and "
+            f"in {other}); nothing was written. --on-duplicate first or last (on_duplicate=) chooses one",
             path=self.paths[parts[1]],
             keys=keys,
         )
