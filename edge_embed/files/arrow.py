@@ -54,7 +54,8 @@ class ArrowFile:
         check_regular(path)  # pyarrow opens the file by its name
         with _readable(path):
             if path.suffix.lower() == ".parquet":
-                self._parquet = require("pyarrow.parquet", EXTRA).ParquetFile(path, pre_buffer=False)
+                parquet = require("pyarrow.parquet", EXTRA)
+                self._parquet = parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
                 self.count, schema = int(self._parquet.metadata.num_rows), self._parquet.schema_arrow
             else:
                 self._parquet = None

@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast
 
+from edge_embed.files import shards
 from edge_embed.files.arrow import SUFFIXES
 from edge_embed.files.mergeshards import ShardPart
 from edge_embed_runtime.checks import check_path
@@ -86,11 +87,30 @@ def _paths(inputs: Iterable[str | os.PathLike[str]], out: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files of vectors in a folder, by name."""
+    """The shards of a bulk run; else the files of vectors in a folder, by name."""
+    if shards.read_plan(folder) is not None:
+        yield from _shards(folder)
+        return
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise SourceError(f"{folder} has no files {' or '.join(SUFFIXES)}", path=folder)
     yield from files
+
+
+def _shards(folder: Path) -> Iterator[Path]:
+    """Raises SourceError where the run has not ended, or a shard is not as it was written."""
+    if left := shards.unfinished(folder):
+        raise SourceError(
+            f"{folder}: {left} shards are not finished: run `edge-embed bulk` again to finish them, or give the files "
+            "that are there",
+            path=folder,
+        )
+    for one in shards.finished(folder):
+        path = folder / one.name
+        if not path.is_file() or path.stat().st_size != one.bytes:
+            what = "is cut off, or another file" if path.is_file() else "is missing"
+            raise SourceError(f"{path} {what}: run `edge-embed bulk` again", path=path)
+        yield path
 
 
 def _part(path: Path, stack: ExitStack) -> Part:

@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_embed.files.arrow import ArrowFile
 from edge_embed.files.columns import Names, rows_per_batch
+from edge_embed.files.shards import FACTS, ShardFacts
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 from edge_embed_runtime.maintenance.mergeparts import Passage, Whole
@@ -28,8 +29,7 @@ from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.normalize import check_vectors
 from edge_embed_runtime.vectors.types import Vectors
 
-# In the schema of a shard: facts about its vectors, as JSON.
-FACTS = "edge_embed"
+# The role in which documents are embedded.
 DOCUMENT = "document"
 
 
@@ -101,33 +101,27 @@ class ShardPart:
 
 
 def _facts(file: ArrowFile) -> tuple[Facts, str | None]:
-    """What the vectors of a file are, and the prompt they were made with."""
-    said: dict[str, Any] = dict(file.facts)
-    if FACTS in said:
+    """What the vectors of a file are, and the prompt they were made with; None for that of their bundle."""
+    said = file.facts
+    if FACTS.decode() in said:
         try:
-            said = json.loads(said[FACTS])
-            bundle, fingerprint, prompt, role = (
-                said["bundle"],
-                said["fingerprint"],
-                said.get("prompt"),
-                said.get("role"),
+            facts = ShardFacts.of(json.loads(said[FACTS.decode()]))
+        except (ValueError, TypeError) as error:
+            raise SourceError(
+                f"{file.path} is not a shard that `edge-embed bulk` wrote: {error}", path=file.path
+            ) from error
+        if facts.prompt is None and facts.role not in (None, DOCUMENT):
+            raise SourceError(
+                f"{file.path} has vectors of the role {facts.role!r}; an index holds those of {DOCUMENT!r}",
+                path=file.path,
             )
-            right = all(isinstance(text, str) for text in (bundle, fingerprint, prompt or "", role or ""))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            right = False
-        if not right:
-            raise SourceError(f"{file.path} is not what `edge-embed bulk` wrote: its facts are damaged", path=file.path)
-    elif "fingerprint" in said:
-        bundle, fingerprint, prompt, role = said.get("bundle", ""), said["fingerprint"], None, None
-    else:
+        prompt = facts.prompt if facts.role == DOCUMENT else facts.prompt or ""
+        return Facts(facts.fingerprint, facts.bundle, file.dim, words=""), prompt
+    bundle, fingerprint = said.get("bundle"), said.get("fingerprint")
+    if bundle is None or fingerprint is None:
         raise SourceError(
-            f"{file.path} does not say which model its vectors are of; `edge-embed load --space NAME` stores "
-            "such vectors",
+            f"{file.path} does not say which model its vectors are of; `edge-embed load --space NAME` stores such vectors",
             path=file.path,
         )
-    if role not in (None, DOCUMENT):
-        raise SourceError(
-            f"{file.path} holds vectors of queries; documents need those of the role {DOCUMENT!r}", path=file.path
-        )
     space = fingerprint == hashlib.sha256(f"space {bundle}".encode()).hexdigest()[:32]
-    return Facts(fingerprint, bundle, file.dim, space=space, words=""), prompt
+    return Facts(fingerprint, bundle, file.dim, space=space, words=""), None

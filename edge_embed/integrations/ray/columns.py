@@ -33,7 +33,9 @@ def check_parquet(path: Path, schema: Any, asked: Asked) -> None:
         raise SourceError(f"{path}: a column has the name of another: {listed(names)}", path=path)
     for option, name in (("--text-column", asked.text), ("--key-column", asked.key)):
         if name is not None and name not in names:
-            raise SourceError(f"{path} has no column {name!r}; columns: {listed(names)}; {option} says which", path=path)
+            raise SourceError(
+                f"{path} has no column {name!r}; columns: {listed(names)}; {option} says which", path=path
+            )
     key = asked.key_of(names)
     kind = schema.field(asked.text).type
     if not is_string(types, kind):
@@ -67,4 +69,3 @@ def check_fields(row: dict[str, Any], asked: Asked, place: str) -> None:
         raise SourceError(f"{place}: no field {asked.text!r}; fields: {listed(row)}; --text-column says which")
     if asked.key is not None and asked.key not in row:
         raise SourceError(f"{place}: no field {asked.key!r}; fields: {listed(row)}; --key-column says which")
-

@@ -60,7 +60,9 @@ class EdgeEmbed:
         """The batch with its vectors. Raises InputError for a row without a text, and for a column that is missing."""
         names = list(batch.column_names if hasattr(batch, "column_names") else batch)
         if self._text not in names:
-            raise InputError(f"the dataset has no column {self._text!r}; columns: {listed(names)}", option="text_column")
+            raise InputError(
+                f"the dataset has no column {self._text!r}; columns: {listed(names)}", option="text_column"
+            )
         if self._vector in names:
             raise InputError(f"the dataset has a column {self._vector!r} already", option="vector_column")
         column = batch[self._text]

@@ -89,9 +89,7 @@ def find(given: Sequence[str | os.PathLike[str]], output: Path) -> list[File]:
 def _named(path: Path) -> File:
     check_regular(path)
     if not path.name.lower().endswith((*PARQUET, *LINES)):
-        raise SourceError(
-            f"{path} is not a file of a known type; expected {', '.join((*PARQUET, *LINES))}", path=path
-        )
+        raise SourceError(f"{path} is not a file of a known type; expected {', '.join((*PARQUET, *LINES))}", path=path)
     return File(path, path.name)
 
 
