@@ -120,7 +120,7 @@ def _facts(file: ArrowFile) -> tuple[Facts, str | None]:
     bundle, fingerprint = said.get("bundle"), said.get("fingerprint")
     if bundle is None or fingerprint is None:
         raise SourceError(
-            f"{file.path} does not say which model its vectors are of; `edge-embed load --space NAME` stores such vectors",
+            f"{file.path} does not say which model its vectors are of; `edge-embed load --space NAME` stores such",
             path=file.path,
         )
     space = fingerprint == hashlib.sha256(f"space {bundle}".encode()).hexdigest()[:32]

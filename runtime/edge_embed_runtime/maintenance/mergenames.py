@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_embed_runtime.checks import shown
-from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.maintenance.mergeparts import IndexPart, Part, Whole
 from edge_embed_runtime.storage.documents import Record, check_key, metadata_json
 from edge_embed_runtime.storage.filerecords import FileRecord
@@ -24,19 +23,12 @@ def merged_root(out: Path, old: IndexPart | None, parts: Sequence[Part]) -> Root
 
     old: the index that is there already, None where it is new
 
-    None for keys that are paths as they were typed, of indexes from before there were roots. Raises InputError where
-    some parts have such keys, and others have a root.
+    None where the index that is there, or all parts, name files without a root, as those do that `edge-embed add` did
+    not make. Such names stay as they are, also beside parts that have a root.
     """
-    indexes = [part for part in (old, *parts) if isinstance(part, IndexPart)]
-    typed = [part for part in indexes if part.root is None and part.has_files]
-    rooted = [part for part in indexes if part.root is not None and part.has_files]
-    if typed and rooted:
-        raise InputError(
-            f"{typed[0].path} names files as they were typed, {rooted[0].path} from its root: they cannot be in one "
-            "index. `edge-embed add` of the files to the second one gives them its names",
-            path=typed[0].path,
-        )
-    if typed:
+    indexes = [part for part in (old, *parts) if isinstance(part, IndexPart) and part.has_files]
+    rooted = [part for part in indexes if part.root is not None]
+    if indexes and (not rooted or (indexes[0] is old and old.root is None)):
         return None
     free = len(rooted) < len(parts) + (old is not None) or any(part.root.free for part in rooted if part.root)
     if old is not None and old.root is not None:
@@ -52,7 +44,8 @@ def merged_root(out: Path, old: IndexPart | None, parts: Sequence[Part]) -> Root
 
 @dataclass(frozen=True)
 class Naming:
-    """How names of a part become those of the merged index. old, new: the folders that they are relative to"""
+    """How names of a part become those of the merged index. old, new: the folders that they are relative to; new is
+    os.devnull, where nothing lies, for names that are all absolute"""
 
     old: str
     new: str
@@ -60,9 +53,9 @@ class Naming:
     @staticmethod
     def between(old: Root | None, new: Root | None) -> "Naming | None":
         """None where names stay as they are."""
-        if old is None or new is None or old.absolute == new.absolute:
+        if old is None or (new is not None and old.absolute == new.absolute):
             return None
-        return Naming(old.absolute, new.absolute)
+        return Naming(old.absolute, os.devnull if new is None else new.absolute)
 
     def file(self, key: str) -> str:
         """The key of a file."""
