@@ -51,7 +51,7 @@ class Whole:
     def digest(self) -> bytes:
         """Equal for documents that are the same in all but a thumbnail."""
         record = self.record
-        media = record.media and record.media.media
+        media = None if record.media is None else record.media.media
         said = [record.text, record.metadata, repr(record.places)]
         said += [] if media is None else [media.kind, media.source, media.sha256, media.time or ""]
         found = hashlib.blake2b("\x00".join(said).encode("utf-8", "surrogateescape"), digest_size=DIGEST_BYTES)
