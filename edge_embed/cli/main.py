@@ -34,6 +34,7 @@ COMMANDS = {
     "join": "Join bundles for texts, pictures and sounds to one bundle.",
     "load": "Store vectors of a file in INDEX, which is created if missing.",
     "mcp": "Give INDEX to programs with a language model, by MCP.",
+    "merge": "Build the index OUT from shards of vectors, or from other indexes.",
     "prune": "Make a bundle smaller by removing tokens of its vocabulary.",
     "rebuild": "Build binary codes, word table and graph of INDEX again.",
     "reembed": "Embed every document of INDEX again, with another bundle.",
@@ -50,7 +51,7 @@ COMMANDS = {
 # How the help of the whole program orders them.
 GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve", "mcp"],
-    "Care of an index": ["info", "report", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
+    "Care of an index": ["info", "report", "backup", "merge", "verify", "repair", "compact", "rebuild", "reembed"],
     "Bundles": ["export", "distill", "prune", "align", "join", "encode", "bulk", "tokens", "eval"],
     "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
