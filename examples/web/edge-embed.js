@@ -10,6 +10,8 @@ import { Tokenizer } from "@huggingface/tokenizers";
 const FIRST_CUT = 8, LAST_CUT = 128, WORD = 128;
 // The lowest cosine with a golden vector; of a bundle whose golden vectors another engine made.
 const GOLDEN_COSINE = 0.999, OTHER_ENGINE_COSINE = 0.998;
+// Ideographs beyond U+FFFF, each a word to BERT's normalizer; the JavaScript library separates those below alone.
+const FAR_IDEOGRAPHS = /[\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
 // The inputs of a graph that this module fills.
 const INPUTS = ["attention_mask", "input_ids"];
 
@@ -88,10 +90,13 @@ class Texts {
     const length = this.plain("a").length;
     this.before = whole.slice(0, whole.indexOf(first));
     this.behind = whole.slice(this.before.length + length);
+    const { type, handle_chinese_chars: apart } = definition.normalizer ?? {};
+    this.ideographs = type === "BertNormalizer" && apart;
     this.most = maxTokens - this.before.length - this.behind.length;
   }
 
   plain(text) {
+    if (this.ideographs) text = text.replace(FAR_IDEOGRAPHS, " $& ");
     return text === "" ? [] : this.content.encode(text, { add_special_tokens: false }).ids;
   }
 
