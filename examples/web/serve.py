@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 HERE = Path(__file__).resolve().parent
 # A page with these two is cross-origin isolated: its threads may share memory.
@@ -16,9 +17,14 @@ HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-P
 class Handler(SimpleHTTPRequestHandler):
     """Files of this folder, and of folders that lie elsewhere under names of their own."""
 
-    extensions_map = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm",
-                      ".html": "text/html; charset=utf-8", ".json": "application/json",
-                      "": "application/octet-stream"}  # fmt: skip
+    extensions_map: ClassVar[dict[str, str]] = {
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript",
+        ".json": "application/json",
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+        "": "application/octet-stream",
+    }
 
     def __init__(self, *given: object, folders: dict[str, Path], **options: object) -> None:
         self.folders = folders

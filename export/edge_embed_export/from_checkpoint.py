@@ -183,7 +183,7 @@ class Maker:
 
     def _graph(self, quantized: Quantized | None) -> bytes:
         """The graph in the fast form, with operators of onnxruntime's own."""
-        return build(self.spec, *self._parts(quantized)).SerializeToString()
+        return bytes(build(self.spec, *self._parts(quantized)).SerializeToString())
 
     def _native(self, quantized: Quantized | None, kept: WeightsFile | None) -> Native | None:
         """What the native engine needs to know, of a bundle that it is to run. Raises ExportError where it cannot but

@@ -98,9 +98,8 @@ def measured(request: Request, embedders: tuple[Loaded, Loaded]) -> Manifest:
     sample = Sample(calibration_texts("calibration"), measured_texts(), Judged(records("judged")))
     receipt = own.measure(reference, embedder, sample)
     _check_floor(request, own, receipt)
-    return replace(
-        embedder.manifest, golden=own.golden(embedder, GOLDEN_TEXTS), receipt={**receipt, **embedder.manifest.receipt}
-    )
+    receipt |= embedder.manifest.receipt  # what was measured when it was made
+    return replace(embedder.manifest, golden=own.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
 
 
 def _check_floor(request: Request, own: KindReceipt[Any], receipt: dict[str, Any]) -> None:

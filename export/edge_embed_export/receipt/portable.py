@@ -28,7 +28,8 @@ def portable_receipt(portable: Loaded, fast: Loaded) -> dict[str, Any]:
 
 def _given(model: Any, row: NDArray[np.int64]) -> Floats:
     """All that the model itself gives for a text, as one vector of length 1."""
-    return normalize(np.asarray(model.network.run([row])[0], np.float32).reshape(1, -1))[0]
+    vector: Floats = normalize(np.asarray(model.network.run([row])[0], np.float32).reshape(1, -1))[0]
+    return vector
 
 
 def _scores(model: Any) -> Floats:

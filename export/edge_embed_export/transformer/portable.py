@@ -1,8 +1,8 @@
 """A graph of standard ONNX operators alone, for engines that do not have onnxruntime's own (com.microsoft).
 
-Int8 layers take the QDQ form: a standard MatMul of what DequantizeLinear makes of codes and of weights. Engines that know
+Int8 layers take the QDQ form: a standard Gemm of what DequantizeLinear makes of codes and of weights. Engines that know
 the form multiply in int8 (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), others in
-float32, with the same result but for the last bits.
+float32, with the same result but for rounding.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_embed_runtime.errors import ExportError
 from edge_embed_runtime.extras import require
 
-# The first with LayerNormalization, and the last before operators changed that engines on phones have in their old form.
+# The first with LayerNormalization; engines on phones have many operators in the form before the next.
 OPSET = 17
 IR_VERSION = 8
 OWN_DOMAIN = "com.microsoft"
