@@ -253,6 +253,17 @@ def _quick_gelu(s: _Standard, node: Any) -> None:
     s.op("Mul", x, sigmoid, output=node.output[0])
 
 
+def _rms_norm(s: _Standard, node: Any) -> None:
+    """SimplifiedLayerNormalization, which onnxruntime has in the standard's own domain, over the last axis."""
+    given = _attributes(node)
+    if given.get("axis", -1) != -1 or len(node.output) > 1:
+        raise ExportError("this model has no portable form: it normalises over other axes than the last")
+    x, scale = node.input
+    mean = s.op("ReduceMean", s.op("Pow", x, s.number(2.0)), axes=[-1], keepdims=1)
+    length = s.op("Sqrt", s.op("Add", mean, s.number(given.get("epsilon", 1e-5))))
+    s.op("Mul", s.op("Div", x, length), scale, output=node.output[0])
+
+
 def _rotate(s: _Standard, node: Any) -> None:
     """RotaryEmbedding of x [b, heads, s, size], with places [b, s] and tables [places, size / 2]."""
     x, places, cosines, sines = node.input
@@ -263,6 +274,23 @@ def _rotate(s: _Standard, node: Any) -> None:
     left = s.op("Sub", s.op("Mul", first, cos), s.op("Mul", second, sin))
     right = s.op("Add", s.op("Mul", second, cos), s.op("Mul", first, sin))
     s.op("Concat", left, right, axis=-1, output=node.output[0])
+
+
+def _pad(s: _Standard, node: Any) -> None:
+    """The axes of Pad are an input since opset 18; before, all were meant."""
+    axes = s.value_of(node.input[3]).tolist() if len(node.input) > 3 else None
+    inputs = list(node.input) if axes is None or axes != list(range(len(axes))) else list(node.input[:3])
+    while not inputs[-1]:
+        del inputs[-1]
+    s.op("Pad", *inputs, output=node.output[0], **_attributes(node))
+
+
+def _scatter(s: _Standard, node: Any) -> None:
+    """ScatterElements finds the largest since opset 18."""
+    given = _attributes(node)
+    if given.get("reduction", b"none") not in (b"none", b"add", b"mul"):
+        raise ExportError(f"this model has no portable form: ScatterElements takes no maximum in opset {OPSET}")
+    s.op("ScatterElements", *node.input, output=node.output[0], **given)
 
 
 def _reduce(s: _Standard, node: Any) -> None:
@@ -280,6 +308,9 @@ REWRITES: dict[tuple[str, str], Callable[[_Standard, Any], None]] = {
     (OWN_DOMAIN, "FastGelu"): _fast_gelu,
     (OWN_DOMAIN, "QuickGelu"): _quick_gelu,
     (OWN_DOMAIN, "RotaryEmbedding"): _rotate,
+    ("", "Pad"): _pad,
     ("", "QuantizeLinear"): _quantize,
+    ("", "ScatterElements"): _scatter,
+    ("", "SimplifiedLayerNormalization"): _rms_norm,
     **{("", f"Reduce{kind}"): _reduce for kind in ("Max", "Min", "Mean", "L1", "L2", "Prod", "LogSumExp", "SumSquare")},
 }
