@@ -7,7 +7,7 @@
     python -m bench.examples clustering DATA/banking77/test.tsv
 
 intents: accuracy on the even lines of sentences.tsv (the odd ones chose the threshold), and milliseconds of a command
-on one thread. codegrep: each function of the judged set as a file, searched as the example does it. duplicates: pairs of
+on one thread. codegrep: each function of the judged set as a file, searched as the example does. duplicates: pairs of
 sentences at several thresholds; choose on dev. lines: seconds for a file of rows, with the static bundle.
 clustering: agreement with the labels of the file. Each with both embedded bundles where that says something.
 """

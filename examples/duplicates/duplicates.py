@@ -1,4 +1,4 @@
-"""Near-duplicates in a folder or a JSONL file: python duplicates.py PATH [--threshold 0.9]
+"""Near-duplicates in a folder or a JSONL file: python duplicates.py PATH [--threshold 0.95]
 
 1. `edge-embed add` reads PATH into an index, which stays, so that a second run embeds only what has changed.
 2. Texts that are equal but for case and blanks are exact duplicates.
@@ -74,7 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a folder, or a file of rows such as lines.jsonl")
     parser.add_argument("--index", default="duplicates.db", help="made if missing, and kept [%(default)s]")
-    parser.add_argument("--threshold", type=float, default=0.9, help="least cosine of a pair [%(default)s]")
+    parser.add_argument(
+        "--threshold", type=float, default=0.95, help="least cosine to the first of a group [%(default)s]"
+    )
     parser.add_argument("--bundle", default="minilm", help="static is some twenty times as fast [%(default)s]")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
