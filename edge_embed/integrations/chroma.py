@@ -15,8 +15,8 @@ from edge_embed_runtime.extras import require
 
 require("chromadb", "chroma")
 
-from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space  # noqa: E402 - after it was asked for
-from chromadb.utils.embedding_functions import known_embedding_functions, register_embedding_function  # noqa: E402
+from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
+from chromadb.utils.embedding_functions import known_embedding_functions, register_embedding_function
 
 NAME = "edge_embed"
 # Options that change vectors: a collection remembers them.

@@ -13,8 +13,8 @@ from edge_embed_runtime.vectors.types import Vectors
 
 require("sklearn", "sklearn")
 
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin  # noqa: E402
-from sklearn.utils.validation import check_is_fitted  # noqa: E402
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 # Bundles that are loaded at a time, for all vectorizers of a process: a grid search clones them often.
 LOADED = 2

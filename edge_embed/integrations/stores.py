@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from edge_embed.embedder import BUNDLES, Embedder, bundle_path
 from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
 from edge_embed_runtime.checks import check_path, listed
 from edge_embed_runtime.embed.encoder import Encoder
-from edge_embed_runtime.errors import BundleMismatchError, FilterError, IndexFileError, InputError
+from edge_embed_runtime.errors import BundleMismatchError, DuplicateKeyError, FilterError, IndexFileError, InputError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.storage.documents import Document, Hit
@@ -35,22 +36,24 @@ SPACE_CHARACTERS = 200
 MODEL_NAMES = ("model", "model_name", "model_id", "repo_id")
 
 
-def own_embedder(path: str | os.PathLike[str]) -> Embedder | None:
+def own_embedder(path: str | os.PathLike[str], **options: Any) -> Embedder | None:
     """The embedder that the vectors of an index come from: one of the bundle that EDGE_EMBED_BUNDLE names, or of an
     embedded one. For a file that is not there yet, what the command line takes; None for an index of given vectors.
+
+    options: of `Embedder`, but for truncate_dim
 
     Raises BundleMismatchError for vectors of another bundle, IndexFileError for what is no index.
     """
     named = os.environ.get(BUNDLE_VARIABLE) or None
     if not Path(path).exists():
-        return Embedder(named)
+        return Embedder(named, **options)
     stats = read_stats(path)
     if stats["space"] or not stats["dim"]:
         return None
     for bundle in [named, *BUNDLES] if named else BUNDLES:
         manifest = read_manifest(bundle_path(bundle) / MANIFEST)
         if manifest.fingerprint == stats["fingerprint"]:
-            return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"])
+            return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
     raise BundleMismatchError(
         f"{path} holds vectors of the bundle {stats['bundle']!r} ({stats['fingerprint'][:8]}), which does not come "
         f"with edge_embed: give its embeddings, made with the bundle's folder, or name that in {BUNDLE_VARIABLE}",
@@ -125,6 +128,8 @@ class StoreIndex:
         if self.space is None:
             index = self._index
             assert index is not None  # noqa: S101 - without a space it was opened at once
+            if self.embedder is None and index.stats()["space"]:
+                raise InputError(f"{self.path} holds given vectors: make the store with their embeddings")
             return index.upsert(documents)
         if vectors is None or not len(documents):
             if documents:
@@ -174,6 +179,14 @@ class StoreIndex:
 
 def _unpickled(path: str, embedder: Encoder | None, space: str | None, options: Mapping[str, Any]) -> StoreIndex:
     return StoreIndex(path, embedder, space=space, **options)
+
+
+def check_once(keys: Sequence[str]) -> None:
+    """Raise DuplicateKeyError for keys of documents that come twice, before anything is stored."""
+    if twice := [key for key, count in Counter(keys).items() if count > 1]:
+        raise DuplicateKeyError(
+            f"keys that come twice in one call: {listed(twice, 5, quoted=True)}; nothing was stored", keys=twice
+        )
 
 
 def unless_unknown(where: Mapping[str, Any] | None, call: Callable[[], T], nothing: T) -> T:

@@ -4,16 +4,16 @@ from edge_embed_runtime.extras import require
 
 require("haystack", "haystack")
 
-from haystack.core.serialization import allow_deserialization_module  # noqa: E402 - after it was asked for
+from haystack.core.serialization import allow_deserialization_module
 
-from edge_embed.integrations.haystack.embedders import EdgeDocumentEmbedder, EdgeTextEmbedder  # noqa: E402
-from edge_embed.integrations.haystack.ranker import EdgeRanker  # noqa: E402
-from edge_embed.integrations.haystack.retrievers import (  # noqa: E402
+from edge_embed.integrations.haystack.embedders import EdgeDocumentEmbedder, EdgeTextEmbedder
+from edge_embed.integrations.haystack.ranker import EdgeRanker
+from edge_embed.integrations.haystack.retrievers import (
     EdgeEmbeddingRetriever,
     EdgeHybridRetriever,
     EdgeKeywordRetriever,
 )
-from edge_embed.integrations.haystack.store import EdgeDocumentStore  # noqa: E402
+from edge_embed.integrations.haystack.store import EdgeDocumentStore
 
 __all__ = [
     "EdgeDocumentEmbedder",
