@@ -105,7 +105,7 @@ class SentenceTransformer(Interface):
 
         Raises InputError for anything else, and for inputs that are not texts.
         """
-        refuse_unknown("encode()", {name for name, value in unknown.items() if value is not None})
+        refuse_unknown("encode()", unknown)
         check_device(device)
         check_count(batch_size, "batch_size", 1)
         if output_value != "sentence_embedding":
@@ -228,7 +228,7 @@ def _quantized(vectors: Vectors, precision: str | None) -> NDArray[Any]:
     if precision in (None, "float32") or not len(vectors):
         return vectors
     if precision in ("int8", "uint8"):
-        codes: NDArray[Any] = require("sentence_transformers.util", EXTRA).quantize_embeddings(vectors, precision)
+        codes: NDArray[Any] = require("sentence_transformers", EXTRA).quantize_embeddings(vectors, precision)
         return codes
     bits = np.packbits(vectors > 0, axis=-1)
     return bits if precision == "ubinary" else (bits ^ 0x80).view(np.int8)

@@ -52,7 +52,7 @@ def test_imports_no_torch() -> None:
 
 
 def test_tensors_need_the_extra(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("torch", "sentence_transformers", "sentence_transformers.util"):
+    for name in ("torch", "sentence_transformers"):
         monkeypatch.setitem(sys.modules, name, None)
     for options in ({"convert_to_tensor": True}, {"convert_to_numpy": False}, {"precision": "int8"}):
         with pytest.raises(MissingExtraError, match=r"pip install 'edge-embed\[sentence-transformers\]'"):
