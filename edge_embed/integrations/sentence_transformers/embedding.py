@@ -101,7 +101,7 @@ class SentenceTransformer(Interface):
         normalize_embeddings: bring truncated vectors to length 1 again; others have it
         truncate_dim:         keep only so many numbers; None means what the model was made with
         task:                 a role of the bundle, "query" or "document" in all: `encode_query` and `encode_document`
-                              name it. It decides on an adapter, where the bundle has one for it
+                              name it. It decides on an adapter, where the bundle has one for it, and on no prompt
 
         Raises InputError for anything else, and for inputs that are not texts.
         """
@@ -210,6 +210,8 @@ class SentenceTransformer(Interface):
             self._check_prompt_name(name, "prompt_name")
         named = name or self.default_prompt_name
         usual = task or self.embedder.manifest.default_role or None
+        if named is None and task is not None:
+            return task, ""
         if named is None or (named == usual and self.prompts[named] == own.get(named)):
             return task, None
         return task, self.prompts[named]
