@@ -17,10 +17,10 @@ from edge_embed_runtime.extras import require
 
 require("mcp", "mcp")
 
-import anyio  # noqa: E402
-from mcp import types  # noqa: E402
-from mcp.server.lowlevel import Server  # noqa: E402
-from mcp.shared.exceptions import MCPError  # noqa: E402
+import anyio
+from mcp import types
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
 
 # Seconds between two messages of progress, for clients that end calls that say nothing.
 BEAT = 5.0
