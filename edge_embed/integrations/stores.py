@@ -128,6 +128,8 @@ class StoreIndex:
         if self.space is None:
             index = self._index
             assert index is not None  # noqa: S101 - without a space it was opened at once
+            if self.embedder is None and index.stats()["space"]:
+                raise InputError(f"{self.path} holds given vectors: make the store with their embeddings")
             return index.upsert(documents)
         if vectors is None or not len(documents):
             if documents:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders.commands import run
+from builders.docpages import run_page
 
 pytestmark = pytest.mark.frameworks
 pytest.importorskip("langchain_core")
@@ -528,3 +529,8 @@ async def test_reranker(store: EdgeVectorStore, reranker: Reranker) -> None:
         EdgeReranker(reranker, threads=1)
     with pytest.raises(InputError, match="kind"):
         EdgeReranker(store.embeddings.embedder.path)  # type: ignore[union-attr]
+
+
+def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/langchain.md runs."""
+    assert run_page("langchain.md", tmp_path, monkeypatch) >= 3
