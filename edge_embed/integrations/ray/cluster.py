@@ -75,6 +75,7 @@ def _start(ray: Any, address: str | None, cpus: int) -> None:
             ray.init(address=address, **quiet)
         else:
             ray.init(
+                address="local",  # not one that happens to run here
                 num_cpus=cpus,
                 num_gpus=0,
                 include_dashboard=False,

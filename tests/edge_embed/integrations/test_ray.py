@@ -150,8 +150,10 @@ def test_workers_that_keep_dying_end_the_run(cluster: Any, tmp_path: Path) -> No
     output, ended = tmp_path / "out", threading.Event()
 
     def kill_all() -> None:
-        while not ended.wait(0.05):
-            if list(output.glob(".edge_embed.*.tmp")):
+        begun = set[Path]()
+        while not ended.wait(0.02):
+            if now := set(output.glob(".edge_embed.*.tmp")) - begun:
+                begun |= now
                 for pid in actors():
                     kill(pid)
 
