@@ -14,6 +14,7 @@ It does not measure several machines, nor a network file system.
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from edge_embed.corpus import demo_documents
 from edge_embed.integrations.ray import embed_files
 
 ACTOR = b"ray::MapWorker(MapBatches(EmbedShards))"
-TICKS = 100.0
+TICKS = os.sysconf("SC_CLK_TCK")
 MB = 1e6
 
 
@@ -74,7 +75,7 @@ class Watch:
     workers: int
     at: list[float] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
-    cpu: list[tuple[float, float]] = field(default_factory=list)
+    cpu: list[dict[int, tuple[bool, float]]] = field(default_factory=list)
     memory: list[dict[str, float]] = field(default_factory=list)
 
     def __call__(self, now: Any) -> None:
@@ -87,12 +88,14 @@ class Watch:
     def result(self, seconds: float) -> dict[str, float]:
         first, last = self.workers - 1, len(self.at) - self.workers
         rows = self.rows[last] - self.rows[first]
-        (workers0, others0), (workers1, others1) = self.cpu[first], self.cpu[last]
+        used = {True: 0.0, False: 0.0}
+        for pid, (worker, seconds_now) in self.cpu[last].items():
+            used[worker] += seconds_now - self.cpu[first].get(pid, (worker, 0.0))[1]
         taken = self.at[last] - self.at[first]
         return {
             "rows_s": rows / taken,
-            "worker_ms": 1000 * (workers1 - workers0) / rows,
-            "other_ms": 1000 * (others1 - others0) / rows,
+            "worker_ms": 1000 * used[True] / rows,
+            "other_ms": 1000 * used[False] / rows,
             "rest_s": seconds - taken,
         }
 
@@ -104,18 +107,15 @@ def processes() -> Iterator[tuple[int, bytes]]:
                 yield int(entry.name), (entry / "cmdline").read_bytes()
 
 
-def cpu_seconds() -> tuple[float, float]:
-    """Of workers, and of this process and all others of Ray."""
-    workers = others = 0.0
-    own = str(Path("/proc/self").resolve().name)
+def cpu_seconds() -> dict[int, tuple[bool, float]]:
+    """Of each process of Ray, this one too: whether it is a worker of the run, and its CPU seconds so far."""
+    found = {}
     for pid, line in processes():
-        ours = line.startswith(ACTOR)
-        if ours or str(pid) == own or line.startswith(b"ray::") or b"/ray/" in line:
+        if line.startswith(b"ray::") or b"/ray/" in line or pid == os.getpid():
             with contextlib.suppress(OSError):
                 said = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                used = (int(said[11]) + int(said[12])) / TICKS
-                workers, others = (workers + used, others) if ours else (workers, others + used)
-    return workers, others
+                found[pid] = line.startswith(ACTOR), (int(said[11]) + int(said[12])) / TICKS
+    return found
 
 
 def memory(pid: int) -> dict[str, float]:
@@ -197,8 +197,8 @@ def report(results: dict[str, list[dict[str, float]]], tokens: float, kept: list
     print(f"1 worker / embedder alone: {statistics.median(one['rows_s'] / own['rows_s'] for own, one, _ in pairs):.2f}")
     for one in kept:
         print("worker, MB: " + ", ".join(f"{name} {value:.0f}" for name, value in one.items()))
-    speed = middle("2", "rows_s") / 2
-    print(f"10^9 such rows: {1e9 / speed / 3600:,.0f} core hours")
+    cost = middle("2", "worker_ms") + middle("2", "other_ms")
+    print(f"10^9 such rows: {1e9 * cost / 1000 / 3600:,.0f} core hours")
 
 
 if __name__ == "__main__":
