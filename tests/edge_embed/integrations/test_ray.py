@@ -22,16 +22,16 @@ pytestmark = [
 ]
 pytest.importorskip("ray.data")
 
-from builders.bulk import actors, kill, read, sentence, shards, write_lines, write_parquet  # noqa: E402
-from builders.commands import run  # noqa: E402
+from builders.bulk import actors, kill, read, sentence, shards, write_lines, write_parquet
+from builders.commands import run
 
-from edge_embed import Embedder  # noqa: E402
-from edge_embed.errors import IndexLockedError, InputError, MemoryBudgetError, SourceError  # noqa: E402
-from edge_embed.files.load import load_vectors  # noqa: E402
-from edge_embed.files.shards import DONE, finished, read_facts, unfinished  # noqa: E402
-from edge_embed.integrations.ray import EdgeEmbed, embed_dataset, embed_files  # noqa: E402
-from edge_embed.integrations.ray.bundles import has_bundle, packed, unpack  # noqa: E402
-from edge_embed.integrations.ray.journal import Journal, locked  # noqa: E402
+from edge_embed import Embedder
+from edge_embed.errors import IndexLockedError, InputError, MemoryBudgetError, SourceError
+from edge_embed.files.load import load_vectors
+from edge_embed.files.shards import DONE, finished, read_facts, unfinished
+from edge_embed.integrations.ray import EdgeEmbed, embed_dataset, embed_files
+from edge_embed.integrations.ray.bundles import has_bundle, packed, unpack
+from edge_embed.integrations.ray.journal import Journal, locked
 
 STATIC = {"bundle": "static", "workers": 2}
 
