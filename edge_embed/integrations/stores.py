@@ -36,22 +36,24 @@ SPACE_CHARACTERS = 200
 MODEL_NAMES = ("model", "model_name", "model_id", "repo_id")
 
 
-def own_embedder(path: str | os.PathLike[str]) -> Embedder | None:
+def own_embedder(path: str | os.PathLike[str], **options: Any) -> Embedder | None:
     """The embedder that the vectors of an index come from: one of the bundle that EDGE_EMBED_BUNDLE names, or of an
     embedded one. For a file that is not there yet, what the command line takes; None for an index of given vectors.
+
+    options: of `Embedder`, but for truncate_dim
 
     Raises BundleMismatchError for vectors of another bundle, IndexFileError for what is no index.
     """
     named = os.environ.get(BUNDLE_VARIABLE) or None
     if not Path(path).exists():
-        return Embedder(named)
+        return Embedder(named, **options)
     stats = read_stats(path)
     if stats["space"] or not stats["dim"]:
         return None
     for bundle in [named, *BUNDLES] if named else BUNDLES:
         manifest = read_manifest(bundle_path(bundle) / MANIFEST)
         if manifest.fingerprint == stats["fingerprint"]:
-            return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"])
+            return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
     raise BundleMismatchError(
         f"{path} holds vectors of the bundle {stats['bundle']!r} ({stats['fingerprint'][:8]}), which does not come "
         f"with edge_embed: give its embeddings, made with the bundle's folder, or name that in {BUNDLE_VARIABLE}",

@@ -16,7 +16,7 @@ from edge_embed.service.app import make_app
 from edge_embed.service.protocol import bounded
 from edge_embed.service.security import Access
 from edge_embed.service.service import Service
-from edge_embed.service.systemd import notify
+from edge_embed.service.systemd import notify, watchdog_seconds
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,12 +32,13 @@ class Server(uvicorn.Server):
         ready: Callable[[], None] = lambda: None,
         parser: str | None = None,
     ) -> None:
-        limits = service.limits
+        limits, watchdog = service.limits, watchdog_seconds()
         super().__init__(
             uvicorn.Config(
                 app, loop="asyncio", http=bounded(limits, parser), ws="none", lifespan="off",
                 log_config=None, access_log=False, server_header=False, proxy_headers=False, workers=1,
                 timeout_keep_alive=round(limits.idle_seconds), timeout_graceful_shutdown=round(limits.stop_seconds),
+                callback_notify=None if watchdog is None else _alive, timeout_notify=watchdog or 0,
             )
         )  # fmt: skip
         self._service, self._ready = service, ready
@@ -68,6 +69,11 @@ class Server(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
+
+
+async def _alive() -> None:
+    """uvicorn calls it from its loop, once a second at most: a loop that hangs is silent."""
+    notify("WATCHDOG=1")
 
 
 def run(service: Service, access: Access, listening: list[socket.socket], ready: Callable[[], None]) -> None:

@@ -34,9 +34,18 @@ def _listening(descriptor: int) -> socket.socket:
 
 
 def notify(state: str) -> None:
-    """Tell systemd "READY=1" or "STOPPING=1", where it wants to hear (Type=notify)."""
+    """Tell systemd "READY=1", "WATCHDOG=1" or "STOPPING=1", where it wants to hear (Type=notify)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         sender.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+
+
+def watchdog_seconds() -> int | None:
+    """After how many seconds systemd is to hear "WATCHDOG=1" again: half of WatchdogSec=, after which it starts the
+    service again. None where it does not wait for that."""
+    given, process = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
+    if not given.isdecimal() or process not in (None, str(os.getpid())):
+        return None
+    return int(given) // 2_000_000

@@ -77,8 +77,8 @@ def embed_files(
     inputs:         files (.parquet, .jsonl, .ndjson; the last two also .gz), folders of such files, or patterns
     bundle:         a folder or a name, as `Embedder` takes it; nodes that do not have it get its files
     text_column:    of the texts, each of which becomes one vector; only its first `max_tokens` count
-    key_column:     of the keys; None: `key`, `_id` or `id`, the first that is there; without it the keys are FILE:ROW of
-                    a Parquet file (from 0) and FILE:LINE of a file of lines (from 1)
+    key_column:     of the keys; None: `key`, `_id` or `id`, the first that is there; without it the keys are FILE:ROW
+                    of a Parquet file (from 0) and FILE:LINE of a file of lines (from 1)
     role, prompt:   see `Embedder.encode`
     truncate_dim, adapter, engine: see `Embedder`
     dtype:          of the stored vectors: "float32", or "float16", which takes half the space
@@ -141,7 +141,7 @@ def _facts(options: BulkOptions) -> ShardFacts:
 def _plan(journal: Journal, options: BulkOptions, facts: ShardFacts, files: Sequence[File]) -> None:
     """The plan of a new run, or a check that this one is the run that the folder holds."""
     columns = asdict(options.asked)
-    if journal.plan is not None:
+    if journal.plan:
         journal.check(facts, columns, files, options.rows_per_shard)
         return
     grain = options.rows_per_shard or GRAIN
@@ -201,7 +201,7 @@ class _Run:
         """Shards in the order in which workers end them."""
         options = self._options
         job = Job(
-            output=os.path.abspath(self._journal.output),
+            output=str(self._journal.output.absolute()),
             run=os.urandom(4).hex(),
             asked=options.asked,
             facts=self._facts,
@@ -245,7 +245,7 @@ class _Run:
             place = f"row {first['row']}" if "row" in first else f"line {first['line']}"
             raise SourceError(f"{first['file']}, {place}: {first['reason']}; {self._kept()}", path=piece.path)
         name = name_of(piece.number)
-        one = Finished(piece.number, name, written.rows, written.bytes, written.sha256, written.problems)
+        one = Finished(piece.number, name, written.rows, written.size, written.sha256, written.problems)
         self._journal.commit(written.temporary, one)
         done = self._done
         done.made += 1

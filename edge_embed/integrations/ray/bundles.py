@@ -1,4 +1,4 @@
-"""How a bundle gets to the nodes: by its name or path where they have it, else as its bytes through the object store."""
+"""How a bundle gets to the nodes: by name or path where they have it, else its bytes through the object store."""
 
 import os
 import shutil

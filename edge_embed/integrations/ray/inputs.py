@@ -67,7 +67,7 @@ def find(given: Sequence[str | os.PathLike[str]], output: Path) -> list[File]:
         if "://" in text:
             raise SourceError(f"{text} is an address, expected a path: mount it, or copy it to a disk", path=text)
         path = Path(text)
-        matches = [path] if path.exists() or not glob.has_magic(text) else [Path(name) for name in glob.glob(text)]
+        matches = [path] if path.exists() or not glob.has_magic(text) else _matching(text)
         if not matches:
             raise SourceError(f"no file fits {text}", path=text, code="source_missing")
         for match in sorted(matches):
@@ -84,6 +84,10 @@ def find(given: Sequence[str | os.PathLike[str]], output: Path) -> list[File]:
         twice = next(name for name in names if names.count(name) > 1)
         raise SourceError(f"two inputs are called {twice}: give the folder above both, so that keys tell them apart")
     return sorted(found.values(), key=lambda file: file.name)
+
+
+def _matching(pattern: str) -> list[Path]:
+    return [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute one
 
 
 def _named(path: Path) -> File:

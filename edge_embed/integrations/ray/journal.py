@@ -59,7 +59,7 @@ class Journal:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.plan = read_plan(output)
+        self.plan: dict[str, Any] = read_plan(output) or {}  # empty for a new run
         self.done: dict[int, Finished] = {}
         self.broken: list[Finished] = []
 
@@ -76,7 +76,6 @@ class Journal:
 
     def check(self, facts: ShardFacts, asked: dict[str, Any], files: Sequence[File], rows: int | None) -> None:
         """Raise InputError where the run that is to go on was another one."""
-        assert self.plan is not None
         hint = "go on with what it began with, or give another OUTPUT"
         try:
             before = ShardFacts.of(self.plan["facts"])
@@ -110,7 +109,6 @@ class Journal:
             )
 
     def _check_inputs(self, files: Sequence[File], hint: str) -> None:
-        assert self.plan is not None
         before = {one["name"]: one for one in self.plan["inputs"]}
         now = {file.name: file for file in files}
         for name in sorted(before.keys() ^ now.keys()):
@@ -150,7 +148,6 @@ class Journal:
 
     def pieces(self) -> list[Piece]:
         """The input of each shard that is not finished."""
-        assert self.plan is not None
         found = []
         for number, shard in enumerate(self.plan["shards"]):
             if number not in self.done:
@@ -158,7 +155,7 @@ class Journal:
                 found.append(
                     Piece(
                         number=number,
-                        path=os.path.abspath(one["path"]),
+                        path=str(Path(one["path"]).absolute()),
                         name=one["name"],
                         first=shard["first"],
                         rows=shard["rows"],
@@ -172,7 +169,6 @@ class Journal:
     @property
     def rows(self) -> list[int]:
         """Rows of the input of each shard."""
-        assert self.plan is not None
         return [shard["rows"] for shard in self.plan["shards"]]
 
     def commit(self, temporary: str, one: Finished) -> None:

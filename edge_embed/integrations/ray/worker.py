@@ -6,6 +6,7 @@ import os
 import pickle
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Written:
     temporary: str = ""
     rows: int = 0
     blank: int = 0
-    bytes: int = 0
+    size: int = 0
     sha256: str = ""
     problems: list[dict[str, Any]] = field(default_factory=list)
     hashes: bytes = b""
@@ -77,7 +78,10 @@ class EmbedShards:
     def __init__(self, job: Job) -> None:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the process is ours, and has the cores that it was given
         self._job = job
-        self._embedder: Embedder | None = None
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return load(self._job)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         done = [pickle.dumps(self._shard(Piece(**json.loads(piece)))) for piece in batch["piece"].tolist()]
@@ -109,8 +113,7 @@ class EmbedShards:
         return Written(piece.number, error=found)
 
     def _write(self, piece: Piece, file: Any) -> Written:
-        if self._embedder is None:
-            self._embedder = load(self._job)
+        _ = self._embedder  # errors of the bundle come before those of the input
         piece.check_unchanged()
         rows = Rows(piece, self._job.asked)
         hashes = bytearray()
@@ -128,7 +131,6 @@ class EmbedShards:
 
     def _encode(self, texts: list[str]) -> Any:
         facts = self._job.facts
-        assert self._embedder is not None
         vectors = self._embedder.encode(texts, role=facts.role, prompt=facts.prompt)
         return vectors.astype(facts.dtype, copy=False)
 

@@ -439,6 +439,27 @@ def test_notifies_systemd(tmp_path: Path) -> None:
             assert heard.recv(100) == b"STOPPING=1"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd")
+@pytest.mark.parametrize("process", ["1", None])
+def test_watchdog(tmp_path: Path, process: str | None) -> None:
+    """WatchdogSec=: after READY, WATCHDOG comes again and again; not where another process is waited for."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(30)
+        more = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
+        more |= {} if process is None else {"WATCHDOG_PID": process}
+        with started(tmp_path, *MODEL, env={**os.environ, **more}) as service:
+            assert heard.recv(100) == b"READY=1"
+            if process is None:
+                assert [heard.recv(100), heard.recv(100)] == [b"WATCHDOG=1"] * 2
+            assert service.end() == 0
+            last = b"WATCHDOG=1"
+            while last == b"WATCHDOG=1" and process is None:
+                last = heard.recv(100)
+            assert (heard.recv(100) if process else last) == b"STOPPING=1"
+
+
 def test_health_of_the_index(tmp_path: Path) -> None:
     """While the index is missing /health is 503 with the reason, without its path, and the log names the code."""
     with started(tmp_path, *MODEL, tmp_path / "a.db") as service:
