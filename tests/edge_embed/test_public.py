@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = {
     "ComposedEmbedder", "Document", "Embedder", "Hit", "Hits", "Index", "Media", "Ranked", "Reranker", "Session",
     "SparseVector", "TruncationWarning", "__version__", "compact_index", "dump_vectors", "errors", "load_vectors",
-    "maxsim", "merge_indexes", "reembed_index", "verify_index",
+    "maxsim", "reembed_index", "verify_index",
 }  # fmt: skip
 
 
@@ -66,8 +66,6 @@ def test_documents_import_from_the_public_face_alone() -> None:
     """No example in README or docs takes a name from elsewhere, or one that is not public."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for module, names in re.findall(r"^\s*from (edge_embed\w*(?:\.\w+)*) import ([^(\n]+)", page.read_text(), re.M):
-            if module.startswith("edge_embed.integrations."):
-                continue  # needs packages of others: their suites run these examples
             assert module == "edge_embed", f"{page.name}: {module}"
             assert set(re.split(r",\s*", names.strip())) <= set(edge_embed.__all__), page.name
 
