@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
     from edge_embed.files.dump import dump_vectors
     from edge_embed.files.load import load_vectors
+    from edge_embed.files.merge import merge_indexes
     from edge_embed_runtime.embed.composed import ComposedEmbedder
     from edge_embed_runtime.embed.reranker import Ranked, Reranker
     from edge_embed_runtime.errors import TruncationWarning
@@ -46,6 +47,7 @@ __all__ = [
     "errors",
     "load_vectors",
     "maxsim",
+    "merge_indexes",
     "reembed_index",
     "verify_index",
 ]
@@ -69,6 +71,7 @@ _HOMES = {
     "dump_vectors": "edge_embed.files.dump",
     "load_vectors": "edge_embed.files.load",
     "maxsim": "edge_embed_runtime.vectors.maxsim",
+    "merge_indexes": "edge_embed.files.merge",
     "reembed_index": "edge_embed_runtime.maintenance.reembed",
     "verify_index": "edge_embed_runtime.maintenance.verify",
 }

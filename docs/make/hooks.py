@@ -40,6 +40,7 @@ RESULTS = (
     "Backup",
     "Loaded",
     "Dumped",
+    "Merged",
 )
 RESULT_ROOMS = (
     "edge_embed_runtime.embed",

@@ -178,6 +178,11 @@ TOWER_OPTIONS = all_options(
     "CPU. Older releases read only bundles for onnxruntime.  [default: native, if it can run the model]",
 )
 @click.option(
+    "--portable",
+    is_flag=True,
+    help="Write standard ONNX operators only (opset 17, QDQ), for engines that lack those of onnxruntime.",
+)
+@click.option(
     "--verify",
     type=click.Choice(["auto", "require", "skip"]),
     default="auto",

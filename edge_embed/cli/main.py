@@ -19,6 +19,7 @@ COMMANDS = {
     "align": "Train a tower of pictures or sounds to be searched by texts.",
     "backup": "Copy INDEX to the file OUT.",
     "bench": "Measure this device: start, latency, texts/s, memory, search.",
+    "bulk": "Embed files of many rows on a Ray cluster, into shards.",
     "compact": "Shrink INDEX by the space of deleted documents.",
     "delete": "Delete documents of INDEX by their keys, or by --where.",
     "demo": "Index and search a small real corpus; show times and memory.",
@@ -32,10 +33,13 @@ COMMANDS = {
     "info": "Show what a bundle or an index holds.",
     "join": "Join bundles for texts, pictures and sounds to one bundle.",
     "load": "Store vectors of a file in INDEX, which is created if missing.",
+    "mcp": "Give INDEX to programs with a language model, by MCP.",
+    "merge": "Build the index OUT from shards of vectors, or from other indexes.",
     "prune": "Make a bundle smaller by removing tokens of its vocabulary.",
     "rebuild": "Build binary codes, word table and graph of INDEX again.",
     "reembed": "Embed every document of INDEX again, with another bundle.",
     "repair": "Restore damaged parts of INDEX from the texts it holds.",
+    "report": "Write an HTML page about a bundle or an index.",
     "search": "Find the documents of INDEX that fit QUERY best.",
     "serve": "Answer requests over HTTP on this machine.",
     "tokens": "Show the tokens of each TEXT and their positions.",
@@ -46,9 +50,9 @@ COMMANDS = {
 }
 # How the help of the whole program orders them.
 GROUPS = {
-    "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve"],
-    "Care of an index": ["info", "backup", "verify", "repair", "compact", "rebuild", "reembed"],
-    "Bundles": ["export", "distill", "prune", "align", "join", "encode", "tokens", "eval"],
+    "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve", "mcp"],
+    "Care of an index": ["info", "report", "backup", "merge", "verify", "repair", "compact", "rebuild", "reembed"],
+    "Bundles": ["export", "distill", "prune", "align", "join", "encode", "bulk", "tokens", "eval"],
     "This machine": ["demo", "doctor", "bench", "wheelhouse"],
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.

@@ -22,8 +22,9 @@ SUFFIXES = (".parquet", ".arrow")
 READ_ROWS = 256
 USUAL = {"key": "key", "text": "text", "metadata": "metadata"}
 # Columns of a dump that say where a passage lies in its document, and whether it has no vector.
+START, STOP = "start", "stop"
 PLACE, MEDIA = "place", "media"
-DUMPED = ("start", "stop", MISSING, PLACE, MEDIA)
+DUMPED = (START, STOP, MISSING, PLACE, MEDIA)
 
 
 def _arrow() -> Any:
@@ -53,7 +54,8 @@ class ArrowFile:
         check_regular(path)  # pyarrow opens the file by its name
         with _readable(path):
             if path.suffix.lower() == ".parquet":
-                self._parquet = require("pyarrow.parquet", EXTRA).ParquetFile(path, pre_buffer=False)
+                parquet = require("pyarrow.parquet", EXTRA)
+                self._parquet = parquet.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
                 self.count, schema = int(self._parquet.metadata.num_rows), self._parquet.schema_arrow
             else:
                 self._parquet = None
@@ -70,7 +72,9 @@ class ArrowFile:
             hint = "; --vector says which it is (vector= in Python)" if schema.names else ""
             raise SourceError(f"{path} has no column {self._column!r}; columns: {listed(schema.names)}{hint}")
         facts = schema.metadata or {}
-        own = {self._column, *(["scale"] if self.coded else []), *(DUMPED if b"fingerprint" in facts else [])}
+        self.facts = {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in facts.items()}
+        self.dumped = b"fingerprint" in facts
+        own = {self._column, *(["scale"] if self.coded else []), *(DUMPED if self.dumped else [])}
         self._more_columns = [name for name in (PLACE, MEDIA) if name in own & names]
         self._chosen = choose(path, schema.names, own, asked, USUAL)
         self._types = {name: schema.field(name).type for name in self._chosen.others}
@@ -79,7 +83,7 @@ class ArrowFile:
         self.dim = self._dim(schema)
         self._vectors = self._vector_parts()
         self._rest: list[NDArray[Any]] = []
-        gaps = MISSING in schema.names and b"fingerprint" in facts
+        gaps = MISSING in schema.names and self.dumped
         self._gaps = self._gap_rows() if gaps else None
 
     def close(self) -> None:
@@ -194,6 +198,11 @@ class ArrowFile:
                 more = shown(media[i], self.path, row)
                 yield Document(name, text[i] or "", merged(found, held, self.path, row), placed(place[i]), **more)
                 row += 1
+
+    def spans(self) -> Iterator[tuple[Any, Any]]:
+        """Of a dump: where the passage of each row lies in its document, from the start."""
+        for batch in self._batches([START, STOP]):
+            yield from zip(batch.column(START).to_pylist(), batch.column(STOP).to_pylist(), strict=True)
 
     def _place(self, row: int, column: str) -> str:
         return f"{self.path}: row {row}: the column {column!r}"

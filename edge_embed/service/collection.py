@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 
 from edge_embed.files.formats.filetypes import modality_of
+from edge_embed.schemas import ANYTHING, COUNT, TEXT, TEXTS, Schema, check, fields, or_null
 from edge_embed.service.endpoints import Call, Endpoint, json_response, parsed
 from edge_embed.service.media import FILE, decoded
 from edge_embed.service.refusals import Refusal
-from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, Schema, check, fields, or_null
 from edge_embed.service.summary import describe
 from edge_embed.service.uploads import file_name, store_file
 from edge_embed_runtime.errors import InputError

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edge_embed.schemas import TEXT, Schema, fields
 from edge_embed.service.memory import Share
 from edge_embed.service.refusals import ErrorFormat, Refusal, plain
-from edge_embed.service.schemas import TEXT, Schema, fields
 from edge_embed_runtime.checks import unique_names
 
 if TYPE_CHECKING:

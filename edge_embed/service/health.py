@@ -4,9 +4,9 @@ import asyncio
 
 from starlette.responses import Response
 
+from edge_embed.schemas import ANYTHING, TEXT, TEXTS, fields
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import Refusal, problem_of
-from edge_embed.service.schemas import ANYTHING, TEXT, TEXTS, fields
 from edge_embed_runtime.errors import EdgeEmbedError
 
 # Seconds that /health and /metrics wait for the index.

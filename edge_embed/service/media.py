@@ -5,9 +5,9 @@ import binascii
 import re
 from typing import TYPE_CHECKING
 
+from edge_embed.schemas import Schema
 from edge_embed.service.limits import Limits
 from edge_embed.service.refusals import Refusal
-from edge_embed.service.schemas import Schema
 from edge_embed_runtime.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import Any
 from starlette.responses import Response
 
 import edge_embed
+from edge_embed.schemas import ANYTHING, TEXT, Schema
 from edge_embed.service.doors import cohere, openai
 from edge_embed.service.doors.embedding import dims
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.media import FILE_FORMAT
-from edge_embed.service.schemas import ANYTHING, TEXT, Schema
 from edge_embed.service.service import Service
 from edge_embed_runtime.embed.embedder import Embedder
 

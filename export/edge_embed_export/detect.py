@@ -45,6 +45,12 @@ def export(request: Request) -> Manifest:
             f"{request.source}: the native engine runs models that are exported from the checkpoint alone: a folder "
             "with config.json and model.safetensors, without --general, and no ONNX file. Leave --engine out"
         )
+    if request.options.portable and not source.portable:
+        raise InputError(
+            f"{request.source}: portable bundles are made of the checkpoint of a model of texts alone: a folder with "
+            "config.json and model.safetensors, without --general, and no ONNX file, static table or model of pictures "
+            "or sounds. Leave --portable out"
+        )
     pairs = request.options.output is RERANK or (request.options.output is None and request.folder.scores_pairs)
     if pairs and source.has_configs and not source.scores_pairs:
         raise UnsupportedModelError(

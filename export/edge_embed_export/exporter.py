@@ -52,6 +52,7 @@ def export_model(
     graph: GraphOptions = GraphOptions(),  # noqa: B008 - it is frozen
     towers: TowerOptions = TowerOptions(),  # noqa: B008 - it is frozen
     engine: Engine | None = None,
+    portable: bool = False,
     verify: Verify = "auto",
     revision: str | None = None,
     overwrite: bool = False,
@@ -95,6 +96,9 @@ def export_model(
     engine:    what runs the bundle: "native" for the engine of this package, which knows models of BERT's shape in int8
                and gives the same bits on every CPU, or "onnxruntime"; None means DEFAULT_ENGINE where it can be.
                Older releases load no bundle for the native engine
+    portable:  write standard ONNX operators alone, of opset 17, int8 as QDQ, for engines without onnxruntime's own; of
+               a checkpoint of a known family. onnxruntime runs the bundle, and the receipt compares it with the fast
+               form
     verify:    compare the float32 form with sentence-transformers or transformers, which give the same texts other
                vectors by LARGEST at most: "auto" where they are installed (extra `verify`), "require", or "skip"
     revision:  of a model on a hub: a branch, a tag or a commit; None is the main branch. The manifest records which
@@ -130,6 +134,7 @@ def export_model(
         graph=graph,
         towers=towers,
         engine=engine,
+        portable=portable,
         verify=verify,
         revision=revision,
         overwrite=overwrite,

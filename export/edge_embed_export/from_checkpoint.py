@@ -16,6 +16,7 @@ from edge_embed_export.files.accounting import check_ignored
 from edge_embed_export.options import DEFAULT_ENGINE, FLOORS, SIDES
 from edge_embed_export.receipt.adapters import lowest_mean
 from edge_embed_export.receipt.finish import RECEIPTS, Loaded, check_usable, embed_all, finish, measured_texts
+from edge_embed_export.receipt.portable import portable_receipt
 from edge_embed_export.receipt.truncation import truncation
 from edge_embed_export.request import CODES, FLOAT32, Request, Source
 from edge_embed_export.sources.checkpoint import Checkpoint, read_checkpoint
@@ -26,6 +27,7 @@ from edge_embed_export.tokenizer.definition import load
 from edge_embed_export.transformer import blockwise, native
 from edge_embed_export.transformer.encoder import build
 from edge_embed_export.transformer.large import Scratch, check_loads, placeholder
+from edge_embed_export.transformer.portable import standard
 from edge_embed_export.transformer.spec import Array, Spec, prepare
 from edge_embed_export.transformer.states import layer_states
 from edge_embed_export.transformer.workshop import WeightsFile, Workshop, beside, workshop
@@ -33,7 +35,7 @@ from edge_embed_export.variants import EVERY_TASK, add_adapters, read_variants, 
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle.adapters import Adapter
 from edge_embed_runtime.bundle.bundle import Bundle, Content, check_replaceable, file_records, stamp_of
-from edge_embed_runtime.bundle.manifest import MODEL, NATIVE, TOKENIZER, WEIGHTS, Manifest
+from edge_embed_runtime.bundle.manifest import MODEL, NATIVE, STANDARD_OPERATORS, TOKENIZER, WEIGHTS, Manifest
 from edge_embed_runtime.bundle.native import Native
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.reranker import Reranker
@@ -50,7 +52,7 @@ Pair = tuple[Loaded, Loaded]
 class CheckpointFolder(Source):
     """A folder with config.json and weights whose names a family knows: what is taken where nothing else fits."""
 
-    scores_pairs = runs_native = True
+    scores_pairs = runs_native = portable = True
 
     def fits(self, _: Request) -> bool:
         return True
@@ -73,6 +75,8 @@ def make_texts(request: Request, checkpoint: Checkpoint, shop: Workshop) -> tupl
     recipes = None if options.recipes is None else read_recipes(options.recipes)
     maker = Maker(request, checkpoint, shop)
     check_ignored()  # before what takes long
+    if maker.by_layer and options.portable:
+        raise InputError(f"{request.source} is too large for a portable bundle: leave portable out")
     if maker.by_layer and options.search:
         raise InputError(f"{request.source} is run layer by layer, and a search runs the whole model: leave search out")
     options.progress("building the float32 graph")
@@ -170,13 +174,22 @@ class Maker:
         bundle = self._bundle(contents, quantized, states)
         if described:
             bundle = replace(bundle, manifest=replace(bundle.manifest, engine=NATIVE, native=described))
-        return load_bundle(bundle), contents
+        made = load_bundle(bundle)
+        if self.request.options.portable:
+            # its graph is the one file that differs
+            fast = load_bundle(replace(bundle, model=self._graph(quantized), manifest=fast_manifest(bundle.manifest)))
+            made.manifest = replace(made.manifest, receipt=portable_receipt(made, fast))
+        return made, contents
+
+    def _graph(self, quantized: Quantized | None) -> bytes:
+        """The graph in the fast form, with operators of onnxruntime's own."""
+        return bytes(build(self.spec, *self._parts(quantized)).SerializeToString())
 
     def _native(self, quantized: Quantized | None, kept: WeightsFile | None) -> Native | None:
         """What the native engine needs to know, of a bundle that it is to run. Raises ExportError where it cannot but
         was asked for."""
         asked = self.request.options.engine
-        if quantized is None or (asked or DEFAULT_ENGINE) != NATIVE:
+        if quantized is None or (asked or DEFAULT_ENGINE) != NATIVE or self.request.options.portable:
             return None
         weights, layers, table = quantized.weights, quantized.layers, quantized.table
         why = self._not_native(kept) or native.refusal(self.spec, weights, layers, table)
@@ -231,7 +244,8 @@ class Maker:
         """The files of the bundle, and the names of the states of tokens. packed: see `build`"""
         weights, states, parts = kept or WeightsFile(self.shop.folder()), list[str](), self._parts(quantized)
         asked = None if self.spec.filled else states  # of filled texts nobody finds them by their places
-        graph = build(self.spec, *parts, apart=weights, states=asked, packed=packed).SerializeToString()
+        model = build(self.spec, *parts, apart=weights, states=asked, packed=packed)
+        graph = (standard(model) if self.request.options.portable else model).SerializeToString()
         apart: dict[str, Content] = {WEIGHTS: weights.path} if weights.used else {}
         return {MODEL: beside(weights, graph, MODEL), **apart, TOKENIZER: self._tokenizer_bytes}, states
 
@@ -240,6 +254,8 @@ class Maker:
         manifest = self._manifest(contents, quantized)
         weights = self.weights if quantized is None else quantized.weights
         moved = {} if quantized is None else quantized.moved
+        if self.request.options.portable:
+            manifest = replace(manifest, quantization={**manifest.quantization, "operators": STANDARD_OPERATORS})
         manifest = replace(
             with_adapters(manifest, self.variants),
             architecture={**manifest.architecture, **blockwise.architecture(self.spec, weights)},
@@ -272,6 +288,11 @@ class Maker:
             codes=CODES,
             provenance=request.provenance(checkpoint.sha256, licence=checkpoint.licence, **noted(notes)),
         )
+
+
+def fast_manifest(manifest: Manifest) -> Manifest:
+    """The manifest of the same model in the fast form."""
+    return replace(manifest, quantization={**manifest.quantization, "operators": "onnxruntime's own too"})
 
 
 def in_float(spec: Spec) -> dict[str, str]:

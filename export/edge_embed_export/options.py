@@ -129,6 +129,7 @@ class ExportOptions:
     graph: GraphOptions = field(default_factory=GraphOptions)
     towers: TowerOptions = field(default_factory=TowerOptions)
     engine: Engine | None = None
+    portable: bool = False
     verify: Verify = "auto"
     revision: str | None = None
     overwrite: bool = False
@@ -141,6 +142,8 @@ class ExportOptions:
                 raise unusable(name, value, f"one of {choices}")
         if self.precision == "fp32" and self.given("table", "search", "recipes"):
             raise InputError("precision fp32 quantizes nothing: table, search and recipes have no use with it")
+        if self.portable:
+            self._check_portable()
         for name in ("precision", "table") if self.engine == NATIVE else ():
             if (value := getattr(self, name)) != "int8":
                 raise InputError(f"the native engine runs int8 models: there is no use for it with {name} {value}")
@@ -156,6 +159,15 @@ class ExportOptions:
             check_text(text, f"the prompt of {role!r}")
         if self.max_tokens is not None:
             check_count(self.max_tokens, "max_tokens", 3, 2**20)
+
+    def _check_portable(self) -> None:
+        if self.engine == NATIVE:
+            raise InputError("a portable bundle is for other engines than ours: there is no use for --engine native")
+        if self.precision == "int4" or self.table != "int8":
+            raise InputError(
+                "a portable bundle has no weights in four or three bits: the operators that unpack them are missing in "
+                "other engines. Leave --precision int4 and --table out"
+            )
 
     @property
     def output(self) -> Kind | None:

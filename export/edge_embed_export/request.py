@@ -84,12 +84,14 @@ class Source(Protocol):
     unverifiable: why no reference gives vectors of such a model; "" where one may
     scores_pairs: it can be a model that scores pairs of texts
     runs_native:  it can be a model that the native engine runs
+    portable:     its graph can be written in standard operators
     """
 
     has_configs: bool = True
     unverifiable: str = ""
     scores_pairs: bool = False
     runs_native: bool = False
+    portable: bool = False
 
     def fits(self, request: Request, /) -> bool:
         """Whether the source of a request is of this kind."""

@@ -9,7 +9,12 @@ from typing import Any
 from builders.commands import run
 
 # Where something is read or written; between, it is embedded.
-OURS = ("edge_embed.files.", "edge_embed_runtime.storage.", "edge_embed_runtime.index.")
+OURS = (
+    "edge_embed.files.",
+    "edge_embed_runtime.storage.",
+    "edge_embed_runtime.index.",
+    "edge_embed_runtime.maintenance.",
+)
 
 
 def killed_at(line: int | None, *command: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from edge_embed.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTORS, Schema, check, fields, or_null
 from edge_embed.service.answers import vectors_response
 from edge_embed.service.doors.embedding import (
     DIMENSIONS,
@@ -22,7 +23,6 @@ from edge_embed.service.doors.reranking import first_tokens, rerank
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.media import FILE, decoded
 from edge_embed.service.refusals import Problem
-from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTORS, Schema, check, fields, or_null
 
 ERROR: Schema = fields({"id": TEXT, "message": TEXT})
 # Which request is answered first: here all are alike.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edge_embed.service.schemas import TEXT, TEXTS, Schema, or_null
+from edge_embed.schemas import TEXT, TEXTS, Schema, or_null
 from edge_embed.service.service import Service
 from edge_embed_runtime.checks import listed, unusable
 from edge_embed_runtime.embed.embedder import Embedder

@@ -11,12 +11,12 @@ from typing import Any
 from starlette.responses import Response
 
 import edge_embed
+from edge_embed.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTOR, VECTORS, Schema, check, fields, or_null
 from edge_embed.service.answers import vectors_response
 from edge_embed.service.doors.embedding import ANY_MODEL, DIMENSIONS, MODEL, Embedded, Names, embed, text_list
 from edge_embed.service.doors.models import Served, served
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.refusals import Problem, Refusal
-from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTOR, VECTORS, Schema, check, fields, or_null
 from edge_embed.service.service import Service
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import InputError

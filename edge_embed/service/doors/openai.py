@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
+from edge_embed.schemas import COUNT, TEXT, VECTOR, Schema, check, fields, or_null
 from edge_embed.service.answers import vectors_response
 from edge_embed.service.doors.embedding import (
     DIMENSIONS,
@@ -27,7 +28,6 @@ from edge_embed.service.doors.models import Served, served
 from edge_embed.service.endpoints import Call, Endpoint, json_response
 from edge_embed.service.media import FILE, decoded
 from edge_embed.service.refusals import Problem, Refusal
-from edge_embed.service.schemas import COUNT, TEXT, VECTOR, Schema, check, fields, or_null
 from edge_embed_runtime.checks import shown
 
 ERROR: Schema = fields(

@@ -9,13 +9,13 @@ from typing import Any
 from starlette.responses import Response
 
 import edge_embed
+from edge_embed.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTORS, Schema, check, fields, or_null
 from edge_embed.service.answers import vectors_response
 from edge_embed.service.doors.embedding import ONE_OR_MORE, Cut, Names, embed, refuse_token_ids, text_list
 from edge_embed.service.doors.models import served
 from edge_embed.service.doors.reranking import rerank
 from edge_embed.service.endpoints import Call, Endpoint, Handler, json_response
 from edge_embed.service.refusals import Problem, Refusal
-from edge_embed.service.schemas import ANYTHING, COUNT, TEXT, TEXTS, VECTORS, Schema, check, fields, or_null
 from edge_embed_runtime.errors import InputError
 
 # By status. Clients tell by it whether to try again.

@@ -98,6 +98,7 @@ def measured(request: Request, embedders: tuple[Loaded, Loaded]) -> Manifest:
     sample = Sample(calibration_texts("calibration"), measured_texts(), Judged(records("judged")))
     receipt = own.measure(reference, embedder, sample)
     _check_floor(request, own, receipt)
+    receipt |= embedder.manifest.receipt  # what was measured when it was made
     return replace(embedder.manifest, golden=own.golden(embedder, GOLDEN_TEXTS), receipt=receipt)
 
 

@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from sys import getsizeof
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from edge_embed_runtime.checks import check_count, check_text, listed
+from edge_embed_runtime.checks import check_count, check_text, listed, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.connections import Connections
 from edge_embed_runtime.search.query import MAX_HITS
 from edge_embed_runtime.storage.documents import Document, check_key, metadata_json
 from edge_embed_runtime.storage.fields import Value, ValueCount, check_fields, check_known, value_range, values
 from edge_embed_runtime.storage.filters import EVERY, Condition, check_field, compile_where
-from edge_embed_runtime.storage.pages import Pages, by_value
+from edge_embed_runtime.storage.pages import Order, Pages, by_value
 from edge_embed_runtime.storage.rows import StoredDocument
 from edge_embed_runtime.storage.store import Store, damaged_document
 from edge_embed_runtime.system.headroom import Credit
@@ -37,11 +37,13 @@ class Collection:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def find(self, where: Where | None, limit: int | None, offset: int) -> Iterator[Document]:
+    def find(self, where: Where | None, limit: int | None, offset: int, order: Order) -> Iterator[Document]:
+        if order not in get_args(Order):
+            raise unusable("order", order, f"one of {', '.join(get_args(Order))}")
         limit = None if limit is None else check_count(limit, "limit", 0)
         offset = min(check_count(offset, "offset", 0), MAX_HITS)
         with self._connections.reading() as store:
-            pages = Pages(where, store, limit, offset)
+            pages = Pages(where, store, limit, offset, order)
             first = self._page(store, pages)
             if not first:
                 with store.snapshot():

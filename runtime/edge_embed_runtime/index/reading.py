@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # imported where they are used: most processes search, and ar
     from edge_embed_runtime.storage.fields import Value, ValueCount
     from edge_embed_runtime.storage.fieldsummary import FieldSummary
     from edge_embed_runtime.storage.media import Kind, MediaKind
+    from edge_embed_runtime.storage.pages import Order
     from edge_embed_runtime.system.headroom import Bounds
     from edge_embed_runtime.vectors.types import Vectors
 
@@ -92,19 +93,25 @@ class IndexReader:
         return self.find()
 
     def find(
-        self, where: Mapping[str, Any] | None = None, *, limit: int | None = None, offset: int = 0
+        self,
+        where: Mapping[str, Any] | None = None,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        order: "Order" = "key",
     ) -> Iterator[Document]:
-        """Documents that fit a condition, in the order of their keys, by code point. Needs no embedder.
+        """Documents that fit a condition. Needs no embedder.
 
         where:  as for `search`; None for all documents
         limit:  the most documents to give, None for all that fit
         offset: how many to pass over first
+        order:  "key", by code point; or "stored", as they came: one that is replaced comes last
 
         They are read some hundred at a time, so that any number fits in memory, and other threads and processes may
         write in between: a document that stays is given once, one that is written meanwhile may be or not. Damaged
         ones are left out, and `damaged` then says so. Raises what `search` raises for a `where`, in the call itself.
         """
-        return self._collection.find(where, limit, offset)
+        return self._collection.find(where, limit, offset, order)
 
     def count(self, where: Mapping[str, Any] | None = None) -> int:
         """The number of documents that fit a condition, all without one; damaged ones count too."""

@@ -29,7 +29,13 @@ PROBE = (
 
 
 def make_session(
-    model: bytes | Path, threads: int, *, exact: bool = False, prepacked: bool = True, values: Sequence[str] = ()
+    model: bytes | Path,
+    threads: int,
+    *,
+    exact: bool = False,
+    prepacked: bool = True,
+    values: Sequence[str] = (),
+    portable: bool = False,
 ) -> onnxruntime.InferenceSession:
     """An onnxruntime session for small machines: no spinning threads, activations from an arena.
 
@@ -40,6 +46,8 @@ def make_session(
 
     values: inner values of the model that are its outputs in place of its own; only what they need is run.
 
+    portable: the graph has standard operators alone; without being fused its products would be computed in float32.
+
     The arena does not shrink, but batches have a token budget, so it stops growing: with it a process needs less
     memory than without (144 against 211 MB, mallocs of many sizes fragment the heap) and is a sixth faster.
     """
@@ -49,15 +57,15 @@ def make_session(
     options.log_severity_level = 4
     options.enable_mem_pattern = False
     level = onnxruntime.GraphOptimizationLevel
-    # the graph is written in its final form; fusions beyond this level find nothing
-    options.graph_optimization_level = level.ORT_ENABLE_BASIC
+    # the graph is written in its final form, if not for others too; fusions beyond this level find nothing
+    options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if portable else level.ORT_ENABLE_BASIC
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not prepacked:
         options.add_session_config_entry("session.disable_prepacking", "1")
     # a model given as bytes would read external data from the working directory
     folder = os.path.realpath(model.parent) if isinstance(model, Path) else os.devnull
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    if exact and not values and isinstance(model, Path):
+    if exact and not values and not portable and isinstance(model, Path):
         from edge_embed_runtime.onnxfile.uint8 import unsigned_model  # for CPUs whose products saturate
 
         with unsigned_model(model) as path:
@@ -153,7 +161,8 @@ def _loaded(
     bundle: Bundle, modality: str, *, exact: bool, prepacked: bool, values: Sequence[str] = ()
 ) -> onnxruntime.InferenceSession:
     try:
-        session = make_session(bundle.model_of(modality), 1, exact=exact, prepacked=prepacked, values=values)
+        form = {"exact": exact, "prepacked": prepacked, "portable": bundle.manifest.portable}
+        session = make_session(bundle.model_of(modality), 1, values=values, **form)
         bundle.check_unchanged(modality)
     except DeadlineError as error:
         raise DeadlineError(

@@ -10,9 +10,9 @@ r"""`where`: conditions on metadata and keys as SQL.
 {"$key": {"$prefix": "notes/"}}                the document's key: as a text field that every document has
 {"$and": [...]}, {"$or": [...]}, {"$not": {}}  of such dicts; the entries of one dict must all fit
 
-Values are str, int, float, bool or None. '1', 1 and true are three values, and 1 equals 1.0. Whole numbers of 64 bits
-are compared exactly, larger ones as floating point. A NUL in metadata counts as U+FFFD, as in HTML and Markdown. Field
-names are taken literally, but for those of "$" and a letter, which are kept for operators.
+Values are str, int, float, bool, None or [], an empty list. '1', 1 and true are three values, and 1 equals 1.0. Whole
+numbers of 64 bits are compared exactly, larger ones as floating point. A NUL in metadata counts as U+FFFD, as in HTML
+and Markdown. Field names are taken literally, but for those of "$" and a letter, which are kept for operators.
 """
 
 import re
@@ -275,6 +275,7 @@ def _bounds(column: str, operator: str, operand: Any) -> Condition:
 def _bounds_of_any(column: str, values: list[Any]) -> Condition:
     if not values or any(value is None for value in values):
         return EVERY
+    values = ["[]" if isinstance(value, list | tuple) else value for value in values]  # as it stands in the index
     exact = [value for value in values if _is_exact(value)]
     marks = f"{column} IN ({','.join('?' * len(exact))})"
     others = [_around(value) for value in values if not _is_exact(value)]
@@ -299,6 +300,8 @@ def _value(value: object, field: str) -> tuple[str, str, Any]:
     """(type, SQL mark, parameter): "en" -> ("text", "?", "en"), 2**70 -> ("number", "CAST(? AS REAL)", "1180...")."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value], "?", None
+    if isinstance(value, list | tuple) and not value:
+        return "array", "?", None
     if isinstance(value, str):
         return "text", "?", _text(value, f"value of {shown(field)}")
     if isinstance(value, int | float) and abs(value) <= LARGEST:
@@ -307,11 +310,13 @@ def _value(value: object, field: str) -> tuple[str, str, Any]:
         # by way of text: SQLite then rounds it as it does the same digits in metadata
         return "number", "CAST(? AS REAL)", str(int(value)) if isinstance(value, int) else repr(float(value))
     hint = ', or operators around it: {"$in": [...]}' if isinstance(value, list | tuple | set | frozenset) else ""
-    message = f"the value of {shown(field)} is {shown(value)}, expected str, finite number, bool or None{hint}"
+    message = f"the value of {shown(field)} is {shown(value)}, expected str, finite number, bool, None or []{hint}"
     raise FilterError(f"where: {message}", field=field)
 
 
 def _of_type(type_: str) -> str:
+    if type_ == "array":  # of lists only the empty one is a value
+        return "field.type = 'array' AND field.value = '[]'"
     return "field.type IN ('integer', 'real')" if type_ == "number" else f"field.type = '{type_}'"
 
 

@@ -1,10 +1,11 @@
-"""Documents that fit a condition, in the order of their keys: a page at a time, so that memory stays bounded."""
+"""Documents that fit a condition, in the order of their keys or as they were stored: a page at a time, so that memory
+stays bounded."""
 
 import json
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal
 
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import IndexDamagedError
@@ -24,6 +25,8 @@ FEW = 2048
 HEADS = "SELECT id, key, crc FROM doc"
 BY_KEY = "INDEXED BY sqlite_autoindex_doc_1"
 
+# By key, by code point; or as they were stored, what is replaced as if it came new.
+Order = Literal["key", "stored"]
 # The id and key of a row, and what it holds; None where it is damaged.
 Found = tuple[int, str, StoredDocument | None]
 
@@ -36,12 +39,15 @@ class Pages:
     damaged: ids of documents that fit and are damaged
     """
 
-    def __init__(self, where: Mapping[str, Any] | None, store: Store, limit: int | None, offset: int) -> None:
+    def __init__(
+        self, where: Mapping[str, Any] | None, store: Store, limit: int | None, offset: int, order: Order = "key"
+    ) -> None:
         declared = store.facts.fields
         self.where, self.condition = where, EVERY if where is None else compile_where(where, declared)
         self.damaged: list[int] = []
-        self._limit, self._offset = limit, offset
+        self._limit, self._offset, self._order = limit, offset, order
         self._after = b""  # the last key that was read
+        self._after_id = 0  # the last id, which is what counts where they come as they were stored
         self._sorted = where is not None and _asks_one_of(declared, where)
 
     def read(self, store: Store, credit: Credit | None) -> list[StoredDocument]:
@@ -52,7 +58,7 @@ class Pages:
             return page
         with closing(self._rows(store, credit)) as rows:
             for id_, key, document in rows:
-                self._pass(store, key)
+                self._pass(store, id_, key)
                 if document is None:
                     self.damaged.append(id_)
                     continue
@@ -66,26 +72,35 @@ class Pages:
                 self._limit = 0
         return page
 
-    def _pass(self, store: Store, key: str) -> None:
+    def _pass(self, store: Store, id_: int, key: str) -> None:
+        self._after_id, self._offset = id_, 0
+        if self._order == "stored":
+            return
         raw = key.encode("utf-8", "surrogateescape")
         if raw <= self._after:
             raise IndexDamagedError(
                 f"{store.path} is damaged (its keys are not in order, at {shown(key)}); `repair` makes them again",
                 path=store.path,
             )
-        self._after, self._offset = raw, 0
+        self._after = raw
 
     def _rows(self, store: Store, credit: Credit | None) -> Generator[Found]:
         condition, parameters = self.condition
+        stored = self._order == "stored"
+        after = self._after_id if stored else self._after
         if self._sorted:
-            query = f"SELECT id, key FROM doc WHERE +key > CAST(? AS TEXT) AND {condition} LIMIT {FEW + 1}"
-            found = store.connection.execute(f"SELECT id FROM ({query}) ORDER BY key", (self._after, *parameters))
+            behind, column = ("+id > ?", "id") if stored else ("+key > CAST(? AS TEXT)", "key")
+            query = f"SELECT id, key FROM doc WHERE {behind} AND {condition} LIMIT {FEW + 1}"
+            found = store.connection.execute(f"SELECT id FROM ({query}) ORDER BY {column}", (after, *parameters))
             ids = [id_ for (id_,) in found.fetchall()]
             self._sorted = len(ids) <= FEW
             if self._sorted:
                 return by_value(store, credit, "id", ids[self._offset :])
-        tail = f"{BY_KEY} WHERE key > CAST(? AS TEXT) AND {condition} ORDER BY key LIMIT -1 OFFSET ?"
-        return _documents(store, credit, tail, (self._after, *parameters, self._offset))
+        behind, column = (
+            ("NOT INDEXED WHERE id > ?", "id") if stored else (f"{BY_KEY} WHERE key > CAST(? AS TEXT)", "key")
+        )
+        tail = f"{behind} AND {condition} ORDER BY {column} LIMIT -1 OFFSET ?"
+        return _documents(store, credit, tail, (after, *parameters, self._offset))
 
 
 def _asks_one_of(declared: Iterable[str], where: Mapping[str, Any]) -> bool:

@@ -597,3 +597,22 @@ def test_damaged_places(path: Path) -> None:
     with Index.open(path, read_only=True) as index:
         assert list(index) == documents[280:]
         assert len(index.damaged) == 280
+
+
+def test_find_in_the_order_of_storing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they came, whatever the keys; one that is replaced comes last; pages, limit and offset as for keys."""
+    monkeypatch.setattr(pages, "PAGE", 16)
+    shuffled = [DOCUMENTS[i * 389 % COUNT] for i in range(COUNT)]
+    with Index.create(path, space="s", dim=DIM, fields=["lang", "n"]) as index:
+        index.add_vectors(shuffled, np.ones((COUNT, DIM)))
+        assert list(index.find(order="stored")) == shuffled
+        for few in (0, 10_000):
+            monkeypatch.setattr(pages, "FEW", few)
+            for where, fits in CONDITIONS:
+                expected = [document for document in shuffled if fits(document)]
+                assert list(index.find(where, order="stored")) == expected
+                assert list(index.find(where, order="stored", limit=40, offset=7)) == expected[7:47]
+        index.upsert_vectors([Document(shuffled[3].key, "other")], np.ones((1, DIM)))
+        assert [document.key for document in index.find(order="stored")][-2:] == [shuffled[-1].key, shuffled[3].key]
+        with pytest.raises(InputError, match="order is 'newest', expected one of key, stored"):
+            index.find(order="newest")  # type: ignore[arg-type]

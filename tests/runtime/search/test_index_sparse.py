@@ -15,9 +15,9 @@ from builders.heads import multi_folder, sparse_folder
 from builders.mediaembedders import MediaEmbedder, picture
 from click.testing import CliRunner
 
-from edge_embed import Document, Embedder, Index
+from edge_embed import Document, Embedder, Index, merge_indexes
 from edge_embed.cli.main import main
-from edge_embed.errors import BundleMismatchError, IndexFormatError, InputError, MemoryBudgetError
+from edge_embed.errors import BundleMismatchError, IndexDamagedError, IndexFormatError, InputError, MemoryBudgetError
 from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
@@ -307,7 +307,7 @@ def test_kill_leaves_rows_and_passages_together(bundles: dict[str, Path], tmp_pa
     """kill -9 while documents are added: every passage has its row, and no row is without its passage."""
     program = f"""
 import os, sys
-from edge_embed import Document, Embedder, Index
+from edge_embed import Document, Embedder, Index, merge_indexes
 with Index.open({str(tmp_path / "index.db")!r}, Embedder({str(bundles["sparse"])!r}, threads=1)) as index:
     for i in range(3):
         index.add([Document(f"{{i}}", "the cat")])
@@ -415,3 +415,26 @@ def test_nothing_to_dump(models: dict[str, Embedder], tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["dump", str(tmp_path / "index.db"), str(tmp_path / "out.npz")])
     assert result.exit_code == 1
     assert "no dense vectors" in result.output
+
+
+def test_merged(tmp_path: Path, models: dict[str, Embedder]) -> None:
+    """Indexes that were made apart become the one of all documents, with their sparse vectors and those of tokens."""
+    for name, some in (("a", documents(9)), ("b", documents(9, 1)), ("all", documents(9) + documents(9, 1))):
+        with Index.open(
+            tmp_path / f"{name}.db", models["dense"], sparse=models["sparse"], multi=models["multi"]
+        ) as index:
+            index.add([Document("first", "the cat"), *some])
+            index.delete("first")
+    merge_indexes(tmp_path / "out.db", [tmp_path / "a.db", tmp_path / "b.db"])
+    assert verify_index(tmp_path / "out.db").whole
+    for table in ("vec", "vec_sparse", "vec_multi"):
+        assert [*stored(tmp_path / "out.db", table).values()] == [*stored(tmp_path / "all.db", table).values()]
+    with Index.open(tmp_path / "c.db", models["dense"], sparse=models["sparse"]) as index:
+        index.add(documents(3, 2))
+    with pytest.raises(BundleMismatchError, match=r"with sparse vectors of 'sparse' .*, and .* with multi vectors of"):
+        merge_indexes(tmp_path / "out.db", [tmp_path / "c.db"])
+    with sqlite3.connect(tmp_path / "b.db") as db:
+        db.execute("UPDATE vec_multi SET crc = 1 WHERE id = 4")
+    db.close()
+    with pytest.raises(IndexDamagedError, match="vectors of the document 'd1-2' are missing or damaged"):
+        merge_indexes(tmp_path / "new.db", [tmp_path / "a.db", tmp_path / "b.db"])

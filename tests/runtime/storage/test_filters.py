@@ -26,7 +26,12 @@ from edge_embed_runtime.storage.filters import (
 )
 
 
-def fits(metadata: list[dict[str, Any]], where: dict[str, Any], keys: Sequence[str] | None = None) -> list[int]:
+def fits(
+    metadata: list[dict[str, Any]],
+    where: dict[str, Any],
+    keys: Sequence[str] | None = None,
+    declared: Sequence[str] = (),
+) -> list[int]:
     """Positions of the documents that a `where` lets through."""
     db = sqlite3.connect(":memory:")
     try:
@@ -34,7 +39,7 @@ def fits(metadata: list[dict[str, Any]], where: dict[str, Any], keys: Sequence[s
         names = keys or [str(i) for i in range(len(metadata))]
         rows = [(i, names[i], json.dumps(m, ensure_ascii=False)) for i, m in enumerate(metadata)]
         db.executemany("INSERT INTO doc VALUES (?, ?, ?)", rows)
-        condition, parameters = compile_where(where)
+        condition, parameters = compile_where(where, declared)
         found = db.execute(f"SELECT id FROM doc WHERE {condition} ORDER BY id", parameters)
         return [id_ for (id_,) in found]
     finally:
@@ -176,6 +181,22 @@ def test_operators(condition: dict[str, Any], expected: list[int]) -> None:
     """Numbers are compared with numbers and text with text; $ne and $nin are the exact opposites of $eq and $in."""
     assert fits(KINDS, {"f": condition}) == expected
     assert fits(KINDS, {"$not": {"f": condition}}) == without(*expected)
+
+
+def test_empty_list_is_a_value() -> None:
+    """Of lists the empty one alone: no text that looks like it, no list with one in it."""
+    documents: list[dict[str, Any]] = [{"f": []}, {"f": [[]]}, {"f": [1]}, {"f": "[]"}, {"f": {}}, {"f": None}, {}]
+    for declared in ([], ["f"]):
+        assert fits(documents, {"f": []}, declared=declared) == [0]
+        assert fits(documents, {"f": ()}, declared=declared) == [0]
+        assert fits(documents, {"f": {"$ne": []}}, declared=declared) == [1, 2, 3, 4, 5, 6]
+        assert fits(documents, {"f": {"$in": [[], None, "[]"]}}, declared=declared) == [0, 3, 5]
+        assert fits(documents, {"f": {"$nin": [[], None]}}, declared=declared) == [1, 2, 3, 4, 6]
+    for condition in ({"$contains": []}, {"$gt": []}, {"$in": [[1]]}):
+        with pytest.raises(FilterError, match="'f'"):
+            compile_where({"f": condition})
+    with pytest.raises(FilterError, match="key is compared with"):
+        compile_where({"$key": []})
 
 
 @pytest.mark.parametrize(
@@ -528,7 +549,7 @@ TEXTS: list[Any] = [
     "\U0010ffff",
     "a\ufffdb",
 ]
-ODD: list[Any] = ["a\x00b", "a\\u0000b", "\\", ["en"], {"a": 1}, {"lang": "en"}, [], {}]
+ODD: list[Any] = ["a\x00b", "a\\u0000b", "\\", ["en"], {"a": 1}, {"lang": "en"}, [], {}, "[]"]
 
 
 @pytest.fixture(scope="module")
@@ -569,8 +590,8 @@ def declared_where(rng: random.Random, depth: int = 2) -> dict[str, Any]:
             )
         else:
             operands: dict[str, Any] = {name: rng.choice(ordered) for name in ("$gt", "$gte", "$lt", "$lte")}
-            operands |= {name: rng.choice(scalars) for name in ("$eq", "$ne")}
-            operands |= {name: rng.sample(scalars, rng.randint(0, 5)) for name in ("$in", "$nin")}
+            operands |= {name: rng.choice([*scalars, []]) for name in ("$eq", "$ne")}
+            operands |= {name: rng.sample([*scalars, []], rng.randint(0, 5)) for name in ("$in", "$nin")}
             operands |= {"$prefix": rng.choice(TEXTS), "$contains": rng.choice(scalars), "$exists": rng.random() < 0.5}
             where[rng.choice(DECLARED)] = {
                 name: operands[name] for name in rng.sample(OPERATORS, rng.choice([1, 1, 2]))

@@ -10,9 +10,9 @@ from builders.heads import sparse_folder
 from builders.services import running
 
 from edge_embed import BundleError, Embedder
+from edge_embed.schemas import check
 from edge_embed.service.doors import cohere, ollama, openai, tei
 from edge_embed.service.refusals import Problem, problem_of
-from edge_embed.service.schemas import check
 from edge_embed.service.service import Service
 from edge_embed_export import export_model
 

@@ -1,8 +1,9 @@
-"""Bodies of requests, described as JSON Schema and checked by the same description.
+"""What programs of others send, described as JSON Schema and checked by the same description.
 
-/openapi.json shows these schemas as they are, so that what it says is what is checked. Of JSON Schema (2020-12) there
-are `type`, `enum`, `anyOf`, `properties`, `required`, `additionalProperties`, `items`, `minItems`, `maxItems`,
-`minLength`, `minimum` and `maximum`; `default` is filled in.
+The service's /openapi.json and the tools of the MCP server show these schemas as they are, so that what they say is
+what is checked. Of JSON Schema (2020-12) there are `type`, `enum`, `anyOf`, `properties`, `required`,
+`additionalProperties`, `items`, `minItems`, `maxItems`, `minLength`, `maxLength`, `minimum` and `maximum`; `default` is
+filled in.
 """
 
 from collections.abc import Callable, Mapping

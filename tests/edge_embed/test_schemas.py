@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edge_embed import InputError
-from edge_embed.service.schemas import TEXT, TEXTS, Schema, check, fields, or_null
+from edge_embed.schemas import TEXT, TEXTS, Schema, check, fields, or_null
 
 BODY: Schema = fields(
     {"texts": {"anyOf": [TEXT, {**TEXTS, "minItems": 1}]}},

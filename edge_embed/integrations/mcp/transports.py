@@ -1,0 +1,57 @@
+"""How clients reach the MCP server: stdin and stdout of this process, or HTTP on this machine."""
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from edge_embed.integrations.mcp.notebook import Notebook
+from edge_embed.integrations.mcp.server import make_server
+
+import anyio  # isort: skip
+import uvicorn  # isort: skip
+from mcp.server.stdio import stdio_server  # isort: skip
+from mcp.server.transport_security import TransportSecuritySettings  # isort: skip
+
+PATH = "/mcp"
+# The names of this machine by which clients may call: a foreign page has another one, whatever address that leads to.
+NAMES = ("127.0.0.1", "localhost", "[::1]")
+# Seconds for what runs when the server is stopped.
+STOP_SECONDS = 10
+
+
+def run_stdio(notebook: Notebook) -> None:
+    """Serve one client until it closes stdin. Nothing else that this process prints reaches stdout meanwhile."""
+    _quiet()
+    anyio.run(_serve_stdio, notebook)
+
+
+async def _serve_stdio(notebook: Notebook) -> None:
+    server = make_server(notebook)
+    async with stdio_server() as (read, write):
+        await server.run(read, write, server.create_initialization_options())
+
+
+def run_http(notebook: Notebook, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve clients at a socket, until SIGTERM or SIGINT."""
+    _quiet()
+    config = uvicorn.Config(
+        http_app(notebook, listening.getsockname()[1]), ws="none", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=STOP_SECONDS,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    ready()
+    server.run(sockets=[listening])
+
+
+def http_app(notebook: Notebook, port: int) -> Any:
+    """The ASGI application for a port of this machine."""
+    hosts = [f"{name}:{port}" for name in NAMES] + (list(NAMES) if port == 80 else [])
+    security = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{host}" for host in hosts])
+    return make_server(notebook).streamable_http_app(streamable_http_path=PATH, transport_security=security)
+
+
+def _quiet() -> None:
+    """Packages of others write nothing of what is asked to stderr: their messages show values."""
+    for name in ("mcp", "uvicorn", "sse_starlette"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,133 @@
+"""The methods of sentence-transformers' CrossEncoder, on a bundle that scores pairs of texts."""
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed.integrations.sentence_transformers.interface import (
+    EXTRA,
+    Interface,
+    check_device,
+    converted,
+    refuse_unknown,
+)
+from edge_embed_runtime.checks import check_count, check_text, listed, unusable
+from edge_embed_runtime.embed.reranker import Reranker
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.extras import require
+
+
+class CrossEncoder(Interface):
+    """Scores pairs of texts with a bundle of kind "rerank"; `reranker` is the Reranker behind it.
+
+    model_name_or_path: a bundle folder
+    device:             "cpu" or None: bundles run on no other
+    options:            those of `Reranker`: `threads`, `max_rss_mb`, ...
+
+    Raises InputError for what it does not know, by name.
+    """
+
+    def __init__(self, model_name_or_path: str | os.PathLike[str], *, device: object = None, **options: Any) -> None:
+        super().__init__(device)
+        refuse_unknown("CrossEncoder()", set(options) - set(inspect.signature(Reranker).parameters))
+        self.reranker = Reranker(model_name_or_path, **options)
+        self.prompts = self.reranker.prompts
+        self.default_prompt_name = self.reranker.manifest.default_role or None
+
+    def predict(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Callable[[Any], Any] | None = None,
+        apply_softmax: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: object = None,
+        *,
+        sentences: Any = None,
+        **unknown: Any,
+    ) -> Any:
+        """Scores of pairs: float32 [n], or [n, labels] of a model with several; a number of one pair of texts.
+
+        inputs:        pairs of texts, or one; `sentences` is its older name
+        prompt_name:   of `prompts`, what to put before each first text; `prompt`, such a text itself, counts first
+        batch_size:    changes nothing: a bundle makes its own batches, by tokens
+        activation_fn: in place of the bundle's, from a tensor of the model's numbers [n, labels] to another
+        apply_softmax: bring the numbers of a pair, where there are several, to a sum of 1
+
+        Others are as in `SentenceTransformer.encode`. Raises InputError for what it does not know.
+        """
+        refuse_unknown("predict()", {name for name, value in unknown.items() if value is not None})
+        check_device(device)
+        check_count(batch_size, "batch_size", 1)
+        if inputs is not None and sentences is not None:
+            raise InputError("inputs and sentences are the same: give one of them", option="sentences")
+        given = sentences if inputs is None else inputs
+        given = given.tolist() if isinstance(given, np.ndarray) else given
+        single = isinstance(given, Sequence) and len(given) == 2 and all(isinstance(text, str) for text in given)
+        scores = self.reranker.scores(
+            [given] if single else given,
+            raw=activation_fn is not None,
+            prompt=self._prompt(prompt_name, prompt),
+            show_progress=bool(show_progress_bar),
+        )
+        if activation_fn is not None and len(scores):
+            scores = self._activated(scores, activation_fn)
+        if apply_softmax and scores.ndim > 1:
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+            scores /= scores.sum(axis=1, keepdims=True)
+        found = converted(scores, convert_to_numpy, convert_to_tensor)
+        return found[0] if single else found
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """The documents that fit a query best, best first: {"corpus_id": place, "score": number}, with "text" where
+        `return_documents` is set. Other options are those of `predict`."""
+        self.reranker.check_ranks()
+        most = None if top_k is None else check_count(top_k, "top_k", 1)
+        check_text(query, "the query")
+        refuse_unknown("rank()", set(options) & {"convert_to_numpy", "convert_to_tensor", "sentences"})
+        scores = self.predict([(query, text) for text in documents], prompt_name, prompt, **options)
+        order = np.argsort(-scores, kind="stable")[:most]
+        return [
+            {"corpus_id": int(i), "score": float(scores[i])} | ({"text": documents[i]} if return_documents else {})
+            for i in order
+        ]
+
+    @property
+    def num_labels(self) -> int:
+        """Numbers that the model gives for a pair."""
+        return len(self.reranker.labels)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a pair that count."""
+        return self.reranker.max_tokens
+
+    def _prompt(self, name: str | None, prompt: str | None) -> str | None:
+        if prompt is not None or name is None:
+            return prompt
+        if name not in self.prompts:
+            raise unusable("prompt_name", name, f"one of {listed(list(self.prompts))}")
+        return self.prompts[name]
+
+    def _activated(self, logits: NDArray[Any], function: Callable[[Any], Any]) -> NDArray[Any]:
+        """What an activation of torch makes of the model's numbers."""
+        torch = require("torch", EXTRA)
+        found: NDArray[Any] = function(torch.from_numpy(logits.reshape(-1, self.num_labels))).numpy()
+        return found[:, 0] if self.num_labels == 1 and found.ndim > 1 else found

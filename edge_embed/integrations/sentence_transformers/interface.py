@@ -1,0 +1,111 @@
+"""What both classes have of sentence-transformers' interface: devices, evaluators, tensors, and what they refuse."""
+
+from collections.abc import Collection
+from typing import Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_embed_runtime.checks import listed
+from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.extras import is_installed, require
+
+EXTRA = "sentence-transformers"
+# Methods and attributes that a bundle cannot have, and what to do instead.
+LACKING = {
+    **dict.fromkeys(
+        ("save", "save_pretrained", "save_to_hub", "push_to_hub"),
+        "a bundle is a folder already: copy it; `edge-embed export` makes one",
+    ),
+    **dict.fromkeys(
+        ("start_multi_process_pool", "stop_multi_process_pool", "encode_multi_process"),
+        "one process uses all cores: set `threads`",
+    ),
+    **dict.fromkeys(
+        ("fit", "train", "old_fit", "smart_batching_collate", "forward", "half", "cuda", "parameters"),
+        "a bundle is for inference on the CPU: train with sentence-transformers, then `edge-embed export`",
+    ),
+    **dict.fromkeys(
+        ("tokenizer", "tokenize", "preprocess", "processor"),
+        "an Embedder has `count_tokens` and `encode_tokens`",
+    ),
+}
+
+
+class Evaluations:
+    """Where sentence-transformers' evaluators leave what they measured, in place of a model card."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, dict[str, float]] = {}
+
+    def set_evaluation_metrics(self, evaluator: Any, metrics: dict[str, float], *_: int) -> None:
+        """Called by evaluators, with epoch and step; `metrics` has the last ones by the evaluator's name."""
+        self.metrics[getattr(evaluator, "name", "") or type(evaluator).__name__] = {
+            name: float(value) for name, value in metrics.items()
+        }
+
+
+class Interface:
+    """Base of both classes."""
+
+    def __init__(self, device: object) -> None:
+        check_device(device)
+        self.model_card_data = Evaluations()
+
+    @property
+    def device(self) -> Any:
+        """The CPU: torch.device("cpu") where torch is installed, else "cpu"."""
+        return require("torch", EXTRA).device("cpu") if is_installed("torch") else "cpu"
+
+    @property
+    def modalities(self) -> list[str]:
+        """What it takes: ["text"]."""
+        return ["text"]
+
+    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
+        """What one of sentence-transformers' evaluators measures."""
+        return evaluator(self, output_path)
+
+    def to(self, device: object) -> Self:
+        """Itself, for the CPU. Raises InputError for other devices."""
+        check_device(device)
+        return self
+
+    def cpu(self) -> Self:
+        """Itself."""
+        return self
+
+    def eval(self) -> Self:
+        """Itself: a bundle is always for inference."""
+        return self
+
+    def __getattr__(self, name: str) -> NoReturn:
+        reason = f": {LACKING[name]}" if name in LACKING else ""
+        raise AttributeError(f"a bundle as {type(self).__name__} has no {name!r}{reason}", name=name, obj=self)
+
+
+def refuse_unknown(where: str, names: Collection[str]) -> None:
+    """Raise InputError for parameters that `where` does not know."""
+    if names:
+        raise InputError(f"{where} of a bundle does not know {listed(sorted(names), quoted=True)}", option=min(names))
+
+
+def check_device(device: object) -> None:
+    """Raise InputError for a device that is not the CPU."""
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
+
+
+def converted(values: NDArray[Any], to_numpy: bool, to_tensor: bool) -> Any:
+    """Results as an array, a tensor, or a list of tensors; without any, what theirs is: empty, of one dimension."""
+    whole = np.ascontiguousarray(values) if len(values) else np.array([])
+    if to_numpy and not to_tensor:
+        return whole
+    torch = require("torch", EXTRA)
+    tensor = torch.from_numpy(whole) if len(values) else torch.tensor([])
+    return tensor if to_tensor else list(tensor)
+
+
+def tensor_or_array(values: NDArray[Any]) -> Any:
+    """A torch tensor where torch is installed, else the array."""
+    return require("torch", EXTRA).from_numpy(values) if is_installed("torch") else values

@@ -1,0 +1,82 @@
+"""The report of an index: what it holds, what finds how well, and a map of its documents."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from edge_embed.report import contents, searching
+from edge_embed.report.mapping import MapOptions, map_of
+from edge_embed.report.page import facts, section, table
+from edge_embed.report.sample import Sample, take_sample
+from edge_embed.report.svg import Axis, bars, scatter
+from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.storage.store import Store
+
+LARGEST = ("key", "characters", "passages", "begins")
+# Values of a metadata field that are shown.
+COMMON = 8
+
+
+def index_sections(path: Path, embedder: Encoder | None, options: MapOptions) -> Iterator[str]:
+    """embedder: that of the index, to time its largest documents; None leaves that out. Raises IndexFileError for what
+    is no index."""
+    with Index.open(path, read_only=True) as index, closing(Store(path, read_only=True)) as store:
+        stats = index.stats()
+        yield section("What it is", "", facts(stats))
+        yield _parts(contents.bytes_by_part(store))
+        yield _fields(index)
+        yield _lengths(store)
+        sample = take_sample(index, options.points) if stats["dim"] and len(index) else None
+        yield section("Largest documents", "By characters of text.", table(LARGEST, contents.largest(store)))
+        yield _slowest(contents.slowest(store, embedder)) if embedder is not None else ""
+        if sample is not None:
+            yield _tiers(sample)
+            yield _recall(index, sample)
+            yield map_of(index, sample, options)
+
+
+def _parts(parts: dict[str, int]) -> str:
+    rows = [(name, size, f"{size / 1e6:,.2f} MB") for name, size in sorted(parts.items(), key=lambda one: -one[1])]
+    return section("What takes the space", "", bars(rows))
+
+
+def _fields(index: Index) -> str:
+    """The metadata, with the commonest values."""
+    rows = []
+    for field in index.fields():
+        common = ", ".join(f"{value.value} ({value.documents})" for value in field.values[:COMMON])
+        more = ", ..." if field.more or len(field.values) > COMMON else ""
+        ends = "" if field.least is None else f"{field.least:g} to {field.most:g}"
+        rows.append([field.name, field.kind, field.documents, ends, common + more])
+    return section("Metadata", "", table(["field", "values are", "documents", "range", "commonest"], rows))
+
+
+def _lengths(store: Store) -> str:
+    rows = [(name, float(count), f"{count:,}") for name, count in contents.lengths(store)]
+    return section("Documents by length", "Characters of text.", bars(rows))
+
+
+def _slowest(rows: list[contents.Slow]) -> str:
+    said = "To embed on this machine: the time of their first passages, times the passages they have."
+    cells = [[one.key, one.passages, one.seconds * 1000, one.seconds * one.passages] for one in rows]
+    return section("Slowest documents", said, table(["key", "passages", "ms a passage", "seconds"], cells))
+
+
+def _tiers(sample: Sample) -> str:
+    points, rows = searching.tiers(sample)
+    said = (
+        f"Which part of the 10 nearest stays when vectors are stored smaller, among {len(sample.vectors):,} documents. "
+        "Binary codes alone, without the second look at int8 that a search has."
+    )
+    plot = scatter(points, Axis("bytes of a vector", log=True), Axis("part of the 10 nearest"))
+    return section("Quality against bytes", said, plot, table(["numbers", "stored as", "bytes", "stays"], rows))
+
+
+def _recall(index: Index, sample: Sample) -> str:
+    points, rows = searching.recalls(index, sample)
+    said = (
+        "Searches by vectors of the index itself, in mode vector: which part of the 10 nearest is found, and the time."
+    )
+    plot = scatter(points, Axis("milliseconds of a search", log=True), Axis("part found"))
+    return section("Quality against speed", said, plot, table(["recall asked for", "found", "ms"], rows))

@@ -1,0 +1,218 @@
+"""Merge: one index of the documents of several parts, whose vectors are copied as they are stored.
+
+All parts are read twice: once to find out whether they fit together and are whole, and which part each key is taken
+from; then to store. A new index is built in a file beside its place, and appears there when it is whole and on disk; to
+an index that is there already all is added in one transaction.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_embed_runtime.batches import Limit, batches
+from edge_embed_runtime.errors import InputError, SourceError, StorageError
+from edge_embed_runtime.maintenance import learn_rotation
+from edge_embed_runtime.maintenance.mergefacts import merged_facts
+from edge_embed_runtime.maintenance.mergenames import Naming, merged_root
+from edge_embed_runtime.maintenance.mergeparts import IndexPart, Part, Whole
+from edge_embed_runtime.maintenance.mergesurvey import OnDuplicate, Survey
+from edge_embed_runtime.maintenance.workspace import own_folder
+from edge_embed_runtime.progress import progress_bar
+from edge_embed_runtime.storage.create import create_index
+from edge_embed_runtime.storage.database import check_header, log_files
+from edge_embed_runtime.storage.filerecords import drop_doubtful, read_records, write_records
+from edge_embed_runtime.storage.root import Root, read_root, write_root
+from edge_embed_runtime.storage.rows import Entry
+from edge_embed_runtime.storage.schema import Facts
+from edge_embed_runtime.storage.store import Store
+from edge_embed_runtime.storage.writing import write
+from edge_embed_runtime.system.lock import WriterLock
+from edge_embed_runtime.system.writing import sync_folder
+
+# Documents that are looked at together, and that one transaction of a new file has; and about how many characters.
+SEEN, STORED, CHARACTERS = 256, 4096, 2**22
+RECORDS = 1024
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did.
+
+    documents, passages: that the index holds now
+    stored:    documents that were stored
+    unchanged: documents of a part that another part, or the index, has with the same text, metadata and vectors
+    skipped:   documents of a part in whose place another one with the same key was taken
+    replaced:  documents of the index that others took the place of
+    created:   whether the index is new
+    """
+
+    documents: int
+    passages: int
+    stored: int
+    unchanged: int
+    skipped: int
+    replaced: int
+    created: bool
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """words, fields: of a new index; None for those of the parts."""
+
+    on_duplicate: OnDuplicate = "error"
+    words: str | None = None
+    fields: tuple[str, ...] | None = None
+    timeout: float = 0.0
+    show_progress: bool = False
+
+
+def merge(out: Path, parts: Sequence[Part], options: MergeOptions) -> Merged:
+    """Merge parts into the index `out`, which is made where it is missing. The caller has looked up its path, and keeps
+    the parts open. Nothing is written where this raises an error."""
+    if not parts:
+        raise InputError("there is nothing to merge: give files of vectors, or indexes")
+    if not out.exists():
+        merged_facts(None, parts, options.words, options.fields)  # before a lock file is made
+    with _writing(out, options.timeout):
+        if not out.exists():
+            return _create(out, parts, options)
+        with closing(Store(out, read_only=False)) as store:
+            old = IndexPart(store)
+            merged_facts(old, parts, options.words, options.fields)
+            root = merged_root(out, old, parts)
+            with own_folder() as folder, _surveyed(folder, old, parts, root, options) as survey:
+                write(store, _entries(survey, parts, root, store.dim, options), survey.replaced())
+                _finish(store, survey, parts, root)
+                return _merged(store, survey, created=False)
+
+
+@contextmanager
+def _writing(out: Path, timeout: float) -> Iterator[None]:
+    """Nobody else writes to the index, or makes it. Raises IndexLockedError."""
+    if out.exists():
+        check_header(out)
+    lock = WriterLock(out, timeout)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _create(out: Path, parts: Sequence[Part], options: MergeOptions) -> Merged:
+    root = merged_root(out, None, parts)
+    facts = merged_facts(None, parts, options.words, options.fields)
+    with (
+        own_folder() as folder,
+        _surveyed(folder, None, parts, root, options) as survey,
+        _appearing(out, facts) as temporary,
+        closing(Store(temporary, read_only=False)) as store,
+    ):
+        store.connection.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
+        _fill(store, survey, parts, root, options)
+        _finish(store, survey, parts, root)
+        return _merged(store, survey, created=True)
+
+
+@contextmanager
+def _appearing(out: Path, facts: Facts) -> Iterator[Path]:
+    """An empty index beside `out` that takes its place when the block ends well. The caller holds the lock of `out`, so
+    what lies there is left of a merge that was killed; `remove_leftovers` knows the name, too."""
+    temporary = out.with_name(f".{out.name}.merging_")
+    files = (temporary, *log_files(temporary))
+    try:
+        for leftover in files:
+            leftover.unlink(missing_ok=True)
+        create_index(temporary, facts)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        for orphan in log_files(out):  # the log of an index that was removed would be replayed into this one
+            orphan.unlink(missing_ok=True)
+        if out.exists():  # since it was looked for
+            raise InputError(f"{out} is there by now; run it again to add to it", path=out, code="output_exists")
+        temporary.rename(out)
+        sync_folder(out.parent)
+    except StorageError as error:
+        raise StorageError(f"{out} could not be written ({error})", code=error.code, path=out) from error
+    except OSError as error:
+        raise StorageError(f"{out} could not be written: {error.strerror}", path=out, cause=error) from error
+    finally:
+        for leftover in files:
+            with suppress(OSError):  # the first error says why it failed
+                leftover.unlink(missing_ok=True)
+
+
+def _named(part: Part, root: Root | None) -> Iterator[Whole]:
+    """The documents of a part, as the merged index names them."""
+    naming = Naming.between(part.root, root)
+    return part.documents() if naming is None else map(naming.document, part.documents())
+
+
+@contextmanager
+def _surveyed(
+    folder: Path, old: IndexPart | None, parts: Sequence[Part], root: Root | None, options: MergeOptions
+) -> Iterator[Survey]:
+    """All parts, read once. Raises an error for the first that is damaged, and for keys that come twice."""
+    paths = [part.path for part in parts]
+    with Survey.in_folder(folder, paths, old, options.on_duplicate) as survey:
+        with progress_bar(sum(part.count for part in parts), options.show_progress, "reading") as advance:
+            for number, part in enumerate(parts):
+                for some in batches(_named(part, root), SEEN, (_length, CHARACTERS)):
+                    survey.see(number, some)
+                    advance(len(some))
+        survey.check()
+        yield survey
+
+
+def _length(whole: Whole) -> int:
+    return len(whole.record.text)
+
+
+def _taken(survey: Survey, parts: Sequence[Part], root: Root | None, options: MergeOptions) -> Iterator[Whole]:
+    """The documents that are to be stored."""
+    taken = 0
+    with progress_bar(sum(part.count for part in parts), options.show_progress, "merging") as advance:
+        for number, part in enumerate(parts):
+            for whole in _named(part, root):
+                advance(1)
+                if survey.takes(number, whole.record.key):
+                    taken += 1
+                    yield whole
+            part.check_unchanged()
+    if taken != survey.counts.stored:
+        raise SourceError("what is merged was changed while it was read; nothing was written: run it again")
+
+
+def _entries(
+    survey: Survey, parts: Sequence[Part], root: Root | None, dim: int, options: MergeOptions
+) -> Iterator[Entry]:
+    return (entry for whole in _taken(survey, parts, root, options) for entry in whole.entries(dim))
+
+
+def _fill(store: Store, survey: Survey, parts: Sequence[Part], root: Root | None, options: MergeOptions) -> None:
+    """Store in many transactions: the log stays short, and nobody sees the file yet."""
+    limits: Limit[Whole] = (_length, CHARACTERS)
+    for some in batches(_taken(survey, parts, root, options), STORED, limits):
+        write(store, (entry for whole in some for entry in whole.entries(store.dim)))
+
+
+def _finish(store: Store, survey: Survey, parts: Iterable[Part], root: Root | None) -> None:
+    """What is no document: the root, records of files, and the rotation of binary codes, which is learned from all."""
+    if root is not None and root != read_root(store):
+        write_root(store, root)
+    for part in parts:
+        naming = Naming.between(part.root, root)
+        records = part.records() if naming is None else map(naming.record, part.records())
+        for some in batches(records, RECORDS):
+            there = read_records(store, [record.key for record in some])
+            if new := [record for record in some if record.key not in there]:
+                write_records(store, new)
+    drop_doubtful(store, survey.is_unsure)
+    learn_rotation.when_grown(store)
+
+
+def _merged(store: Store, survey: Survey, *, created: bool) -> Merged:
+    counts = survey.counts
+    return Merged(*store.counts(), counts.stored, counts.unchanged, counts.skipped, counts.replaced, created)

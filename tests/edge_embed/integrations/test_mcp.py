@@ -1,0 +1,364 @@
+"""`edge-embed mcp`, asked by the SDK's own client and by lines on its stdin."""
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mcp")
+import anyio
+import httpx2
+import jsonschema
+from builders.commands import run
+from builders.mcpclient import HELLO, Server, document, notebook
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+from edge_embed import Document, Embedder, Index, verify_index
+from edge_embed.integrations.mcp import server as server_module
+from edge_embed.integrations.mcp.notebook import Notebook
+from edge_embed.integrations.mcp.server import make_server
+from edge_embed.integrations.mcp.transports import http_app
+
+pytestmark = pytest.mark.frameworks
+BOATS = document("notes/boats.md", "The ferry to the island leaves at nine.", topic="boats", year=2026)
+CATS = document("cats", "A cat sleeps on the sofa.", topic="cats")
+STATIC = ("--bundle", "static")
+
+
+@pytest.fixture(scope="module")
+def static() -> Embedder:
+    return Embedder("static", threads=1)
+
+
+@pytest.fixture
+def notes(tmp_path: Path, static: Embedder) -> Notebook:
+    made = notebook(tmp_path / "notes.db", static)
+    made.add([BOATS, CATS], False)
+    return made
+
+
+async def answers(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    """The structured answer of a tool, which its schema describes and its text repeats; {"error": ...} of one that
+    failed."""
+    schemas = {one.name: one for one in (await client.list_tools()).tools}
+    result = await client.call_tool(tool, arguments)
+    (block,) = result.content
+    if result.is_error:
+        assert result.structured_content is None
+        assert "\n" not in block.text
+        return {"error": block.text}
+    jsonschema.validate(result.structured_content, schemas[tool].output_schema)
+    assert json.loads(block.text) == result.structured_content
+    found: dict[str, Any] = result.structured_content
+    return found
+
+
+async def test_tools_as_clients_see_them(notes: Notebook) -> None:
+    """Each tool has a title, a description, hints and JSON Schemas; read-only servers have those that read."""
+    async with Client(make_server(notes)) as client:
+        tools = {one.name: one for one in (await client.list_tools()).tools}
+        assert list(tools) == ["search", "read", "list", "add", "forget"]
+        for tool in tools.values():
+            assert tool.title
+            assert len(tool.description or "") > 40
+            for schema in (tool.input_schema, tool.output_schema):
+                jsonschema.Draft202012Validator.check_schema(schema)
+                assert schema["additionalProperties"] is False
+                assert "$ref" not in json.dumps(schema)  # which some clients do not follow
+            assert tool.annotations.idempotent_hint
+            assert tool.annotations.read_only_hint == (tool.name in ("search", "read", "list"))
+            assert tool.annotations.destructive_hint == (tool.name in ("add", "forget"))
+        assert "notes.db" in (client.instructions or "")
+        assert str(notes.path.parent) not in (client.instructions or "")
+    reading = notebook(notes.path, None, read_only=True)
+    async with Client(make_server(reading)) as client:
+        assert [one.name for one in (await client.list_tools()).tools] == ["search", "read", "list"]
+        with pytest.raises(MCPError, match="Unknown tool"):
+            await client.call_tool("add", {"documents": [CATS]})
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_session(tmp_path: Path, static: Embedder, mode: Any) -> None:
+    """What an agent does, in both eras of the protocol: add, find, read, list, forget; each answer fits its schema."""
+    async with Client(make_server(notebook(tmp_path / "n.db", static)), mode=mode) as client:
+        assert (await answers(client, "search", query="boats"))["hits"] == []
+        assert await answers(client, "add", documents=[BOATS, CATS]) == {"stored": 2, "unchanged": 0, "documents": 2}
+        found = await answers(client, "search", query="when does the ship go?", k=1)
+        assert found["hits"][0]["key"] == "notes/boats.md"
+        found = await answers(client, "search", query="animal", where={"topic": "cats"}, mode="vector")
+        assert [hit["key"] for hit in found["hits"]] == ["cats"]
+        assert (await answers(client, "read", key="cats"))["text"] == CATS["text"]
+        listed = await answers(client, "list", fields=True, limit=1)
+        assert (listed["total"], listed["next"]) == (2, 1)
+        assert {one["name"] for one in listed["fields"]} == {"topic", "year"}
+        assert (await answers(client, "forget", keys=["cats", "dogs"]))["unknown"] == ["dogs"]
+        assert (await answers(client, "list"))["total"] == 1
+
+
+async def test_resources(notes: Notebook) -> None:
+    """Every document has an address, on pages; what is read there is its text."""
+    notes.add([document(f"k {n}", f"text {n}") for n in range(230)], False)
+    async with Client(make_server(notes)) as client:
+        found, page = [], await client.list_resources()
+        while True:
+            found += page.resources
+            if page.next_cursor is None:
+                break
+            page = await client.list_resources(cursor=page.next_cursor)
+        assert len(found) == len({one.uri for one in found}) == 232
+        boats = next(one for one in found if one.title == "notes/boats.md")
+        assert (boats.name, boats.mime_type, boats.size) == ("boats.md", "text/markdown", len(BOATS["text"]))
+        (read,) = (await client.read_resource(boats.uri)).contents
+        assert (read.text, read.mime_type, read.uri) == (BOATS["text"], "text/markdown", boats.uri)
+        (template,) = (await client.list_resource_templates()).resource_templates
+        (read,) = (await client.read_resource(template.uri_template.replace("{key}", "k%207"))).contents
+        assert read.text == "text 7"
+        for wrong in ("edge-embed:document/none", "file:///etc/passwd", "edge-embed:document/%ff"):
+            with pytest.raises(MCPError) as failed:
+                await client.read_resource(wrong)
+            assert failed.value.code == -32602
+        with pytest.raises(MCPError):
+            await client.list_resources(cursor="%ff")
+        from mcp.types import ResourceTemplateReference
+
+        reference = ResourceTemplateReference(uri=template.uri_template)
+        completed = await client.complete(reference, {"name": "key", "value": "k 1"})
+        assert completed.completion.values[:2] == ["k 1", "k 10"]
+        assert completed.completion.has_more
+
+
+async def test_pictures(tmp_path: Path, colours: Path) -> None:
+    """A picture's resource is its caption and the small copy that is stored; its file is named, not its folder."""
+    from PIL import Image
+
+    (tmp_path / "secret").mkdir()
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "secret" / "red.png")
+    model = Embedder(colours, threads=1)
+    with Index.open(tmp_path / "n.db", model) as index:
+        picture = Document("red", "a red square", image=tmp_path / "secret" / "red.png")
+        index.add([picture, Document("bare", image=Image.new("RGB", (8, 8), "blue"))], thumbnails=True)
+    async with Client(make_server(notebook(tmp_path / "n.db", model))) as client:
+        text, blob = (await client.read_resource("edge-embed:document/red")).contents
+        assert (text.text, blob.mime_type) == ("a red square", "image/webp")
+        (blob,) = (await client.read_resource("edge-embed:document/bare")).contents
+        assert blob.mime_type == "image/webp"
+        read = await answers(client, "read", key="red")
+        assert (read["kind"], read["source"]) == ("image", "red.png")
+        found = await answers(client, "search", query="red")
+        assert "secret" not in json.dumps(found)
+        assert {hit["kind"] for hit in found["hits"]} == {"image"}
+
+
+async def test_errors_are_one_line_without_paths(notes: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong is an error of the tool with a code and a reason; of what nobody foresaw, nothing is told."""
+    folder = str(notes.path.parent)
+    async with Client(make_server(notes)) as client:
+        assert (await answers(client, "search"))["error"] == "invalid_input: query is missing"
+        assert (await answers(client, "read", key="dog"))["error"].startswith("key_not_found: there is no document")
+        wrong = await answers(client, "search", query="x", where={"nope": 1})
+        assert wrong["error"].startswith("invalid_filter: where: no document has the field 'nope'")
+        wrong = await answers(client, "add", documents=[{**CATS, "text": "other"}])
+        assert wrong["error"].startswith("duplicate_key:")
+        wrong = await answers(client, "add", documents=[document("nul\x00", "x")])
+        assert "without NUL" in wrong["error"]
+        assert "no text" in (await answers(client, "add", documents=[document("a", " ")]))["error"]
+        big = await answers(client, "add", documents=[document("a", "x" * 10_000_000)])
+        assert len(big["error"]) < 200
+        notes.path.rename(notes.path.with_name("moved.db"))
+        gone = await answers(client, "list")
+        assert gone["error"] == "index_missing: notes.db was moved or deleted: put it back, or start the server again"
+        notes.path.write_bytes(b"rubbish " * 1000)
+        damaged = await answers(client, "search", query="x")
+        assert damaged["error"].startswith("index_")
+        assert folder not in damaged["error"]
+
+        def fails(*_: object) -> None:
+            raise RuntimeError(f"secret of {folder}")
+
+        monkeypatch.setattr(Notebook, "find", fails)
+        failed = await answers(client, "list")
+        assert failed["error"] == "internal_error: the call failed; the server's log has the kind of error"
+        monkeypatch.setattr(Notebook, "page", fails)
+        with pytest.raises(MCPError) as told:
+            await client.list_resources()
+        assert "secret" not in str(told.value)
+
+
+async def test_progress_and_cancellation(notes: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that takes long says that it goes on; one that is cancelled leaves an index that the next call uses."""
+    monkeypatch.setattr(server_module, "BEAT", 0.01)
+    heard = anyio.Event()
+    let_go = anyio.Event()
+    loop_token = anyio.lowlevel.current_token()
+    search = Notebook.search
+
+    def waits(self: Notebook, *given: Any) -> dict[str, Any]:
+        anyio.from_thread.run(let_go.wait, token=loop_token)
+        return search(self, *given)
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        assert total is None
+        assert message
+        heard.set()
+        let_go.set()
+
+    monkeypatch.setattr(Notebook, "search", waits)
+    async with Client(make_server(notes)) as client:
+        result = await client.call_tool("search", {"query": "cat"}, progress_callback=hear)
+        assert heard.is_set()
+        assert result.structured_content["hits"][0]["key"] == "cats"
+        let_go = anyio.Event()
+        with anyio.move_on_after(0.05):
+            await client.call_tool("search", {"query": "cat"})
+        let_go.set()
+        assert (await answers(client, "list"))["total"] == 2
+
+
+async def test_calls_at_the_same_time(notes: Notebook) -> None:
+    """Calls of one client run next to each other, writers in turns; each is answered for itself."""
+    async with Client(make_server(notes)) as client:
+        await client.list_tools()
+        found: dict[int, Any] = {}
+
+        async def work(n: int) -> None:
+            await client.call_tool("add", {"documents": [document(f"k{n}", f"number {n}")]})
+            found[n] = (await client.call_tool("read", {"key": f"k{n}"})).structured_content["text"]
+
+        async with anyio.create_task_group() as group:
+            for n in range(12):
+                group.start_soon(work, n)
+    assert found == {n: f"number {n}" for n in range(12)}
+    assert verify_index(notes.path).ok
+
+
+async def test_stdio_with_the_sdk(tmp_path: Path) -> None:
+    """The command, started by the SDK's client as programs do it; the bundle is that of the index."""
+    with Index.open(tmp_path / "n.db", Embedder("static")) as index:
+        index.add([Document("cats", "A cat sleeps on the sofa.")])
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "edge_embed", "mcp", str(tmp_path / "n.db")], env=dict(os.environ)
+    )
+    async with Client(stdio_client(command)) as client:
+        assert client.server_info.name == "edge-embed"
+        assert (await answers(client, "search", query="animal"))["hits"][0]["key"] == "cats"
+        assert (await answers(client, "add", documents=[BOATS]))["documents"] == 2
+    assert run("search", tmp_path / "n.db", "ferry", *STATIC, "--json").exit_code == 0
+
+
+def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
+    """Only messages come out of stdout, whatever goes wrong; stderr says nothing of what was asked."""
+    private = "a line of mine"
+    with Server(tmp_path / "n.db", *STATIC) as server:
+        assert server.hello()["result"]["serverInfo"]["name"] == "edge-embed"
+        assert server.ask("ping")["result"] == {}
+        assert server.call("add", documents=[document("k", private), BOATS])["stored"] == 2
+        for line in ("no json " + private, "[]", '{"jsonrpc": "2.0"}', "{" * 100_000, "", '{"id": 1, "method": 7}'):
+            server.write(line)
+        assert server.ask("no/such/method", private=private)["error"]["code"] == -32601
+        assert server.ask("tools/call", name="no such tool")["error"]["code"] == -32602
+        assert server.ask("tools/call", name=7)["error"]["code"] == -32602
+        assert server.ask("tools/call", name="search", arguments=[private])["error"]["code"] == -32602
+        assert server.ask("resources/read", uri="\x00")["error"]["code"] == -32602
+        assert "at most" in server.call("search", query="x" * 10_000_000)["error"]
+        assert "lone surrogate" in server.call("search", query="\ud800")["error"]
+        assert server.call("search", query="ferry")["hits"][0]["key"] == "notes/boats.md"
+        status, said = server.end()
+    assert status == 0
+    assert private not in said
+    assert "Traceback" not in said
+
+
+def test_signals_and_a_client_that_is_gone(tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end the server; so does a client that closes its pipes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with Server(tmp_path / "n.db", *STATIC) as server:
+            server.hello()
+            server.call("add", documents=[document(f"k{int(number)}", "a text")])
+            server.process.send_signal(number)
+            assert server.process.wait(20) in (0, 130, -number)
+    with Server(tmp_path / "n.db", *STATIC) as server:
+        server.hello()
+        assert server.end()[0] == 0
+    assert verify_index(tmp_path / "n.db").ok
+
+
+def test_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be known before a client asks is one error, before anything is served."""
+    missing = run("mcp", tmp_path / "n.db", "--read-only")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "does not exist" in missing.stderr
+    for address in ("0.0.0.0:8123", "192.168.1.2:8123", "example.org:80", "8123", "127.0.0.1:99999", "[::]:1", ":"):
+        wrong = run("mcp", tmp_path / "n.db", "--http", address)
+        assert wrong.exit_code == 1
+        assert "--http" in wrong.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def http(notes: Notebook) -> Iterator[str]:
+    with Server(notes.path, "--http", "127.0.0.1:0", *STATIC) as server:
+        assert server.process.stdout is not None
+        line = server.process.stdout.readline()
+        assert line.startswith("listening on http://127.0.0.1:")
+        yield line.split()[-1]
+        server.process.terminate()
+        assert server.process.wait(30) in (0, -signal.SIGTERM)
+
+
+async def test_http(http: str) -> None:
+    """Streamable HTTP on this machine, for the SDK's client in both eras; foreign names and pages are refused."""
+    for mode in ("legacy", "auto"):
+        async with Client(streamable_http_client(http), mode=mode) as client:
+            found = await answers(client, "search", query="when does the ship go?")
+            assert found["hits"][0]["key"] == "notes/boats.md"
+    port = http.split(":")[2].split("/", maxsplit=1)[0]
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
+
+    async def status(**headers: str) -> int:
+        given = {"Accept": "application/json, text/event-stream", **headers}
+        async with httpx2.AsyncClient() as asking:
+            return (await asking.post(http, json=hello, headers=given)).status_code
+
+    assert await status() == 200
+    assert await status(Host=f"localhost:{port}", Origin=f"http://localhost:{port}") == 200
+    assert await status(Host="evil.example") == 421
+    assert await status(Host=f"evil.example:{port}") == 421
+    assert await status(Host="localhost:1") == 421
+    assert await status(Origin="http://evil.example") == 403
+    assert await status(Origin=f"http://localhost:{port}.evil.example") == 403
+    assert await status(Origin="null") == 403
+
+
+async def test_large_bodies_over_http(notes: Notebook) -> None:
+    """A body over 4 MiB is refused before it is read."""
+    transport = httpx2.ASGITransport(http_app(notes, 8123))
+    head = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8123") as asking:
+        answer = await asking.post("/mcp", content=b" " * 10_000_000, headers=head)
+    assert answer.status_code == 413
+
+
+def test_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        used = run("mcp", tmp_path / "n.db", "--http", f"127.0.0.1:{port}")
+    assert used.exit_code == 1
+    assert "cannot be listened on" in used.stderr
+
+
+def test_without_the_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pip line is said where the extra is missing."""
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    missing = run("mcp", tmp_path / "n.db", "--json")
+    assert missing.exit_code == 1
+    assert "pip install 'edge-embed[mcp]'" in missing.stderr
+    told: Mapping[str, Any] = json.loads(missing.stdout)
+    assert told["error"]["code"] == "missing_extra"

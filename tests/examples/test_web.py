@@ -1,0 +1,250 @@
+"""examples/web: a bundle that Python made gives the same vectors in Chromium and in Node."""
+
+import importlib.util
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from builders.bert import bert_folder
+from builders.browser import Page, chromium
+from builders.heads import sparse_folder
+
+from edge_embed import Embedder
+from edge_embed.embedder import bundle_path
+from edge_embed_export import export_model
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "web"
+TEXTS = [
+    "",
+    "where is the cat?",
+    "Les données restent sur l'appareil ; 数据保留在设备上。",
+    "a\x00b\x01c\td\re\x7f  \u3000 f\u200bg\ufeff",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 🇫🇷 👍🏽 🫠",
+    "İstanbul ŞIŞE ẞ ß e\u0301 ﬁ ½ ① ǅ 𝔘𝔫𝔦 Ω",
+    "العربية नमस्ते ไทย 한국어 カタカナ 㐀𠀀𪜀豈",
+    "[CLS] [SEP] [MASK] ##ing http://a.b/c?d=e&f=g#h don't",
+    "x" * 5000,
+    "word 数据 " * 3000,
+]
+# How often a query is timed.
+ROUNDS = 30
+
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("short_receipt")]
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example with its packages from npm, at the releases that it names."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("needs node and npm (on Debian: apt install nodejs npm)")
+    folder = tmp_path_factory.mktemp("example") / "web"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
+    shutil.copy(Path(__file__).parent / "web.mjs", folder)
+    # scripts of packages would download builds for GPUs
+    command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        report = pytest.fail if os.environ.get("CI") else pytest.skip
+        report(f"npm could not install the packages of the example: {done.stderr[-500:]}")
+    return folder
+
+
+def in_node(example: Path, bundle: Path, texts: list[str], engine: str = "onnxruntime-node", **options: Any) -> Any:
+    given = json.dumps({"bundle": str(bundle), "texts": texts, "role": None, **options})
+    command = ["node", "web.mjs", engine]
+    done = subprocess.run(command, cwd=example, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def lowest_cosine(bundle: Path, texts: list[str], found: list[list[float]], role: str | None = None) -> float:
+    """Of vectors from elsewhere with those of onnxruntime in Python; of a static bundle with those that there are."""
+    engine = None if (bundle / "table.safetensors").exists() else "onnxruntime"
+    expected = Embedder(bundle, threads=1, engine=engine).encode(texts, role=role)
+    return float((expected * np.array(found, np.float32)).sum(axis=1).min())
+
+
+def tokens_of(bundle: Path, texts: list[str]) -> list[list[int]]:
+    return [row.tolist() for row in Embedder(bundle, threads=1).tokenizer.encode_all(texts)]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime-node", "onnxruntime-web"])
+def test_node_gives_the_vectors(example: Path, engine: str) -> None:
+    """The default bundle in both packages for Node, texts of many scripts, hostile and far too long among them."""
+    bundle = bundle_path("minilm")
+    found = in_node(example, bundle, TEXTS, engine)
+    assert found["tokens"] == tokens_of(bundle, TEXTS)
+    assert found["cosine"] >= 0.999
+    assert lowest_cosine(bundle, TEXTS, found["vectors"]) > 0.999
+
+
+def test_static_tables_need_no_engine(example: Path) -> None:
+    bundle = bundle_path("static")
+    found = in_node(example, bundle, TEXTS)
+    assert found["tokens"] == tokens_of(bundle, TEXTS)
+    expected = Embedder(bundle).encode(TEXTS)
+    assert np.abs(expected - np.array(found["vectors"], np.float32)).max() < 1e-6
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portable bundle of a small random BERT, with prompts."""
+    folder = tmp_path_factory.mktemp("small")
+    source = bert_folder(folder / "model")
+    export_model(
+        source, folder / "bundle", portable=True, prompts={"query": "the cat ", "document": "a "}, verify="skip"
+    )
+    return folder / "bundle"
+
+
+@pytest.mark.parametrize("role", [None, "query", "document"])
+def test_portable_bundles_and_prompts(example: Path, small: Path, role: str | None) -> None:
+    texts = ["the river bank", "money at night " * 20, ""]
+    for engine in ("onnxruntime-node", "onnxruntime-web"):
+        found = in_node(example, small, texts, engine, role=role)
+        assert lowest_cosine(small, texts, found["vectors"], role) > 0.999
+
+
+def test_what_the_module_does_not_know_is_refused(example: Path, small: Path, tmp_path: Path) -> None:
+    """A damaged file, a bundle of another kind, a role that is none, half a character."""
+    damaged = Path(shutil.copytree(small, tmp_path / "damaged"))
+    content = bytearray((damaged / "tokenizer.json").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "tokenizer.json").write_bytes(content)
+    assert in_node(example, damaged, ["a"])["error"] == "tokenizer.json is damaged: its sha256 differs"
+    export_model(sparse_folder(bert_folder(tmp_path / "sparse")), tmp_path / "other", floor=-1.0, verify="skip")
+    assert "the bundle has kind" in in_node(example, tmp_path / "other", ["a"])["error"]
+    assert "no role passage" in in_node(example, small, ["a"], role="passage")["error"]
+    assert "surrogate" in in_node(example, small, ["\ud800"])["error"]
+
+
+def test_the_program_searches(example: Path) -> None:
+    command = ["node", "search.mjs", str(bundle_path("minilm")), "when do I catch the train?"]
+    done = subprocess.run(command, cwd=example, capture_output=True, text=True, check=True)
+    first, *_, last = done.stdout.splitlines()
+    assert first.endswith("A train to Lyon leaves at noon from platform three.")
+    assert "ms for the query" in last
+
+
+@pytest.fixture(scope="session")
+def address(example: Path, small: Path) -> Iterator[str]:
+    """Where the example is served, as its own program serves it: its bundles are /bundle, /static and /small."""
+    serving = module_of(example / "serve.py").server(
+        {"bundle": bundle_path("minilm"), "static": bundle_path("static"), "small": small}
+    )
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{serving.server_port}"
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+def module_of(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with chromium() as browser:
+        yield browser
+
+
+ASK = """
+const [texts, rounds, done] = arguments;
+ready.then(async (model) => {
+  const vectors = (await model.encode(texts)).map((vector) => Array.from(vector));
+  const golden = (await model.encode(model.manifest.golden.map(({ text }) => text))).map((v) => Array.from(v));
+  const times = [];
+  for (let i = 0; i < rounds; i++) {
+    const began = performance.now();
+    await model.encode(["when do I catch the train?"]);
+    times.push(performance.now() - began);
+  }
+  const tokens = texts.map((text) => model.texts.encode(text));
+  done({ vectors, golden, times, tokens, isolated: crossOriginIsolated });
+}).catch((error) => done({ error: error.message }));
+"""
+
+
+def asked(page: Page, address: str, texts: list[str]) -> Any:
+    page.open(address)
+    return page.browser.execute_async_script(ASK, texts, ROUNDS)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("name", "folder"), [("minilm", "bundle"), ("static", "static")])
+def test_chromium_reproduces_golden_vectors(
+    page: Page, address: str, capsys: pytest.CaptureFixture[str], name: str, folder: str, threads: int
+) -> None:
+    """Compared here, not only by the page; and hostile texts. Prints ms for a query beside native Python's."""
+    bundle = bundle_path(name)
+    found = asked(page, f"{address}/?bundle={folder}&threads={threads}", TEXTS)
+    assert "error" not in found
+    assert found["isolated"], "threads cannot share memory"
+    golden = json.loads((bundle / "manifest.json").read_text())["golden"]
+    for expected, vector in zip(golden, found["golden"], strict=True):
+        a, b = np.array(expected["vector"]), np.array(vector)
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) >= 0.999
+    assert found["tokens"] == tokens_of(bundle, TEXTS)
+    assert lowest_cosine(bundle, TEXTS, found["vectors"]) > 0.999
+    embedder, times = Embedder(bundle, threads=threads), []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        embedder.encode_query(["when do I catch the train?"])
+        times.append(1000 * (time.perf_counter() - began))
+    with capsys.disabled():
+        print(  # noqa: T201 - figures for whoever runs it
+            f"\n{name}, {threads} threads: {statistics.median(found['times']):.2f} ms a query in Chromium (least "
+            f"{min(found['times']):.2f}), {statistics.median(times):.2f} in Python (least {min(times):.2f})"
+        )
+
+
+def test_the_page_searches(page: Page, address: str) -> None:
+    """What a person types ranks the texts; errors are shown, and the console stays empty."""
+    page.open(f"{address}/")
+    page.wait("document.getElementById('took').textContent.includes('ms for the query')")
+    assert page.texts("#hits li")[0].startswith("A train to Lyon")
+    assert "golden texts reproduced" in page.texts("#status")[0]
+    page.run("const q = document.getElementById('query'); q.value = 'music'; q.dispatchEvent(new Event('input'));")
+    page.wait("document.querySelector('#hits li').textContent.startsWith('She plays the violin')")
+    assert page.log() == []
+    page.open(f"{address}/?bundle=nowhere")
+    page.wait("document.getElementById('status').textContent.startsWith('It failed: ')")
+    assert "the server says 404" in page.texts("#status")[0]
+
+
+def test_portable_bundles_in_chromium(page: Page, address: str, small: Path) -> None:
+    texts = ["the river bank", "money at night " * 20]
+    found = asked(page, f"{address}/?bundle=small", texts)
+    assert "error" not in found
+    assert lowest_cosine(small, texts, found["vectors"]) > 0.999
+
+
+def test_the_server_gives_nothing_else(address: str) -> None:
+    """Paths out of its folders are not found."""
+    import http.client
+
+    host = address.removeprefix("http://")
+    for path in ("/../pyproject.toml", "/bundle/../../../pyproject.toml", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd"):
+        connection = http.client.HTTPConnection(host)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == 404, path
+        connection.close()
