@@ -65,7 +65,7 @@ def test_finds_by_meaning(tree: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for question, place in (
         ("how hot is it in degrees", "tools.py:20: def celsius(fahrenheit):"),
         ("which file was written first", "tools.py:12: def oldest(folder):"),
-        ("how large is a round shape", "web/shapes.js:3: function areaOfCircle(radius) {"),
+        ("the surface of a circle with a radius", "web/shapes.js:3: function areaOfCircle(radius) {"),
         ("say hello to somebody", "web/shapes.js:8: function greet(name) {"),
     ):
         status, lines, _ = grep(capsys, question, tree, "-k", "1")
