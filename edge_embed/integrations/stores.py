@@ -4,6 +4,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,9 +34,13 @@ MODEL_NAMES = ("model", "model_name", "model_id", "repo_id")
 
 
 def space_of(embedding: object) -> str:
-    """Names what vectors of another library's embeddings come from: "OpenAIEmbeddings text-embedding-3-small"."""
+    """Names what vectors of another library's embeddings come from: "OpenAIEmbeddings text-embedding-3-small".
+
+    A model that is a folder of this machine goes by its name alone: the index may be moved to another one.
+    """
     models = (getattr(embedding, name, None) for name in MODEL_NAMES)
     model = next((found for found in models if isinstance(found, str)), "")
+    model = Path(model).name if Path(model).is_absolute() else model
     name = f"{type(embedding).__name__} {model}".strip()
     return "".join(character for character in name if character.isprintable())[:SPACE_CHARACTERS]
 

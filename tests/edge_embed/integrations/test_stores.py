@@ -202,12 +202,15 @@ def test_whole_documents_and_vectors(tmp_path: Path, static: Embedder) -> None:
         assert np.linalg.norm(nearest, axis=1) == pytest.approx([1, 0])
 
 
-def test_names_of_spaces() -> None:
-    """A class and, where it says so, its model."""
+def test_names_of_spaces(tmp_path: Path) -> None:
+    """A class and, where it says so, its model; of a folder the name alone."""
 
     class Remote:
         model = "text-embedding-3\nsmall"
 
     assert space_of(Remote()) == "Remote text-embedding-3small"
+    folder = Remote()
+    folder.model = str(tmp_path / "my-model")
+    assert space_of(folder) == "Remote my-model"
     assert space_of(3) == "int"
     assert bundle_path("static").name == "static-minilm-l6-v2"
