@@ -368,6 +368,38 @@ print(store.similarity_search("a sleeping cat", k=1)[0].id)
     assert ids(store.similarity_search("a barking dog", k=1)) == ["dog"]
 
 
+@pytest.mark.parametrize("kind", ["bundle", "given"])
+def test_two_processes_at_once(tmp_path: Path, kind: str) -> None:
+    """Both make the same new file, and write to it in turns: every text of both is there."""
+    code = """
+import sys
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from edge_embed.integrations.langchain import EdgeEmbeddings, EdgeVectorStore
+path, name, kind = sys.argv[1:]
+embeddings = EdgeEmbeddings("static") if kind == "bundle" else DeterministicFakeEmbedding(size=8)
+print("ready", flush=True)
+sys.stdin.readline()
+store = EdgeVectorStore(path, embeddings)
+for i in range(5):
+    store.add_texts([f"text {i} of {name}"], ids=[f"{name}{i}"])
+"""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "a.db"), name, kind],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for name in ("a", "b")
+    ]  # fmt: skip
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        process.communicate("\n")
+        assert process.returncode == 0
+    with Index.open(tmp_path / "a.db") as found:
+        assert sorted(found.keys()) == [f"{name}{i}" for name in "ab" for i in range(5)]
+
+
 def test_given_vectors(tmp_path: Path, static: Embedder) -> None:
     """The file names what its vectors come from, and takes no others; words and vectors find its documents."""
     fake = DeterministicFakeEmbedding(size=8)
