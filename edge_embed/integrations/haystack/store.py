@@ -18,7 +18,7 @@ from edge_embed.integrations.embedding import checked_options
 from edge_embed.integrations.haystack import searching, values
 from edge_embed.integrations.haystack.documents import Given, check_free, checked_vector, to_index
 from edge_embed.integrations.haystack.filters import planned
-from edge_embed.integrations.haystack.parts import in_thread
+from edge_embed.integrations.haystack.parts import Restored, in_thread
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed.integrations.stores import StoreIndex
 from edge_embed_runtime.checks import check_count, shown
@@ -37,7 +37,7 @@ WORDS_SCALE = 8
 EVERY = {"$key": {"$prefix": ""}}
 
 
-class EdgeDocumentStore:
+class EdgeDocumentStore(Restored):
     """Documents in one durable file: `path`, made with the first documents. Any number of stores and processes may have
     it open, and write in turns.
 

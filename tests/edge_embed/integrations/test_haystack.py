@@ -2,6 +2,8 @@
 store, what cannot be stored, and pipelines."""
 
 import asyncio
+import copy
+import pickle
 import random
 from datetime import date, datetime
 from pathlib import Path
@@ -437,3 +439,16 @@ def test_recreated(store: EdgeDocumentStore, tmp_path: Path) -> None:
     store.delete_all_documents(recreate_index=True)
     assert (tmp_path / "notes.db").stat().st_size < large / 2
     assert store.write_documents(NOTES) == 3
+
+
+def test_copies_and_pickles(store: EdgeDocumentStore) -> None:
+    """A copy is another store on the same file, also of what holds one."""
+    store.write_documents(NOTES)
+    retriever = EdgeKeywordRetriever(store, top_k=3, filter_policy="merge")
+    embedder = EdgeDocumentEmbedder("static", prefix="x ", embedder_options=ONE_THREAD)
+    embedder.warm_up()
+    for copied in (copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))):  # noqa: S301 - ours
+        assert copied(store).filter_documents() == NOTES
+        assert copied(retriever).to_dict() == retriever.to_dict()
+        assert copied(retriever).run("chat") == retriever.run("chat")
+        assert copied(embedder).run(NOTES) == embedder.run(NOTES)
