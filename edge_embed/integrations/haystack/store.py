@@ -129,6 +129,8 @@ class EdgeDocumentStore(Restored):
         """
         if not isinstance(documents, list | tuple) or not all(isinstance(one, Document) for one in documents):
             raise ValueError("Please provide a list of Documents.")
+        if not isinstance(policy, DuplicatePolicy):
+            raise ValueError(f"policy is {shown(policy)}, expected a DuplicatePolicy")
         chosen = _unrepeated(documents, policy)
         given = [to_index(document, exact=self.embeddings == "exact") for document in chosen]
         if not given:

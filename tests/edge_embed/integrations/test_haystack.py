@@ -265,6 +265,12 @@ def test_ids_that_come_twice(store: EdgeDocumentStore) -> None:
     assert {one.content for one in store.filter_documents()} == {"new", "two"}
 
 
+def test_a_policy_that_is_none(store: EdgeDocumentStore) -> None:
+    with pytest.raises(ValueError, match="expected a DuplicatePolicy"):
+        store.write_documents(NOTES, policy="overwrite")  # type: ignore[arg-type]
+    assert store.count_documents() == 0
+
+
 def test_a_store_opened_twice(store: EdgeDocumentStore, tmp_path: Path) -> None:
     """Both write, in turns, and see what the other wrote."""
     other = EdgeDocumentStore(tmp_path / "notes.db")
