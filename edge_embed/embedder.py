@@ -99,9 +99,10 @@ def load_any(bundle: str | os.PathLike[str] | Bundle | None, **options: Any) -> 
     return Reranker(found, **options)
 
 
-def own_embedder(path: str | os.PathLike[str], **options: Any) -> Embedder | None:
-    """The embedder that the vectors of an index come from: one of the bundle that EDGE_EMBED_BUNDLE names, or of an
-    embedded one. For a file that is not there yet, what the command line takes; None for an index of given vectors.
+def own_embedder(path: str | os.PathLike[str], bundle: str | None = None, **options: Any) -> Embedder | None:
+    """The embedder that the vectors of an index come from: one of `bundle`, which EDGE_EMBED_BUNDLE names where it is
+    None, or of an embedded bundle. For a file that is not there yet, what the command line takes; None for an index of
+    given vectors.
 
     options: of `Embedder`, but for truncate_dim
 
@@ -109,7 +110,7 @@ def own_embedder(path: str | os.PathLike[str], **options: Any) -> Embedder | Non
     """
     from edge_embed_runtime.index.stats import read_stats
 
-    named = os.environ.get(BUNDLE_VARIABLE) or None
+    named = bundle or os.environ.get(BUNDLE_VARIABLE) or None
     if not Path(path).exists():
         return Embedder(named, **options)
     stats = read_stats(path)
@@ -121,7 +122,7 @@ def own_embedder(path: str | os.PathLike[str], **options: Any) -> Embedder | Non
             return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
     raise BundleMismatchError(
         f"{path} holds vectors of the bundle {stats['bundle']!r} ({stats['fingerprint'][:8]}), which does not come "
-        f"with edge_embed: give its embeddings, made with the bundle's folder, or name that in {BUNDLE_VARIABLE}",
+        f"with edge_embed: give an embedder of it, or name its folder in {BUNDLE_VARIABLE}",
         path=path,
         bundle=stats["bundle"],
     )

@@ -80,11 +80,7 @@ def names_of_door(module: str) -> list[str]:
     for found in ast.parse(source).body:
         if isinstance(found, ast.ClassDef | ast.FunctionDef):
             names.append(found.name)
-        elif (
-            isinstance(found, ast.Assign)
-            and isinstance(found.targets[0], ast.Name)
-            and found.targets[0].id == "__all__"
-        ):
+        elif isinstance(found, ast.Assign) and ast.unparse(found.targets[0]) == "__all__":
             names += ast.literal_eval(found.value)
     return [name for name in names if not name.startswith("_")]
 
