@@ -16,6 +16,7 @@ import anyio
 import httpx2
 import jsonschema
 from builders.commands import run
+from builders.docpages import run_page
 from builders.mcpclient import HELLO, Server, document, notebook
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -344,6 +345,18 @@ async def test_large_bodies_over_http(notes: Notebook) -> None:
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8123") as asking:
         answer = await asking.post("/mcp", content=b" " * 10_000_000, headers=head)
     assert answer.status_code == 413
+
+
+def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client of docs/agents.md runs as it stands there."""
+    program = tmp_path / "bin" / "edge-embed"
+    program.parent.mkdir()
+    path = os.environ.get("PYTHONPATH", "")  # which the SDK does not hand on
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" -m edge_embed "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert run_page("agents.md", tmp_path, monkeypatch) == 1
+    assert (tmp_path / "notes.db").exists()
 
 
 def test_port_in_use(tmp_path: Path) -> None:
