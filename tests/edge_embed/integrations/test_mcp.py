@@ -262,8 +262,11 @@ def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
         assert server.ask("ping")["result"] == {}
         assert server.call("add", documents=[document("k", private), BOATS])["stored"] == 2
         wrong = ["[]", '{"jsonrpc": "2.0"}', "{" * 100_000, "", '"\\ud800"', '{"id": 1, "method": 7}']
-        for line in (f"no json {private}", *wrong):  # which the SDK passes over without an answer
+        for line in (f"no json {private}", *wrong):
             server.write(line)
+            answer = server.next()
+            assert (answer["id"], answer["error"]["code"]) == (None, -32700)
+            assert private not in json.dumps(answer)
         assert server.ask("no/such/method", private=private)["error"]["code"] == -32601
         assert server.ask("tools/call", name="no such tool")["error"]["code"] == -32602
         assert server.ask("tools/call", name=7)["error"]["code"] == -32602
