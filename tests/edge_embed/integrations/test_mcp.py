@@ -136,6 +136,16 @@ async def test_resources(notes: Notebook) -> None:
         assert completed.completion.has_more
 
 
+async def test_large_resources(tmp_path: Path, static: Embedder) -> None:
+    """What is too long to be given as a whole is refused, and how to read it is said."""
+    notes = notebook(tmp_path / "n.db", static, resource=20)
+    notes.add([BOATS, document("short", "short")], False)
+    async with Client(make_server(notes)) as client:
+        assert (await client.read_resource("edge-embed:document/short")).contents
+        with pytest.raises(MCPError, match="has 39 characters: the tool read gives it in parts"):
+            await client.read_resource("edge-embed:document/notes%2Fboats.md")
+
+
 async def test_pictures(tmp_path: Path, colours: Path) -> None:
     """A picture's resource is its caption and the small copy that is stored; its file is named, not its folder."""
     from PIL import Image
