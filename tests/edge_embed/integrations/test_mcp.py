@@ -261,7 +261,14 @@ async def test_stdio_with_the_sdk(tmp_path: Path) -> None:
         assert client.server_info.name == "edge-embed"
         assert (await answers(client, "search", query="animal"))["hits"][0]["key"] == "cats"
         assert (await answers(client, "add", documents=[BOATS]))["documents"] == 2
-    assert run("search", tmp_path / "n.db", "ferry", *STATIC, "--json").exit_code == 0
+        (tmp_path / "tea.txt").write_text("Green tea is brewed at 80 degrees.")
+        added = run("add", tmp_path / "n.db", tmp_path / "tea.txt", *STATIC)
+        assert added.exit_code == 0, added.output
+        found = await answers(client, "search", query="how hot is the tea?", k=1)
+        assert found["hits"][0]["key"].endswith("tea.txt")
+        assert str(tmp_path) not in json.dumps(found)
+    found = json.loads(run("search", tmp_path / "n.db", "ferry", *STATIC, "--json").stdout)
+    assert found["hits"][0]["key"] == "notes/boats.md"
 
 
 def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
