@@ -341,8 +341,8 @@ def test_files_given_twice_and_the_output_itself() -> None:
         ("UPDATE doc SET text = 'x' WHERE key = 'b7'", "the checksum of the document 'b7' does not fit"),
         ("DELETE FROM vec WHERE id = 3", "1 documents have no passages"),
         (
-            f"UPDATE vec SET doc = 1, crc = {passage_crc(30, 1, 0, 12, CODE)}, start = 0, stop = 12, code = x'{CODE.hex()}'"
-            " WHERE id = 30",
+            f"UPDATE vec SET doc = 1, start = 0, stop = 12, code = x'{CODE.hex()}',"
+            f" crc = {passage_crc(30, 1, 0, 12, CODE)} WHERE id = 30",
             "passages of the document 'b0' are damaged",
         ),
     ],
