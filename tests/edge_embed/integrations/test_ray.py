@@ -24,6 +24,7 @@ pytest.importorskip("ray.data")
 
 from builders.bulk import actors, kill, read, sentence, shards, write_lines, write_parquet
 from builders.commands import run
+from whole import pages
 
 from edge_embed import Embedder
 from edge_embed.errors import IndexLockedError, InputError, MemoryBudgetError, SourceError
@@ -392,6 +393,24 @@ def test_a_bundle_travels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert folder == unpack({}, own.fingerprint)
     assert np.array_equal(Embedder(folder).encode(["a cat"]), own.encode(["a cat"]))
     assert [path.name for path in folder.parent.iterdir()] == [own.fingerprint]
+
+
+def test_the_page(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/cluster.md runs as it stands there."""
+    command = tmp_path / "bin" / "edge-embed"  # of the packages that are tested
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m edge_embed "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in pages.blocks(pages.ROOT / "docs" / "cluster.md"):
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.code, "cluster.md", "exec"), names)  # noqa: S102 - our page
+        elif block.language == "sh" and block.not_run == "needs packages of others":
+            done = subprocess.run(["sh", "-e", "-c", block.code], capture_output=True, text=True, check=False)  # noqa: S607
+            assert done.returncode == 0, done.stderr
+            assert "vectors: 2 vectors of 384 dimensions in 1 shard" in done.stdout
 
 
 OWN = """
