@@ -675,3 +675,16 @@ def test_an_input_that_is_written_meanwhile() -> None:
         stop.set()
         thread.join()
     assert errors == []
+
+
+def test_readers_that_have_it_open() -> None:
+    """They find what was added, and the codes that were learned again, without being opened again."""
+    given("a.db", *(f"a{i}" for i in range(200)))
+    given("b.db", *(f"b{i}" for i in range(200)), seed=1)
+    with Index.open("a.db", read_only=True) as reader:
+        query = vectors(200, 1)[7]
+        assert reader.search(vector=query, k=1)[0].key != "b7"
+        merge_indexes("a.db", ["b.db"])
+        assert reader.search(vector=query, k=1)[0].key == "b7"
+        assert len(reader) == 400
+        assert reader.search("b7", mode="text")[0].key == "b7"
