@@ -22,6 +22,7 @@ from builders.heads import sparse_folder
 from edge_embed import Embedder
 from edge_embed.embedder import bundle_path
 from edge_embed_export import export_model
+from edge_embed_export.transformer import builder
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "web"
 TEXTS = [
@@ -106,6 +107,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source, folder / "bundle", portable=True, prompts={"query": "the cat ", "document": "a "}, verify="skip"
     )
     return folder / "bundle"
+
+
+def test_weights_in_a_second_file(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in bundles of more than 2 GiB; Node reads them, and WebAssembly where they fit into its memory."""
+    monkeypatch.setattr(builder, "APART_BYTES", 512)
+    monkeypatch.setattr(builder, "LARGEST", 10_000)
+    export_model(bert_folder(tmp_path / "model"), tmp_path / "large", verify="skip")
+    assert (tmp_path / "large" / "model.weights").exists()
+    for engine in ("onnxruntime-node", "onnxruntime-web"):
+        found = in_node(example, tmp_path / "large", ["the river bank"], engine)
+        assert "error" not in found, found
+        assert lowest_cosine(tmp_path / "large", ["the river bank"], found["vectors"]) > 0.999
 
 
 @pytest.mark.parametrize("role", [None, "query", "document"])
