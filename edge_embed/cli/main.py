@@ -1,17 +1,21 @@
 """The command line: `edge-embed COMMAND --help` explains each command."""
 
 import io
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import takewhile
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from edge_embed.cli.options import JSON, show_error
 from edge_embed.cli.terminal import discard, prepare, say
 from edge_embed_runtime.errors import EdgeEmbedError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Each command with the first sentence of its help, so that `edge-embed --help` imports none of them.
 COMMANDS = {
@@ -21,6 +25,7 @@ COMMANDS = {
     "bench": "Measure this device: start, latency, texts/s, memory, search.",
     "bulk": "Embed files of many rows on a Ray cluster, into shards.",
     "compact": "Shrink INDEX by the space of deleted documents.",
+    "completion": "Print a script with which your shell completes commands.",
     "delete": "Delete documents of INDEX by their keys, or by --where.",
     "demo": "Index and search a small real corpus; show times and memory.",
     "distill": "Make a small and very fast static bundle from another bundle.",
@@ -53,10 +58,12 @@ GROUPS = {
     "Documents of an index": ["add", "load", "search", "find", "values", "update", "delete", "dump", "serve", "mcp"],
     "Care of an index": ["info", "report", "backup", "merge", "verify", "repair", "compact", "rebuild", "reembed"],
     "Bundles": ["export", "distill", "prune", "align", "join", "encode", "bulk", "tokens", "eval"],
-    "This machine": ["demo", "doctor", "bench", "wheelhouse"],
+    "This machine": ["demo", "doctor", "bench", "wheelhouse", "completion"],
 }
 # Commands that are not in the module edge_embed.cli.NAME under their own name.
 ELSEWHERE = {"eval": ("edge_embed.cli.evaluate", "evaluate")}
+# Set by the scripts of `edge-embed completion`.
+COMPLETING = "_EDGE_EMBED_COMPLETE"
 INTERRUPTED = "interrupted; what was committed is stored"
 
 
@@ -131,7 +138,28 @@ class LazyCommands(Mapping[str, click.Command]):
 
 
 class Program(Commands):
-    """The whole program, whose help is written without importing any command."""
+    """The whole program, whose help is written, and whose commands are completed, without importing any command."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        if COMPLETING not in os.environ:
+            return super().main(*arguments, **options)
+        from edge_embed.cli.completing import answer
+
+        return answer(self, sys.argv[1:])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None or not ctx.resilient_parsing:
+            return found
+        from edge_embed.cli.completing import with_places
+
+        return with_places(found)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
+        names = [CompletionItem(name, help=what) for name, what in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         grouped = {name for names in GROUPS.values() for name in names}

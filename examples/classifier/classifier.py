@@ -17,7 +17,7 @@ from edge_embed import EdgeEmbedError, Embedder
 Vectors = NDArray[np.float32]
 Places = NDArray[np.intp]
 # Chosen on 2,000 training texts of banking77 that were held out; test texts had no part in it.
-SCALE, DECAY, RATE, MOMENTUM, STEPS = np.float32(10), np.float32(1e-3), np.float32(0.08), np.float32(0.9), 200
+SCALE, DECAY, RATE, MOMENTUM, STEPS = 10.0, 1e-3, 0.08, 0.9, 200
 
 
 class Classifier:
@@ -35,18 +35,18 @@ class Classifier:
         speed = np.zeros_like(self.weights)
         for _ in range(STEPS):
             ahead = self.weights + MOMENTUM * speed
-            error = (_softmax(SCALE * inputs @ ahead.T) - wanted) / np.float32(len(inputs))
+            error = (_softmax(inputs @ ahead.T) - wanted) / len(inputs)
             speed = MOMENTUM * speed - RATE * (SCALE * error.T @ inputs + DECAY * ahead)
             self.weights += speed
         return self
 
     def probabilities(self, vectors: Vectors) -> Vectors:
         """[n, dim] -> [n, labels]"""
-        return _softmax(SCALE * vectors @ self.weights.T)
+        return _softmax(vectors @ self.weights.T)
 
 
-def _softmax(scores: Vectors) -> Vectors:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+def _softmax(cosines: Vectors) -> Vectors:
+    powers = np.exp(SCALE * (cosines - cosines.max(axis=1, keepdims=True)))
     found: Vectors = powers / powers.sum(axis=1, keepdims=True)
     return found
 

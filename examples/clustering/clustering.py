@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from edge_embed import Document, EdgeEmbedError, Embedder, Index, InputError
 
 Vectors = NDArray[np.float32]
+Clustering = tuple[NDArray[np.intp], Vectors]  # the cluster of each vector, and the centres [count, dim]
 WORD = re.compile(r"[^\W\d_]{3,}")
 ROUNDS, RUNS = 100, 10
 
 
 def unit(vectors: Vectors) -> Vectors:
-    length: Vectors = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(length, np.float32(1e-12))
+    found: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return found
 
 
 def seeds(vectors: Vectors, count: int, random: np.random.Generator) -> Vectors:
@@ -42,25 +43,24 @@ def seeds(vectors: Vectors, count: int, random: np.random.Generator) -> Vectors:
     return vectors[chosen]
 
 
-def k_means(vectors: Vectors, count: int, seed: int = 0) -> tuple[NDArray[np.intp], Vectors]:
-    """The cluster of each vector, and the centres [count, dim]: the best of several runs by the sum of cosines."""
+def settled(vectors: Vectors, centres: Vectors) -> Clustering:
+    """Centres moved to the middle of their vectors until they stay."""
+    for _ in range(ROUNDS):
+        cluster = (vectors @ centres.T).argmax(axis=1)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, cluster, vectors)
+        moved = np.where(np.any(sums, axis=1, keepdims=True), unit(sums), centres)  # an empty one stays
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    return cluster, centres
+
+
+def k_means(vectors: Vectors, count: int, seed: int = 0) -> Clustering:
+    """The best of several runs, by the sum of cosines."""
     random = np.random.default_rng(seed)
-    best, found = -np.inf, None
-    for _ in range(RUNS):
-        centres = seeds(vectors, count, random)
-        for _ in range(ROUNDS):
-            cluster = (vectors @ centres.T).argmax(axis=1)
-            sums = np.zeros_like(centres)
-            np.add.at(sums, cluster, vectors)
-            moved = np.where(np.any(sums, axis=1, keepdims=True), unit(sums), centres)  # an empty one stays
-            if np.array_equal(moved, centres):
-                break
-            centres = moved
-        score = float((vectors * centres[cluster]).sum())
-        if score > best:
-            best, found = score, (cluster, centres)
-    assert found is not None  # noqa: S101 - there is at least one run
-    return found
+    runs = [settled(vectors, seeds(vectors, count, random)) for _ in range(RUNS)]
+    return max(runs, key=lambda run: float((vectors * run[1][run[0]]).sum()))
 
 
 def words_of(texts: list[str], cluster: NDArray[np.intp], count: int) -> list[list[str]]:
@@ -81,10 +81,10 @@ class Cluster(NamedTuple):
 
 def clusters(index: Index, count: int) -> list[Cluster]:
     """What is in each cluster, the largest first."""
-    documents = list(index)
+    vectors = index.vectors(index.keys())
+    documents = [document for document in index if len(vectors[document.key])]
     if not 1 <= count <= len(documents):
-        raise InputError(f"{count} clusters of {len(documents)} documents")
-    vectors = index.vectors(document.key for document in documents)
+        raise InputError(f"--clusters {count}: expected 1 to {len(documents)}, the number of documents")
     means = unit(np.stack([vectors[document.key].mean(axis=0) for document in documents]))
     cluster, centres = k_means(means, count)
     words = words_of([document.text for document in documents], cluster, count)

@@ -74,9 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a folder, or a file of rows such as lines.jsonl")
     parser.add_argument("--index", default="duplicates.db", help="made if missing, and kept [%(default)s]")
-    parser.add_argument(
-        "--threshold", type=float, default=0.95, help="least cosine to the first of a group [%(default)s]"
-    )
+    parser.add_argument("--threshold", type=float, default=0.95, help="least cosine in a group [%(default)s]")
     parser.add_argument("--bundle", default="minilm", help="static is some twenty times as fast [%(default)s]")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

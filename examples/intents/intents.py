@@ -89,7 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
         for command in [" ".join(options.command)] if options.command else filter(str.strip, sys.stdin):
             began = perf_counter()
             found = matcher.match(command.strip())
-            print(json.dumps({**found._asdict(), "ms": round(1e3 * (perf_counter() - began), 2)}), flush=True)
+            print(
+                json.dumps(
+                    {**found._asdict(), "score": round(found.score, 3), "ms": round(1e3 * (perf_counter() - began), 2)}
+                ),
+                flush=True,
+            )
     except (EdgeEmbedError, OSError, ValueError, LookupError) as error:
         print(f"intents: {error!r}", file=sys.stderr)
         return 2

@@ -34,7 +34,13 @@ hooks = module(pages.ROOT / "docs" / "make" / "hooks.py")
 
 README_BYTES = 8192
 # Why a block is not run. Whoever adds one says so here.
-NOT_RUN = {"installs packages", "needs a model folder of yours", "needs packages of others", "runs until it is stopped"}
+NOT_RUN = {
+    "installs packages",
+    "needs a model folder of yours",
+    "needs packages of others",
+    "needs the sources",
+    "runs until it is stopped",
+}
 # Pages whose blocks take more than a few seconds.
 SLOW = {"install.md", "smaller.md"}
 RUN = [page for page in pages.PAGES if any(b.language != "text" and not b.not_run for b in pages.blocks(page))]
