@@ -17,7 +17,7 @@ HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-P
 class Handler(SimpleHTTPRequestHandler):
     """Files of this folder, and of folders that lie elsewhere under names of their own."""
 
-    extensions_map: ClassVar[dict[str, str]] = {
+    extensions_map: ClassVar[dict[str, str]] = {  # type: ignore[misc]  # one of the library, too
         ".html": "text/html; charset=utf-8",
         ".js": "text/javascript",
         ".json": "application/json",
