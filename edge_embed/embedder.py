@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.bundle.manifest import MANIFEST, ONNXRUNTIME, TEXT, read_manifest
 from edge_embed_runtime.embed import embedder
-from edge_embed_runtime.errors import BundleError, InputError, MemoryBudgetError, about
+from edge_embed_runtime.errors import BundleError, BundleMismatchError, InputError, MemoryBudgetError, about
 
 if TYPE_CHECKING:
     from edge_embed_runtime.embed.reranker import Reranker
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Embedded bundles by the names that stand for them wherever a bundle's folder is given.
 BUNDLES = {"minilm": "all-minilm-l6-v2", "static": "static-minilm-l6-v2"}
 DEFAULT_BUNDLE = BUNDLES["minilm"]
+# Names the bundle that the command line takes where --bundle is not given.
+BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
 
 
 def default_bundle() -> Path:
@@ -95,3 +97,32 @@ def load_any(bundle: str | os.PathLike[str] | Bundle | None, **options: Any) -> 
     if (engine := options.pop("engine", None)) not in (None, ONNXRUNTIME):
         raise InputError(f"bundle {found.path} scores pairs: engine {engine!r} does not run it", option="engine")
     return Reranker(found, **options)
+
+
+def own_embedder(path: str | os.PathLike[str], bundle: str | None = None, **options: Any) -> Embedder | None:
+    """The embedder that the vectors of an index come from: one of `bundle`, which EDGE_EMBED_BUNDLE names where it is
+    None, or of an embedded bundle. For a file that is not there yet, what the command line takes; None for an index of
+    given vectors.
+
+    options: of `Embedder`, but for truncate_dim
+
+    Raises BundleMismatchError for vectors of another bundle, IndexFileError for what is no index.
+    """
+    from edge_embed_runtime.index.stats import read_stats
+
+    named = bundle or os.environ.get(BUNDLE_VARIABLE) or None
+    if not Path(path).exists():
+        return Embedder(named, **options)
+    stats = read_stats(path)
+    if stats["space"] or not stats["dim"]:
+        return None
+    for bundle in [named, *BUNDLES] if named else BUNDLES:
+        manifest = read_manifest(bundle_path(bundle) / MANIFEST)
+        if manifest.fingerprint == stats["fingerprint"]:
+            return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
+    raise BundleMismatchError(
+        f"{path} holds vectors of the bundle {stats['bundle']!r} ({stats['fingerprint'][:8]}), which does not come "
+        f"with edge_embed: give an embedder of it, or name its folder in {BUNDLE_VARIABLE}",
+        path=path,
+        bundle=stats["bundle"],
+    )

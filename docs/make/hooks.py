@@ -159,6 +159,22 @@ def containerfile() -> str:
     return _file("deploy/Containerfile", "dockerfile")
 
 
+def web_usage() -> str:
+    """How edge-embed.js is used: its first comment."""
+    comment = (ROOT / "examples/web/edge-embed.js").read_text("utf-8").partition("*/")[0]
+    code = [line.strip() for line in comment.splitlines() if line.strip().endswith((";", "dim")) or ";  " in line]
+    return "```js\n" + "\n".join(code) + "\n```\n"
+
+
+def phone_programs() -> str:
+    """The programs in examples/phones/, a heading for each language."""
+    languages = {"C++": "embed.cpp", "Rust": "embed.rs", "Kotlin": "Embed.kt", "Swift": "Embed.swift"}
+    return "\n".join(
+        f"### {title}\n\n{_file(f'examples/phones/{name}', name.rpartition('.')[2])}"
+        for title, name in languages.items()
+    )
+
+
 def _file(path: str, language: str) -> str:
     return f"`{path}`:\n\n```{language}\n{(ROOT / path).read_text('utf-8')}```\n"
 
@@ -172,4 +188,6 @@ GENERATED = {
     "rooms": rooms,
     "systemd_units": systemd_units,
     "containerfile": containerfile,
+    "phone_programs": phone_programs,
+    "web_usage": web_usage,
 }

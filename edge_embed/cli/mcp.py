@@ -94,8 +94,7 @@ def _address(given: str) -> tuple[str, int]:
 
 def _models(path: Path, sparse: str | None, multi: str | None, model: dict[str, Any]) -> dict[str, Any]:
     """What `Index.open` takes for the models of an index, which names its bundle where it is there already."""
-    from edge_embed.embedder import Embedder
-    from edge_embed.integrations.stores import own_embedder
+    from edge_embed.embedder import Embedder, own_embedder
 
     chosen = {name: model[name] for name in ("bundle", "truncate_dim", "adapter")}
     options = {name: value for name, value in model.items() if name not in chosen}

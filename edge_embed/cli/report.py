@@ -1,11 +1,10 @@
 """`edge-embed report`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edge_embed.cli.options import bundle_option, json_option, show, space_options, threads_option
+from edge_embed.cli.options import bundle_option, json_option, show, threads_option
 
 
 @click.command()
@@ -22,7 +21,6 @@ from edge_embed.cli.options import bundle_option, json_option, show, space_optio
 @click.option("--no-timing", is_flag=True, help="Load no bundle: leave out how long documents take to embed.")
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @bundle_option
-@space_options
 @threads_option
 @json_option
 def report(
@@ -33,7 +31,8 @@ def report(
     no_timing: bool,
     force: bool,
     as_json: bool,
-    **model: Any,
+    bundle: str | None,
+    threads: int | None,
 ) -> None:
     """Write an HTML page about a bundle or an index.
 
@@ -42,20 +41,12 @@ def report(
     documents, and a map of its vectors. It loads nothing from elsewhere, and has keys, beginnings and metadata of
     documents: send it only to those who may read these.
     """
-    from edge_embed.embedder import Embedder, bundle_path
+    from edge_embed.embedder import bundle_path, own_embedder
     from edge_embed.report.mapping import MapOptions
     from edge_embed.report.write import write_report
-    from edge_embed_runtime.index.stats import read_stats
 
     place = bundle_path(target)
-    embedder = None
-    if place.is_file() and not no_timing:
-        stats = read_stats(place)
-        if not stats["space"] and stats["dim"]:
-            embedder = Embedder(**model)
-            if embedder.fingerprint != stats["fingerprint"]:
-                made_by = f"the vectors of {target} come from the bundle {stats['bundle']}"
-                raise click.UsageError(f"{made_by}: give it with --bundle, or --no-timing")
+    embedder = None if no_timing or not place.is_file() else own_embedder(place, bundle, threads=threads)
     options = MapOptions(points=points, colour=color_by or "")
     done = write_report(target, output or f"{place.stem}-report.html", embedder=embedder, options=options, force=force)
     show(

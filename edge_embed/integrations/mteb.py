@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from edge_embed.embedder import Embedder, bundle_path
@@ -60,7 +61,7 @@ class EdgeEncoder(AbsEncoder):
             )
         self._own = dict(prompts) if prompts is not None else {}
         _check_prompts(self._own)
-        if prompts is not None:
+        if self._own:
             options = {**options, "prompts": self._own}
         self.model_prompts = {**self.model.prompts, **self._own}
         self.mteb_model_meta = _meta(self.model, bundle, revision, name, load_encoder, options).model_copy(
@@ -206,9 +207,8 @@ def _meta(
             "adapted_from": source if source.count("/") == 1 else None,
             "framework": ["NumPy" if model.is_static else "ONNX"],
             "modalities": ["text"],
-            "loader": loader,
-            "loader_kwargs": {"bundle": None if bundle is None else os.fspath(bundle)}
-            | {key: value for key, value in options.items() if key not in EXPERIMENT},
+            # not `loader_kwargs`, which is stored with results: where a bundle lies concerns nobody else
+            "loader": partial(loader, bundle=bundle, **options),
             "experiment_kwargs": {key: options[key] for key in EXPERIMENT if options.get(key) is not None} or None,
         }
     )

@@ -4,14 +4,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edge_embed.embedder import BUNDLES, Embedder, bundle_path
-from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
+from edge_embed.embedder import own_embedder
 from edge_embed_runtime.checks import check_path, listed
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import BundleMismatchError, DuplicateKeyError, FilterError, IndexFileError, InputError
@@ -24,8 +22,6 @@ from edge_embed_runtime.vectors.types import Vectors
 
 T = TypeVar("T")
 
-# What the command line embeds with where --bundle is not given.
-BUNDLE_VARIABLE = "EDGE_EMBED_BUNDLE"
 # Of `Index.open`; of those, what `Index.create` takes.
 OPTIONS = ("fields", "late_chunking", "max_rss_mb", "multi", "read_only", "secure_delete", "sparse", "timeout", "words")
 NEW_OPTIONS = ("fields", "words", "max_rss_mb")
@@ -34,32 +30,6 @@ CREATE_SECONDS = 60.0
 # Characters of the name of a space, and attributes by which embeddings of frameworks name their model.
 SPACE_CHARACTERS = 200
 MODEL_NAMES = ("model", "model_name", "model_id", "repo_id")
-
-
-def own_embedder(path: str | os.PathLike[str], **options: Any) -> Embedder | None:
-    """The embedder that the vectors of an index come from: one of the bundle that EDGE_EMBED_BUNDLE names, or of an
-    embedded one. For a file that is not there yet, what the command line takes; None for an index of given vectors.
-
-    options: of `Embedder`, but for truncate_dim
-
-    Raises BundleMismatchError for vectors of another bundle, IndexFileError for what is no index.
-    """
-    named = os.environ.get(BUNDLE_VARIABLE) or None
-    if not Path(path).exists():
-        return Embedder(named, **options)
-    stats = read_stats(path)
-    if stats["space"] or not stats["dim"]:
-        return None
-    for bundle in [named, *BUNDLES] if named else BUNDLES:
-        manifest = read_manifest(bundle_path(bundle) / MANIFEST)
-        if manifest.fingerprint == stats["fingerprint"]:
-            return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
-    raise BundleMismatchError(
-        f"{path} holds vectors of the bundle {stats['bundle']!r} ({stats['fingerprint'][:8]}), which does not come "
-        f"with edge_embed: give its embeddings, made with the bundle's folder, or name that in {BUNDLE_VARIABLE}",
-        path=path,
-        bundle=stats["bundle"],
-    )
 
 
 def space_of(embedding: object) -> str:

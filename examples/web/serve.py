@@ -50,9 +50,9 @@ def server(folders: dict[str, Path], port: int = 0) -> ThreadingHTTPServer:
 
 
 def main() -> None:
-    from edge_embed import default_bundle
+    from edge_embed import Embedder
 
-    bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else default_bundle()
+    bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else Embedder().path
     with server({"bundle": bundle.resolve()}, 8000) as serving:
         print(f"http://127.0.0.1:{serving.server_port}/")
         serving.serve_forever()

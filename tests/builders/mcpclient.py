@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,9 @@ from edge_embed.integrations.mcp.limits import Limits
 from edge_embed.integrations.mcp.notebook import Notebook
 
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+
+# For all that a test asks of one process.
+SECONDS = 120.0
 
 
 def notebook(path: Path, embedder: Embedder | None, *, read_only: bool = False, **limits: Any) -> Notebook:
@@ -33,11 +37,14 @@ class Server:
             encoding="utf-8", env={**os.environ, **(environment or {})},
         )  # fmt: skip
         self._number = 0
+        self._alarm = threading.Timer(SECONDS, self.process.kill)  # or a test would wait for ever
+        self._alarm.start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._alarm.cancel()
         self.process.kill()
         self.process.communicate()
 

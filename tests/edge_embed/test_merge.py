@@ -616,3 +616,32 @@ def test_the_command() -> None:
     failed = run("merge", "out.db", "missing.db", "--json")
     assert failed.exit_code == 1
     assert json.loads(failed.stdout)["error"]["code"] == "source_missing"
+
+
+def test_an_input_that_is_written_meanwhile() -> None:
+    """One committed state of it is taken, also where it changes between the two readings."""
+    path, stop, errors = given("a.db", *(f"a{i}" for i in range(10))), threading.Event(), []
+
+    def write() -> None:
+        try:
+            with Index.open(path) as index:
+                for number in range(10_000):
+                    if stop.is_set():
+                        return
+                    batch = [Document(f"w{number}-{i}", f"Text {i} of {number}.") for i in range(10)]
+                    index.add_vectors(batch, vectors(10, number))
+                    index.delete([f"w{number - 1}-{i}" for i in range(10)])
+        except Exception as error:  # noqa: BLE001 - shown below
+            errors.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for number in range(4):
+            done = merge_indexes(f"out{number}.db", [path])
+            assert (done.documents, verify_index(f"out{number}.db").whole) == (done.stored, True)
+            assert done.documents % 10 == 0
+    finally:
+        stop.set()
+        thread.join()
+    assert errors == []

@@ -73,7 +73,7 @@ def test_index(folder: Path, static: Embedder) -> None:
     make(folder / "a.db", static)
     with Index.open("a.db", static) as index:
         index.upsert([Document("<b>key</b>", HOSTILE * 40, {"topic": "<i>x</i>"})])
-    done, path = run_json("report", "a.db", "--bundle", "static", "--color-by", "topic"), folder / "a-report.html"
+    done, path = run_json("report", "a.db", "--color-by", "topic"), folder / "a-report.html"
     page = Page(path)
     assert done == {"path": str(path), "of": "index", "bytes": path.stat().st_size}
     assert not {"script", "b", "i"} & set(page.names)
@@ -122,13 +122,14 @@ def test_without_a_bundle(folder: Path) -> None:
     assert "documents0" in Page(Path(run_json("report", "empty.db")["path"])).said
 
 
-def test_refusals(folder: Path, static: Embedder) -> None:
+def test_refusals(folder: Path, static: Embedder, tiny_bundle: Path) -> None:
     """Each in one line, and nothing is written."""
     make(folder / "a.db", static)
+    Index.open("other.db", Embedder(tiny_bundle)).close()
     (folder / "there.html").write_text("mine")
     (folder / "noise").write_bytes(b"noise" * 1000)
     for arguments, said in (
-        (("a.db",), "come from the bundle static-minilm-l6-v2"),
+        (("other.db",), "which does not come with edge_embed"),
         (("a.db", "--no-timing", "--color-by", "tpoic"), "no document has the field 'tpoic'"),
         (("a.db", "there.html", "--no-timing"), "there.html exists"),
         (("missing.db",), "does not exist"),

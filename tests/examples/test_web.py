@@ -230,6 +230,18 @@ def test_the_page_searches(page: Page, address: str) -> None:
     assert "the server says 404" in page.texts("#status")[0]
 
 
+def test_the_page_says_what_is_missing(page: Page, example: Path, tmp_path: Path) -> None:
+    """Without the packages no code of the page runs."""
+    with module_of(example / "serve.py").server({"node_modules": tmp_path}) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        page.open(f"http://127.0.0.1:{serving.server_port}/")
+        page.wait("document.getElementById('status').textContent.includes('npm install')")
+        page.log()  # of the files that are not there
+        serving.shutdown()
+        thread.join()
+
+
 def test_portable_bundles_in_chromium(page: Page, address: str, small: Path) -> None:
     texts = ["the river bank", "money at night " * 20]
     found = asked(page, f"{address}/?bundle=small", texts)

@@ -33,10 +33,12 @@ class Plan:
 
     where: what all of them fit; None where an index can ask nothing
     rest:  what decides about each that fits `where`; None where these are the documents
+    embeddings: whether that asks for embeddings, such as which documents have none
     """
 
     where: Where | None
     rest: Callable[[Document], bool] | None
+    embeddings: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,13 @@ def planned(filters: Mapping[str, Any] | None) -> Plan:
     except InputError:  # more conditions, or deeper ones, than a `where` may have
         part = ANY
     rest = None if part.exact else partial(document_matches_filter, dict(filters))
-    return Plan(part.where, rest)
+    return Plan(part.where, rest, _asks_for_embeddings(filters))
+
+
+def _asks_for_embeddings(filters: Mapping[str, Any]) -> bool:
+    if "field" in filters:
+        return str(filters["field"]) == "embedding"
+    return any(_asks_for_embeddings(condition) for condition in filters["conditions"])
 
 
 def check_filters(filters: object) -> None:

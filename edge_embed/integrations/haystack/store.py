@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -116,7 +117,8 @@ class EdgeDocumentStore:
         plan = planned(filters)
         if (index := self.index) is None:
             return []
-        return searching.with_embeddings(index, searching.matching(index, plan))
+        found = searching.matching(index, plan, vectors=self._takes_vectors)
+        return searching.with_embeddings(index, found) if self._takes_vectors else list(found)
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Store documents, all of them or none; they are on disk when this returns. Returns how many were written.
@@ -131,9 +133,9 @@ class EdgeDocumentStore:
         if not given:
             return 0
         store = self._store()
-        index = store.index if store.space is None else store.for_vectors(self._dim_for(given))
+        index = store.for_vectors(self._dim_for(given)) if self._takes_vectors else store.index
         assert index is not None  # noqa: S101 - without a space it was opened at once
-        put = _put_vectors if store.space is not None else _put_texts
+        put = _put_vectors if self._takes_vectors else _put_texts
         if policy == DuplicatePolicy.OVERWRITE:
             put(index, given, new=False)
             return len(documents)
@@ -266,6 +268,11 @@ class EdgeDocumentStore:
     keyword_retrieval_async = in_thread(keyword_retrieval)
     hybrid_retrieval_async = in_thread(hybrid_retrieval)
 
+    @property
+    def _takes_vectors(self) -> bool:
+        """Whether embeddings are given; those of a bundle belong to passages, and are the index's alone."""
+        return self._store().space is not None
+
     def _store(self) -> StoreIndex:
         with self._lock:
             if self._opened is None:
@@ -284,13 +291,17 @@ class EdgeDocumentStore:
     def _dim_for(self, given: list[Given]) -> int:
         """Numbers in embeddings: of the file where it is there. Raises DocumentError where a document has others."""
         index = self.index
-        first = next((one.vector.size for one in given if one.vector is not None), DIM)
-        dim = int(index.stats()["dim"]) if index is not None else self.embedding_dim or first
+        first = next((one.vector.size for one in given if one.vector is not None), None)
+        dim = int(index.stats()["dim"]) if index is not None else self.embedding_dim or first or DIM
+        if index is not None and first is not None and first != dim and self.embedding_dim in (None, first):
+            with suppress(InputError):  # which says that it holds vectors
+                index.set_dim(first)
+                dim = first
         for one in given:
             if one.vector is not None and one.vector.size != dim:
                 raise DocumentError(
                     f"document {shown(one.document.key)}: the embedding has {one.vector.size} numbers, {self.path} "
-                    f"holds those of {dim}; nothing was stored. A store's first documents, or embedding_dim, decide",
+                    f"holds those of {dim}; nothing was stored. The first embeddings, or embedding_dim, decide",
                     keys=[one.document.key],
                 )
         return dim
@@ -305,11 +316,10 @@ class EdgeDocumentStore:
         plan, k = planned(filters), check_count(top_k, "top_k", 0)
         if (index := self.index) is None:
             return []
-        found = [
-            replace(document, score=hit.score if scale is None else scale(hit.score))
-            for hit, document in searching.search(index, plan, k, vectors=return_embedding, **query)
-        ]
-        return searching.with_embeddings(index, found) if return_embedding else found
+        wanted = return_embedding and self._takes_vectors
+        hits = searching.search(index, plan, k, vectors=wanted, **query)
+        found = [replace(one, score=hit.score if scale is None else scale(hit.score)) for hit, one in hits]
+        return searching.with_embeddings(index, found) if wanted else found
 
 
 def _unrepeated(documents: list[Document], policy: DuplicatePolicy) -> list[Document]:

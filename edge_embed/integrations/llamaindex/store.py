@@ -228,7 +228,9 @@ class EdgeVectorStore(BasePydanticVectorStore):
     def _check_own(self, nodes: Sequence[BaseNode]) -> None:
         """Raise InputError for vectors that cannot be the bundle's: they would be left out of account."""
         embedder = self._store.embedder
-        for node in nodes if embedder is not None else ():
+        if embedder is None:
+            return
+        for node in nodes:
             if node.embedding is not None and len(node.embedding) not in (1, embedder.dim):
                 raise InputError(
                     f"node {node.node_id[:60]!r} brings a vector of {len(node.embedding)} numbers; {self.path} embeds "

@@ -1,7 +1,9 @@
 """How clients reach the MCP server: stdin and stdout of this process, or HTTP on this machine."""
 
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +23,14 @@ STOP_SECONDS = 10
 
 
 def run_stdio(notebook: Notebook) -> None:
-    """Serve one client until it closes stdin. Nothing else that this process prints reaches stdout meanwhile."""
+    """Serve one client until it closes stdin. Nothing else that this process prints reaches stdout meanwhile.
+
+    Ctrl-C ends the process at once, as SIGTERM does: Python's own way waits for a line from stdin. What was answered is
+    on disk.
+    """
     _quiet()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     anyio.run(_serve_stdio, notebook)
 
 

@@ -52,10 +52,12 @@ def _joined() -> bool:
 @contextmanager
 def _environment() -> Iterator[None]:
     wanted = dict(ENVIRONMENT)
-    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
-        # Ray's processes listen on all addresses of the machine, and run what they are sent: only who has the token may
-        # send something. Ray reads this when it is imported
-        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if "ray" not in sys.modules:
+        # Ray's processes run what they are sent. Who may send something, and from where, it reads when it is imported:
+        # a token and loopback (the name of the second is older than what it does)
+        wanted |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        if "RAY_AUTH_MODE" not in os.environ:
+            wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -75,11 +77,11 @@ def _start(ray: Any, address: str | None, cpus: int) -> None:
             ray.init(address=address, **quiet)
         else:
             ray.init(
+                address="local",  # not one that happens to run here
                 num_cpus=cpus,
                 num_gpus=0,
                 include_dashboard=False,
                 object_store_memory=STORE_BYTES,
-                _node_ip_address="127.0.0.1",
                 **quiet,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -124,9 +124,7 @@ class Journal:
 
     def clean(self) -> None:
         """Remove what killed runs left, and compare each finished shard with its hash: the others are made again."""
-        for path in self.output.glob(TEMPORARY):
-            with suppress(OSError):
-                path.unlink()
+        self.sweep()
         self._end_line()
         known = finished(self.output)
         with ThreadPoolExecutor(CHECKS) as pool:
@@ -135,6 +133,12 @@ class Journal:
                     self.done[one.shard] = one
                 else:
                     self.broken.append(one)
+
+    def sweep(self) -> None:
+        """Remove what workers that were killed left."""
+        for path in self.output.glob(TEMPORARY):
+            with suppress(OSError):
+                path.unlink()
 
     def _end_line(self) -> None:
         """Cut off the half of a line that a killed run wrote last."""

@@ -64,7 +64,7 @@ class CrossEncoder(Interface):
 
         Others are as in `SentenceTransformer.encode`. Raises InputError for what it does not know.
         """
-        refuse_unknown("predict()", {name for name, value in unknown.items() if value is not None})
+        refuse_unknown("predict()", unknown)
         check_device(device)
         check_count(batch_size, "batch_size", 1)
         if inputs is not None and sentences is not None:

@@ -101,11 +101,11 @@ class SentenceTransformer(Interface):
         normalize_embeddings: bring truncated vectors to length 1 again; others have it
         truncate_dim:         keep only so many numbers; None means what the model was made with
         task:                 a role of the bundle, "query" or "document" in all: `encode_query` and `encode_document`
-                              name it. It decides on an adapter, where the bundle has one for it
+                              name it. It decides on an adapter, where the bundle has one for it, and on no prompt
 
         Raises InputError for anything else, and for inputs that are not texts.
         """
-        refuse_unknown("encode()", {name for name, value in unknown.items() if value is not None})
+        refuse_unknown("encode()", unknown)
         check_device(device)
         check_count(batch_size, "batch_size", 1)
         if output_value != "sentence_embedding":
@@ -210,6 +210,8 @@ class SentenceTransformer(Interface):
             self._check_prompt_name(name, "prompt_name")
         named = name or self.default_prompt_name
         usual = task or self.embedder.manifest.default_role or None
+        if named is None and task is not None:
+            return task, ""
         if named is None or (named == usual and self.prompts[named] == own.get(named)):
             return task, None
         return task, self.prompts[named]
@@ -228,7 +230,7 @@ def _quantized(vectors: Vectors, precision: str | None) -> NDArray[Any]:
     if precision in (None, "float32") or not len(vectors):
         return vectors
     if precision in ("int8", "uint8"):
-        codes: NDArray[Any] = require("sentence_transformers.util", EXTRA).quantize_embeddings(vectors, precision)
+        codes: NDArray[Any] = require("sentence_transformers", EXTRA).quantize_embeddings(vectors, precision)
         return codes
     bits = np.packbits(vectors > 0, axis=-1)
     return bits if precision == "ubinary" else (bits ^ 0x80).view(np.int8)

@@ -1,6 +1,6 @@
 """What both classes have of sentence-transformers' interface: devices, evaluators, tensors, and what they refuse."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import is_installed, require
 
 EXTRA = "sentence-transformers"
+PROCESSES = ("pool", "chunk_size")
 # Methods and attributes that a bundle cannot have, and what to do instead.
 LACKING = {
     **dict.fromkeys(
@@ -84,8 +85,10 @@ class Interface:
         raise AttributeError(f"a bundle as {type(self).__name__} has no {name!r}{reason}", name=name, obj=self)
 
 
-def refuse_unknown(where: str, names: Collection[str]) -> None:
-    """Raise InputError for parameters that `where` does not know."""
+def refuse_unknown(where: str, given: Collection[str] | Mapping[str, object]) -> None:
+    """Raise InputError for parameters that `where` does not know. Those for several processes may be there as None."""
+    values = given if isinstance(given, Mapping) else {}
+    names = [name for name in given if name not in PROCESSES or values.get(name) is not None]
     if names:
         raise InputError(f"{where} of a bundle does not know {listed(sorted(names), quoted=True)}", option=min(names))
 

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from edge_embed_runtime.checks import unusable
+from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.embedders import Models
-from edge_embed_runtime.index.opening import OpenOptions, connected, facts_of_models, facts_of_space
+from edge_embed_runtime.index.opening import MAX_DIM, OpenOptions, connected, facts_of_models, facts_of_space
 from edge_embed_runtime.index.reading import IndexReader
 from edge_embed_runtime.storage.documents import Document, Refused
 from edge_embed_runtime.system.waiting import awaitable
@@ -192,6 +192,16 @@ class Index(IndexReader):
     def upsert_vectors(self, documents: Iterable[Document], vectors: "GivenVectors") -> int:
         """`add_vectors`, in place of documents with the same keys. Returns the number that changed."""
         return self._additions.upsert_vectors(documents, vectors)
+
+    def set_dim(self, dim: int) -> None:
+        """Change the numbers in a vector of an index that `create` made, as long as no document has a vector.
+
+        Raises InputError where one has, and for an index of a bundle.
+        """
+        from edge_embed_runtime.storage.writing import set_dim
+
+        with self._connections.writing() as store:
+            set_dim(store, check_count(dim, "dim", 1, MAX_DIM))
 
     def delete(self, keys: str | Iterable[str] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
         """Delete documents by key, or those that fit a condition; all of them or none. Returns how many were deleted.

@@ -1,7 +1,7 @@
 """What an index is asked: documents by key, hits, and what it holds. `Index` adds what writes."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
@@ -247,6 +247,9 @@ class IndexReader:
         self._connections.check_process()
         wanted, reranking = with_reranker(rerank, rerank_depth, query, wanted)
         media: dict[MediaKind, Any] = {"image": image, "audio": audio}
+        if isinstance(vector, Sized) and len(vector) != self._store.dim:
+            with self._connections.reading() as store:
+                store.counters()  # another object may have called `set_dim`
         asked, mode = self._models.query(self._store, query, mode, vector, wanted, media)
         with self._connections.reading():
             hits = self._search.search(asked, mode, wanted)

@@ -91,8 +91,9 @@ class Survey:
         """Ids and digests of documents that the index has already."""
         if self.old is None:
             return {}
-        ids = self.old.store.ids_of(keys)
-        found = {doc: one.digest() for doc, one in self.old.of(ids.values())}
+        with translated(self.old.path):
+            ids = self.old.store.ids_of(keys)
+            found = {doc: one.digest() for doc, one in self.old.of(ids.values())}
         return {key: (doc, found[doc]) for key, doc in ids.items()}
 
     def _see(self, part: int, whole: Whole, there: tuple[int, bytes] | None) -> None:

@@ -148,13 +148,17 @@ class Dense(Retriever):
 
     def _loaded(self) -> "AnyCodes":
         """The codes of what is committed now."""
-        counters = self._store.counters()
-        if (self._store.facts.fingerprint, self._store.facts.dim) != self._made_with:
+        counters, facts = self._store.counters(), self._store.facts
+        made = (facts.fingerprint, facts.dim)
+        if facts.space and made[0] == self._made_with[0] and made != self._made_with:
+            self.release()  # `Index.set_dim`: there were no vectors before
+            self._made_with = made
+        if made != self._made_with:
             raise BundleMismatchError(
-                f"{self._store.path} was embedded again with the bundle {self._store.facts.bundle!r} while it was "
+                f"{self._store.path} was embedded again with the bundle {facts.bundle!r} while it was "
                 "open: open it again, with that bundle",
                 path=self._store.path,
-                bundle=self._store.facts.bundle,
+                bundle=facts.bundle,
             )
         if self.codes is not None and counters == (self._generation, self._deletions):
             return self.codes

@@ -3,6 +3,7 @@
 import sys
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from edge_embed_runtime.batches import batches
 from edge_embed_runtime.checks import shown
-from edge_embed_runtime.errors import IndexDamagedError
+from edge_embed_runtime.errors import IndexDamagedError, InputError
 from edge_embed_runtime.inputs.words import Span
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.storage.documents import Record, metadata_json
@@ -26,6 +27,7 @@ from edge_embed_runtime.storage.rows import (
     passage_row,
 )
 from edge_embed_runtime.storage.store import Store, damaged_document
+from edge_embed_runtime.vectors.rotation import NONE
 from edge_embed_runtime.vectors.types import Ids
 
 # Documents to delete: their keys; or their ids, of which those of damaged ones are passed over.
@@ -90,6 +92,16 @@ def _changed(
         metadata = metadata_json(merged, f"document {shown(document.key)}")
         if metadata != row[3]:
             yield id_, row[4], metadata, document_crc(id_, document.key, document.text, metadata)
+
+
+def set_dim(store: Store, dim: int) -> None:
+    """Let an index of given vectors, which holds none yet, take those of so many numbers. Raises InputError."""
+    (some,) = store.connection.execute("SELECT EXISTS (SELECT 1 FROM vec WHERE length(code) > 0)").fetchone()
+    if some or not store.facts.space:
+        held = "holds vectors" if some else f"is for vectors of the bundle {store.facts.bundle!r}"
+        raise InputError(f"{store.path} {held} of {store.dim} numbers: that can't be changed to {dim}", path=store.path)
+    with store.transaction(deletes=True):  # so that searches read all codes again
+        store.set_facts(replace(store.facts, dim=dim, frame=NONE))
 
 
 def move(store: Store, moves: Iterable[tuple[str, Record]]) -> set[str]:

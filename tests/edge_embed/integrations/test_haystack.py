@@ -89,7 +89,8 @@ def corpus() -> list[Document]:
             meta["n"] = random_.choice([{"b": 1}, {"b": {"c": "x"}}])
         if i % 11 == 0:
             del meta["n"]
-        documents.append(Document(id=f"id{i:03}", content=random_.choice(["a", "b c", None]), meta=meta))
+        embedding = vector(i) if i % 3 else None
+        documents.append(Document(f"id{i:03}", random_.choice(["a", "b c", None]), meta=meta, embedding=embedding))
     return documents
 
 
@@ -299,6 +300,26 @@ def test_retrieval_by_embedding(store: EdgeDocumentStore, monkeypatch: pytest.Mo
     assert store.embedding_retrieval(vector(1))[0].embedding is None
 
 
+def test_embeddings_that_come_later(store: EdgeDocumentStore, tmp_path: Path) -> None:
+    """The first ones decide how many numbers they have, whatever was written before; or `embedding_dim` does."""
+    words = [Document(id=str(i), content=f"text {i}") for i in range(5)]
+    store.write_documents(words)
+    for size in (384, DIM):
+        assert store.embedding_retrieval([1.0] * size) == []
+        assert len(store.hybrid_retrieval("text", [1.0] * size)) == 5
+    embedded = [Document(id=str(i), content=f"text {i}", embedding=vector(i)) for i in range(3)]
+    store.write_documents(embedded, DuplicatePolicy.OVERWRITE)
+    assert store.embedding_retrieval(vector(2))[0].id == "2"
+    assert len(store.embedding_retrieval(vector(2))) == 3
+    assert len(EdgeKeywordRetriever(store).run("text")["documents"]) == 5
+    with pytest.raises(DocumentError, match=f"has 3 numbers, .* holds those of {DIM}"):
+        store.write_documents([Document(content="other", embedding=[1.0, 2.0, 3.0])])
+    fixed = EdgeDocumentStore(tmp_path / "fixed.db", embedding_dim=8)
+    fixed.write_documents(words)
+    with pytest.raises(DocumentError, match="holds those of 8"):
+        fixed.write_documents([Document(content="other", embedding=vector(1))])
+
+
 def test_embeddings_as_codes_alone(tmp_path: Path) -> None:
     """They come back near what was given, of length 1; also through a store that keeps its own exactly."""
     documents = [Document(content="a", embedding=vector(1)), Document(content="b")]
@@ -309,6 +330,7 @@ def test_embeddings_as_codes_alone(tmp_path: Path) -> None:
         given = np.array(vector(1)) / np.linalg.norm(vector(1))
         assert np.array(first.embedding) @ given > 0.9995
         assert second.embedding is None
+        assert store.count_documents_by_filter({"field": "embedding", "operator": "==", "value": None}) == 1
     exact = EdgeDocumentStore(tmp_path / "exact.db")
     exact.write_documents(documents)
     found = Index.open(tmp_path / "exact.db")

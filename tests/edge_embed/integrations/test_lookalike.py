@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.architectures import MODELS, write
 from builders.bert import bert_folder
 from builders.heads import sparse_folder
 from builders.served import prompted_bundle
@@ -52,7 +53,7 @@ def test_imports_no_torch() -> None:
 
 
 def test_tensors_need_the_extra(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("torch", "sentence_transformers", "sentence_transformers.util"):
+    for name in ("torch", "sentence_transformers"):
         monkeypatch.setitem(sys.modules, name, None)
     for options in ({"convert_to_tensor": True}, {"convert_to_numpy": False}, {"precision": "int8"}):
         with pytest.raises(MissingExtraError, match=r"pip install 'edge-embed\[sentence-transformers\]'"):
@@ -92,7 +93,7 @@ def test_prompts_of_a_bundle(tmp_path: Path, short_receipt: None) -> None:
         (model.encode_query(text), query),
         (model.encode_document(text), plain),
         (model.encode(text, prompt_name="clustering"), clustering),
-        (model.encode(text, task="query"), query),
+        (model.encode(text, task="query"), plain),
         (model.encode(text, prompt_name="clustering", prompt="a river "), other),
         (model.encode_query(text, prompt=""), plain),
         (model.encode_query(text, prompt_name="clustering"), clustering),
@@ -105,6 +106,24 @@ def test_prompts_of_a_bundle(tmp_path: Path, short_receipt: None) -> None:
     np.testing.assert_array_equal(own.encode_document(text), plain)
     with pytest.raises(InputError, match="default_prompt_name is 'none'"):
         SentenceTransformer(folder, default_prompt_name="none")
+
+
+def test_adapters_of_roles(tmp_path: Path, short_receipt: None) -> None:
+    """encode_query and encode_document have theirs, encode has that of the task that it is given, or none."""
+    source = write(MODELS["jina_v3"](), tmp_path / "source")
+    export_model(source, tmp_path / "bundle", precision="fp32", task="all", verify="skip")
+    model = SentenceTransformer(tmp_path / "bundle", threads=1)
+    texts = ["the river bank", "a cat"]
+    query, document, none = (model.embedder.encode(texts, role=role) for role in ("query", "document", None))
+    assert not np.allclose(query, document)
+    assert not np.allclose(query, none)
+    np.testing.assert_array_equal(model.encode_query(texts), query)
+    np.testing.assert_array_equal(model.encode_document(texts), document)
+    np.testing.assert_array_equal(model.encode(texts), none)
+    np.testing.assert_array_equal(model.encode(texts, task="query", prompt_name="query"), query)
+    np.testing.assert_array_equal(
+        model.encode(texts, task="query"), model.embedder.encode(texts, role="query", prompt="")
+    )
 
 
 def test_another_kind_is_refused(tmp_path: Path, short_receipt: None) -> None:

@@ -236,7 +236,7 @@ async def test_calls_at_the_same_time(notes: Notebook) -> None:
             for n in range(12):
                 group.start_soon(work, n)
     assert found == {n: f"number {n}" for n in range(12)}
-    assert verify_index(notes.path).ok
+    assert verify_index(notes.path).whole
 
 
 async def test_stdio_with_the_sdk(tmp_path: Path) -> None:
@@ -260,7 +260,8 @@ def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
         assert server.hello()["result"]["serverInfo"]["name"] == "edge-embed"
         assert server.ask("ping")["result"] == {}
         assert server.call("add", documents=[document("k", private), BOATS])["stored"] == 2
-        for line in ("no json " + private, "[]", '{"jsonrpc": "2.0"}', "{" * 100_000, "", '{"id": 1, "method": 7}'):
+        wrong = ["[]", '{"jsonrpc": "2.0"}', "{" * 100_000, "", '"\\ud800"', '{"id": 1, "method": 7}']
+        for line in (f"no json {private}", *wrong):  # which the SDK passes over without an answer
             server.write(line)
         assert server.ask("no/such/method", private=private)["error"]["code"] == -32601
         assert server.ask("tools/call", name="no such tool")["error"]["code"] == -32602
@@ -268,7 +269,6 @@ def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
         assert server.ask("tools/call", name="search", arguments=[private])["error"]["code"] == -32602
         assert server.ask("resources/read", uri="\x00")["error"]["code"] == -32602
         assert "at most" in server.call("search", query="x" * 10_000_000)["error"]
-        assert "lone surrogate" in server.call("search", query="\ud800")["error"]
         assert server.call("search", query="ferry")["hits"][0]["key"] == "notes/boats.md"
         status, said = server.end()
     assert status == 0
@@ -287,7 +287,7 @@ def test_signals_and_a_client_that_is_gone(tmp_path: Path) -> None:
     with Server(tmp_path / "n.db", *STATIC) as server:
         server.hello()
         assert server.end()[0] == 0
-    assert verify_index(tmp_path / "n.db").ok
+    assert verify_index(tmp_path / "n.db").whole
 
 
 def test_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Bundles in mteb: its own check of models, what it stores, prompts, what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,18 @@ def test_results_are_in_the_format_of_mteb(tmp_path: Path, encoder: EdgeEncoder)
     (loaded,) = cache.load_results(validate_and_filter=False).model_results
     assert (loaded.model_name, loaded.model_revision) == (meta["name"], meta["revision"])
     assert [result.task_name for result in loaded.task_results] == ["MockSTSTask"]
+
+
+def test_results_do_not_say_where_the_bundle_lies(tmp_path: Path, bundle: Path) -> None:
+    """A folder of one's own is named by the bundle alone in what may be published."""
+    folder = shutil.copytree(bundle, tmp_path / "private" / "mine")
+    model = EdgeEncoder(folder, threads=1)
+    task = next(t for t in GRID if t.metadata.name == "MockSTSTask")
+    mteb.evaluate(model, task, cache=mteb.ResultCache(tmp_path / "out"), show_progress_bar=False)
+    stored = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(stored) >= 2
+    assert not [path for path in stored if b"private" in path.read_bytes()]
+    assert model.mteb_model_meta.load_model().model.path == folder
 
 
 def test_vectors_are_those_of_the_embedder(encoder: EdgeEncoder) -> None:

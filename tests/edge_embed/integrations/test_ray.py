@@ -24,6 +24,7 @@ pytest.importorskip("ray.data")
 
 from builders.bulk import actors, kill, read, sentence, shards, write_lines, write_parquet
 from builders.commands import run
+from whole import pages
 
 from edge_embed import Embedder
 from edge_embed.errors import IndexLockedError, InputError, MemoryBudgetError, SourceError
@@ -150,8 +151,10 @@ def test_workers_that_keep_dying_end_the_run(cluster: Any, tmp_path: Path) -> No
     output, ended = tmp_path / "out", threading.Event()
 
     def kill_all() -> None:
-        while not ended.wait(0.05):
-            if list(output.glob(".edge_embed.*.tmp")):
+        begun = set[Path]()
+        while not ended.wait(0.02):
+            if now := set(output.glob(".edge_embed.*.tmp")) - begun:
+                begun |= now
                 for pid in actors():
                     kill(pid)
 
@@ -392,17 +395,51 @@ def test_a_bundle_travels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert [path.name for path in folder.parent.iterdir()] == [own.fingerprint]
 
 
+def test_the_page(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/cluster.md runs as it stands there."""
+    command = tmp_path / "bin" / "edge-embed"  # of the packages that are tested
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m edge_embed "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in pages.blocks(pages.ROOT / "docs" / "cluster.md"):
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.code, "cluster.md", "exec"), names)  # noqa: S102 - our page
+        elif block.language == "sh" and block.not_run == "needs packages of others":
+            done = subprocess.run(["sh", "-e", "-c", block.code], capture_output=True, text=True, check=False)  # noqa: S607
+            assert done.returncode == 0, done.stderr
+            assert "vectors: 2 vectors of 384 dimensions in 1 shard" in done.stdout
+
+
+OWN = """
+import os, sys
+from edge_embed.integrations.ray import embed_files
+
+def progress(now):
+    import ray
+    print(ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"])
+
+done = embed_files(sys.argv[1], sys.argv[2], bundle="static", progress=progress)
+import ray
+print(done.rows, os.environ.get("RAY_AUTH_TOKEN"), ray.is_initialized())
+"""
+
+
 def test_a_cluster_of_its_own(tmp_path: Path) -> None:
-    """The command starts one, which takes work only from who has its token, and ends it."""
+    """Without a cluster the run starts one on loopback, which takes work only from who has its token, and ends it."""
     write_lines(tmp_path / "a.jsonl", range(20))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
-        [sys.executable, "-m", "edge_embed", "bulk", tmp_path / "a.jsonl", tmp_path / "out", "--bundle", "static"],
-        env=environment,
+        [sys.executable, "-c", OWN, tmp_path / "a.jsonl", tmp_path / "out"],
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "20 vectors of 256 dimensions in 1 shard" in done.stdout
+    address, mode, token, *after = done.stdout.split()
+    assert address.startswith("127.0.0.1:")
+    assert (mode, len(token)) == ("token", 64)
+    assert after == ["20", "None", "False"]
     assert len(Journal(tmp_path / "out").plan["shards"]) == 1

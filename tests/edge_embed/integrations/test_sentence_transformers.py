@@ -72,7 +72,7 @@ def cosines(a: Any, b: Any) -> Any:
         {"truncate_dim": 10_000},
         {"normalize_embeddings": True, "convert_to_tensor": True},
         {"prompt": "query: "},
-        {"prompt_name": "query", "batch_size": 2, "show_progress_bar": False},
+        {"prompt_name": "query", "batch_size": 2, "show_progress_bar": False, "pool": None, "chunk_size": None},
     ],
 )
 @pytest.mark.parametrize("inputs", [TEXTS, TEXTS[0], [], tuple(TEXTS), np.array(TEXTS[:2])], ids=str)
@@ -164,6 +164,7 @@ def test_old_names_of_parameters(ours: SentenceTransformer) -> None:
         ({"device": ["cpu", "cpu"]}, "CPU only"),
         ({"pool": {"input": None}}, "'pool'"),
         ({"chunk_size": 5}, "'chunk_size'"),
+        ({"pool": None, "zeta": None}, "'zeta'"),
         ({"processing_kwargs": {}}, "'processing_kwargs'"),
         ({"normalise": True, "zeta": 1}, "'normalise', 'zeta'"),
         ({"batch_size": 0}, "batch_size is 0"),

@@ -9,12 +9,11 @@ import pytest
 from builders.commands import run
 
 from edge_embed import BundleMismatchError, Document, Embedder, FilterError, Index, IndexFileError, InputError
-from edge_embed.embedder import bundle_path
+from edge_embed.cli import options
+from edge_embed.embedder import BUNDLE_VARIABLE, bundle_path, own_embedder
 from edge_embed.integrations.stores import (
-    BUNDLE_VARIABLE,
     StoreIndex,
     nearest_vectors,
-    own_embedder,
     space_of,
     unless_unknown,
     with_documents,
@@ -32,6 +31,11 @@ def static_default(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def static() -> Embedder:
     return Embedder("static")
+
+
+def test_one_name_for_the_default() -> None:
+    """The command line, whose help loads no bundle, has the variable's name of its own."""
+    assert options.BUNDLE_VARIABLE == BUNDLE_VARIABLE
 
 
 def test_own_embedder(tmp_path: Path, static: Embedder, static_default: None) -> None:

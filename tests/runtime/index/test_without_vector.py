@@ -214,3 +214,40 @@ def test_the_rotation_is_learned_from_vectors(path: Path, monkeypatch: pytest.Mo
         assert learned == []
         index.add_vectors([Document("c", "t")], VECTORS[:1])
         assert learned == [100]
+
+
+def test_other_numbers_in_a_vector(tmp_path: Path, embedder: Embedder) -> None:
+    """As long as no document has a vector, `set_dim` says how many there are; objects that are open follow."""
+    path = tmp_path / "notes.db"
+    Index.create(path, space="s", dim=4).close()
+    vectors = np.random.default_rng(0).standard_normal((300, 6))
+    with Index.open(path, shared=True) as first, Index.open(path, shared=True) as second:
+        first.add_vectors([Document(f"k{i}", f"word{i}") for i in range(300)], None)
+        assert second.search("word7", mode="text")[0].key == "k7"
+        assert second.search(vector=[1, 2, 3, 4]) == []
+        first.set_dim(6)
+        second.upsert_vectors([Document(f"k{i}", f"word{i}") for i in range(100)], vectors[:100])
+        first.add_vectors([Document(f"n{i}", f"word{i}") for i in range(200)], vectors[100:])
+        for index in (first, second):
+            assert index.search(vector=vectors[7])[0].key == "k7"
+            assert index.search(vector=vectors[107], mode="hybrid", query="word7")[0].key == "n7"
+            assert index.stats()["dim"] == 6
+            with pytest.raises(InputError, match="holds vectors of 6 numbers: that can't be changed to 7"):
+                index.set_dim(7)
+            with pytest.raises(InputError, match="shape"):
+                index.search(vector=[1, 2, 3, 4])
+        assert first.verify().whole
+        first.compact()
+    with Index.open(path) as index:
+        assert index.verify().whole
+        index.repair()
+        assert index.search(vector=vectors[7])[0].key == "k7"
+        index.delete(where={"$key": {"$prefix": ""}})
+        index.set_dim(3)
+        index.add_vectors([Document("a", "word")], [[1, 2, 3]])
+        assert index.search(vector=[1, 2, 3])[0].key == "a"
+        for wrong in (0, True, 2**20):
+            with pytest.raises(InputError, match="dim is"):
+                index.set_dim(wrong)
+    with Index.open(tmp_path / "own.db", embedder) as own, pytest.raises(InputError, match="vectors of the bundle"):
+        own.set_dim(3)

@@ -16,6 +16,7 @@ from disk import FAULTS, cut_after_fault, fail_calls, fill_disk
 from hostile import open_hostile
 from kills import kill_rebuild, kill_repair, kill_store
 from limits import interrupt, starve_all
+from merged import Merged
 from mutate import mutate_all
 from pictured import Pictured
 from powercut import cut_store
@@ -57,6 +58,7 @@ CHECKS = [
     Check("kill -9", kill_store, 12, 1000),
     Check("kill -9, vectors given", partial(kill_store, store=Given), 8, 500),
     Check("kill -9, pictures", partial(kill_store, store=Pictured), 8, 500),
+    Check("kill -9 in merges", partial(kill_store, store=Merged), 8, 500),
     Check("kill -9 in repair", kill_repair, 4, 200),
     Check("kill -9 in rebuild", kill_rebuild, 4, 100),
     Check("kill -9, saved by rename", partial(kill_store, store=LargeWhole), 5, 200),
@@ -64,6 +66,7 @@ CHECKS = [
     Check("power cut", cut_store, 150, 10_000, shim=True),
     Check("power cut, vectors given", partial(cut_store, store=Given), 80, 2_000, shim=True),
     Check("power cut, pictures", partial(cut_store, store=Pictured), 60, 2_000, shim=True),
+    Check("power cut in merges", partial(cut_store, store=Merged), 60, 2_000, shim=True),
     Check("power cut after a failed call", cut_after_fault, 40, 4_000, shim=True),
     Check("power cut, saved by rename", partial(cut_store, store=Whole), 80, 1_000, shim=True),
     Check("power cut, rename without fsync", partial(cut_store, store=Renamed), 80, 1_000, control=True, shim=True),
