@@ -96,6 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (EdgeEmbedError, OSError, ValueError, LookupError) as error:
         print(f"intents: {error!r}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # the way to end it
+        return 130
     return 0
 
 
