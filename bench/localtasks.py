@@ -117,7 +117,6 @@ TASKS = {
         "banking77",
         splits=("train", "test"),
         published={"default": 0.8004},
-        note="mteb trains on 8 texts a label, drawn from its own order of the training texts",
     ),
     "XQuADRetrieval": LocalTask(
         _judged,

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-from edge_embed.embedder import Embedder, bundle_path
-from edge_embed_runtime.bundle.bundle import open_bundle
+from edge_embed.embedder import Embedder
 from edge_embed_runtime.embed.reranker import Reranker, Scores
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
@@ -196,7 +195,7 @@ def _meta(
         raise InputError(f"bundle {model.path} is revision {found}, not {revision}", option="revision")
     licence = str(manifest.provenance.get("licence", "")).lower()
     source = str(manifest.provenance.get("source", ""))
-    size = sum(record.size for record in open_bundle(bundle_path(bundle)).manifest.files.values())
+    size = sum(record.size for record in manifest.files.values())
     return ModelMeta.create_empty(
         {
             "name": name or f"edge-embed/{model.name.replace('/', '_')}",
