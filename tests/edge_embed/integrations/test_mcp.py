@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,55 @@ async def test_errors_are_one_line_without_paths(notes: Notebook, monkeypatch: p
         with pytest.raises(MCPError) as told:
             await client.list_resources()
         assert "secret" not in str(told.value)
+
+
+SCALARS = [
+    None,
+    True,
+    0,
+    -1,
+    5,
+    10**30,
+    2**53,
+    1.5,
+    1e308,
+    "",
+    "k1",
+    "n",
+    "\x00",
+    "\ud800",
+    "x" * 30_000,
+    "NEAR(",
+    '"a',
+]
+NAMES = ["n", "tags", "$eq", "$gt", "$in", "$and", "$not", "$key", "$contains", "$exists", "key", "text", "zz", ""]
+USUAL = {"query": "text", "k": 3, "key": "k3", "keys": ["k2", "k9"], "documents": [document("k5", "new")], "limit": 2}
+
+
+def any_value(chance: random.Random, depth: int = 0) -> Any:
+    if chance.random() < 0.5 or depth > 3:
+        return chance.choice(SCALARS)
+    inner = [any_value(chance, depth + 1) for _ in range(chance.randint(0, 3))]
+    return inner if chance.random() < 0.5 else {chance.choice(NAMES): value for value in inner}
+
+
+async def test_any_arguments(notes: Notebook) -> None:
+    """Whatever a model gives, it is an answer of the tool's schema or one short line with a known reason."""
+    notes.add([document(f"k{n}", f"text {n}", n=n, tags=["a", str(n)]) for n in range(9)], False)
+    chance = random.Random(5)  # noqa: S311 - a seed
+    told = Counter[str]()
+    async with Client(make_server(notes), raise_exceptions=True) as client:
+        tools = (await client.list_tools()).tools
+        for _ in range(300):
+            tool = chance.choice(tools)
+            wanted = [name for name in tool.input_schema["properties"] if chance.random() < 0.8]
+            given = {name: USUAL.get(name) if chance.random() < 0.7 else any_value(chance) for name in wanted}
+            found = await answers(client, tool.name, **given)
+            told[found.get("error", "ok").partition(":")[0]] += 1
+            assert len(found.get("error", "")) < 1000
+    assert set(told) <= {"ok", "invalid_input", "invalid_document", "invalid_filter", "duplicate_key", "key_not_found"}
+    assert len(told) >= 5, told
+    assert verify_index(notes.path).whole
 
 
 async def test_progress_and_cancellation(notes: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
