@@ -209,7 +209,7 @@ class _Run:
             bundle=options.bundle,
             fingerprint=_fingerprint(options.bundle),
             options=options.of_embedder,
-            files=None if options.address is None else ray.put(packed(options.bundle)),
+            files=ray.put(packed(options.bundle)) if len(ray.nodes()) > 1 else None,
         )
         items = [{"piece": json.dumps(asdict(piece))} for piece in self._pieces.values()]
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
