@@ -192,7 +192,7 @@ class _Run:
                 self._begun = time.monotonic()
                 for written in self._written(ray, workers):
                     self._commit(written)
-            journal.sweep()
+        journal.sweep()
         done.seconds = time.monotonic() - self._begun
         shards = [journal.output / journal.done[number].name for number in sorted(journal.done)]
         done.duplicate_count, done.duplicates = self._keys.twice(shards)
