@@ -16,6 +16,8 @@ from edge_embed_runtime.system.files import check_regular, read_regular
 # Of a run: its plan, and a line for each finished shard. Readers of folders of Parquet files skip such names.
 PLAN, DONE = "_edge_embed.json", "_edge_embed.done.jsonl"
 PATTERN = "part-*.parquet"
+# The folder in that of a run where its workers write: a shard gets its name when it is whole and on disk.
+TEMPORARY = ".edge_embed.tmp"
 KEY, TEXT, METADATA, VECTOR = "key", "text", "metadata", "vector"
 DTYPES = ("float32", "float16")
 # In the metadata of a shard's schema: ShardFacts as JSON, and the name of the bundle alone, as dumps have it.

@@ -52,7 +52,7 @@ def read(output: Path) -> tuple[list[str], list[str], Any]:
     tables = [pq.ParquetFile(path, page_checksum_verification=True).read() for path in shards(output)]
     table = pa.concat_tables([one.select(["key", "text", "vector"]) for one in tables])
     vectors = table.column("vector").combine_chunks()
-    numbers = vectors.flatten().to_numpy().reshape(len(vectors), -1)
+    numbers = vectors.flatten().to_numpy().reshape(len(vectors), vectors.type.list_size)
     return table.column("key").to_pylist(), table.column("text").to_pylist(), np.asarray(numbers)
 
 

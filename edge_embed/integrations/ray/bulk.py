@@ -192,7 +192,7 @@ class _Run:
                 self._begun = time.monotonic()
                 for written in self._written(ray, workers):
                     self._commit(written)
-            journal.sweep()
+        journal.sweep()
         done.seconds = time.monotonic() - self._begun
         shards = [journal.output / journal.done[number].name for number in sorted(journal.done)]
         done.duplicate_count, done.duplicates = self._keys.twice(shards)
@@ -209,7 +209,7 @@ class _Run:
             bundle=options.bundle,
             fingerprint=_fingerprint(options.bundle),
             options=options.of_embedder,
-            files=None if options.address is None else ray.put(packed(options.bundle)),
+            files=ray.put(packed(options.bundle)) if len(ray.nodes()) > 1 else None,
         )
         items = [{"piece": json.dumps(asdict(piece))} for piece in self._pieces.values()]
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(

@@ -33,6 +33,8 @@ def connected(address: str | None, workers: int | None, cores: int) -> Iterator[
         ray = require("ray", EXTRA)
         require("ray.data", EXTRA)
         begun = not ray.is_initialized()
+        if address is not None and not begun:
+            raise InputError("this process has joined a cluster already: leave address out", option="address")
         if begun:
             _start(ray, address, (workers or max(1, default_threads() // cores)) * cores)
         try:

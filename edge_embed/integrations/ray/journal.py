@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edge_embed.files.shards import DONE, PLAN, Finished, ShardFacts, finished, read_plan
+from edge_embed.files.shards import DONE, PLAN, TEMPORARY, Finished, ShardFacts, finished, read_plan
 from edge_embed.integrations.ray.inputs import Counted, File
 from edge_embed.integrations.ray.reading import Piece
 from edge_embed_runtime.errors import IndexLockedError, InputError, StorageError
@@ -18,7 +18,6 @@ from edge_embed_runtime.system.writing import replacing, sync_folder
 
 # Files whose content is compared with its hash at a time when a run goes on.
 CHECKS = 4
-TEMPORARY = ".edge_embed.*.tmp"
 LOCK = ".edge_embed"
 
 
@@ -132,6 +131,7 @@ class Journal:
     def clean(self) -> None:
         """Remove what killed runs left, and compare each finished shard with its hash: the others are made again."""
         self.sweep()
+        (self.output / TEMPORARY).mkdir(exist_ok=True)
         self._end_line()
         known = finished(self.output)
         with ThreadPoolExecutor(CHECKS) as pool:
@@ -143,9 +143,12 @@ class Journal:
 
     def sweep(self) -> None:
         """Remove what workers that were killed left."""
-        for path in self.output.glob(TEMPORARY):
+        folder = self.output / TEMPORARY
+        for path in folder.glob("*"):
             with suppress(OSError):
                 path.unlink()
+        with suppress(OSError):
+            folder.rmdir()
 
     def _end_line(self) -> None:
         """Cut off the half of a line that a killed run wrote last."""
@@ -188,7 +191,7 @@ class Journal:
         Only the driver does this, under the lock: a worker of a killed run that still writes can reach no shard.
         """
         try:
-            (self.output / temporary).replace(self.output / one.name)
+            (self.output / TEMPORARY / temporary).replace(self.output / one.name)
             sync_folder(self.output)
             with (self.output / DONE).open("ab") as file:
                 file.write(json.dumps(asdict(one)).encode() + b"\n")

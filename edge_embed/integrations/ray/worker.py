@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import platform
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy as np
 
 from edge_embed.embedder import Embedder
 from edge_embed.files.arrow import EXTRA
-from edge_embed.files.shards import ShardFacts, ShardWriter, schema_of, writing
+from edge_embed.files.shards import TEMPORARY, ShardFacts, ShardWriter, schema_of, writing
 from edge_embed.integrations.ray.bundles import has_bundle, unpack
 from edge_embed.integrations.ray.columns import Asked
 from edge_embed.integrations.ray.reading import Batch, Piece, Rows
@@ -48,12 +49,12 @@ class Job:
     files: Any = None
     hashes: bool = True
 
-    def temporary(self, what: str) -> Path:
-        return Path(self.output, f".edge_embed.{self.run}.{what}.{os.urandom(4).hex()}.tmp")
+    def temporary(self, shard: int) -> Path:
+        return Path(self.output, TEMPORARY, f"{self.run}.{shard}.{os.urandom(4).hex()}")
 
-    def begun(self, what: str) -> int:
-        """How many workers began with this and did not end it: they were killed."""
-        return sum(1 for _ in Path(self.output).glob(f".edge_embed.{self.run}.{what}.*.tmp"))
+    def begun(self, shard: int) -> int:
+        """How many workers began with this shard and did not end it: they were killed."""
+        return sum(1 for _ in Path(self.output, TEMPORARY).glob(f"{self.run}.{shard}.*"))
 
 
 @dataclass
@@ -89,11 +90,10 @@ class EmbedShards:
 
     def _shard(self, piece: Piece) -> Written:
         """Errors of ours travel to the driver in the result: Ray would wrap them, and try again."""
-        name = f"shard-{piece.number}"
-        lost = self._job.begun(name)
+        lost = self._job.begun(piece.number)
         if lost >= TRIES:
             return Written(piece.number, lost=lost)
-        temporary = self._job.temporary(name)
+        temporary = self._job.temporary(piece.number)
         try:
             # the name is taken before the model is loaded, so that who dies of that is counted, too
             with os.fdopen(os.open(temporary, FLAGS, 0o666), "w+b") as file:
@@ -140,7 +140,7 @@ def load(job: Job) -> Embedder:
     bundle = job.bundle
     if not has_bundle(bundle, job.fingerprint):
         if job.files is None:
-            raise BundleError(f"bundle {bundle or 'minilm'} is another on {os.uname().nodename}, or is not there")
+            raise BundleError(f"bundle {bundle or 'minilm'} is another on {platform.node()}, or is not there")
         bundle = str(unpack(require("ray", "ray").get(job.files), job.fingerprint))
     embedder = Embedder(bundle, **job.options, engine=job.facts.engine or None)
     if embedder.fingerprint != job.facts.fingerprint:

@@ -29,7 +29,7 @@ from whole import pages
 from edge_embed import Embedder
 from edge_embed.errors import IndexLockedError, InputError, MemoryBudgetError, SourceError
 from edge_embed.files.load import load_vectors
-from edge_embed.files.shards import DONE, finished, read_facts, unfinished
+from edge_embed.files.shards import DONE, TEMPORARY, finished, read_facts, unfinished
 from edge_embed.integrations.ray import EdgeEmbed, embed_dataset, embed_files
 from edge_embed.integrations.ray.bundles import has_bundle, packed, unpack
 from edge_embed.integrations.ray.journal import Journal, locked
@@ -95,7 +95,7 @@ def test_a_killed_worker_loses_nothing(
     assert killed
     assert (done.rows, done.embedded, done.problem_count, done.duplicate_count) == (5000, 5000, 0, 0)
     check(output, rows, embedder)
-    assert not list(output.glob(".edge_embed.*.tmp"))
+    assert not (output / TEMPORARY).exists()
     assert read_facts(shards(output)[0]).fingerprint == embedder.fingerprint == done.fingerprint
 
 
@@ -123,9 +123,7 @@ def test_a_killed_driver_goes_on(
         [sys.executable, "-c", DRIVER, folder, output], env=environment, capture_output=True, text=True, check=False
     )
     assert driver.returncode == -9, driver.stderr
-    assert [one.shard for one in finished(output)] != []
-    before = len(finished(output))
-    assert before == 2
+    assert len(finished(output)) == 2
     assert unfinished(output) == 4
     cut = output / finished(output)[0].name
     os.truncate(cut, cut.stat().st_size // 2)
@@ -133,13 +131,14 @@ def test_a_killed_driver_goes_on(
         read_facts(cut)
     with (output / DONE).open("ab") as file:
         file.write(b'{"shard": 5, "na')
-    kept = (output / finished(output)[1].name).stat().st_ino
-    (output / ".edge_embed.0000.shard-1.0000.tmp").write_bytes(b"of a killed run")
+    whole = output / finished(output)[1].name
+    kept = whole.stat().st_ino
+    assert list((output / TEMPORARY).iterdir()) != []  # the halves of shards that workers wrote
     done = embed_files(folder, output, workers=2)
     assert (done.rows, done.shards, done.made, done.repaired) == (5000, 6, 5, 1)
-    assert (output / finished(output)[1].name).stat().st_ino in (kept, *(path.stat().st_ino for path in shards(output)))
+    assert whole.stat().st_ino == kept
     check(output, rows, embedder)
-    assert not list(output.glob(".edge_embed.*.tmp"))
+    assert not (output / TEMPORARY).exists()
     assert unfinished(output) == 0
     again = embed_files(folder, output, workers=2)
     assert (again.rows, again.made, again.repaired) == (5000, 0, 0)
@@ -153,7 +152,7 @@ def test_workers_that_keep_dying_end_the_run(cluster: Any, tmp_path: Path) -> No
     def kill_all() -> None:
         begun = set[Path]()
         while not ended.wait(0.02):
-            if now := set(output.glob(".edge_embed.*.tmp")) - begun:
+            if now := set((output / TEMPORARY).glob("*")) - begun:
                 begun |= now
                 for pid in actors():
                     kill(pid)
@@ -224,6 +223,11 @@ def test_bad_rows_are_reported_by_file_and_row(cluster: Any, tmp_path: Path) -> 
     assert keys == ["a", "a.jsonl:10", "12", "twice", "x", "twice"]
     again = json.loads(run("bulk", tmp_path, tmp_path / "_out", "--bundle", "static", "--json").stdout)
     assert (again["problems"], again["duplicates"], again["made"]) == (said["problems"], said["duplicates"], 0)
+    (tmp_path / "_none.jsonl").write_text('{"text": ""}\n')
+    assert embed_files(tmp_path / "_none.jsonl", tmp_path / "_none", bundle="static").rows == 0
+    assert read(tmp_path / "_none")[0] == []
+    with pytest.raises(InputError, match="leave address out"):
+        embed_files(tmp_path / "_none.jsonl", tmp_path / "_other", bundle="static", address="auto")
     strict = run("bulk", tmp_path, tmp_path / "_strict", "--bundle", "static", "--strict")
     assert strict.exit_code == 1
     assert "a.jsonl, line 2: there is no text" in strict.stderr
