@@ -80,7 +80,7 @@ class Model {
 }
 
 /** Texts to token ids, as edge_embed does it: special tokens that a person types are plain text, and a text is cut. */
-class Texts {
+export class Texts {
   constructor(definition, maxTokens) {
     this.maxTokens = maxTokens;
     const added = definition.added_tokens ?? [];

@@ -7,27 +7,27 @@ import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 HERE = Path(__file__).resolve().parent
 # A page with these two is cross-origin isolated: its threads may share memory.
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+# An .mjs or .wasm of another type is refused by browsers.
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".mjs": "text/javascript",
+    ".wasm": "application/wasm",
+    "": "application/octet-stream",
+}
 
 
 class Handler(SimpleHTTPRequestHandler):
     """Files of this folder, and of folders that lie elsewhere under names of their own."""
 
-    extensions_map: ClassVar[dict[str, str]] = {
-        ".html": "text/html; charset=utf-8",
-        ".js": "text/javascript",
-        ".json": "application/json",
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-        "": "application/octet-stream",
-    }
-
     def __init__(self, *given: object, folders: dict[str, Path], **options: object) -> None:
         self.folders = folders
+        self.extensions_map = TYPES
         super().__init__(*given, directory=str(HERE), **options)  # type: ignore[arg-type]
 
     def translate_path(self, path: str) -> str:

@@ -76,7 +76,7 @@ def make_texts(request: Request, checkpoint: Checkpoint, shop: Workshop) -> tupl
     maker = Maker(request, checkpoint, shop)
     check_ignored()  # before what takes long
     if maker.by_layer and options.portable:
-        raise InputError(f"{request.source} is too large for a portable bundle: leave portable out")
+        raise too_large_for_portable(request)
     if maker.by_layer and options.search:
         raise InputError(f"{request.source} is run layer by layer, and a search runs the whole model: leave search out")
     options.progress("building the float32 graph")
@@ -245,7 +245,11 @@ class Maker:
         weights, states, parts = kept or WeightsFile(self.shop.folder()), list[str](), self._parts(quantized)
         asked = None if self.spec.filled else states  # of filled texts nobody finds them by their places
         model = build(self.spec, *parts, apart=weights, states=asked, packed=packed)
-        graph = (standard(model) if self.request.options.portable else model).SerializeToString()
+        if self.request.options.portable:
+            if weights.used:
+                raise too_large_for_portable(self.request)
+            model = standard(model)
+        graph = model.SerializeToString()
         apart: dict[str, Content] = {WEIGHTS: weights.path} if weights.used else {}
         return {MODEL: beside(weights, graph, MODEL), **apart, TOKENIZER: self._tokenizer_bytes}, states
 
@@ -288,6 +292,10 @@ class Maker:
             codes=CODES,
             provenance=request.provenance(checkpoint.sha256, licence=checkpoint.licence, **noted(notes)),
         )
+
+
+def too_large_for_portable(request: Request) -> InputError:
+    return InputError(f"{request.source} is too large for a portable bundle, which is one file: leave --portable out")
 
 
 def fast_manifest(manifest: Manifest) -> Manifest:

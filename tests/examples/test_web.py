@@ -8,20 +8,24 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from builders.bert import bert_folder
+import tokenizers
+from builders.bert import WORDS, bert_folder
 from builders.browser import Page, chromium
 from builders.heads import sparse_folder
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from edge_embed import Embedder
 from edge_embed.embedder import bundle_path
 from edge_embed_export import export_model
+from edge_embed_export.transformer import builder
+from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "web"
 TEXTS = [
@@ -36,6 +40,9 @@ TEXTS = [
     "x" * 5000,
     "word 数据 " * 3000,
 ]
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+# What small tokenizers are trained on.
+CORPUS = [text for text in TEXTS if len(text) < 100] + [f"{word} {word}s" for word in WORDS]
 # How often a query is timed.
 ROUNDS = 30
 
@@ -89,6 +96,49 @@ def test_node_gives_the_vectors(example: Path, engine: str) -> None:
     assert lowest_cosine(bundle, TEXTS, found["vectors"]) > 0.999
 
 
+def bpe() -> tokenizers.Tokenizer:
+    """In RoBERTa's form."""
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    )
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return made
+
+
+def unigram() -> tokenizers.Tokenizer:
+    """In XLM-RoBERTa's."""
+    made = tokenizers.Tokenizer(models.Unigram())
+    made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=SPECIAL, unk_token="<unk>")  # noqa: S106 - no password
+    made.train_from_iterator(CORPUS, trainer)
+    special = [("<s>", 0), ("</s>", 2)]
+    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=special)
+    return made
+
+
+def cased_words() -> tokenizers.Tokenizer:
+    """In BERT's, with capitals."""
+    made = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))  # noqa: S106 - no password
+    made.normalizer = normalizers.BertNormalizer(lowercase=False)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=SPECIAL))
+    made.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 0))
+    return made
+
+
+@pytest.mark.parametrize("make", [bpe, unigram, cased_words])
+def test_tokenizers_of_other_kinds(example: Path, tmp_path: Path, make: Callable[[], tokenizers.Tokenizer]) -> None:
+    """The same ids as in Python, texts cut in the same place, special tokens that are typed among them."""
+    definition = sanitize(json.loads(make().to_str()))
+    (tmp_path / "tokenizer.json").write_bytes(definition)
+    texts = [*TEXTS, *CORPUS, "<s> a </s> <unk>"]
+    found = in_node(example, tmp_path, texts, tokenizer=str(tmp_path / "tokenizer.json"), max_tokens=40)
+    assert found["tokens"] == [row.tolist() for row in Tokenizer(definition, 40).encode_all(texts)]
+
+
 def test_static_tables_need_no_engine(example: Path) -> None:
     bundle = bundle_path("static")
     found = in_node(example, bundle, TEXTS)
@@ -106,6 +156,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source, folder / "bundle", portable=True, prompts={"query": "the cat ", "document": "a "}, verify="skip"
     )
     return folder / "bundle"
+
+
+def test_weights_in_a_second_file(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in bundles of more than 2 GiB; Node reads them, and WebAssembly where they fit into its memory."""
+    monkeypatch.setattr(builder, "APART_BYTES", 512)
+    monkeypatch.setattr(builder, "LARGEST", 10_000)
+    export_model(bert_folder(tmp_path / "model"), tmp_path / "large", verify="skip")
+    assert (tmp_path / "large" / "model.weights").exists()
+    for engine in ("onnxruntime-node", "onnxruntime-web"):
+        found = in_node(example, tmp_path / "large", ["the river bank"], engine)
+        assert "error" not in found, found
+        assert lowest_cosine(tmp_path / "large", ["the river bank"], found["vectors"]) > 0.999
 
 
 @pytest.mark.parametrize("role", [None, "query", "document"])

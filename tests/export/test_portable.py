@@ -22,6 +22,7 @@ from edge_embed.errors import ExportError, InputError
 from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
+from edge_embed_export.transformer import builder
 from edge_embed_export.transformer.builder import Graph
 from edge_embed_export.transformer.portable import OPSET, standard
 from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivation, quantize_weight
@@ -115,6 +116,8 @@ def test_onnxruntime_computes_its_products_in_int8(tmp_path: Path) -> None:
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 4
     onnxruntime.InferenceSession(bundle / "model.onnx", options)
+    level = Embedder(bundle).network.session.get_session_options().graph_optimization_level
+    assert level == options.graph_optimization_level
     fused = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert fused.count("QGemm") == 12
     assert "DequantizeLinear" not in fused
@@ -175,6 +178,13 @@ def test_what_cannot_be_portable_is_refused(tmp_path: Path, options: dict[str, A
     with pytest.raises(InputError, match=why):
         export_model(bert_folder(tmp_path / "model"), tmp_path / "bundle", portable=True, **options)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_models_in_two_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "APART_BYTES", 512)
+    monkeypatch.setattr(builder, "LARGEST", 10_000)
+    with pytest.raises(InputError, match="too large for a portable bundle"):
+        portable(bert_folder(tmp_path / "model"))
 
 
 def test_sources_without_a_checkpoint_are_refused(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ class Manifest:
 
     @property
     def portable(self) -> bool:
-        """Whether its graph has standard operators alone, which onnxruntime has to fuse when it loads them."""
+        """Whether the graph for texts has standard operators alone, which onnxruntime fuses when it loads them."""
         return self.quantization.get("operators") == STANDARD_OPERATORS
 
     @property

@@ -161,7 +161,7 @@ def _loaded(
     bundle: Bundle, modality: str, *, exact: bool, prepacked: bool, values: Sequence[str] = ()
 ) -> onnxruntime.InferenceSession:
     try:
-        form = {"exact": exact, "prepacked": prepacked, "portable": bundle.manifest.portable}
+        form = {"exact": exact, "prepacked": prepacked, "portable": modality == TEXT and bundle.manifest.portable}
         session = make_session(bundle.model_of(modality), 1, values=values, **form)
         bundle.check_unchanged(modality)
     except DeadlineError as error:
