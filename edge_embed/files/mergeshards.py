@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_embed.files.arrow import ArrowFile
-from edge_embed.files.columns import Names, rows_per_batch
+from edge_embed.files.columns import Names
 from edge_embed.files.shards import FACTS, ShardFacts
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
@@ -29,6 +29,8 @@ from edge_embed_runtime.vectors.int8 import quantize_int8
 from edge_embed_runtime.vectors.normalize import check_vectors
 from edge_embed_runtime.vectors.types import Vectors
 
+# Vectors that are made int8 at once.
+READ_ROWS = 1024
 # The role in which documents are embedded.
 DOCUMENT = "document"
 
@@ -52,7 +54,7 @@ class ShardPart:
             spans = file.spans() if file.dumped else repeat((0, None))
             documents = zip(file.documents(), spans, strict=False)
             while row < self.count:
-                rows = min(rows_per_batch(file.dim), self.count - row)
+                rows = min(READ_ROWS, self.count - row)
                 vectors, gaps = file.take(rows), file.gaps(rows)
                 codes = self._codes(vectors, gaps, row)
                 for code in codes:

@@ -113,7 +113,7 @@ class IndexPart:
         self.path, self._store = store.path, store
         store.counters()  # reads the facts again, which may have changed since the file was opened
         self.facts = store.facts
-        self.count, self.passages = store.counts()
+        self.count, _ = store.counts()
         self._sizes = {self.facts.dim + 4, *([len(NO_VECTOR)] if store.gaps else [])}
 
     @property
