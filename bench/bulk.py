@@ -101,20 +101,28 @@ class Watch:
 
 
 def processes() -> Iterator[tuple[int, bytes]]:
+    """This process and all below it, with their command lines."""
+    parents, lines = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
-                yield int(entry.name), (entry / "cmdline").read_bytes()
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                lines[int(entry.name)] = (entry / "cmdline").read_bytes()
+    for pid, line in lines.items():
+        above = pid
+        while above not in (0, os.getpid()):
+            above = parents.get(above, 0)
+        if above:
+            yield pid, line
 
 
 def cpu_seconds() -> dict[int, tuple[bool, float]]:
     """Of each process of Ray, this one too: whether it is a worker of the run, and its CPU seconds so far."""
     found = {}
     for pid, line in processes():
-        if line.startswith(b"ray::") or b"/ray/" in line or pid == os.getpid():
-            with contextlib.suppress(OSError):
-                said = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                found[pid] = line.startswith(ACTOR), (int(said[11]) + int(said[12])) / TICKS
+        with contextlib.suppress(OSError):
+            said = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found[pid] = line.startswith(ACTOR), (int(said[11]) + int(said[12])) / TICKS
     return found
 
 

@@ -99,15 +99,19 @@ def thresholds(folder: Path) -> None:
 
 def lines(path: Path) -> None:
     with TemporaryDirectory() as work, Index.open(Path(work) / "lines.db", Embedder("static")) as index:
-        began = time.perf_counter()
         rows = path.read_text("utf-8").splitlines()
+        began, busy = time.perf_counter(), time.process_time()
         for start in range(0, len(rows), 10_000):
             part = enumerate(rows[start : start + 10_000], start)
             index.add(Document(str(number), json.loads(row)["text"]) for number, row in part)
-        stored = time.perf_counter()
+        print(f"{len(index)} lines stored in {_took(began, busy)}")
+        began, busy = time.perf_counter(), time.process_time()
         groups = find_groups(index, 0.95)
-        print(f"{len(index)} lines stored in {stored - began:.0f} s, {len(groups)} groups", end=" ")
-        print(f"found in {time.perf_counter() - stored:.0f} s")
+        print(f"{len(groups)} groups found in {_took(began, busy)}")
+
+
+def _took(began: float, busy: float) -> str:
+    return f"{time.perf_counter() - began:.0f} s ({time.process_time() - busy:.0f} s of CPU)"
 
 
 def agreement(one: NDArray[np.intp], other: NDArray[np.intp]) -> float:

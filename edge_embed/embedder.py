@@ -116,10 +116,10 @@ def own_embedder(path: str | os.PathLike[str], bundle: str | None = None, **opti
     stats = read_stats(path)
     if stats["space"] or not stats["dim"]:
         return None
-    for bundle in [named, *BUNDLES] if named else BUNDLES:
-        manifest = read_manifest(bundle_path(bundle) / MANIFEST)
+    for name in [named, *BUNDLES] if named else BUNDLES:
+        manifest = read_manifest(bundle_path(name) / MANIFEST)
         if manifest.fingerprint == stats["fingerprint"]:
-            return Embedder(bundle, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
+            return Embedder(name, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
     raise BundleMismatchError(
         f"{path} holds vectors of the bundle {stats['bundle']!r} ({stats['fingerprint'][:8]}), which does not come "
         f"with edge_embed: give an embedder of it, or name its folder in {BUNDLE_VARIABLE}",

@@ -6,7 +6,7 @@ from edge_embed.integrations.langchain import EdgeEmbeddings, EdgeReranker, Edge
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, get_args
 from uuid import uuid4
 
 import numpy as np
@@ -96,6 +96,8 @@ class EdgeVectorStore(VectorStore):
         space: str | None = None,
         **options: Any,
     ) -> None:
+        if mode not in get_args(Mode):
+            raise unusable("mode", mode, f"one of {get_args(Mode)}")
         if is_encoder(embedding):
             embedding = EdgeEmbeddings(embedding)
         if isinstance(embedding, EdgeEmbeddings) or embedding is None:
@@ -283,10 +285,14 @@ class EdgeVectorStore(VectorStore):
     def _hits(
         self, query: str | None, vector: Sequence[float] | None, k: int, where: Where | None, mode: Mode
     ) -> list[Hit]:
+        """vector: of the query, where the caller has it"""
         index = self._store.index
         if index is None:  # nothing was added yet
             return []
-        if vector is None and query is not None and self._store.space is not None and mode != "text":
+        if self._store.space is None:
+            if query is not None and mode != "vector":
+                vector = None  # the index asks more than one vector, and knows how much each counts
+        elif vector is None and query is not None and mode != "text":
             vector = self._vector(query)
         return index.search(query, k, where, mode, vector=vector)
 

@@ -34,7 +34,7 @@ BATCH = 256
 MEDIA = ("image", "audio")
 
 
-class EdgeEmbeddingModel(llm.EmbeddingModel):  # type: ignore[misc]
+class EdgeEmbeddingModel(llm.EmbeddingModel):
     """A bundle as `llm` asks it.
 
     bundle: a folder, or the name of an embedded one; read by the first text. None of the roles' prompts is put before a

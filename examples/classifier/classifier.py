@@ -21,7 +21,7 @@ SCALE, DECAY, RATE, MOMENTUM, STEPS = 10.0, 1e-3, 0.08, 0.9, 200
 
 
 class Classifier:
-    """names: vectors [labels, dim] of the labels' names, or of sentences that describe them, which does better"""
+    """names: vectors [labels, dim] of the labels' names, or of sentences that describe them"""
 
     def __init__(self, names: Vectors) -> None:
         self._names = names

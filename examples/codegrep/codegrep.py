@@ -73,13 +73,20 @@ def documents(path: Path, name: str, content: bytes, version: str) -> Iterator[D
 
 def update(index: Index, folder: Path) -> tuple[int, int]:
     """Bring the index up to date. Returns how many files were read again, and how many have left."""
-    known = {document.metadata["file"]: document.metadata["version"] for document in index}
+    known: dict[str, set[str]] = {}  # versions of each file: two of one whose update was interrupted
+    for document in index:
+        known.setdefault(document.metadata["file"], set()).add(document.metadata["version"])
     read, there = 0, set()
     for path in source_files(folder):
-        name, content = path.relative_to(folder).as_posix(), path.read_bytes()
-        version = sha256(content).hexdigest()
+        name = path.relative_to(folder).as_posix()
         there.add(name)
-        if known.get(name) != version:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            print(f"codegrep: {error}", file=sys.stderr)  # what was there before stays
+            continue
+        version = sha256(content).hexdigest()
+        if known.get(name) != {version}:
             found = {document.key: document for document in documents(path, name, content, version)}
             index.upsert(found.values())
             index.delete({d.key for d in index.find({"file": name})} - {*found} if name in known else ())

@@ -127,6 +127,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (EdgeEmbedError, OSError, ValueError) as error:
         print(f"notes: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # the way to end it
+        return 130
     return 0
 
 

@@ -57,14 +57,24 @@ def read(output: Path) -> tuple[list[str], list[str], Any]:
 
 
 def actors() -> list[int]:
-    """Processes of actors that embed shards, of whatever cluster of this user on this machine."""
+    """Processes of actors that embed shards, of the cluster that this process started."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
-                if (entry / "cmdline").read_bytes().startswith(b"ray::MapWorker(MapBatches(EmbedShards))"):
+                actor = (entry / "cmdline").read_bytes().startswith(b"ray::MapWorker(MapBatches(EmbedShards))")
+                if actor and is_below(int(entry.name)):
                     found.append(int(entry.name))
     return found
+
+
+def is_below(pid: int) -> bool:
+    """Whether this process, or one that it started, started that one."""
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        if pid == os.getpid():
+            return True
+    return False
 
 
 def kill(pid: int) -> None:

@@ -43,9 +43,11 @@ from edge_embed.files.merge import Merged
 from edge_embed_runtime.maintenance import merge as storing
 from edge_embed_runtime.storage.filerecords import FileRecord
 from edge_embed_runtime.storage.media import Media
+from edge_embed_runtime.storage.rows import passage_crc
 from edge_embed_runtime.system.lock import WriterLock
 
 DIM = 16
+CODE = b"\0\0\x80?" + bytes(range(DIM))
 LONG = " ".join(f"Sentence {i} tells of ships, of harbours and of the sea." for i in range(120))
 TEXTS = [*(f"Note {i} on {what}." for i in range(20) for what in ("bread", "ships", "rain")), LONG, LONG[:5000]]
 DOCUMENTS = [Document(f"d{i}", text, {"n": i, "even": i % 2 == 0}) for i, text in enumerate(TEXTS)]
@@ -338,6 +340,11 @@ def test_files_given_twice_and_the_output_itself() -> None:
         ("UPDATE vec SET crc = 1 WHERE id = 40", "passages of the document 'b39' are damaged"),
         ("UPDATE doc SET text = 'x' WHERE key = 'b7'", "the checksum of the document 'b7' does not fit"),
         ("DELETE FROM vec WHERE id = 3", "1 documents have no passages"),
+        (
+            f"UPDATE vec SET doc = 1, start = 0, stop = 12, code = x'{CODE.hex()}',"
+            f" crc = {passage_crc(30, 1, 0, 12, CODE)} WHERE id = 30",
+            "passages of the document 'b0' are damaged",
+        ),
     ],
 )
 @pytest.mark.parametrize("there", [False, True])
@@ -581,6 +588,29 @@ def test_shards_of_a_bulk_run() -> None:
     assert not Path("other.db").exists()
 
 
+def test_a_key_twice_in_one_file() -> None:
+    """As of keys in several: an error, or the first or last row; the same row twice is one document."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    def shard(name: str, texts: list[str]) -> None:
+        columns = {"key": ["a"] * len(texts), "text": texts, "vector": [[1.0, 2.0]] * len(texts)}
+        parquet.write_table(arrow.table(columns).replace_schema_metadata({"edge_embed": shard_facts()}), name)
+
+    shard("same.parquet", ["One.", "One."])
+    done = merge_indexes("same.db", ["same.parquet"])
+    assert (done.stored, done.unchanged) == (1, 1)
+    shard("twice.parquet", ["One.", "Two.", "One."])
+    with pytest.raises(DuplicateKeyError, match=r"'a' is twice in .*twice\.parquet"):
+        merge_indexes("out.db", ["twice.parquet"])
+    for choice in ("first", "last"):
+        done = merge_indexes(f"{choice}.db", ["twice.parquet"], on_duplicate=choice)  # type: ignore[arg-type]
+        assert [row[1] for row in stored(f"{choice}.db")] == ["One."]
+        assert verify_index(f"{choice}.db").whole
+    shard("last.parquet", ["One.", "Two.", "Three."])
+    merge_indexes("three.db", ["last.parquet"], on_duplicate="last")
+    assert [row[1] for row in stored("three.db")] == ["Three."]
+
+
 def test_a_run_that_has_not_ended() -> None:
     Path("run").mkdir()
     Path("run/_edge_embed.json").write_text(json.dumps({"shards": [1, 2]}))
@@ -645,3 +675,16 @@ def test_an_input_that_is_written_meanwhile() -> None:
         stop.set()
         thread.join()
     assert errors == []
+
+
+def test_readers_that_have_it_open() -> None:
+    """They find what was added, and the codes that were learned again, without being opened again."""
+    given("a.db", *(f"a{i}" for i in range(200)))
+    given("b.db", *(f"b{i}" for i in range(200)), seed=1)
+    with Index.open("a.db", read_only=True) as reader:
+        query = vectors(200, 1)[7]
+        assert reader.search(vector=query, k=1)[0].key != "b7"
+        merge_indexes("a.db", ["b.db"])
+        assert reader.search(vector=query, k=1)[0].key == "b7"
+        assert len(reader) == 400
+        assert reader.search("b7", mode="text")[0].key == "b7"

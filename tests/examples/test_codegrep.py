@@ -102,6 +102,22 @@ def test_reads_only_what_changed(tree: Path, capsys: pytest.CaptureFixture[str])
     assert said == "1 files read, 1 gone, 1 functions and blocks"
 
 
+def test_interrupted_update(tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it ends between storing a changed file and deleting what is no longer in it, the next run deletes that."""
+    grep(capsys, "a", tree)
+    (tree / "tools.py").write_text("\n" * 8 + "def kelvin(celsius):\n    return celsius + 273.15\n")
+
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(codegrep.Index, "delete", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            grep(capsys, "a", tree)
+    _, lines, _ = grep(capsys, "temperature", tree, "-k", "99")
+    assert [line for line in lines if "tools.py" in line] == [f"{tree}/tools.py:9: def kelvin(celsius):"]
+
+
 def test_status(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """1 where there is nothing, 2 where something is wrong: as grep."""
     empty = tree / "empty"

@@ -43,6 +43,8 @@ def test_understands(matcher: Any, command: str, intent: str, slots: dict[str, A
         "turn on the desk lamp and the ceiling light",  # two of one slot
         "turn off the heater in 10 minutes",  # a number that no sentence about heaters has: not now
         "unlock the gate and the front door",
+        "don't open the garage door",
+        "never ever turn off the heater",
         "",
     ],
 )

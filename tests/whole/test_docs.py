@@ -44,7 +44,7 @@ NOT_RUN = {
 # Pages whose blocks take more than a few seconds.
 SLOW = {"install.md", "smaller.md"}
 RUN = [page for page in pages.PAGES if any(b.language != "text" and not b.not_run for b in pages.blocks(page))]
-CALL = re.compile(r"edge-embed ([a-z][\w-]*)([^\n;|&]*)")
+CALL = re.compile(r"(?<!llm )edge-embed ([a-z][\w-]*)([^\n;|&]*)")
 CODE = re.compile(r"```\w+\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 # Options of scripts in bench/ and tests/.
 ELSEWHERE = {"--size", "--sizes", "--only", "--peers", "--queries", "--rounds", "--kills"}

@@ -9,7 +9,7 @@ from haystack import Document, component, default_from_dict, default_to_dict, lo
 
 from edge_embed.embedder import Embedder
 from edge_embed.integrations.embedding import checked_options
-from edge_embed.integrations.haystack.parts import check_documents, in_thread, text_of
+from edge_embed.integrations.haystack.parts import Restored, check_documents, in_thread, text_of
 from edge_embed_runtime.embed.texts import Truncation
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class _Loaded:
 
 
 @component
-class EdgeTextEmbedder:
+class EdgeTextEmbedder(Restored):
     """Embeds a text, such as a query, with the prompt that the bundle has for queries.
 
     bundle:           a name ("minilm", the default; "static") or a bundle's folder
@@ -85,7 +85,7 @@ class EdgeTextEmbedder:
 
 
 @component
-class EdgeDocumentEmbedder:
+class EdgeDocumentEmbedder(Restored):
     """Gives documents their vectors, with the prompt that the bundle has for documents.
 
     bundle, prefix, suffix, prompt, embedder_options: see `EdgeTextEmbedder`

@@ -53,8 +53,8 @@ ANY = _Part(None, exact=False)
 
 
 def planned(filters: Mapping[str, Any] | None) -> Plan:
-    """Raises FilterError for what is no filter, whatever documents there are."""
-    if not filters:
+    """Raises FilterError for what is no filter, whatever documents there are. None and {} fit every document."""
+    if filters is None or filters == {}:
         return Plan(None, None)
     check_filters(filters)
     part = _translated(filters)

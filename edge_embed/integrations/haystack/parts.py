@@ -11,6 +11,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Restored:
+    """Copied and pickled, an object is the parameters that it was made with: locks, models and files stay where they
+    are."""
+
+    to_dict: Callable[[], dict[str, Any]]
+    from_dict: Callable[[dict[str, Any]], Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_dict, (self.to_dict(),)
+
+
 def in_thread(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The method of the same arguments and errors to be awaited: `run` -> `run_async`."""
 

@@ -8,13 +8,13 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from edge_embed.embedder import bundle_path
-from edge_embed.integrations.haystack.parts import check_documents, in_thread, text_of
+from edge_embed.integrations.haystack.parts import Restored, check_documents, in_thread, text_of
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.reranker import Reranker
 
 
 @component
-class EdgeRanker:
+class EdgeRanker(Restored):
     """Orders documents by how well they fit a query, with a bundle of kind "rerank".
 
     bundle:               the bundle's folder; there is no default

@@ -44,6 +44,13 @@ def ids(index: Index, plan: Plan) -> list[str]:
     return [document.id for document in matching(index, plan, vectors=False)]
 
 
+def delete(index: Index, plan: Plan) -> int:
+    where = plan.where
+    if plan.rest is None and where is not None:  # in one step, whatever others write meanwhile
+        return unless_unknown(where, lambda: index.delete(where=where), 0)
+    return index.delete(ids(index, plan))
+
+
 def with_embeddings(index: Index, given: Iterable[Document]) -> list[Document]:
     """Documents of given vectors that were kept as codes alone get what these stand for, of length 1."""
     found = list(given)

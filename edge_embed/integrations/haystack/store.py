@@ -11,14 +11,15 @@ from typing import Any, Literal
 from haystack import Document, default_from_dict, default_to_dict
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
+from haystack.errors import FilterError
 from haystack.utils import expit
 
 from edge_embed.embedder import Embedder
 from edge_embed.integrations.embedding import checked_options
 from edge_embed.integrations.haystack import searching, values
 from edge_embed.integrations.haystack.documents import Given, check_free, checked_vector, to_index
-from edge_embed.integrations.haystack.filters import planned
-from edge_embed.integrations.haystack.parts import in_thread
+from edge_embed.integrations.haystack.filters import Plan, planned
+from edge_embed.integrations.haystack.parts import Restored, in_thread
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed.integrations.stores import StoreIndex
 from edge_embed_runtime.checks import check_count, shown
@@ -37,7 +38,7 @@ WORDS_SCALE = 8
 EVERY = {"$key": {"$prefix": ""}}
 
 
-class EdgeDocumentStore:
+class EdgeDocumentStore(Restored):
     """Documents in one durable file: `path`, made with the first documents. Any number of stores and processes may have
     it open, and write in turns.
 
@@ -126,8 +127,10 @@ class EdgeDocumentStore:
         policy: of documents whose id is there already, or comes twice: FAIL, and NONE, raise DuplicateDocumentError;
                 SKIP leaves the first, OVERWRITE the last
         """
-        if not isinstance(documents, list) or not all(isinstance(one, Document) for one in documents):
+        if not isinstance(documents, list | tuple) or not all(isinstance(one, Document) for one in documents):
             raise ValueError("Please provide a list of Documents.")
+        if not isinstance(policy, DuplicatePolicy):
+            raise ValueError(f"policy is {shown(policy)}, expected a DuplicatePolicy")
         chosen = _unrepeated(documents, policy)
         given = [to_index(document, exact=self.embeddings == "exact") for document in chosen]
         if not given:
@@ -164,14 +167,14 @@ class EdgeDocumentStore:
                 index.compact()
 
     def delete_by_filter(self, filters: Filters) -> int:
-        """Returns how many were deleted."""
-        plan = planned(filters)
-        index = self.index
-        return 0 if index is None else index.delete(searching.ids(index, plan))
+        """Returns how many were deleted. Raises FilterError for an empty filter, which would fit all."""
+        plan = _chosen(filters)
+        return 0 if (index := self.index) is None else searching.delete(index, plan)
 
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
-        """Set fields of the meta of the documents that fit; other fields stay. Returns how many fitted."""
-        plan, changes = planned(filters), stored_metadata(meta, "")
+        """Set fields of the meta of the documents that fit; other fields stay. Returns how many fitted. Raises
+        FilterError for an empty filter, which would fit all."""
+        plan, changes = _chosen(filters), stored_metadata(meta, "")
         check_free(changes, "")
         index = self.index
         chosen = [] if index is None else searching.ids(index, plan)
@@ -322,7 +325,14 @@ class EdgeDocumentStore:
         return searching.with_embeddings(index, found) if wanted else found
 
 
-def _unrepeated(documents: list[Document], policy: DuplicatePolicy) -> list[Document]:
+def _chosen(filters: Filters) -> Plan:
+    """The plan of what is to be changed, which an empty filter does not say."""
+    if not filters:
+        raise FilterError("an empty filter fits every document: say which; delete_all_documents deletes all")
+    return planned(filters)
+
+
+def _unrepeated(documents: Sequence[Document], policy: DuplicatePolicy) -> list[Document]:
     """Of documents with one id the last to overwrite with, and the first otherwise. Raises DuplicateDocumentError."""
     chosen: dict[str, Document] = {}
     for document in documents:

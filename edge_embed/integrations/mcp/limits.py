@@ -14,6 +14,7 @@ class Limits:
     hits:       of one search
     listed:     documents that one call lists
     resources:  on one page of the list of resources
+    resource:   characters of the text of one resource, which is given as a whole
     seconds:    that a call waits for another process that writes to the index
     calls:      that run at the same time
     """
@@ -25,6 +26,7 @@ class Limits:
     hits: int = 100
     listed: int = 100
     resources: int = 100
+    resource: int = 1_000_000
     seconds: float = 30.0
     calls: int = 4
 

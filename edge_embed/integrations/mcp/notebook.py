@@ -14,6 +14,7 @@ from edge_embed.integrations.mcp.fitting import Fitting
 from edge_embed.integrations.mcp.limits import Limits
 from edge_embed_runtime.checks import check_path, listed, shown
 from edge_embed_runtime.errors import (
+    BundleMismatchError,
     DuplicateKeyError,
     IndexFileError,
     IndexLockedError,
@@ -39,8 +40,9 @@ Found = TypeVar("Found")
 class Notebook:
     """The documents of one index file.
 
-    models: makes the embedders, as arguments of `Index.open`; called once, by the first call that needs them. It takes
-            the path, since an index that is there says which bundle its vectors come from
+    models: makes the embedders, as arguments of `Index.open`; called by the first call that needs them, and again where
+            the index has become one of another bundle. It takes the path, since an index that is there says which
+            bundle its vectors come from
     """
 
     def __init__(
@@ -186,8 +188,14 @@ class Notebook:
     def _open(self, *, embeds: bool, **options: Any) -> "Index":
         from edge_embed_runtime.index.index import Index
 
-        models = self._embedders() if embeds else {}
-        return Index.open(self.path, **models, max_rss_mb=self._max_rss_mb, **options)
+        options["max_rss_mb"] = self._max_rss_mb
+        if not embeds:
+            return Index.open(self.path, **options)
+        try:
+            return Index.open(self.path, **self._embedders(), **options)
+        except BundleMismatchError:  # another index may have been put in the place of that whose models are loaded
+            self._models = None
+            return Index.open(self.path, **self._embedders(), **options)
 
     def _exists(self) -> bool:
         """Whether there is an index. Raises IndexFileError where there was one before."""

@@ -115,6 +115,9 @@ class Answers:
         if found is None:
             raise MCPError(types.INVALID_PARAMS, f"Unknown resource: {shown(uri, 200)}")
         document, thumbnail = found
+        if len(document.text) > self._notebook.limits.resource:
+            many = f"{shown(document.key, 200)} has {len(document.text):,} characters"
+            raise MCPError(types.INVALID_PARAMS, f"{many}: the tool read gives it in parts")
         contents: list[types.TextResourceContents | types.BlobResourceContents] = []
         if document.text or thumbnail is None:
             contents.append(types.TextResourceContents(uri=uri, mime_type=mime_type(document), text=document.text))

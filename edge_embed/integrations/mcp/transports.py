@@ -9,11 +9,16 @@ from typing import Any
 
 from edge_embed.integrations.mcp.notebook import Notebook
 from edge_embed.integrations.mcp.server import make_server
+from edge_embed_runtime.extras import require
 
-import anyio  # isort: skip
-import uvicorn  # isort: skip
-from mcp.server.stdio import stdio_server  # isort: skip
-from mcp.server.transport_security import TransportSecuritySettings  # isort: skip
+require("mcp", "mcp")
+
+import anyio
+import uvicorn
+from mcp import types
+from mcp.server.stdio import stdio_server
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.message import SessionMessage
 
 PATH = "/mcp"
 # The names of this machine by which clients may call: a foreign page has another one, whatever address that leads to.
@@ -37,7 +42,43 @@ def run_stdio(notebook: Notebook) -> None:
 async def _serve_stdio(notebook: Notebook) -> None:
     server = make_server(notebook)
     async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+        await server.run(_Answering(read, write), write, server.create_initialization_options())
+
+
+class _Answering:
+    """The messages of a client. A line that is none is answered as JSON-RPC says, where the SDK passes over it and the
+    client waits."""
+
+    def __init__(self, read: Any, write: Any) -> None:
+        self._read, self._write = read, write
+
+    @property
+    def last_context(self) -> Any:
+        return getattr(self._read, "last_context", None)
+
+    async def receive(self) -> Any:
+        while isinstance(item := await self._read.receive(), Exception):
+            said = types.ErrorData(code=types.PARSE_ERROR, message="Parse error: a line is one message in JSON")
+            await self._write.send(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=None, error=said)))
+        return item
+
+    async def aclose(self) -> None:
+        await self._read.aclose()
+
+    def __aiter__(self) -> "_Answering":
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> "_Answering":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 def run_http(notebook: Notebook, listening: socket.socket, ready: Callable[[], None]) -> None:

@@ -71,7 +71,7 @@ def _environment() -> Iterator[None]:
 
 
 def _start(ray: Any, address: str | None, cpus: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}  # what counts is raised
     try:
         if address is not None:
             ray.init(address=address, **quiet)

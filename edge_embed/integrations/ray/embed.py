@@ -142,5 +142,4 @@ def embed_dataset(
         compute=data.ActorPoolStrategy(min_size=least, max_size=most),
         num_cpus=threads,
         memory=None if limit is None else limit * 10**6,
-        udf_modifying_row_count=False,
     )

@@ -77,22 +77,7 @@ class Journal:
     def check(self, facts: ShardFacts, asked: dict[str, Any], files: Sequence[File], rows: int | None) -> None:
         """Raise InputError where the run that is to go on was another one."""
         hint = "go on with what it began with, or give another OUTPUT"
-        try:
-            before = ShardFacts.of(self.plan["facts"])
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{self.output / PLAN}: {error}", path=self.output) from error
-        for name in ("fingerprint", "engine", "dim", "dtype", "role", "prompt"):
-            old, new = getattr(before, name), getattr(facts, name)
-            if old != new:
-                was = before.bundle if name == "fingerprint" else old
-                now = facts.bundle if name == "fingerprint" else new
-                what = "bundle" if name == "fingerprint" else name
-                more = f" (fingerprints {old[:8]} and {new[:8]})" if name == "fingerprint" else ""
-                raise InputError(
-                    f"{self.output} holds a run with {what} {was!r}, not {now!r}{more}: {hint}",
-                    path=self.output,
-                    option=what,
-                )
+        self._check_facts(facts, hint)
         if self.plan["columns"] != asked:
             raise InputError(
                 f"{self.output} holds a run with the columns {self.plan['columns']}, not {asked}: {hint}",
@@ -107,6 +92,28 @@ class Journal:
                 path=self.output,
                 option="rows_per_shard",
             )
+
+    def _check_facts(self, facts: ShardFacts, hint: str) -> None:
+        try:
+            before = ShardFacts.of(self.plan["facts"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{self.output / PLAN}: {error}", path=self.output) from error
+        prints = (before.fingerprint, facts.fingerprint)
+        if prints[0] != prints[1]:
+            raise InputError(
+                f"{self.output} holds a run with bundle {before.bundle!r}, not {facts.bundle!r} (fingerprints "
+                f"{prints[0][:8]} and {prints[1][:8]}): {hint}",
+                path=self.output,
+                option="bundle",
+            )
+        for name in ("engine", "dim", "dtype", "role", "prompt"):
+            old, new = getattr(before, name), getattr(facts, name)
+            if old != new:
+                raise InputError(
+                    f"{self.output} holds a run with {name} {old!r}, not {new!r}: {hint}",
+                    path=self.output,
+                    option=name,
+                )
 
     def _check_inputs(self, files: Sequence[File], hint: str) -> None:
         before = {one["name"]: one for one in self.plan["inputs"]}

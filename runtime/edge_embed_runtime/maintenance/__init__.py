@@ -1,4 +1,4 @@
-"""Verify, repair, compact, rebuild, reembed."""
+"""Verify, repair, compact, merge, rebuild, reembed."""
 
 
 def __getattr__(name: str) -> object:

@@ -177,7 +177,7 @@ def _taken(survey: Survey, parts: Sequence[Part], root: Root | None, options: Me
         for number, part in enumerate(parts):
             for whole in _named(part, root):
                 advance(1)
-                if survey.takes(number, whole.record.key):
+                if survey.takes(number, whole):
                     taken += 1
                     yield whole
             part.check_unchanged()

@@ -131,12 +131,14 @@ class IndexPart:
 
     def _rows(self) -> Iterator[tuple[Row, list[Row]]]:
         """Rows of documents and of their passages, all of them whole."""
-        for _, row, passages in grouped(self._store.connection):
+        db = self._store.connection
+        for doc, row, passages in grouped(db):
             if row is None:
                 raise self._damaged("passages belong to no document")
-            if not whole_document((row[0], row[1], row[2], row[3], row[4])):
+            if not whole_document(row):
                 raise self._damaged(f"the checksum of the document {shown(shown_key(row))} does not fit", row)
-            if not all(is_whole(one) and len(one[4]) in self._sizes for one in map(_passage_row, passages)):
+            together = db.execute("SELECT count(*) FROM vec WHERE doc = ?", (doc,)).fetchone() == (len(passages),)
+            if not together or not all(is_whole(one) and len(one[4]) in self._sizes for one in passages):
                 raise self._damaged(f"passages of the document {shown(shown_key(row))} are damaged", row)
             yield row, passages
 
@@ -147,7 +149,7 @@ class IndexPart:
             row = document_row(db, doc)
             query = "SELECT id, doc, start, stop, code, crc FROM vec WHERE doc = ? ORDER BY id"
             passages = db.execute(query, (doc,)).fetchall()
-            if row is None or not whole_document((row[0], row[1], row[2], row[3], row[4])):
+            if row is None or not whole_document(row):
                 raise self._damaged(f"the checksum of the document {doc} does not fit", row)
             yield from ((doc, one) for one in self._complete([(row, passages)]))
 
@@ -208,7 +210,3 @@ class IndexPart:
             with translated(self.path):
                 for row in self._store.connection.execute(f"SELECT {COLUMNS} FROM file"):
                     yield FileRecord(*row)
-
-
-def _passage_row(row: Row) -> tuple[int, int, int, int, bytes, int]:
-    return row[0], row[1], row[2], row[3], row[4], row[5]

@@ -20,13 +20,14 @@ from edge_embed_runtime.vectors.types import Ids
 
 OnDuplicate = Literal["error", "first", "last"]
 
-# The number of the index that is there already, among the parts.
-THERE = -1
+# Numbers that stand for no part: the index that is there already, and a document that was taken from its part.
+THERE, TAKEN = -1, -2
 CACHE_KIB = 16_384
 SHOWN = 5
 TABLES = (
-    "CREATE TABLE known (key TEXT PRIMARY KEY, part INTEGER NOT NULL, digest BLOB NOT NULL, old INTEGER)"
-    " STRICT, WITHOUT ROWID",
+    # old: the id of the document that the index has under this key; twice: whether its part has several
+    "CREATE TABLE known (key TEXT PRIMARY KEY, part INTEGER NOT NULL, digest BLOB NOT NULL, old INTEGER,"
+    " twice INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     # files of documents that were left out for others with their keys
     "CREATE TABLE unsure (file TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
 )
@@ -102,16 +103,14 @@ class Survey:
         if row is None and there is not None:
             row = (THERE, there[1], there[0])
         if row is None:
-            self._take(key, part, digest, None)
+            self._take(key, part, digest, None, twice=False)
             self.counts.stored += 1
             return
         before, known, old = row
-        if before == part:
-            raise DuplicateKeyError(
-                f"{self.paths[part]}: the key {key!r} comes twice", path=self.paths[part], keys=[key]
-            )
         if known == digest:
             self.counts.unchanged += 1
+            if before == part:
+                self.db.execute("UPDATE known SET twice = 1 WHERE key = ?", (key,))
         elif self.on_duplicate == "error":
             self.twice += 1
             self.examples += [(key, before, part)] * (self.twice <= SHOWN)
@@ -124,7 +123,7 @@ class Survey:
         if self.on_duplicate == "first":
             self.counts.skipped += 1
             return
-        self._take(whole.record.key, part, digest, old)
+        self._take(whole.record.key, part, digest, old, twice=before == part)
         if before == THERE:
             self.counts.replaced += 1
             self.counts.stored += 1
@@ -139,8 +138,8 @@ class Survey:
         )
         self.db.execute(query, (whole.record.metadata,))
 
-    def _take(self, key: str, part: int, digest: bytes, old: int | None) -> None:
-        self.db.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?)", (key, part, digest, old))
+    def _take(self, key: str, part: int, digest: bytes, old: int | None, *, twice: bool) -> None:
+        self.db.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", (key, part, digest, old, twice))
 
     def check(self) -> None:
         """After all parts. Raises DuplicateKeyError where keys come in several, and that is an error."""
@@ -148,18 +147,24 @@ class Survey:
             return
         key, *parts = self.examples[0]
         one, other = ("the index" if part == THERE else str(self.paths[part]) for part in parts)
+        places = f"twice in {other}" if one == other else f"in {one} and in {other}"
         keys = [key for key, _, _ in self.examples]
         raise DuplicateKeyError(
-            f"{self.twice} keys have different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is in {one} and "
-            f"in {other}); nothing was written. --on-duplicate first or last (on_duplicate=) chooses one",
+            f"{self.twice} keys have different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is {places}); "
+            "nothing was written. --on-duplicate first or last (on_duplicate=) chooses one",
             path=self.paths[parts[1]],
             keys=keys,
         )
 
-    def takes(self, part: int, key: str) -> bool:
-        """Whether a document is to be stored from this part."""
-        row = self.db.execute("SELECT part FROM known WHERE key = ?", (key,)).fetchone()
-        return row is not None and row[0] == part
+    def takes(self, part: int, whole: Whole) -> bool:
+        """Whether a document is to be stored from this part. To be asked once for each."""
+        key = whole.record.key
+        row = self.db.execute("SELECT part, digest, twice FROM known WHERE key = ?", (key,)).fetchone()
+        if row is None or row[0] != part or row[1] != whole.digest():
+            return False
+        if row[2]:
+            self.db.execute("UPDATE known SET part = ? WHERE key = ?", (TAKEN, key))
+        return True
 
     def replaced(self) -> Ids:
         """Ids of the documents of the index that others take the place of."""

@@ -2,6 +2,8 @@
 store, what cannot be stored, and pipelines."""
 
 import asyncio
+import copy
+import pickle
 import random
 from datetime import date, datetime
 from pathlib import Path
@@ -145,12 +147,33 @@ def test_filters_answer_as_haystack_s_own_store(store: EdgeDocumentStore) -> Non
         {"field": "meta.n", "operator": "in", "value": "abc"},
         {"field": "meta.n", "operator": ">", "value": {"a": 1}},
         "meta.n == 1",
+        [{"field": "meta.n", "operator": "==", "value": 1}],
     ],
 )
 def test_malformed_filters_are_refused_in_an_empty_store_too(store: EdgeDocumentStore, filters: Any) -> None:
     for call in (store.filter_documents, store.delete_by_filter, store.count_documents_by_filter):
         with pytest.raises(FilterError):
             call(filters)
+
+
+@pytest.mark.parametrize("empty", [{}, None])
+def test_an_empty_filter_changes_nothing(store: EdgeDocumentStore, empty: Any) -> None:
+    """It fits every document where documents are read, and none is deleted or changed by it."""
+    store.write_documents(NOTES)
+    assert store.count_documents_by_filter(empty) == 3
+    for call in (store.delete_by_filter, lambda filters: store.update_by_filter(filters, {"x": 1})):
+        with pytest.raises(FilterError, match="an empty filter fits every document"):
+            call(empty)
+    assert store.filter_documents(empty) == NOTES
+
+
+def test_deletion_by_filters_of_both_kinds(store: EdgeDocumentStore) -> None:
+    store.write_documents([Document(content=str(i), meta={"n": i, "at": {"n": i}}) for i in range(20)])
+    assert store.delete_by_filter({"field": "meta.n", "operator": "<", "value": 5}) == 5
+    assert store.delete_by_filter({"field": "meta.at.n", "operator": "<", "value": 10}) == 5
+    assert store.delete_by_filter({"field": "meta.unknown", "operator": "==", "value": 10}) == 0
+    assert store.update_by_filter({"field": "meta.n", "operator": ">", "value": 17}, {}) == 2
+    assert {one.meta["n"] for one in store.filter_documents()} == set(range(10, 20))
 
 
 def test_large_filters(store: EdgeDocumentStore) -> None:
@@ -240,6 +263,12 @@ def test_ids_that_come_twice(store: EdgeDocumentStore) -> None:
     assert store.count_documents() == 1
     assert store.write_documents(both, policy=DuplicatePolicy.SKIP) == 1
     assert {one.content for one in store.filter_documents()} == {"new", "two"}
+
+
+def test_a_policy_that_is_none(store: EdgeDocumentStore) -> None:
+    with pytest.raises(ValueError, match="expected a DuplicatePolicy"):
+        store.write_documents(NOTES, policy="overwrite")  # type: ignore[arg-type]
+    assert store.count_documents() == 0
 
 
 def test_a_store_opened_twice(store: EdgeDocumentStore, tmp_path: Path) -> None:
@@ -437,3 +466,16 @@ def test_recreated(store: EdgeDocumentStore, tmp_path: Path) -> None:
     store.delete_all_documents(recreate_index=True)
     assert (tmp_path / "notes.db").stat().st_size < large / 2
     assert store.write_documents(NOTES) == 3
+
+
+def test_copies_and_pickles(store: EdgeDocumentStore) -> None:
+    """A copy is another store on the same file, also of what holds one."""
+    store.write_documents(NOTES)
+    retriever = EdgeKeywordRetriever(store, top_k=3, filter_policy="merge")
+    embedder = EdgeDocumentEmbedder("static", prefix="x ", embedder_options=ONE_THREAD)
+    embedder.warm_up()
+    for copied in (copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))):  # noqa: S301 - ours
+        assert copied(store).filter_documents() == NOTES
+        assert copied(retriever).to_dict() == retriever.to_dict()
+        assert copied(retriever).run("chat") == retriever.run("chat")
+        assert copied(embedder).run(NOTES) == embedder.run(NOTES)

@@ -217,6 +217,9 @@ def test_scores(store: EdgeVectorStore, static: Embedder) -> None:
         for document, score in store.similarity_search_with_relevance_scores(query, mode=mode):
             assert 0 <= score <= 1
             assert score == pytest.approx(max(0, cosines[document.id]), abs=2e-3)
+        ranked = [document for document, _ in store.similarity_search_with_relevance_scores(query, mode=mode)]
+        assert ranked == store.similarity_search(query, mode=mode)
+        assert store.max_marginal_relevance_search(query, lambda_mult=1.0, mode=mode) == ranked
     assert len(store.similarity_search_with_relevance_scores(query, mode="text")) < 4
     threshold = float(np.mean(sorted(cosines.values())[-2:]))
     options = {"score_threshold": threshold}
@@ -497,6 +500,8 @@ def test_options(tmp_path: Path, static: Embedder) -> None:
         EdgeVectorStore.from_texts(["a"], EdgeEmbeddings(static))
     with pytest.raises(InputError, match="space= is for embeddings of others"):
         EdgeVectorStore(tmp_path / "a.db", static, space="a")
+    with pytest.raises(InputError, match="mode is 'words'"):
+        EdgeVectorStore(tmp_path / "a.db", static, mode="words")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
     store = EdgeVectorStore(tmp_path / "a.db", static, fields=["lang"])
     assert store.index is not None

@@ -326,7 +326,7 @@ def test_filters_equal_the_oracle(two_stores: tuple[SimpleVectorStore, EdgeVecto
     rng = random.Random("filters")  # noqa: S311 - repeatable test data
     every = {f"n{i}" for i in range(120)}
     sizes, used = set(), set()
-    for _ in range(400):
+    for _ in range(200):
         given = random_filters(rng, 2)
         expected = oracle(simple, given, every)
         question = VectorStoreQuery(query_embedding=[1.0], similarity_top_k=1000, filters=given)

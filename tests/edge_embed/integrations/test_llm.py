@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("llm")
 import click
+from builders.docpages import run_whole_page
 from click.testing import CliRunner, Result
 
 from edge_embed import Embedder, InputError, MediaError, TruncationWarning
@@ -82,6 +83,15 @@ def test_embed_store_and_find(program: Program, tmp_path: Path) -> None:
     )
     expected = Embedder("static", threads=1).encode([NOTES["cat"]])[0]
     assert np.array_equal(np.frombuffer(stored.fetchone()[0], "<f4"), expected)
+
+
+def test_page(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of docs/llm.md run as they stand there."""
+    for name in ("PYTHONPATH", "LLM_USER_PATH"):
+        monkeypatch.setenv(name, program.environment[name])
+    (printed,) = run_whole_page("llm.md", tmp_path, monkeypatch)
+    found = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [one["id"] for one in found] == ["ferry.md", "cat.md"]
 
 
 def test_bundles_of_the_user(program: Program, tmp_path: Path, colours: Path) -> None:

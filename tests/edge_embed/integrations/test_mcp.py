@@ -16,6 +16,7 @@ import anyio
 import httpx2
 import jsonschema
 from builders.commands import run
+from builders.docpages import run_page
 from builders.mcpclient import HELLO, Server, document, notebook
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
@@ -135,6 +136,16 @@ async def test_resources(notes: Notebook) -> None:
         assert completed.completion.has_more
 
 
+async def test_large_resources(tmp_path: Path, static: Embedder) -> None:
+    """What is too long to be given as a whole is refused, and how to read it is said."""
+    notes = notebook(tmp_path / "n.db", static, resource=20)
+    notes.add([BOATS, document("short", "short")], False)
+    async with Client(make_server(notes)) as client:
+        assert (await client.read_resource("edge-embed:document/short")).contents
+        with pytest.raises(MCPError, match="has 39 characters: the tool read gives it in parts"):
+            await client.read_resource("edge-embed:document/notes%2Fboats.md")
+
+
 async def test_pictures(tmp_path: Path, colours: Path) -> None:
     """A picture's resource is its caption and the small copy that is stored; its file is named, not its folder."""
     from PIL import Image
@@ -250,7 +261,14 @@ async def test_stdio_with_the_sdk(tmp_path: Path) -> None:
         assert client.server_info.name == "edge-embed"
         assert (await answers(client, "search", query="animal"))["hits"][0]["key"] == "cats"
         assert (await answers(client, "add", documents=[BOATS]))["documents"] == 2
-    assert run("search", tmp_path / "n.db", "ferry", *STATIC, "--json").exit_code == 0
+        (tmp_path / "tea.txt").write_text("Green tea is brewed at 80 degrees.")
+        added = run("add", tmp_path / "n.db", tmp_path / "tea.txt", *STATIC)
+        assert added.exit_code == 0, added.output
+        found = await answers(client, "search", query="how hot is the tea?", k=1)
+        assert found["hits"][0]["key"].endswith("tea.txt")
+        assert str(tmp_path) not in json.dumps(found)
+    found = json.loads(run("search", tmp_path / "n.db", "ferry", *STATIC, "--json").stdout)
+    assert found["hits"][0]["key"] == "notes/boats.md"
 
 
 def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
@@ -261,8 +279,11 @@ def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
         assert server.ask("ping")["result"] == {}
         assert server.call("add", documents=[document("k", private), BOATS])["stored"] == 2
         wrong = ["[]", '{"jsonrpc": "2.0"}', "{" * 100_000, "", '"\\ud800"', '{"id": 1, "method": 7}']
-        for line in (f"no json {private}", *wrong):  # which the SDK passes over without an answer
+        for line in (f"no json {private}", *wrong):
             server.write(line)
+            answer = server.next()
+            assert (answer["id"], answer["error"]["code"]) == (None, -32700)
+            assert private not in json.dumps(answer)
         assert server.ask("no/such/method", private=private)["error"]["code"] == -32601
         assert server.ask("tools/call", name="no such tool")["error"]["code"] == -32602
         assert server.ask("tools/call", name=7)["error"]["code"] == -32602
@@ -344,6 +365,18 @@ async def test_large_bodies_over_http(notes: Notebook) -> None:
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8123") as asking:
         answer = await asking.post("/mcp", content=b" " * 10_000_000, headers=head)
     assert answer.status_code == 413
+
+
+def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client of docs/agents.md runs as it stands there."""
+    program = tmp_path / "bin" / "edge-embed"
+    program.parent.mkdir()
+    path = os.environ.get("PYTHONPATH", "")  # which the SDK does not hand on
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" -m edge_embed "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert run_page("agents.md", tmp_path, monkeypatch) == 1
+    assert (tmp_path / "notes.db").exists()
 
 
 def test_port_in_use(tmp_path: Path) -> None:

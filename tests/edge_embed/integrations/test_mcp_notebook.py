@@ -9,6 +9,7 @@ import pytest
 from builders.mcpclient import document, notebook
 
 from edge_embed import (
+    BundleMismatchError,
     Document,
     DuplicateKeyError,
     Embedder,
@@ -236,6 +237,22 @@ def test_file_that_goes_away_or_is_damaged(tmp_path: Path, static: Embedder) -> 
                 notes.search("cat", 5, None, None)
     shutil.copy(tmp_path / "moved.db", tmp_path / "n.db")
     assert notes.add([CATS], False)["documents"] == 2
+
+
+def test_index_of_another_bundle(tmp_path: Path, static: Embedder, tiny_bundle: Path) -> None:
+    """The models follow an index that is put in place of another; one that they do not fit is refused."""
+    models = iter([static, Embedder(tiny_bundle, threads=1), static, static])
+    notes = Notebook(tmp_path / "n.db", lambda _: {"embedder": next(models)})
+    notes.add([BOATS], False)
+    with Index.open(tmp_path / "tiny.db", Embedder(tiny_bundle, threads=1)) as other:
+        other.add([Document("cats", "a cat")])
+    shutil.copy(tmp_path / "tiny.db", tmp_path / "new.db")
+    (tmp_path / "new.db").replace(tmp_path / "n.db")
+    assert [hit["key"] for hit in notes.search("cat", 5, None, None)["hits"]] == ["cats"]
+    refused = Notebook(tmp_path / "n.db", lambda _: {"embedder": static})
+    with pytest.raises(BundleMismatchError):
+        refused.search("cat", 5, None, None)
+    assert refused.search("cat", 5, None, "text")["hits"]
 
 
 def test_while_others_write(tmp_path: Path, static: Embedder) -> None:

@@ -6,7 +6,13 @@ import sys
 import pytest
 
 # The door, the package that it needs, and the extra that brings it.
-DOORS = [("langchain", "langchain_core", "langchain"), ("llamaindex", "llama_index", "llamaindex")]
+DOORS = [
+    ("langchain", "langchain_core", "langchain"),
+    ("llamaindex", "llama_index", "llamaindex"),
+    ("haystack", "haystack", "haystack"),
+    ("chroma", "chromadb", "chroma"),
+    ("sklearn", "sklearn", "sklearn"),
+]
 CODE = """
 import sys
 sys.modules[{package!r}] = None  # as where it is not installed

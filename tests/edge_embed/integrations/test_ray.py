@@ -17,8 +17,8 @@ pytestmark = [
     # of Ray itself
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray.*"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings(r"ignore:unclosed file <_io\.\w+ name='(/dev/null|[^']*/ray/):ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
 ]
 pytest.importorskip("ray.data")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from whole import pages
+from builders.docpages import run_page
 
 from edge_embed import Reranker
 from edge_embed.errors import InputError
@@ -255,10 +255,4 @@ def test_functions_of_util(ours: SentenceTransformer, real: Any) -> None:
 def test_page_runs(reranker: Reranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of docs/sentence-transformers.md, in order, beside a bundle that scores pairs."""
     shutil.copytree(reranker.path, tmp_path / "reranker-bundle")
-    monkeypatch.chdir(tmp_path)
-    page = pages.ROOT / "docs" / "sentence-transformers.md"
-    names: dict[str, Any] = {}
-    blocks = [block for block in pages.blocks(page) if block.not_run == "needs packages of others"]
-    assert len(blocks) >= 3
-    for block in blocks:
-        exec(compile("\n" * (block.line - 1) + block.code, page.name, "exec"), names)  # noqa: S102 - our page
+    assert run_page("sentence-transformers.md", tmp_path, monkeypatch) >= 3

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.docpages import run_page
 from builders.served import prompted_bundle
-from whole import pages
 
 from edge_embed import Embedder
 
@@ -83,10 +83,4 @@ def test_instructions_are_the_prompts(tmp_path: Path, short_receipt: None) -> No
 
 def test_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of docs/txtai.md, in order."""
-    monkeypatch.chdir(tmp_path)
-    page = pages.ROOT / "docs" / "txtai.md"
-    names: dict[str, Any] = {}
-    blocks = [block for block in pages.blocks(page) if block.not_run == "needs packages of others"]
-    assert len(blocks) >= 4
-    for block in blocks:
-        exec(compile("\n" * (block.line - 1) + block.code, page.name, "exec"), names)  # noqa: S102 - our page
+    assert run_page("txtai.md", tmp_path, monkeypatch) >= 4
