@@ -1,4 +1,4 @@
-#include <cmath>
+// g++ -std=c++17 embed.cpp -I INCLUDE -L LIB -lonnxruntime, with a release of onnxruntime for C
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -15,6 +15,10 @@ static void check(OrtStatus* status) {
 
 // embed MODEL ID...: the vector of a text whose token ids are known, one number a line
 int main(int count, char** given) {
+  if (count < 3) {
+    std::fprintf(stderr, "usage: embed MODEL ID...\n");
+    return 2;
+  }
   OrtEnv* env;
   OrtSessionOptions* options;
   OrtSession* session;

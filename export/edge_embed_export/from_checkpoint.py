@@ -35,12 +35,13 @@ from edge_embed_export.variants import EVERY_TASK, add_adapters, read_variants, 
 from edge_embed_quantize.calibrate import Recipe
 from edge_embed_runtime.bundle.adapters import Adapter
 from edge_embed_runtime.bundle.bundle import Bundle, Content, check_replaceable, file_records, stamp_of
-from edge_embed_runtime.bundle.manifest import MODEL, NATIVE, STANDARD_OPERATORS, TOKENIZER, WEIGHTS, Manifest
+from edge_embed_runtime.bundle.manifest import MODEL, NATIVE, TOKENIZER, WEIGHTS, Manifest
 from edge_embed_runtime.bundle.native import Native
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import ExportError, InputError, SourceError
 from edge_embed_runtime.inputs.tokenizer import Tokenizer, sanitize
+from edge_embed_runtime.model.session import STANDARD_OPERATORS
 from edge_embed_runtime.native.library import reason
 from edge_embed_runtime.vectors.kinds import DENSE, RERANK, SPARSE
 

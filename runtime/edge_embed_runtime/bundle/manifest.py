@@ -109,8 +109,6 @@ PAIR_HEAD = frozenset({"activation", "types", "labels"})
 # Its input for the type of each token, 0 in the first text of a pair and 1 in the second: int64 [batch, sequence].
 TYPES_INPUT = "token_type_ids"
 TRUNCATIONS = ("", "layer_norm")
-# What `quantization.operators` says of a graph without operators of onnxruntime's own.
-STANDARD_OPERATORS = "standard, opset 17"
 # What `quantization.pairs` says where the codes of each pair of neighbouring inputs add up to 128 at most, so that no
 # CPU's products of uint8 by int8 saturate (the exporter rounds weights so).
 WITHIN_LIMIT = "within 128"
@@ -176,11 +174,6 @@ class Manifest:
     def never_saturates(self) -> bool:
         """Whether int8 products with the weights come out right on every CPU (see `session.products_saturate`)."""
         return self.quantization.get("pairs") == WITHIN_LIMIT
-
-    @property
-    def portable(self) -> bool:
-        """Whether the graph for texts has standard operators alone, which onnxruntime fuses when it loads them."""
-        return self.quantization.get("operators") == STANDARD_OPERATORS
 
     @property
     def newer(self) -> dict[str, Any]:

@@ -11,11 +11,13 @@ import onnxruntime
 
 from edge_embed_runtime.bundle.adapters import INPUT
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, ONNXRUNTIME, TEXT, TYPES_INPUT
+from edge_embed_runtime.bundle.manifest import LEFT_OUT_INPUT, ONNXRUNTIME, TEXT, TYPES_INPUT, Manifest
 from edge_embed_runtime.errors import BundleFormatError, DeadlineError, EdgeEmbedError
 from edge_embed_runtime.model import deadline
 from edge_embed_runtime.onnxfile.mapped import without_weights
 
+# What `Manifest.quantization["operators"]` says of a graph without operators of onnxruntime's own.
+STANDARD_OPERATORS = "standard, opset 17"
 # The module of onnxruntime that is its library.
 LIBRARY = "onnxruntime.capi.onnxruntime_pybind11_state"
 # An ONNX model of one product, uint8 x [m, 64] by int8 weights [64, 32] that are all 127 (the test of it makes it).
@@ -113,6 +115,11 @@ def engine_file() -> tuple[str, str | None]:
     return f"{ONNXRUNTIME} {onnxruntime.__version__}", getattr(sys.modules.get(LIBRARY), "__file__", None)
 
 
+def is_portable(manifest: Manifest) -> bool:
+    """Whether the graph for texts has standard operators alone, which onnxruntime has to fuse when it loads them."""
+    return manifest.quantization.get("operators") == STANDARD_OPERATORS
+
+
 def load_session(
     bundle: Bundle, *, exact: bool, prepacked: bool = True, values: Sequence[str] = ()
 ) -> onnxruntime.InferenceSession:
@@ -161,7 +168,7 @@ def _loaded(
     bundle: Bundle, modality: str, *, exact: bool, prepacked: bool, values: Sequence[str] = ()
 ) -> onnxruntime.InferenceSession:
     try:
-        form = {"exact": exact, "prepacked": prepacked, "portable": modality == TEXT and bundle.manifest.portable}
+        form = {"exact": exact, "prepacked": prepacked, "portable": modality == TEXT and is_portable(bundle.manifest)}
         session = make_session(bundle.model_of(modality), 1, values=values, **form)
         bundle.check_unchanged(modality)
     except DeadlineError as error:
