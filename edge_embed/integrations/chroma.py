@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,16 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         self._lock = threading.Lock()
         known_embedding_functions[self.name()] = type(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), self.bundle, **self.options), ()
+
     def __call__(self, input: Documents) -> Embeddings:
         """The vectors of documents: arrays float32 [dim], of length 1."""
-        return list(self._load().encode_document(list(input)))
+        return list(self._load().encode_document(input))
 
     def embed_query(self, input: Documents) -> Embeddings:
         """The vectors of queries: arrays float32 [dim], of length 1."""
-        return list(self._load().encode_query(list(input)))
+        return list(self._load().encode_query(input))
 
     def default_space(self) -> Space:
         return "cosine"

@@ -12,6 +12,7 @@ from uuid import uuid4
 import numpy as np
 
 from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import checked_options
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed.integrations.stores import StoreIndex, check_once, nearest_vectors, space_of, with_documents
 from edge_embed_runtime.bundle.bundle import Bundle
@@ -55,7 +56,7 @@ class EdgeEmbeddings(Embeddings):
                 raise InputError("the Embedder that was given has options of its own", option=next(iter(options)))
             self.embedder: Any = bundle
         else:
-            self.embedder = Embedder(bundle, **options)  # type: ignore[arg-type]
+            self.embedder = Embedder(bundle, **checked_options(options))  # type: ignore[arg-type]
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return _lists(self.embedder.encode_document(texts))
@@ -110,7 +111,10 @@ class EdgeVectorStore(VectorStore):
             self._store = StoreIndex(path, space=space or space_of(embedding), **options)
             self._embedding = embedding
         else:
-            raise InputError(f"embedding is {type(embedding).__name__}, expected Embeddings", option="embedding")
+            raise InputError(
+                f"embedding is {type(embedding).__name__}, expected Embeddings, such as EdgeEmbeddings(bundle)",
+                option="embedding",
+            )
         self.mode, self.passages = mode, passages
 
     @property
@@ -139,9 +143,11 @@ class EdgeVectorStore(VectorStore):
         ids:        None, for all or some, makes new ones
         batch_size: so many at a time, each batch all or none: other processes may write in between
 
-        Raises InputError for lists of other lengths, DuplicateKeyError for an id that comes twice, DocumentError for an
+        Raises InputError for one text and lists of other lengths, DuplicateKeyError for an id that comes twice, DocumentError for an
         empty text and for metadata that JSON cannot hold (see edge_embed.integrations.metadata).
         """
+        if isinstance(texts, str):
+            raise InputError("add_texts takes a list of texts, got str: write [text]", option="texts")
         given = list(texts)
         metadatas = [None] * len(given) if metadatas is None else metadatas
         ids = [None] * len(given) if ids is None else ids
@@ -174,7 +180,7 @@ class EdgeVectorStore(VectorStore):
         if ids is not None and filter is not None:
             raise InputError("delete takes either ids or a filter", option="filter")
         if ids is not None:
-            index.delete(list(ids))
+            index.delete(ids)  # a text is one id
         else:
             index.delete(where={"$key": {"$prefix": ""}} if filter is None else filter)
         return True
@@ -182,7 +188,7 @@ class EdgeVectorStore(VectorStore):
     def get_by_ids(self, ids: Sequence[str], /) -> list[LangChainDocument]:
         """Documents in the order of the ids, without those that are not there."""
         index = self._store.index
-        found = [] if index is None else index.get_many(list(ids))
+        found = [] if index is None else index.get_many(ids)
         return [_whole(document) for document in found if document is not None]
 
     def similarity_search(

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Self
 
 from edge_embed.embedder import Embedder
@@ -132,7 +132,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 def texts_of(given: Any) -> list[str]:
     """A list of texts: of a list, an array [n], or one column of a frame. Raises InputError for anything else."""
     shape = getattr(given, "shape", None)
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Set | Mapping) or not isinstance(given, Iterable):  # a set has no order
         raise InputError(f"expected a list of texts, got {type(given).__name__}: write [text]", option="X")
     if shape is not None and len(shape) != 1:
         raise InputError(f"expected a list of texts, got {type(given).__name__} of shape {shape}: give one column")

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import checked_options
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import InputError
@@ -32,7 +33,7 @@ class EdgeEmbedding(BaseEmbedding):
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | Encoder | None = None, **options: Any) -> None:
         own = {name: options.pop(name) for name in BaseEmbedding.model_fields if name in options}
         if not is_encoder(bundle):
-            bundle = Embedder(bundle, **options)  # type: ignore[arg-type]
+            bundle = Embedder(bundle, **checked_options(options))  # type: ignore[arg-type]
         elif options:
             raise InputError("the Embedder that was given has options of its own", option=next(iter(options)))
         embedder: Any = bundle

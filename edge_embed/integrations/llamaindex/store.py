@@ -80,7 +80,10 @@ class EdgeVectorStore(BasePydanticVectorStore):
         elif isinstance(embedding, BaseEmbedding):
             store = StoreIndex(path, space=space or space_of(embedding), **options)
         else:
-            raise InputError(f"embedding is {type(embedding).__name__}, expected BaseEmbedding", option="embedding")
+            raise InputError(
+                f"embedding is {type(embedding).__name__}, expected BaseEmbedding, such as EdgeEmbedding(bundle)",
+                option="embedding",
+            )
         # an index of given vectors that is opened without their embedding can be asked with vectors all the same
         super().__init__(path=str(store.path), is_embedding_query=store.embedder is None)
         self._store, self._made = store, (str(store.path), embedding, space, options)
@@ -126,17 +129,21 @@ class EdgeVectorStore(BasePydanticVectorStore):
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Delete nodes of these ids, those that fit the filters, or of these ids those that fit."""
+        """Delete nodes of these ids, those that fit the filters, or of these ids those that fit. Raises InputError where
+        there are neither ids nor conditions: that would be all nodes."""
         _refuse(delete_kwargs)
         index = self._store.index
         if node_ids is None and filters is None:
-            raise InputError("delete_nodes takes node_ids or filters; clear() deletes all nodes")
+            raise _all_nodes()
         if index is None:
             return
-        if filters is None:
+        where = where_of(filters, index)
+        if node_ids is None and where in (None, EVERY):
+            raise _all_nodes()
+        if where is None:
             index.delete(node_ids or [])
         else:
-            self._delete(all_of([_among(node_ids), where_of(filters, index)]))
+            self._delete(all_of([_among(node_ids), where]))
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Nodes in the order of the ids, without those that are not there; or those that fit the filters, in the order
@@ -217,7 +224,8 @@ class EdgeVectorStore(BasePydanticVectorStore):
         if mode in ("text", "sparse") or (self._store.embedder is not None and text is not None):
             vector = None  # the index makes its own
         elif vector is None:
-            raise InputError(f"{self.path} cannot embed the query: give query_embedding", option="query_embedding")
+            missing = "query_embedding" if self._store.embedder is None else "query_str"
+            raise InputError(f"the query is empty: give its {missing}", option=missing)
         return index.search(text, k, where, mode, vector=vector, mmr=mmr)
 
     def _delete(self, where: Where | None) -> None:
@@ -275,6 +283,10 @@ def _given(node: BaseNode) -> list[float]:
 
 def _among(ids: list[str] | None) -> Where | None:
     return None if ids is None else {"$key": {"$in": ids}}
+
+
+def _all_nodes() -> InputError:
+    return InputError("delete_nodes takes node_ids, or filters with a condition; clear() deletes all nodes")
 
 
 def _refuse(options: dict[str, Any]) -> None:

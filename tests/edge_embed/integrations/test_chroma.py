@@ -1,6 +1,7 @@
 """Chroma with our embedding function: collections that are kept, opened again, and asked."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -135,6 +136,7 @@ def test_configuration() -> None:
     assert not function.is_legacy()
     assert EdgeEmbeddingFunction.name() == "edge_embed"
     assert function.name() == EdgeEmbeddingFunction("static").name() != EdgeEmbeddingFunction().name()
+    assert pickle.loads(pickle.dumps(function)).get_config() == config
     with pytest.raises(InputError, match="expected"):
         EdgeEmbeddingFunction.build_from_config({"model": "x"})
     for changed in ({"fingerprint": "0" * 32}, {"truncate_dim": 16}):
@@ -145,8 +147,8 @@ def test_configuration() -> None:
         EdgeEmbeddingFunction.build_from_config(config | {"fingerprint": "0" * 32})
 
 
-@pytest.mark.parametrize("texts", [[None], [3], [b"bytes"], ["\ud800"]])
-def test_what_is_no_text_is_refused(texts: list[Any]) -> None:
+@pytest.mark.parametrize("texts", [[None], [3], [b"bytes"], ["\ud800"], "one text"])
+def test_what_is_no_text_is_refused(texts: Any) -> None:
     function = EdgeEmbeddingFunction("static", threads=1)
     for call in (function, function.embed_query):
         with pytest.raises(InputError):

@@ -71,6 +71,8 @@ def test_texts_in_arrays_and_frames() -> None:
         (np.zeros(3), "text 0 is float64"),
         (pd.DataFrame({"text": ["a"]}), "give one column"),
         (3, "got int"),
+        ({"a", "b"}, "got set"),
+        ({"a": "b"}, "got dict"),
         (["\ud800"], "text 0"),
     ],
 )
