@@ -143,8 +143,9 @@ class EdgeVectorStore(VectorStore):
         ids:        None, for all or some, makes new ones
         batch_size: so many at a time, each batch all or none: other processes may write in between
 
-        Raises InputError for one text and lists of other lengths, DuplicateKeyError for an id that comes twice, DocumentError for an
-        empty text and for metadata that JSON cannot hold (see edge_embed.integrations.metadata).
+        Raises InputError for lists of other lengths, and one text in place of a list, DuplicateKeyError for an id that
+        comes twice, DocumentError for an empty text and for metadata that JSON cannot hold (see
+        edge_embed.integrations.metadata).
         """
         if isinstance(texts, str):
             raise InputError("add_texts takes a list of texts, got str: write [text]", option="texts")

@@ -129,8 +129,10 @@ class EdgeVectorStore(BasePydanticVectorStore):
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Delete nodes of these ids, those that fit the filters, or of these ids those that fit. Raises InputError where
-        there are neither ids nor conditions: that would be all nodes."""
+        """Delete nodes of these ids, those that fit the filters, or of these ids those that fit.
+
+        Raises InputError where there are neither ids nor conditions: that would be all nodes.
+        """
         _refuse(delete_kwargs)
         index = self._store.index
         if node_ids is None and filters is None:

@@ -136,7 +136,7 @@ def test_configuration() -> None:
     assert not function.is_legacy()
     assert EdgeEmbeddingFunction.name() == "edge_embed"
     assert function.name() == EdgeEmbeddingFunction("static").name() != EdgeEmbeddingFunction().name()
-    assert pickle.loads(pickle.dumps(function)).get_config() == config
+    assert pickle.loads(pickle.dumps(function)).get_config() == config  # noqa: S301 - our own
     with pytest.raises(InputError, match="expected"):
         EdgeEmbeddingFunction.build_from_config({"model": "x"})
     for changed in ({"fingerprint": "0" * 32}, {"truncate_dim": 16}):
