@@ -1,7 +1,6 @@
 """Chroma: an embedding function that a collection remembers, so that it opens again by itself."""
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.embedder import BUNDLES, Embedder, bundle_path
-from edge_embed.integrations.embedding import checked_options
+from edge_embed.integrations.embedding import Loaded
 from edge_embed_runtime.bundle.adapters import Adapters
 from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
 from edge_embed_runtime.errors import BundleError, BundleMismatchError, InputError
@@ -54,13 +53,12 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         self.bundle = None if bundle is None else os.fspath(bundle)
         if self.bundle is not None and self.bundle not in BUNDLES:
             self.bundle = str(Path(self.bundle).absolute())
-        self.options = checked_options(options)
+        self._loaded = Loaded(self.bundle, options)
+        self.options = self._loaded.options
         folder = bundle_path(self.bundle)
         manifest = read_manifest(folder / MANIFEST)
         adapters = Adapters(manifest.adapters, options.get("adapter"), f"bundle {folder}")
         self.fingerprint = adapters.fingerprint(manifest.fingerprint)
-        self._embedder: Embedder | None = None
-        self._lock = threading.Lock()
         known_embedding_functions[self.name()] = type(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -103,13 +101,10 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         _check_same(old_config, new_config)
 
     def _load(self) -> Embedder:
-        with self._lock:
-            if self._embedder is None:
-                embedder = Embedder(self.bundle, **self.options)
-                if embedder.fingerprint != self.fingerprint:
-                    raise _other(self.bundle, self.fingerprint, embedder.fingerprint)
-                self._embedder = embedder
-            return self._embedder
+        embedder = self._loaded.get()
+        if embedder.fingerprint != self.fingerprint:
+            raise _other(self.bundle, self.fingerprint, embedder.fingerprint)
+        return embedder
 
 
 def _check_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -11,8 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from edge_embed.embedder import Embedder
-from edge_embed.integrations.embedding import checked_options
+from edge_embed.integrations.embedding import embedder_of, reranker_of
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed.integrations.stores import StoreIndex, check_once, nearest_vectors, space_of, with_documents
 from edge_embed_runtime.bundle.bundle import Bundle
@@ -51,24 +50,19 @@ class EdgeEmbeddings(Embeddings):
     """
 
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | Encoder | None = None, **options: Any) -> None:
-        if is_encoder(bundle):
-            if options:
-                raise InputError("the Embedder that was given has options of its own", option=next(iter(options)))
-            self.embedder: Any = bundle
-        else:
-            self.embedder = Embedder(bundle, **checked_options(options))  # type: ignore[arg-type]
+        self.embedder = embedder_of(bundle, options)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return _lists(self.embedder.encode_document(texts))
+        return self.embedder.encode_document(texts).tolist()
 
     def embed_query(self, text: str) -> list[float]:
-        return _lists(self.embedder.encode_query([text]))[0]
+        return self.embedder.encode_query([text])[0].tolist()
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        return _lists(await self.embedder.aencode_document(texts))
+        return (await self.embedder.aencode_document(texts)).tolist()
 
     async def aembed_query(self, text: str) -> list[float]:
-        return _lists(await self.embedder.aencode_query([text]))[0]
+        return (await self.embedder.aencode_query([text]))[0].tolist()
 
 
 class EdgeVectorStore(VectorStore):
@@ -277,17 +271,13 @@ class EdgeVectorStore(VectorStore):
         return [(document, by_key[document.id or ""]) for document, _ in self._documents(found)]
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **options: Any) -> Scored:
-        found: Scored = await run_in_executor(
-            None, partial(self._similarity_search_with_relevance_scores, query, k, **options)
-        )
-        return found
+        return await run_in_executor(None, partial(self._similarity_search_with_relevance_scores, query, k, **options))
 
     def _vector(self, query: str) -> Sequence[float]:
         """Of a query. Raises InputError where nothing makes it."""
         if self._embedding is None:
             raise InputError(f"{self._store.path} holds given vectors: open it with their embeddings")
-        vector: Sequence[float] = self._embedding.embed_query(query)
-        return vector
+        return self._embedding.embed_query(query)
 
     def _hits(
         self, query: str | None, vector: Sequence[float] | None, k: int, where: Where | None, mode: Mode
@@ -348,9 +338,7 @@ class EdgeReranker(BaseDocumentCompressor):
         self, bundle: str | os.PathLike[str] | Bundle | Reranker, *, top_n: int | None = None, **options: Any
     ) -> None:
         super().__init__(top_n=top_n)
-        if isinstance(bundle, Reranker) and options:
-            raise InputError("the Reranker that was given has options of its own", option=next(iter(options)))
-        self._reranker = bundle if isinstance(bundle, Reranker) else Reranker(bundle, **options)
+        self._reranker = reranker_of(bundle, options)
 
     def compress_documents(
         self,
@@ -368,11 +356,6 @@ class EdgeReranker(BaseDocumentCompressor):
             )
             for one in ranked
         ]
-
-
-def _lists(vectors: Any) -> list[list[float]]:
-    found: list[list[float]] = vectors.tolist()
-    return found
 
 
 def _whole(document: Document) -> LangChainDocument:

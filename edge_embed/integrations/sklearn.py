@@ -97,8 +97,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     @property
     def _n_features_out(self) -> int:
         """For the names of features, which scikit-learn makes."""
-        dim: int = self.n_features_out_
-        return dim
+        return self.n_features_out_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

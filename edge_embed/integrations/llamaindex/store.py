@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from edge_embed.integrations.llamaindex.embedding import EdgeEmbedding
@@ -62,7 +63,7 @@ class EdgeVectorStore(BasePydanticVectorStore):
     is_embedding_query: bool = False
     path: str = ""
     _store: StoreIndex = PrivateAttr()
-    _made: tuple[Any, ...] = PrivateAttr()
+    _made: Any = PrivateAttr()
 
     def __init__(
         self,
@@ -86,10 +87,11 @@ class EdgeVectorStore(BasePydanticVectorStore):
             )
         # an index of given vectors that is opened without their embedding can be asked with vectors all the same
         super().__init__(path=str(store.path), is_embedding_query=store.embedder is None)
-        self._store, self._made = store, (str(store.path), embedding, space, options)
+        self._store = store
+        self._made = partial(type(self), str(store.path), embedding, space=space, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (type(self), *self._made)
+        return self._made, ()
 
     @classmethod
     def class_name(cls) -> str:
@@ -249,12 +251,6 @@ class EdgeVectorStore(BasePydanticVectorStore):
                 )
 
 
-def _unpickled(
-    kind: type[EdgeVectorStore], path: str, embedding: Any, space: str | None, options: dict[str, Any]
-) -> EdgeVectorStore:
-    return kind(path, embedding, space=space, **options)
-
-
 def _document(node: BaseNode) -> Document:
     """A node as a document: its text, its metadata, and the rest of it as JSON in fields of LlamaIndex's own."""
     clean = node.model_copy(update={"metadata": stored_metadata(node.metadata, node.node_id)})
@@ -267,8 +263,7 @@ def _node(document: Document, hit: Hit | None = None) -> BaseNode:
     passage that a query found."""
     metadata = dict(document.metadata)
     if isinstance(metadata.get(NODE), str):
-        node: BaseNode = metadata_dict_to_node(metadata, text=document.text)
-        return node
+        return metadata_dict_to_node(metadata, text=document.text)
     text, start = (document.text, 0) if hit is None else (hit.text, hit.start)
     return TextNode(
         id_=document.key, text=text, metadata=metadata, start_char_idx=start, end_char_idx=start + len(text)
@@ -279,8 +274,7 @@ def _given(node: BaseNode) -> list[float]:
     """The vector that a node brings. Raises InputError where it brings none."""
     if node.embedding is None:
         raise InputError(f"node {node.node_id[:60]!r} has no embedding; nothing was stored", keys=[node.node_id])
-    vector: list[float] = node.embedding
-    return vector
+    return node.embedding
 
 
 def _among(ids: list[str] | None) -> Where | None:
