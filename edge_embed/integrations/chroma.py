@@ -65,8 +65,9 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         return partial(type(self), self.bundle, **self.options), ()
 
     def __call__(self, input: Documents) -> Embeddings:
-        """The vectors of documents: arrays float32 [dim], of length 1."""
-        return list(self._load().encode_document(input))
+        """The vectors of documents: arrays float32 [dim], of length 1. One that is longer than the model reads is a
+        TruncationWarning."""
+        return list(self._load().encode_document(input, on_truncation="warn"))
 
     def embed_query(self, input: Documents) -> Embeddings:
         """The vectors of queries: arrays float32 [dim], of length 1."""

@@ -46,20 +46,21 @@ class EdgeEmbeddings(Embeddings):
     bundle:  a bundle's folder or the name of an embedded one, None for the default; or an Embedder
     options: of `Embedder`, such as threads, truncate_dim, max_rss_mb
 
-    Can be pickled. Raises what `Embedder` raises.
+    A document that is longer than the model reads is a TruncationWarning. Can be pickled. Raises what `Embedder`
+    raises.
     """
 
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | Encoder | None = None, **options: Any) -> None:
         self.embedder = embedder_of(bundle, options)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return self.embedder.encode_document(texts).tolist()
+        return self.embedder.encode_document(texts, on_truncation="warn").tolist()
 
     def embed_query(self, text: str) -> list[float]:
         return self.embedder.encode_query([text])[0].tolist()
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        return (await self.embedder.aencode_document(texts)).tolist()
+        return (await self.embedder.aencode_document(texts, on_truncation="warn")).tolist()
 
     async def aembed_query(self, text: str) -> list[float]:
         return (await self.embedder.aencode_query([text]))[0].tolist()

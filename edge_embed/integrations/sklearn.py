@@ -33,7 +33,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     role:          whose prompt is put before each text ("query", "document"); None means that of the bundle's default
     prompt:        put this before each text instead; "" means none
     truncate_dim:  keep only so many numbers of each vector, of length 1 again
-    on_truncation: what to do where a text is longer than the model reads: "ignore", "warn" or "error"
+    on_truncation: what to do where a text is longer than the model reads: "warn", "ignore" or "error"
     adapter, threads, engine, max_rss_mb: see `edge_embed.Embedder`; with `n_jobs` give each worker threads=1
     batch_tokens:  see `edge_embed.Embedder.encode`
 
@@ -50,7 +50,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         role: str | None = None,
         prompt: str | None = None,
         truncate_dim: int | None = None,
-        on_truncation: Truncation = "ignore",
+        on_truncation: Truncation = "warn",
         adapter: str | None = None,
         threads: int | None = None,
         engine: str | None = None,

@@ -21,8 +21,8 @@ class EdgeEmbedding(BaseEmbedding):
     options: of `Embedder`, such as threads, truncate_dim, max_rss_mb, and those of LlamaIndex's embeddings:
              embed_batch_size, callback_manager, num_workers, embeddings_cache, rate_limiter
 
-    Can be pickled. What LlamaIndex caches of it, it finds by `fingerprint` and `dim`: another bundle is another model.
-    Raises what `Embedder` raises.
+    A text that is longer than the model reads is a TruncationWarning. Can be pickled. What LlamaIndex caches of it, it
+    finds by `fingerprint` and `dim`: another bundle is another model. Raises what `Embedder` raises.
     """
 
     fingerprint: str = ""
@@ -52,16 +52,16 @@ class EdgeEmbedding(BaseEmbedding):
         return self._embedder.encode_query([query])[0].tolist()
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        return self._embedder.encode_document([text])[0].tolist()
+        return self._embedder.encode_document([text], on_truncation="warn")[0].tolist()
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._embedder.encode_document(texts).tolist()
+        return self._embedder.encode_document(texts, on_truncation="warn").tolist()
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return (await self._embedder.aencode_query([query]))[0].tolist()
 
     async def _aget_text_embedding(self, text: str) -> list[float]:
-        return (await self._embedder.aencode_document([text]))[0].tolist()
+        return (await self._embedder.aencode_document([text], on_truncation="warn"))[0].tolist()
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return (await self._embedder.aencode_document(texts)).tolist()
+        return (await self._embedder.aencode_document(texts, on_truncation="warn")).tolist()

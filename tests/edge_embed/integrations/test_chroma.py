@@ -18,7 +18,7 @@ import chromadb
 from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions
 
-from edge_embed import Embedder
+from edge_embed import Embedder, TruncationWarning
 from edge_embed.errors import BundleMismatchError, InputError
 from edge_embed.integrations.chroma import EdgeEmbeddingFunction
 
@@ -145,6 +145,11 @@ def test_configuration() -> None:
     function.validate_config_update(config, config | {"bundle": "elsewhere"})
     with pytest.raises(BundleMismatchError):
         EdgeEmbeddingFunction.build_from_config(config | {"fingerprint": "0" * 32})
+
+
+def test_long_documents_are_named() -> None:
+    with pytest.warns(TruncationWarning, match="text 1"):
+        EdgeEmbeddingFunction("static", threads=1)(["short", "word " * 600])
 
 
 @pytest.mark.parametrize("texts", [[None], [3], [b"bytes"], ["\ud800"], "one text"])

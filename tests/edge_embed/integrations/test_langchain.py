@@ -39,6 +39,7 @@ from edge_embed import (
     Index,
     InputError,
     Reranker,
+    TruncationWarning,
 )
 from edge_embed.integrations.langchain import EdgeEmbeddings, EdgeReranker, EdgeVectorStore
 
@@ -181,6 +182,12 @@ async def test_awaited_vectors(static: Embedder) -> None:
     found = await asyncio.gather(*(embeddings.aembed_query(text) for text in texts))
     assert found == [embeddings.embed_query(text) for text in texts]
     assert await embeddings.aembed_documents(texts) == embeddings.embed_documents(texts)
+
+
+def test_long_texts_are_named(static: Embedder) -> None:
+    """Embeddings alone say which texts the model does not read to the end."""
+    with pytest.warns(TruncationWarning, match=r"text 1 \(600 tokens\)"):
+        EdgeEmbeddings(static).embed_documents(["short", "word " * 600])
 
 
 def test_filters(store: EdgeVectorStore) -> None:

@@ -43,6 +43,7 @@ from edge_embed import (
     FilterError,
     InputError,
     Reranker,
+    TruncationWarning,
 )
 from edge_embed.integrations.llamaindex import EdgeEmbedding, EdgeReranker, EdgeVectorStore
 
@@ -433,6 +434,12 @@ def test_bad_metadata(store: EdgeVectorStore, value: Any) -> None:
     with pytest.raises(DocumentError, match=r"document 'bad': metadata field .*field"):
         store.add([node("good", "text", {}), node("bad", "text", {"field": value})])
     assert store.get_nodes(["good", "bad"]) == []
+
+
+def test_long_texts_are_named() -> None:
+    """The embedding says which texts the model does not read to the end; the store reads all of them."""
+    with pytest.warns(TruncationWarning, match="text 1"):
+        EdgeEmbedding("static").get_text_embedding_batch(["short", "word " * 600])
 
 
 def test_bad_nodes(store: EdgeVectorStore) -> None:
