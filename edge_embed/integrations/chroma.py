@@ -10,7 +10,7 @@ from typing import Any
 from edge_embed.embedder import BUNDLES, Embedder, bundle_path
 from edge_embed.integrations.embedding import Loaded
 from edge_embed_runtime.bundle.adapters import Adapters
-from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
+from edge_embed_runtime.bundle.bundle import open_bundle
 from edge_embed_runtime.errors import BundleError, BundleMismatchError, InputError
 from edge_embed_runtime.extras import require
 
@@ -56,7 +56,7 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         self._loaded = Loaded(self.bundle, options)
         self.options = self._loaded.options
         folder = bundle_path(self.bundle)
-        manifest = read_manifest(folder / MANIFEST)
+        manifest = open_bundle(folder).manifest
         adapters = Adapters(manifest.adapters, options.get("adapter"), f"bundle {folder}")
         self.fingerprint = adapters.fingerprint(manifest.fingerprint)
         known_embedding_functions[self.name()] = type(self)

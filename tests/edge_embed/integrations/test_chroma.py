@@ -19,7 +19,7 @@ from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions
 
 from edge_embed import Embedder, TruncationWarning
-from edge_embed.errors import BundleMismatchError, InputError
+from edge_embed.errors import BundleFormatError, BundleMismatchError, InputError
 from edge_embed.integrations.chroma import EdgeEmbeddingFunction
 
 pytestmark = pytest.mark.frameworks
@@ -145,6 +145,12 @@ def test_configuration() -> None:
     function.validate_config_update(config, config | {"bundle": "elsewhere"})
     with pytest.raises(BundleMismatchError):
         EdgeEmbeddingFunction.build_from_config(config | {"fingerprint": "0" * 32})
+
+
+def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(BundleFormatError, match=r"manifest\.json"):
+            EdgeEmbeddingFunction(folder)
 
 
 def test_long_documents_are_named() -> None:
