@@ -84,6 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     where = options.index or f"{Path(options.path).resolve()}.duplicates.db"
     add = [sys.executable, "-m", "edge_embed", "add", where, options.path, "--sync", "--bundle", options.bundle]
     status = subprocess.run(add, stdout=sys.stderr, check=False).returncode
+    if not Path(where).exists():
+        print(f"duplicates: {options.path} has nothing that can be read", file=sys.stderr)
+        return 2
     try:
         with Index.open(where, read_only=True) as index:
             groups = find_groups(index, options.threshold)

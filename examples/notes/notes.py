@@ -93,6 +93,8 @@ def indexed(options: argparse.Namespace) -> Iterator[None]:
     """The index holds the folder as it is; with --watch also as it changes."""
     add = [sys.executable, "-m", "edge_embed", "add", options.index, options.folder, "--sync", "--bundle", "minilm"]
     subprocess.run(add, stdout=sys.stderr, check=False)  # lists by itself what it cannot read
+    if not Path(options.index).exists():
+        raise ValueError(f"{options.folder} has nothing that can be read")
     watching = subprocess.Popen([*add, "--watch"], stdout=subprocess.DEVNULL) if options.watch else None
     try:
         yield

@@ -53,6 +53,9 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     assert sorted(path.name for path in tmp_path.glob("*.db")) == ["b.duplicates.db", "folder.duplicates.db"]
     assert duplicates.main(["nowhere", "--bundle", "static", "--index", "other.db"]) > 0
     assert "nowhere" in capfd.readouterr().err
+    Path("empty").mkdir()
+    assert duplicates.main(["empty"]) == 2
+    assert "duplicates: empty has nothing that can be read" in capfd.readouterr().err
     for wrong in ("0", "1.5", "nan"):
         with pytest.raises(SystemExit):
             duplicates.main(["folder", "--threshold", wrong])

@@ -77,6 +77,9 @@ def test_folders_do_not_mix(folder: Path, capfd: pytest.CaptureFixture[str], mon
     assert {path.name for path in folder.parent.glob("*.db")} == {"notes.notes.db", "work.notes.db"}
     assert notes.main(["work", ""]) == 1
     assert "the query is empty" in capfd.readouterr().err
+    (folder.parent / "empty").mkdir()
+    assert notes.main(["empty", ASK]) == 1
+    assert "notes: empty has nothing that can be read" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("openai", [True, False])
