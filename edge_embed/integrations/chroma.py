@@ -1,16 +1,16 @@
 """Chroma: an embedding function that a collection remembers, so that it opens again by itself."""
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge_embed.embedder import BUNDLES, Embedder, bundle_path
-from edge_embed.integrations.embedding import checked_options
+from edge_embed.integrations.embedding import Loaded
 from edge_embed_runtime.bundle.adapters import Adapters
-from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
+from edge_embed_runtime.bundle.bundle import open_bundle
 from edge_embed_runtime.errors import BundleError, BundleMismatchError, InputError
 from edge_embed_runtime.extras import require
 
@@ -53,22 +53,25 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         self.bundle = None if bundle is None else os.fspath(bundle)
         if self.bundle is not None and self.bundle not in BUNDLES:
             self.bundle = str(Path(self.bundle).absolute())
-        self.options = checked_options(options)
+        self._loaded = Loaded(self.bundle, options)
+        self.options = self._loaded.options
         folder = bundle_path(self.bundle)
-        manifest = read_manifest(folder / MANIFEST)
+        manifest = open_bundle(folder).manifest
         adapters = Adapters(manifest.adapters, options.get("adapter"), f"bundle {folder}")
         self.fingerprint = adapters.fingerprint(manifest.fingerprint)
-        self._embedder: Embedder | None = None
-        self._lock = threading.Lock()
         known_embedding_functions[self.name()] = type(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), self.bundle, **self.options), ()
+
     def __call__(self, input: Documents) -> Embeddings:
-        """The vectors of documents: arrays float32 [dim], of length 1."""
-        return list(self._load().encode_document(list(input)))
+        """The vectors of documents: arrays float32 [dim], of length 1. One that is longer than the model reads is a
+        TruncationWarning."""
+        return list(self._load().encode_document(input, on_truncation="warn"))
 
     def embed_query(self, input: Documents) -> Embeddings:
         """The vectors of queries: arrays float32 [dim], of length 1."""
-        return list(self._load().encode_query(list(input)))
+        return list(self._load().encode_query(input))
 
     def default_space(self) -> Space:
         return "cosine"
@@ -99,13 +102,10 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         _check_same(old_config, new_config)
 
     def _load(self) -> Embedder:
-        with self._lock:
-            if self._embedder is None:
-                embedder = Embedder(self.bundle, **self.options)
-                if embedder.fingerprint != self.fingerprint:
-                    raise _other(self.bundle, self.fingerprint, embedder.fingerprint)
-                self._embedder = embedder
-            return self._embedder
+        embedder = self._loaded.get()
+        if embedder.fingerprint != self.fingerprint:
+            raise _other(self.bundle, self.fingerprint, embedder.fingerprint)
+        return embedder
 
 
 def _check_same(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

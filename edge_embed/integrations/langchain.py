@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import embedder_of, reranker_of
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed.integrations.stores import StoreIndex, check_once, nearest_vectors, space_of, with_documents
 from edge_embed_runtime.bundle.bundle import Bundle
@@ -46,28 +46,24 @@ class EdgeEmbeddings(Embeddings):
     bundle:  a bundle's folder or the name of an embedded one, None for the default; or an Embedder
     options: of `Embedder`, such as threads, truncate_dim, max_rss_mb
 
-    Can be pickled. Raises what `Embedder` raises.
+    A document that is longer than the model reads is a TruncationWarning. Can be pickled. Raises what `Embedder`
+    raises.
     """
 
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | Encoder | None = None, **options: Any) -> None:
-        if is_encoder(bundle):
-            if options:
-                raise InputError("the Embedder that was given has options of its own", option=next(iter(options)))
-            self.embedder: Any = bundle
-        else:
-            self.embedder = Embedder(bundle, **options)  # type: ignore[arg-type]
+        self.embedder = embedder_of(bundle, options)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return _lists(self.embedder.encode_document(texts))
+        return self.embedder.encode_document(texts, on_truncation="warn").tolist()
 
     def embed_query(self, text: str) -> list[float]:
-        return _lists(self.embedder.encode_query([text]))[0]
+        return self.embedder.encode_query([text])[0].tolist()
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        return _lists(await self.embedder.aencode_document(texts))
+        return (await self.embedder.aencode_document(texts, on_truncation="warn")).tolist()
 
     async def aembed_query(self, text: str) -> list[float]:
-        return _lists(await self.embedder.aencode_query([text]))[0]
+        return (await self.embedder.aencode_query([text]))[0].tolist()
 
 
 class EdgeVectorStore(VectorStore):
@@ -110,7 +106,10 @@ class EdgeVectorStore(VectorStore):
             self._store = StoreIndex(path, space=space or space_of(embedding), **options)
             self._embedding = embedding
         else:
-            raise InputError(f"embedding is {type(embedding).__name__}, expected Embeddings", option="embedding")
+            raise InputError(
+                f"embedding is {type(embedding).__name__}, expected Embeddings, such as EdgeEmbeddings(bundle)",
+                option="embedding",
+            )
         self.mode, self.passages = mode, passages
 
     @property
@@ -139,9 +138,12 @@ class EdgeVectorStore(VectorStore):
         ids:        None, for all or some, makes new ones
         batch_size: so many at a time, each batch all or none: other processes may write in between
 
-        Raises InputError for lists of other lengths, DuplicateKeyError for an id that comes twice, DocumentError for an
-        empty text and for metadata that JSON cannot hold (see edge_embed.integrations.metadata).
+        Raises InputError for lists of other lengths, and one text in place of a list, DuplicateKeyError for an id that
+        comes twice, DocumentError for an empty text and for metadata that JSON cannot hold (see
+        edge_embed.integrations.metadata).
         """
+        if isinstance(texts, str):
+            raise InputError("add_texts takes a list of texts, got str: write [text]", option="texts")
         given = list(texts)
         metadatas = [None] * len(given) if metadatas is None else metadatas
         ids = [None] * len(given) if ids is None else ids
@@ -174,7 +176,7 @@ class EdgeVectorStore(VectorStore):
         if ids is not None and filter is not None:
             raise InputError("delete takes either ids or a filter", option="filter")
         if ids is not None:
-            index.delete(list(ids))
+            index.delete(ids)  # a text is one id
         else:
             index.delete(where={"$key": {"$prefix": ""}} if filter is None else filter)
         return True
@@ -182,7 +184,7 @@ class EdgeVectorStore(VectorStore):
     def get_by_ids(self, ids: Sequence[str], /) -> list[LangChainDocument]:
         """Documents in the order of the ids, without those that are not there."""
         index = self._store.index
-        found = [] if index is None else index.get_many(list(ids))
+        found = [] if index is None else index.get_many(ids)
         return [_whole(document) for document in found if document is not None]
 
     def similarity_search(
@@ -270,17 +272,13 @@ class EdgeVectorStore(VectorStore):
         return [(document, by_key[document.id or ""]) for document, _ in self._documents(found)]
 
     async def _asimilarity_search_with_relevance_scores(self, query: str, k: int = 4, **options: Any) -> Scored:
-        found: Scored = await run_in_executor(
-            None, partial(self._similarity_search_with_relevance_scores, query, k, **options)
-        )
-        return found
+        return await run_in_executor(None, partial(self._similarity_search_with_relevance_scores, query, k, **options))
 
     def _vector(self, query: str) -> Sequence[float]:
         """Of a query. Raises InputError where nothing makes it."""
         if self._embedding is None:
             raise InputError(f"{self._store.path} holds given vectors: open it with their embeddings")
-        vector: Sequence[float] = self._embedding.embed_query(query)
-        return vector
+        return self._embedding.embed_query(query)
 
     def _hits(
         self, query: str | None, vector: Sequence[float] | None, k: int, where: Where | None, mode: Mode
@@ -341,9 +339,7 @@ class EdgeReranker(BaseDocumentCompressor):
         self, bundle: str | os.PathLike[str] | Bundle | Reranker, *, top_n: int | None = None, **options: Any
     ) -> None:
         super().__init__(top_n=top_n)
-        if isinstance(bundle, Reranker) and options:
-            raise InputError("the Reranker that was given has options of its own", option=next(iter(options)))
-        self._reranker = bundle if isinstance(bundle, Reranker) else Reranker(bundle, **options)
+        self._reranker = reranker_of(bundle, options)
 
     def compress_documents(
         self,
@@ -361,11 +357,6 @@ class EdgeReranker(BaseDocumentCompressor):
             )
             for one in ranked
         ]
-
-
-def _lists(vectors: Any) -> list[list[float]]:
-    found: list[list[float]] = vectors.tolist()
-    return found
 
 
 def _whole(document: Document) -> LangChainDocument:

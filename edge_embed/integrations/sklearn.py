@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Self
 
 from edge_embed.embedder import Embedder
@@ -33,7 +33,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     role:          whose prompt is put before each text ("query", "document"); None means that of the bundle's default
     prompt:        put this before each text instead; "" means none
     truncate_dim:  keep only so many numbers of each vector, of length 1 again
-    on_truncation: what to do where a text is longer than the model reads: "ignore", "warn" or "error"
+    on_truncation: what to do where a text is longer than the model reads: "warn", "ignore" or "error"
     adapter, threads, engine, max_rss_mb: see `edge_embed.Embedder`; with `n_jobs` give each worker threads=1
     batch_tokens:  see `edge_embed.Embedder.encode`
 
@@ -50,7 +50,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         role: str | None = None,
         prompt: str | None = None,
         truncate_dim: int | None = None,
-        on_truncation: Truncation = "ignore",
+        on_truncation: Truncation = "warn",
         adapter: str | None = None,
         threads: int | None = None,
         engine: str | None = None,
@@ -97,8 +97,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     @property
     def _n_features_out(self) -> int:
         """For the names of features, which scikit-learn makes."""
-        dim: int = self.n_features_out_
-        return dim
+        return self.n_features_out_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -132,7 +131,7 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 def texts_of(given: Any) -> list[str]:
     """A list of texts: of a list, an array [n], or one column of a frame. Raises InputError for anything else."""
     shape = getattr(given, "shape", None)
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | Set | Mapping) or not isinstance(given, Iterable):  # a set has no order
         raise InputError(f"expected a list of texts, got {type(given).__name__}: write [text]", option="X")
     if shape is not None and len(shape) != 1:
         raise InputError(f"expected a list of texts, got {type(given).__name__} of shape {shape}: give one column")

@@ -4,6 +4,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +77,7 @@ class StoreIndex:
         self._index = self._open() if space is None or self.path.exists() else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (str(self.path), self._given, self.space, self._options)
+        return partial(StoreIndex, str(self.path), self._given, space=self.space, **self._options), ()
 
     @property
     def index(self) -> Index | None:
@@ -150,10 +151,6 @@ class StoreIndex:
                 path=self.path,
                 bundle=stats["bundle"],
             )
-
-
-def _unpickled(path: str, embedder: Encoder | None, space: str | None, options: Mapping[str, Any]) -> StoreIndex:
-    return StoreIndex(path, embedder, space=space, **options)
 
 
 def check_once(keys: Sequence[str]) -> None:

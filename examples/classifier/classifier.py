@@ -76,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, help="random choices of examples to average over [%(default)s]")
     parser.add_argument("--bundle", default="minilm", help="[%(default)s]")
     options = parser.parse_args(arguments)
+    if options.text is None and options.test is None:
+        parser.error("give --text, --test or both")
     try:
         train_labels, train_texts = read(options.train)
         test_labels, test_texts = read(options.test) if options.test else ([], [])

@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,18 +74,23 @@ def find_groups(index: Index, threshold: float) -> list[list[tuple[str, float]]]
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a folder, or a file of rows such as lines.jsonl")
-    parser.add_argument("--index", default="duplicates.db", help="made if missing, and kept [%(default)s]")
+    parser.add_argument("--index", help="of this PATH alone; made if missing, and kept [PATH.duplicates.db]")
     parser.add_argument("--threshold", type=float, default=0.95, help="least cosine in a group [%(default)s]")
     parser.add_argument("--bundle", default="minilm", help="static is some twenty times as fast [%(default)s]")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if not 0 < options.threshold <= 1:
         parser.error("--threshold: expected a number above 0, at most 1")
-    add = [sys.executable, "-m", "edge_embed", "add", options.index, options.path, "--sync", "--bundle", options.bundle]
+    where = options.index or f"{Path(options.path).resolve()}.duplicates.db"
+    add = [sys.executable, "-m", "edge_embed", "add", where, options.path, "--sync", "--bundle", options.bundle]
     status = subprocess.run(add, stdout=sys.stderr, check=False).returncode
+    if not Path(where).exists():
+        print(f"duplicates: {options.path} has nothing that can be read", file=sys.stderr)
+        return 2
     try:
-        with Index.open(options.index, read_only=True) as index:
+        with Index.open(where, read_only=True) as index:
             groups = find_groups(index, options.threshold)
+            print(f"{len(groups)} groups", file=sys.stderr)
             if options.json:
                 print(json.dumps([[{"key": key, "cosine": cosine} for key, cosine in group] for group in groups]))
             for group in () if options.json else groups:

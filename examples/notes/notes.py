@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -90,8 +91,10 @@ def reply(question: str, options: argparse.Namespace, embedder: Embedder) -> Non
 @contextmanager
 def indexed(options: argparse.Namespace) -> Iterator[None]:
     """The index holds the folder as it is; with --watch also as it changes."""
-    add = [sys.executable, "-m", "edge_embed", "add", options.index, options.folder, "--sync"]
+    add = [sys.executable, "-m", "edge_embed", "add", options.index, options.folder, "--sync", "--bundle", "minilm"]
     subprocess.run(add, stdout=sys.stderr, check=False)  # lists by itself what it cannot read
+    if not Path(options.index).exists():
+        raise ValueError(f"{options.folder} has nothing that can be read")
     watching = subprocess.Popen([*add, "--watch"], stdout=subprocess.DEVNULL) if options.watch else None
     try:
         yield
@@ -111,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("question", nargs="?", help="without it, questions are read line by line")
-    parser.add_argument("--index", default="notes.db", help="made if missing, and kept [%(default)s]")
+    parser.add_argument("--index", help="of this folder alone; made if missing, and kept [FOLDER.notes.db]")
     parser.add_argument("--budget", type=int, default=1500, help="tokens of all sources together [%(default)s]")
     parser.add_argument(
         "--llm", type=loopback, help="http://127.0.0.1:11434 (Ollama), http://127.0.0.1:8080/v1 (OpenAI)"
@@ -119,10 +122,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="llama3.2", help="its name there [%(default)s]")
     parser.add_argument("--watch", action="store_true", help="follow the folder while questions are read")
     options = parser.parse_args(arguments)
+    options.index = options.index or f"{Path(options.folder).resolve()}.notes.db"
     try:
         with indexed(options):
             embedder = Embedder()
-            for question in [options.question] if options.question else filter(str.strip, sys.stdin):
+            for question in filter(str.strip, sys.stdin) if options.question is None else [options.question]:
                 reply(question.strip(), options, embedder)
     except (EdgeEmbedError, OSError, ValueError) as error:
         print(f"notes: {error}", file=sys.stderr)

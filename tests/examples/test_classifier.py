@@ -44,11 +44,14 @@ def test_refuses(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureF
     bad.write_text("no tab here\n")
     foreign.write_text("weather\tIs it raining?\n")
     for arguments, said in (
-        ([str(bad)], "expected lines of LABEL <tab> TEXT"),
+        ([str(bad), "--text", "x"], "expected lines of LABEL <tab> TEXT"),
         ([files[0], "--test", str(foreign)], "labels without a training text: weather"),
-        ([str(tmp_path / "none.tsv")], "No such file"),
+        ([str(tmp_path / "none.tsv"), "--text", "x"], "No such file"),
     ):
         assert classifier.main(arguments) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        classifier.main([files[0]])
+    assert "give --text, --test or both" in capsys.readouterr().err

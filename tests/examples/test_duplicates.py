@@ -44,9 +44,18 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     for key in "ad":
         Path(f"folder/{key}.txt").write_text(TEXTS[key])
     assert duplicates.main(["folder", "--bundle", "static"]) == 0
+    said = capfd.readouterr()
+    assert (said.out, said.err.splitlines()[-1]) == ("", "0 groups")
+    Path("b").mkdir()
+    Path("b/other.txt").write_text(TEXTS["a"])  # has an index of its own
+    assert duplicates.main(["b", "--bundle", "static"]) == 0
     assert capfd.readouterr().out == ""
+    assert sorted(path.name for path in tmp_path.glob("*.db")) == ["b.duplicates.db", "folder.duplicates.db"]
     assert duplicates.main(["nowhere", "--bundle", "static", "--index", "other.db"]) > 0
     assert "nowhere" in capfd.readouterr().err
+    Path("empty").mkdir()
+    assert duplicates.main(["empty"]) == 2
+    assert "duplicates: empty has nothing that can be read" in capfd.readouterr().err
     for wrong in ("0", "1.5", "nan"):
         with pytest.raises(SystemExit):
             duplicates.main(["folder", "--threshold", wrong])

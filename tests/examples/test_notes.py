@@ -66,6 +66,22 @@ def test_folder_is_read_again(folder: Path, capfd: pytest.CaptureFixture[str]) -
     assert "[2]" not in out
 
 
+def test_folders_do_not_mix(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder has its index beside it, of the bundle that asks; a question without a word is an error."""
+    monkeypatch.setenv("EDGE_EMBED_BUNDLE", "static")
+    answered(capfd)
+    (folder.parent / "work").mkdir()
+    (folder.parent / "work" / "plan.txt").write_text("The plan is secret.")
+    assert notes.main(["work/", ASK]) == 0
+    assert "ferry" not in capfd.readouterr().out
+    assert {path.name for path in folder.parent.glob("*.db")} == {"notes.notes.db", "work.notes.db"}
+    assert notes.main(["work", ""]) == 1
+    assert "the query is empty" in capfd.readouterr().err
+    (folder.parent / "empty").mkdir()
+    assert notes.main(["empty", ASK]) == 1
+    assert "notes: empty has nothing that can be read" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("openai", [True, False])
 def test_answer(folder: Path, capfd: pytest.CaptureFixture[str], openai: bool) -> None:
     """Both kinds of servers are asked as they want it; each [n] is shown with its file, or said to be none."""

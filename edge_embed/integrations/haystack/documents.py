@@ -125,5 +125,4 @@ def _packed(vector: Embedding) -> dict[str, Any]:
 
 
 def _unpacked(stored: Mapping[str, Any]) -> list[float]:
-    found: list[float] = np.frombuffer(base64.b64decode(stored["data"]), FLOATS[stored["size"]]).tolist()
-    return found
+    return np.frombuffer(base64.b64decode(stored["data"]), FLOATS[stored["size"]]).tolist()

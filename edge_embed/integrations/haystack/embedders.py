@@ -1,34 +1,16 @@
 """Texts, and documents, with their vectors."""
 
 import os
-import threading
 from dataclasses import replace
 from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict, logging
 
-from edge_embed.embedder import Embedder
-from edge_embed.integrations.embedding import checked_options
+from edge_embed.integrations.embedding import Loaded
 from edge_embed.integrations.haystack.parts import Restored, check_documents, in_thread, text_of
 from edge_embed_runtime.embed.texts import Truncation
 
 logger = logging.getLogger(__name__)
-
-
-class _Loaded:
-    """A bundle that is loaded when it is first needed, once."""
-
-    def __init__(self, bundle: str | os.PathLike[str] | None, options: dict[str, Any] | None) -> None:
-        self.bundle = None if bundle is None else os.fspath(bundle)
-        self.options = checked_options(options)
-        self._embedder: Embedder | None = None
-        self._lock = threading.Lock()
-
-    def get(self) -> Embedder:
-        with self._lock:
-            if self._embedder is None:
-                self._embedder = Embedder(self.bundle, **self.options)
-            return self._embedder
 
 
 @component
@@ -50,7 +32,7 @@ class EdgeTextEmbedder(Restored):
         prompt: str | None = None,
         embedder_options: dict[str, Any] | None = None,
     ) -> None:
-        self._loaded = _Loaded(bundle, embedder_options)
+        self._loaded = Loaded(bundle, embedder_options)
         self.prefix, self.suffix, self.prompt = prefix, suffix, prompt
 
     def warm_up(self) -> None:
@@ -108,7 +90,7 @@ class EdgeDocumentEmbedder(Restored):
         progress_bar: bool = False,
         embedder_options: dict[str, Any] | None = None,
     ) -> None:
-        self._loaded = _Loaded(bundle, embedder_options)
+        self._loaded = Loaded(bundle, embedder_options)
         self.prefix, self.suffix, self.prompt = prefix, suffix, prompt
         self.meta_fields_to_embed = list(meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator

@@ -22,7 +22,7 @@ from edge_embed.integrations.haystack.filters import Plan, planned
 from edge_embed.integrations.haystack.parts import Restored, in_thread
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed.integrations.stores import StoreIndex
-from edge_embed_runtime.checks import check_count, shown
+from edge_embed_runtime.checks import check_count, listed, shown
 from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.index.stats import read_stats
@@ -146,7 +146,10 @@ class EdgeDocumentStore(Restored):
             try:
                 return put(index, given, new=True)
             except DuplicateKeyError as error:
-                raise DuplicateDocumentError(f"{error}: DuplicatePolicy.OVERWRITE and SKIP") from error
+                raise DuplicateDocumentError(
+                    f"ids that are stored already: {listed(error.keys, 5, quoted=True)}; nothing was stored. "
+                    "DuplicatePolicy.OVERWRITE replaces documents, SKIP leaves them as they are"
+                ) from error
         while True:  # others may write meanwhile
             new = [one for one in given if one.document.key not in index]
             try:

@@ -1,12 +1,12 @@
 """Vectors of a bundle for LlamaIndex."""
 
 import os
+from functools import partial
 from typing import Any
 
-from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import embedder_of
 from edge_embed_runtime.bundle.bundle import Bundle
-from edge_embed_runtime.embed.encoder import Encoder, is_encoder
-from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.extras import require
 
 require("llama_index.core", "llamaindex")
@@ -21,8 +21,8 @@ class EdgeEmbedding(BaseEmbedding):
     options: of `Embedder`, such as threads, truncate_dim, max_rss_mb, and those of LlamaIndex's embeddings:
              embed_batch_size, callback_manager, num_workers, embeddings_cache, rate_limiter
 
-    Can be pickled. What LlamaIndex caches of it, it finds by `fingerprint` and `dim`: another bundle is another model.
-    Raises what `Embedder` raises.
+    A text that is longer than the model reads is a TruncationWarning. Can be pickled. What LlamaIndex caches of it, it
+    finds by `fingerprint` and `dim`: another bundle is another model. Raises what `Embedder` raises.
     """
 
     fingerprint: str = ""
@@ -31,17 +31,13 @@ class EdgeEmbedding(BaseEmbedding):
 
     def __init__(self, bundle: str | os.PathLike[str] | Bundle | Encoder | None = None, **options: Any) -> None:
         own = {name: options.pop(name) for name in BaseEmbedding.model_fields if name in options}
-        if not is_encoder(bundle):
-            bundle = Embedder(bundle, **options)  # type: ignore[arg-type]
-        elif options:
-            raise InputError("the Embedder that was given has options of its own", option=next(iter(options)))
-        embedder: Any = bundle
+        embedder = embedder_of(bundle, options)
         super().__init__(**{"model_name": embedder.name, **own}, fingerprint=embedder.fingerprint, dim=embedder.dim)
         self._embedder = embedder
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = {name: getattr(self, name) for name in ("model_name", "embed_batch_size", "num_workers")}
-        return _unpickled, (type(self), self._embedder, own)
+        return partial(type(self), self._embedder, **own), ()
 
     @classmethod
     def class_name(cls) -> str:
@@ -50,32 +46,22 @@ class EdgeEmbedding(BaseEmbedding):
     @property
     def embedder(self) -> Encoder:
         """What makes the vectors."""
-        found: Encoder = self._embedder
-        return found
+        return self._embedder
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return _lists(self._embedder.encode_query([query]))[0]
+        return self._embedder.encode_query([query])[0].tolist()
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        return _lists(self._embedder.encode_document([text]))[0]
+        return self._embedder.encode_document([text], on_truncation="warn")[0].tolist()
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return _lists(self._embedder.encode_document(texts))
+        return self._embedder.encode_document(texts, on_truncation="warn").tolist()
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return _lists(await self._embedder.aencode_query([query]))[0]
+        return (await self._embedder.aencode_query([query]))[0].tolist()
 
     async def _aget_text_embedding(self, text: str) -> list[float]:
-        return _lists(await self._embedder.aencode_document([text]))[0]
+        return (await self._embedder.aencode_document([text], on_truncation="warn"))[0].tolist()
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return _lists(await self._embedder.aencode_document(texts))
-
-
-def _unpickled(kind: type[EdgeEmbedding], embedder: Encoder, own: dict[str, Any]) -> EdgeEmbedding:
-    return kind(embedder, **own)
-
-
-def _lists(vectors: Any) -> list[list[float]]:
-    found: list[list[float]] = vectors.tolist()
-    return found
+        return (await self._embedder.aencode_document(texts, on_truncation="warn")).tolist()

@@ -1,8 +1,10 @@
 """A cross-encoder as a node postprocessor of LlamaIndex."""
 
 import os
+from functools import partial
 from typing import Any
 
+from edge_embed.integrations.embedding import reranker_of
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import InputError
@@ -39,15 +41,13 @@ class EdgeReranker(BaseNodePostprocessor):
         callback_manager: Any = None,
         **options: Any,
     ) -> None:
-        if isinstance(bundle, Reranker) and options:
-            raise InputError("the Reranker that was given has options of its own", option=next(iter(options)))
-        reranker = bundle if isinstance(bundle, Reranker) else Reranker(bundle, **options)
+        reranker = reranker_of(bundle, options)
         given = {} if callback_manager is None else {"callback_manager": callback_manager}
         super().__init__(model=reranker.name, top_n=top_n, **given)
         self._reranker = reranker
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (type(self), self._reranker, self.top_n)
+        return partial(type(self), self._reranker, top_n=self.top_n), ()
 
     @classmethod
     def class_name(cls) -> str:
@@ -71,7 +71,3 @@ class EdgeReranker(BaseNodePostprocessor):
             found = [NodeWithScore(node=nodes[one.index].node, score=one.score) for one in ranked]
             event.on_end(payload={EventPayload.NODES: found})
         return found
-
-
-def _unpickled(kind: type[EdgeReranker], reranker: Reranker, top_n: int | None) -> EdgeReranker:
-    return kind(reranker, top_n=top_n)

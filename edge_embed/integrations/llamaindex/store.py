@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from edge_embed.integrations.llamaindex.embedding import EdgeEmbedding
@@ -62,7 +63,7 @@ class EdgeVectorStore(BasePydanticVectorStore):
     is_embedding_query: bool = False
     path: str = ""
     _store: StoreIndex = PrivateAttr()
-    _made: tuple[Any, ...] = PrivateAttr()
+    _made: Any = PrivateAttr()
 
     def __init__(
         self,
@@ -80,13 +81,17 @@ class EdgeVectorStore(BasePydanticVectorStore):
         elif isinstance(embedding, BaseEmbedding):
             store = StoreIndex(path, space=space or space_of(embedding), **options)
         else:
-            raise InputError(f"embedding is {type(embedding).__name__}, expected BaseEmbedding", option="embedding")
+            raise InputError(
+                f"embedding is {type(embedding).__name__}, expected BaseEmbedding, such as EdgeEmbedding(bundle)",
+                option="embedding",
+            )
         # an index of given vectors that is opened without their embedding can be asked with vectors all the same
         super().__init__(path=str(store.path), is_embedding_query=store.embedder is None)
-        self._store, self._made = store, (str(store.path), embedding, space, options)
+        self._store = store
+        self._made = partial(type(self), str(store.path), embedding, space=space, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (type(self), *self._made)
+        return self._made, ()
 
     @classmethod
     def class_name(cls) -> str:
@@ -126,17 +131,23 @@ class EdgeVectorStore(BasePydanticVectorStore):
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Delete nodes of these ids, those that fit the filters, or of these ids those that fit."""
+        """Delete nodes of these ids, those that fit the filters, or of these ids those that fit.
+
+        Raises InputError where there are neither ids nor conditions: that would be all nodes.
+        """
         _refuse(delete_kwargs)
         index = self._store.index
         if node_ids is None and filters is None:
-            raise InputError("delete_nodes takes node_ids or filters; clear() deletes all nodes")
+            raise _all_nodes()
         if index is None:
             return
-        if filters is None:
+        where = where_of(filters, index)
+        if node_ids is None and where in (None, EVERY):
+            raise _all_nodes()
+        if where is None:
             index.delete(node_ids or [])
         else:
-            self._delete(all_of([_among(node_ids), where_of(filters, index)]))
+            self._delete(all_of([_among(node_ids), where]))
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Nodes in the order of the ids, without those that are not there; or those that fit the filters, in the order
@@ -217,7 +228,8 @@ class EdgeVectorStore(BasePydanticVectorStore):
         if mode in ("text", "sparse") or (self._store.embedder is not None and text is not None):
             vector = None  # the index makes its own
         elif vector is None:
-            raise InputError(f"{self.path} cannot embed the query: give query_embedding", option="query_embedding")
+            missing = "query_embedding" if self._store.embedder is None else "query_str"
+            raise InputError(f"the query is empty: give its {missing}", option=missing)
         return index.search(text, k, where, mode, vector=vector, mmr=mmr)
 
     def _delete(self, where: Where | None) -> None:
@@ -239,12 +251,6 @@ class EdgeVectorStore(BasePydanticVectorStore):
                 )
 
 
-def _unpickled(
-    kind: type[EdgeVectorStore], path: str, embedding: Any, space: str | None, options: dict[str, Any]
-) -> EdgeVectorStore:
-    return kind(path, embedding, space=space, **options)
-
-
 def _document(node: BaseNode) -> Document:
     """A node as a document: its text, its metadata, and the rest of it as JSON in fields of LlamaIndex's own."""
     clean = node.model_copy(update={"metadata": stored_metadata(node.metadata, node.node_id)})
@@ -257,8 +263,7 @@ def _node(document: Document, hit: Hit | None = None) -> BaseNode:
     passage that a query found."""
     metadata = dict(document.metadata)
     if isinstance(metadata.get(NODE), str):
-        node: BaseNode = metadata_dict_to_node(metadata, text=document.text)
-        return node
+        return metadata_dict_to_node(metadata, text=document.text)
     text, start = (document.text, 0) if hit is None else (hit.text, hit.start)
     return TextNode(
         id_=document.key, text=text, metadata=metadata, start_char_idx=start, end_char_idx=start + len(text)
@@ -269,12 +274,15 @@ def _given(node: BaseNode) -> list[float]:
     """The vector that a node brings. Raises InputError where it brings none."""
     if node.embedding is None:
         raise InputError(f"node {node.node_id[:60]!r} has no embedding; nothing was stored", keys=[node.node_id])
-    vector: list[float] = node.embedding
-    return vector
+    return node.embedding
 
 
 def _among(ids: list[str] | None) -> Where | None:
     return None if ids is None else {"$key": {"$in": ids}}
+
+
+def _all_nodes() -> InputError:
+    return InputError("delete_nodes takes node_ids, or filters with a condition; clear() deletes all nodes")
 
 
 def _refuse(options: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Chroma with our embedding function: collections that are kept, opened again, and asked."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,8 @@ import chromadb
 from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions
 
-from edge_embed import Embedder
-from edge_embed.errors import BundleMismatchError, InputError
+from edge_embed import Embedder, TruncationWarning
+from edge_embed.errors import BundleFormatError, BundleMismatchError, InputError
 from edge_embed.integrations.chroma import EdgeEmbeddingFunction
 
 pytestmark = pytest.mark.frameworks
@@ -135,6 +136,7 @@ def test_configuration() -> None:
     assert not function.is_legacy()
     assert EdgeEmbeddingFunction.name() == "edge_embed"
     assert function.name() == EdgeEmbeddingFunction("static").name() != EdgeEmbeddingFunction().name()
+    assert pickle.loads(pickle.dumps(function)).get_config() == config  # noqa: S301 - our own
     with pytest.raises(InputError, match="expected"):
         EdgeEmbeddingFunction.build_from_config({"model": "x"})
     for changed in ({"fingerprint": "0" * 32}, {"truncate_dim": 16}):
@@ -145,8 +147,19 @@ def test_configuration() -> None:
         EdgeEmbeddingFunction.build_from_config(config | {"fingerprint": "0" * 32})
 
 
-@pytest.mark.parametrize("texts", [[None], [3], [b"bytes"], ["\ud800"]])
-def test_what_is_no_text_is_refused(texts: list[Any]) -> None:
+def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(BundleFormatError, match=r"manifest\.json"):
+            EdgeEmbeddingFunction(folder)
+
+
+def test_long_documents_are_named() -> None:
+    with pytest.warns(TruncationWarning, match="text 1"):
+        EdgeEmbeddingFunction("static", threads=1)(["short", "word " * 600])
+
+
+@pytest.mark.parametrize("texts", [[None], [3], [b"bytes"], ["\ud800"], "one text"])
+def test_what_is_no_text_is_refused(texts: Any) -> None:
     function = EdgeEmbeddingFunction("static", threads=1)
     for call in (function, function.embed_query):
         with pytest.raises(InputError):

@@ -258,7 +258,7 @@ def test_ids_that_come_twice(store: EdgeDocumentStore) -> None:
     assert store.write_documents(twice, policy=DuplicatePolicy.OVERWRITE) == 2
     assert store.filter_documents()[0].content == "two"
     both = [Document(id="b", content="new"), Document(id="a", content="there")]
-    with pytest.raises(DuplicateDocumentError, match="already in the index: 'a'"):
+    with pytest.raises(DuplicateDocumentError, match="stored already: 'a'; nothing was stored"):
         store.write_documents(both)
     assert store.count_documents() == 1
     assert store.write_documents(both, policy=DuplicatePolicy.SKIP) == 1

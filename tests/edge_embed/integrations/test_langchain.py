@@ -39,6 +39,7 @@ from edge_embed import (
     Index,
     InputError,
     Reranker,
+    TruncationWarning,
 )
 from edge_embed.integrations.langchain import EdgeEmbeddings, EdgeReranker, EdgeVectorStore
 
@@ -183,6 +184,12 @@ async def test_awaited_vectors(static: Embedder) -> None:
     assert await embeddings.aembed_documents(texts) == embeddings.embed_documents(texts)
 
 
+def test_long_texts_are_named(static: Embedder) -> None:
+    """Embeddings alone say which texts the model does not read to the end."""
+    with pytest.warns(TruncationWarning, match=r"text 1 \(600 tokens\)"):
+        EdgeEmbeddings(static).embed_documents(["short", "word " * 600])
+
+
 def test_filters(store: EdgeVectorStore) -> None:
     """Filters are exact in every kind of search; a field that no document has is an error, as for an index."""
     query = "sleeping animals"
@@ -271,6 +278,13 @@ def test_deletion(store: EdgeVectorStore) -> None:
     assert len(store.index) == 3
     assert store.delete([])
     assert len(store.index) == 3
+    with pytest.raises(FilterError):
+        store.delete(filter={})
+    store.add_texts(["one letter"], ids=["o"])
+    assert store.delete("boot")  # one id, and no letters
+    assert ids(store.get_by_ids("o")) == ["o"]
+    assert store.delete("o")
+    assert len(store.index) == 3
     assert store.delete(filter={"lang": "de"})
     assert sorted(store.index.keys()) == ["boat", "cat"]
     with pytest.raises(InputError, match="either ids or a filter"):
@@ -296,6 +310,8 @@ def test_ids(store: EdgeVectorStore) -> None:
     for wrong in ([""], ["a" * 3000], [7]):
         with pytest.raises(DocumentError, match="key"):
             store.add_texts(["text"], ids=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="got str"):
+        store.add_texts("text")
     with pytest.raises(InputError, match="2 texts and 1 ids"):
         store.add_texts(["a", "b"], ids=["a"])
     with pytest.raises(InputError, match="2 texts and 3 metadatas"):
@@ -528,6 +544,10 @@ def test_options(tmp_path: Path, static: Embedder) -> None:
     """Those of Index.open; others are refused by name, before a file is made."""
     with pytest.raises(InputError, match="unknown options: colour"):
         EdgeVectorStore(tmp_path / "a.db", EdgeEmbeddings(static), colour="red")
+    with pytest.raises(TypeError, match="Embedder has no option colour"):
+        EdgeEmbeddings("static", colour="red")
+    with pytest.raises(InputError, match="embedding is str, expected Embeddings, such as EdgeEmbeddings"):
+        EdgeVectorStore(tmp_path / "a.db", "static")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="from_texts needs path="):
         EdgeVectorStore.from_texts(["a"], EdgeEmbeddings(static))
     with pytest.raises(InputError, match="space= is for embeddings of others"):

@@ -43,6 +43,7 @@ from edge_embed import (
     FilterError,
     InputError,
     Reranker,
+    TruncationWarning,
 )
 from edge_embed.integrations.llamaindex import EdgeEmbedding, EdgeReranker, EdgeVectorStore
 
@@ -397,6 +398,10 @@ def test_ids_and_sources(store: EdgeVectorStore) -> None:
     store.delete_nodes(filters=filters(("colour", "red", "==")))
     with pytest.raises(InputError, match=r"clear\(\) deletes all"):
         store.delete_nodes()
+    empty = MetadataFilters(filters=[])
+    for given in (empty, MetadataFilters(filters=[empty])):
+        with pytest.raises(InputError, match="with a condition"):
+            store.delete_nodes(filters=given)
     assert len(store.get_nodes()) == 1
     store.clear()
     assert store.get_nodes() == []
@@ -431,6 +436,12 @@ def test_bad_metadata(store: EdgeVectorStore, value: Any) -> None:
     assert store.get_nodes(["good", "bad"]) == []
 
 
+def test_long_texts_are_named() -> None:
+    """The embedding says which texts the model does not read to the end; the store reads all of them."""
+    with pytest.warns(TruncationWarning, match="text 1"):
+        EdgeEmbedding("static").get_text_embedding_batch(["short", "word " * 600])
+
+
 def test_bad_nodes(store: EdgeVectorStore) -> None:
     """Ids given twice, empty texts, and vectors that the bundle did not make: refused, and nothing is stored."""
     with pytest.raises(DuplicateKeyError, match="twice in one call: 'a'"):
@@ -460,7 +471,7 @@ def test_given_vectors(tmp_path: Path, static: Embedder) -> None:
     assert store.query(asked(None, k=1, query_embedding=[0, 2, 0, 0])).ids == ["b"]
     assert store.query(asked("whale", mode=VectorStoreQueryMode.TEXT_SEARCH)).ids == ["a"]
     assert store.query(asked("whale", query_embedding=[1, 0, 0, 0], mode=VectorStoreQueryMode.HYBRID)).ids[0] == "a"  # type: ignore[index]
-    with pytest.raises(InputError, match="give query_embedding"):
+    with pytest.raises(InputError, match="the query is empty: give its query_embedding"):
         store.query(asked())
     with pytest.raises(InputError, match="node 'c' has no embedding"):
         store.add([node("c", "text", {})])

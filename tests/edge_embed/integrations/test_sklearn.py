@@ -22,7 +22,7 @@ from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from edge_embed import Embedder
+from edge_embed import Embedder, TruncationWarning
 from edge_embed.errors import BundleMismatchError, InputError
 from edge_embed.integrations.sklearn import EdgeVectorizer
 
@@ -71,6 +71,8 @@ def test_texts_in_arrays_and_frames() -> None:
         (np.zeros(3), "text 0 is float64"),
         (pd.DataFrame({"text": ["a"]}), "give one column"),
         (3, "got int"),
+        ({"a", "b"}, "got set"),
+        ({"a": "b"}, "got dict"),
         (["\ud800"], "text 0"),
     ],
 )
@@ -79,6 +81,14 @@ def test_what_is_no_list_of_texts(texts: Any, message: str) -> None:
     for call in (vectorizer.transform, vectorizer.fit_transform):
         with pytest.raises(InputError, match=message):
             call(texts)
+
+
+def test_long_texts_are_named() -> None:
+    """What the model does not read of a text is said, unless it is not to be."""
+    texts = ["short", "word " * 600]
+    with pytest.warns(TruncationWarning, match="text 1"):
+        EdgeVectorizer("static", threads=1).fit_transform(texts)
+    EdgeVectorizer("static", threads=1, on_truncation="ignore").fit_transform(texts)
 
 
 def test_a_pipeline_learns() -> None:
