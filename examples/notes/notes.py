@@ -116,9 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("question", nargs="?", help="without it, questions are read line by line")
     parser.add_argument("--index", help="of this folder alone; made if missing, and kept [FOLDER.notes.db]")
     parser.add_argument("--budget", type=int, default=1500, help="tokens of all sources together [%(default)s]")
-    parser.add_argument(
-        "--llm", type=loopback, help="http://127.0.0.1:11434 (Ollama), http://127.0.0.1:8080/v1 (OpenAI)"
-    )
+    parser.add_argument("--llm", type=loopback, help="http://127.0.0.1:11434 (Ollama), http://127.0.0.1:8080/v1")
     parser.add_argument("--model", default="llama3.2", help="its name there [%(default)s]")
     parser.add_argument("--watch", action="store_true", help="follow the folder while questions are read")
     options = parser.parse_args(arguments)

@@ -460,6 +460,15 @@ def test_killed_anywhere(there: bool, kills: int, monkeypatch: pytest.MonkeyPatc
         assert [name for name in files() if name.startswith(".")] == []
 
 
+def test_what_a_killed_merge_left_goes() -> None:
+    """Also what it was killed at before there was an empty index; nothing of others."""
+    given("a.db", "x", "y")
+    for name in (".out.db.merging_", "..out.db.merging_.675f7b58", "..out.db.merging_.675f7b58-journal", ".out.dbx"):
+        Path(name).write_bytes(b"left")
+    merge_indexes("out.db", ["a.db"])
+    assert [name for name in files() if name.startswith(".")] == [".out.dbx"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
 @pytest.mark.parametrize("there", [False, True])
 def test_a_full_disk(there: bool) -> None:

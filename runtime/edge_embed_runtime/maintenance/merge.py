@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from edge_embed_runtime.batches import Limit, batches
@@ -122,7 +123,8 @@ def _appearing(out: Path, facts: Facts) -> Iterator[Path]:
     temporary = out.with_name(f".{out.name}.merging_")
     files = (temporary, *log_files(temporary))
     try:
-        for leftover in files:
+        unmade = out.parent.glob(f"{escape(f'.{temporary.name}.')}*")  # what `create_index` makes it of
+        for leftover in (*files, *unmade):
             leftover.unlink(missing_ok=True)
         create_index(temporary, facts)
         yield temporary
