@@ -451,7 +451,8 @@ def test_killed_anywhere(there: bool, kills: int, monkeypatch: pytest.MonkeyPatc
     expected, old = stored("out.db"), stored("a.db")
     for _ in range(kills):
         begin()
-        assert killed_at(random.randint(1, lines - 1), *command) == 0  # noqa: S311 - of a test
+        line = random.randint(1, lines - 1)  # noqa: S311 - of a test
+        assert killed_at(line, *command) < line  # 0, or a run of some lines less that ended before
         found = stored("out.db") if Path("out.db").exists() else None
         assert found in (old if there else None, expected)
         run_json(*command)
