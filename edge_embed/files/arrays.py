@@ -327,3 +327,14 @@ def parse_metadata(value: object, path: Path, row: int) -> Mapping[str, Any]:
             f"{path}: row {row}: the metadata is {type(parsed).__name__}, expected a JSON object", row=row
         )
     return parsed or {}
+
+
+def check_rows(vectors: NDArray[Any], path: Path, first: int) -> None:
+    """Raise SourceError for a vector that cannot be stored, with its row in the file rather than in the batch."""
+    largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1).astype(np.float64))
+    bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
+    if len(bad):
+        raise SourceError(
+            f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros",
+            row=first + int(bad[0]),
+        )

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed.files.arrays import NpyFile, NpzFile
+from edge_embed.files.arrays import NpyFile, NpzFile, check_rows
 from edge_embed.files.arrow import SUFFIXES as ARROW_SUFFIXES
 from edge_embed.files.arrow import ArrowFile
 from edge_embed.files.columns import BATCH_CHARACTERS, Names, rows_per_batch
@@ -279,7 +279,7 @@ def _store(index: Index, rows: _Rows, replace: bool, show_progress: bool) -> Loa
                         row=read + len(vectors),
                     )
                 gaps = source.gaps(len(batch))
-                _check_rows(vectors if gaps is None else np.where(gaps[:, None], 1, vectors), path, read)
+                check_rows(vectors if gaps is None else np.where(gaps[:, None], 1, vectors), path, read)
                 if not replace:
                     _check_origins(index, rows, batch, read)
                 changed += index.upsert_vectors(batch, vectors if gaps is None else _with_gaps(vectors, gaps))
@@ -316,14 +316,3 @@ def _check_origins(index: Index, rows: _Rows, batch: Sequence[Document], first: 
                 path=rows.file,
                 keys=[document.key],
             )
-
-
-def _check_rows(vectors: NDArray[Any], path: Path, first: int) -> None:
-    """Raise SourceError for a vector that cannot be stored, with its row in the file rather than in the batch."""
-    largest = np.maximum(vectors.max(axis=1), -vectors.min(axis=1).astype(np.float64))
-    bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
-    if len(bad):
-        raise SourceError(
-            f"{path}: row {first + int(bad[0])} holds NaN, infinity, or nothing but zeros",
-            row=first + int(bad[0]),
-        )

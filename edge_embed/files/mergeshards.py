@@ -4,7 +4,6 @@ A row of a shard is a document with one passage, all of its text. A row of a dum
 passage can be told whole from it.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_embed.files.arrays import check_rows
 from edge_embed.files.arrow import ArrowFile
 from edge_embed.files.columns import Names
 from edge_embed.files.shards import FACTS, ShardFacts
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
+from edge_embed_runtime.index.opening import space_fingerprint
 from edge_embed_runtime.maintenance.mergeparts import Passage, Whole
 from edge_embed_runtime.storage.documents import Document, check_document
 from edge_embed_runtime.storage.filerecords import FileRecord
@@ -66,11 +67,7 @@ class ShardPart:
         """Vectors [n, dim] as an index stores them."""
         if gaps is not None:
             vectors = np.where(gaps[:, None], np.float32(1), vectors)
-        largest = np.abs(vectors.astype(np.float64)).max(axis=1, initial=0)
-        bad = np.flatnonzero(~np.isfinite(largest) | (largest == 0))
-        if len(bad):
-            row = first + int(bad[0])
-            raise SourceError(f"{self.path}: row {row} holds NaN, infinity, or nothing but zeros", row=row)
+        check_rows(vectors, self.path, first)
         made = list(map(packed, *quantize_int8(check_vectors(vectors, self.facts.dim, "vectors"))))
         return made if gaps is None else [NO_VECTOR if gap else code for code, gap in zip(made, gaps, strict=True)]
 
@@ -125,5 +122,5 @@ def _facts(file: ArrowFile) -> tuple[Facts, str | None]:
             f"{file.path} does not say which model its vectors are of; `edge-embed load --space NAME` stores such",
             path=file.path,
         )
-    space = fingerprint == hashlib.sha256(f"space {bundle}".encode()).hexdigest()[:32]
+    space = fingerprint == space_fingerprint(bundle)
     return Facts(fingerprint, bundle, file.dim, space=space, words=""), None

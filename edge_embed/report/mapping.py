@@ -1,5 +1,6 @@
 """A map of documents: their vectors by the two directions in which they differ most."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from edge_embed.report.sample import Sample
 from edge_embed.report.svg import COLOURS, Axis, Point, scatter
 from edge_embed_runtime.errors import FilterError
 from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.storage.fieldsummary import FieldSummary
 from edge_embed_runtime.vectors.types import Vectors
 
 OTHERS, NONE = "others", "none"
@@ -24,10 +26,12 @@ class MapOptions:
     colour: str | None = ""
 
 
-def map_of(index: Index, sample: Sample, options: MapOptions) -> str:
+def map_of(index: Index, fields: Sequence[FieldSummary], sample: Sample, options: MapOptions) -> str:
     """Raises FilterError for a colour that no document has."""
     places, kept = project(sample.vectors)
-    field = fitting_field(index) if options.colour == "" else options.colour
+    field = fitting_field(fields) if options.colour == "" else options.colour
+    if field and field not in (known := [one.name for one in fields]):
+        raise FilterError(f"no document has the field {field!r}; fields are {', '.join(known) or 'none'}", field=field)
     names, groups = _groups(index, sample, field) if field else ([], [0] * len(sample.keys))
     points = [
         Point(float(x), float(y), name[:LABEL], group)
@@ -50,9 +54,9 @@ def project(vectors: Vectors) -> tuple[Vectors, float]:
     return turned.astype(np.float32), float(values[-2:].sum()) / total if total > 0 else 0.0
 
 
-def fitting_field(index: Index) -> str | None:
+def fitting_field(fields: Sequence[FieldSummary]) -> str | None:
     """The field that most documents have, of those with 2 to 50 values."""
-    for field in index.fields():
+    for field in fields:
         if field.kind in ("text", "boolean", "number") and not field.more and 2 <= len(field.values) <= 50:
             return field.name
     return None
@@ -60,8 +64,6 @@ def fitting_field(index: Index) -> str | None:
 
 def _groups(index: Index, sample: Sample, field: str) -> tuple[list[str], list[int]]:
     """Names of colours, the commonest value first, and the colour of each document."""
-    if field not in (known := [one.name for one in index.fields()]):
-        raise FilterError(f"no document has the field {field!r}; fields are {', '.join(known) or 'none'}", field=field)
     common = [value.value for value in index.field_values(field, limit=COLOURS - 1)]
     documents = index.get_many(sample.keys)
     held = [None if document is None else document.metadata.get(field) for document in documents]

@@ -7,10 +7,9 @@ from typing import Any
 from edge_embed.embedder import BUNDLES, bundle_path
 from edge_embed.report.page import facts, section, table
 from edge_embed.report.svg import Axis, Point, scatter
+from edge_embed.report.tiers import TIERS
 from edge_embed_runtime.bundle.manifest import MANIFEST, Manifest, read_manifest
 
-# Bytes of a vector by how it is stored, of so many numbers.
-TIERS = {"float": lambda dim: 4 * dim, "int8": lambda dim: dim + 4, "binary": lambda dim: -(-dim // 8)}
 # Has a line for every layer.
 LONG = "recipes"
 QUALITY = "nDCG@10"

@@ -1,6 +1,6 @@
 """The report of an index: what it holds, what finds how well, and a map of its documents."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from edge_embed.report.sample import Sample, take_sample
 from edge_embed.report.svg import Axis, bars, scatter
 from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.storage.fieldsummary import FieldSummary
 from edge_embed_runtime.storage.store import Store
 
 LARGEST = ("key", "characters", "passages", "begins")
@@ -25,7 +26,8 @@ def index_sections(path: Path, embedder: Encoder | None, options: MapOptions) ->
         stats = index.stats()
         yield section("What it is", "", facts(stats))
         yield _parts(contents.bytes_by_part(store))
-        yield _fields(index)
+        fields = index.fields()
+        yield _fields(fields)
         yield _lengths(store)
         sample = take_sample(index, options.points) if stats["dim"] and len(index) else None
         yield section("Largest documents", "By characters of text.", table(LARGEST, contents.largest(store)))
@@ -33,7 +35,7 @@ def index_sections(path: Path, embedder: Encoder | None, options: MapOptions) ->
         if sample is not None:
             yield _tiers(sample)
             yield _recall(index, sample)
-            yield map_of(index, sample, options)
+            yield map_of(index, fields, sample, options)
 
 
 def _parts(parts: dict[str, int]) -> str:
@@ -41,10 +43,10 @@ def _parts(parts: dict[str, int]) -> str:
     return section("What takes the space", "", bars(rows))
 
 
-def _fields(index: Index) -> str:
+def _fields(fields: Sequence[FieldSummary]) -> str:
     """The metadata, with the commonest values."""
     rows = []
-    for field in index.fields():
+    for field in fields:
         common = ", ".join(f"{value.value} ({value.documents})" for value in field.values[:COMMON])
         more = ", ..." if field.more or len(field.values) > COMMON else ""
         ends = "" if field.least is None else f"{field.least:g} to {field.most:g}"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_embed.report.sample import Sample
 from edge_embed.report.svg import Point
+from edge_embed.report.tiers import TIERS
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.vectors.int8 import dequantize, quantize_int8
 from edge_embed_runtime.vectors.normalize import normalize
@@ -36,11 +37,11 @@ def tiers(sample: Sample) -> tuple[list[Point], Rows]:
         size = short.shape[1]
         signs = np.where(short > 0, np.float32(1), np.float32(-1))
         stored = {"float": short, "int8": dequantize(*quantize_int8(short)), "binary": signs}
-        sizes = {"float": 4 * size, "int8": size + 4, "binary": -(-size // 8)}
         for group, (tier, vectors) in enumerate(stored.items()):
             kept = _overlap(_nearest(vectors[:ASKED], vectors), right)
-            points.append(Point(sizes[tier], kept, f"{tier} {size}", group))
-            rows.append([size, tier, sizes[tier], kept])
+            taken = TIERS[tier](size)
+            points.append(Point(taken, kept, f"{tier} {size}", group))
+            rows.append([size, tier, taken, kept])
     return points, rows
 
 

@@ -60,12 +60,17 @@ def facts_of_models(models: Models, options: OpenOptions) -> Facts | None:
     return facts
 
 
+def space_fingerprint(space: str) -> str:
+    """What stands in a space's index where that of a bundle has the bundle's fingerprint."""
+    return hashlib.sha256(f"space {space}".encode()).hexdigest()[:32]
+
+
 def facts_of_space(space: str, dim: int, options: OpenOptions) -> Facts:
     """What a new index of vectors from elsewhere is."""
     if not check_text(space, "space").strip() or len(space) > MAX_SPACE_CHARACTERS or not space.isprintable():
         raise unusable("space", space, f"a name of 1 to {MAX_SPACE_CHARACTERS} characters")
     return Facts(
-        hashlib.sha256(f"space {space}".encode()).hexdigest()[:32],
+        space_fingerprint(space),
         space,
         check_count(dim, "dim", 1, MAX_DIM),
         space=True,
