@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", exc_type=ImportError)
+pd = pytest.importorskip("pandas")
 
 import joblib
-import pandas as pd
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError, SkipTestWarning
