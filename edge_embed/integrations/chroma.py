@@ -53,7 +53,7 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         self.bundle = None if bundle is None else os.fspath(bundle)
         if self.bundle is not None and self.bundle not in BUNDLES:
             self.bundle = str(Path(self.bundle).absolute())
-        self._loaded = Loaded(self.bundle, options)
+        self._loaded = Loaded(Embedder, self.bundle, options)
         self.options = self._loaded.options
         folder = bundle_path(self.bundle)
         manifest = open_bundle(folder).manifest
