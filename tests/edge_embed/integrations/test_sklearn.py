@@ -12,6 +12,7 @@ pytest.importorskip("sklearn", exc_type=ImportError)
 pd = pytest.importorskip("pandas")
 
 import joblib
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError, SkipTestWarning
@@ -107,6 +108,21 @@ def test_a_pipeline_learns() -> None:
     )
     assert union.fit_transform(TEXTS).shape == (8, 6)
     assert union.get_feature_names_out()[-1] == "b__edgevectorizer1"
+
+
+def test_rows_of_frames_keep_their_index() -> None:
+    """A ColumnTransformer joins its parts by it: without, the texts of a shuffled frame would stand in other rows."""
+    frame = pd.DataFrame({"text": TEXTS, "n": range(8)}).sample(frac=1, random_state=0)
+    vectors = EdgeVectorizer("static", threads=1, truncate_dim=4)
+    expected = vectors.fit_transform(frame["text"])
+    columns = ColumnTransformer([("text", vectors, "text")], remainder="passthrough").set_output(transform="pandas")
+    for found in (columns.fit_transform(frame), columns.transform(frame)):
+        assert found["remainder__n"].tolist() == frame["n"].tolist() == found.index.tolist()
+        assert (found.iloc[:, :4].to_numpy() == expected).all()
+    assert vectors.set_output(transform="pandas").fit_transform(TEXTS).index.tolist() == list(range(8))
+    with config_context(transform_output="pandas"):
+        again = EdgeVectorizer("static", threads=1, truncate_dim=4).fit_transform(frame["text"])
+    assert again.index.tolist() == frame.index.tolist()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
