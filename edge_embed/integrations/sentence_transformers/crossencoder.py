@@ -148,5 +148,6 @@ class CrossEncoder(Interface):
     def _activated(self, logits: NDArray[Any], function: Activation) -> NDArray[Any]:
         """What an activation of torch makes of the model's numbers."""
         torch = require("torch", EXTRA)
-        found: NDArray[Any] = function(torch.from_numpy(logits.reshape(-1, self.num_labels))).numpy()
+        tensor = function(torch.from_numpy(logits.reshape(-1, self.num_labels)))
+        found: NDArray[Any] = tensor.detach().float().numpy()
         return found[:, 0] if self.num_labels == 1 and found.ndim > 1 else found

@@ -18,7 +18,7 @@ from edge_embed.integrations.sentence_transformers.interface import (
     refuse_unknown,
     tensor_or_array,
 )
-from edge_embed.integrations.sentence_transformers.similarities import SIMILARITIES, as_floats, check_similarity, unit
+from edge_embed.integrations.sentence_transformers.similarities import SIMILARITIES, check_similarity, comparable, unit
 from edge_embed_runtime.checks import check_count, listed, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
@@ -63,7 +63,7 @@ class SentenceTransformer(Interface):
                 path=self.embedder.path,
             )
         super().__init__(self.embedder, prompts, default_prompt_name)
-        self.similarity_fn_name = similarity_fn_name or "cosine"
+        self.similarity_fn_name = similarity_fn_name
         self.truncate_dim = truncate_dim
 
     def encode(
@@ -150,12 +150,14 @@ class SentenceTransformer(Interface):
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """How alike each of n vectors is to each of m: [n, m], a torch tensor where torch is installed."""
-        a, b = (np.atleast_2d(as_floats(vectors)) for vectors in (embeddings1, embeddings2))
-        return tensor_or_array(SIMILARITIES[self._similarity].matrix(a, b))
+        a, b = comparable(embeddings1, embeddings2)
+        return tensor_or_array(SIMILARITIES[self._similarity].matrix(np.atleast_2d(a), np.atleast_2d(b)))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """How alike the vectors of each of n pairs are: [n], a torch tensor where torch is installed."""
-        a, b = as_floats(embeddings1), as_floats(embeddings2)
+        a, b = comparable(embeddings1, embeddings2)
+        if a.ndim == b.ndim == 2 and len(a) != len(b) and 1 not in (len(a), len(b)):
+            raise InputError(f"{len(a)} and {len(b)} vectors: expected pairs of them", option="embeddings2")
         return tensor_or_array(np.asarray(SIMILARITIES[self._similarity].pairs(a, b)))
 
     def get_embedding_dimension(self) -> int:
