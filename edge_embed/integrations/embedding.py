@@ -8,9 +8,11 @@ from typing import Any, Generic, TypeVar
 
 from edge_embed.embedder import Embedder, bundle_path
 from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.vectors.kinds import DENSE
 
 BundlePath = str | os.PathLike[str] | Bundle
 Model = TypeVar("Model", Embedder, Reranker)
@@ -23,6 +25,20 @@ def checked_options(options: Mapping[str, Any] | None, kind: type[Embedder | Rer
     if unknown := sorted(set(given) - set(known)):
         raise TypeError(f"{kind.__name__} has no option {', '.join(unknown)}; it has {', '.join(known)}")
     return given
+
+
+def check_device(device: object) -> None:
+    """Raise InputError for a device that is not the CPU; None is."""
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
+
+
+def check_dense(manifest: Manifest, path: str | os.PathLike[str], who: str) -> None:
+    """Raise InputError for a bundle that gives no single vector for a text. who: what takes no other"""
+    if manifest.output is not DENSE:
+        raise InputError(
+            f"bundle {path} gives {manifest.output.gives}: {who} takes bundles of kind {DENSE.name!r}", path=path
+        )
 
 
 def embedder_of(bundle: BundlePath | Encoder | None, options: Mapping[str, Any]) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed.integrations.embedding import check_device
 from edge_embed.integrations.sentence_transformers.interface import (
     EXTRA,
     Interface,
-    check_device,
     converted,
     refuse_unknown,
 )

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import check_dense, check_device
 from edge_embed.integrations.sentence_transformers.interface import (
     EXTRA,
     Interface,
-    check_device,
     converted,
     refuse_unknown,
     tensor_or_array,
@@ -56,12 +56,7 @@ class SentenceTransformer(Interface):
         check_device(device)
         refuse_unknown("SentenceTransformer()", set(options) - set(inspect.signature(Embedder).parameters))
         self.embedder = Embedder(model_name_or_path, **options)
-        if self.embedder.kind != "dense":
-            raise InputError(
-                f"bundle {self.embedder.path} gives {self.embedder.output.gives}: SentenceTransformer takes bundles of "
-                "kind 'dense'",
-                path=self.embedder.path,
-            )
+        check_dense(self.embedder.manifest, self.embedder.path, "SentenceTransformer")
         super().__init__(self.embedder, prompts, default_prompt_name)
         self.similarity_fn_name = similarity_fn_name
         self.truncate_dim = truncate_dim

@@ -6,6 +6,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_embed.integrations.embedding import check_device
 from edge_embed_runtime.checks import check_text, listed, unusable
 from edge_embed_runtime.embed.embedder import Embedder
 from edge_embed_runtime.embed.reranker import Reranker
@@ -122,12 +123,6 @@ def refuse_unknown(where: str, given: Collection[str] | Mapping[str, object]) ->
     names = [name for name in given if name not in PROCESSES or values.get(name) is not None]
     if names:
         raise InputError(f"{where} of a bundle does not know {listed(sorted(names), quoted=True)}", option=min(names))
-
-
-def check_device(device: object) -> None:
-    """Raise InputError for a device that is not the CPU."""
-    if device is not None and str(device) not in ("cpu", "cpu:0"):
-        raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
 
 
 def converted(values: NDArray[Any], to_numpy: bool, to_tensor: bool) -> Any:

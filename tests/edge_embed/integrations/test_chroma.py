@@ -18,7 +18,7 @@ import chromadb
 from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions
 
-from edge_embed import Embedder, TruncationWarning
+from edge_embed import Embedder, Reranker, TruncationWarning
 from edge_embed.errors import BundleFormatError, BundleMismatchError, InputError
 from edge_embed.integrations.chroma import EdgeEmbeddingFunction
 
@@ -151,6 +151,12 @@ def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(BundleFormatError, match=r"manifest\.json"):
             EdgeEmbeddingFunction(folder)
+
+
+def test_another_kind_of_bundle(reranker: Reranker) -> None:
+    """Refused before a collection remembers it."""
+    with pytest.raises(InputError, match="EdgeEmbeddingFunction takes bundles of kind 'dense'"):
+        EdgeEmbeddingFunction(reranker.path)
 
 
 def test_long_documents_are_named() -> None:
