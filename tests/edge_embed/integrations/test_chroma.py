@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.docpages import run_page
 
 pytest.importorskip("chromadb", exc_type=ImportError)
 
@@ -170,3 +171,8 @@ def test_what_is_no_text_is_refused(texts: Any) -> None:
     for call in (function, function.embed_query):
         with pytest.raises(InputError):
             call(texts)
+
+
+def test_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/chroma.md, in order."""
+    assert run_page("chroma.md", tmp_path, monkeypatch) >= 2

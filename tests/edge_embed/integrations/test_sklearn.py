@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.docpages import run_page
 
 pytest.importorskip("sklearn", exc_type=ImportError)
 pd = pytest.importorskip("pandas")
@@ -234,3 +235,8 @@ def test_check_estimator() -> None:
     with pytest.warns(SkipTestWarning, match="Can't test estimator EdgeVectorizer"):
         estimator_checks.check_estimator(EdgeVectorizer("static", threads=1))
     assert get_tags(EdgeVectorizer()).input_tags.string
+
+
+def test_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/scikit-learn.md, in order."""
+    assert run_page("scikit-learn.md", tmp_path, monkeypatch) >= 1
