@@ -134,12 +134,23 @@ def test_several_numbers_rank_nothing(both: Both) -> None:
 
 
 @pytest.mark.parametrize("both", [1], indirect=True)
-def test_reranking_evaluator_runs(both: Both) -> None:
+def test_evaluators_of_theirs_run(both: Both) -> None:
+    """Those that need no network measure what they measure on the model itself."""
     samples = [{"query": PAIRS[0][0], "positive": [PAIRS[1][1]], "negative": [PAIRS[0][1], PAIRS[2][1]]}]
-    found, expected = (
-        evaluation.CrossEncoderRerankingEvaluator(samples, show_progress_bar=False)(model) for model in both
-    )
-    assert found == pytest.approx(expected)
+    for evaluator in (
+        evaluation.CrossEncoderRerankingEvaluator(samples, show_progress_bar=False),
+        evaluation.CrossEncoderCorrelationEvaluator(PAIRS[:4], [0.1, 0.9, 0.4, 0.3]),
+        evaluation.CrossEncoderClassificationEvaluator(PAIRS[:4], [0, 1, 1, 0], show_progress_bar=False),
+    ):
+        found, expected = (model.evaluate(evaluator) for model in both)
+        assert found == pytest.approx(expected, abs=1e-3)
+        assert dict(found) in both.ours.model_card_data.metrics.values()
+
+
+@pytest.mark.parametrize("both", [3], indirect=True)
+def test_classes_are_evaluated(both: Both) -> None:
+    evaluator = evaluation.CrossEncoderClassificationEvaluator(PAIRS[:4], [0, 1, 2, 0], show_progress_bar=False)
+    assert both.ours.evaluate(evaluator) == pytest.approx(both.real.evaluate(evaluator))
 
 
 @pytest.mark.parametrize(
