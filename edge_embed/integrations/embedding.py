@@ -70,7 +70,7 @@ class Loaded(Generic[Model]):
     ) -> None:
         self.bundle = None if bundle is None else os.fspath(bundle)
         self.options = checked_options(options, kind)
-        self._kind = kind
+        self._kind: type[Model] = kind
         self._model: Model | None = None
         self._lock = threading.Lock()
 
