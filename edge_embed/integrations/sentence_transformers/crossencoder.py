@@ -143,7 +143,7 @@ class CrossEncoder(Interface):
 
     def _prompt(self, name: str | None) -> str:
         named = self.default_prompt_name if name is None else name
-        return "" if named is None else self.prompt_named(named)
+        return "" if named is None else self._prompt_named(named)
 
     def _activated(self, logits: NDArray[Any], function: Activation) -> NDArray[Any]:
         """What an activation of torch makes of the model's numbers."""

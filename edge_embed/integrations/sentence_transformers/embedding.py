@@ -198,7 +198,7 @@ class SentenceTransformer(Interface):
         named = self.default_prompt_name if name is None else name
         if named is None:
             return task, None if task is None and role is None else ""
-        text = self.prompt_named(named)
+        text = self._prompt_named(named)
         return task, None if named == (task or role) and text == own.get(named) else text
 
     def _trained_cut(self, size: int | None) -> int | None:

@@ -61,11 +61,11 @@ class Interface:
         self.prompts: dict[str, str] = {**bundle.prompts, **own}
         self.default_prompt_name = default or bundle.manifest.default_role or None
         if self.default_prompt_name is not None:
-            self.prompt_named(self.default_prompt_name, "default_prompt_name")
+            self._prompt_named(self.default_prompt_name, "default_prompt_name")
         self._max_tokens = bundle.max_tokens
         self.model_card_data = Evaluations()
 
-    def prompt_named(self, name: str, option: str = "prompt_name") -> str:
+    def _prompt_named(self, name: str, option: str = "prompt_name") -> str:
         """One of `prompts`. Raises InputError for another name."""
         if name not in self.prompts:
             raise unusable(option, name, f"one of {listed(list(self.prompts))}")
