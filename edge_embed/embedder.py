@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.adapters import BASE, Adapters
+from edge_embed_runtime.bundle.bundle import Bundle, open_bundle
 from edge_embed_runtime.bundle.manifest import MANIFEST, ONNXRUNTIME, TEXT, read_manifest
 from edge_embed_runtime.embed import embedder
 from edge_embed_runtime.errors import BundleError, BundleMismatchError, InputError, MemoryBudgetError, about
@@ -86,7 +87,6 @@ class Embedder(embedder.Embedder):
 
 def load_any(bundle: str | os.PathLike[str] | Bundle | None, **options: Any) -> "Embedder | Reranker":
     """A bundle of any kind as what runs it; options are those that both take, and engine."""
-    from edge_embed_runtime.bundle.bundle import open_bundle
     from edge_embed_runtime.vectors.kinds import RERANK
 
     found = bundle if isinstance(bundle, Bundle) else open_bundle(bundle_path(bundle))
@@ -104,9 +104,10 @@ def own_embedder(path: str | os.PathLike[str], bundle: str | None = None, **opti
     None, or of an embedded bundle. For a file that is not there yet, what the command line takes; None for an index of
     given vectors.
 
-    options: of `Embedder`, but for truncate_dim
+    options: of `Embedder`, but for truncate_dim; the adapter is the index's own unless it is given
 
-    Raises BundleMismatchError for vectors of another bundle, IndexFileError for what is no index.
+    Raises BundleMismatchError for vectors of another bundle, BundleError for a folder that is no bundle, IndexFileError
+    for what is no index.
     """
     from edge_embed_runtime.index.stats import read_stats
 
@@ -117,9 +118,11 @@ def own_embedder(path: str | os.PathLike[str], bundle: str | None = None, **opti
     if stats["space"] or not stats["dim"]:
         return None
     for name in [named, *BUNDLES] if named else BUNDLES:
-        manifest = read_manifest(bundle_path(name) / MANIFEST)
-        if manifest.fingerprint == stats["fingerprint"]:
-            return Embedder(name, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
+        manifest = open_bundle(bundle_path(name), text=False).manifest
+        for adapter in (None, BASE, *(one.name for one in manifest.adapters)):
+            if Adapters(manifest.adapters, adapter, name).fingerprint(manifest.fingerprint) == stats["fingerprint"]:
+                options["adapter"] = options.get("adapter") or adapter
+                return Embedder(name, truncate_dim=None if stats["dim"] == manifest.dim else stats["dim"], **options)
     raise BundleMismatchError(
         f"{path} holds vectors of the bundle {stats['bundle']!r} ({stats['fingerprint'][:8]}), which does not come "
         f"with edge_embed: give an embedder of it, or name its folder in {BUNDLE_VARIABLE}",

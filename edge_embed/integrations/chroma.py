@@ -56,7 +56,7 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         self._loaded = Loaded(Embedder, self.bundle, options)
         self.options = self._loaded.options
         folder = bundle_path(self.bundle)
-        manifest = open_bundle(folder).manifest
+        manifest = open_bundle(folder, text=False).manifest
         check_dense(manifest, folder, type(self).__name__)
         adapters = Adapters(manifest.adapters, options.get("adapter"), f"bundle {folder}")
         self.fingerprint = adapters.fingerprint(manifest.fingerprint)

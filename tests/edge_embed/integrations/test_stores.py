@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.architectures import MODELS, write
 from builders.commands import run
 
 from edge_embed import BundleMismatchError, Document, Embedder, FilterError, Index, IndexFileError, InputError
 from edge_embed.cli import options
 from edge_embed.embedder import BUNDLE_VARIABLE, bundle_path, own_embedder
+from edge_embed.errors import BundleFormatError
 from edge_embed.integrations.stores import (
     StoreIndex,
     nearest_vectors,
@@ -18,6 +20,7 @@ from edge_embed.integrations.stores import (
     unless_unknown,
     with_documents,
 )
+from edge_embed_export import export_model
 
 DOCUMENTS = [Document("cat", "The cat sleeps on the sofa.", {"lang": "en"}), Document("dog", "A dog barks.")]
 
@@ -57,6 +60,28 @@ def test_bundle_elsewhere(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest
         StoreIndex(tmp_path / "tiny.db")
     monkeypatch.setenv(BUNDLE_VARIABLE, str(tiny_bundle))
     assert own_embedder(tmp_path / "tiny.db").path == tiny_bundle  # type: ignore[union-attr]
+
+
+def test_what_is_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Index.open(tmp_path / "a.db", Embedder("static")).close()
+    monkeypatch.setenv(BUNDLE_VARIABLE, str(tmp_path / "none"))
+    for name in ("a.db", "new.db"):
+        with pytest.raises(BundleFormatError, match="none does not exist; a bundle is a folder"):
+            own_embedder(tmp_path / name)
+
+
+def test_adapter_of_an_index(tmp_path: Path, short_receipt: None) -> None:
+    """The bundle's adapter that made the vectors makes the next ones, too."""
+    source = write(MODELS["jina_v3"](), tmp_path / "source")
+    export_model(source, tmp_path / "bundle", precision="fp32", task="all", verify="skip")
+    for adapter in (None, "base", *Embedder(tmp_path / "bundle").adapters):
+        made = Embedder(tmp_path / "bundle", adapter=adapter, threads=1)
+        path = tmp_path / f"{adapter}.db"
+        Index.open(path, made).close()
+        found = own_embedder(path, str(tmp_path / "bundle"), threads=1)
+        assert found is not None
+        assert found.fingerprint == made.fingerprint
+        assert (found.encode(["the river"]) == made.encode(["the river"])).all()
 
 
 def test_command_line_and_store(tmp_path: Path, static_default: None) -> None:
