@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Self
 
@@ -100,10 +101,10 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             )
         vectors = self._encode(embedder, texts)
         asked = getattr(self, "_sklearn_output_config", {}).get("transform") or get_config()["transform_output"]
-        if asked != "pandas":
+        pandas: Any = sys.modules.get("pandas")  # who gives a Series has loaded it
+        if asked != "pandas" or pandas is None or not isinstance(given, pandas.Series):
             return vectors
-        pandas = require("pandas", "sklearn")
-        return pandas.DataFrame(vectors, index=given.index if isinstance(given, pandas.Series) else None)
+        return pandas.DataFrame(vectors, index=given.index)
 
     @property
     def _n_features_out(self) -> int:
