@@ -12,8 +12,8 @@ from uuid import uuid4
 import numpy as np
 
 from edge_embed.integrations.embedding import embedder_of, reranker_of
-from edge_embed.integrations.metadata import stored_metadata
-from edge_embed.integrations.stores import StoreIndex, check_once, nearest_vectors, space_of, with_documents
+from edge_embed.integrations.metadata import as_stored, stored_metadata
+from edge_embed.integrations.stores import check_once, nearest_vectors, store_for, with_documents
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
@@ -78,7 +78,8 @@ class EdgeVectorStore(VectorStore):
     space:     names the model of other embeddings in the file; None for their class and model
     options:   of `Index.open`, such as fields, words, timeout, max_rss_mb, read_only
 
-    A `filter` is a `where` of `Index.search`: {"lang": "en", "year": {"$gte": 2000}}.
+    A `filter` is a `where` of `Index.search`: {"lang": "en", "year": {"$gte": 2000}}. Values may be all that metadata
+    may hold, such as dates.
     Can be pickled: a copy opens the same file. Raises what `Index.open` raises.
     """
 
@@ -96,21 +97,15 @@ class EdgeVectorStore(VectorStore):
             raise unusable("mode", mode, f"one of {get_args(Mode)}")
         if is_encoder(embedding):
             embedding = EdgeEmbeddings(embedding)
-        if isinstance(embedding, EdgeEmbeddings) or embedding is None:
-            if space is not None:
-                raise InputError("space= is for embeddings of others; those of a bundle name theirs", option="space")
-            self._store = StoreIndex(path, None if embedding is None else embedding.embedder, **options)
-            own = self._store.embedder
-            self._embedding = EdgeEmbeddings(own) if embedding is None and own is not None else embedding
-        elif isinstance(embedding, Embeddings):
-            self._store = StoreIndex(path, space=space or space_of(embedding), **options)
-            self._embedding = embedding
-        else:
-            raise InputError(
-                f"embedding is {type(embedding).__name__}, expected Embeddings, such as EdgeEmbeddings(bundle)",
-                option="embedding",
-            )
+        self._store = store_for(path, embedding, EdgeEmbeddings, Embeddings, space=space, options=options)
+        path = str(self._store.path)
+        self._made = partial(type(self), path, embedding, mode=mode, passages=passages, space=space, **options)
+        own = self._store.embedder
+        self._embedding = EdgeEmbeddings(own) if embedding is None and own is not None else embedding
         self.mode, self.passages = mode, passages
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._made, ()
 
     @property
     def embeddings(self) -> Embeddings | None:
@@ -178,7 +173,7 @@ class EdgeVectorStore(VectorStore):
         if ids is not None:
             index.delete(ids)  # a text is one id
         else:
-            index.delete(where={"$key": {"$prefix": ""}} if filter is None else filter)
+            index.delete(where={"$key": {"$prefix": ""}} if filter is None else as_stored(filter))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[LangChainDocument]:
@@ -292,7 +287,7 @@ class EdgeVectorStore(VectorStore):
                 vector = None  # the index asks more than one vector, and knows how much each counts
         elif vector is None and query is not None and mode != "text":
             vector = self._vector(query)
-        return index.search(query, k, where, mode, vector=vector)
+        return index.search(query, k, as_stored(where), mode, vector=vector)
 
     def _diverse(
         self,

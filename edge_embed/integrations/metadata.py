@@ -38,6 +38,21 @@ def stored_metadata(metadata: object, key: str) -> dict[str, Any]:
     return converted
 
 
+def as_stored(condition: Any) -> Any:
+    """A condition on metadata with its values as metadata hold them; what they cannot hold stays as it is.
+
+    {"day": {"$gte": date(2024, 5, 1)}, "n": np.int64(3)} -> {"day": {"$gte": "2024-05-01"}, "n": 3}
+    """
+    if isinstance(condition, Mapping):
+        return {name: as_stored(inner) for name, inner in condition.items()}
+    if isinstance(condition, list | tuple):
+        return [as_stored(inner) for inner in condition]
+    try:
+        return _converted(condition, "", "", MAX_NESTING)
+    except DocumentError:
+        return condition
+
+
 def _converted(value: Any, key: str, place: str, depth: int) -> Any:
     """place: of the value in the metadata, as "tags[2].name"; depth: how much deeper it may be nested"""
     if isinstance(value, np.generic | np.ndarray):

@@ -12,6 +12,7 @@ from typing import Any
 from edge_embed_runtime.errors import FilterError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.storage.filters import check_field
 
 require("llama_index.core", "llamaindex")
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
@@ -69,7 +70,7 @@ def _joined(how: str, parts: list[Where]) -> Where:
 
 
 def _one(given: MetadataFilter, index: Index) -> Where:
-    field, value, asked = given.key, given.value, given.operator
+    field, value, asked = check_field(given.key), given.value, given.operator
     if asked == FilterOperator.IS_EMPTY:
         return {"$or": [{field: {"$exists": False}}, {field: {"$in": [None, "", []]}}]}
     if asked not in OPERATORS:

@@ -1,6 +1,7 @@
 """LangChain: its own suites for embeddings, vector stores and retrievers, and what these leave out."""
 
 import asyncio
+import copy
 import pickle
 import subprocess
 import sys
@@ -171,8 +172,8 @@ def test_vectors_are_the_embedders(static: Embedder) -> None:
         EdgeEmbeddings("static", colour="red")
     with pytest.raises(InputError, match="options of its own"):
         EdgeEmbeddings(static, threads=1)
-    copy = pickle.loads(pickle.dumps(embeddings))  # noqa: S301 - our own
-    assert copy.embed_query("a") == embeddings.embed_query("a")
+    again = pickle.loads(pickle.dumps(embeddings))  # noqa: S301 - our own
+    assert again.embed_query("a") == embeddings.embed_query("a")
 
 
 async def test_awaited_vectors(static: Embedder) -> None:
@@ -529,6 +530,44 @@ def test_files_of_the_command_line(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert "1. dog" in result.stdout
     store.close()
+
+
+def test_values_of_filters(store: EdgeVectorStore) -> None:
+    """They may be what metadata may be, and fit what these became."""
+    store.add_texts(["one", "two"], [{"day": date(2024, 5, d), "n": np.int64(d)} for d in (1, 2)], ids=["1", "2"])
+    for where in (
+        {"n": np.int64(2)},
+        {"n": {"$in": [np.float32(2), np.uint8(7)]}},
+        {"n": {"$in": np.array([2, 7])}},
+        {"day": date(2024, 5, 2)},
+        {"$and": [{"day": {"$gt": date(2024, 5, 1)}}]},
+    ):
+        assert ids(store.similarity_search("text", filter=where)) == ["2"]
+    for wrong in ({"n": {1, 2}}, {"n": object()}, {"n": float("nan")}):
+        with pytest.raises(FilterError, match="value of 'n'"):
+            store.similarity_search("text", filter=wrong)
+    assert store.delete(filter={"day": {"$lte": date(2024, 5, 1)}})
+    assert ids(store.get_by_ids(["1", "2"])) == ["2"]
+
+
+def test_copies_load_one_bundle(tmp_path: Path, static: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store without embeddings of its own a pickle loads the bundle once; a deep copy of one with some, never."""
+    given = EdgeVectorStore(tmp_path / "a.db", EdgeEmbeddings(static), passages=True, fields=["lang"])
+    given.add_texts(["a cat"], [{"lang": "en"}], ids=["cat"])
+    own, loaded = EdgeVectorStore(tmp_path / "a.db", mode="hybrid"), []
+    start = Embedder.__init__
+
+    def counted(embedder: Embedder, *args: Any, **options: Any) -> None:
+        loaded.append(embedder)
+        start(embedder, *args, **options)
+
+    monkeypatch.setattr(Embedder, "__init__", counted)
+    pickled, copied = pickle.loads(pickle.dumps(own)), copy.deepcopy(given)  # noqa: S301 - our own
+    assert len(loaded) == 1
+    assert (pickled.mode, pickled.passages, copied.mode, copied.passages) == ("hybrid", False, "vector", True)
+    for one in (given, own, pickled, copied):
+        assert ids(one.similarity_search("a kitten")) == ["cat"]
+        one.close()
 
 
 def test_pickled(store: EdgeVectorStore) -> None:
