@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from edge_embed.embedder import Embedder
+from edge_embed.embedder import Embedder, bundle_path
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.embed.reranker import Reranker
@@ -36,7 +36,7 @@ def embedder_of(bundle: BundlePath | Encoder | None, options: Mapping[str, Any])
 def reranker_of(bundle: BundlePath | Reranker, options: Mapping[str, Any]) -> Reranker:
     """The Reranker of a bundle, or the one that is given. Raises InputError for options of that one."""
     if not isinstance(bundle, Reranker):
-        return Reranker(bundle, **options)
+        return Reranker(bundle if isinstance(bundle, Bundle) else bundle_path(bundle), **options)
     if options:
         raise InputError("the Reranker that was given has options of its own", option=next(iter(options)))
     return bundle

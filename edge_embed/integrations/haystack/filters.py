@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeGuard
 
+import numpy as np
 from haystack import Document
 from haystack.errors import FilterError
 from haystack.utils.filters import document_matches_filter
@@ -116,8 +117,8 @@ def _translated(filters: Mapping[str, Any]) -> _Part:
         return ANY
     value = filters["value"]
     if operator in COMPARED:
-        return _compared(path, COMPARED[operator], value)
-    equal = _any_of([_equal(path, one) for one in (value if operator in ("in", "not in") else [value])])
+        return _compared(path, COMPARED[operator], _plain(value))
+    equal = _any_of([_equal(path, _plain(one)) for one in (value if operator in ("in", "not in") else [value])])
     return _not(equal) if operator in ("!=", "not in") else equal
 
 
@@ -184,6 +185,11 @@ def _equal_number(path: Path, value: float) -> _Part:
         return _Part(_at(path, {"$eq": value}))
     low, high = _around(value)
     return _Part(_at(path, {"$gte": low, "$lte": high}), exact=False)
+
+
+def _plain(value: object) -> object:
+    """numpy's numbers as Python's: np.int64(3) -> 3."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_number(value: object) -> TypeGuard[float]:

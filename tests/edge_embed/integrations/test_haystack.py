@@ -139,7 +139,7 @@ def test_filters_answer_as_haystack_s_own_store(store: EdgeDocumentStore) -> Non
 @pytest.mark.parametrize("operator", ["==", "!=", "in", "not in", "<", ">="])
 def test_nested_fields_are_decided_in_the_file(operator: str) -> None:
     """Haystack's own code reads no document for them, alone or with others."""
-    value: Any = [9, 10] if "in" in operator else 9
+    value: Any = [9, np.int64(10)] if "in" in operator else np.float32(9)
     nested = {"field": "meta.at.hour", "operator": operator, "value": value}
     flat = {"field": "meta.lang", "operator": "==", "value": None}
     for filters in (nested, {"operator": "NOT", "conditions": [nested, {"operator": "OR", "conditions": [flat]}]}):

@@ -366,6 +366,8 @@ def test_reopened(tmp_path: Path, static: Embedder) -> None:
     assert ids(first.similarity_search("a kitten", k=1)) == ["kitten"]
     first.close()
     second.close()
+    with pytest.raises(BundleMismatchError, match=r"'static-minilm-l6-v2' .*; the embedder is .*dim 64"):
+        EdgeVectorStore(tmp_path / "a.db", EdgeEmbeddings("static", truncate_dim=64))
     with EdgeVectorStore(tmp_path / "a.db", read_only=True).index as reading:  # type: ignore[union-attr]
         assert len(reading) == 3
 
@@ -623,8 +625,9 @@ async def test_reranker(store: EdgeVectorStore, reranker: Reranker) -> None:
     assert reranked(pickle.loads(pickle.dumps(best)), documents) == order[:2]  # noqa: S301 - our own
     with pytest.raises(InputError, match="options of its own"):
         EdgeReranker(reranker, threads=1)
-    with pytest.raises(InputError, match="kind"):
-        EdgeReranker(store.embeddings.embedder.path)  # type: ignore[union-attr]
+    for wrong in (store.embeddings.embedder.path, "static"):  # type: ignore[union-attr]
+        with pytest.raises(InputError, match="kind"):
+            EdgeReranker(wrong)
 
 
 def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
