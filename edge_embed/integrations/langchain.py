@@ -16,7 +16,7 @@ from edge_embed.integrations.metadata import as_stored, stored_metadata
 from edge_embed.integrations.stores import check_once, nearest_vectors, store_for, with_documents
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.checks import check_count, unusable
-from edge_embed_runtime.embed.encoder import Encoder, is_encoder
+from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
@@ -95,13 +95,12 @@ class EdgeVectorStore(VectorStore):
     ) -> None:
         if mode not in get_args(Mode):
             raise unusable("mode", mode, f"one of {get_args(Mode)}")
-        if is_encoder(embedding):
-            embedding = EdgeEmbeddings(embedding)
         self._store = store_for(path, embedding, EdgeEmbeddings, Embeddings, space=space, options=options)
-        path = str(self._store.path)
+        path, own = str(self._store.path), self._store.embedder
         self._made = partial(type(self), path, embedding, mode=mode, passages=passages, space=space, **options)
-        own = self._store.embedder
-        self._embedding = EdgeEmbeddings(own) if embedding is None and own is not None else embedding
+        self._embedding = (
+            embedding if isinstance(embedding, Embeddings) else None if own is None else EdgeEmbeddings(own)
+        )
         self.mode, self.passages = mode, passages
 
     def __reduce__(self) -> tuple[Any, ...]:

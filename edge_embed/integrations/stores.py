@@ -170,8 +170,8 @@ class StoreIndex:
 def store_for(
     path: str | os.PathLike[str],
     embedding: Any,
-    own: type,
-    others: type,
+    own: type[Any],
+    others: type[Any],
     *,
     space: str | None,
     options: Mapping[str, Any],

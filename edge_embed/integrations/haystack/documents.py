@@ -10,7 +10,7 @@ vector: the embedding, as it was given: in base64, little-endian floats of 4 byt
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ def check_free(meta: Mapping[str, Any], key: str) -> None:
         raise DocumentError(f"document {shown(key)}: the meta field {RESERVED!r} is kept for this store", keys=[key])
 
 
-def checked_vector(embedding: Any, what: str = "query_embedding", keys: Sequence[str] = ()) -> Embedding:
+def checked_vector(embedding: Any, what: str = "query_embedding", keys: list[str] | None = None) -> Embedding:
     """float64 [n]. what: it is, for errors; keys: of its document
 
     Raises DocumentError, of a query InputError, for what is no vector, NaN, and nothing but zeros, which has no
