@@ -7,7 +7,7 @@ from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
-from edge_embed.integrations.embedding import reranker_of
+from edge_embed.embedder import bundle_path
 from edge_embed.integrations.haystack.parts import Restored, check_documents, text_of
 from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.checks import check_count
@@ -53,7 +53,7 @@ class EdgeRanker(Restored):
     def _load(self) -> Reranker:
         with self._lock:
             if self._reranker is None:
-                self._reranker = reranker_of(self.bundle, {"threads": self.threads, "max_rss_mb": self.max_rss_mb})
+                self._reranker = Reranker(bundle_path(self.bundle), threads=self.threads, max_rss_mb=self.max_rss_mb)
             return self._reranker
 
     @component.output_types(documents=list[Document])
