@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_embed.embedder import BUNDLES, Embedder, bundle_path
-from edge_embed.integrations.embedding import Loaded
+from edge_embed.integrations.embedding import Loaded, check_dense
 from edge_embed_runtime.bundle.adapters import Adapters
 from edge_embed_runtime.bundle.bundle import open_bundle
 from edge_embed_runtime.errors import BundleError, BundleMismatchError, InputError
@@ -44,7 +44,7 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
     The bundle is loaded when something is embedded first. A collection remembers the bundle, its fingerprint,
     truncate_dim and adapter. Where this module is imported it opens again by itself if the bundle is an embedded one;
     for a folder make this function first, or give it to `get_collection`. Another bundle is refused by name. Raises
-    BundleError for what is no bundle.
+    BundleError for what is no bundle, InputError for one that does not embed a text as one vector.
     """
 
     name = _Name()
@@ -53,10 +53,11 @@ class EdgeEmbeddingFunction(EmbeddingFunction[Documents]):
         self.bundle = None if bundle is None else os.fspath(bundle)
         if self.bundle is not None and self.bundle not in BUNDLES:
             self.bundle = str(Path(self.bundle).absolute())
-        self._loaded = Loaded(self.bundle, options)
+        self._loaded = Loaded(Embedder, self.bundle, options)
         self.options = self._loaded.options
         folder = bundle_path(self.bundle)
         manifest = open_bundle(folder).manifest
+        check_dense(manifest, folder, type(self).__name__)
         adapters = Adapters(manifest.adapters, options.get("adapter"), f"bundle {folder}")
         self.fingerprint = adapters.fingerprint(manifest.fingerprint)
         known_embedding_functions[self.name()] = type(self)

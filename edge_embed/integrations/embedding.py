@@ -1,27 +1,44 @@
-"""The models behind a door. Options of an Embedder are checked before its bundle is loaded."""
+"""The models behind a door. Options are checked before a bundle is loaded."""
 
 import inspect
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from edge_embed.embedder import Embedder, bundle_path
 from edge_embed_runtime.bundle.bundle import Bundle
+from edge_embed_runtime.bundle.manifest import Manifest
 from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import InputError
+from edge_embed_runtime.vectors.kinds import DENSE
 
 BundlePath = str | os.PathLike[str] | Bundle
+Model = TypeVar("Model", Embedder, Reranker)
 
 
-def checked_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Options of `edge_embed.Embedder` but its bundle, such as {"threads": 1}. Raises TypeError for any other."""
+def checked_options(options: Mapping[str, Any] | None, kind: type[Embedder | Reranker] = Embedder) -> dict[str, Any]:
+    """Options of an Embedder, or a Reranker, but its bundle: {"threads": 1}. Raises TypeError for any other."""
     given = dict(options or {})
-    known = [name for name in inspect.signature(Embedder.__init__).parameters if name not in ("self", "bundle")]
+    known = [name for name in inspect.signature(kind).parameters if name != "bundle"]
     if unknown := sorted(set(given) - set(known)):
-        raise TypeError(f"Embedder has no option {', '.join(unknown)}; it has {', '.join(known)}")
+        raise TypeError(f"{kind.__name__} has no option {', '.join(unknown)}; it has {', '.join(known)}")
     return given
+
+
+def check_device(device: object) -> None:
+    """Raise InputError for a device that is not the CPU; None is."""
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
+
+
+def check_dense(manifest: Manifest, path: str | os.PathLike[str], who: str) -> None:
+    """Raise InputError for a bundle that gives no single vector for a text. who: what takes no other"""
+    if manifest.output is not DENSE:
+        raise InputError(
+            f"bundle {path} gives {manifest.output.gives}: {who} takes bundles of kind {DENSE.name!r}", path=path
+        )
 
 
 def embedder_of(bundle: BundlePath | Encoder | None, options: Mapping[str, Any]) -> Any:
@@ -42,17 +59,23 @@ def reranker_of(bundle: BundlePath | Reranker, options: Mapping[str, Any]) -> Re
     return bundle
 
 
-class Loaded:
-    """A bundle that is loaded when it is first needed, once."""
+class Loaded(Generic[Model]):
+    """A bundle that is loaded when it is first needed, once.
 
-    def __init__(self, bundle: str | os.PathLike[str] | None, options: Mapping[str, Any] | None) -> None:
+    kind: what runs it, `Embedder` or `Reranker`
+    """
+
+    def __init__(
+        self, kind: type[Model], bundle: str | os.PathLike[str] | None, options: Mapping[str, Any] | None
+    ) -> None:
         self.bundle = None if bundle is None else os.fspath(bundle)
-        self.options = checked_options(options)
-        self._embedder: Embedder | None = None
+        self.options = checked_options(options, kind)
+        self._kind: type[Model] = kind
+        self._model: Model | None = None
         self._lock = threading.Lock()
 
-    def get(self) -> Embedder:
+    def get(self) -> Model:
         with self._lock:
-            if self._embedder is None:
-                self._embedder = Embedder(self.bundle, **self.options)
-            return self._embedder
+            if self._model is None:
+                self._model = self._kind(bundle_path(self.bundle), **self.options)
+            return self._model

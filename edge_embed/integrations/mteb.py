@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import check_dense, check_device
 from edge_embed_runtime.embed.reranker import Reranker, Scores
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
@@ -51,13 +52,9 @@ class EdgeEncoder(AbsEncoder):
         prompts: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
-        _check_device(device)
+        check_device(device)
         self.model = Embedder(bundle, **options)
-        if self.model.kind != "dense":
-            raise InputError(
-                f"bundle {self.model.path} gives {self.model.output.gives}: EdgeEncoder takes bundles of kind 'dense'",
-                path=self.model.path,
-            )
+        check_dense(self.model.manifest, self.model.path, "EdgeEncoder")
         self._own = dict(prompts) if prompts is not None else {}
         _check_prompts(self._own)
         if self._own:
@@ -110,8 +107,8 @@ class EdgeEncoder(AbsEncoder):
 
 
 class EdgeCrossEncoder:
-    """A bundle of kind "rerank" as mteb's cross-encoder; parameters are those of `EdgeEncoder`, options those of
-    `Reranker`."""
+    """A bundle of kind "rerank" as mteb's cross-encoder; parameters are those of `EdgeEncoder` but `prompts`, options
+    those of `Reranker`."""
 
     def __init__(
         self,
@@ -122,7 +119,7 @@ class EdgeCrossEncoder:
         name: str | None = None,
         **options: Any,
     ) -> None:
-        _check_device(device)
+        check_device(device)
         self.model = Reranker(bundle, **options)
         self.mteb_model_meta = _meta(self.model, bundle, revision, name, load_cross_encoder, options).model_copy(
             update={"model_type": ["cross-encoder"], "use_instructions": False}
@@ -138,12 +135,12 @@ class EdgeCrossEncoder:
         hf_subset: str,  # noqa: ARG002
         prompt_type: Any = None,  # noqa: ARG002 - a pair has both
         batch_size: int | None = None,  # noqa: ARG002 - a bundle chooses by tokens
-        show_progress_bar: bool = False,  # noqa: ARG002
+        show_progress_bar: bool = False,
     ) -> Scores:
         """Scores of the pairs of two DataLoaders, float32 [n]. Raises InputError for inputs that are not texts."""
         first, second = (list(_texts(inputs, task_metadata.name)) for inputs in (inputs1, inputs2))
         self.model.check_ranks()
-        return self.model.scores(list(zip(first, second, strict=True)))
+        return self.model.scores(list(zip(first, second, strict=True)), show_progress=show_progress_bar)
 
 
 def load_encoder(model_name: str, revision: str | None = None, **options: Any) -> EdgeEncoder:
@@ -154,11 +151,6 @@ def load_encoder(model_name: str, revision: str | None = None, **options: Any) -
 def load_cross_encoder(model_name: str, revision: str | None = None, **options: Any) -> EdgeCrossEncoder:
     """What mteb's `ModelMeta.load_model` calls; options are those of `EdgeCrossEncoder`, `bundle` among them."""
     return EdgeCrossEncoder(options.pop("bundle"), revision, name=model_name, **options)
-
-
-def _check_device(device: str | None) -> None:
-    if device not in (None, "cpu"):
-        raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
 
 
 def _check_prompts(prompts: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from edge_embed_runtime.vectors.types import Vectors
 
 require("sklearn", "sklearn")
 
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -76,14 +77,19 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.fingerprint_ = embedder.fingerprint
         return self
 
-    def fit_transform(self, X: Iterable[str], y: object = None) -> Vectors:
+    def fit_transform(self, X: Iterable[str], y: object = None) -> Any:
         """`fit` and `transform` of texts that are read once."""
         texts = texts_of(X)
-        return self.fit(texts, y).transform(texts)
+        return self.fit(texts, y)._output(texts, X)
 
-    def transform(self, X: Iterable[str]) -> Vectors:
-        """The vectors of n texts: float32 [n, n_features_out_]."""
+    def transform(self, X: Iterable[str]) -> Any:
+        """The vectors of n texts: float32 [n, n_features_out_], or what `set_output` asks for."""
         check_is_fitted(self)
+        return self._output(texts_of(X), X)
+
+    def _output(self, texts: list[str], given: object) -> Any:
+        """The vectors of texts. A frame of pandas has the index of the texts where they are a Series: scikit-learn
+        copies that of frames alone, and a ColumnTransformer joins its parts by it."""
         embedder = self._embedder()
         if embedder.fingerprint != self.fingerprint_:
             raise BundleMismatchError(
@@ -92,7 +98,12 @@ class EdgeVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 path=embedder.path,
                 bundle=embedder.name,
             )
-        return self._encode(embedder, texts_of(X))
+        vectors = self._encode(embedder, texts)
+        asked = getattr(self, "_sklearn_output_config", {}).get("transform") or get_config()["transform_output"]
+        if asked != "pandas":
+            return vectors
+        pandas = require("pandas", "sklearn")
+        return pandas.DataFrame(vectors, index=given.index if isinstance(given, pandas.Series) else None)
 
     @property
     def _n_features_out(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict, logging
 
+from edge_embed.embedder import Embedder
 from edge_embed.integrations.embedding import Loaded
 from edge_embed.integrations.haystack.parts import Restored, check_documents, text_of
 from edge_embed.integrations.threads import in_thread
@@ -33,7 +34,7 @@ class EdgeTextEmbedder(Restored):
         prompt: str | None = None,
         embedder_options: dict[str, Any] | None = None,
     ) -> None:
-        self._loaded = Loaded(bundle, embedder_options)
+        self._loaded = Loaded(Embedder, bundle, embedder_options)
         self.prefix, self.suffix, self.prompt = prefix, suffix, prompt
 
     def warm_up(self) -> None:
@@ -91,7 +92,7 @@ class EdgeDocumentEmbedder(Restored):
         progress_bar: bool = False,
         embedder_options: dict[str, Any] | None = None,
     ) -> None:
-        self._loaded = Loaded(bundle, embedder_options)
+        self._loaded = Loaded(Embedder, bundle, embedder_options)
         self.prefix, self.suffix, self.prompt = prefix, suffix, prompt
         self.meta_fields_to_embed = list(meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator

@@ -1,13 +1,12 @@
 """Documents in the order of a model that reads query and document at once."""
 
 import os
-import threading
 from dataclasses import replace
 from typing import Any
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
-from edge_embed.embedder import bundle_path
+from edge_embed.integrations.embedding import Loaded
 from edge_embed.integrations.haystack.parts import Restored, check_documents, text_of
 from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.checks import check_count
@@ -37,24 +36,15 @@ class EdgeRanker(Restored):
         threads: int | None = None,
         max_rss_mb: float | None = None,
     ) -> None:
-        self.bundle = os.fspath(bundle)
+        self._loaded = Loaded(Reranker, bundle, {"threads": threads, "max_rss_mb": max_rss_mb})
         self.top_k = check_count(top_k, "top_k", 1)
         self.score_threshold = score_threshold
         self.meta_fields_to_embed = list(meta_fields_to_embed or [])
         self.embedding_separator = embedding_separator
-        self.threads, self.max_rss_mb = threads, max_rss_mb
-        self._reranker: Reranker | None = None
-        self._lock = threading.Lock()
 
     def warm_up(self) -> None:
         """Load the bundle; `run` does it otherwise."""
-        self._load()
-
-    def _load(self) -> Reranker:
-        with self._lock:
-            if self._reranker is None:
-                self._reranker = Reranker(bundle_path(self.bundle), threads=self.threads, max_rss_mb=self.max_rss_mb)
-            return self._reranker
+        self._loaded.get()
 
     @component.output_types(documents=list[Document])
     def run(
@@ -72,7 +62,7 @@ class EdgeRanker(Restored):
         if not unique:
             return {"documents": []}
         texts = [text_of(document, self.meta_fields_to_embed, self.embedding_separator) for document in unique]
-        ranked = self._load().rerank(query, texts, top_k=most)
+        ranked = self._loaded.get().rerank(query, texts, top_k=most)
         kept = [one for one in ranked if least is None or one.score >= least]
         return {"documents": [replace(unique[one.index], score=one.score) for one in kept]}
 
@@ -81,13 +71,12 @@ class EdgeRanker(Restored):
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(
             self,
-            bundle=self.bundle,
+            bundle=self._loaded.bundle,
             top_k=self.top_k,
             score_threshold=self.score_threshold,
             meta_fields_to_embed=self.meta_fields_to_embed,
             embedding_separator=self.embedding_separator,
-            threads=self.threads,
-            max_rss_mb=self.max_rss_mb,
+            **self._loaded.options,
         )
 
     @classmethod

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed.embedder import Embedder
+from edge_embed.integrations.embedding import check_dense, check_device
 from edge_embed.integrations.sentence_transformers.interface import (
     EXTRA,
     Interface,
-    check_device,
     converted,
     refuse_unknown,
     tensor_or_array,
 )
-from edge_embed.integrations.sentence_transformers.similarities import SIMILARITIES, as_floats, check_similarity, unit
-from edge_embed_runtime.checks import check_count, check_text, listed, unusable
+from edge_embed.integrations.sentence_transformers.similarities import SIMILARITIES, check_similarity, comparable, unit
+from edge_embed_runtime.checks import check_count, listed, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.vectors.types import Vectors
@@ -53,22 +53,13 @@ class SentenceTransformer(Interface):
         truncate_dim: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(device)
+        check_device(device)
         refuse_unknown("SentenceTransformer()", set(options) - set(inspect.signature(Embedder).parameters))
         self.embedder = Embedder(model_name_or_path, **options)
-        if self.embedder.kind != "dense":
-            raise InputError(
-                f"bundle {self.embedder.path} gives {self.embedder.output.gives}: SentenceTransformer takes bundles of "
-                "kind 'dense'",
-                path=self.embedder.path,
-            )
-        own = {str(name): check_text(text, f"prompt {name!r}") for name, text in (prompts or {}).items()}
-        self.prompts: dict[str, str] = {**self.embedder.prompts, **own}
-        self.default_prompt_name = default_prompt_name or self.embedder.manifest.default_role or None
-        if self.default_prompt_name is not None:
-            self._check_prompt_name(self.default_prompt_name, "default_prompt_name")
-        self.similarity_fn_name = similarity_fn_name or "cosine"
-        self.truncate_dim = None if truncate_dim is None else check_count(truncate_dim, "truncate_dim", 1)
+        check_dense(self.embedder.manifest, self.embedder.path, "SentenceTransformer")
+        super().__init__(self.embedder, prompts, default_prompt_name)
+        self.similarity_fn_name = similarity_fn_name
+        self.truncate_dim = truncate_dim
 
     def encode(
         self,
@@ -154,12 +145,14 @@ class SentenceTransformer(Interface):
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """How alike each of n vectors is to each of m: [n, m], a torch tensor where torch is installed."""
-        a, b = (np.atleast_2d(as_floats(vectors)) for vectors in (embeddings1, embeddings2))
-        return tensor_or_array(SIMILARITIES[self._similarity].matrix(a, b))
+        a, b = comparable(embeddings1, embeddings2)
+        return tensor_or_array(SIMILARITIES[self._similarity].matrix(np.atleast_2d(a), np.atleast_2d(b)))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """How alike the vectors of each of n pairs are: [n], a torch tensor where torch is installed."""
-        a, b = as_floats(embeddings1), as_floats(embeddings2)
+        a, b = comparable(embeddings1, embeddings2)
+        if a.ndim == b.ndim == 2 and len(a) != len(b) and 1 not in (len(a), len(b)):
+            raise InputError(f"{len(a)} and {len(b)} vectors: expected pairs of them", option="embeddings2")
         return tensor_or_array(np.asarray(SIMILARITIES[self._similarity].pairs(a, b)))
 
     def get_embedding_dimension(self) -> int:
@@ -169,18 +162,13 @@ class SentenceTransformer(Interface):
     get_sentence_embedding_dimension = get_embedding_dimension
 
     @property
-    def max_seq_length(self) -> int:
-        """Tokens of a text that count; it cannot be set to another number."""
-        return self.embedder.max_tokens
+    def truncate_dim(self) -> int | None:
+        """Numbers of each vector that are kept; None means all."""
+        return self._truncate_dim
 
-    @max_seq_length.setter
-    def max_seq_length(self, tokens: int) -> None:
-        if tokens != self.embedder.max_tokens:
-            raise unusable("max_seq_length", tokens, f"{self.embedder.max_tokens}, with which the bundle was exported")
-
-    def get_max_seq_length(self) -> int:
-        """`max_seq_length`."""
-        return self.max_seq_length
+    @truncate_dim.setter
+    def truncate_dim(self, dim: int | None) -> None:
+        self._truncate_dim = None if dim is None else check_count(dim, "truncate_dim", 1)
 
     @contextmanager
     def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
@@ -206,19 +194,12 @@ class SentenceTransformer(Interface):
             raise unusable("task", task, f"one of {listed(list(own))}")
         if prompt is not None:
             return task, prompt
-        if name is not None:
-            self._check_prompt_name(name, "prompt_name")
-        named = name or self.default_prompt_name
-        usual = task or self.embedder.manifest.default_role or None
-        if named is None and task is not None:
-            return task, ""
-        if named is None or (named == usual and self.prompts[named] == own.get(named)):
-            return task, None
-        return task, self.prompts[named]
-
-    def _check_prompt_name(self, name: str, option: str) -> None:
-        if name not in self.prompts:
-            raise unusable(option, name, f"one of {listed(list(self.prompts))}")
+        role = self.embedder.manifest.default_role or None
+        named = self.default_prompt_name if name is None else name
+        if named is None:
+            return task, None if task is None and role is None else ""
+        text = self.prompt_named(named)
+        return task, None if named == (task or role) and text == own.get(named) else text
 
     def _trained_cut(self, size: int | None) -> int | None:
         """The dimensions to cut to where the bundle cuts in a way of its own (see `Manifest.truncation`)."""

@@ -6,7 +6,10 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed_runtime.checks import listed
+from edge_embed.integrations.embedding import check_device
+from edge_embed_runtime.checks import check_text, listed, unusable
+from edge_embed_runtime.embed.embedder import Embedder
+from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import is_installed, require
 
@@ -47,11 +50,40 @@ class Evaluations:
 
 
 class Interface:
-    """Base of both classes."""
+    """Base of both classes.
 
-    def __init__(self, device: object) -> None:
-        check_device(device)
+    prompts: besides those of the bundle and before them, by name
+    default: the name of the one that counts where a call names none; None is the bundle's own default
+    """
+
+    def __init__(self, bundle: Embedder | Reranker, prompts: Mapping[str, str] | None, default: str | None) -> None:
+        own = {str(name): check_text(text, f"prompt {name!r}") for name, text in (prompts or {}).items()}
+        self.prompts: dict[str, str] = {**bundle.prompts, **own}
+        self.default_prompt_name = default or bundle.manifest.default_role or None
+        if self.default_prompt_name is not None:
+            self.prompt_named(self.default_prompt_name, "default_prompt_name")
+        self._max_tokens = bundle.max_tokens
         self.model_card_data = Evaluations()
+
+    def prompt_named(self, name: str, option: str = "prompt_name") -> str:
+        """One of `prompts`. Raises InputError for another name."""
+        if name not in self.prompts:
+            raise unusable(option, name, f"one of {listed(list(self.prompts))}")
+        return self.prompts[name]
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens of an input that count; it cannot be set to another number."""
+        return self._max_tokens
+
+    @max_seq_length.setter
+    def max_seq_length(self, tokens: int) -> None:
+        if tokens != self._max_tokens:
+            raise unusable("max_seq_length", tokens, f"{self._max_tokens}, with which the bundle was exported")
+
+    def get_max_seq_length(self) -> int:
+        """`max_seq_length`."""
+        return self.max_seq_length
 
     @property
     def device(self) -> Any:
@@ -91,12 +123,6 @@ def refuse_unknown(where: str, given: Collection[str] | Mapping[str, object]) ->
     names = [name for name in given if name not in PROCESSES or values.get(name) is not None]
     if names:
         raise InputError(f"{where} of a bundle does not know {listed(sorted(names), quoted=True)}", option=min(names))
-
-
-def check_device(device: object) -> None:
-    """Raise InputError for a device that is not the CPU."""
-    if device is not None and str(device) not in ("cpu", "cpu:0"):
-        raise InputError(f"device {device!r}: bundles run on the CPU only", option="device")
 
 
 def converted(values: NDArray[Any], to_numpy: bool, to_tensor: bool) -> Any:

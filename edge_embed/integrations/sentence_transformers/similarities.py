@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_embed_runtime.checks import listed, unusable
+from edge_embed_runtime.errors import InputError
 
 Floats = NDArray[np.floating[Any]]
 SMALLEST = 1e-12  # length by which a zero vector is divided
@@ -46,19 +47,35 @@ SIMILARITIES = {
 
 
 def check_similarity(name: object) -> str:
-    """A name of SIMILARITIES, also as the member of an enum that has it as its value. Raises InputError."""
-    plain = getattr(name, "value", name)
+    """A name of SIMILARITIES, also as the member of an enum that has it as its value; None is "cosine". Raises
+    InputError."""
+    plain = "cosine" if name is None else getattr(name, "value", name)
     if not isinstance(plain, str) or plain not in SIMILARITIES:
         raise unusable("similarity_fn_name", plain, f"one of {listed(list(SIMILARITIES))}")
     return plain
 
 
 def as_floats(vectors: Any) -> Floats:
-    """An array, a torch tensor, or a list of either, as an array of float32 or float64."""
-    if isinstance(vectors, list | tuple) and vectors and hasattr(vectors[0], "detach"):
+    """A vector or several, as an array, a torch tensor, or a list of arrays, tensors or numbers: an array [dim] or
+    [n, dim] of float32, or float64 where they are. Raises InputError for anything else."""
+    if isinstance(vectors, list | tuple) and len(vectors) and hasattr(vectors[0], "detach"):
         vectors = [as_floats(vector) for vector in vectors]
     elif hasattr(vectors, "detach"):
         dense = vectors.to_dense() if vectors.is_sparse else vectors
         vectors = (dense if str(dense.dtype) == "torch.float64" else dense.float()).detach().cpu().numpy()
-    array = np.asarray(vectors)
-    return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:
+        raise InputError(f"vectors to compare: {error}") from error
+    if array.dtype.kind not in "fiub" or array.ndim not in (1, 2):
+        raise InputError(f"vectors to compare are {array.dtype} {array.shape}, expected numbers [dim] or [n, dim]")
+    numbers = isinstance(vectors, list | tuple) and not any(isinstance(vector, np.ndarray) for vector in vectors[:1])
+    return array if array.dtype == np.float64 and not numbers else array.astype(np.float32, copy=False)
+
+
+def comparable(one: Any, other: Any) -> tuple[Floats, Floats]:
+    """Both as `as_floats` has them. Raises InputError where they differ in the numbers of a vector."""
+    a, b = as_floats(one), as_floats(other)
+    if a.shape[-1] != b.shape[-1]:
+        raise InputError(f"vectors of {a.shape[-1]} and of {b.shape[-1]} numbers cannot be compared")
+    return a, b

@@ -22,6 +22,8 @@ FIRST_CUT = 8
 LAST_CUT = 128
 # A cut can change the tokens of the word it falls into; no tokenizer makes more tokens of one word than this.
 WORD = 128
+# Of one id of those that `Words` packs.
+ID_BYTES = 8
 # Words that a tokenizer remembers where nobody says more: 1 MB.
 REMEMBERED = 8192
 
@@ -131,7 +133,7 @@ class Tokenizer:
         if self._words is None or len(text) > FIRST_CUT * self.max_tokens:
             return self._whole(text)
         before, behind = self._packed
-        return np.frombuffer(before + self._words.one(text)[: 8 * self.max_content] + behind, np.int64)
+        return np.frombuffer(before + self._words.one(text)[: ID_BYTES * self.max_content] + behind, np.int64)
 
     def encode_all(self, texts: Sequence[str]) -> list[TokenIds]:
         """`encode` of each text."""
@@ -206,8 +208,12 @@ class Tokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of a text with its special tokens, also those beyond the limit. A long text is counted in blocks."""
-        content = sum(len(self._encode(text[start:stop])) for start, stop in blocks(text))
+        content = sum(self._length(text[start:stop]) for start, stop in blocks(text))
         return len(self._prefix) + content + len(self._suffix)
+
+    def _length(self, text: str) -> int:
+        """Tokens of a text, without special ones."""
+        return len(self._encode(text)) if self._words is None else len(self._words.one(text)) // ID_BYTES
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """(start, end) in characters of every token of a text, without special tokens. The caller bounds the text."""

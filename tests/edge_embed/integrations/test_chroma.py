@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.docpages import run_page
 
 pytest.importorskip("chromadb", exc_type=ImportError)
 
@@ -18,7 +19,7 @@ import chromadb
 from chromadb.config import Settings
 from chromadb.utils.embedding_functions import known_embedding_functions
 
-from edge_embed import Embedder, TruncationWarning
+from edge_embed import Embedder, Reranker, TruncationWarning
 from edge_embed.errors import BundleFormatError, BundleMismatchError, InputError
 from edge_embed.integrations.chroma import EdgeEmbeddingFunction
 
@@ -153,6 +154,12 @@ def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
             EdgeEmbeddingFunction(folder)
 
 
+def test_another_kind_of_bundle(reranker: Reranker) -> None:
+    """Refused before a collection remembers it."""
+    with pytest.raises(InputError, match="EdgeEmbeddingFunction takes bundles of kind 'dense'"):
+        EdgeEmbeddingFunction(reranker.path)
+
+
 def test_long_documents_are_named() -> None:
     with pytest.warns(TruncationWarning, match="text 1"):
         EdgeEmbeddingFunction("static", threads=1)(["short", "word " * 600])
@@ -164,3 +171,8 @@ def test_what_is_no_text_is_refused(texts: Any) -> None:
     for call in (function, function.embed_query):
         with pytest.raises(InputError):
             call(texts)
+
+
+def test_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/chroma.md, in order."""
+    assert run_page("chroma.md", tmp_path, monkeypatch) >= 2

@@ -1,5 +1,6 @@
 """A bundle that scores pairs beside the CrossEncoder whose methods it has, on the same weights in float."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ def shape(value: Any) -> Any:
 @pytest.mark.parametrize("options", [
     {}, {"convert_to_tensor": True}, {"convert_to_numpy": False}, {"apply_softmax": True},
     {"activation_fn": torch.nn.Identity()}, {"activation_fn": torch.nn.Tanh(), "convert_to_tensor": True},
+    {"activation_fn": lambda logits: logits * torch.nn.Parameter(torch.tensor(2.0))},
+    {"activation_fn": lambda logits: (logits > 0).bfloat16()},
 ])  # fmt: skip
 @pytest.mark.parametrize("inputs", [PAIRS, PAIRS[0], list(PAIRS[1]), [], np.array(PAIRS[:2])], ids=str)
 def test_predict_gives_the_same(both: Both, options: dict[str, Any], inputs: Any) -> None:
@@ -59,6 +62,46 @@ def test_predict_gives_the_same(both: Both, options: dict[str, Any], inputs: Any
         found, expected = (torch.stack(v) if isinstance(v, list) else v for v in (found, expected))
         np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=2e-4)
     assert both.ours.num_labels == both.real.num_labels
+    assert both.ours.max_seq_length == both.ours.max_length == both.real.max_seq_length
+
+
+@pytest.fixture
+def changed(both: Both) -> Iterator[Both]:
+    """Both, whose attributes are put back."""
+    before = [(model, dict(model.prompts), model.default_prompt_name, model.activation_fn) for model in both]
+    yield both
+    for model, prompts, name, function in before:
+        model.prompts, model.default_prompt_name, model.activation_fn = prompts, name, function
+
+
+def test_attributes_count(changed: Both) -> None:
+    """A prompt by name, the one that is the default, and an activation, where a call gives none."""
+    for model in changed:
+        model.prompts["about"], model.activation_fn = "the river ", torch.nn.Identity()
+    for options in ({"prompt_name": "about"}, {}):
+        found, expected = (model.predict(PAIRS, **options) for model in changed)
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+    for model in changed:
+        model.default_prompt_name = "about"
+    prompted, expected = (model.predict(PAIRS) for model in changed)
+    np.testing.assert_allclose(prompted, expected, atol=2e-4)
+    assert not np.allclose(prompted, found, atol=2e-4)
+    assert np.allclose(changed.ours.predict(PAIRS, prompt=""), found)
+    changed.ours.default_prompt_name = "none"
+    with pytest.raises(InputError, match="prompt_name is 'none', expected one of about"):
+        changed.ours.predict(PAIRS)
+
+
+def test_parameters_of_the_constructor(both: Both) -> None:
+    """What may be set later may be given at once; the length is the bundle's."""
+    options = {"prompts": {"about": "the river "}, "default_prompt_name": "about", "activation_fn": torch.nn.Tanh()}
+    made = CrossEncoder(both.ours.reranker.path, threads=1, max_length=both.ours.max_seq_length, **options)
+    expected = both.ours.predict(PAIRS, prompt="the river ", activation_fn=torch.nn.Tanh())
+    np.testing.assert_array_equal(made.predict(PAIRS), expected)
+    with pytest.raises(InputError, match="max_seq_length is 512, expected"):
+        CrossEncoder(both.ours.reranker.path, max_length=512)
+    with pytest.raises(InputError, match="default_prompt_name is 'none'"):
+        CrossEncoder(both.ours.reranker.path, default_prompt_name="none")
 
 
 @pytest.mark.parametrize("both", [1], indirect=True)
@@ -75,6 +118,14 @@ def test_rank_gives_the_same(both: Both) -> None:
             both.ours.rank(query, texts, **options)
 
 
+@pytest.mark.parametrize("both", [1], indirect=True)
+@pytest.mark.parametrize("documents", ["the river bank", {"a"}, None, ["a", None]], ids=str)
+def test_rank_takes_a_list_of_texts(both: Both, documents: Any) -> None:
+    """The letters of one text are no documents."""
+    with pytest.raises(InputError, match=r"rank takes a list of texts|text 1 is NoneType"):
+        both.ours.rank("the river bank", documents)
+
+
 @pytest.mark.parametrize("both", [3], indirect=True)
 def test_several_numbers_rank_nothing(both: Both) -> None:
     for model, said in zip(both, ("do not rank", "num_labels=1"), strict=True):
@@ -83,12 +134,23 @@ def test_several_numbers_rank_nothing(both: Both) -> None:
 
 
 @pytest.mark.parametrize("both", [1], indirect=True)
-def test_reranking_evaluator_runs(both: Both) -> None:
+def test_evaluators_of_theirs_run(both: Both) -> None:
+    """Those that need no network measure what they measure on the model itself."""
     samples = [{"query": PAIRS[0][0], "positive": [PAIRS[1][1]], "negative": [PAIRS[0][1], PAIRS[2][1]]}]
-    found, expected = (
-        evaluation.CrossEncoderRerankingEvaluator(samples, show_progress_bar=False)(model) for model in both
-    )
-    assert found == pytest.approx(expected)
+    for evaluator in (
+        evaluation.CrossEncoderRerankingEvaluator(samples, show_progress_bar=False),
+        evaluation.CrossEncoderCorrelationEvaluator(PAIRS[:4], [0.1, 0.9, 0.4, 0.3]),
+        evaluation.CrossEncoderClassificationEvaluator(PAIRS[:4], [0, 1, 1, 0], show_progress_bar=False),
+    ):
+        found, expected = (model.evaluate(evaluator) for model in both)
+        assert found == pytest.approx(expected, abs=1e-3)
+        assert dict(found) in both.ours.model_card_data.metrics.values()
+
+
+@pytest.mark.parametrize("both", [3], indirect=True)
+def test_classes_are_evaluated(both: Both) -> None:
+    evaluator = evaluation.CrossEncoderClassificationEvaluator(PAIRS[:4], [0, 1, 2, 0], show_progress_bar=False)
+    assert both.ours.evaluate(evaluator) == pytest.approx(both.real.evaluate(evaluator))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Haystack's embedders and ranker: the same vectors and scores as ours, prompts, saved as YAML, awaited."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders.docpages import run_page
 
 pytest.importorskip("haystack", exc_type=ImportError)
 
@@ -98,3 +100,8 @@ def test_the_ranker(reranker: Reranker) -> None:
         ranker.run("cat", DOCUMENTS, top_k=0)
     with pytest.raises(InputError, match="scores no pairs"):
         EdgeRanker("static").run("cat", DOCUMENTS)
+
+
+def test_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/haystack.md, in order."""
+    assert run_page("haystack.md", tmp_path, monkeypatch) >= 4

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import json
 import pickle
 import subprocess
 import sys
@@ -106,6 +107,21 @@ def test_prompts_of_a_bundle(tmp_path: Path, short_receipt: None) -> None:
     np.testing.assert_array_equal(own.encode_document(text), plain)
     with pytest.raises(InputError, match="default_prompt_name is 'none'"):
         SentenceTransformer(folder, default_prompt_name="none")
+
+
+def test_the_default_prompt_of_a_bundle(tmp_path: Path, short_receipt: None) -> None:
+    """encode puts it before texts, unless another name, or none, is set."""
+    source = bert_folder(tmp_path / "source")
+    settings = {"prompts": {"query": "river ", "document": ""}, "default_prompt_name": "query"}
+    (source / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    export_model(source, tmp_path / "bundle", verify="skip")
+    model = SentenceTransformer(tmp_path / "bundle", threads=1)
+    prompted, plain = model.embedder.encode(["river the boat", "the boat"], prompt="")
+    assert model.default_prompt_name == "query"
+    np.testing.assert_array_equal(model.encode("the boat"), prompted)
+    np.testing.assert_array_equal(model.encode_document("the boat"), plain)
+    model.default_prompt_name = None
+    np.testing.assert_array_equal(model.encode("the boat"), plain)
 
 
 def test_adapters_of_roles(tmp_path: Path, short_receipt: None) -> None:

@@ -105,7 +105,9 @@ def test_precisions_are_packed_alike(
 
 
 @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
-@pytest.mark.parametrize("given", [np.asarray, torch.as_tensor, list, lambda v: list(torch.as_tensor(v))])
+@pytest.mark.parametrize(
+    "given", [np.asarray, torch.as_tensor, list, lambda v: list(torch.as_tensor(v)), lambda v: v.tolist()]
+)
 def test_similarities_are_theirs(real: Any, name: str, given: Any) -> None:
     """The four functions, of matrices, of pairs and of single vectors, for whatever holds the vectors."""
     random = np.random.default_rng(1)
@@ -131,6 +133,40 @@ def test_similarity_of_zeros_and_of_half_floats(ours: SentenceTransformer, real:
     ours.similarity_fn_name = theirs.SimilarityFunction.DOT_PRODUCT
     assert ours.similarity_fn_name == "dot"
     ours.similarity_fn_name = "cosine"
+
+
+@pytest.mark.parametrize("bad", [None, [None], "text", [["a"]], [[1.0, 2.0], [1.0]], np.zeros((1, 2, 3)), 3], ids=str)
+def test_what_is_no_vector_has_no_similarity(ours: SentenceTransformer, bad: Any) -> None:
+    for compare in (ours.similarity, ours.similarity_pairwise):
+        with pytest.raises(InputError, match="vectors to compare"):
+            compare(bad, bad)
+
+
+def test_vectors_that_do_not_fit_each_other(ours: SentenceTransformer) -> None:
+    for compare in (ours.similarity, ours.similarity_pairwise):
+        with pytest.raises(InputError, match="of 3 and of 4 numbers"):
+            compare(np.zeros((2, 3)), np.zeros((2, 4)))
+    with pytest.raises(InputError, match="2 and 3 vectors: expected pairs"):
+        ours.similarity_pairwise(np.zeros((2, 3)), np.zeros((3, 3)))
+
+
+def test_attributes_that_are_set(real: Any) -> None:
+    """As theirs; what would cut vectors in a wrong place, or change nothing, is refused."""
+    model = SentenceTransformer("static", threads=1, prompts={"topic": "about "}, default_prompt_name="topic")
+    plain = model.encode(TEXTS, prompt="")
+    assert not np.allclose(model.encode(TEXTS), plain)
+    model.default_prompt_name = None
+    np.testing.assert_array_equal(model.encode(TEXTS), plain)
+    model.default_prompt_name = "none"
+    with pytest.raises(InputError, match="prompt_name is 'none', expected one of"):
+        model.encode(TEXTS)
+    for dim in (0, -3, 2.5):
+        with pytest.raises(InputError, match="truncate_dim"):
+            model.truncate_dim = dim  # type: ignore[assignment]
+        with pytest.raises(InputError, match="truncate_dim"), model.truncate_embeddings(dim):  # type: ignore[arg-type]
+            pass
+    model.similarity_fn_name = None  # type: ignore[assignment]
+    assert model.similarity_fn_name == "cosine" == real.similarity_fn_name
 
 
 def test_attributes_are_theirs(ours: SentenceTransformer, real: Any) -> None:

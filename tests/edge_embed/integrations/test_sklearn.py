@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders.docpages import run_page
 
 pytest.importorskip("sklearn", exc_type=ImportError)
 pd = pytest.importorskip("pandas")
 
 import joblib
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError, SkipTestWarning
@@ -107,6 +109,21 @@ def test_a_pipeline_learns() -> None:
     )
     assert union.fit_transform(TEXTS).shape == (8, 6)
     assert union.get_feature_names_out()[-1] == "b__edgevectorizer1"
+
+
+def test_rows_of_frames_keep_their_index() -> None:
+    """A ColumnTransformer joins its parts by it: without, the texts of a shuffled frame would stand in other rows."""
+    frame = pd.DataFrame({"text": TEXTS, "n": range(8)}).sample(frac=1, random_state=0)
+    vectors = EdgeVectorizer("static", threads=1, truncate_dim=4)
+    expected = vectors.fit_transform(frame["text"])
+    columns = ColumnTransformer([("text", vectors, "text")], remainder="passthrough").set_output(transform="pandas")
+    for found in (columns.fit_transform(frame), columns.transform(frame)):
+        assert found["remainder__n"].tolist() == frame["n"].tolist() == found.index.tolist()
+        assert (found.iloc[:, :4].to_numpy() == expected).all()
+    assert vectors.set_output(transform="pandas").fit_transform(TEXTS).index.tolist() == list(range(8))
+    with config_context(transform_output="pandas"):
+        again = EdgeVectorizer("static", threads=1, truncate_dim=4).fit_transform(frame["text"])
+    assert again.index.tolist() == frame.index.tolist()
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -218,3 +235,8 @@ def test_check_estimator() -> None:
     with pytest.warns(SkipTestWarning, match="Can't test estimator EdgeVectorizer"):
         estimator_checks.check_estimator(EdgeVectorizer("static", threads=1))
     assert get_tags(EdgeVectorizer()).input_tags.string
+
+
+def test_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/scikit-learn.md, in order."""
+    assert run_page("scikit-learn.md", tmp_path, monkeypatch) >= 1

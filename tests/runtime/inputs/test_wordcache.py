@@ -41,6 +41,7 @@ def check(definition: bytes, texts: list[str]) -> None:
     again = Tokenizer(definition, LIMIT)
     for _ in range(2):
         assert [again.encode(text).tolist() for text in texts] == expected
+        assert [again.count(text) for text in texts] == list(map(len, expected))
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,7 @@ def test_long_texts_end_at_the_limit(definition: bytes) -> None:
         before, *content, behind = theirs(definition).encode(text).ids
         expected = [before, *content[:30], behind]
         assert tokenizer.encode(text).tolist() == together.tolist() == expected
+        assert tokenizer.count(text) == len(content) + 2
 
 
 def test_seen_words_are_bounded(definition: bytes) -> None:
