@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_embed.integrations.embedding import embedder_of, reranker_of
 from edge_embed.integrations.metadata import as_stored, stored_metadata
-from edge_embed.integrations.stores import check_once, nearest_vectors, store_for, with_documents
+from edge_embed.integrations.stores import EVERY, Where, check_once, nearest_vectors, store_for, with_documents
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.checks import check_count, unusable
 from edge_embed_runtime.embed.encoder import Encoder
@@ -37,7 +37,6 @@ from pydantic import PrivateAttr
 __all__ = ["EdgeEmbeddings", "EdgeReranker", "EdgeVectorStore"]
 
 Scored = list[tuple[LangChainDocument, float]]
-Where = Mapping[str, Any]
 
 
 class EdgeEmbeddings(Embeddings):
@@ -172,7 +171,7 @@ class EdgeVectorStore(VectorStore):
         if ids is not None:
             index.delete(ids)  # a text is one id
         else:
-            index.delete(where={"$key": {"$prefix": ""}} if filter is None else as_stored(filter))
+            index.delete(where=EVERY if filter is None else as_stored(filter))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[LangChainDocument]:

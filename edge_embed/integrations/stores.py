@@ -23,6 +23,10 @@ from edge_embed_runtime.vectors.normalize import check_vectors
 from edge_embed_runtime.vectors.types import Vectors
 
 T = TypeVar("T")
+Where = Mapping[str, Any]
+
+# The condition that every document fits.
+EVERY: Where = {"$key": {"$prefix": ""}}
 
 # Of `Index.open`; of those, what `Index.create` takes.
 OPTIONS = ("fields", "late_chunking", "max_rss_mb", "multi", "read_only", "secure_delete", "sparse", "timeout", "words")
@@ -207,7 +211,7 @@ def check_once(keys: Sequence[str]) -> None:
         )
 
 
-def unless_unknown(where: Mapping[str, Any] | None, call: Callable[[], T], nothing: T) -> T:
+def unless_unknown(where: Where | None, call: Callable[[], T], nothing: T) -> T:
     """What a call with a condition gives; `nothing` where the condition names a field that no document has: for an
     index that is an error, for some frameworks a condition that nothing fits."""
     try:

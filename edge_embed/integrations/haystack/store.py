@@ -20,7 +20,7 @@ from edge_embed.integrations.haystack.documents import Given, check_free, checke
 from edge_embed.integrations.haystack.filters import Plan, planned
 from edge_embed.integrations.haystack.parts import Restored
 from edge_embed.integrations.metadata import stored_metadata
-from edge_embed.integrations.stores import StoreIndex, check_options
+from edge_embed.integrations.stores import EVERY, StoreIndex, check_options
 from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.checks import check_count, shown
 from edge_embed_runtime.errors import InputError
@@ -35,7 +35,6 @@ Embeddings = Literal["exact", "int8"]
 SPACE, DIM = "haystack", 384
 # Scores of words are scaled as Haystack's own store does.
 WORDS_SCALE = 8
-EVERY = {"$key": {"$prefix": ""}}
 
 
 class EdgeDocumentStore(Restored):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from edge_embed.integrations.stores import EVERY, Where
 from edge_embed_runtime.errors import FilterError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.index.index import Index
@@ -17,10 +18,6 @@ from edge_embed_runtime.storage.filters import check_field
 require("llama_index.core", "llamaindex")
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
-Where = dict[str, Any]
-
-# What every document fits, and what none does.
-EVERY: Where = {"$key": {"$prefix": ""}}
 # The most values of a field that a search for letters in either case looks at.
 MOST_VALUES = 1_000_000
 

@@ -7,9 +7,17 @@ from functools import partial
 from typing import Any
 
 from edge_embed.integrations.llamaindex.embedding import EdgeEmbedding
-from edge_embed.integrations.llamaindex.filters import EVERY, Where, all_of, where_of
+from edge_embed.integrations.llamaindex.filters import all_of, where_of
 from edge_embed.integrations.metadata import stored_metadata
-from edge_embed.integrations.stores import StoreIndex, check_once, store_for, unless_unknown, with_documents
+from edge_embed.integrations.stores import (
+    EVERY,
+    StoreIndex,
+    Where,
+    check_once,
+    store_for,
+    unless_unknown,
+    with_documents,
+)
 from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.checks import listed, unusable
 from edge_embed_runtime.embed.encoder import Encoder
@@ -213,7 +221,7 @@ class EdgeVectorStore(BasePydanticVectorStore):
     def _delete(self, where: Where | None) -> None:
         index = self._store.index
         if index is not None:
-            unless_unknown(where, lambda: index.delete(where=EVERY if where is None else where), 0)
+            unless_unknown(where, lambda: index.delete(where=where), 0)
 
     def _check_own(self, nodes: Sequence[BaseNode]) -> None:
         """Raise InputError for vectors that cannot be the bundle's, and warn of others: the index makes its own."""
@@ -279,7 +287,8 @@ def _refuse(options: dict[str, Any]) -> None:
 def _check(query: VectorStoreQuery) -> None:
     """Raise InputError for what would be left out of account."""
     if query.mode not in MODES:
-        raise unusable("mode", query.mode.value, f"one of {', '.join(mode.value for mode in MODES)}")
+        mode = getattr(query.mode, "value", query.mode)
+        raise unusable("mode", mode, f"one of {', '.join(mode.value for mode in MODES)}")
     for name in REFUSED:
         if getattr(query, name) is not None:
             raise InputError(f"{name} of a query does nothing in this store: leave it out", option=name)

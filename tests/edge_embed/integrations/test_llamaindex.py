@@ -210,6 +210,9 @@ def test_modes(store: EdgeVectorStore, static: Embedder) -> None:
     for mode in ("semantic_hybrid", "svm", "linear_regression", "logistic_regression"):
         with pytest.raises(InputError, match=f"mode is '{mode}', expected one of default, mmr"):
             store.query(asked(mode=VectorStoreQueryMode(mode)))
+    assert store.query(asked("windowsill", mode="text_search")).ids == ["cat"]
+    with pytest.raises(InputError, match="mode is 'words', expected one of"):
+        store.query(asked(mode="words"))
     with pytest.raises(InputError, match="without"):
         store.query(asked(mode=VectorStoreQueryMode.SPARSE))
     for name, value in {"alpha": 0.5, "sparse_top_k": 2, "output_fields": ["a"], "embedding_field": "b"}.items():
