@@ -101,13 +101,13 @@ def named_fields(where: Mapping[str, Any]) -> list[str]:
 
 def _field(name: str, test: str, depth: int = 0) -> str:
     """depth: how many objects of the metadata the field lies in; those around it are called field, field1, ..."""
-    own, source = _name(depth), f"{_name(depth - 1)}.value" if depth else METADATA
+    own, source = _alias(depth), f"{_alias(depth - 1)}.value" if depth else METADATA
     test = test.replace("field.", f"{own}.")  # all that is the user's is a parameter
     # not json_extract: its path syntax cannot name every field
     return f"EXISTS (SELECT 1 FROM json_each({source}) AS {own} WHERE {own}.key = {name} AND {test})"
 
 
-def _name(depth: int) -> str:
+def _alias(depth: int) -> str:
     return f"field{depth or ''}"
 
 
