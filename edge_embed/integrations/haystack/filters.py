@@ -29,6 +29,7 @@ NOTHING: Where = {"$key": {"$in": []}}
 COMPARED = {">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 COMPARISONS = (*COMPARED, "==", "!=", "in", "not in")
 LOGIC = ("AND", "OR", "NOT")
+MAX_DEPTH = 100
 ATTRIBUTES = {field.name for field in fields(Document)}
 
 
@@ -78,8 +79,10 @@ def _asks_for_embeddings(filters: Mapping[str, Any]) -> bool:
     return any(_asks_for_embeddings(condition) for condition in filters["conditions"])
 
 
-def check_filters(filters: object) -> None:
-    """Raise FilterError where keys are missing, or operators unknown, anywhere."""
+def check_filters(filters: object, depth: int = MAX_DEPTH) -> None:
+    """Raise FilterError where keys are missing, or operators unknown, anywhere; depth: how deep it may be nested."""
+    if not depth:
+        raise FilterError(f"a filter is nested more than {MAX_DEPTH} deep")
     if not isinstance(filters, Mapping):
         raise FilterError(f"a filter is a dict, got {type(filters).__name__}")
     logic = "field" not in filters
@@ -93,7 +96,7 @@ def check_filters(filters: object) -> None:
         if not isinstance(filters["conditions"], list | tuple):
             raise FilterError(f"'conditions' is {type(filters['conditions']).__name__}, expected a list of filters")
         for condition in filters["conditions"]:
-            check_filters(condition)
+            check_filters(condition, depth - 1)
         return
     value = filters["value"]
     if not isinstance(filters["field"], str):

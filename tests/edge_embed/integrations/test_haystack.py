@@ -195,6 +195,10 @@ def test_large_filters(store: EdgeDocumentStore) -> None:
     for _ in range(11):
         deep = {"operator": "NOT", "conditions": [deep]}
     assert {one.meta["n"] for one in store.filter_documents(deep)} == set(range(3, 20))
+    for _ in range(5_000):
+        deep = {"operator": "NOT", "conditions": [deep]}
+    with pytest.raises(FilterError, match="nested more than 100 deep"):
+        store.filter_documents(deep)
     wide = {"field": "meta.n", "operator": "in", "value": list(range(5, 20_000))}
     assert store.count_documents_by_filter(wide) == 15
 
