@@ -357,7 +357,10 @@ def _whole(document: Document) -> LangChainDocument:
 
 
 def _passage(hit: Hit) -> LangChainDocument:
+    """Where a text splitter of LangChain made the document, `start_index` is counted from where that began, too."""
+    before = hit.metadata.get("start_index")
+    start = hit.start + (before if isinstance(before, int) else 0)
     place = {} if hit.place is None else {"place": hit.place}
     return LangChainDocument(
-        id=hit.key, page_content=hit.text, metadata={**hit.metadata, "start_index": hit.start, **place}
+        id=hit.key, page_content=hit.text, metadata={**hit.metadata, "start_index": start, **place}
     )

@@ -515,6 +515,10 @@ def test_long_documents(tmp_path: Path, static: Embedder) -> None:
     assert "under the oak" in passage.page_content
     assert start > 0
     assert text[start : start + len(passage.page_content)] == passage.page_content
+    store.add_texts([text[100:]], [{"start_index": 100}], ids=["split"])  # as a text splitter of LangChain says it
+    (passage,) = reading.similarity_search("where is the treasure?", k=1, filter={"$key": "split"})
+    start = passage.metadata["start_index"]
+    assert text[start : start + len(passage.page_content)] == passage.page_content
     for one in (store, reading):
         one.close()
 
