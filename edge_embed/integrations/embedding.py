@@ -53,7 +53,9 @@ def embedder_of(bundle: BundlePath | Encoder | None, options: Mapping[str, Any])
 def reranker_of(bundle: BundlePath | Reranker, options: Mapping[str, Any]) -> Reranker:
     """The Reranker of a bundle, or the one that is given. Raises InputError for options of that one."""
     if not isinstance(bundle, Reranker):
-        return Reranker(bundle, **options)
+        return Reranker(
+            bundle if isinstance(bundle, Bundle) else bundle_path(bundle), **checked_options(options, Reranker)
+        )
     if options:
         raise InputError("the Reranker that was given has options of its own", option=next(iter(options)))
     return bundle

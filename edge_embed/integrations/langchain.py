@@ -12,11 +12,11 @@ from uuid import uuid4
 import numpy as np
 
 from edge_embed.integrations.embedding import embedder_of, reranker_of
-from edge_embed.integrations.metadata import stored_metadata
-from edge_embed.integrations.stores import StoreIndex, check_once, nearest_vectors, space_of, with_documents
+from edge_embed.integrations.metadata import as_stored, stored_metadata
+from edge_embed.integrations.stores import EVERY, Where, check_once, nearest_vectors, store_for, with_documents
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.checks import check_count, unusable
-from edge_embed_runtime.embed.encoder import Encoder, is_encoder
+from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.embed.reranker import Reranker
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
@@ -37,7 +37,6 @@ from pydantic import PrivateAttr
 __all__ = ["EdgeEmbeddings", "EdgeReranker", "EdgeVectorStore"]
 
 Scored = list[tuple[LangChainDocument, float]]
-Where = Mapping[str, Any]
 
 
 class EdgeEmbeddings(Embeddings):
@@ -78,7 +77,8 @@ class EdgeVectorStore(VectorStore):
     space:     names the model of other embeddings in the file; None for their class and model
     options:   of `Index.open`, such as fields, words, timeout, max_rss_mb, read_only
 
-    A `filter` is a `where` of `Index.search`: {"lang": "en", "year": {"$gte": 2000}}.
+    A `filter` is a `where` of `Index.search`: {"lang": "en", "year": {"$gte": 2000}}. Values may be all that metadata
+    may hold, such as dates.
     Can be pickled: a copy opens the same file. Raises what `Index.open` raises.
     """
 
@@ -94,23 +94,16 @@ class EdgeVectorStore(VectorStore):
     ) -> None:
         if mode not in get_args(Mode):
             raise unusable("mode", mode, f"one of {get_args(Mode)}")
-        if is_encoder(embedding):
-            embedding = EdgeEmbeddings(embedding)
-        if isinstance(embedding, EdgeEmbeddings) or embedding is None:
-            if space is not None:
-                raise InputError("space= is for embeddings of others; those of a bundle name theirs", option="space")
-            self._store = StoreIndex(path, None if embedding is None else embedding.embedder, **options)
-            own = self._store.embedder
-            self._embedding = EdgeEmbeddings(own) if embedding is None and own is not None else embedding
-        elif isinstance(embedding, Embeddings):
-            self._store = StoreIndex(path, space=space or space_of(embedding), **options)
-            self._embedding = embedding
-        else:
-            raise InputError(
-                f"embedding is {type(embedding).__name__}, expected Embeddings, such as EdgeEmbeddings(bundle)",
-                option="embedding",
-            )
+        self._store = store_for(path, embedding, EdgeEmbeddings, Embeddings, space=space, options=options)
+        path, own = str(self._store.path), self._store.embedder
+        self._made = partial(type(self), path, embedding, mode=mode, passages=passages, space=space, **options)
+        self._embedding = (
+            embedding if isinstance(embedding, Embeddings) else None if own is None else EdgeEmbeddings(own)
+        )
         self.mode, self.passages = mode, passages
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._made, ()
 
     @property
     def embeddings(self) -> Embeddings | None:
@@ -178,7 +171,7 @@ class EdgeVectorStore(VectorStore):
         if ids is not None:
             index.delete(ids)  # a text is one id
         else:
-            index.delete(where={"$key": {"$prefix": ""}} if filter is None else filter)
+            index.delete(where=EVERY if filter is None else as_stored(filter))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[LangChainDocument]:
@@ -292,7 +285,7 @@ class EdgeVectorStore(VectorStore):
                 vector = None  # the index asks more than one vector, and knows how much each counts
         elif vector is None and query is not None and mode != "text":
             vector = self._vector(query)
-        return index.search(query, k, where, mode, vector=vector)
+        return index.search(query, k, as_stored(where), mode, vector=vector)
 
     def _diverse(
         self,
@@ -364,7 +357,10 @@ def _whole(document: Document) -> LangChainDocument:
 
 
 def _passage(hit: Hit) -> LangChainDocument:
+    """Where a text splitter of LangChain made the document, `start_index` is counted from where that began, too."""
+    before = hit.metadata.get("start_index")
+    start = hit.start + (before if isinstance(before, int) else 0)
     place = {} if hit.place is None else {"place": hit.place}
     return LangChainDocument(
-        id=hit.key, page_content=hit.text, metadata={**hit.metadata, "start_index": hit.start, **place}
+        id=hit.key, page_content=hit.text, metadata={**hit.metadata, "start_index": start, **place}
     )

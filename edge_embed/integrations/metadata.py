@@ -38,6 +38,22 @@ def stored_metadata(metadata: object, key: str) -> dict[str, Any]:
     return converted
 
 
+def as_stored(condition: Any, depth: int = MAX_NESTING) -> Any:
+    """A condition on metadata with its values as metadata hold them; what they cannot hold stays as it is, and what is
+    nested deeper than `depth`: an index refuses both.
+
+    {"day": {"$gte": date(2024, 5, 1)}, "n": np.int64(3)} -> {"day": {"$gte": "2024-05-01"}, "n": 3}
+    """
+    if isinstance(condition, Mapping):
+        return {name: as_stored(inner, depth - 1) for name, inner in condition.items()} if depth else condition
+    if isinstance(condition, list | tuple):
+        return [as_stored(inner, depth - 1) for inner in condition] if depth else condition
+    try:
+        return _converted(condition, "", "", MAX_NESTING)
+    except DocumentError:
+        return condition
+
+
 def _converted(value: Any, key: str, place: str, depth: int) -> Any:
     """place: of the value in the metadata, as "tags[2].name"; depth: how much deeper it may be nested"""
     if isinstance(value, np.generic | np.ndarray):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from edge_embed.embedder import own_embedder
 from edge_embed_runtime.checks import check_path, listed
-from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.embed.encoder import Encoder, is_encoder
 from edge_embed_runtime.errors import BundleMismatchError, DuplicateKeyError, FilterError, IndexFileError, InputError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.index.stats import read_stats
@@ -23,6 +23,10 @@ from edge_embed_runtime.vectors.normalize import check_vectors
 from edge_embed_runtime.vectors.types import Vectors
 
 T = TypeVar("T")
+Where = Mapping[str, Any]
+
+# The condition that every document fits.
+EVERY: Where = {"$key": {"$prefix": ""}}
 
 # Of `Index.open`; of those, what `Index.create` takes.
 OPTIONS = ("fields", "late_chunking", "max_rss_mb", "multi", "read_only", "secure_delete", "sparse", "timeout", "words")
@@ -46,6 +50,12 @@ def space_of(embedding: object) -> str:
     return "".join(character for character in name if character.isprintable())[:SPACE_CHARACTERS]
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise InputError for what is no option of an index that a store opens: see OPTIONS."""
+    if unknown := sorted(options.keys() - set(OPTIONS)):
+        raise InputError(f"unknown options: {listed(unknown)}; known: {listed(OPTIONS)}", option=unknown[0])
+
+
 class StoreIndex:
     """An index that a store of a framework keeps its documents in.
 
@@ -53,6 +63,7 @@ class StoreIndex:
     embedder: makes its vectors; None without `space` means the index's own, see `own_embedder`
     space:    names what vectors come from that the caller makes (see `Index.create`): the file is made when the first
               ones are there
+    new_fields: metadata fields that a new file gets an index on, where the option `fields` does not name others
     options:  of `Index.open`: see OPTIONS
 
     Pickled, it is what it was made with. Raises what `Index.open` raises, InputError for an unknown option.
@@ -64,20 +75,21 @@ class StoreIndex:
         embedder: Encoder | None = None,
         *,
         space: str | None = None,
+        new_fields: Sequence[str] = (),
         **options: Any,
     ) -> None:
-        if unknown := sorted(options.keys() - set(OPTIONS)):
-            raise InputError(f"unknown options: {listed(unknown)}; known: {listed(OPTIONS)}", option=unknown[0])
+        check_options(options)
         self.path = check_path(path, "the path of the store")
         self.space = space
-        self._given, self._options = embedder, options
+        self._given, self._new_fields, self._options = embedder, new_fields, options
         own = embedder is None and space is None
         self.embedder: Encoder | None = own_embedder(self.path) if own else embedder
         self._making = threading.Lock()
         self._index = self._open() if space is None or self.path.exists() else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(StoreIndex, str(self.path), self._given, space=self.space, **self._options), ()
+        made = partial(StoreIndex, space=self.space, new_fields=self._new_fields, **self._options)
+        return made, (str(self.path), self._given)
 
     @property
     def index(self) -> Index | None:
@@ -122,7 +134,8 @@ class StoreIndex:
     def _create(self, dim: int) -> None:
         if self._options.get("read_only"):
             raise IndexFileError(f"{self.path} does not exist", path=self.path, code="index_missing")
-        new = {name: self._options[name] for name in NEW_OPTIONS if self._options.get(name) is not None}
+        options = self._with_fields()
+        new = {name: options[name] for name in NEW_OPTIONS if options.get(name) is not None}
         try:
             Index.create(self.path, space=self.space or "", dim=dim, timeout=CREATE_SECONDS, **new).close()
         except InputError as error:
@@ -132,8 +145,13 @@ class StoreIndex:
     def _open(self) -> Index:
         if self.space is not None:
             self._check_space(self.space)
-        options = self._options
+        options = self._options if self.path.exists() else self._with_fields()
         return Index.open(self.path, self.embedder, shared=not options.get("read_only", False), **options)
+
+    def _with_fields(self) -> dict[str, Any]:
+        """The options for a new file."""
+        named = self._options.get("fields") is not None or not self._new_fields
+        return self._options if named else self._options | {"fields": self._new_fields}
 
     def _check_space(self, space: str) -> None:
         stats = read_stats(self.path)
@@ -153,6 +171,38 @@ class StoreIndex:
             )
 
 
+def store_for(
+    path: str | os.PathLike[str],
+    embedding: Any,
+    own: type[Any],
+    others: type[Any],
+    *,
+    space: str | None,
+    options: Mapping[str, Any],
+    new_fields: Sequence[str] = (),
+) -> StoreIndex:
+    """The index for an embedding as a framework gives it: None, an Embedder or one of ours means an index of a bundle,
+    one of others an index of the vectors that they make.
+
+    own:     the framework's class of our embeddings, which have an `embedder`
+    others:  the framework's class of all embeddings
+    space:   names what vectors of others come from; None for their class and model
+    options, new_fields: of StoreIndex
+    """
+    check_options(options)
+    if embedding is None or isinstance(embedding, own) or is_encoder(embedding):
+        if space is not None:
+            raise InputError("space= is for embeddings of others; those of a bundle name theirs", option="space")
+        embedder = embedding.embedder if isinstance(embedding, own) else embedding
+        return StoreIndex(path, embedder, new_fields=new_fields, **options)
+    if not isinstance(embedding, others):
+        raise InputError(
+            f"embedding is {type(embedding).__name__}, expected {others.__name__}, such as {own.__name__}(bundle)",
+            option="embedding",
+        )
+    return StoreIndex(path, space=space or space_of(embedding), new_fields=new_fields, **options)
+
+
 def check_once(keys: Sequence[str]) -> None:
     """Raise DuplicateKeyError for keys of documents that come twice, before anything is stored."""
     if twice := [key for key, count in Counter(keys).items() if count > 1]:
@@ -161,7 +211,7 @@ def check_once(keys: Sequence[str]) -> None:
         )
 
 
-def unless_unknown(where: Mapping[str, Any] | None, call: Callable[[], T], nothing: T) -> T:
+def unless_unknown(where: Where | None, call: Callable[[], T], nothing: T) -> T:
     """What a call with a condition gives; `nothing` where the condition names a field that no document has: for an
     index that is an error, for some frameworks a condition that nothing fits."""
     try:

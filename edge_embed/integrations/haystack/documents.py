@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edge_embed.integrations.metadata import stored_metadata
 from edge_embed_runtime.checks import shown
-from edge_embed_runtime.errors import DocumentError
+from edge_embed_runtime.errors import DocumentError, InputError
 from edge_embed_runtime.storage import documents
 from edge_embed_runtime.storage.media import Media
 
@@ -46,7 +46,11 @@ def to_index(document: Document, *, exact: bool) -> Given:
     """
     meta = stored_metadata(document.meta, document.id)
     check_free(meta, document.id)
-    vector = None if document.embedding is None else checked_vector(document.embedding, document.id)
+    vector = (
+        None
+        if document.embedding is None
+        else checked_vector(document.embedding, f"document {shown(document.id)}: the embedding", [document.id])
+    )
     more: dict[str, Any] = {}
     if document.content is None:
         more["text"] = False
@@ -73,20 +77,25 @@ def check_free(meta: Mapping[str, Any], key: str) -> None:
         raise DocumentError(f"document {shown(key)}: the meta field {RESERVED!r} is kept for this store", keys=[key])
 
 
-def checked_vector(embedding: Any, key: str) -> Embedding:
-    """float64 [n]. Raises DocumentError for what is no vector, NaN, and nothing but zeros, which has no direction."""
+def checked_vector(embedding: Any, what: str = "query_embedding", keys: list[str] | None = None) -> Embedding:
+    """float64 [n]. what: it is, for errors; keys: of its document
+
+    Raises DocumentError, of a query InputError, for what is no vector, NaN, and nothing but zeros, which has no
+    direction.
+    """
     try:
         vector = np.asarray(embedding, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DocumentError(f"document {shown(key)}: the embedding is no list of numbers", keys=[key]) from error
+    except (TypeError, ValueError):
+        vector = np.empty((0, 0))
     if vector.ndim != 1 or not vector.size:
-        raise DocumentError(
-            f"document {shown(key)}: the embedding has the shape {vector.shape}, expected [n]", keys=[key]
-        )
-    if not np.isfinite(vector).all() or not vector.any():
-        what = "has nothing but zeros, and so no direction" if np.isfinite(vector).all() else "holds NaN or infinity"
-        raise DocumentError(f"document {shown(key)}: the embedding {what}: leave it out", keys=[key])
-    return vector
+        problem = f"is {shown(embedding)}, expected a list of numbers"
+    elif not np.isfinite(vector).all():
+        problem = "holds NaN or infinity"
+    elif not vector.any():
+        problem = "has nothing but zeros, and so no direction"
+    else:
+        return vector
+    raise DocumentError(f"{what} {problem}: leave it out", keys=keys) if keys else InputError(f"{what} {problem}")
 
 
 def from_index(document: documents.Document, *, vectors: bool = True) -> Document:

@@ -8,7 +8,8 @@ from haystack import Document, component, default_from_dict, default_to_dict, lo
 
 from edge_embed.embedder import Embedder
 from edge_embed.integrations.embedding import Loaded
-from edge_embed.integrations.haystack.parts import Restored, check_documents, in_thread, text_of
+from edge_embed.integrations.haystack.parts import Restored, check_documents, text_of
+from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.embed.texts import Truncation
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class EdgeTextEmbedder(Restored):
         whole = f"{self.prefix}{text}{self.suffix}"
         return {"embedding": self._loaded.get().encode_query([whole], prompt=self.prompt)[0].tolist()}
 
-    run_async = component.output_types(embedding=list[float])(in_thread(run))
+    run_async = component.output_types(embedding=list[float])(in_thread(run, "run_async"))
 
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(
@@ -123,7 +124,7 @@ class EdgeDocumentEmbedder(Restored):
             embedded[i] = replace(documents[i], embedding=vector.tolist())
         return {"documents": embedded}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run))
+    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
 
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(

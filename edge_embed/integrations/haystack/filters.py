@@ -1,7 +1,7 @@
 """Haystack's filters as conditions of an index.
 
-What an index can ask becomes its `where`. Where that is only near the filter's meaning (nested fields, dates,
-fractions), the `where` takes in too many documents, and Haystack's own comparison decides about each of these.
+What an index can ask becomes its `where`. Where that is only near the filter's meaning (dates, fractions), the `where`
+takes in too many documents, and Haystack's own comparison decides about each of these.
 
 {"field": "meta.year", "operator": ">=", "value": 2000} -> {"$or": [{"year": {"$gte": 2000}}]}
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeGuard
 
+import numpy as np
 from haystack import Document
 from haystack.errors import FilterError
 from haystack.utils.filters import document_matches_filter
@@ -21,9 +22,14 @@ from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.storage.filters import EXACT, OPERATOR, compile_where
 
 Where = dict[str, Any]
+# Of a field in the metadata, from outside in.
+Path = tuple[str, ...]
+KEY: Path = ("$key",)
+NOTHING: Where = {"$key": {"$in": []}}
 COMPARED = {">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 COMPARISONS = (*COMPARED, "==", "!=", "in", "not in")
 LOGIC = ("AND", "OR", "NOT")
+MAX_DEPTH = 100
 ATTRIBUTES = {field.name for field in fields(Document)}
 
 
@@ -73,8 +79,10 @@ def _asks_for_embeddings(filters: Mapping[str, Any]) -> bool:
     return any(_asks_for_embeddings(condition) for condition in filters["conditions"])
 
 
-def check_filters(filters: object) -> None:
-    """Raise FilterError where keys are missing, or operators unknown, anywhere."""
+def check_filters(filters: object, depth: int = MAX_DEPTH) -> None:
+    """Raise FilterError where keys are missing, or operators unknown, anywhere; depth: how deep it may be nested."""
+    if not depth:
+        raise FilterError(f"a filter is nested more than {MAX_DEPTH} deep")
     if not isinstance(filters, Mapping):
         raise FilterError(f"a filter is a dict, got {type(filters).__name__}")
     logic = "field" not in filters
@@ -88,7 +96,7 @@ def check_filters(filters: object) -> None:
         if not isinstance(filters["conditions"], list | tuple):
             raise FilterError(f"'conditions' is {type(filters['conditions']).__name__}, expected a list of filters")
         for condition in filters["conditions"]:
-            check_filters(condition)
+            check_filters(condition, depth - 1)
         return
     value = filters["value"]
     if not isinstance(filters["field"], str):
@@ -107,13 +115,13 @@ def _translated(filters: Mapping[str, Any]) -> _Part:
             return _any_of(parts)
         both = _all_of(parts)
         return _not(both) if operator == "NOT" else both
-    name = _where_name(filters["field"])
-    if name is None:
+    path = _path_of(filters["field"])
+    if path is None:
         return ANY
     value = filters["value"]
     if operator in COMPARED:
-        return _compared(name, COMPARED[operator], value)
-    equal = _any_of([_equal(name, one) for one in (value if operator in ("in", "not in") else [value])])
+        return _compared(path, COMPARED[operator], _plain(value))
+    equal = _any_of([_equal(path, _plain(one)) for one in (value if operator in ("in", "not in") else [value])])
     return _not(equal) if operator in ("!=", "not in") else equal
 
 
@@ -126,53 +134,65 @@ def _any_of(parts: list[_Part]) -> _Part:
     """Of none of them: what no document fits."""
     wheres = [part.where for part in parts if part.where is not None]
     if not parts:
-        return _Part({"$key": {"$in": []}})
+        return _Part(NOTHING)
     return _Part({"$or": wheres}, all(part.exact for part in parts)) if len(wheres) == len(parts) else ANY
 
 
 def _not(part: _Part) -> _Part:
     if not part.exact:
         return ANY  # the documents that are too many would be left out
-    return _Part({"$key": {"$in": []}}) if part.where is None else _Part({"$not": part.where})
+    return _Part(NOTHING) if part.where is None else _Part({"$not": part.where})
 
 
-def _where_name(field: str) -> str | None:
-    """What an index calls a field: "meta.year" and "year" -> "year", "id" -> "$key". None for what it cannot ask."""
+def _path_of(field: str) -> Path | None:
+    """What an index calls a field: "meta.at.hour" -> ("at", "hour"), "year" -> ("year",), "id" -> ("$key",). None for
+    what it cannot ask."""
     if field == "id":
-        return "$key"
-    name = field.removeprefix("meta.")
-    if "." in name or (name == field and name in ATTRIBUTES) or name == RESERVED or OPERATOR.match(name):
+        return KEY
+    if field in ATTRIBUTES or ("." in field and not field.startswith("meta.")):
         return None
-    return name
+    path = tuple(field.removeprefix("meta.").split("."))
+    return None if path[0] == RESERVED or any(OPERATOR.match(name) for name in path) else path
 
 
-def _equal(name: str, value: object) -> _Part:
+def _at(path: Path, test: Where) -> Where:
+    """("at", "hour"), {"$gte": 9} -> {"at": {"$has": {"hour": {"$gte": 9}}}}."""
+    name, *inner = path
+    return {name: {"$has": _at(tuple(inner), test)} if inner else test}
+
+
+def _equal(path: Path, value: object) -> _Part:
     """Python's ==, of which 1, 1.0 and True are equal; and dates are equal to each other however they are written."""
-    if name == "$key":
+    if path == KEY:
         plain = isinstance(value, str) and not _like_date(value)
-        return _Part({"$key": {"$in": [value]}}) if plain else ANY
+        return _Part(_at(path, {"$in": [value]})) if plain else ANY
     if value is None:
-        return _Part({"$or": [{name: {"$eq": None}}, {name: {"$exists": False}}]})
+        return _Part({"$not": _at(path, {"$exists": True, "$ne": None})})
     if isinstance(value, str):
-        return _equal_text(name, value)
-    return _equal_number(name, value) if _is_number(value) else ANY
+        return _equal_text(path, value)
+    return _equal_number(path, value) if _is_number(value) else ANY
 
 
-def _equal_text(name: str, value: str) -> _Part:
+def _equal_text(path: Path, value: str) -> _Part:
     if _like_date(value):
-        return _Part({name: {"$gte": ""}}, exact=False)
+        return _Part(_at(path, {"$gte": ""}), exact=False)
     if "\x00" in value:
         return ANY
-    return _Part({name: {"$eq": value}}, exact="\ufffd" not in value)  # which stands for NUL in an index, too
+    return _Part(_at(path, {"$eq": value}), exact="\ufffd" not in value)  # which stands for NUL in an index, too
 
 
-def _equal_number(name: str, value: float) -> _Part:
+def _equal_number(path: Path, value: float) -> _Part:
     if value in (0, 1):
-        return _Part({name: {"$in": [int(value), bool(value)]}})
+        return _Part(_at(path, {"$in": [int(value), bool(value)]}))
     if value == int(value):
-        return _Part({name: {"$eq": value}})
+        return _Part(_at(path, {"$eq": value}))
     low, high = _around(value)
-    return _Part({name: {"$gte": low, "$lte": high}}, exact=False)
+    return _Part(_at(path, {"$gte": low, "$lte": high}), exact=False)
+
+
+def _plain(value: object) -> object:
+    """numpy's numbers as Python's: np.int64(3) -> 3."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -181,17 +201,18 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, bool | int | float) and abs(value) < EXACT
 
 
-def _compared(name: str, operator: str, value: object) -> _Part:
+def _compared(path: Path, operator: str, value: object) -> _Part:
     """Numbers with numbers, of which True is 1. Texts are dates, which an index cannot compare."""
     if value is None:
-        return _Part({"$key": {"$in": []}})
-    if name == "$key" or not _is_number(value):
+        return _Part(NOTHING)
+    if path == KEY or not _is_number(value):
         return ANY
     exact = value == int(value)
     low, high = _around(value)
     bound = value if exact else low if operator in ("$gt", "$gte") else high
     flags = [flag for flag in (False, True) if COMPARE[operator](int(flag), value)]
-    return _Part({"$or": [{name: {operator: float(bound)}}, {name: {"$in": flags}}]}, exact)
+    number = _at(path, {operator: float(bound)})
+    return _Part({"$or": [number, _at(path, {"$in": flags})]} if flags else number, exact)
 
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {

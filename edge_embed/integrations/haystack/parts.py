@@ -1,14 +1,9 @@
-"""What the components share: texts of documents, and calls in a thread."""
+"""What the components share: copies of them, and texts of documents."""
 
-import asyncio
-import functools
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from haystack import Document
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Restored:
@@ -20,20 +15,6 @@ class Restored:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).from_dict, (self.to_dict(),)
-
-
-def in_thread(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The method of the same arguments and errors to be awaited: `run` -> `run_async`."""
-
-    @functools.wraps(method)
-    async def call(*args: P.args, **options: P.kwargs) -> T:
-        of_object: Callable[..., T] = getattr(args[0], name)
-        return await asyncio.to_thread(of_object, *args[1:], **options)
-
-    name = method.__name__
-    call.__name__, call.__qualname__ = f"{name}_async", f"{method.__qualname__}_async"
-    call.__doc__ = f"`{name}` in a thread, to be awaited."
-    return call
 
 
 def text_of(document: Document, fields: Sequence[str], separator: str) -> str:

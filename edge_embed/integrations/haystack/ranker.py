@@ -7,7 +7,8 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from edge_embed.integrations.embedding import Loaded
-from edge_embed.integrations.haystack.parts import Restored, check_documents, in_thread, text_of
+from edge_embed.integrations.haystack.parts import Restored, check_documents, text_of
+from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.checks import check_count
 from edge_embed_runtime.embed.reranker import Reranker
 
@@ -65,7 +66,7 @@ class EdgeRanker(Restored):
         kept = [one for one in ranked if least is None or one.score >= least]
         return {"documents": [replace(unique[one.index], score=one.score) for one in kept]}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run))
+    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
 
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(

@@ -5,8 +5,8 @@ from typing import Any, Self
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
-from edge_embed.integrations.haystack.parts import in_thread
 from edge_embed.integrations.haystack.store import EdgeDocumentStore
+from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.checks import check_count
 
 
@@ -93,7 +93,7 @@ class EdgeEmbeddingRetriever(_ScaledRetriever):
         scale = self.scale_score if scale_score is None else scale_score
         return {"documents": self.document_store.embedding_retrieval(query_embedding, scale_score=scale, **asked)}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run))
+    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
 
 
 @component
@@ -116,7 +116,7 @@ class EdgeKeywordRetriever(_ScaledRetriever):
         scale = self.scale_score if scale_score is None else scale_score
         return {"documents": self.document_store.keyword_retrieval(query, scale_score=scale, **asked)}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run))
+    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
 
 
 @component
@@ -141,4 +141,4 @@ class EdgeHybridRetriever(_Retriever):
         asked = self._asked(filters, top_k, return_embedding)
         return {"documents": self.document_store.hybrid_retrieval(query, query_embedding, **asked)}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run))
+    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))

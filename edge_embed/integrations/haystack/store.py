@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from haystack import Document, default_from_dict, default_to_dict
-from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from haystack.utils import expit
 
-from edge_embed.embedder import Embedder
+from edge_embed.embedder import Embedder, own_embedder
 from edge_embed.integrations.embedding import checked_options
-from edge_embed.integrations.haystack import searching, values
+from edge_embed.integrations.haystack import searching, values, writing
 from edge_embed.integrations.haystack.documents import Given, check_free, checked_vector, to_index
 from edge_embed.integrations.haystack.filters import Plan, planned
-from edge_embed.integrations.haystack.parts import Restored, in_thread
+from edge_embed.integrations.haystack.parts import Restored
 from edge_embed.integrations.metadata import stored_metadata
-from edge_embed.integrations.stores import StoreIndex
-from edge_embed_runtime.checks import check_count, listed, shown
-from edge_embed_runtime.errors import DocumentError, DuplicateKeyError, InputError
+from edge_embed.integrations.stores import EVERY, StoreIndex, check_options
+from edge_embed.integrations.threads import in_thread
+from edge_embed_runtime.checks import check_count, shown
+from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.index.index import Index
 from edge_embed_runtime.index.stats import read_stats
 from edge_embed_runtime.storage.filters import MAX_VALUES
@@ -35,7 +35,6 @@ Embeddings = Literal["exact", "int8"]
 SPACE, DIM = "haystack", 384
 # Scores of words are scaled as Haystack's own store does.
 WORDS_SCALE = 8
-EVERY = {"$key": {"$prefix": ""}}
 
 
 class EdgeDocumentStore(Restored):
@@ -51,7 +50,7 @@ class EdgeDocumentStore(Restored):
                       1 that are near theirs
     embedding_dim:    numbers in an embedding; None means as many as the first documents bring
     space:            names what embeddings come from; a file of another one is refused
-    embedder_options: options of `edge_embed.Embedder`, with `bundle`
+    embedder_options: options of `edge_embed.Embedder`, where the store embeds
     index_options:    options of `edge_embed.Index.open`, such as {"words": "plain", "fields": ["lang"]}
 
     Embeddings are compared by cosine. Methods that end with `_async` do the same in a thread. Raises DocumentError for
@@ -79,6 +78,7 @@ class EdgeDocumentStore(Restored):
         self.embedding_dim = None if embedding_dim is None else check_count(embedding_dim, "embedding_dim", 1)
         self.embedder_options = checked_options(embedder_options)
         self.index_options = dict(index_options or {})
+        check_options(self.index_options)
         self._lock = threading.RLock()
         self._opened: StoreIndex | None = None
 
@@ -131,31 +131,15 @@ class EdgeDocumentStore(Restored):
             raise ValueError("Please provide a list of Documents.")
         if not isinstance(policy, DuplicatePolicy):
             raise ValueError(f"policy is {shown(policy)}, expected a DuplicatePolicy")
-        chosen = _unrepeated(documents, policy)
+        chosen = writing.unrepeated(documents, policy)
         given = [to_index(document, exact=self.embeddings == "exact") for document in chosen]
         if not given:
             return 0
-        store = self._store()
-        index = store.for_vectors(self._dim_for(given)) if self._takes_vectors else store.index
+        store, vectors = self._store(), self._takes_vectors
+        index = store.for_vectors(self._dim_for(given)) if vectors else store.index
         assert index is not None  # noqa: S101 - without a space it was opened at once
-        put = _put_vectors if self._takes_vectors else _put_texts
-        if policy == DuplicatePolicy.OVERWRITE:
-            put(index, given, new=False)
-            return len(documents)
-        if policy != DuplicatePolicy.SKIP:
-            try:
-                return put(index, given, new=True)
-            except DuplicateKeyError as error:
-                raise DuplicateDocumentError(
-                    f"ids that are stored already: {listed(error.keys, 5, quoted=True)}; nothing was stored. "
-                    "DuplicatePolicy.OVERWRITE replaces documents, SKIP leaves them as they are"
-                ) from error
-        while True:  # others may write meanwhile
-            new = [one for one in given if one.document.key not in index]
-            try:
-                return put(index, new, new=True) if new else 0
-            except DuplicateKeyError:
-                continue
+        written = writing.write(index, given, policy, vectors=vectors)
+        return len(documents) if policy == DuplicatePolicy.OVERWRITE else written
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents by id, all of those that are there or none."""
@@ -222,7 +206,7 @@ class EdgeDocumentStore(Restored):
         return_embedding: bool = False,
     ) -> list[Document]:
         """The documents whose embeddings are nearest to one, with their cosines. scale_score: to 0..1."""
-        vector = checked_vector(query_embedding, "query")
+        vector = checked_vector(query_embedding)
         scale = (lambda score: (score + 1) / 2) if scale_score else None
         return self._search(filters, top_k, scale, return_embedding, vector=vector, mode="vector")
 
@@ -250,7 +234,7 @@ class EdgeDocumentStore(Restored):
 
         query_embedding: of the query; None where the store has a bundle, which embeds it
         """
-        vector = None if query_embedding is None else checked_vector(query_embedding, "query")
+        vector = None if query_embedding is None else checked_vector(query_embedding)
         if vector is None and self.index is not None and "hybrid" not in self.index.modes:
             raise ValueError(
                 f"{self.path} holds embeddings that documents brought: give the query's, of the same embedder, as "
@@ -258,21 +242,25 @@ class EdgeDocumentStore(Restored):
             )
         return self._search(filters, top_k, None, return_embedding, query=query, vector=vector, mode="hybrid")
 
-    count_documents_async = in_thread(count_documents)
-    filter_documents_async = in_thread(filter_documents)
-    write_documents_async = in_thread(write_documents)
-    delete_documents_async = in_thread(delete_documents)
-    delete_all_documents_async = in_thread(delete_all_documents)
-    delete_by_filter_async = in_thread(delete_by_filter)
-    update_by_filter_async = in_thread(update_by_filter)
-    count_documents_by_filter_async = in_thread(count_documents_by_filter)
-    count_unique_metadata_by_filter_async = in_thread(count_unique_metadata_by_filter)
-    get_metadata_fields_info_async = in_thread(get_metadata_fields_info)
-    get_metadata_field_min_max_async = in_thread(get_metadata_field_min_max)
-    get_metadata_field_unique_values_async = in_thread(get_metadata_field_unique_values)
-    embedding_retrieval_async = in_thread(embedding_retrieval)
-    keyword_retrieval_async = in_thread(keyword_retrieval)
-    hybrid_retrieval_async = in_thread(hybrid_retrieval)
+    count_documents_async = in_thread(count_documents, "count_documents_async")
+    filter_documents_async = in_thread(filter_documents, "filter_documents_async")
+    write_documents_async = in_thread(write_documents, "write_documents_async")
+    delete_documents_async = in_thread(delete_documents, "delete_documents_async")
+    delete_all_documents_async = in_thread(delete_all_documents, "delete_all_documents_async")
+    delete_by_filter_async = in_thread(delete_by_filter, "delete_by_filter_async")
+    update_by_filter_async = in_thread(update_by_filter, "update_by_filter_async")
+    count_documents_by_filter_async = in_thread(count_documents_by_filter, "count_documents_by_filter_async")
+    count_unique_metadata_by_filter_async = in_thread(
+        count_unique_metadata_by_filter, "count_unique_metadata_by_filter_async"
+    )
+    get_metadata_fields_info_async = in_thread(get_metadata_fields_info, "get_metadata_fields_info_async")
+    get_metadata_field_min_max_async = in_thread(get_metadata_field_min_max, "get_metadata_field_min_max_async")
+    get_metadata_field_unique_values_async = in_thread(
+        get_metadata_field_unique_values, "get_metadata_field_unique_values_async"
+    )
+    embedding_retrieval_async = in_thread(embedding_retrieval, "embedding_retrieval_async")
+    keyword_retrieval_async = in_thread(keyword_retrieval, "keyword_retrieval_async")
+    hybrid_retrieval_async = in_thread(hybrid_retrieval, "hybrid_retrieval_async")
 
     @property
     def _takes_vectors(self) -> bool:
@@ -288,10 +276,15 @@ class EdgeDocumentStore(Restored):
     def _open(self) -> StoreIndex:
         if self.bundle is not None:
             return StoreIndex(self.path, Embedder(self.bundle, **self.embedder_options), **self.index_options)
-        if not Path(self.path).exists():
-            return StoreIndex(self.path, space=self.space or SPACE, **self.index_options)
-        stats = read_stats(self.path)
-        space = self.space or (stats["bundle"] if stats["space"] else None)
+        stats = read_stats(self.path) if Path(self.path).exists() else None
+        if stats is not None and not stats["space"] and self.space is None:
+            return StoreIndex(self.path, own_embedder(self.path, **self.embedder_options), **self.index_options)
+        if self.embedder_options:
+            raise InputError(
+                f"{self.path} holds embeddings that documents bring: embedder_options do nothing without a bundle",
+                option="embedder_options",
+            )
+        space = self.space or (SPACE if stats is None else stats["bundle"])
         return StoreIndex(self.path, space=space, **self.index_options)
 
     def _dim_for(self, given: list[Given]) -> int:
@@ -303,13 +296,7 @@ class EdgeDocumentStore(Restored):
             with suppress(InputError):  # which says that it holds vectors
                 index.set_dim(first)
                 dim = first
-        for one in given:
-            if one.vector is not None and one.vector.size != dim:
-                raise DocumentError(
-                    f"document {shown(one.document.key)}: the embedding has {one.vector.size} numbers, {self.path} "
-                    f"holds those of {dim}; nothing was stored. The first embeddings, or embedding_dim, decide",
-                    keys=[one.document.key],
-                )
+        writing.check_dim(given, dim, self.path)
         return dim
 
     def _metas(self, filters: Filters | None) -> Iterable[Document]:
@@ -333,36 +320,3 @@ def _chosen(filters: Filters) -> Plan:
     if not filters:
         raise FilterError("an empty filter fits every document: say which; delete_all_documents deletes all")
     return planned(filters)
-
-
-def _unrepeated(documents: Sequence[Document], policy: DuplicatePolicy) -> list[Document]:
-    """Of documents with one id the last to overwrite with, and the first otherwise. Raises DuplicateDocumentError."""
-    chosen: dict[str, Document] = {}
-    for document in documents:
-        if document.id not in chosen:
-            chosen[document.id] = document
-        elif policy == DuplicatePolicy.OVERWRITE:
-            del chosen[document.id]  # its place is that of the last one
-            chosen[document.id] = document
-        elif policy != DuplicatePolicy.SKIP:
-            raise DuplicateDocumentError(f"the id {shown(document.id)} comes twice in one call; nothing was stored")
-    return list(chosen.values())
-
-
-def _put_vectors(index: Index, given: list[Given], *, new: bool) -> int:
-    """In an index of given vectors; a document without one is stored with its words alone."""
-    put = index.add_vectors if new else index.upsert_vectors
-    return put([one.document for one in given], [one.vector for one in given])
-
-
-def _put_texts(index: Index, given: list[Given], *, new: bool) -> int:
-    """In an index whose bundle embeds the texts. Raises DocumentError for a document that brings an embedding."""
-    bringing = [one.document.key for one in given if one.vector is not None]
-    if bringing:
-        raise DocumentError(
-            f"document {shown(bringing[0])} brings an embedding, and {index.path} makes its own, with its bundle: "
-            "leave the embedder out, or use a store without a bundle; nothing was stored",
-            keys=bringing,
-        )
-    put = index.add if new else index.upsert
-    return put([one.document for one in given])

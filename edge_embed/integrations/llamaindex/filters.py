@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from edge_embed.integrations.stores import EVERY, Where
 from edge_embed_runtime.errors import FilterError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.index.index import Index
+from edge_embed_runtime.storage.filters import check_field
 
 require("llama_index.core", "llamaindex")
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
-Where = dict[str, Any]
-
-# What every document fits, and what none does.
-EVERY: Where = {"$key": {"$prefix": ""}}
 # The most values of a field that a search for letters in either case looks at.
 MOST_VALUES = 1_000_000
 
@@ -69,7 +67,7 @@ def _joined(how: str, parts: list[Where]) -> Where:
 
 
 def _one(given: MetadataFilter, index: Index) -> Where:
-    field, value, asked = given.key, given.value, given.operator
+    field, value, asked = check_field(given.key), given.value, given.operator
     if asked == FilterOperator.IS_EMPTY:
         return {"$or": [{field: {"$exists": False}}, {field: {"$in": [None, "", []]}}]}
     if asked not in OPERATORS:

@@ -1,17 +1,26 @@
 """A vector store of LlamaIndex in one index file."""
 
-import asyncio
 import os
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from edge_embed.integrations.llamaindex.embedding import EdgeEmbedding
-from edge_embed.integrations.llamaindex.filters import EVERY, Where, all_of, where_of
+from edge_embed.integrations.llamaindex.filters import all_of, where_of
 from edge_embed.integrations.metadata import stored_metadata
-from edge_embed.integrations.stores import StoreIndex, check_once, space_of, unless_unknown, with_documents
+from edge_embed.integrations.stores import (
+    EVERY,
+    StoreIndex,
+    Where,
+    check_once,
+    store_for,
+    unless_unknown,
+    with_documents,
+)
+from edge_embed.integrations.threads import in_thread
 from edge_embed_runtime.checks import listed, unusable
-from edge_embed_runtime.embed.encoder import Encoder, is_encoder
+from edge_embed_runtime.embed.encoder import Encoder
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.index.index import Index
@@ -64,6 +73,7 @@ class EdgeVectorStore(BasePydanticVectorStore):
     path: str = ""
     _store: StoreIndex = PrivateAttr()
     _made: Any = PrivateAttr()
+    _warned: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -73,18 +83,9 @@ class EdgeVectorStore(BasePydanticVectorStore):
         space: str | None = None,
         **options: Any,
     ) -> None:
-        if embedding is None or isinstance(embedding, EdgeEmbedding) or is_encoder(embedding):
-            if space is not None:
-                raise InputError("space= is for embeddings of others; those of a bundle name theirs", option="space")
-            encoder: Any = embedding.embedder if isinstance(embedding, EdgeEmbedding) else embedding
-            store = StoreIndex(path, encoder, **options)
-        elif isinstance(embedding, BaseEmbedding):
-            store = StoreIndex(path, space=space or space_of(embedding), **options)
-        else:
-            raise InputError(
-                f"embedding is {type(embedding).__name__}, expected BaseEmbedding, such as EdgeEmbedding(bundle)",
-                option="embedding",
-            )
+        store = store_for(
+            path, embedding, EdgeEmbedding, BaseEmbedding, space=space, options=options, new_fields=[SOURCE]
+        )
         # an index of given vectors that is opened without their embedding can be asked with vectors all the same
         super().__init__(path=str(store.path), is_embedding_query=store.embedder is None)
         self._store = store
@@ -195,27 +196,12 @@ class EdgeVectorStore(BasePydanticVectorStore):
             ids=[hit.key for hit, _ in pairs],
         )
 
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        return await asyncio.to_thread(self.add, nodes, **kwargs)
-
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
-
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
-    ) -> None:
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
-
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
-
-    async def aclear(self) -> None:
-        await asyncio.to_thread(self.clear)
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        return await asyncio.to_thread(self.query, query, **kwargs)
+    async_add = in_thread(add, "async_add")
+    adelete = in_thread(delete, "adelete")
+    adelete_nodes = in_thread(delete_nodes, "adelete_nodes")
+    aget_nodes = in_thread(get_nodes, "aget_nodes")
+    aclear = in_thread(clear, "aclear")
+    aquery = in_thread(query, "aquery")
 
     def persist(self, persist_path: str, fs: Any = None) -> None:
         """Nothing to do: what is added is on disk."""
@@ -235,20 +221,28 @@ class EdgeVectorStore(BasePydanticVectorStore):
     def _delete(self, where: Where | None) -> None:
         index = self._store.index
         if index is not None:
-            unless_unknown(where, lambda: index.delete(where=EVERY if where is None else where), 0)
+            unless_unknown(where, lambda: index.delete(where=where), 0)
 
     def _check_own(self, nodes: Sequence[BaseNode]) -> None:
-        """Raise InputError for vectors that cannot be the bundle's: they would be left out of account."""
+        """Raise InputError for vectors that cannot be the bundle's, and warn of others: the index makes its own."""
         embedder = self._store.embedder
         if embedder is None:
             return
-        for node in nodes:
-            if node.embedding is not None and len(node.embedding) not in (1, embedder.dim):
-                raise InputError(
-                    f"node {node.node_id[:60]!r} brings a vector of {len(node.embedding)} numbers; {self.path} embeds "
-                    "texts with its own bundle. To store the vectors of your embed_model, make the store with it: "
-                    "EdgeVectorStore(path, embed_model)"
-                )
+        sizes = {len(node.embedding): node.node_id for node in nodes if node.embedding is not None}
+        other = next((size for size in sizes if size not in (1, embedder.dim)), None)
+        if other is not None:
+            raise InputError(
+                f"node {sizes[other][:60]!r} brings a vector of {other} numbers; {self.path} embeds texts with its own "
+                "bundle. To store the vectors of your embed_model, make the store with it: "
+                "EdgeVectorStore(path, embed_model)"
+            )
+        if embedder.dim in sizes and embedder.dim > 1 and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"nodes bring vectors of an embed_model, and {self.path} embeds their texts again, with its own "
+                "bundle: embed_model=MockEmbedding(embed_dim=1) saves that work",
+                stacklevel=3,
+            )
 
 
 def _document(node: BaseNode) -> Document:
@@ -293,7 +287,8 @@ def _refuse(options: dict[str, Any]) -> None:
 def _check(query: VectorStoreQuery) -> None:
     """Raise InputError for what would be left out of account."""
     if query.mode not in MODES:
-        raise unusable("mode", query.mode.value, f"one of {', '.join(mode.value for mode in MODES)}")
+        mode = getattr(query.mode, "value", query.mode)
+        raise unusable("mode", mode, f"one of {', '.join(mode.value for mode in MODES)}")
     for name in REFUSED:
         if getattr(query, name) is not None:
             raise InputError(f"{name} of a query does nothing in this store: leave it out", option=name)

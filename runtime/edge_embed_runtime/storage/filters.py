@@ -7,6 +7,7 @@ r"""`where`: conditions on metadata and keys as SQL.
 {"title": {"$prefix": "The "}}                 a text that begins so, to the letter
 {"tags": {"$contains": "sea"}}                 a list with this value in it, or a text with these letters in it
 {"draft": {"$exists": False}}                  the field is absent; {"draft": None} is JSON's null, which is a value
+{"at": {"$has": {"hour": {"$gte": 9}}}}        an object whose own fields fit such a dict
 {"$key": {"$prefix": "notes/"}}                the document's key: as a text field that every document has
 {"$and": [...]}, {"$or": [...]}, {"$not": {}}  of such dicts; the entries of one dict must all fit
 
@@ -18,6 +19,7 @@ and Markdown. Field names are taken literally, but for those of "$" and a letter
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from edge_embed_runtime.checks import check_text, shown
@@ -45,7 +47,8 @@ EXACT = 2**53
 
 RANGES = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 NEGATED = {"$ne": "$eq", "$nin": "$in"}
-OPERATORS = ("$eq", "$ne", *RANGES, "$in", "$nin", "$prefix", "$contains", "$exists")
+OPERATORS = ("$eq", "$ne", *RANGES, "$in", "$nin", "$prefix", "$contains", "$exists", "$has")
+NOT_OF_KEYS = ("$exists", "$has")
 COMBINED = ("$and", "$or", "$not", "$key")
 OPERATOR = re.compile("[$][A-Za-z]")
 
@@ -96,9 +99,16 @@ def named_fields(where: Mapping[str, Any]) -> list[str]:
     return fields
 
 
-def _field(name: str, test: str) -> str:
+def _field(name: str, test: str, depth: int = 0) -> str:
+    """depth: how many objects of the metadata the field lies in; those around it are called field, field1, ..."""
+    own, source = _alias(depth), f"{_alias(depth - 1)}.value" if depth else METADATA
+    test = test.replace("field.", f"{own}.")  # all that is the user's is a parameter
     # not json_extract: its path syntax cannot name every field
-    return f"EXISTS (SELECT 1 FROM json_each({METADATA}) AS field WHERE field.key = {name} AND {test})"
+    return f"EXISTS (SELECT 1 FROM json_each({source}) AS {own} WHERE {own}.key = {name} AND {test})"
+
+
+def _alias(depth: int) -> str:
+    return f"field{depth or ''}"
 
 
 def _key(test: str) -> str:
@@ -112,7 +122,7 @@ class _Compiler:
     def __init__(self, declared: Collection[str]) -> None:
         self.parameters: list[Any] = []
         self._declared = declared
-        self._conditions = self._values = 0
+        self._conditions = self._values = self._depth = 0
 
     def where(self, where: object, place: str, levels: int) -> str:
         """A dict whose entries must all fit. `place` names it in errors: "where", "$or[0]", "$not"."""
@@ -129,14 +139,15 @@ class _Compiler:
             return self._several(field, value, levels)
         if field == "$not":
             return f"NOT {self.where(value, field, levels - 1)}"
-        if field == "$key":
-            return self._tests(field, value, _key)
+        if field == "$key" and not self._depth:
+            return self._tests(field, value, _key, levels)
         if OPERATOR.match(field):
-            known = f"{', '.join(COMBINED)}; around a value: {', '.join(OPERATORS)}"
+            around = COMBINED if not self._depth else COMBINED[:-1]  # an object in the metadata has no key
+            known = f"{', '.join(around)}; around a value: {', '.join(OPERATORS)}"
             raise FilterError(
                 f"where: {shown(field)} is no operator that can stand here; around fields: {known}", field=field
             )
-        return self._tests(field, value, lambda test: _field("?", test), [field])
+        return self._tests(field, value, partial(_field, "?", depth=self._depth), levels, [field])
 
     def _several(self, operator: str, given: object, levels: int) -> str:
         """{"$or": [{"lang": "en"}, {"year": 2020}]} -> (... OR ...)."""
@@ -148,7 +159,9 @@ class _Compiler:
             parts.append(self.where(inner, f"{operator}[{i}]", levels - 1))
         return f"({(' AND ' if operator == '$and' else ' OR ').join(parts)})"
 
-    def _tests(self, field: str, given: object, source: Callable[[str], str], first: list[str] | None = None) -> str:
+    def _tests(
+        self, field: str, given: object, source: Callable[[str], str], levels: int, first: list[str] | None = None
+    ) -> str:
         """What a dict of operators asks of one field; `first` are the parameters of `source`."""
         if not isinstance(given, Mapping):
             given = {"$eq": given}
@@ -158,8 +171,8 @@ class _Compiler:
             )
         parts = []
         for operator, operand in given.items():
-            if operator not in OPERATORS or (field == "$key" and operator == "$exists"):
-                known = ", ".join(known for known in OPERATORS if field != "$key" or known != "$exists")
+            if operator not in OPERATORS or (field == "$key" and operator in NOT_OF_KEYS):
+                known = ", ".join(known for known in OPERATORS if field != "$key" or known not in NOT_OF_KEYS)
                 raise FilterError(
                     f"where: {shown(operator)} on {shown(field)} is no operator; known: {known}", field=field
                 )
@@ -170,8 +183,9 @@ class _Compiler:
                 parts.append(_sign(_flag(operand, field)) + source("1"))
             else:
                 positive = NEGATED.get(operator, operator)
-                test = source(self._test(positive, operand, field))
-                column = "doc.key" if field == "$key" else field_value(field) if field in self._declared else None
+                test = source(self._test(positive, operand, field, levels))
+                declared = field in self._declared and not self._depth
+                column = "doc.key" if field == "$key" else field_value(field) if declared else None
                 if column is not None:
                     bounds, values = _bounds(column, positive, operand)
                     self.parameters[start:start] = values
@@ -179,8 +193,13 @@ class _Compiler:
                 parts.append(_sign(operator not in NEGATED) + test)
         return " AND ".join(parts)
 
-    def _test(self, operator: str, operand: object, field: str) -> str:
+    def _test(self, operator: str, operand: object, field: str, levels: int) -> str:
         """SQL that tests one value, with its parameters."""
+        if operator == "$has":
+            self._depth += 1
+            inner = self.where(operand, f"$has of {shown(field)}", levels - 1)
+            self._depth -= 1
+            return f"field.type = 'object' AND {inner}"
         if operator == "$in":
             if not isinstance(operand, list | tuple):
                 raise FilterError(
@@ -260,7 +279,7 @@ def _bounds(column: str, operator: str, operand: Any) -> Condition:
     """
     if operator in ("$eq", "$in"):
         return _bounds_of_any(column, [operand] if operator == "$eq" else list(operand))
-    if operator == "$contains":  # a list stands in the index as its JSON, which is a text
+    if operator in ("$contains", "$has"):  # lists and objects stand in the index as their JSON, which is a text
         return f"{column} >= ''", []
     if operator == "$prefix":
         # no UTF-8 holds the byte FF: this is over all texts that begin so

@@ -136,6 +136,18 @@ def test_filters_answer_as_haystack_s_own_store(store: EdgeDocumentStore) -> Non
     assert min(answered, 2 * some, exact) > 120  # the filters are worth something, and both ways are taken
 
 
+@pytest.mark.parametrize("operator", ["==", "!=", "in", "not in", "<", ">="])
+def test_nested_fields_are_decided_in_the_file(operator: str) -> None:
+    """Haystack's own code reads no document for them, alone or with others."""
+    value: Any = [9, np.int64(10)] if "in" in operator else np.float32(9)
+    nested = {"field": "meta.at.hour", "operator": operator, "value": value}
+    flat = {"field": "meta.lang", "operator": "==", "value": None}
+    for filters in (nested, {"operator": "NOT", "conditions": [nested, {"operator": "OR", "conditions": [flat]}]}):
+        assert planned(filters).rest is None
+    for field in ("at.hour", "meta._haystack.vector", "meta.at.$has", "meta." + ".".join("abcdefghijk")):
+        assert planned(nested | {"field": field}).rest is not None
+
+
 @pytest.mark.parametrize(
     "filters",
     [
@@ -183,6 +195,10 @@ def test_large_filters(store: EdgeDocumentStore) -> None:
     for _ in range(11):
         deep = {"operator": "NOT", "conditions": [deep]}
     assert {one.meta["n"] for one in store.filter_documents(deep)} == set(range(3, 20))
+    for _ in range(5_000):
+        deep = {"operator": "NOT", "conditions": [deep]}
+    with pytest.raises(FilterError, match="nested more than 100 deep"):
+        store.filter_documents(deep)
     wide = {"field": "meta.n", "operator": "in", "value": list(range(5, 20_000))}
     assert store.count_documents_by_filter(wide) == 15
 
@@ -230,8 +246,8 @@ def test_what_meta_becomes(store: EdgeDocumentStore) -> None:
         (Document(id="a", meta={"_haystack": 1}), "'_haystack' is kept"),
         (Document(id="a", content="x", embedding=[0.0] * DIM), "nothing but zeros"),
         (Document(id="a", content="x", embedding=[float("inf")] * DIM), "NaN or infinity"),
-        (Document(id="a", content="x", embedding=[]), r"the shape \(0,\)"),
-        (Document(id="a", content="x", embedding=["b"]), "no list of numbers"),
+        (Document(id="a", content="x", embedding=[]), r"the embedding is \[\], expected a list of numbers"),
+        (Document(id="a", content="x", embedding=["b"]), r"is \['b'\], expected a list of numbers"),
         (Document(id="a", content="x", embedding=[1.0, 2.0]), f"has 2 numbers.* holds those of {DIM}"),
         (Document(id="a\x00", content="x"), "cannot be used"),
         (Document(id="a", content="\ud800"), "text"),
@@ -375,6 +391,9 @@ def test_a_store_that_embeds(tmp_path: Path) -> None:
     for found in (store, EdgeDocumentStore(tmp_path / "own.db")):
         assert EdgeHybridRetriever(found, top_k=1).run("when does the boat go?")["documents"][0].id == NOTES[0].id
         assert EdgeHybridRetriever(found, top_k=1).run("phone of the harbour")["documents"][0].content == long.content
+    threads = EdgeDocumentStore(tmp_path / "own.db", embedder_options={"threads": 0})
+    with pytest.raises(InputError, match="threads"):  # the options reach the embedder of the file's own bundle
+        threads.count_documents()
     with Index.open(tmp_path / "own.db", read_only=True) as index:
         assert index.search("windowsill", mode="text", where={"lang": "en"})[0].key == NOTES[1].id
     with pytest.raises(DocumentError, match=r"brings an embedding, and .* makes its own"):
@@ -447,15 +466,20 @@ def test_options_that_do_not_fit(tmp_path: Path, store: EdgeDocumentStore) -> No
     with pytest.raises(TypeError, match="no option thread"):
         EdgeDocumentStore(tmp_path / "a.db", embedder_options={"thread": 1})
     with pytest.raises(InputError, match="unknown options: words2"):
-        EdgeDocumentStore(tmp_path / "a.db", index_options={"words2": 1}).count_documents()
+        EdgeDocumentStore(tmp_path / "a.db", index_options={"words2": 1})
     with pytest.raises(TypeError, match="expected EdgeDocumentStore"):
         EdgeEmbeddingRetriever(InMemoryDocumentStore(shared=False))  # type: ignore[arg-type]
-    for wrong in (0, -1):
+    for most in (0, -1):
         with pytest.raises(InputError, match="top_k"):
-            EdgeKeywordRetriever(store, top_k=wrong)
+            EdgeKeywordRetriever(store, top_k=most)
     store.write_documents([Document(content="x", embedding=vector(1))])
     with pytest.raises(InputError, match="vector"):
         store.embedding_retrieval([1.0, 2.0])
+    for wrong in (None, [], "text", [float("nan")], [0.0] * DIM):
+        with pytest.raises(InputError, match="query_embedding"):
+            store.embedding_retrieval(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="embedder_options do nothing without a bundle"):
+        EdgeDocumentStore(store.path, embedder_options=ONE_THREAD).count_documents()
     assert not (tmp_path / "a.db").exists()
 
 

@@ -1,6 +1,7 @@
 """LangChain: its own suites for embeddings, vector stores and retrievers, and what these leave out."""
 
 import asyncio
+import copy
 import pickle
 import subprocess
 import sys
@@ -171,8 +172,8 @@ def test_vectors_are_the_embedders(static: Embedder) -> None:
         EdgeEmbeddings("static", colour="red")
     with pytest.raises(InputError, match="options of its own"):
         EdgeEmbeddings(static, threads=1)
-    copy = pickle.loads(pickle.dumps(embeddings))  # noqa: S301 - our own
-    assert copy.embed_query("a") == embeddings.embed_query("a")
+    again = pickle.loads(pickle.dumps(embeddings))  # noqa: S301 - our own
+    assert again.embed_query("a") == embeddings.embed_query("a")
 
 
 async def test_awaited_vectors(static: Embedder) -> None:
@@ -365,6 +366,8 @@ def test_reopened(tmp_path: Path, static: Embedder) -> None:
     assert ids(first.similarity_search("a kitten", k=1)) == ["kitten"]
     first.close()
     second.close()
+    with pytest.raises(BundleMismatchError, match=r"'static-minilm-l6-v2' .*; the embedder is .*dim 64"):
+        EdgeVectorStore(tmp_path / "a.db", EdgeEmbeddings("static", truncate_dim=64))
     with EdgeVectorStore(tmp_path / "a.db", read_only=True).index as reading:  # type: ignore[union-attr]
         assert len(reading) == 3
 
@@ -512,6 +515,10 @@ def test_long_documents(tmp_path: Path, static: Embedder) -> None:
     assert "under the oak" in passage.page_content
     assert start > 0
     assert text[start : start + len(passage.page_content)] == passage.page_content
+    store.add_texts([text[100:]], [{"start_index": 100}], ids=["split"])  # as a text splitter of LangChain says it
+    (passage,) = reading.similarity_search("where is the treasure?", k=1, filter={"$key": "split"})
+    start = passage.metadata["start_index"]
+    assert text[start : start + len(passage.page_content)] == passage.page_content
     for one in (store, reading):
         one.close()
 
@@ -529,6 +536,44 @@ def test_files_of_the_command_line(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert "1. dog" in result.stdout
     store.close()
+
+
+def test_values_of_filters(store: EdgeVectorStore) -> None:
+    """They may be what metadata may be, and fit what these became."""
+    store.add_texts(["one", "two"], [{"day": date(2024, 5, d), "n": np.int64(d)} for d in (1, 2)], ids=["1", "2"])
+    for where in (
+        {"n": np.int64(2)},
+        {"n": {"$in": [np.float32(2), np.uint8(7)]}},
+        {"n": {"$in": np.array([2, 7])}},
+        {"day": date(2024, 5, 2)},
+        {"$and": [{"day": {"$gt": date(2024, 5, 1)}}]},
+    ):
+        assert ids(store.similarity_search("text", filter=where)) == ["2"]
+    for wrong in ({"n": {1, 2}}, {"n": object()}, {"n": float("nan")}):
+        with pytest.raises(FilterError, match="value of 'n'"):
+            store.similarity_search("text", filter=wrong)
+    assert store.delete(filter={"day": {"$lte": date(2024, 5, 1)}})
+    assert ids(store.get_by_ids(["1", "2"])) == ["2"]
+
+
+def test_copies_load_one_bundle(tmp_path: Path, static: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store without embeddings of its own a pickle loads the bundle once; a deep copy of one with some, never."""
+    given = EdgeVectorStore(tmp_path / "a.db", EdgeEmbeddings(static), passages=True, fields=["lang"])
+    given.add_texts(["a cat"], [{"lang": "en"}], ids=["cat"])
+    own, loaded = EdgeVectorStore(tmp_path / "a.db", mode="hybrid"), []
+    start = Embedder.__init__
+
+    def counted(embedder: Embedder, *args: Any, **options: Any) -> None:
+        loaded.append(embedder)
+        start(embedder, *args, **options)
+
+    monkeypatch.setattr(Embedder, "__init__", counted)
+    pickled, copied = pickle.loads(pickle.dumps(own)), copy.deepcopy(given)  # noqa: S301 - our own
+    assert len(loaded) == 1
+    assert (pickled.mode, pickled.passages, copied.mode, copied.passages) == ("hybrid", False, "vector", True)
+    for one in (given, own, pickled, copied):
+        assert ids(one.similarity_search("a kitten")) == ["cat"]
+        one.close()
 
 
 def test_pickled(store: EdgeVectorStore) -> None:
@@ -584,8 +629,9 @@ async def test_reranker(store: EdgeVectorStore, reranker: Reranker) -> None:
     assert reranked(pickle.loads(pickle.dumps(best)), documents) == order[:2]  # noqa: S301 - our own
     with pytest.raises(InputError, match="options of its own"):
         EdgeReranker(reranker, threads=1)
-    with pytest.raises(InputError, match="kind"):
-        EdgeReranker(store.embeddings.embedder.path)  # type: ignore[union-attr]
+    for wrong in (store.embeddings.embedder.path, "static"):  # type: ignore[union-attr]
+        with pytest.raises(InputError, match="kind"):
+            EdgeReranker(wrong)
 
 
 def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

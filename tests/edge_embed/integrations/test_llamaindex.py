@@ -172,7 +172,8 @@ async def test_awaited_index(tmp_path: Path, static: Embedder) -> None:
     index = VectorStoreIndex(
         [], storage_context=StorageContext.from_defaults(vector_store=store), embed_model=EdgeEmbedding(static)
     )
-    await index.ainsert_nodes([node(key, *rest, key) for key, rest in TEXTS.items()])
+    with pytest.warns(UserWarning, match="embeds their texts again"):
+        await index.ainsert_nodes([node(key, *rest, key) for key, rest in TEXTS.items()])
     retriever = index.as_retriever(similarity_top_k=1)
     found = await asyncio.gather(*(retriever.aretrieve(text) for text, _ in TEXTS.values()))
     assert [nodes[0].node.node_id for nodes in found] == list(TEXTS)
@@ -209,6 +210,9 @@ def test_modes(store: EdgeVectorStore, static: Embedder) -> None:
     for mode in ("semantic_hybrid", "svm", "linear_regression", "logistic_regression"):
         with pytest.raises(InputError, match=f"mode is '{mode}', expected one of default, mmr"):
             store.query(asked(mode=VectorStoreQueryMode(mode)))
+    assert store.query(asked("windowsill", mode="text_search")).ids == ["cat"]
+    with pytest.raises(InputError, match="mode is 'words', expected one of"):
+        store.query(asked(mode="words"))
     with pytest.raises(InputError, match="without"):
         store.query(asked(mode=VectorStoreQueryMode.SPARSE))
     for name, value in {"alpha": 0.5, "sparse_top_k": 2, "output_fields": ["a"], "embedding_field": "b"}.items():
@@ -378,6 +382,15 @@ def test_bad_filters(store: EdgeVectorStore, key: str, value: Any, operator: str
     assert len(store.get_nodes()) == 4
 
 
+@pytest.mark.parametrize("key", ["$key", "$and", "$has"])
+@pytest.mark.parametrize("operator", ["==", "is_empty"])
+def test_names_of_filters_are_no_operators(store: EdgeVectorStore, key: str, operator: str) -> None:
+    """Those of an index's own conditions are refused: "$key" would ask for a node's id."""
+    with pytest.raises(FilterError, match=f"'[$]{key[1:]}' is no field of the metadata"):
+        store.delete_nodes(filters=filters((key, "cat", operator)))
+    assert len(store.get_nodes()) == 4
+
+
 def test_ids_and_sources(store: EdgeVectorStore) -> None:
     """Queries among nodes, or nodes of documents; nodes by id; deletions by all of these."""
     assert set(store.query(asked(node_ids=["cat", "boat"])).ids or []) == {"cat", "boat"}
@@ -506,6 +519,29 @@ def test_options(tmp_path: Path, static: Embedder) -> None:
     assert store.client.stats()["fields"] == ["lang"]
     assert store.to_dict()["class_name"] == "EdgeVectorStore"
     store.close()
+
+
+def test_sources_have_an_index(tmp_path: Path, static: Embedder) -> None:
+    """Of a new file, so that a document's nodes are found fast; not where a program names other fields."""
+    new, given = EdgeVectorStore(tmp_path / "a.db", static), EdgeVectorStore(tmp_path / "b.db", Remote(embed_dim=1))
+    copy = pickle.loads(pickle.dumps(given))  # noqa: S301 - our own
+    copy.add([node("a", "text", {}, embedding=[1.0])])
+    named = EdgeVectorStore(tmp_path / "c.db", static, fields=[])
+    for store, fields in ((new, ["ref_doc_id"]), (given, ["ref_doc_id"]), (named, [])):
+        assert store.client is not None
+        assert store.client.stats()["fields"] == fields
+        store.close()
+    EdgeVectorStore(tmp_path / "c.db").close()
+    copy.close()
+
+
+def test_nodes_embedded_twice(store: EdgeVectorStore, static: Embedder) -> None:
+    """A store that embeds by itself says so, once, where an embed_model has done that already."""
+    nodes = [node(f"{i}", "text", {}, embedding=[0.1] * static.dim) for i in range(2)]
+    with pytest.warns(UserWarning, match=r"MockEmbedding\(embed_dim=1\) saves that work"):
+        store.add(nodes[:1])
+    store.add(nodes[1:])
+    assert len(store.get_nodes(["0", "1"])) == 2
 
 
 def test_pickled(store: EdgeVectorStore) -> None:

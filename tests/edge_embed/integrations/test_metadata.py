@@ -11,8 +11,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from edge_embed import DocumentError
-from edge_embed.integrations.metadata import stored_metadata
+from edge_embed import DocumentError, FilterError
+from edge_embed.integrations.metadata import as_stored, stored_metadata
+from edge_embed_runtime.storage.filters import compile_where
 
 
 class Colour(enum.StrEnum):
@@ -97,6 +98,19 @@ def test_nested_in_itself() -> None:
     endless.append(endless)
     with pytest.raises(DocumentError, match="nested more than 64 deep"):
         stored_metadata({"a": endless}, "key")
+
+
+def test_conditions() -> None:
+    """Their values become what metadata become, at any place; others stay, for the index to refuse."""
+    given = {"$and": [{"day": {"$gte": date(2024, 5, 1)}}, {"n": np.int64(3), "x": {"$in": (np.float32(0.5), None)}}]}
+    assert as_stored(given) == {"$and": [{"day": {"$gte": "2024-05-01"}}, {"n": 3, "x": {"$in": [0.5, None]}}]}
+    odd = {"a": {1, 2}, "b": {"$lt": float("inf")}}
+    assert as_stored(odd) == odd
+    deep: Any = {"a": 1}
+    for _ in range(5_000):
+        deep = {"$not": deep}
+    with pytest.raises(FilterError, match="nested more than 8 dicts deep"):
+        compile_where(as_stored(deep))
 
 
 def test_whole_metadata() -> None:

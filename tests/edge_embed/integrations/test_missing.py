@@ -27,7 +27,7 @@ DOORS = {
     "sklearn": ("sklearn", "sklearn", "import edge_embed.integrations.sklearn"),
 }
 # What the doors share, which needs no package.
-SHARED = {"embedding", "metadata", "stores"}
+SHARED = {"embedding", "metadata", "stores", "threads"}
 CODE = """
 import sys
 sys.modules[{package!r}] = None  # as where it is not installed

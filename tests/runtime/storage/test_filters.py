@@ -1,5 +1,6 @@
 """filters.py: what each operator lets through, and what is refused."""
 
+import itertools
 import json
 import random
 import sqlite3
@@ -122,6 +123,40 @@ def test_what_is_no_field_name_is_refused(name: Any) -> None:
     """A name with NUL, a lone surrogate, or that is not a str."""
     with pytest.raises(FilterError, match="field name"):
         compile_where({name: 1})
+
+
+def test_objects_in_metadata() -> None:
+    """`$has` asks for the fields of an object, as deep as conditions may be nested, in any company."""
+    places: list[dict[str, Any]] = [
+        {"at": {"hour": 9, "town": {"name": "Ulm"}}},
+        {"at": {"hour": 20, "$key": 1}},
+        {"at": "hour"},
+        {"at": [{"hour": 9}]},
+        {"hour": 9},
+        {"at": {"hour": None, "it's a.b": True}},
+    ]
+    assert fits(places, {"at": {"$has": {"hour": {"$lt": 12}}}}) == [0]
+    assert fits(places, {"at": {"$has": {"hour": {"$gt": 8}, "$not": {"town": {"$has": {"name": "Ulm"}}}}}}) == [1]
+    assert fits(places, {"at": {"$has": {"hour": {"$ne": 9}}}}) == [1, 5]
+    assert fits(places, {"$not": {"at": {"$has": {"hour": {"$exists": True}}}}}) == [2, 3, 4]
+    assert fits(places, {"at": {"$has": {"it's a.b": True}}}, declared=["at", "hour"]) == [5]
+    pairs = [itertools.product(("$has", other), repeat=MAX_NESTING - 1) for other in ("$not", "$or")]
+    for kinds in itertools.chain(*pairs):
+        inner, where = {"a": 1}, {"a": {"$in": [1, None, "x"]}}
+        for kind in kinds:
+            where = (
+                {"a": {"$has": where}} if kind == "$has" else {"$not": where} if kind == "$not" else {"$or": [where]}
+            )
+            inner = {"a": inner} if kind == "$has" else inner
+        assert fits([inner], where) == ([] if kinds.count("$not") % 2 else [0])
+    for wrong, message in (
+        ({"at": {"$has": {}}}, "[$]has of 'at' is {}, expected a dict"),
+        ({"at": {"$has": "hour"}}, "[$]has of 'at' is 'hour', expected a dict"),
+        ({"at": {"$has": {"$key": "a"}}}, "'[$]key' is no operator that can stand here"),
+        ({"$key": {"$has": {"a": 1}}}, "'[$]has' on '[$]key' is no operator"),
+    ):
+        with pytest.raises(FilterError, match=message):
+            compile_where(wrong)
 
 
 def test_too_many_fields_are_refused() -> None:
@@ -405,28 +440,29 @@ SCALARS: list[Any] = ["en", "de", "", "1", "é", "😀", 0, 1, 1.0, 2.5, -3, 2**
 
 def random_metadata(rng: random.Random) -> dict[str, Any]:
     values = [*SCALARS, ["en"], ["de", 1, None], [True, ["de"], "a é b"], [], {"lang": "en"}, "en, de", "a é b"]
+    values += [{"lang": rng.choice(SCALARS), "year": {"ü": rng.choice(SCALARS)}} for _ in range(6)]
     return {field: rng.choice(values) for field in FIELDS if rng.random() < 0.7}
 
 
-def random_where(rng: random.Random, depth: int = 3) -> dict[str, Any]:
-    """Every operator, at every depth."""
+def random_where(rng: random.Random, depth: int = 3, keys: bool = True) -> dict[str, Any]:
+    """Every operator, at every depth. keys: also conditions on the key, which objects in metadata have not"""
     where: dict[str, Any] = {}
     for _ in range(rng.choice([1, 1, 2])):
-        kind = rng.choice(["field"] * 4 + ["key", "$and", "$or", "$not"])
+        kind = rng.choice(["field"] * 4 + ["$and", "$or", "$not", *(["key"] if keys else [])])
         if kind in ("$and", "$or") and depth:
-            where[kind] = [random_where(rng, depth - 1) for _ in range(rng.randint(1, 3))]
+            where[kind] = [random_where(rng, depth - 1, keys) for _ in range(rng.randint(1, 3))]
         elif kind == "$not" and depth:
-            where[kind] = random_where(rng, depth - 1)
+            where[kind] = random_where(rng, depth - 1, keys)
         elif kind == "key":
             where["$key"] = rng.choice(
                 ["n/1", {"$prefix": "n/1"}, {"$gte": "n/2", "$ne": "n/3"}, {"$in": ["n/4", "x"]}, {"$contains": "/3"}]
             )
         else:
-            where[rng.choice(FIELDS)] = random_condition(rng)
+            where[rng.choice(FIELDS)] = random_condition(rng, depth)
     return where
 
 
-def random_condition(rng: random.Random) -> Any:
+def random_condition(rng: random.Random, depth: int) -> Any:
     if rng.random() < 0.2:
         return rng.choice(SCALARS)
     texts = [value for value in SCALARS if isinstance(value, str)]
@@ -435,20 +471,22 @@ def random_condition(rng: random.Random) -> Any:
     operands |= {operator: rng.choice(SCALARS) for operator in ("$eq", "$ne")}
     operands |= {operator: rng.sample(SCALARS, rng.randint(0, 4)) for operator in ("$in", "$nin")}
     operands |= {"$prefix": rng.choice(texts), "$contains": rng.choice(SCALARS), "$exists": rng.random() < 0.5}
-    return {operator: operands[operator] for operator in rng.sample(OPERATORS, rng.choice([1, 1, 1, 2]))}
+    if depth:
+        operands["$has"] = random_where(rng, depth - 1, keys=False)
+    return {operator: operands[operator] for operator in rng.sample(list(operands), rng.choice([1, 1, 1, 2]))}
 
 
-def oracle(document: Document, where: dict[str, Any]) -> bool:
+def oracle(where: dict[str, Any], metadata: dict[str, Any], key: str = "") -> bool:
     """What `where` means, in Python."""
     for name, given in where.items():
         if name == "$and":
-            fit = all(oracle(document, inner) for inner in given)
+            fit = all(oracle(inner, metadata, key) for inner in given)
         elif name == "$or":
-            fit = any(oracle(document, inner) for inner in given)
+            fit = any(oracle(inner, metadata, key) for inner in given)
         elif name == "$not":
-            fit = not oracle(document, given)
+            fit = not oracle(given, metadata, key)
         else:
-            fields = {"$key": document.key} if name == "$key" else document.metadata
+            fields = {"$key": key} if name == "$key" else metadata
             conditions = given if isinstance(given, dict) else {"$eq": given}
             fit = all(holds(fields, name, *condition) for condition in conditions.items())
         if not fit:
@@ -475,6 +513,7 @@ def holds(fields: Any, name: str, operator: str, operand: Any) -> bool:
         "$lt": lambda: value < operand,
         "$lte": lambda: value <= operand,
         "$prefix": lambda: value.startswith(operand),
+        "$has": lambda: oracle(operand, value),
     }
     return tests[operator]()
 
@@ -500,7 +539,9 @@ def test_search_equals_the_oracle(tmp_path: Path, embedder: Embedder, mode: Mode
         index.add(documents)
         for _ in range(150):
             where = random_where(rng)
-            found = [d for d in documents if oracle(d, where) and (mode != "text" or "harbour" in d.text)]
+            found = [
+                d for d in documents if oracle(where, d.metadata, d.key) and (mode != "text" or "harbour" in d.text)
+            ]
             k = rng.choice([1, 5, 100])
             hits = index.search("harbour", k, where, mode)
             assert len(hits) == min(k, len(found)), where
@@ -593,6 +634,7 @@ def declared_where(rng: random.Random, depth: int = 2) -> dict[str, Any]:
             operands |= {name: rng.choice([*scalars, []]) for name in ("$eq", "$ne")}
             operands |= {name: rng.sample([*scalars, []], rng.randint(0, 5)) for name in ("$in", "$nin")}
             operands |= {"$prefix": rng.choice(TEXTS), "$contains": rng.choice(scalars), "$exists": rng.random() < 0.5}
+            operands["$has"] = {rng.choice(["a", "lang"]): rng.choice([1, "en", {"$exists": False}])}
             where[rng.choice(DECLARED)] = {
                 name: operands[name] for name in rng.sample(OPERATORS, rng.choice([1, 1, 2]))
             }
