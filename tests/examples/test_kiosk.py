@@ -46,7 +46,7 @@ def test_install(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert wanted == {
         "multi-user.target.wants/edge-embed.service",
         "sockets.target.wants/edge-embed.socket",
-        "graphical.target.wants/kiosk-screen.service",
+        "multi-user.target.wants/kiosk-screen.service",
     }
     with Index.open(index, Embedder()) as made:
         made.delete("bread")
