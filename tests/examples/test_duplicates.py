@@ -56,6 +56,10 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     Path("empty").mkdir()
     assert duplicates.main(["empty"]) == 2
     assert "duplicates: empty has nothing that can be read" in capfd.readouterr().err
+    assert (
+        duplicates.main(["folder", "--bundle", "minilm"]) == 2
+    )  # never by the vectors of another bundle than asked for
+    assert "holds vectors of the bundle 'static-minilm-l6-v2'" in capfd.readouterr().err
     for wrong in ("0", "1.5", "nan"):
         with pytest.raises(SystemExit):
             duplicates.main(["folder", "--threshold", wrong])
