@@ -83,7 +83,7 @@ def slowest(store: Store, embedder: Encoder) -> list[Slow]:
         "SELECT substr(text, start + 1, stop - start) FROM vec JOIN doc ON doc.id = vec.doc"
         " WHERE doc = ? AND start >= 0 ORDER BY start LIMIT ?"
     )
-    found = []
+    found: list[Slow] = []
     with translated(store.path):
         for doc, key, passages in store.connection.execute(query, (TOP,)).fetchall():
             texts = [text for (text,) in store.connection.execute(cut, (doc, TIMED))]
