@@ -82,7 +82,9 @@ def _value(document: Document, field: str | None) -> str | None:
     if field is None:
         return "picture" if document.image else "sound" if document.audio else "text"
     value = document.metadata.get(field)
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _groups(values: Sequence[str | None]) -> tuple[list[str], list[int]]:
