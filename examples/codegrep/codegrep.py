@@ -91,6 +91,8 @@ def update(index: Index, folder: Path) -> tuple[int, int]:
             index.upsert(found.values())
             index.delete({d.key for d in index.find({"file": name})} - {*found} if name in known else ())
             read += bool(found)
+            if sys.stderr.isatty():
+                print(f"files read: {read}", end="\r", file=sys.stderr, flush=True)
     gone = [name for name in known if name not in there]
     for name in gone:
         index.delete(where={"file": name})
