@@ -34,7 +34,7 @@ def read(index: Index) -> tuple[list[list[str]], NDArray[np.float32]]:
     """
     groups: dict[bytes, list[str]] = defaultdict(list)
     for document in index:
-        groups[digest(document.text)].append(document.key)
+        groups[digest(document.text) if document.text.strip() else document.key.encode()].append(document.key)
     rows = np.empty((len(groups), index.stats()["dim"]), np.float32)
     same = list(groups.values())
     for start in range(0, len(same), ROWS):

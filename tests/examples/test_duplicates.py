@@ -65,6 +65,13 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
             duplicates.main(["folder", "--threshold", wrong])
 
 
+def test_without_texts(tmp_path: Path) -> None:
+    """Documents without a text, as pictures, are compared by their vectors alone."""
+    with Index.create(tmp_path / "a.db", space="test", dim=2) as index:
+        index.add_vectors([Document(key) for key in ("up", "right", "right again")], np.eye(2)[[0, 1, 1]])
+        assert duplicates.find_groups(index, 0.9) == [[("right", 1.0), ("right again", 1.0)]]
+
+
 def test_groups_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All members are near to the first of their group, as comparing one by one finds them, over several blocks."""
     monkeypatch.setattr(duplicates, "ROWS", 7)
