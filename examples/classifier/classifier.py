@@ -68,7 +68,7 @@ class Texts:
 
 def read(path: Path) -> list[tuple[str, str]]:
     """Label and text of each line."""
-    rows = [line.partition("\t") for line in path.read_text("utf-8").splitlines() if line.strip()]
+    rows = [line.partition("\t") for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
     if not rows or not all(tab for _, tab, _ in rows):
         raise ValueError(f"{path}: expected lines of LABEL <tab> TEXT")
     return [(label, text) for label, _, text in rows]
