@@ -51,7 +51,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         for name, number in zip(head, numbers, strict=True)
     )
     head_row = f"<thead><tr>{titles}</tr></thead>"
-    return f'<div class="wide"><table>{head_row}<tbody>{body}</tbody></table></div>' if body else ""
+    return f'<div class="wide" tabindex="0"><table>{head_row}<tbody>{body}</tbody></table></div>' if body else ""
 
 
 def bars(rows: Sequence[tuple[str, float, str]]) -> str:

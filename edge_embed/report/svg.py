@@ -84,7 +84,9 @@ def scatter(what: str, points: Sequence[Point], x: Axis, y: Axis, *, quiet: bool
         return ""
     across, x_ticks = x.scale([point.x for point in points], LEFT, WIDTH - RIGHT)
     up, y_ticks = y.scale([point.y for point in points], HEIGHT - BOTTOM, TOP)
-    parts = [f'<div class="wide"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">']
+    parts = [
+        f'<div class="wide" tabindex="0"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">'
+    ]
     for tick in x_ticks:
         at = across(tick)
         parts.append(f'<path class="grid" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
