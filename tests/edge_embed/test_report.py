@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders.browser import chromium
 from builders.colours import picture
 from builders.commands import run, run_json
 
@@ -202,6 +203,33 @@ def test_long_and_hidden_characters(folder: Path, static: Embedder) -> None:
     assert "k" * 80 not in page.said
     assert (escape('<"'), cut("abcde", 4), cut("abcd", 4)) == ("&lt;&quot;", "abc…", "abcd")
     assert [in_bytes(size) for size in (0, 49_152, 999_999, 66_228_224)] == ["0 kB", "49 kB", "1,000 kB", "66.2 MB"]
+
+
+OVERLAPS = """
+const boxes = [...document.querySelectorAll('svg text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([_, b]) =>
+    a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3
+).map(([other]) => [one, other]));
+"""
+
+
+@pytest.mark.browser
+def test_in_a_browser(folder: Path, static: Embedder) -> None:
+    """On a desktop and on a phone: nothing is wider than the window, no texts overlap, nothing runs or complains."""
+    make(folder / "a.db", static)
+    with Index.open("a.db", static) as index:
+        index.upsert(
+            [Document(f"{i}{HOSTILE}", HOSTILE * i, {"topic": HOSTILE * i, "k" * 300: i}) for i in range(1, 9)]
+        )
+    pages = [Path(run_json("report", name)["path"]) for name in ("minilm", "a.db")]
+    with chromium() as browser:
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            for path in pages:
+                browser.show(width, 900, scheme)
+                browser.open(path.as_uri())
+                assert browser.run("return document.documentElement.scrollWidth") == width
+                assert browser.run(OVERLAPS) == []
+        assert browser.log() == []
 
 
 def test_labels_do_not_overlap() -> None:
