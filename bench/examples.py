@@ -127,7 +127,7 @@ def agreement(one: NDArray[np.intp], other: NDArray[np.intp]) -> float:
 
 
 def clustering(path: Path) -> None:
-    labels, texts = read(path)
+    labels, texts = zip(*read(path), strict=True)
     truth = np.unique(labels, return_inverse=True)[1]
     for bundle in BUNDLES:
         vectors = Embedder(bundle).encode(texts)

@@ -23,8 +23,9 @@ _edge_embed_paths() {
 }
 complete -o nosort -F _edge_embed edge-embed
 """
+# The function has the name of the file, in which zsh looks for it.
 ZSH = r"""#compdef edge-embed
-_edge_embed() {
+_edge-embed() {
     local line kind value help
     local -a lines found
     lines=("${(@f)$(_EDGE_EMBED_COMPLETE=zsh $words[1] "${(@)words[2,CURRENT]}" 2>/dev/null)}")
@@ -40,10 +41,10 @@ _edge_embed() {
     done
     (( $#found )) && _describe -V edge-embed found
 }
-if [[ $funcstack[1] == _edge_embed ]]; then
-    _edge_embed "$@"
+if [[ $funcstack[1] == _edge-embed ]]; then
+    _edge-embed "$@"
 else
-    compdef _edge_embed edge-embed
+    compdef _edge-embed edge-embed
 fi
 """
 FISH = r"""function __edge_embed
@@ -57,14 +58,17 @@ FISH = r"""function __edge_embed
             case plain
                 printf '%s%s\t%s\n' "$option" $parts[2] $parts[3]
             case index
-                set -l found (__fish_complete_path "$value" | string split -f 1 \t)
-                string match -r '.*(?:/|\.db)$' -- $found | string replace -r '^' -- "$option"
+                __edge_embed_paths "$value" | string match -r '.*(?:/|\.db)$' | string replace -r '^' -- "$option"
             case dir
                 __fish_complete_directories "$value" | string replace -r '^' -- "$option"
             case file
-                __fish_complete_path "$value" | string replace -r '^' -- "$option"
+                __edge_embed_paths "$value" | string replace -r '^' -- "$option"
         end
     end
+end
+function __edge_embed_paths
+    # those of any command, as fish reads ~, \ and quotes
+    complete -C "__edge_embed_files $argv" | string split -f 1 \t
 end
 complete -c edge-embed -f -a '(__edge_embed)'
 """

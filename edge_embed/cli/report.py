@@ -47,7 +47,7 @@ def report(
 
     place = bundle_path(target)
     embedder = None if no_timing or not place.is_file() else own_embedder(place, bundle, threads=threads)
-    options = MapOptions(points=points, colour=color_by or "")
+    options = MapOptions(points=points, colour=color_by)
     done = write_report(target, output or f"{place.stem}-report.html", embedder=embedder, options=options, force=force)
     show(
         {"path": str(done.path), "of": done.of, "bytes": done.bytes},

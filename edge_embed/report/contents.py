@@ -63,14 +63,14 @@ def lengths(store: Store) -> list[tuple[str, int]]:
 
 
 def largest(store: Store) -> list[tuple[str, int, int, str]]:
-    """Key, characters, passages and beginning of the longest documents."""
+    """Key, characters, passages and beginning of the longest documents: BEGINNING characters, and one more if any."""
     query = (
         "SELECT key, length(text), (SELECT count(*) FROM vec WHERE vec.doc = doc.id), substr(text, 1, ?) FROM doc"
         " WHERE length(text) > 0"
         " ORDER BY length(text) DESC, key LIMIT ?"
     )
     with translated(store.path):
-        return store.connection.execute(query, (BEGINNING, TOP)).fetchall()
+        return store.connection.execute(query, (BEGINNING + 1, TOP)).fetchall()
 
 
 def slowest(store: Store, embedder: Encoder) -> list[Slow]:
@@ -83,10 +83,12 @@ def slowest(store: Store, embedder: Encoder) -> list[Slow]:
         "SELECT substr(text, start + 1, stop - start) FROM vec JOIN doc ON doc.id = vec.doc"
         " WHERE doc = ? AND start >= 0 ORDER BY start LIMIT ?"
     )
-    found = []
+    found: list[Slow] = []
     with translated(store.path):
         for doc, key, passages in store.connection.execute(query, (TOP,)).fetchall():
             texts = [text for (text,) in store.connection.execute(cut, (doc, TIMED))]
+            if not found:
+                embedder.encode_document(texts)  # the first call prepares what all others share
             begun = time.perf_counter()
             embedder.encode_document(texts)
             found.append(Slow(key, passages, (time.perf_counter() - begun) / len(texts)))

@@ -62,7 +62,7 @@ def _quality_against_bytes(manifest: Manifest) -> str:
     names = list(TIERS)
     points = [Point(TIERS[tier](dim), value, f"{tier} {dim}", names.index(tier)) for dim, tier, value in rows]
     said = f"How well stored vectors find, on {judged.get('set', 'the set of the receipt')}. Numbers: vectors' length."
-    plot = scatter(points, Axis("bytes of a vector", log=True), Axis(QUALITY))
+    plot = scatter("Quality against bytes", points, Axis("bytes of a vector", log=True), Axis(QUALITY, most=1))
     listed = [[dim, tier, TIERS[tier](dim), value] for dim, tier, value in rows]
     cells = table(["numbers", "stored as", "bytes", QUALITY], listed)
     return section("Quality against bytes", said, plot, cells)
@@ -82,7 +82,8 @@ def _quality_against_speed(path: Path, manifest: Manifest) -> str:
         return ""
     points = [Point(rate, value, name, group) for group, (name, rate, value) in enumerate(rows)]
     said = f"As the exporters measured, on {speed.get('cpu', 'their CPUs')}, one thread. This machine: edge-embed bench"
-    plot = scatter(points, Axis("tokens in a second of one core", log=True), Axis(QUALITY))
+    axes = Axis("tokens in a second of one core", log=True), Axis(QUALITY, most=1)
+    plot = scatter("Quality against speed", points, *axes)
     listed = table(["model", "tokens/s", QUALITY], ([name, int(rate), value] for name, rate, value in rows))
     return section("Quality against speed", f"{said} --bundle {path.name}.", plot, listed)
 

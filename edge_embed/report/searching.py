@@ -32,9 +32,8 @@ def tiers(sample: Sample) -> tuple[list[Point], Rows]:
     asked = sample.vectors[:ASKED]
     right = _nearest(asked, sample.vectors)
     dim, points, rows = sample.vectors.shape[1], [], []
-    for part in PARTS:
-        short = normalize(np.ascontiguousarray(sample.vectors[:, : dim // part]))
-        size = short.shape[1]
+    for size in sorted({dim // part for part in PARTS} - {0}, reverse=True):
+        short = normalize(np.ascontiguousarray(sample.vectors[:, :size]))
         signs = np.where(short > 0, np.float32(1), np.float32(-1))
         stored = {"float": short, "int8": dequantize(*quantize_int8(short)), "binary": signs}
         for group, (tier, vectors) in enumerate(stored.items()):
@@ -47,6 +46,8 @@ def tiers(sample: Sample) -> tuple[list[Point], Rows]:
 
 def recalls(index: Index, sample: Sample) -> tuple[list[Point], Rows]:
     """Points and rows: for each `recall`, the part of the 10 nearest that comes, and a search's median milliseconds."""
+    if len(sample.vectors) <= NEAREST:
+        return [], []
     index.search(vector=sample.vectors[0], k=NEAREST)  # reads what searches share
     asked = _Asked(index, sample.vectors[:ASKED], time.monotonic() + MOST_SECONDS)
     right, seconds = asked.search(1.0)

@@ -1,21 +1,29 @@
-"""Plots as SVG, to stand in an HTML page: points on two axes, and bars."""
+"""Plots of points on two axes, as SVG that stands in an HTML page."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
-WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 60, 20, 16, 48
+from edge_embed.report.text import escape, shown
+
+WIDTH, HEIGHT = 560, 340
+LEFT, RIGHT, TOP, BOTTOM = 70, 20, 16, 48
 TICKS = 5
 # Colours of groups in page.css: `.g0` and so on; what comes after them shares the last.
-COLOURS = 10
-BAR = 22
+COLOURS = 8
+# Pixels of a letter, about, and of a line of text.
+LETTER, LINE = 6.8, 14
+# Where a label may stand beside its point, the best first: how far from it, and which end of the text is there.
+BESIDE = [(9, 4, "start"), (-9, 4, "end"), (0, -9, "middle"), (0, 19, "middle")]
+BESIDE += [(7, -7, "start"), (-7, -7, "end"), (7, 17, "start"), (-7, 17, "end")]
+
+# Left, top, right and bottom.
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Point:
-    """x, y: in the units of the axes; label: what is shown beside it, or by a pointer over it where `Plot.quiet`"""
+    """x, y: in the units of the axes; label: stands beside it where there is room, and is shown by a pointer over it"""
 
     x: float
     y: float
@@ -25,11 +33,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Axis:
-    """name: with the unit; log: in powers of ten; bare: without numbers, which mean nothing"""
+    """name: with the unit; log: in powers of ten; bare: without numbers, which mean nothing; most: the last number"""
 
     name: str
     log: bool = False
     bare: bool = False
+    most: float = math.inf
 
     def scale(self, values: Sequence[float], start: float, end: float) -> tuple[Callable[[float], float], list[float]]:
         """From values to places between `start` and `end` in the picture, and the values that get a tick."""
@@ -44,7 +53,8 @@ class Axis:
 
         if self.bare:
             return place, []
-        return place, list(_powers(low, high) if self.log else _ticks(low, high))
+        ticks = _powers(low, high) if self.log else _ticks(low, high)
+        return place, [tick for tick in ticks if tick <= self.most]
 
 
 def _ticks(low: float, high: float) -> Iterator[float]:
@@ -60,23 +70,23 @@ def _ticks(low: float, high: float) -> Iterator[float]:
 
 def _powers(low: float, high: float) -> Iterator[float]:
     """Numbers between 10^low and 10^high: powers of ten, with what lies between them where there are few."""
+    if high - low < 0.8:
+        yield from _ticks(10**low, 10**high)
+        return
     steps = (1, 2, 5) if high - low < 2.5 else (1,)
     for power in range(math.floor(low), math.ceil(high) + 1):
         yield from (step * 10**power for step in steps if low <= power + math.log10(step) <= high)
 
 
-def shown(value: float) -> str:
-    """A number of a tick or a table: 4 digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def scatter(points: Sequence[Point], x: Axis, y: Axis, *, quiet: bool = False) -> str:
-    """Points on two axes. quiet: small, and labels only by a pointer over them: for many"""
+def scatter(what: str, points: Sequence[Point], x: Axis, y: Axis, *, quiet: bool = False) -> str:
+    """Points on two axes. what: is said in place of the picture; quiet: small, and without labels: for many"""
     if not points:
         return ""
     across, x_ticks = x.scale([point.x for point in points], LEFT, WIDTH - RIGHT)
     up, y_ticks = y.scale([point.y for point in points], HEIGHT - BOTTOM, TOP)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{y.name} against {x.name}")}">']
+    parts = [
+        f'<div class="wide" tabindex="0"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(what)}">'
+    ]
     for tick in x_ticks:
         at = across(tick)
         parts.append(f'<path class="grid" d="M{at:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
@@ -85,35 +95,36 @@ def scatter(points: Sequence[Point], x: Axis, y: Axis, *, quiet: bool = False) -
         at = up(tick)
         parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{shown(tick)}</text>')
-    parts += [_point(point, across(point.x), up(point.y), quiet) for point in points]
+    places = [(across(point.x), up(point.y)) for point in points]
+    parts += [_mark(point, place, 3 if quiet else 5) for point, place in zip(points, places, strict=True)]
+    parts += [] if quiet else _labels(points, places)
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x.name)}</text>')
     turned = f'transform="rotate(-90)" x="{-(TOP + HEIGHT - BOTTOM) / 2}" y="14"'
-    parts.append(f'<text class="axis" {turned} text-anchor="middle">{escape(y.name)}</text></svg>')
+    parts.append(f'<text class="axis" {turned} text-anchor="middle">{escape(y.name)}</text></svg></div>')
     return "".join(parts)
 
 
-def _point(point: Point, x: float, y: float, quiet: bool) -> str:
-    title, group = f"<title>{escape(point.label)}</title>", min(point.group, COLOURS - 1)
-    mark = f'<circle class="g{group}" cx="{x:.1f}" cy="{y:.1f}" r="{3 if quiet else 5}">{title}</circle>'
-    if quiet:
-        return mark
-    where = f'x="{x + 9:.1f}" y="{y + 4:.1f}"'
-    if x > WIDTH * 0.75:  # above, where there is no room at the right
-        where = f'x="{min(x, WIDTH - RIGHT) + RIGHT / 2:.1f}" y="{y - 9:.1f}" text-anchor="end"'
-    return f"{mark}<text {where}>{escape(point.label)}</text>"
+def _mark(point: Point, place: tuple[float, float], radius: int) -> str:
+    where = f'cx="{place[0]:.1f}" cy="{place[1]:.1f}" r="{radius}"'
+    return f'<circle class="g{min(point.group, COLOURS - 1)}" {where}><title>{escape(point.label)}</title></circle>'
 
 
-def bars(values: Sequence[tuple[str, float, str]]) -> str:
-    """One bar a row: its name, its length, and what is written behind it."""
-    if not values:
-        return ""
-    most = max(value for _, value, _ in values) or 1
-    height, start, room = BAR * len(values) + 4, 170, WIDTH - 170 - 110
-    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="bars">']
-    for row, (name, value, said) in enumerate(values):
-        y, length = row * BAR + 2, max(1.0, room * value / most)
-        parts.append(f'<text x="{start - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<rect class="g0" x="{start}" y="{y + 3}" width="{length:.1f}" height="{BAR - 6}" rx="2"/>')
-        parts.append(f'<text x="{start + length + 6:.1f}" y="{y + 15}">{escape(said)}</text>')
-    return "".join([*parts, "</svg>"])
+def _labels(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """Each label where it covers no point and no other label; where there is no such place the pointer has to do."""
+    taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    for point, (x, y) in zip(points, places, strict=True):
+        width = LETTER * len(point.label)
+        for right, down, anchor in BESIDE:
+            left = x + right - {"start": 0, "middle": width / 2, "end": width}[anchor]
+            box = (left, y + down - LINE + 3, left + width, y + down + 3)
+            inside = box[0] >= LEFT and box[1] >= 0 and box[2] <= WIDTH and box[3] <= HEIGHT - BOTTOM
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                where = f'x="{x + right:.1f}" y="{y + down:.1f}" text-anchor="{anchor}"'
+                yield f"<text {where}>{escape(point.label)}</text>"
+                break
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

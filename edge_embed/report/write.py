@@ -37,12 +37,14 @@ def write_report(
     embedder: of the index, to time its largest documents; None leaves that out
     force:    replace an existing output
 
-    Raises SourceError where there is no target, InputError for an output that exists, StorageError where it cannot be
-    written, and what opening a bundle or an index raises.
+    Raises SourceError where there is no target, InputError for an output that exists or belongs to the target,
+    StorageError where it cannot be written, and what opening a bundle or an index raises.
     """
     place, file = bundle_path(os.fspath(target)), check_path(output, "the output")
     if not place.exists():
         raise SourceError(f"{place} does not exist", path=place, code="source_missing")
+    if file.exists() and (file.samefile(place) or file.parent.samefile(place)):
+        raise InputError(f"{file} is what the report is about; give another name", path=file)
     if file.exists() and not force:
         raise InputError(f"{file} exists; --force (force=True) replaces it", path=file, code="output_exists")
     is_bundle = place.is_dir()

@@ -47,8 +47,7 @@ def settled(vectors: Vectors, centres: Vectors) -> Clustering:
     """Centres moved to the middle of their vectors until they stay."""
     for _ in range(ROUNDS):
         cluster = (vectors @ centres.T).argmax(axis=1)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, cluster, vectors)
+        sums = (cluster == np.arange(len(centres))[:, None]).astype(np.float32) @ vectors
         moved = np.where(np.any(sums, axis=1, keepdims=True), unit(sums), centres)  # an empty one stays
         if np.array_equal(moved, centres):
             break
@@ -75,7 +74,7 @@ def words_of(texts: list[str], cluster: NDArray[np.intp], count: int) -> list[li
 
 class Cluster(NamedTuple):
     words: list[str]
-    nearest: str  # the text nearest to the centre
+    nearest: str  # the text nearest to the centre; of a picture its key
     keys: list[str]  # the nearest first
 
 
@@ -83,6 +82,8 @@ def clusters(index: Index, count: int) -> list[Cluster]:
     """What is in each cluster, the largest first."""
     vectors = index.vectors(index.keys())
     documents = [document for document in index if len(vectors[document.key])]
+    if not documents:
+        raise InputError("the index has no document with a vector")
     if not 1 <= count <= len(documents):
         raise InputError(f"--clusters {count}: expected 1 to {len(documents)}, the number of documents")
     means = unit(np.stack([vectors[document.key].mean(axis=0) for document in documents]))
@@ -93,8 +94,10 @@ def clusters(index: Index, count: int) -> list[Cluster]:
         members = np.flatnonzero(cluster == place)
         if len(members):
             near = members[np.argsort(-(means[members] @ centres[place]), kind="stable")]
-            nearest = " ".join(documents[near[0]].text.split())
-            found.append(Cluster(words[place], nearest, [documents[i].key for i in near]))
+            first = documents[near[0]]
+            found.append(
+                Cluster(words[place], " ".join(first.text.split()) or first.key, [documents[i].key for i in near])
+            )
     return sorted(found, key=lambda entry: -len(entry.keys))
 
 
@@ -121,10 +124,12 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgeEmbedError as error:
         print(f"clustering: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     if options.json:
         print(json.dumps([entry._asdict() for entry in found], ensure_ascii=False))
     for entry in () if options.json else found:
-        print(f"{len(entry.keys):5}  {', '.join(entry.words):36.36}  {entry.nearest:.60}")
+        print(f"{len(entry.keys):5}  {', '.join(entry.words):44}  {entry.nearest:.60}")
     return 0
 
 

@@ -1,8 +1,8 @@
 """Grep by meaning: python codegrep.py QUESTION [FOLDER] prints PATH:LINE: LINE for what fits best
 
 A function, method or class of Python is one document; other languages are cut where an unindented line follows a blank
-one. The index lies in FOLDER/.codegrep.db; of a second run only files whose content has changed are embedded.
-Exit status as grep has it: 0 found, 1 nothing there, 2 an error.
+one. The index is FOLDER/.codegrep.db; a second run embeds only files whose content has changed.
+Exit status as of grep: 0 found, 1 nothing there, 2 an error.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def other_blocks(text: str) -> Iterator[Block]:
 
 
 def documents(path: Path, name: str, content: bytes, version: str) -> Iterator[Document]:
-    """What a file has to be found by; name: its path in the folder."""
+    """The blocks of a file; name: its path in the folder."""
     text = content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     try:
         blocks = list((python_blocks if path.suffix in (".py", ".pyi") else other_blocks)(text))
@@ -91,6 +91,8 @@ def update(index: Index, folder: Path) -> tuple[int, int]:
             index.upsert(found.values())
             index.delete({d.key for d in index.find({"file": name})} - {*found} if name in known else ())
             read += bool(found)
+            if sys.stderr.isatty():
+                print(f"files read: {read}", end="\r", file=sys.stderr, flush=True)
     gone = [name for name in known if name not in there]
     for name in gone:
         index.delete(where={"file": name})
@@ -99,8 +101,10 @@ def update(index: Index, folder: Path) -> tuple[int, int]:
 
 def search(index: Index, question: str, k: int, folder: Path) -> Iterator[dict[str, str | int | float]]:
     """Hits with the line of the file in which the passage that fits begins; decorators are passed over."""
-    for hit in index.search(question, k=k):
-        (document,) = index.find({"$key": hit.key})
+    hits = index.search(question, k=k)
+    for hit, document in zip(hits, index.get_many(hit.key for hit in hits), strict=True):
+        if document is None:  # deleted by another program
+            continue
         lines, line = document.text.split("\n"), document.text.count("\n", 0, hit.start)
         while line < len(lines) - 1 and (not lines[line].strip() or lines[line].lstrip().startswith("@")):
             line += 1
@@ -114,18 +118,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path())
     parser.add_argument("-k", type=int, default=10, help="hits [%(default)s]")
     parser.add_argument("--bundle", default="minilm", help="[%(default)s]")
-    parser.add_argument("--json", action="store_true", help="a line is an object")
+    parser.add_argument("--json", action="store_true", help="print each hit as an object")
     options = parser.parse_args(arguments)
     try:
         if not options.folder.is_dir():
             raise NotADirectoryError(f"{options.folder} is not a folder")
         with Index.open(options.folder / ".codegrep.db", Embedder(options.bundle), fields=["file"]) as index:
             read, gone = update(index, options.folder)
-            print(f"{read} files read, {gone} gone, {len(index)} functions and blocks", file=sys.stderr)
+            print(f"files read: {read}, gone: {gone}; functions and blocks: {len(index)}", file=sys.stderr)
             results = list(search(index, options.question, options.k, options.folder))
     except (EdgeEmbedError, OSError) as error:
         print(f"codegrep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # what was embedded is kept
+        return 130
     for found in results:
         print(json.dumps(found) if options.json else f"{found['path']}:{found['line']}: {str(found['text']).strip()}")
     return 0 if results else 1

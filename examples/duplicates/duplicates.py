@@ -1,8 +1,8 @@
 """Near-duplicates in a folder or a JSONL file: python duplicates.py PATH [--threshold 0.95]
 
-1. `edge-embed add` reads PATH into an index, which stays, so that a second run embeds only what has changed.
-2. Texts that are equal but for case and blanks are exact duplicates.
-3. Of the others every pair is compared: a group is a document with all whose cosine to it reaches the threshold.
+1. `edge-embed add` reads PATH into an index, which is kept, so that a second run embeds only what has changed.
+2. Texts that differ in nothing but case and blanks are exact duplicates.
+3. Of the others every pair is compared: a group is a document and all later ones whose cosine to it is high enough.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_embed import EdgeEmbedError, Index
+from edge_embed import EdgeEmbedError, Embedder, Index
 
 ROWS = 256  # compared at a time with all others: 100 MB of cosines for 100,000 documents
 
@@ -34,7 +34,7 @@ def read(index: Index) -> tuple[list[list[str]], NDArray[np.float32]]:
     """
     groups: dict[bytes, list[str]] = defaultdict(list)
     for document in index:
-        groups[digest(document.text)].append(document.key)
+        groups[digest(document.text) if document.text.strip() else document.key.encode()].append(document.key)
     rows = np.empty((len(groups), index.stats()["dim"]), np.float32)
     same = list(groups.values())
     for start in range(0, len(same), ROWS):
@@ -74,21 +74,21 @@ def find_groups(index: Index, threshold: float) -> list[list[tuple[str, float]]]
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="a folder, or a file of rows such as lines.jsonl")
-    parser.add_argument("--index", help="of this PATH alone; made if missing, and kept [PATH.duplicates.db]")
-    parser.add_argument("--threshold", type=float, default=0.95, help="least cosine in a group [%(default)s]")
-    parser.add_argument("--bundle", default="minilm", help="static is some twenty times as fast [%(default)s]")
+    parser.add_argument("--index", help="index of this PATH; made if missing, and kept [PATH.duplicates.db]")
+    parser.add_argument("--threshold", type=float, default=0.95, help="lowest cosine within a group [%(default)s]")
+    parser.add_argument("--bundle", default="minilm", help="static is about twenty times as fast [%(default)s]")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if not 0 < options.threshold <= 1:
         parser.error("--threshold: expected a number above 0, at most 1")
     where = options.index or f"{Path(options.path).resolve()}.duplicates.db"
     add = [sys.executable, "-m", "edge_embed", "add", where, options.path, "--sync", "--bundle", options.bundle]
-    status = subprocess.run(add, stdout=sys.stderr, check=False).returncode
-    if not Path(where).exists():
-        print(f"duplicates: {options.path} has nothing that can be read", file=sys.stderr)
-        return 2
     try:
-        with Index.open(where, read_only=True) as index:
+        status = subprocess.run(add, stdout=sys.stderr, check=False).returncode
+        if not Path(where).exists():
+            print(f"duplicates: {options.path} has nothing that can be read", file=sys.stderr)
+            return 2
+        with Index.open(where, Embedder(options.bundle), read_only=True) as index:
             groups = find_groups(index, options.threshold)
             print(f"{len(groups)} groups", file=sys.stderr)
             if options.json:
@@ -100,6 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
     except EdgeEmbedError as error:
         print(f"duplicates: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return status
 
 

@@ -1,6 +1,10 @@
 #!/bin/sh
-# As root: install.sh INDEX [ROOT]. ROOT is where the card of another machine is mounted; / where it is left out.
+# As root: install.sh INDEX [ROOT]. ROOT is where the card of another machine is mounted [/].
 set -eu
+if [ $# -lt 1 ]; then
+    echo "usage: install.sh INDEX [ROOT]" >&2
+    exit 2
+fi
 here=$(dirname "$0")
 root=${2:-}
 units=$root/etc/systemd/system

@@ -2,7 +2,7 @@
 
 1. `edge-embed add` brings the index up to date with the folder; with --watch it goes on while questions are typed.
 2. A search finds passages, and the best of them that fit the budget become a prompt with numbered sources.
-3. Without --llm the prompt is printed. With it a language model answers, and each [n] of the answer is looked up.
+3. Without --llm the prompt is printed. With it a language model answers; each [n] of the answer is looked up.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
@@ -54,16 +55,20 @@ def ask(address: str, model: str, content: str) -> str:
     url = address.rstrip("/") + ("/chat/completions" if openai else "/api/chat")
     body = {"model": model, "messages": [{"role": "user", "content": content}], "stream": False}
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 - checked
-    with build_opener(ProxyHandler({})).open(request, timeout=600) as response:
-        answer = json.load(response)
     try:
-        return str((answer["choices"][0] if openai else answer)["message"]["content"])
-    except (LookupError, TypeError):
+        with build_opener(ProxyHandler({})).open(request, timeout=600) as response:
+            answer = json.load(response)
+    except (OSError, HTTPException, ValueError) as error:
+        raise ValueError(f"{url} gave no answer: {getattr(error, 'reason', error)}") from None
+    try:
+        text: str = (answer["choices"][0] if openai else answer)["message"]["content"].strip()
+    except (LookupError, TypeError, AttributeError):
         raise ValueError(f"{url} gave no answer: {str(answer)[:200]}") from None
+    return text
 
 
 def citations(answer: str, hits: list[Hit]) -> tuple[dict[int, Hit], list[int]]:
-    """What [n] and [n, m] of an answer stand for, and the numbers that no source has."""
+    """The sources that [n] and [n, m] of an answer name, and the numbers that no source has."""
     found = re.findall(r"\[(\d+(?:\s*,\s*\d+)*)\]", answer)
     numbers = sorted({int(number) for several in found for number in several.split(",")})
     known = {number: hits[number - 1] for number in numbers if 1 <= number <= len(hits)}
@@ -82,7 +87,7 @@ def reply(question: str, options: argparse.Namespace, embedder: Embedder) -> Non
         return
     answer = ask(options.llm, options.model, content)
     known, unknown = citations(answer, hits)
-    print(answer.strip(), *(f"[{number}] {place(hit)}" for number, hit in known.items()), sep="\n")
+    print(answer, *(f"[{number}] {place(hit)}" for number, hit in known.items()), sep="\n")
     if unknown or not known:
         wrong = f"cites {unknown}, which are no sources" if unknown else "cites no source"
         print(f"notes: do not rely on it: the answer {wrong}", file=sys.stderr)
@@ -114,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("question", nargs="?", help="without it, questions are read line by line")
-    parser.add_argument("--index", help="of this folder alone; made if missing, and kept [FOLDER.notes.db]")
+    parser.add_argument("--index", help="index of this folder; made if missing, and kept [FOLDER.notes.db]")
     parser.add_argument("--budget", type=int, default=1500, help="tokens of all sources together [%(default)s]")
     parser.add_argument("--llm", type=loopback, help="http://127.0.0.1:11434 (Ollama), http://127.0.0.1:8080/v1")
     parser.add_argument("--model", default="llama3.2", help="its name there [%(default)s]")
@@ -124,6 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with indexed(options):
             embedder = Embedder()
+            if options.question is None and sys.stdin.isatty():
+                print("Ask, one question a line; Ctrl-D ends.", file=sys.stderr)
             for question in filter(str.strip, sys.stdin) if options.question is None else [options.question]:
                 reply(question.strip(), options, embedder)
     except (EdgeEmbedError, OSError, ValueError) as error:

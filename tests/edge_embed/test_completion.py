@@ -104,10 +104,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def typed(shell: str, folder: Path, keys: str) -> str:
-    """The command line after some keys, in an interactive shell: it is echoed where the keys end with Enter."""
+    """The command line after some keys, in an interactive shell that has read the file `script`."""
     import pty
 
-    (folder / "script").write_text(completion.SCRIPTS[shell])
     begin = {"zsh": "autoload -U compinit; compinit -u -D; bindkey -e; "}.get(shell, "")
     environment = {
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder),
@@ -168,9 +167,20 @@ def test_shell(folder: Path, shell: str, keys: str, line: str) -> None:
     """Tab completes what is unfinished; a path with a blank is quoted."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
+    (folder / "script").write_text(completion.SCRIPTS[shell])
     found = typed(shell, folder, f"{keys}\t")
     # zsh takes away what it put behind a word as soon as the line goes on otherwise
     assert found == line if shell == "bash" else found.rstrip(" /") == line.rstrip(" /")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_finds_the_script(folder: Path) -> None:
+    """The first Tab completes where the script lies in fpath, which loads it only then."""
+    (folder / "functions").mkdir()
+    (folder / "functions" / "_edge-embed").write_text(completion.ZSH)
+    (folder / "script").write_text("fpath=(~/functions $fpath); compinit -u -D")
+    assert typed("zsh", folder, "edge-embed sea\t").rstrip() == "edge-embed search"
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
@@ -178,17 +188,19 @@ def test_fish(folder: Path) -> None:
     """What fish itself finds for unfinished lines, with descriptions."""
     (folder / "script").write_text(completion.FISH)
     asked = ["edge-embed sea", "edge-embed search ", "edge-embed search papers/", "edge-embed info a --bun",
-             "edge-embed search a q --bundle=m", "edge-embed encode a --bundle ", "edge-embed add a.db no"]  # fmt: skip
+             "edge-embed search a q --bundle=m", "edge-embed encode a --bundle ", "edge-embed add a.db no",
+             "edge-embed search ~/work/my", r"edge-embed search my\\ n", 'edge-embed add a.db "my n']  # fmt: skip
     program = ["source ../script", *(f"complete -C '{line}'" for line in asked)]
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["fish", "--no-config", "-c", "; ".join(program)],  # noqa: S607
-        capture_output=True, text=True, check=True, cwd=folder / "work", env={**os.environ, "PATH": path},
+        capture_output=True, text=True, check=True, cwd=folder / "work",
+        env={**os.environ, "PATH": path, "HOME": str(folder)},
     )  # fmt: skip
     assert done.stdout.splitlines() == [
         f"search\t{COMMANDS['search']}",
         "my notes.db", "papers/", "papers/deep.db", "--bundle=minilm", "minilm", "papers/\tDirectory", "static",
-        "notes.txt",
+        "notes.txt", "~/work/my notes.db", "my notes.db", "my notes.db",
     ]  # fmt: skip
     assert done.stderr == ""
 

@@ -52,6 +52,12 @@ def test_refuses(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureF
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
-    with pytest.raises(SystemExit):
-        classifier.main([files[0]])
-    assert "give --text, --test or both" in capsys.readouterr().err
+    for options, said in (
+        ([], "give --text, --test or both"),
+        (["--text", "x", "--shots", "1,two"], "1,two: expected numbers, or all"),
+        (["--text", "x", "--shots", "-1"], "-1: expected numbers"),
+        (["--text", "x", "--seeds", "0"], "--seeds: expected 1 or more"),
+    ):
+        with pytest.raises(SystemExit):
+            classifier.main([files[0], *options])
+        assert said in capsys.readouterr().err

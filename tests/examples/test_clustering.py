@@ -48,3 +48,14 @@ def test_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert f"--clusters {count}: expected 1 to 154" in capsys.readouterr().err
     assert clustering.main([str(tmp_path / "none.db")]) == 2
     assert "none.db" in capsys.readouterr().err
+    Index.create(tmp_path / "empty.db", space="test", dim=8).close()
+    assert clustering.main([str(tmp_path / "empty.db")]) == 2
+    assert "the index has no document with a vector" in capsys.readouterr().err
+
+
+def test_without_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Documents that have a vector alone, as pictures do, are shown by their keys."""
+    with Index.create(tmp_path / "a.db", space="test", dim=2) as index:
+        index.add_vectors([Document("up"), Document("right")], np.eye(2))
+    assert clustering.main([str(tmp_path / "a.db"), "--clusters", "2"]) == 0
+    assert {line.split()[-1] for line in capsys.readouterr().out.splitlines()} == {"up", "right"}

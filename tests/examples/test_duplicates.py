@@ -56,9 +56,20 @@ def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.C
     Path("empty").mkdir()
     assert duplicates.main(["empty"]) == 2
     assert "duplicates: empty has nothing that can be read" in capfd.readouterr().err
+    assert (
+        duplicates.main(["folder", "--bundle", "minilm"]) == 2
+    )  # never by the vectors of another bundle than asked for
+    assert "holds vectors of the bundle 'static-minilm-l6-v2'" in capfd.readouterr().err
     for wrong in ("0", "1.5", "nan"):
         with pytest.raises(SystemExit):
             duplicates.main(["folder", "--threshold", wrong])
+
+
+def test_without_texts(tmp_path: Path) -> None:
+    """Documents without a text, as pictures, are compared by their vectors alone."""
+    with Index.create(tmp_path / "a.db", space="test", dim=2) as index:
+        index.add_vectors([Document(key) for key in ("up", "right", "right again")], np.eye(2)[[0, 1, 1]])
+        assert duplicates.find_groups(index, 0.9) == [[("right", 1.0), ("right again", 1.0)]]
 
 
 def test_groups_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

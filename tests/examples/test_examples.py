@@ -19,11 +19,11 @@ def test_readme(name: str) -> None:
 
 @pytest.mark.parametrize("path", [FOLDER / name / f"{name}.py" for name in NAMES[:-1]], ids=lambda path: path.stem)
 def test_short_and_of_the_public_face(path: Path) -> None:
-    """Under 140 lines; imported are the standard library, numpy, and names that edge_embed makes public."""
+    """At most 150 lines; imported are the standard library, numpy, and names that edge_embed makes public."""
     import edge_embed
 
     text = path.read_text()
-    assert text.count("\n") < 140
+    assert text.count("\n") <= 150
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module == "edge_embed":
             assert {name.name for name in node.names} <= {*edge_embed.__all__}

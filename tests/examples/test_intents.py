@@ -26,7 +26,11 @@ def matcher() -> Any:
         ("dim the desk lamp to twenty-five percent", "SetBrightness", {"light": "desk lamp", "number": 25}),
         ("make it 21.5 degrees in the living room", "SetTemperature", {"room": "living room", "number": 21.5}),
         ("shut the garage door", "CloseCover", {"door": "garage door"}),
-        ("set a timer for zero minutes", "StartTimer", {"number": 0}),
+        ("set a timer for zero minutes", "StartTimer", {"number": 0, "unit": "minutes"}),
+        ("set a 2-hour timer", "StartTimer", {"number": 2, "unit": "hour"}),
+        ("set the temperature to -5 degrees", "SetTemperature", {"number": -5}),
+        ("set the volume to one hundred percent", "SetVolume", {"number": 100}),
+        ("tell me when 12 minutes have passed", "StartTimer", {"number": 12, "unit": "minutes"}),
         ("will there be rain this evening?", "GetWeather", {}),
     ],
 )
@@ -45,6 +49,12 @@ def test_understands(matcher: Any, command: str, intent: str, slots: dict[str, A
         "unlock the gate and the front door",
         "don't open the garage door",
         "never ever turn off the heater",
+        "set the temperature to minus five degrees",
+        "set a timer for two hundred seconds",
+        "set a timer for an hour and 5 minutes",
+        "turn on the lamp at 5 pm",
+        "turn off the heater tomorrow",
+        "unlock the front door if somebody rings",
         "",
     ],
 )
@@ -75,9 +85,15 @@ def test_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ("LockDoor", {"door": "gate"}),
         ("UnlockDoor", {"door": "gate"}),
     ]
-    (tmp_path / "home.json").write_text(json.dumps({"slots": {}, "intents": {"Go": ["go to {place}"]}}))
-    assert intents.main(["--home", str(tmp_path / "home.json"), "--bundle", "static", "go"]) == 2
-    assert "sentences name slots that have no values: place" in capsys.readouterr().err
+    for home, said in (
+        ({"slots": {}, "intents": {"Go": ["go to {place}"]}}, "sentences name slots that have no values: place"),
+        ({"slots": {}, "intents": {}}, "there is no sentence"),
+        ({"slots": {}}, "expected {"),
+        ([], "expected {"),
+    ):
+        (tmp_path / "home.json").write_text(json.dumps(home))
+        assert intents.main(["--home", str(tmp_path / "home.json"), "--bundle", "static", "go"]) == 2
+        assert f"intents: {said}" in capsys.readouterr().err
 
 
 def test_variants() -> None:

@@ -102,17 +102,19 @@ def test_answer(folder: Path, capfd: pytest.CaptureFixture[str], openai: bool) -
 
 
 @pytest.mark.parametrize(
-    ("reply", "code", "error", "said"),
+    ("reply", "code", "said"),
     [
-        (b'{"error": "no such model"}', 200, ValueError, "/api/chat gave no answer: {'error': 'no such model'}"),
-        (b'["message"]', 200, ValueError, "/api/chat gave no answer"),
-        (b"{", 200, ValueError, "Expecting"),
-        (b"", 404, OSError, "HTTP Error 404"),
+        (b'{"error": "no such model"}', 200, "{'error': 'no such model'}"),
+        (b'["message"]', 200, "['message']"),
+        (b'{"message": {"content": null}}', 200, "{'message': {'content': None}}"),
+        (b"{", 200, "Expecting"),
+        (b"", 404, "Not Found"),
     ],
 )
-def test_bad_answers(reply: bytes, code: int, error: type[Exception], said: str) -> None:
+def test_bad_answers(reply: bytes, code: int, said: str) -> None:
     """No answer, no JSON, an error of the server: it is said which."""
-    with language_model(reply, code) as (address, _), pytest.raises(error, match=re.escape(said)):
+    said = re.escape(f"/api/chat gave no answer: {said}")
+    with language_model(reply, code) as (address, _), pytest.raises(ValueError, match=said):
         notes.ask(address, "small", "a prompt")
 
 
@@ -124,7 +126,7 @@ def test_answer_without_sources(folder: Path, capfd: pytest.CaptureFixture[str])
     assert "do not rely on it: the answer cites no source" in err
     status, out, err = answered(capfd, "--llm", address)
     assert (status, out) == (1, "")
-    assert "Connection refused" in err.splitlines()[-1]
+    assert re.search(r"/api/chat gave no answer: .*Connection refused$", err.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
