@@ -19,16 +19,15 @@ from edge_embed_runtime.maintenance.mergefacts import merged_facts
 from edge_embed_runtime.maintenance.mergenames import Naming, merged_root
 from edge_embed_runtime.maintenance.mergeparts import IndexPart, Part, Whole
 from edge_embed_runtime.maintenance.mergesurvey import OnDuplicate, Survey
-from edge_embed_runtime.maintenance.workspace import own_folder
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.create import create_index
-from edge_embed_runtime.storage.database import check_header, log_files
+from edge_embed_runtime.storage.database import check_header, log_files, wal_bytes
 from edge_embed_runtime.storage.filerecords import drop_doubtful, read_records, write_records
 from edge_embed_runtime.storage.root import Root, read_root, write_root
 from edge_embed_runtime.storage.rows import Entry
 from edge_embed_runtime.storage.schema import Facts
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.storage.writing import write
+from edge_embed_runtime.storage.writing import write, write_rows
 from edge_embed_runtime.system.lock import WriterLock
 from edge_embed_runtime.system.writing import sync_folder
 
@@ -83,9 +82,12 @@ def merge(out: Path, parts: Sequence[Part], options: MergeOptions) -> Merged:
             old = IndexPart(store)
             merged_facts(old, parts, options.words, options.fields)
             root = merged_root(out, old, parts)
-            with own_folder() as folder, _surveyed(folder, old, parts, root, options) as survey:
-                write(store, _entries(survey, parts, root, store.dim, options), survey.replaced())
-                _finish(store, survey, parts, root)
+            with _surveyed(old, parts, root, options) as survey:
+                replaced = survey.replaced()
+                with store.transaction(deletes=len(replaced) > 0):
+                    write_rows(store, _entries(survey, parts, root, store.dim, options), replaced)
+                    _write_rest(store, survey, parts, root)
+                learn_rotation.when_grown(store)
                 return _merged(store, survey, created=False)
 
 
@@ -105,14 +107,15 @@ def _create(out: Path, parts: Sequence[Part], options: MergeOptions) -> Merged:
     root = merged_root(out, None, parts)
     facts = merged_facts(None, parts, options.words, options.fields)
     with (
-        own_folder() as folder,
-        _surveyed(folder, None, parts, root, options) as survey,
+        _surveyed(None, parts, root, options) as survey,
         _appearing(out, facts) as temporary,
         closing(Store(temporary, read_only=False)) as store,
     ):
         store.connection.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
         _fill(store, survey, parts, root, options)
-        _finish(store, survey, parts, root)
+        with store.transaction(deletes=False):
+            _write_rest(store, survey, parts, root)
+        learn_rotation.when_grown(store)
         return _merged(store, survey, created=True)
 
 
@@ -128,6 +131,8 @@ def _appearing(out: Path, facts: Facts) -> Iterator[Path]:
             leftover.unlink(missing_ok=True)
         create_index(temporary, facts)
         yield temporary
+        if wal_bytes(temporary):  # closing it copies its log into it, and says nothing where that fails
+            raise StorageError(f"{temporary}: the disk is full, or it failed", code="disk_full")
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         for orphan in log_files(out):  # the log of an index that was removed would be replayed into this one
@@ -154,11 +159,11 @@ def _named(part: Part, root: Root | None) -> Iterator[Whole]:
 
 @contextmanager
 def _surveyed(
-    folder: Path, old: IndexPart | None, parts: Sequence[Part], root: Root | None, options: MergeOptions
+    old: IndexPart | None, parts: Sequence[Part], root: Root | None, options: MergeOptions
 ) -> Iterator[Survey]:
     """All parts, read once. Raises an error for the first that is damaged, and for keys that come twice."""
     paths = [part.path for part in parts]
-    with Survey.in_folder(folder, paths, old, options.on_duplicate) as survey:
+    with Survey.begun(paths, old, options.on_duplicate) as survey:
         with progress_bar(sum(part.count for part in parts), options.show_progress, "reading") as advance:
             for number, part in enumerate(parts):
                 for some in batches(_named(part, root), SEEN, (_length, CHARACTERS)):
@@ -200,8 +205,8 @@ def _fill(store: Store, survey: Survey, parts: Sequence[Part], root: Root | None
         write(store, (entry for whole in some for entry in whole.entries(store.dim)))
 
 
-def _finish(store: Store, survey: Survey, parts: Iterable[Part], root: Root | None) -> None:
-    """What is no document: the root, records of files, and the rotation of binary codes, which is learned from all."""
+def _write_rest(store: Store, survey: Survey, parts: Iterable[Part], root: Root | None) -> None:
+    """What is no document: the root, and records of files. The caller holds the transaction."""
     if root is not None and root != read_root(store):
         write_root(store, root)
     for part in parts:
@@ -212,7 +217,6 @@ def _finish(store: Store, survey: Survey, parts: Iterable[Part], root: Root | No
             if new := [record for record in some if record.key not in there]:
                 write_records(store, new)
     drop_doubtful(store, survey.is_unsure)
-    learn_rotation.when_grown(store)
 
 
 def _merged(store: Store, survey: Survey, *, created: bool) -> Merged:

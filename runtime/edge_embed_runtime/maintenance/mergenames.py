@@ -69,7 +69,7 @@ class Naming:
         metadata = json.loads(record.metadata)
         name = "source_file" if metadata.get("source_file") is not None else "source"
         origin, key, text = metadata.get(name), record.key, record.metadata
-        if isinstance(origin, str):
+        if isinstance(origin, str) and "://" not in origin:  # the address of a page is no file
             file = self.file(origin)
             if key == origin or (key.startswith(origin) and not key[len(origin)].isalnum()):
                 key = check_key(file + key[len(origin) :], f"{shown(key)} in the merged index")

@@ -1,6 +1,7 @@
 """The first reading of all parts of a merge: that every document is whole, and which part each key is taken from.
 
-What has to be remembered lies in a temporary database, so that memory stays bounded.
+What has to be remembered lies in a temporary database of SQLite's, which no killed process leaves behind: memory stays
+bounded.
 """
 
 import sqlite3
@@ -15,6 +16,7 @@ import numpy as np
 from edge_embed_runtime.checks import listed, unusable
 from edge_embed_runtime.errors import DuplicateKeyError
 from edge_embed_runtime.maintenance.mergeparts import IndexPart, Whole
+from edge_embed_runtime.maintenance.workspace import temporary_folder
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.vectors.types import Ids
 
@@ -69,11 +71,9 @@ class Survey:
 
     @staticmethod
     @contextmanager
-    def in_folder(
-        folder: Path, paths: Sequence[Path], old: IndexPart | None, on_duplicate: OnDuplicate
-    ) -> Iterator["Survey"]:
-        path = folder / "keys.db"
-        with translated(path, writing=True), closing(sqlite3.connect(path, isolation_level=None)) as db:
+    def begun(paths: Sequence[Path], old: IndexPart | None, on_duplicate: OnDuplicate) -> Iterator["Survey"]:
+        lost = translated(temporary_folder(), writing=True)
+        with lost, closing(sqlite3.connect("", isolation_level=None)) as db:
             for pragma in ("synchronous = OFF", "journal_mode = OFF", f"cache_size = -{CACHE_KIB}"):
                 db.execute(f"PRAGMA {pragma}")
             for statement in TABLES:
