@@ -71,7 +71,8 @@ class ShardPart:
         try:
             record = check_document(document, f"row {row}", blank=self.facts.space)
         except EdgeEmbedError as error:
-            raise SourceError(f"{self.path}: row {row}: {error}", path=self.path, row=row, keys=error.keys) from error
+            said = str(error).removeprefix(f"row {row}: ")
+            raise SourceError(f"{self.path}: row {row}: {said}", path=self.path, row=row, keys=error.keys) from error
         return Whole(record, [Passage(0, len(record.text), code)])
 
     def check_unchanged(self) -> None:
@@ -91,13 +92,17 @@ def _facts(file: ArrowFile) -> tuple[Facts, str | None]:
             raise SourceError(
                 f"{file.path} is not a shard that `edge-embed bulk` wrote: {error}", path=file.path
             ) from error
+        if file.count and facts.dim != file.dim:
+            raise SourceError(
+                f"{file.path} has vectors of {file.dim} numbers, and says {facts.dim}: it was changed", path=file.path
+            )
         if facts.prompt is None and facts.role not in (None, DOCUMENT):
             raise SourceError(
                 f"{file.path} has vectors of the role {facts.role!r}; an index holds those of {DOCUMENT!r}",
                 path=file.path,
             )
         prompt = facts.prompt if facts.role == DOCUMENT else facts.prompt or ""
-        return Facts(facts.fingerprint, facts.bundle, file.dim, words=""), prompt
+        return Facts(facts.fingerprint, facts.bundle, facts.dim, words=""), prompt
     return _facts_of_dump(file), None
 
 

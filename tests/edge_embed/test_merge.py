@@ -327,7 +327,7 @@ def test_files_given_twice_and_the_output_itself() -> None:
             merge_indexes("out.db", inputs)
     with pytest.raises(InputError, match="is the output itself"):
         merge_indexes("a.db", ["a.db"])
-    with pytest.raises(InputError, match="inputs is one path"):
+    with pytest.raises(InputError, match="expected a list of paths"):
         merge_indexes("out.db", "a.db")
     with pytest.raises(InputError, match="on_duplicate is 'both'"):
         merge_indexes("out.db", ["a.db"], on_duplicate="both")  # type: ignore[arg-type]
