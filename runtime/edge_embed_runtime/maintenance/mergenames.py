@@ -6,7 +6,7 @@ it is "/home/me/notes/a.txt#2": as if the file had been added there.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,26 @@ def merged_root(out: Path, old: IndexPart | None, parts: Sequence[Part]) -> Root
     except ValueError:  # another drive
         relative = ""
     return Root(folder, relative, free)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A part, and what it holds as the merged index names it. naming: None where names stay as they are"""
+
+    part: Part
+    naming: "Naming | None"
+
+    @staticmethod
+    def of(part: Part, root: Root | None) -> "Named":
+        return Named(part, Naming.between(part.root, root))
+
+    def documents(self) -> Iterator[Whole]:
+        found = self.part.documents()
+        return found if self.naming is None else map(self.naming.document, found)
+
+    def records(self) -> Iterator[FileRecord]:
+        found = self.part.records()
+        return found if self.naming is None else map(self.naming.record, found)
 
 
 @dataclass(frozen=True)
