@@ -146,12 +146,13 @@ class Survey:
         if not self.twice:
             return
         key, *parts = self.examples[0]
-        one, other = ("the index" if part == THERE else str(self.paths[part]) for part in parts)
+        one, other = (self.old.path if self.old and part == THERE else self.paths[part] for part in parts)
         places = f"twice in {other}" if one == other else f"in {one} and in {other}"
         keys = [key for key, _, _ in self.examples]
+        count = "1 key has" if self.twice == 1 else f"{self.twice} keys have"
         raise DuplicateKeyError(
-            f"{self.twice} keys have different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is {places}); "
-            "nothing was written. --on-duplicate first or last (on_duplicate=) chooses one",
+            f"{count} different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is {places}); nothing was "
+            "written. --on-duplicate first or last (on_duplicate=) chooses one",
             path=self.paths[parts[1]],
             keys=keys,
         )
