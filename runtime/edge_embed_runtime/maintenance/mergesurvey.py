@@ -119,7 +119,7 @@ class Survey:
 
     def _choose(self, whole: Whole, part: int, digest: bytes, before: int, old: int | None) -> None:
         """Another document with the same key was seen before."""
-        self.unsure(whole)
+        self._unsure(whole)
         if self.on_duplicate == "first":
             self.counts.skipped += 1
             return
@@ -130,7 +130,7 @@ class Survey:
         else:
             self.counts.skipped += 1
 
-    def unsure(self, whole: Whole) -> None:
+    def _unsure(self, whole: Whole) -> None:
         """What is known of the file of a document is not known any more."""
         query = (
             "INSERT OR IGNORE INTO unsure SELECT file FROM (SELECT coalesce(json_extract(?1, '$.source_file'),"
