@@ -476,9 +476,12 @@ def test_an_input_that_changes_in_between(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_killed_anywhere(there: bool, kills: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The output is as it was or whole, and the next run finishes."""
+def test_killed_anywhere(there: bool, kills: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output is as it was or whole, and the next run finishes. No temporary files are left."""
     monkeypatch.setattr(storing, "STORED", 10)
+    temporary = here / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("SQLITE_TMPDIR", str(temporary))
     names = ["a.db", "b.db", "c.db"]
     for name in names:
         given(name, *(f"{name}{i}" for i in range(15)), seed=ord(name[0]))
@@ -498,6 +501,7 @@ def test_killed_anywhere(there: bool, kills: int, monkeypatch: pytest.MonkeyPatc
         begin()
         line = random.randint(1, lines - 1)  # noqa: S311 - of a test
         assert killed_at(line, *command) < line  # 0, or a run of some lines less that ended before
+        assert list(temporary.iterdir()) == []
         found = stored("out.db") if Path("out.db").exists() else None
         assert found in (old if there else None, expected)
         run_json(*command)
