@@ -1,10 +1,12 @@
-"""Merging two indexes, and two files of vectors, with half of the documents each: time, and peak memory.
+"""Merging two indexes, two files of vectors, and one index into the other, with half of the documents each: time, and
+peak memory.
 
 Run `python bench/merge.py [DOCUMENTS]`. Documents are 40 words with random vectors of 384 numbers. It does not measure
 disks that are slower than the processor.
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,9 +56,12 @@ def main() -> None:
         for part, path in enumerate(indexes):
             build(path, part, count // 2)
             dump_vectors(path, path.with_suffix(".parquet"))
-        for name, inputs in (("indexes", indexes), ("files", [path.with_suffix(".parquet") for path in indexes])):
+        files = [path.with_suffix(".parquet") for path in indexes]
+        for name, inputs in (("indexes", indexes), ("files", files), ("into an index", indexes[1:])):
             print(f"{name}: ", end="", flush=True)
             out = Path(folder, f"{name}.db")
+            if len(inputs) == 1:
+                shutil.copy(indexes[0], out)
             subprocess.run([sys.executable, __file__, str(out), *map(str, inputs)], check=True)
 
 

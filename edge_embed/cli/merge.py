@@ -26,7 +26,7 @@ from edge_embed.cli.options import fields_option, json_option, show, words_optio
 def merge(out: str, shards: tuple[str, ...], fields: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Build the index OUT from shards of vectors, or from other indexes.
 
-    Each SHARD is a .parquet or .arrow file that `bulk` or `dump` wrote (extra `arrow`), a folder of them, or an index.
+    Each SHARD is an index, a .parquet file that `bulk` wrote (extra `arrow`), or a folder of them.
     All must have vectors of the same bundle or space. OUT appears when it is whole; if it exists, everything is added
     in one step. Vectors are not computed again. Everything is read and checked before anything is written.
     """

@@ -22,9 +22,8 @@ SUFFIXES = (".parquet", ".arrow")
 READ_ROWS = 256
 USUAL = {"key": "key", "text": "text", "metadata": "metadata"}
 # Columns of a dump that say where a passage lies in its document, and whether it has no vector.
-START, STOP = "start", "stop"
 PLACE, MEDIA = "place", "media"
-DUMPED = (START, STOP, MISSING, PLACE, MEDIA)
+DUMPED = ("start", "stop", MISSING, PLACE, MEDIA)
 
 
 def _arrow() -> Any:
@@ -75,7 +74,7 @@ class ArrowFile:
         self.facts = {name.decode("utf-8", "replace"): text.decode("utf-8", "replace") for name, text in facts.items()}
         self.dumped = b"fingerprint" in facts
         own = {self._column, *(["scale"] if self.coded else []), *(DUMPED if self.dumped else [])}
-        self._more_columns = [name for name in (PLACE, MEDIA) if name in own & names]
+        self.more_columns = [name for name in (PLACE, MEDIA) if name in own & names]
         self._chosen = choose(path, schema.names, own, asked, USUAL)
         self._types = {name: schema.field(name).type for name in self._chosen.others}
         self.keyed = self._chosen.key is not None
@@ -181,7 +180,7 @@ class ArrowFile:
         chosen = self._chosen
         names = [name for name in (chosen.key, chosen.text, chosen.metadata) if name is not None]
         row = 0
-        names += self._more_columns
+        names += self.more_columns
         for batch in self._batches([*names, *chosen.others] or [self._column]):
             columns: dict[str | None, list[Any]] = {name: batch.column(name).to_pylist() for name in names}
             others = {name: self._values(batch.column(name), name) for name in chosen.others}
@@ -198,11 +197,6 @@ class ArrowFile:
                 more = shown(media[i], self.path, row)
                 yield Document(name, text[i] or "", merged(found, held, self.path, row), placed(place[i]), **more)
                 row += 1
-
-    def spans(self) -> Iterator[tuple[Any, Any]]:
-        """Of a dump: where the passage of each row lies in its document, from the start."""
-        for batch in self._batches([START, STOP]):
-            yield from zip(batch.column(START).to_pylist(), batch.column(STOP).to_pylist(), strict=True)
 
     def _place(self, row: int, column: str) -> str:
         return f"{self.path}: row {row}: the column {column!r}"

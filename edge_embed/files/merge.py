@@ -35,9 +35,9 @@ def merge_indexes(
 
     out:          made where it is missing: it appears when it is whole and on disk. To an index that is there all is
                   added in one transaction. It is written whole or not at all, whenever the process ends
-    inputs:       .parquet or .arrow files of `edge-embed bulk` or `dump_vectors` (extra `arrow`), folders of them, and
-                  indexes, which others may write to meanwhile: what was committed when this began is taken. All must
-                  have vectors of one bundle or space, of the same dim, and made in the same way
+    inputs:       indexes, which others may write to meanwhile: what was committed when this began is taken; shards of
+                  `edge-embed bulk`, and files of given vectors that `dump_vectors` wrote (extra `arrow`); folders of
+                  such files. All must have vectors of one bundle or space, of the same dim, and made in the same way
     on_duplicate: for keys that have different documents in several inputs, or in `out`: "error", or the "first" or
                   "last" is taken, where `out` comes first. A document that is the same in all is stored once
     words, fields: see `Index.create`; None for those of the indexes among the inputs
@@ -68,8 +68,8 @@ def _tuple(fields: Sequence[str] | None) -> tuple[str, ...] | None:
 
 def _paths(inputs: Iterable[str | os.PathLike[str]], out: Path) -> list[Path]:
     """The files to merge, each once. Raises InputError for one that is given twice, and for `out` itself."""
-    if isinstance(inputs, str | bytes | os.PathLike):
-        raise InputError(f"inputs is one path, expected a list of them: [{str(inputs)!r}]", option="inputs")
+    if isinstance(inputs, str | bytes | os.PathLike) or not isinstance(inputs, Iterable):
+        raise InputError(f"inputs is {inputs!r}, expected a list of paths", option="inputs")
     found: dict[tuple[int, int], Path] = {}
     for given in inputs:
         checked = check_path(given, "an input")

@@ -1,13 +1,12 @@
-"""Files of vectors as parts of a merge: shards that `edge-embed bulk` wrote, and what `edge-embed dump` wrote.
+"""Files of vectors as parts of a merge: shards that `edge-embed bulk` wrote, and dumps of given vectors.
 
-A row of a shard is a document with one passage, all of its text. A row of a dump is a passage: only documents of one
-passage can be told whole from it.
+A row is a document with one passage, all of its text. Other dumps are refused: their rows are passages, and do not say
+all of their documents.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from edge_embed.files.arrays import check_rows
 from edge_embed.files.arrow import ArrowFile
 from edge_embed.files.columns import Names
 from edge_embed.files.shards import FACTS, ShardFacts
-from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import EdgeEmbedError, SourceError
 from edge_embed_runtime.index.opening import space_fingerprint
 from edge_embed_runtime.maintenance.mergeparts import Passage, Whole
@@ -52,15 +50,13 @@ class ShardPart:
     def documents(self) -> Iterator[Whole]:
         row = 0
         with closing(ArrowFile(self.path, Names())) as file:
-            spans = file.spans() if file.dumped else repeat((0, None))
-            documents = zip(file.documents(), spans, strict=False)
+            documents = file.documents()
             while row < self.count:
                 rows = min(READ_ROWS, self.count - row)
                 vectors, gaps = file.take(rows), file.gaps(rows)
                 codes = self._codes(vectors, gaps, row)
                 for code in codes:
-                    document, span = next(documents)
-                    yield self._whole(row, document, span, code)
+                    yield self._whole(row, next(documents), code)
                     row += 1
 
     def _codes(self, vectors: Vectors, gaps: Any, first: int) -> list[bytes]:
@@ -71,25 +67,12 @@ class ShardPart:
         made = list(map(packed, *quantize_int8(check_vectors(vectors, self.facts.dim, "vectors"))))
         return made if gaps is None else [NO_VECTOR if gap else code for code, gap in zip(made, gaps, strict=True)]
 
-    def _whole(self, row: int, document: Document, span: tuple[Any, Any], code: bytes) -> Whole:
-        start, stop = span
-        if document.image is not None or document.audio is not None:
-            raise SourceError(
-                f"{self.path}: row {row} is of a picture or sound, of which files have a part: merge the index itself",
-                path=self.path,
-                row=row,
-            )
-        if start != 0 or stop not in (None, len(document.text)):
-            raise SourceError(
-                f"{self.path}: row {row} is a passage of the document {shown(document.key)}, whose text the file does "
-                "not have: merge the index itself",
-                path=self.path,
-                row=row,
-            )
+    def _whole(self, row: int, document: Document, code: bytes) -> Whole:
         try:
             record = check_document(document, f"row {row}", blank=self.facts.space)
         except EdgeEmbedError as error:
-            raise SourceError(f"{self.path}: row {row}: {error}", path=self.path, row=row, keys=error.keys) from error
+            said = str(error).removeprefix(f"row {row}: ")
+            raise SourceError(f"{self.path}: row {row}: {said}", path=self.path, row=row, keys=error.keys) from error
         return Whole(record, [Passage(0, len(record.text), code)])
 
     def check_unchanged(self) -> None:
@@ -109,18 +92,33 @@ def _facts(file: ArrowFile) -> tuple[Facts, str | None]:
             raise SourceError(
                 f"{file.path} is not a shard that `edge-embed bulk` wrote: {error}", path=file.path
             ) from error
+        if file.count and facts.dim != file.dim:
+            raise SourceError(
+                f"{file.path} has vectors of {file.dim} numbers, and says {facts.dim}: it was changed", path=file.path
+            )
         if facts.prompt is None and facts.role not in (None, DOCUMENT):
             raise SourceError(
                 f"{file.path} has vectors of the role {facts.role!r}; an index holds those of {DOCUMENT!r}",
                 path=file.path,
             )
         prompt = facts.prompt if facts.role == DOCUMENT else facts.prompt or ""
-        return Facts(facts.fingerprint, facts.bundle, file.dim, words=""), prompt
-    bundle, fingerprint = said.get("bundle"), said.get("fingerprint")
+        return Facts(facts.fingerprint, facts.bundle, facts.dim, words=""), prompt
+    return _facts_of_dump(file), None
+
+
+def _facts_of_dump(file: ArrowFile) -> Facts:
+    bundle, fingerprint = file.facts.get("bundle"), file.facts.get("fingerprint")
     if bundle is None or fingerprint is None:
         raise SourceError(
             f"{file.path} does not say which model its vectors are of; `edge-embed load --space NAME` stores such",
             path=file.path,
         )
-    space = fingerprint == space_fingerprint(bundle)
-    return Facts(fingerprint, bundle, file.dim, space=space, words=""), None
+    given = fingerprint == space_fingerprint(bundle)
+    if not given or file.more_columns:
+        lacks = "the texts between passages" if not given else "all that is known of places, pictures and sounds"
+        raise SourceError(
+            f"{file.path} is a dump of an index of {bundle!r}, and dumps do not have {lacks}: merge the index itself, "
+            "as in `edge-embed merge OUT INDEX`",
+            path=file.path,
+        )
+    return Facts(fingerprint, bundle, file.dim, space=True, words="")

@@ -240,6 +240,52 @@ def test_names_without_a_root(monkeypatch: pytest.MonkeyPatch, static: Embedder)
         assert found.metadata == {"source": "https://example.org/page"}
 
 
+def test_addresses_are_no_files(monkeypatch: pytest.MonkeyPatch, static: Embedder) -> None:
+    """A `source` on the web stays as it is, where files beside it are named from another root."""
+    monkeypatch.setenv("EDGE_EMBED_BUNDLE", "static")
+    page = Document("https://example.org//page", "A page.", {"source": "https://example.org//page"})
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        Path(folder, "note.txt").write_text(f"A note of {folder}.")
+        assert run("add", f"{folder}/i.db", folder).exit_code == 0
+    with Index.open("x/i.db", static) as index:
+        index.add([page])
+    merge_indexes("out.db", ["x/i.db", "y/i.db"])
+    assert keys("out.db") == [page.key, "x/note.txt", "y/note.txt"]
+    with Index.open("out.db", read_only=True) as index:
+        assert index.get(page.key) == page
+
+
+def test_root_and_records_come_with_the_documents(monkeypatch: pytest.MonkeyPatch, static: Embedder) -> None:
+    """A merge into an empty index that ends before it has stored all has stored nothing: with documents but without
+    their root, the next one would name the same files in another way."""
+    monkeypatch.setenv("EDGE_EMBED_BUNDLE", "static")
+    Path("x").mkdir()
+    Path("x/note.txt").write_text("A note.")
+    assert run("add", "x/i.db", "x").exit_code == 0
+    Index.open("out.db", static).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(storing, "drop_doubtful", lambda *_: (_ for _ in ()).throw(StorageError("full")))
+        with pytest.raises(StorageError, match="full"):
+            merge_indexes("out.db", ["x/i.db"])
+    assert keys("out.db") == []
+    merge_indexes("out.db", ["x/i.db"])
+    assert keys("out.db") == ["note.txt"]
+    with Index.open("out.db", read_only=True) as index:
+        assert list(index.files.records(["note.txt"])) == ["note.txt"]
+
+
+def test_fields_of_many_indexes() -> None:
+    """Those of all together may be too many: then they are chosen."""
+    for name in "ab":
+        given(f"{name}.db", name, fields=[f"{name}{i}" for i in range(20)])
+    with pytest.raises(InputError, match="the indexes have 40 fields together, and an index at most 32: choose them"):
+        merge_indexes("out.db", ["a.db", "b.db"])
+    merge_indexes("out.db", ["a.db", "b.db"], fields=["a0", "b0"])
+    with Index.open("out.db", read_only=True) as index:
+        assert index.stats()["fields"] == ["a0", "b0"]
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
@@ -287,9 +333,7 @@ def test_keys_in_several(there: bool) -> None:
     given("a.db", "x", "same", seed=0)
     given("b.db", "same", "y", seed=1)
     shutil.copy("a.db", "out.db") if there else None
-    with pytest.raises(
-        DuplicateKeyError, match=r"1 keys have different documents \('same'; 'same' is in .* in .*b\.db"
-    ):
+    with pytest.raises(DuplicateKeyError, match=r"1 key has different documents \('same'; 'same' is in .* in .*b\.db"):
         merge_indexes("out.db", ["b.db"] if there else ["a.db", "b.db"])
     assert Path("out.db").exists() == there
     for choice, seed in (("first", 0), ("last", 1)):
@@ -327,8 +371,9 @@ def test_files_given_twice_and_the_output_itself() -> None:
             merge_indexes("out.db", inputs)
     with pytest.raises(InputError, match="is the output itself"):
         merge_indexes("a.db", ["a.db"])
-    with pytest.raises(InputError, match="inputs is one path"):
-        merge_indexes("out.db", "a.db")
+    for inputs in ("a.db", Path("a.db"), None, 3):
+        with pytest.raises(InputError, match="expected a list of paths"):
+            merge_indexes("out.db", inputs)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="on_duplicate is 'both'"):
         merge_indexes("out.db", ["a.db"], on_duplicate="both")  # type: ignore[arg-type]
     assert files() == ["a.db", "link.db"]
@@ -431,9 +476,12 @@ def test_an_input_that_changes_in_between(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_killed_anywhere(there: bool, kills: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The output is as it was or whole, and the next run finishes."""
+def test_killed_anywhere(there: bool, kills: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output is as it was or whole, and the next run finishes. No temporary files are left."""
     monkeypatch.setattr(storing, "STORED", 10)
+    temporary = here / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("SQLITE_TMPDIR", str(temporary))
     names = ["a.db", "b.db", "c.db"]
     for name in names:
         given(name, *(f"{name}{i}" for i in range(15)), seed=ord(name[0]))
@@ -453,6 +501,7 @@ def test_killed_anywhere(there: bool, kills: int, monkeypatch: pytest.MonkeyPatc
         begin()
         line = random.randint(1, lines - 1)  # noqa: S311 - of a test
         assert killed_at(line, *command) < line  # 0, or a run of some lines less that ended before
+        assert list(temporary.iterdir()) == []
         found = stored("out.db") if Path("out.db").exists() else None
         assert found in (old if there else None, expected)
         run_json(*command)
@@ -471,9 +520,10 @@ def test_what_a_killed_merge_left_goes() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
-@pytest.mark.parametrize("there", [False, True])
-def test_a_full_disk(there: bool) -> None:
-    """A limit on the size of files stands for it: the output is as it was."""
+@pytest.mark.parametrize(("there", "documents_a_commit"), [(False, 4096), (False, 10), (True, 4096)])
+def test_a_full_disk(there: bool, documents_a_commit: int) -> None:
+    """A limit on the size of files stands for it: the output is as it was. With few documents a commit there is still
+    room in the log when there is none in the file itself."""
     given("a.db", *(f"a{i}" for i in range(20)))
     given("b.db", *(f"b{i}" for i in range(2000)))
     shutil.copy("a.db", "out.db") if there else None
@@ -481,6 +531,7 @@ def test_a_full_disk(there: bool) -> None:
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "sys.dont_write_bytecode = True\n"
         "from edge_embed import merge_indexes, StorageError\nimport edge_embed.files.merge\n"
+        f"from edge_embed_runtime.maintenance import merge\nmerge.STORED = {documents_a_commit}\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"
         "try: merge_indexes('out.db', sys.argv[1:])\nexcept StorageError as error: print(error)"
     )
@@ -583,6 +634,12 @@ def test_shards_of_a_bulk_run() -> None:
     shard("c.parquet", "c", [3.0, 1.0], prompt="passage: ")
     with pytest.raises(BundleMismatchError, match="made with the prompt 'passage: '"):
         merge_indexes("other.db", ["a.parquet", "c.parquet"])
+    shard("other.parquet", "c", [3.0, 1.0], dim=3)
+    with pytest.raises(SourceError, match="has vectors of 2 numbers, and says 3"):
+        merge_indexes("other.db", ["other.parquet"])
+    shard("key.parquet", "", [3.0, 1.0])
+    with pytest.raises(SourceError, match=r"key\.parquet: row 0: key '' cannot be used"):
+        merge_indexes("other.db", ["key.parquet"])
     shard("twice.parquet", "a", [9.0, 1.0])
     with pytest.raises(DuplicateKeyError):
         merge_indexes("other.db", ["a.parquet", "twice.parquet"])
@@ -635,14 +692,19 @@ def test_a_run_that_has_not_ended() -> None:
         merge_indexes("out.db", ["run"])
 
 
-def test_a_dump_of_long_documents_is_refused(static: Embedder) -> None:
-    """Passages are no documents, and the text between them is not there."""
+def test_a_dump_that_lacks_something_is_refused(static: Embedder) -> None:
+    """Passages are no documents; of places and pictures each row has a part. The message says what to merge."""
     pytest.importorskip("pyarrow")
     with Index.open("long.db", static) as index:
         index.add([Document("long", LONG)])
-    dump_vectors("long.db", "long.parquet")
-    with pytest.raises(SourceError, match=r"row [01] is a passage"):
-        merge_indexes("out.db", ["long.parquet"])
+    with Index.create("placed.db", space="s", dim=DIM) as index:
+        index.add_vectors([Document("a", "The cat sleeps.", {}, ((0, "p. 1"), (8, "p. 2")))], vectors(1))
+    for name, what in (("long", "the texts between passages"), ("placed", "all that is known of places")):
+        dump_vectors(f"{name}.db", f"{name}.parquet")
+        with pytest.raises(SourceError, match=f"{what}.*: merge the index itself, as in `edge-embed merge OUT INDEX`"):
+            merge_indexes("out.db", [f"{name}.parquet"])
+        assert merge_indexes("out.db", [f"{name}.db"]).documents == 1
+        Path("out.db").unlink()
 
 
 def test_the_command() -> None:

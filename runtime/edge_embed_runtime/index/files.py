@@ -25,7 +25,7 @@ class IndexedFiles:
 
     def record(self, records: Sequence[FileRecord]) -> None:
         """Store records, once all documents of their files are stored."""
-        with self._connections.writing() as store:
+        with self._connections.writing() as store, store.transaction(deletes=False):
             write_records(store, records)
 
     def move(self, moves: Sequence[tuple[str, Document]]) -> set[str]:

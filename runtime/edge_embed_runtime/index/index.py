@@ -131,7 +131,7 @@ class Index(IndexReader):
     def root(self, root: "Root") -> None:
         from edge_embed_runtime.storage.root import write_root
 
-        with self._connections.writing() as store:
+        with self._connections.writing() as store, store.transaction(deletes=False):
             write_root(store, root)
 
     @property

@@ -247,7 +247,7 @@ class IndexReader:
         self._connections.check_process()
         wanted, reranking = with_reranker(rerank, rerank_depth, query, wanted)
         media: dict[MediaKind, Any] = {"image": image, "audio": audio}
-        if isinstance(vector, Sized) and len(vector) != self._store.dim:
+        if isinstance(vector, Sized) and getattr(vector, "ndim", 1) != 0 and len(vector) != self._store.dim:
             with self._connections.reading() as store:
                 store.counters()  # another object may have called `set_dim`
         asked, mode = self._models.query(self._store, query, mode, vector, wanted, media)

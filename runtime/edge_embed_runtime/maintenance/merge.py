@@ -12,23 +12,22 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
-from edge_embed_runtime.batches import Limit, batches
+from edge_embed_runtime.batches import batches
 from edge_embed_runtime.errors import InputError, SourceError, StorageError
 from edge_embed_runtime.maintenance import learn_rotation
 from edge_embed_runtime.maintenance.mergefacts import merged_facts
-from edge_embed_runtime.maintenance.mergenames import Naming, merged_root
+from edge_embed_runtime.maintenance.mergenames import Named, merged_root
 from edge_embed_runtime.maintenance.mergeparts import IndexPart, Part, Whole
 from edge_embed_runtime.maintenance.mergesurvey import OnDuplicate, Survey
-from edge_embed_runtime.maintenance.workspace import own_folder
 from edge_embed_runtime.progress import progress_bar
 from edge_embed_runtime.storage.create import create_index
-from edge_embed_runtime.storage.database import check_header, log_files
+from edge_embed_runtime.storage.database import check_header, log_files, wal_bytes
 from edge_embed_runtime.storage.filerecords import drop_doubtful, read_records, write_records
 from edge_embed_runtime.storage.root import Root, read_root, write_root
 from edge_embed_runtime.storage.rows import Entry
 from edge_embed_runtime.storage.schema import Facts
 from edge_embed_runtime.storage.store import Store
-from edge_embed_runtime.storage.writing import write
+from edge_embed_runtime.storage.writing import write, write_rows
 from edge_embed_runtime.system.lock import WriterLock
 from edge_embed_runtime.system.writing import sync_folder
 
@@ -83,9 +82,13 @@ def merge(out: Path, parts: Sequence[Part], options: MergeOptions) -> Merged:
             old = IndexPart(store)
             merged_facts(old, parts, options.words, options.fields)
             root = merged_root(out, old, parts)
-            with own_folder() as folder, _surveyed(folder, old, parts, root, options) as survey:
-                write(store, _entries(survey, parts, root, store.dim, options), survey.replaced())
-                _finish(store, survey, parts, root)
+            named = [Named.of(part, root) for part in parts]
+            with _surveyed(old, named, options) as survey:
+                replaced, documents = survey.replaced(), _taken(survey, named, options)
+                with store.transaction(deletes=len(replaced) > 0):
+                    write_rows(store, _entries(documents, store.dim), replaced)
+                    _write_rest(store, survey, named, root)
+                learn_rotation.when_grown(store)
                 return _merged(store, survey, created=False)
 
 
@@ -104,15 +107,19 @@ def _writing(out: Path, timeout: float) -> Iterator[None]:
 def _create(out: Path, parts: Sequence[Part], options: MergeOptions) -> Merged:
     root = merged_root(out, None, parts)
     facts = merged_facts(None, parts, options.words, options.fields)
+    named = [Named.of(part, root) for part in parts]
     with (
-        own_folder() as folder,
-        _surveyed(folder, None, parts, root, options) as survey,
+        _surveyed(None, named, options) as survey,
         _appearing(out, facts) as temporary,
         closing(Store(temporary, read_only=False)) as store,
     ):
         store.connection.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
-        _fill(store, survey, parts, root, options)
-        _finish(store, survey, parts, root)
+        # in many transactions: the log stays short, and nobody sees the file yet
+        for some in batches(_taken(survey, named, options), STORED, (_length, CHARACTERS)):
+            write(store, _entries(some, store.dim))
+        with store.transaction(deletes=False):
+            _write_rest(store, survey, named, root)
+        learn_rotation.when_grown(store)
         return _merged(store, survey, created=True)
 
 
@@ -128,6 +135,8 @@ def _appearing(out: Path, facts: Facts) -> Iterator[Path]:
             leftover.unlink(missing_ok=True)
         create_index(temporary, facts)
         yield temporary
+        if wal_bytes(temporary):  # closing it copies its log into it, and says nothing where that fails
+            raise StorageError(f"{temporary}: the disk is full, or it failed", code="disk_full")
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         for orphan in log_files(out):  # the log of an index that was removed would be replayed into this one
@@ -146,73 +155,57 @@ def _appearing(out: Path, facts: Facts) -> Iterator[Path]:
                 leftover.unlink(missing_ok=True)
 
 
-def _named(part: Part, root: Root | None) -> Iterator[Whole]:
-    """The documents of a part, as the merged index names them."""
-    naming = Naming.between(part.root, root)
-    return part.documents() if naming is None else map(naming.document, part.documents())
-
-
 @contextmanager
-def _surveyed(
-    folder: Path, old: IndexPart | None, parts: Sequence[Part], root: Root | None, options: MergeOptions
-) -> Iterator[Survey]:
+def _surveyed(old: IndexPart | None, parts: Sequence[Named], options: MergeOptions) -> Iterator[Survey]:
     """All parts, read once. Raises an error for the first that is damaged, and for keys that come twice."""
-    paths = [part.path for part in parts]
-    with Survey.in_folder(folder, paths, old, options.on_duplicate) as survey:
-        with progress_bar(sum(part.count for part in parts), options.show_progress, "reading") as advance:
-            for number, part in enumerate(parts):
-                for some in batches(_named(part, root), SEEN, (_length, CHARACTERS)):
+    paths = [named.part.path for named in parts]
+    with Survey.begun(paths, old, options.on_duplicate) as survey:
+        with progress_bar(_count(parts), options.show_progress, "reading") as advance:
+            for number, named in enumerate(parts):
+                for some in batches(named.documents(), SEEN, (_length, CHARACTERS)):
                     survey.see(number, some)
                     advance(len(some))
         survey.check()
         yield survey
 
 
+def _count(parts: Sequence[Named]) -> int:
+    return sum(named.part.count for named in parts)
+
+
 def _length(whole: Whole) -> int:
     return len(whole.record.text)
 
 
-def _taken(survey: Survey, parts: Sequence[Part], root: Root | None, options: MergeOptions) -> Iterator[Whole]:
+def _taken(survey: Survey, parts: Sequence[Named], options: MergeOptions) -> Iterator[Whole]:
     """The documents that are to be stored."""
     taken = 0
-    with progress_bar(sum(part.count for part in parts), options.show_progress, "merging") as advance:
-        for number, part in enumerate(parts):
-            for whole in _named(part, root):
+    with progress_bar(_count(parts), options.show_progress, "merging") as advance:
+        for number, named in enumerate(parts):
+            for whole in named.documents():
                 advance(1)
                 if survey.takes(number, whole):
                     taken += 1
                     yield whole
-            part.check_unchanged()
+            named.part.check_unchanged()
     if taken != survey.counts.stored:
         raise SourceError("what is merged was changed while it was read; nothing was written: run it again")
 
 
-def _entries(
-    survey: Survey, parts: Sequence[Part], root: Root | None, dim: int, options: MergeOptions
-) -> Iterator[Entry]:
-    return (entry for whole in _taken(survey, parts, root, options) for entry in whole.entries(dim))
+def _entries(documents: Iterable[Whole], dim: int) -> Iterator[Entry]:
+    return (entry for whole in documents for entry in whole.entries(dim))
 
 
-def _fill(store: Store, survey: Survey, parts: Sequence[Part], root: Root | None, options: MergeOptions) -> None:
-    """Store in many transactions: the log stays short, and nobody sees the file yet."""
-    limits: Limit[Whole] = (_length, CHARACTERS)
-    for some in batches(_taken(survey, parts, root, options), STORED, limits):
-        write(store, (entry for whole in some for entry in whole.entries(store.dim)))
-
-
-def _finish(store: Store, survey: Survey, parts: Iterable[Part], root: Root | None) -> None:
-    """What is no document: the root, records of files, and the rotation of binary codes, which is learned from all."""
+def _write_rest(store: Store, survey: Survey, parts: Iterable[Named], root: Root | None) -> None:
+    """What is no document: the root, and records of files. The caller holds the transaction."""
     if root is not None and root != read_root(store):
         write_root(store, root)
-    for part in parts:
-        naming = Naming.between(part.root, root)
-        records = part.records() if naming is None else map(naming.record, part.records())
-        for some in batches(records, RECORDS):
+    for named in parts:
+        for some in batches(named.records(), RECORDS):
             there = read_records(store, [record.key for record in some])
             if new := [record for record in some if record.key not in there]:
                 write_records(store, new)
     drop_doubtful(store, survey.is_unsure)
-    learn_rotation.when_grown(store)
 
 
 def _merged(store: Store, survey: Survey, *, created: bool) -> Merged:

@@ -7,7 +7,7 @@ from edge_embed_runtime.checks import listed, shown, unusable
 from edge_embed_runtime.errors import BundleMismatchError, InputError
 from edge_embed_runtime.inputs.words import NORMAL
 from edge_embed_runtime.maintenance.mergeparts import IndexPart, Part
-from edge_embed_runtime.storage.schema import WORDS, Facts, SideModel, check_fields
+from edge_embed_runtime.storage.schema import MAX_FIELDS, WORDS, Facts, SideModel, check_fields
 from edge_embed_runtime.vectors.rotation import NONE
 
 
@@ -35,6 +35,12 @@ def merged_facts(
             )
         return old.facts
     declared = list(dict.fromkeys(name for part in parts for name in part.facts.fields))
+    if fields is None and len(declared) > MAX_FIELDS:
+        raise InputError(
+            f"the indexes have {len(declared)} fields together, and an index at most {MAX_FIELDS}: choose them with "
+            "--field (fields=)",
+            option="fields",
+        )
     frame = next((part.facts.frame for part in parts if isinstance(part, IndexPart)), NONE)
     chosen = check_fields(declared if fields is None else list(fields))
     return replace(every[0].facts, words=of_words, fields=chosen, frame=frame, normal=NORMAL)

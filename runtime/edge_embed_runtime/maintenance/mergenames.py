@@ -6,7 +6,7 @@ it is "/home/me/notes/a.txt#2": as if the file had been added there.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,26 @@ def merged_root(out: Path, old: IndexPart | None, parts: Sequence[Part]) -> Root
 
 
 @dataclass(frozen=True)
+class Named:
+    """A part, and what it holds as the merged index names it. naming: None where names stay as they are"""
+
+    part: Part
+    naming: "Naming | None"
+
+    @staticmethod
+    def of(part: Part, root: Root | None) -> "Named":
+        return Named(part, Naming.between(part.root, root))
+
+    def documents(self) -> Iterator[Whole]:
+        found = self.part.documents()
+        return found if self.naming is None else map(self.naming.document, found)
+
+    def records(self) -> Iterator[FileRecord]:
+        found = self.part.records()
+        return found if self.naming is None else map(self.naming.record, found)
+
+
+@dataclass(frozen=True)
 class Naming:
     """How names of a part become those of the merged index. old, new: the folders that they are relative to; new is
     os.devnull, where nothing lies, for names that are all absolute"""
@@ -69,7 +89,7 @@ class Naming:
         metadata = json.loads(record.metadata)
         name = "source_file" if metadata.get("source_file") is not None else "source"
         origin, key, text = metadata.get(name), record.key, record.metadata
-        if isinstance(origin, str):
+        if isinstance(origin, str) and "://" not in origin:  # the address of a page is no file
             file = self.file(origin)
             if key == origin or (key.startswith(origin) and not key[len(origin)].isalnum()):
                 key = check_key(file + key[len(origin) :], f"{shown(key)} in the merged index")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -194,7 +195,7 @@ class IndexPart:
                 f"{self.path} was written while it was read; try again", path=self.path, code="index_busy"
             )
 
-    @property
+    @cached_property
     def root(self) -> Root | None:
         try:
             return find_root(self._store)

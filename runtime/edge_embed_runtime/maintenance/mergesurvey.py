@@ -1,6 +1,7 @@
 """The first reading of all parts of a merge: that every document is whole, and which part each key is taken from.
 
-What has to be remembered lies in a temporary database, so that memory stays bounded.
+What has to be remembered lies in a temporary database of SQLite's, which no killed process leaves behind: memory stays
+bounded.
 """
 
 import sqlite3
@@ -15,6 +16,7 @@ import numpy as np
 from edge_embed_runtime.checks import listed, unusable
 from edge_embed_runtime.errors import DuplicateKeyError
 from edge_embed_runtime.maintenance.mergeparts import IndexPart, Whole
+from edge_embed_runtime.maintenance.workspace import temporary_folder
 from edge_embed_runtime.storage.database import translated
 from edge_embed_runtime.vectors.types import Ids
 
@@ -69,11 +71,9 @@ class Survey:
 
     @staticmethod
     @contextmanager
-    def in_folder(
-        folder: Path, paths: Sequence[Path], old: IndexPart | None, on_duplicate: OnDuplicate
-    ) -> Iterator["Survey"]:
-        path = folder / "keys.db"
-        with translated(path, writing=True), closing(sqlite3.connect(path, isolation_level=None)) as db:
+    def begun(paths: Sequence[Path], old: IndexPart | None, on_duplicate: OnDuplicate) -> Iterator["Survey"]:
+        lost = translated(temporary_folder(), writing=True)
+        with lost, closing(sqlite3.connect("", isolation_level=None)) as db:
             for pragma in ("synchronous = OFF", "journal_mode = OFF", f"cache_size = -{CACHE_KIB}"):
                 db.execute(f"PRAGMA {pragma}")
             for statement in TABLES:
@@ -119,7 +119,7 @@ class Survey:
 
     def _choose(self, whole: Whole, part: int, digest: bytes, before: int, old: int | None) -> None:
         """Another document with the same key was seen before."""
-        self.unsure(whole)
+        self._unsure(whole)
         if self.on_duplicate == "first":
             self.counts.skipped += 1
             return
@@ -130,7 +130,7 @@ class Survey:
         else:
             self.counts.skipped += 1
 
-    def unsure(self, whole: Whole) -> None:
+    def _unsure(self, whole: Whole) -> None:
         """What is known of the file of a document is not known any more."""
         query = (
             "INSERT OR IGNORE INTO unsure SELECT file FROM (SELECT coalesce(json_extract(?1, '$.source_file'),"
@@ -146,12 +146,13 @@ class Survey:
         if not self.twice:
             return
         key, *parts = self.examples[0]
-        one, other = ("the index" if part == THERE else str(self.paths[part]) for part in parts)
+        one, other = (self.old.path if self.old and part == THERE else self.paths[part] for part in parts)
         places = f"twice in {other}" if one == other else f"in {one} and in {other}"
         keys = [key for key, _, _ in self.examples]
+        count = "1 key has" if self.twice == 1 else f"{self.twice} keys have"
         raise DuplicateKeyError(
-            f"{self.twice} keys have different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is {places}); "
-            "nothing was written. --on-duplicate first or last (on_duplicate=) chooses one",
+            f"{count} different documents ({listed(keys, SHOWN, quoted=True)}; {key!r} is {places}); nothing was "
+            "written. --on-duplicate first or last (on_duplicate=) chooses one",
             path=self.paths[parts[1]],
             keys=keys,
         )

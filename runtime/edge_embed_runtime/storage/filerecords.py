@@ -52,26 +52,24 @@ def records_with_hash(store: "Store", hash_: bytes, limit: int) -> list[FileReco
 
 
 def write_records(store: "Store", records: Sequence[FileRecord]) -> None:
-    """Write records, in place of those with the same keys, in one transaction."""
-    with store.transaction(deletes=False):
-        store.make_optional(TABLE)
-        store.connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)", records)
+    """Write records, in place of those with the same keys. The caller holds the transaction."""
+    store.make_optional(TABLE)
+    store.connection.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?)", records)
 
 
 def drop_doubtful(store: "Store", doubted: Callable[[str], bool]) -> None:
     """Delete the records of files that are doubted, and those that do not say how many documents of their file there
-    are: such files are read again."""
+    are: such files are read again. The caller holds the transaction."""
     if not store.has_optional(TABLE):
         return
-    with store.transaction(deletes=False):
-        db = store.connection
-        db.execute(f"CREATE TEMP TABLE counted AS SELECT {ORIGIN} AS file, count(*) AS documents FROM doc GROUP BY 1")
-        db.execute("CREATE INDEX temp.counted_file ON counted (file)")
-        there = "SELECT documents FROM temp.counted WHERE counted.file = main.file.key"
-        db.execute(f"DELETE FROM main.file WHERE documents <> ifnull(({there}), 0)")
-        db.execute("DROP TABLE temp.counted")
-        wrong = [key for (key,) in db.execute("SELECT key FROM main.file") if doubted(key)]
-        db.executemany("DELETE FROM main.file WHERE key = ?", [(key,) for key in wrong])
+    db = store.connection
+    db.execute(f"CREATE TEMP TABLE counted AS SELECT {ORIGIN} AS file, count(*) AS documents FROM doc GROUP BY 1")
+    db.execute("CREATE INDEX temp.counted_file ON counted (file)")
+    there = "SELECT documents FROM temp.counted WHERE counted.file = main.file.key"
+    db.execute(f"DELETE FROM main.file WHERE documents <> ifnull(({there}), 0)")
+    db.execute("DROP TABLE temp.counted")
+    wrong = [key for (key,) in db.execute("SELECT key FROM main.file") if doubted(key)]
+    db.executemany("DELETE FROM main.file WHERE key = ?", [(key,) for key in wrong])
 
 
 def _select(store: "Store", condition: str, *values: object) -> list[FileRecord]:

@@ -75,8 +75,8 @@ def read_root(store: "Store") -> Root | None:
 
 
 def write_root(store: "Store", root: Root) -> None:
-    with store.transaction(deletes=False):
-        store.set_note(NOTE, root.to_text())
+    """The caller holds the transaction."""
+    store.set_note(NOTE, root.to_text())
 
 
 def find_root(store: "Store") -> Root | None:

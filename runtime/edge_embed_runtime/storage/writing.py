@@ -43,18 +43,23 @@ def write(store: Store, entries: Iterable[Entry], delete: Chosen = ()) -> Remove
     """
     chosen = delete if isinstance(delete, np.ndarray) else list(delete)
     with store.transaction(deletes=len(chosen) > 0):
-        deleted, passages = 0, array("q")
-        for one in chosen:
-            found = _delete(store, one)
-            deleted += found is not None
-            passages.extend(found or [])
-        removed = np.array(passages, np.int64)
-        store.blocks.remove(removed)
-        last: Record | None = None
-        for part in _slices(entries):
-            _insert(store, part, last)
-            last = part[-1].record
-        _, deletions = store.counters()
+        return write_rows(store, entries, chosen)
+
+
+def write_rows(store: Store, entries: Iterable[Entry], delete: Chosen) -> Removed:
+    """`write`. The caller holds the transaction."""
+    deleted, passages = 0, array("q")
+    for one in delete:
+        found = _delete(store, one)
+        deleted += found is not None
+        passages.extend(found or [])
+    removed = np.array(passages, np.int64)
+    store.blocks.remove(removed)
+    last: Record | None = None
+    for part in _slices(entries):
+        _insert(store, part, last)
+        last = part[-1].record
+    _, deletions = store.counters()
     return Removed(removed, deletions, deleted)
 
 
@@ -96,6 +101,8 @@ def _changed(
 
 def set_dim(store: Store, dim: int) -> None:
     """Let an index of given vectors, which holds none yet, take those of so many numbers. Raises InputError."""
+    if store.facts.space and dim == store.dim:
+        return
     (some,) = store.connection.execute("SELECT EXISTS (SELECT 1 FROM vec WHERE length(code) > 0)").fetchone()
     if some or not store.facts.space:
         held = "holds vectors" if some else f"is for vectors of the bundle {store.facts.bundle!r}"

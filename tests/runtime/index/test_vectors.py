@@ -188,6 +188,7 @@ def test_what_is_no_recall(index: Index, recall: Any) -> None:
         (np.ones((1, DIM)), "vector: the shape is"),
         ([], "vector: the shape is"),
         (1.0, "vector: the shape is"),
+        (np.array(1.0), "vector: the shape is"),
         (np.zeros(DIM), "vector: .*nothing but zeros"),
         ([float("nan")] * DIM, "vector: .*NaN or infinity"),
         (["a"] * DIM, "vector: expected real numbers"),
