@@ -203,8 +203,7 @@ def _in_words(error: Exception, notebook: Notebook) -> str:
     if isinstance(error, EdgeEmbedError):
         line = " ".join(str(error).split())
         folder = str(notebook.path.absolute().parent)
-        hidden = {str(notebook.path): notebook.path.name, error.path: "the file", folder: "its folder"}
-        for path, name in hidden.items():
+        for path, name in (str(notebook.path), notebook.path.name), (error.path, "the file"), (folder, "its folder"):
             if path and path != os.sep:
                 line = line.replace(path, name)
         return f"{error.code}: {line}"

@@ -1,5 +1,6 @@
 """The MCP server at stdin and stdout of this process, for the program that started it."""
 
+import json
 import os
 import signal
 import threading
@@ -22,7 +23,7 @@ PIECE = 2**20
 
 
 def run_stdio(notebook: Notebook) -> None:
-    """Serve one client until it closes stdin. Nothing else that this process prints reaches stdout meanwhile.
+    """Serve one client until it closes stdin or stdout. Nothing else that this process prints reaches stdout meanwhile.
 
     Ctrl-C ends the process at once, as SIGTERM does: Python's own way waits for a line from stdin. What was answered is
     on disk.
@@ -30,16 +31,25 @@ def run_stdio(notebook: Notebook) -> None:
     quiet()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    anyio.run(_serve, notebook)
+    try:
+        anyio.run(_serve, notebook)
+    except* BrokenPipeError:
+        os._exit(0)  # the client is gone; the thread that waits for its next line would keep the process
 
 
 async def _serve(notebook: Notebook) -> None:
-    server, most = make_server(notebook), notebook.limits.message
-    lines: Any = _lines(_taken_stdin(), most)
-    async with stdio_server(stdin=lines) as (read, write), anyio.create_task_group() as group:
+    server = make_server(notebook)
+    nothing: Any = _nothing()
+    async with stdio_server(stdin=nothing) as (_, write), anyio.create_task_group() as group:
         messages, given = anyio.create_memory_object_stream[SessionMessage](0)
-        group.start_soon(_pass_on, read, write, messages, most)
+        group.start_soon(_read, _taken_stdin(), notebook.limits.message, messages, write)
         await server.run(given, write, server.create_initialization_options())
+
+
+async def _nothing() -> AsyncIterator[str]:
+    """What the SDK reads in place of stdin: it holds a line of any length, and does not answer what is no message."""
+    return
+    yield
 
 
 def _taken_stdin() -> BinaryIO:
@@ -51,9 +61,16 @@ def _taken_stdin() -> BinaryIO:
     return taken
 
 
-async def _lines(stdin: BinaryIO, most: int) -> AsyncIterator[str]:
-    while line := await anyio.to_thread.run_sync(_line, stdin, most):
-        yield line.decode("utf-8", "replace")
+async def _read(stdin: BinaryIO, most: int, messages: Any, write: Any) -> None:
+    """Give the server the messages of the client; answer what is none as JSON-RPC says, or the client waits."""
+    async with messages:
+        while line := await anyio.to_thread.run_sync(_line, stdin, most, abandon_on_cancel=True):
+            try:
+                message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValueError:
+                await write.send(SessionMessage(_refusal(line, most)))
+            else:
+                await messages.send(SessionMessage(message))
 
 
 def _line(stdin: BinaryIO, most: int) -> bytes:
@@ -66,15 +83,15 @@ def _line(stdin: BinaryIO, most: int) -> bytes:
     return b"\n"
 
 
-async def _pass_on(read: Any, write: Any, messages: Any, most: int) -> None:
-    """Give the server the client's messages. A line that is none is answered as JSON-RPC says, where the SDK passes
-    over it and the client waits."""
-    wrong = types.ErrorData(
-        code=types.PARSE_ERROR, message=f"Parse error: a line is one message in JSON, of at most {most:,} bytes"
-    )
-    async with messages:
-        async for item in read:
-            if isinstance(item, Exception):
-                await write.send(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=None, error=wrong)))
-            else:
-                await messages.send(item)
+def _refusal(line: bytes, most: int) -> types.JSONRPCError:
+    """The answer to a line that is no message, for the request that it was meant to be where it has an id."""
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError):
+        given = None
+    number = given.get("id") if isinstance(given, dict) else None
+    if isinstance(number, bool) or not (isinstance(number, int) or (isinstance(number, str) and number.isprintable())):
+        number = None
+    said = f"a line is one message of JSON-RPC, of at most {most:,} bytes, in whole Unicode, nested at most 200 deep"
+    error = types.ErrorData(code=types.PARSE_ERROR if number is None else types.INVALID_REQUEST, message=said)
+    return types.JSONRPCError(jsonrpc="2.0", id=number, error=error)

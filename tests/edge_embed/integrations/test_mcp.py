@@ -336,12 +336,25 @@ def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
         assert server.hello()["result"]["serverInfo"]["name"] == "edge-embed"
         assert server.ask("ping")["result"] == {}
         assert server.call("add", documents=[document("k", private), BOATS])["stored"] == 2
-        wrong = ["[]", '{"jsonrpc": "2.0"}', "{" * 100_000, "", '"\\ud800"', '{"id": 1, "method": 7}']
+        wrong = [
+            "[]",
+            '{"jsonrpc": "2.0"}',
+            "{" * 100_000,
+            "",
+            '"\\ud800"',
+            '{"id": true, "method": 7}',
+            '{"id": "\\ud800"}',
+        ]
         for line in (f"no json {private}", *wrong):
             server.write(line)
             answer = server.next()
             assert (answer["id"], answer["error"]["code"]) == (None, -32700)
             assert private not in json.dumps(answer)
+        deep = json.loads("[" * 300 + "]" * 300)
+        for given in ({"query": "\ud800"}, {"query": "x", "where": {"a": deep}}):  # half an emoji, as clients cut them
+            refused = server.ask("tools/call", name="search", arguments=given)["error"]
+            assert (refused["code"], "whole Unicode" in refused["message"]) == (-32600, True)
+        assert server.ask(7, private=private)["error"]["code"] == -32600  # type: ignore[arg-type]
         assert server.ask("no/such/method", private=private)["error"]["code"] == -32601
         assert server.ask("tools/call", name="no such tool")["error"]["code"] == -32602
         assert server.ask("tools/call", name=7)["error"]["code"] == -32602
@@ -360,11 +373,11 @@ def test_lines_that_are_too_long(tmp_path: Path) -> None:
     with Server(tmp_path / "n.db", *STATIC) as server:
         server.hello()
         before = server.peak_mb()
-        server.write("x" * 300_000_000)
+        server.write("x" * 150_000_000)
         refused = server.next()
         assert (refused["id"], refused["error"]["code"]) == (None, -32700)
         assert "at most 32,000,000 bytes" in refused["error"]["message"]
-        assert server.peak_mb() < before + 150
+        assert server.peak_mb() < before + 100
         assert server.ask("ping")["result"] == {}
 
 
@@ -379,6 +392,13 @@ def test_signals_and_a_client_that_is_gone(tmp_path: Path) -> None:
     with Server(tmp_path / "n.db", *STATIC) as server:
         server.hello()
         assert server.end()[0] == 0
+    with Server(tmp_path / "n.db", *STATIC) as server:
+        server.hello()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        server.send({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        assert server.process.wait(20) == 0
+        server.process.stdout = None
     assert verify_index(tmp_path / "n.db").whole
 
 
