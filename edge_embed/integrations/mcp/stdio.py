@@ -48,8 +48,8 @@ async def _serve(notebook: Notebook) -> None:
 
 async def _nothing() -> AsyncIterator[str]:
     """What the SDK reads in place of stdin: it holds a line of any length, and does not answer what is no message."""
-    return
-    yield
+    for line in list[str]():
+        yield line
 
 
 def _taken_stdin() -> BinaryIO:

@@ -192,6 +192,10 @@ async def test_errors_are_one_line_without_paths(notes: Notebook, monkeypatch: p
         assert "no text" in (await answers(client, "add", documents=[document("a", " ")]))["error"]
         big = await answers(client, "add", documents=[document("a", "x" * 10_000_000)])
         assert len(big["error"]) < 200
+        notes.path.parent.rename(notes.path.parent.with_name("elsewhere"))
+        away = await answers(client, "add", documents=[CATS])
+        assert folder not in away["error"]
+        notes.path.parent.with_name("elsewhere").rename(notes.path.parent)
         notes.path.rename(notes.path.with_name("moved.db"))
         gone = await answers(client, "list")
         assert gone["error"] == "index_missing: notes.db was moved or deleted: put it back, or start the server again"
@@ -407,6 +411,9 @@ def test_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     missing = run("mcp", tmp_path / "n.db", "--read-only")
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "does not exist" in missing.stderr
+    for option in ("--bundle", "--sparse", "--multi"):
+        missing = run("mcp", tmp_path / "n.db", option, tmp_path / "none")
+        assert (missing.exit_code, "none does not exist" in missing.stderr) == (1, True)
     for address in ("8123", ":8123", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x", ":"):
         wrong = run("mcp", tmp_path / "n.db", "--http", address)
         assert wrong.exit_code == 1
