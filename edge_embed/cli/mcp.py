@@ -1,12 +1,14 @@
 """`edge-embed mcp`."""
 
-import ipaddress
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from edge_embed.cli.access import access_options, access_to, given_token
 from edge_embed.cli.options import bundle_option, json_option, kind_options, more_embedders, run_options, show
 from edge_embed.cli.terminal import say_step
 from edge_embed_runtime.errors import InputError
@@ -14,7 +16,10 @@ from edge_embed_runtime.errors import InputError
 
 @click.command()
 @click.argument("index", metavar="INDEX")
-@click.option("--http", metavar="HOST:PORT", help="Serve HTTP at this address of this machine instead of stdin.")
+@click.option(
+    "--http", metavar="HOST:PORT", help="Serve HTTP at this address instead of stdin; the next three are for it."
+)
+@access_options
 @click.option("--read-only", is_flag=True, help="Leave out the tools that change INDEX.")
 @click.option(
     "--max-characters",
@@ -30,6 +35,9 @@ from edge_embed_runtime.errors import InputError
 def mcp(
     index: str,
     http: str | None,
+    token_file: str | None,
+    allow_remote: bool,
+    names: tuple[str, ...],
     read_only: bool,
     max_characters: int,
     sparse: str | None,
@@ -53,43 +61,56 @@ def mcp(
     """
     from edge_embed_runtime.extras import require
 
+    if http is None and (token_file or allow_remote or names):
+        raise click.UsageError("--token-file, --allow-remote and --allow-host are for --http.")
     require("mcp", "mcp")
+    _check_bundles(model["bundle"], sparse, multi)
     from edge_embed.integrations.mcp.limits import Limits
     from edge_embed.integrations.mcp.notebook import Notebook
 
     models = partial(_models, sparse=sparse, multi=multi, model=model)
     limits = Limits(characters=max_characters)
     notebook = Notebook(index, models, limits=limits, read_only=read_only, max_rss_mb=model["max_rss_mb"])
-    from edge_embed.integrations.mcp.transports import PATH, run_http, run_stdio
-
     if http is None:
+        from edge_embed.integrations.mcp.stdio import run_stdio
+
         say_step("edge-embed: a client of the Model Context Protocol starts this; edge-embed mcp --help shows how")
         run_stdio(notebook)
         return
+    from edge_embed.integrations.mcp.http import PATH, run_http
     from edge_embed.service.sockets import listen_tcp
 
-    listening = listen_tcp(*_address(http))
-    where = f"{listening.name}{PATH}"
-    told = partial(show, {"listening": where}, as_json, lambda: [f"listening on {where}"])
-    run_http(notebook, listening.socket, told)
+    token = given_token(token_file)
+    with closing(listen_tcp(*_address(http))) as listening:
+        access = access_to([listening], token, remote=allow_remote, names=names, writes=not read_only)
+        started = {"listening": f"{listening.name}{PATH}", "token": None if access.token == token else access.token}
+        run_http(notebook, access, listening.socket, partial(show, started, as_json, partial(_lines, started)))
+
+
+def _lines(started: dict[str, str | None]) -> Iterator[str]:
+    yield f"listening on {started['listening']}"
+    if started["token"] is not None:
+        yield f"token for writing: {started['token']}"
 
 
 def _address(given: str) -> tuple[str, int]:
-    """ "127.0.0.1:8123" -> ("127.0.0.1", 8123). Raises InputError for anything but an address of this machine alone."""
+    """ "127.0.0.1:8123" -> ("127.0.0.1", 8123)."""
     host, colon, port = given.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (colon and port.isascii() and port.isdigit() and int(port) < 65536):
+    if not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):
         raise InputError(f"--http is {given!r}, expected an address and a port: 127.0.0.1:8123", option="http")
-    try:
-        alone = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        alone = False
-    if not alone:
-        raise InputError(
-            f"--http is {given!r}: this server has no passwords, so it listens on this machine alone: 127.0.0.1:{port}",
-            option="http",
-        )
     return host, int(port)
+
+
+def _check_bundles(*given: str | None) -> None:
+    """A bundle that is not there is said before anything is served, not to the model that calls a tool."""
+    named = [bundle for bundle in given if bundle is not None]
+    if named:  # this imports numpy, for which a client waits
+        from edge_embed.embedder import bundle_path
+        from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
+
+        for bundle in named:
+            read_manifest(bundle_path(bundle) / MANIFEST)
 
 
 def _models(path: Path, sparse: str | None, multi: str | None, model: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_embed.cli.access import access_options, access_to, given_token
 from edge_embed.cli.options import (
     BUNDLE_VARIABLE,
     all_options,
@@ -23,12 +24,11 @@ from edge_embed.cli.options import (
 )
 from edge_embed.cli.terminal import say
 from edge_embed.service.limits import Limits
-from edge_embed_runtime.errors import InputError, MissingExtraError
+from edge_embed_runtime.errors import MissingExtraError
 from edge_embed_runtime.extras import require
 
 if TYPE_CHECKING:
     from edge_embed.embedder import Embedder
-    from edge_embed.service.security import Access
     from edge_embed.service.service import Service
     from edge_embed.service.sockets import Listening
     from edge_embed_runtime.embed.loadedbundle import LoadedBundle
@@ -63,24 +63,7 @@ bundle_options = all_options(
     ),
     kind_options,
 )
-access_options = all_options(
-    click.option(
-        "--token-file",
-        metavar="FILE",
-        help="File with the token, which only you can read; or EDGE_EMBED_TOKEN in the environment.",
-    ),
-    click.option(
-        "--allow-remote", is_flag=True, help="Listen where other machines or users can connect; needs a token."
-    ),
-    click.option(
-        "--allow-host",
-        "names",
-        metavar="NAME",
-        multiple=True,
-        help="A name by which clients call this machine, with or without port; may be given several times.",
-    ),
-    click.option("--read-only", is_flag=True, help="Never write INDEX."),
-)
+read_only_option = click.option("--read-only", is_flag=True, help="Never write INDEX.")
 
 
 def _limit(option: str, name: str, kind: Any, text: str, unit: int = 1) -> Any:
@@ -108,6 +91,7 @@ limit_options = all_options(
 @address_options
 @bundle_options
 @access_options
+@read_only_option
 @limit_options
 @engine_option
 @threads_option
@@ -123,13 +107,10 @@ def serve(
     Without INDEX, only models are served. With it, INDEX is searched, and written by clients that have the token; it is
     made where it is missing.
     """
-    from edge_embed.service.tokens import read_token, take_token
-
     address = {name: given[name] for name in ("host", "port", "unix")}
     if address["unix"] is not None and not address["host"] is address["port"] is None:
         raise click.UsageError("--unix stands alone, without --host and --port.")
-    from_environment = take_token()
-    token = read_token(token_file) if token_file is not None else from_environment
+    token = given_token(token_file)
     if check:
         from edge_embed.service.checking import check_ready
 
@@ -143,7 +124,8 @@ def serve(
 
     with ExitStack() as opened:
         listening = _listen(address, opened)
-        access = _access(listening, token, given, writes=index is not None and not given["read_only"])
+        writes = index is not None and not given["read_only"]
+        access = access_to(listening, token, remote=given["allow_remote"], names=given["names"], writes=writes)
         logs.set_up(access=access_log)
         service = _service(index, given)
         started = {
@@ -212,28 +194,6 @@ def _listen(address: dict[str, Any], opened: ExitStack) -> "list[Listening]":
     for one in listening:
         opened.callback(one.close)
     return listening
-
-
-def _access(listening: "list[Listening]", token: str | None, given: dict[str, Any], *, writes: bool) -> "Access":
-    """Who is let in. A token is made where none is given and writes need one."""
-    from edge_embed.service.security import Access, hosts_of
-    from edge_embed.service.tokens import VARIABLE, new_token
-
-    wide = [one.name for one in listening if not one.local]
-    if wide and not given["allow_remote"]:
-        raise InputError(
-            f"others could connect to {wide[0]}: --allow-remote allows that, with a token", option="allow_remote"
-        )
-    if wide and token is None:
-        raise InputError(f"others can connect to {wide[0]}: give --token-file or {VARIABLE}", option="token_file")
-    hosts: frozenset[str] = frozenset()
-    for one in listening:
-        own = [] if one.host is None else [f"{one.host}:{one.port}"]
-        hosts |= hosts_of(one.port, [*own, *given["names"]])
-    always = token is not None
-    if token is None and writes:
-        token = new_token()
-    return Access(token, always, hosts)
 
 
 def _limits(given: dict[str, Any]) -> Limits:

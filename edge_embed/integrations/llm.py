@@ -115,7 +115,7 @@ def register_commands(cli: Any) -> None:
     @click.argument("name")
     @click.argument("folder", type=click.Path(exists=True, file_okay=False))
     def register(name: str, folder: str) -> None:
-        """Make the bundle in FOLDER the embedding model edge-embed/NAME."""
+        """Make the bundle in FOLDER the embedding model edge-embed/NAME, which stays its name until it is forgotten."""
         from edge_embed_runtime.bundle.bundle import open_bundle
         from edge_embed_runtime.vectors.kinds import DENSE
 
@@ -125,7 +125,10 @@ def register_commands(cli: Any) -> None:
         with _in_words():
             if open_bundle(folder).manifest.output is not DENSE:
                 raise InputError(f"{folder} does not embed a text as one vector")
-        _write({**_named(), model_id: str(Path(folder).resolve())})
+        named, place = _named(), str(Path(folder).resolve())
+        if named.setdefault(model_id, place) != place:  # collections of that model hold vectors of the other bundle
+            raise click.ClickException(f"{name!r} is {named[model_id]} already: take another name, or forget it")
+        _write(named)
         click.echo(f"{model_id} is the bundle {Path(folder).name}")
 
     @edge_embed.command()

@@ -78,6 +78,9 @@ class Guard:
         self._app, self._access, self._refuse, self._direct = app, access, refuse, direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # the application starts and ends
+            await self._app(scope, receive, send)
+            return
         try:
             scope[TRUSTED] = self._check(scope)
         except Refusal as refusal:
@@ -95,7 +98,7 @@ class Guard:
         hosts, authorization = given[b"host"], given[b"authorization"]
         host = hosts[0].decode("latin-1").lower() if len(hosts) == 1 else ""
         if not self._access.knows(host):
-            raise Refusal(403, "unknown_host", "Host is no name of this service: edge-embed serve --allow-host NAME")
+            raise Refusal(403, "unknown_host", "Host is no name of this service: start it with --allow-host NAME")
         own = {f"http://{host}".encode("latin-1"), f"https://{host}".encode("latin-1")}
         foreign = any(origin.lower() not in own for origin in given[b"origin"])
         if foreign or (given[b"sec-fetch-site"] and not _from_here(given, scope["method"])):

@@ -52,7 +52,7 @@ def listen_tcp(host: str, port: int) -> Listening:
         # of the two of "localhost" the one that more clients try first
         family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"--host {host!r} is no address of this machine: {error}", option="host") from None
+        raise InputError(f"{host!r} is no address of this machine: {error}", option="host") from None
     made = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":

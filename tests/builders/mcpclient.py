@@ -88,6 +88,12 @@ class Server:
         assert json.loads(result["content"][0]["text"]) == found
         return found
 
+    def peak_mb(self) -> float:
+        """The most memory that the process had; 0 where the system does not say it."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        lines = status.read_text().splitlines() if status.exists() else []
+        return sum(int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM"))
+
     def end(self) -> tuple[int, str]:
         """Close stdin, which ends the server: its exit status, and what it wrote to stderr."""
         out, err = self.process.communicate()

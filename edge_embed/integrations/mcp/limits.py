@@ -7,6 +7,7 @@ from dataclasses import dataclass
 class Limits:
     """What one call takes and gives at most.
 
+    message:    bytes of one message of a client
     characters: of texts and metadata in one answer; about four are a token of a language model
     documents:  that one call adds
     text:       characters of one document that is added
@@ -19,6 +20,7 @@ class Limits:
     calls:      that run at the same time
     """
 
+    message: int = 32_000_000
     characters: int = 20_000
     documents: int = 100
     text: int = 200_000

@@ -54,7 +54,7 @@ class Notebook:
         read_only: bool = False,
         max_rss_mb: float | None = None,
     ) -> None:
-        """Raises IndexFileError where it may not write and there is no index."""
+        """Raises IndexFileError where there is no index, and none can be made."""
         self.path = check_path(path, "INDEX")
         self.limits, self.read_only = limits or Limits(), read_only
         self._make_models, self._max_rss_mb = models, max_rss_mb
@@ -66,6 +66,10 @@ class Notebook:
                 f"{self.path} does not exist; without --read-only the first document makes it",
                 path=self.path, code="index_missing",
             )  # fmt: skip
+        if not self.path.parent.is_dir():
+            raise IndexFileError(f"{self.path}: the folder {self.path.parent} does not exist", path=self.path)
+        if self.path.is_dir():
+            raise IndexFileError(f"{self.path} is a folder; an index is a file", path=self.path)
 
     def search(self, query: str, k: int, where: Mapping[str, Any] | None, mode: Any) -> dict[str, Any]:
         """The best passages, and why there are fewer than k."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +11,9 @@ from typing import Any
 from edge_embed import __version__
 from edge_embed.integrations.mcp.notebook import Notebook, kind_of
 from edge_embed.integrations.mcp.resources import TEMPLATE, address, cursor, key_before, key_of, mime_type, name_of
-from edge_embed.integrations.mcp.tools import Tool, tools
+from edge_embed.integrations.mcp.tools import DATA, Tool, tools
+from edge_embed.service.refusals import Refusal
+from edge_embed.service.security import check_write
 from edge_embed_runtime.checks import shown
 from edge_embed_runtime.errors import EdgeEmbedError, InputError
 from edge_embed_runtime.extras import require
@@ -33,6 +36,12 @@ log = logging.getLogger(__name__)
 def make_server(notebook: Notebook) -> Server[Any]:
     """The server of one index, for any transport."""
     return Answers(notebook).server()
+
+
+def quiet() -> None:
+    """Packages of others write nothing of what is asked to stderr: their messages show values."""
+    for name in ("mcp", "uvicorn", "sse_starlette"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Answers:
@@ -58,7 +67,7 @@ class Answers:
             version=__version__,
             title=f"edge-embed: {name}",
             instructions=f"Documents of the index {name!r}: search them by meaning and words before you answer from "
-            f"memory, and name the keys of what you use. {changes}",
+            f"memory, and name the keys of what you use. {DATA} {changes}",
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
@@ -75,6 +84,11 @@ class Answers:
         if tool is None:
             known = ", ".join(self._tools)
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {shown(params.name)}; there are {known}")
+        if tool.changes and ctx.request is not None:  # over HTTP
+            try:
+                check_write(ctx.request.scope)
+            except Refusal as refusal:
+                return _failed(f"{refusal.code}: {refusal}")
         result: types.CallToolResult = await self._run(ctx, partial(self._answer, tool, params.arguments or {}))
         return result
 
@@ -84,8 +98,7 @@ class Answers:
             found = self._calls[tool.name](**tool.arguments(given))
             said = json.dumps(found, ensure_ascii=False)
         except Exception as error:  # noqa: BLE001 - the caller gets a line, the log its kind
-            text = _in_words(error, self._notebook)
-            return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
+            return _failed(_in_words(error, self._notebook))
         return types.CallToolResult(content=[types.TextContent(type="text", text=said)], structured_content=found)
 
     async def _list_resources(self, ctx: Any, params: Any) -> types.ListResourcesResult:
@@ -181,12 +194,17 @@ def _as_type(tool: Tool) -> types.Tool:
     )  # fmt: skip
 
 
+def _failed(line: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(type="text", text=line)], is_error=True)
+
+
 def _in_words(error: Exception, notebook: Notebook) -> str:
     """An error in one line without the paths of this machine; of what nobody foresaw only that it happened."""
     if isinstance(error, EdgeEmbedError):
         line = " ".join(str(error).split())
-        for path, name in ((str(notebook.path), notebook.path.name), (error.path, "the file")):
-            if path:
+        folder = str(notebook.path.absolute().parent)
+        for path, name in (str(notebook.path), notebook.path.name), (error.path, "the file"), (folder, "its folder"):
+            if path and path != os.sep:
                 line = line.replace(path, name)
         return f"{error.code}: {line}"
     if isinstance(error, MemoryError):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -129,6 +130,11 @@ def test_names_of_bundles(user_folder: Path, tmp_path: Path, tiny_bundle: Path) 
     register_embedding_models(lambda model: named.append((model.model_id, model.bundle)))
     expected = [("edge-embed", "minilm"), ("edge-embed/static", "static"), ("edge-embed/tiny", str(tiny_bundle))]
     assert named == expected
+    assert run("register", "tiny", tiny_bundle).exit_code == 0
+    another = shutil.copytree(tiny_bundle, tmp_path / "another")
+    assert "is " + str(tiny_bundle) + " already" in run("register", "tiny", another).output
+    assert run("forget", "tiny").exit_code == 0
+    assert run("register", "tiny", another).exit_code == 0
     assert run("forget", "tiny").exit_code == 0
     assert "no bundle" in run("forget", "tiny").output
 

@@ -7,9 +7,10 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -26,14 +27,18 @@ from mcp.client.streamable_http import streamable_http_client
 
 from edge_embed import Document, Embedder, Index, verify_index
 from edge_embed.integrations.mcp import server as server_module
+from edge_embed.integrations.mcp.http import http_app
 from edge_embed.integrations.mcp.notebook import Notebook
 from edge_embed.integrations.mcp.server import make_server
-from edge_embed.integrations.mcp.transports import http_app
+from edge_embed.integrations.mcp.tools import DATA
+from edge_embed.service.security import Access
 
 pytestmark = pytest.mark.frameworks
 BOATS = document("notes/boats.md", "The ferry to the island leaves at nine.", topic="boats", year=2026)
 CATS = document("cats", "A cat sleeps on the sofa.", topic="cats")
 STATIC = ("--bundle", "static")
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - refused, or with a token
+TOKEN = "a-token-of-this-test-1234"  # noqa: S105
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +82,11 @@ async def test_tools_as_clients_see_them(notes: Notebook) -> None:
                 assert schema["additionalProperties"] is False
                 assert "$ref" not in json.dumps(schema)  # which some clients do not follow
             assert tool.annotations.idempotent_hint
+            assert (DATA in tool.description) == tool.annotations.read_only_hint
             assert tool.annotations.read_only_hint == (tool.name in ("search", "read", "list"))
             assert tool.annotations.destructive_hint == (tool.name in ("add", "forget"))
         assert "notes.db" in (client.instructions or "")
+        assert DATA in (client.instructions or "")
         assert str(notes.path.parent) not in (client.instructions or "")
     reading = notebook(notes.path, None, read_only=True)
     async with Client(make_server(reading)) as client:
@@ -185,6 +192,10 @@ async def test_errors_are_one_line_without_paths(notes: Notebook, monkeypatch: p
         assert "no text" in (await answers(client, "add", documents=[document("a", " ")]))["error"]
         big = await answers(client, "add", documents=[document("a", "x" * 10_000_000)])
         assert len(big["error"]) < 200
+        notes.path.parent.rename(notes.path.parent.with_name("elsewhere"))
+        away = await answers(client, "add", documents=[CATS])
+        assert folder not in away["error"]
+        notes.path.parent.with_name("elsewhere").rename(notes.path.parent)
         notes.path.rename(notes.path.with_name("moved.db"))
         gone = await answers(client, "list")
         assert gone["error"] == "index_missing: notes.db was moved or deleted: put it back, or start the server again"
@@ -329,12 +340,25 @@ def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
         assert server.hello()["result"]["serverInfo"]["name"] == "edge-embed"
         assert server.ask("ping")["result"] == {}
         assert server.call("add", documents=[document("k", private), BOATS])["stored"] == 2
-        wrong = ["[]", '{"jsonrpc": "2.0"}', "{" * 100_000, "", '"\\ud800"', '{"id": 1, "method": 7}']
+        wrong = [
+            "[]",
+            '{"jsonrpc": "2.0"}',
+            "{" * 100_000,
+            "",
+            '"\\ud800"',
+            '{"id": true, "method": 7}',
+            '{"id": "\\ud800"}',
+        ]
         for line in (f"no json {private}", *wrong):
             server.write(line)
             answer = server.next()
             assert (answer["id"], answer["error"]["code"]) == (None, -32700)
             assert private not in json.dumps(answer)
+        deep = json.loads("[" * 300 + "]" * 300)
+        for given in ({"query": "\ud800"}, {"query": "x", "where": {"a": deep}}):  # half an emoji, as clients cut them
+            refused = server.ask("tools/call", name="search", arguments=given)["error"]
+            assert (refused["code"], "whole Unicode" in refused["message"]) == (-32600, True)
+        assert server.ask(7, private=private)["error"]["code"] == -32600  # type: ignore[arg-type]
         assert server.ask("no/such/method", private=private)["error"]["code"] == -32601
         assert server.ask("tools/call", name="no such tool")["error"]["code"] == -32602
         assert server.ask("tools/call", name=7)["error"]["code"] == -32602
@@ -348,6 +372,19 @@ def test_stdout_is_the_protocols_alone(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_lines_that_are_too_long(tmp_path: Path) -> None:
+    """A line over 32 MB is refused, not held; the session goes on."""
+    with Server(tmp_path / "n.db", *STATIC) as server:
+        server.hello()
+        before = server.peak_mb()
+        server.write("x" * 150_000_000)
+        refused = server.next()
+        assert (refused["id"], refused["error"]["code"]) == (None, -32700)
+        assert "at most 32,000,000 bytes" in refused["error"]["message"]
+        assert server.peak_mb() < before + 100
+        assert server.ask("ping")["result"] == {}
+
+
 def test_signals_and_a_client_that_is_gone(tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM end the server; so does a client that closes its pipes."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -359,6 +396,13 @@ def test_signals_and_a_client_that_is_gone(tmp_path: Path) -> None:
     with Server(tmp_path / "n.db", *STATIC) as server:
         server.hello()
         assert server.end()[0] == 0
+    with Server(tmp_path / "n.db", *STATIC) as server:
+        server.hello()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        server.send({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        assert server.process.wait(20) == 0
+        server.process.stdout = None
     assert verify_index(tmp_path / "n.db").whole
 
 
@@ -367,54 +411,122 @@ def test_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     missing = run("mcp", tmp_path / "n.db", "--read-only")
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "does not exist" in missing.stderr
-    for address in ("0.0.0.0:8123", "192.168.1.2:8123", "example.org:80", "8123", "127.0.0.1:99999", "[::]:1", ":"):
+    for option in ("--bundle", "--sparse", "--multi"):
+        missing = run("mcp", tmp_path / "n.db", option, tmp_path / "none")
+        assert (missing.exit_code, "none does not exist" in missing.stderr) == (1, True)
+    for address in ("8123", ":8123", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:x", ":"):
         wrong = run("mcp", tmp_path / "n.db", "--http", address)
         assert wrong.exit_code == 1
         assert "--http" in wrong.stderr
+    for address in (f"{EVERYWHERE}:0", "[::]:0"):
+        wide = run("mcp", tmp_path / "n.db", "--http", address)
+        assert (wide.exit_code, "--allow-remote" in wide.stderr) == (1, True)
+        wide = run("mcp", tmp_path / "n.db", "--http", address, "--allow-remote")
+        assert (wide.exit_code, "--token-file" in wide.stderr) == (1, True)
+    alone = run("mcp", tmp_path / "n.db", "--token-file", "token")
+    assert (alone.exit_code, "are for --http" in alone.stderr) == (2, True)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def http(notes: Notebook) -> Iterator[str]:
-    with Server(notes.path, "--http", "127.0.0.1:0", *STATIC) as server:
+class Http(NamedTuple):
+    """A server over HTTP: its address, and the token that it made."""
+
+    url: str
+    token: str | None
+
+    async def status(self, **headers: str) -> int:
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
+        given = {"Accept": "application/json, text/event-stream", **headers}
+        async with httpx2.AsyncClient() as asking:
+            answer = await asking.post(self.url, json=hello, headers=given)
+        assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+        return answer.status_code
+
+    @asynccontextmanager
+    async def client(self, token: str | None = None, mode: Any = "auto") -> AsyncIterator[Client]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with (
+            httpx2.AsyncClient(headers=headers) as asking,
+            Client(streamable_http_client(self.url, http_client=asking), mode=mode) as client,
+        ):
+            yield client
+
+
+@contextmanager
+def serving(notes: Notebook, *options: object, address: str = "127.0.0.1:0") -> Iterator[Http]:
+    with Server(notes.path, "--http", address, *STATIC, "--json", *options) as server:
         assert server.process.stdout is not None
-        line = server.process.stdout.readline()
-        assert line.startswith("listening on http://127.0.0.1:")
-        yield line.split()[-1]
+        started = json.loads(server.process.stdout.readline())
+        yield Http(started["listening"], started["token"])
         server.process.terminate()
         assert server.process.wait(30) in (0, -signal.SIGTERM)
 
 
-async def test_http(http: str) -> None:
+async def test_http(notes: Notebook) -> None:
     """Streamable HTTP on this machine, for the SDK's client in both eras; foreign names and pages are refused."""
-    for mode in ("legacy", "auto"):
-        async with Client(streamable_http_client(http), mode=mode) as client:
-            found = await answers(client, "search", query="when does the ship go?")
-            assert found["hits"][0]["key"] == "notes/boats.md"
-    port = http.split(":")[2].split("/", maxsplit=1)[0]
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}
+    with serving(notes) as http:
+        for mode in ("legacy", "auto"):
+            async with http.client(mode=mode) as client:
+                found = await answers(client, "search", query="when does the ship go?")
+                assert found["hits"][0]["key"] == "notes/boats.md"
+        port = http.url.split(":")[2].split("/", maxsplit=1)[0]
+        assert await http.status() == 200
+        assert await http.status(Host=f"localhost:{port}", Origin=f"http://localhost:{port}") == 200
+        for host in ("evil.example", f"evil.example:{port}", "localhost:1"):
+            assert await http.status(Host=host) == 403
+        for origin in ("http://evil.example", f"http://localhost:{port}.evil.example", "null"):
+            assert await http.status(Origin=origin) == 403
 
-    async def status(**headers: str) -> int:
-        given = {"Accept": "application/json, text/event-stream", **headers}
-        async with httpx2.AsyncClient() as asking:
-            return (await asking.post(http, json=hello, headers=given)).status_code
 
-    assert await status() == 200
-    assert await status(Host=f"localhost:{port}", Origin=f"http://localhost:{port}") == 200
-    assert await status(Host="evil.example") == 421
-    assert await status(Host=f"evil.example:{port}") == 421
-    assert await status(Host="localhost:1") == 421
-    assert await status(Origin="http://evil.example") == 403
-    assert await status(Origin=f"http://localhost:{port}.evil.example") == 403
-    assert await status(Origin="null") == 403
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_token_that_was_made(notes: Notebook, mode: Any) -> None:
+    """Without a token of its own a server on this machine lets everyone read, and those write who have the one that it
+    made."""
+    with serving(notes) as http:
+        async with http.client(mode=mode) as client:
+            assert (await answers(client, "list"))["total"] == 2
+            for tool, given in (("add", {"documents": [document("a", "a")]}), ("forget", {"keys": ["cats"]})):
+                refused = (await answers(client, tool, **given))["error"]
+                assert refused.startswith("unauthorized: this needs the token: Authorization: Bearer")
+            assert (await answers(client, "list"))["total"] == 2
+        async with http.client("wrong" * 5, mode=mode) as client:
+            assert "unauthorized" in (await answers(client, "forget", keys=["cats"]))["error"]
+        async with http.client(http.token, mode=mode) as client:
+            assert (await answers(client, "add", documents=[document("a", "a")]))["documents"] == 3
+
+
+async def test_token_that_was_given(notes: Notebook, tmp_path: Path) -> None:
+    """With a token of its own nobody comes in without it, from other machines too."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    open_file = run("mcp", notes.path, "--http", "127.0.0.1:0", "--token-file", file)
+    assert (open_file.exit_code, "chmod 600" in open_file.stderr) == (1, True)
+    file.chmod(0o600)
+    options = ("--token-file", file, "--allow-remote", "--allow-host", "box.lan")
+    with serving(notes, *options, address=f"{EVERYWHERE}:0") as wide:
+        http = Http(wide.url.replace(EVERYWHERE, "127.0.0.1"), wide.token)
+        assert http.token is None
+        good = {"Authorization": f"Bearer {TOKEN}"}
+        assert await http.status() == 401
+        assert await http.status(Authorization=f"Bearer {TOKEN}x") == 401
+        assert await http.status(**good) == 200
+        assert await http.status(Host="box.lan", **good) == 200
+        assert await http.status(Host="evil.example", **good) == 403
+        async with http.client(TOKEN) as client:
+            assert (await answers(client, "forget", keys=["cats"]))["forgotten"] == 1
+
+
+def test_read_only_needs_no_token(notes: Notebook) -> None:
+    with serving(notes, "--read-only") as http:
+        assert http.token is None
 
 
 async def test_large_bodies_over_http(notes: Notebook) -> None:
-    """A body over 4 MiB is refused before it is read."""
-    transport = httpx2.ASGITransport(http_app(notes, 8123))
+    """A body over 32 MB is refused before it is read."""
+    transport = httpx2.ASGITransport(http_app(notes, Access(None, False, frozenset(["127.0.0.1:8123"]))))
     head = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8123") as asking:
-        answer = await asking.post("/mcp", content=b" " * 10_000_000, headers=head)
+        answer = await asking.post("/mcp", content=b" " * 40_000_000, headers=head)
     assert answer.status_code == 413
 
 

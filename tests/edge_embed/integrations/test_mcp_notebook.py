@@ -204,6 +204,9 @@ def test_read_only(tmp_path: Path, static: Embedder) -> None:
     with pytest.raises(IndexFileError, match="does not exist") as failed:
         notebook(tmp_path / "n.db", static, read_only=True)
     assert failed.value.code == "index_missing"
+    for place in (tmp_path / "none" / "n.db", tmp_path):
+        with pytest.raises(IndexFileError, match=r"does not exist|is a folder"):
+            notebook(place, static)
     notebook(tmp_path / "n.db", static).add([BOATS], False)
     notes = notebook(tmp_path / "n.db", static, read_only=True)
     assert notes.search("ship", 5, None, None)["hits"]
