@@ -177,9 +177,10 @@ class Maker:
             bundle = replace(bundle, manifest=replace(bundle.manifest, engine=NATIVE, native=described))
         made = load_bundle(bundle)
         if self.request.options.portable:
-            # its graph is the one file that differs
-            fast = load_bundle(replace(bundle, model=self._graph(quantized), manifest=fast_manifest(bundle.manifest)))
-            made.manifest = replace(made.manifest, receipt=portable_receipt(made, fast))
+            graph = self._graph(quantized)  # the one file that differs
+            fast = load_bundle(replace(bundle, model=graph, manifest=fast_manifest(bundle.manifest)))
+            sizes = bundle.manifest.files[MODEL].size, len(graph)
+            made.manifest = replace(made.manifest, receipt=portable_receipt(made, fast, sizes))
         return made, contents
 
     def _graph(self, quantized: Quantized | None) -> bytes:

@@ -75,6 +75,8 @@ def test_the_command_writes_standard_operators(tmp_path: Path) -> None:
     manifest = manifest_of(target)
     assert "engine" not in manifest
     assert manifest["receipt"]["cosine_to_fast_form"]["min"] > 0.999
+    assert 0 < manifest["receipt"]["speed_to_fast_form"] < 100
+    assert 0.5 < manifest["receipt"]["bytes_to_fast_form"] < 2
     assert manifest["receipt"]["cosine_to_fp32"]["mean"] > 0.995
     embedder = Embedder(target, threads=1)
     export_model(source, tmp_path / "fast", engine="onnxruntime")
