@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from builders.architectures import MODELS, write
+from builders.architectures import MODELS, Model, decoder, write
 from builders.bert import WORDS, bert_folder, pair_folder
 from builders.heads import multi_folder
 from click.testing import CliRunner
@@ -22,7 +22,7 @@ from edge_embed.errors import ExportError, InputError
 from edge_embed_export import export_model
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
-from edge_embed_export.transformer import builder
+from edge_embed_export.transformer import blockwise, builder, spec
 from edge_embed_export.transformer.builder import Graph
 from edge_embed_export.transformer.portable import OPSET, standard
 from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivation, quantize_weight
@@ -134,6 +134,37 @@ def test_families(known_words: None, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_every_family(known_words: None, tmp_path: Path, name: str) -> None:
     of_family(tmp_path, name)
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention of long texts, over blocks of queries, in texts of more than four tokens."""
+    monkeypatch.setattr(spec, "WHOLE", 8)
+    for name, number in (("ROWS", 4), ("ROWS_WITH_HEADS", 4), ("APART", 8)):
+        monkeypatch.setattr(blockwise, name, number)
+
+
+@pytest.mark.parametrize("name", ["jina_v2", "modernbert", "qwen3"])
+def test_models_of_long_texts(known_words: None, blocks: None, tmp_path: Path, name: str) -> None:
+    of_family(tmp_path, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_family_of_long_texts(known_words: None, blocks: None, tmp_path: Path, name: str) -> None:
+    of_family(tmp_path, name)
+
+
+def test_long_texts_in_onnxruntime(tmp_path: Path) -> None:
+    """A model of more than 1,024 tokens, whose attention is one Scan a layer: up to its last token both forms agree."""
+    model = Model(*decoder("mistral", max_position_embeddings=1100, sliding_window=200), pooling=None)
+    source = write(model, tmp_path / "model")
+    bundle = portable(source, precision="fp32")
+    assert "Scan" in {node.op_type for node in checked(bundle).graph.node}
+    export_model(source, tmp_path / "fast", precision="fp32", engine="onnxruntime")
+    texts = [*TEXTS, "the river " * 300, "the cat " * 1100]
+    found, expected = (Embedder(folder, threads=1).encode(texts) for folder in (bundle, tmp_path / "fast"))
+    assert np.abs(found - expected).max() < 1e-5
 
 
 def of_family(folder: Path, name: str) -> None:
