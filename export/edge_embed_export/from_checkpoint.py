@@ -162,7 +162,10 @@ class Maker:
         """The float form that is not written: its weights lie in a file that is gone when it is loaded."""
         scratch, states = Scratch(self.shop.folder()), list[str]()
         asked = None if self.spec.filled else states
-        graph = build(self.spec, self.weights, apart=scratch, states=asked).SerializeToString()
+        model = build(self.spec, self.weights, apart=scratch, states=asked)
+        graph = model.SerializeToString()
+        if self.request.options.portable:
+            standard(model)  # to refuse what has no such form before what takes long
         contents: dict[str, Content] = {MODEL: placeholder(self.spec), TOKENIZER: self._tokenizer_bytes}
         embedder = load_bundle(self._bundle(contents, None, states))
         embedder.network.session = scratch.session(graph)

@@ -19,12 +19,12 @@ from onnx.reference.op_run import OpRun
 from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, InputError
-from edge_embed_export import export_model
+from edge_embed_export import export_model, from_checkpoint
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
 from edge_embed_export.transformer import blockwise, builder, spec
 from edge_embed_export.transformer.builder import Graph
-from edge_embed_export.transformer.portable import OPSET, standard
+from edge_embed_export.transformer.portable import OPSET, REWRITES, standard
 from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivation, quantize_weight
 from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
@@ -217,6 +217,15 @@ def test_models_in_two_files_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(builder, "APART_BYTES", 512)
     monkeypatch.setattr(builder, "LARGEST", 10_000)
     with pytest.raises(InputError, match="too large for a portable bundle"):
+        portable(bert_folder(tmp_path / "model"))
+
+
+def test_what_has_no_portable_form_is_refused_before_it_is_quantized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(REWRITES, ("com.microsoft", "Gelu"))
+    monkeypatch.setattr(from_checkpoint, "_quantized", lambda *_: pytest.fail("it was quantized"))
+    with pytest.raises(ExportError, match=r"com.microsoft.Gelu is not standard"):
         portable(bert_folder(tmp_path / "model"))
 
 
