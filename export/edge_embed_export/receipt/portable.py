@@ -1,4 +1,4 @@
-"""What a bundle of standard operators loses against the same model with onnxruntime's own (see transformer/portable.py)."""
+"""What a bundle of standard operators loses against the one with onnxruntime's own (see transformer/portable.py)."""
 
 import statistics
 import time

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from builders.hostile_tokenizers import BAD_PATTERNS, KINDS, SOUND_PATTERNS, TEXTS, base, charmap, trie, sound
+from builders.hostile_tokenizers import BAD_PATTERNS, KINDS, SOUND_PATTERNS, TEXTS, base, charmap, sound, trie
 
 from edge_embed import Embedder
 from edge_embed_runtime.errors import BundleFormatError
