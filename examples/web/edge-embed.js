@@ -15,6 +15,8 @@ const GOLDEN_COSINE = 0.999, OTHER_ENGINE_COSINE = 0.998;
 const FAR_IDEOGRAPHS = /[\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
 // The inputs of a graph that this module fills.
 const INPUTS = ["attention_mask", "input_ids"];
+// What a bundle for texts may consist of, besides its manifest.
+const FILES = ["model.onnx", "model.weights", "table.safetensors", "tokenizer.json"];
 // The newest form of manifest.json that this module knows.
 const SCHEMA = 4;
 
@@ -36,9 +38,9 @@ export async function load(ort, read, options = {}) {
   const manifest = parsed(await read("manifest.json"), "manifest.json");
   checkKnown(manifest);
   const files = {};
-  for (const [name, record] of Object.entries(manifest.files)) {
+  for (const name of FILES.filter((name) => name in manifest.files)) { // others are models of pictures and sounds
     files[name] = await read(name);
-    if (await sha256(files[name]) !== record.sha256) throw new Error(`${name} is damaged: its sha256 differs`);
+    if (await sha256(files[name]) !== manifest.files[name].sha256) throw new Error(`${name} is damaged: its sha256 differs`);
   }
   const texts = new Texts(parsed(files["tokenizer.json"], "tokenizer.json"), manifest.max_tokens);
   const network = "table.safetensors" in files

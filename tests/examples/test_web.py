@@ -20,6 +20,7 @@ from builders.bert import WORDS, bert_folder
 from builders.browser import Page, chromium
 from builders.heads import sparse_folder
 from builders.hostile_tokenizers import charmap, split, template, trie
+from builders.towerbundles import clip_folder
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from edge_embed import Embedder
@@ -214,6 +215,17 @@ def test_portable_bundles_and_prompts(example: Path, small: Path, role: str | No
     for engine in ("onnxruntime-node", "onnxruntime-web"):
         found = in_node(example, small, texts, engine, role=role)
         assert lowest_cosine(small, texts, found["vectors"], role) > 0.999
+
+
+def test_texts_of_a_model_of_pictures(example: Path, tmp_path: Path) -> None:
+    """The model of pictures is not read."""
+    export_model(clip_folder(tmp_path / "clip"), tmp_path / "bundle", verify="skip")
+    texts = ["a cat", "THE river bank " * 30, ""]
+    expected = Embedder(tmp_path / "bundle", threads=1, engine="onnxruntime").encode(texts)
+    (tmp_path / "bundle" / "image.onnx").unlink()
+    found = in_node(example, tmp_path / "bundle", texts)
+    assert "error" not in found, found
+    assert float((expected * np.array(found["vectors"], np.float32)).sum(axis=1).min()) > 0.999
 
 
 def test_what_the_module_does_not_know_is_refused(example: Path, small: Path, tmp_path: Path) -> None:
