@@ -51,6 +51,8 @@ def peak_mb(bundle: str) -> int:
 
 
 def main(arguments: list[str]) -> None:
+    if not arguments:
+        sys.exit(__doc__)
     if arguments[0] == "--peak":
         embedder = Embedder(arguments[1], threads=1)
         embedder.encode_query(QUERY)

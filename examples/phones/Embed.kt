@@ -10,10 +10,8 @@ import java.nio.LongBuffer
  */
 class Model(model: String) : AutoCloseable {
     private val environment = OrtEnvironment.getEnvironment()
-    private val session = OrtSession.SessionOptions().use { options ->
-        options.setIntraOpNumThreads(2)
-        environment.createSession(model, options)
-    }
+    private val options = OrtSession.SessionOptions().apply { setIntraOpNumThreads(2) }
+    private val session = environment.createSession(model, options)
 
     /** A vector of length 1. */
     fun encode(ids: LongArray): FloatArray {
@@ -31,5 +29,8 @@ class Model(model: String) : AutoCloseable {
         }
     }
 
-    override fun close() = session.close()
+    override fun close() {
+        session.close()
+        options.close() // the session needs them as long as it is open
+    }
 }

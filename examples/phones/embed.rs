@@ -1,4 +1,4 @@
-// Cargo.toml: ort = "2.0.0-rc.12", tokenizers = { version = "0.22", default-features = false, features = ["onig"] }
+// Cargo.toml: ort = "2.0.0-rc.13", tokenizers = { version = "0.22", default-features = false, features = ["onig"] }
 use ort::{session::Session, value::Tensor};
 use tokenizers::Tokenizer;
 

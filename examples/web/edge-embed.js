@@ -5,6 +5,7 @@
    const [query] = await model.encode(["where is the cat?"], { role: "query" });   // Float32Array of length model.dim
 */
 import { Tokenizer } from "@huggingface/tokenizers";
+import "./charsmap.js";
 
 // A text is first cut to so many characters a token, and up to so many where that did not fill the model.
 const FIRST_CUT = 8, LAST_CUT = 128, WORD = 128;
@@ -14,6 +15,10 @@ const GOLDEN_COSINE = 0.999, OTHER_ENGINE_COSINE = 0.998;
 const FAR_IDEOGRAPHS = /[\u{20000}-\u{2A6DF}\u{2A700}-\u{2B81F}\u{2B920}-\u{2CEAF}\u{2F800}-\u{2FA1F}]/gu;
 // The inputs of a graph that this module fills.
 const INPUTS = ["attention_mask", "input_ids"];
+// What a bundle for texts may consist of, besides its manifest.
+const FILES = ["model.onnx", "model.weights", "table.safetensors", "tokenizer.json"];
+// The newest form of manifest.json that this module knows.
+const SCHEMA = 4;
 
 /** Reads files of a bundle by their names: (name) => Uint8Array. base: an address that ends with the folder's name. */
 export function readerOf(base) {
@@ -30,15 +35,14 @@ export function readerOf(base) {
     read:    (name) => Promise<Uint8Array>, as `readerOf` makes it
     options: of the session (https://onnxruntime.ai/docs/api/js/interfaces/InferenceSession.SessionOptions.html) */
 export async function load(ort, read, options = {}) {
-  const json = async (name) => JSON.parse(new TextDecoder().decode(await read(name)));
-  const manifest = await json("manifest.json");
+  const manifest = parsed(await read("manifest.json"), "manifest.json");
   checkKnown(manifest);
   const files = {};
-  for (const [name, record] of Object.entries(manifest.files)) {
+  for (const name of FILES.filter((name) => name in manifest.files)) { // others are models of pictures and sounds
     files[name] = await read(name);
-    if (await sha256(files[name]) !== record.sha256) throw new Error(`${name} is damaged: its sha256 differs`);
+    if (await sha256(files[name]) !== manifest.files[name].sha256) throw new Error(`${name} is damaged: its sha256 differs`);
   }
-  const texts = new Texts(JSON.parse(new TextDecoder().decode(files["tokenizer.json"])), manifest.max_tokens);
+  const texts = new Texts(parsed(files["tokenizer.json"], "tokenizer.json"), manifest.max_tokens);
   const network = "table.safetensors" in files
     ? new Table(files["table.safetensors"])
     : await Network.load(ort, files, options);
@@ -55,17 +59,22 @@ class Model {
     Object.assign(this, { manifest, texts, network, dim: manifest.dim, cosine: NaN });
   }
 
-  /** A Float32Array of length 1 for each text. role: "query", "document" or null, whose prompt comes before a text */
+  /** A Float32Array of length 1 for each text of an array.
+
+      role: "query", "document" or null, whose prompt comes before a text */
   async encode(texts, { role = null } = {}) {
-    const prompts = { query: "", document: "", ...this.manifest.prompts };
-    const named = role ?? this.manifest.default_role ?? "";
-    if (named && !(named in prompts)) throw new Error(`the bundle has no role ${named}`);
-    return this.plain(texts, named ? prompts[named] : "");
+    if (!Array.isArray(texts)) throw new TypeError("texts must be an array of strings");
+    const { prompts, default_role, side } = this.manifest;
+    const known = new Map(Object.entries({ query: "", document: "", ...prompts }));
+    const named = role ?? default_role ?? "";
+    if (named && !known.has(named)) throw new Error(`the bundle has no role ${named}`);
+    if (side && role && role !== side) throw new Error(`the bundle is for the role ${side} alone`);
+    return this.plain(texts, known.get(named));
   }
 
   async plain(texts, prompt = "") {
     const vectors = [];
-    for (const text of texts) vectors.push(await this.network.vector(this.texts.encode(prompt + text)));
+    for (const text of texts) vectors.push(await this.network.vector(this.texts.encode(text, prompt)));
     return vectors;
   }
 
@@ -82,14 +91,15 @@ class Model {
 /** Texts to token ids, as edge_embed does it: special tokens that a person types are plain text, and a text is cut. */
 export class Texts {
   constructor(definition, maxTokens) {
+    checkTokenizer(definition);
     this.maxTokens = maxTokens;
     const added = definition.added_tokens ?? [];
     this.content = new Tokenizer({ ...definition, added_tokens: added.filter((token) => !token.special) }, {});
-    const whole = new Tokenizer(definition, {}).encode("a").ids; // [101, 1037, 102]
-    const [first] = new Tokenizer(definition, {}).encode("a", { add_special_tokens: false }).ids;
-    const length = this.plain("a").length;
-    this.before = whole.slice(0, whole.indexOf(first));
-    this.behind = whole.slice(this.before.length + length);
+    const whole = new Tokenizer(definition, {}).encode("a").ids, content = this.plain("a"); // [101, 1037, 102], [1037]
+    const starts = [...whole.keys()].filter((i) => content.length && content.every((id, j) => whole[i + j] === id));
+    if (starts.length !== 1) throw new Error("tokenizer.json: special tokens do not surround a text");
+    this.before = whole.slice(0, starts[0]);
+    this.behind = whole.slice(starts[0] + content.length);
     const { type, handle_chinese_chars: apart } = definition.normalizer ?? {};
     this.ideographs = type === "BertNormalizer" && apart;
     this.most = maxTokens - this.before.length - this.behind.length;
@@ -101,7 +111,9 @@ export class Texts {
   }
 
   /** At most maxTokens ids; characters that cannot matter are never looked at. */
-  encode(text) {
+  encode(text, prompt = "") {
+    if (typeof text !== "string") throw new TypeError(`a text must be a string, not ${text}`);
+    text = prompt + text;
     if (!text.isWellFormed()) throw new Error("a text has half a surrogate pair");
     for (let cut = FIRST_CUT * this.maxTokens; ; cut *= 4) {
       const part = characters(text, cut);
@@ -144,6 +156,7 @@ class Table {
     const kinds = { I8: Int8Array, I32: Int32Array, F32: Float32Array };
     for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(header)) {
       const kind = kinds[dtype];
+      if (!kind) throw new Error(`table.safetensors has numbers of the type ${dtype}, which this module does not know`);
       this[name] = new kind(bytes.buffer, end + from, (to - from) / kind.BYTES_PER_ELEMENT);
       this.dim = shape.at(-1); // `rows` come last
     }
@@ -167,15 +180,32 @@ class Table {
 
 /** Refuses by name what this module does not know, rather than give other vectors than Python. */
 function checkKnown(manifest) {
+  if (!(manifest.schema <= SCHEMA)) {
+    throw new Error(`manifest.json has schema version ${manifest.schema}; this module reads up to ${SCHEMA}`);
+  }
   const unknown = {
     kind: manifest.kind && manifest.kind !== "dense",
     adapters: manifest.adapters?.length,
     left_out: manifest.left_out,
     inputs: manifest.inputs,
-    towers: manifest.towers && !("tokenizer.json" in manifest.files),
+    "no model for texts": !("tokenizer.json" in manifest.files),
   };
   const found = Object.keys(unknown).filter((name) => unknown[name]);
   if (found.length) throw new Error(`this module embeds dense vectors of texts; the bundle has ${found.join(", ")}`);
+}
+
+/** Refuses by name the parts of a tokenizer that the JavaScript library reads otherwise than Python's. */
+function checkTokenizer({ model, pre_tokenizer }) {
+  const otherwise = {
+    WordLevel: () => true,
+    Whitespace: () => true,
+    Punctuation: ({ behavior }) => behavior !== "Contiguous",
+    // Gemma's, at spaces, finds none: its normalizer has replaced them
+    Split: ({ behavior, pattern }) => !["Isolated", "Removed"].includes(behavior) && pattern.String !== " ",
+  };
+  const parts = [model, ...(pre_tokenizer?.pretokenizers ?? [pre_tokenizer ?? {}])];
+  const found = parts.find((part) => otherwise[part.type]?.(part));
+  if (found) throw new Error(`this module does not read tokenizers with ${found.type} ${found.behavior ?? ""}`.trim());
 }
 
 /** The first characters of a text, none cut in two. */
@@ -185,7 +215,16 @@ function characters(text, most) {
   return part.join("");
 }
 
+function parsed(bytes, name) {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw new Error(`${name} is not JSON: ${error.message}`);
+  }
+}
+
 async function sha256(bytes) {
+  if (!globalThis.crypto?.subtle) throw new Error("files can be checked in pages of https or of localhost alone");
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -10,6 +10,8 @@ const most = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 
 ort.env.wasm.numThreads = Number(asked.get("threads") ?? most);
 ort.env.wasm.wasmPaths = new URL("./node_modules/onnxruntime-web/dist/", location.href).href;
 
+const failed = (error) => { at("status").textContent = `It failed: ${error.message}`; };
+
 async function start() {
   const model = await load(ort, readerOf(asked.get("bundle") ?? "bundle"), { executionProviders: ["wasm"] });
   const vectors = await model.encode(TEXTS, { role: "document" });
@@ -30,11 +32,11 @@ async function start() {
     at("took").textContent = `${took.toFixed(1)} ms for the query`;
   };
   at("query").disabled = false;
-  at("query").addEventListener("input", search);
+  at("query").addEventListener("input", () => search().catch(failed));
   await search();
   return model;
 }
 
 /** What tests and consoles use: the model, once it is loaded. */
 globalThis.ready = start();
-globalThis.ready.catch((error) => { at("status").textContent = `It failed: ${error.message}`; });
+globalThis.ready.catch(failed);

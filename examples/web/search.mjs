@@ -11,7 +11,10 @@ if (!query) {
   process.exit(2);
 }
 const options = { intraOpNumThreads: 1, executionMode: "sequential" };
-const model = await load(ort, (name) => readFile(join(bundle, name)), options);
+const model = await load(ort, (name) => readFile(join(bundle, name)), options).catch((error) => {
+  console.error(error.message);
+  process.exit(1);
+});
 const vectors = await model.encode(TEXTS, { role: "document" });
 const start = performance.now();
 const [asked] = await model.encode([query], { role: "query" });

@@ -1,9 +1,10 @@
 """Serve this folder on this machine alone, with the headers that threads in a browser need: python serve.py [BUNDLE]
 
-/bundle/ is the folder of the bundle; without BUNDLE the default one of edge_embed.
+/bundle/ is the folder of the bundle; BUNDLE is a folder or a name, without it the default one of edge_embed.
 """
 
 import sys
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,8 +53,8 @@ def server(folders: dict[str, Path], port: int = 0) -> ThreadingHTTPServer:
 def main() -> None:
     from edge_embed import Embedder
 
-    bundle = Path(sys.argv[1]) if len(sys.argv) > 1 else Embedder().path
-    with server({"bundle": bundle.resolve()}, 8000) as serving:
+    bundle = Embedder(*sys.argv[1:2]).path
+    with server({"bundle": bundle.resolve()}, 8000) as serving, suppress(KeyboardInterrupt):
         print(f"http://127.0.0.1:{serving.server_port}/")
         serving.serve_forever()
 

@@ -162,7 +162,10 @@ class Maker:
         """The float form that is not written: its weights lie in a file that is gone when it is loaded."""
         scratch, states = Scratch(self.shop.folder()), list[str]()
         asked = None if self.spec.filled else states
-        graph = build(self.spec, self.weights, apart=scratch, states=asked).SerializeToString()
+        model = build(self.spec, self.weights, apart=scratch, states=asked)
+        graph = model.SerializeToString()
+        if self.request.options.portable:
+            standard(model)  # to refuse what has no such form before what takes long
         contents: dict[str, Content] = {MODEL: placeholder(self.spec), TOKENIZER: self._tokenizer_bytes}
         embedder = load_bundle(self._bundle(contents, None, states))
         embedder.network.session = scratch.session(graph)
@@ -177,9 +180,10 @@ class Maker:
             bundle = replace(bundle, manifest=replace(bundle.manifest, engine=NATIVE, native=described))
         made = load_bundle(bundle)
         if self.request.options.portable:
-            # its graph is the one file that differs
-            fast = load_bundle(replace(bundle, model=self._graph(quantized), manifest=fast_manifest(bundle.manifest)))
-            made.manifest = replace(made.manifest, receipt=portable_receipt(made, fast))
+            graph = self._graph(quantized)  # the one file that differs
+            fast = load_bundle(replace(bundle, model=graph, manifest=fast_manifest(bundle.manifest)))
+            sizes = bundle.manifest.files[MODEL].size, len(graph)
+            made.manifest = replace(made.manifest, receipt=portable_receipt(made, fast, sizes))
         return made, contents
 
     def _graph(self, quantized: Quantized | None) -> bytes:

@@ -61,15 +61,19 @@ def charmap(units: list[int], replacements: bytes, size: int | None = None) -> D
     return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(raw + replacements).decode()}
 
 
-def letters(changes: dict[str, int]) -> list[int]:
-    """The trie of a map of single ASCII letters to places in the replacements."""
-    units = [0] * 1024
-    units[0] = 256 << 10  # the root's children begin at 256
-    for i, (letter, place) in enumerate(changes.items()):
-        at = 256 ^ ord(letter)
-        leaf = 512 + i
-        units[at] = ord(letter) | 1 << 8 | (at ^ leaf) << 10
-        units[leaf] = 1 << 31 | place
+def trie(changes: dict[str, int]) -> list[int]:
+    """The double array of a map of texts to places in the replacements: 256 units for each beginning of a text."""
+    beginnings = {text.encode()[:end] for text in changes for end in range(len(text.encode()) + 1)}
+    first = {part: 256 * (i + 1) for i, part in enumerate(sorted(beginnings))}
+    units = [0] * 256 * (len(first) + 1)
+    units[0] = first[b""] << 10
+    for part in beginnings - {b""}:
+        at = first[part[:-1]] ^ part[-1]
+        units[at] = part[-1] | (at ^ first[part]) << 10
+    for text, place in changes.items():
+        part = text.encode()
+        units[first[part[:-1]] ^ part[-1]] |= 1 << 8
+        units[first[part]] = 1 << 31 | place
     return units
 
 
@@ -121,12 +125,12 @@ def _character_maps() -> Cases:
         "zero": "AAAAAAAAAAA=", "not base64": "%%%%", "odd": "QQAAAAAAAAA=", "number": 7, "null": None,
     }.items():  # fmt: skip
         yield f"character map: {name}", base(normalizer={"type": "Precompiled", "precompiled_charsmap": junk})
-    good, text = letters({"a": 0}), b"b\0"
+    good, text = trie({"a": 0}), b"b\0"
     yield "character map: leads out", base(normalizer=charmap([*good[:256], *[(1 << 20) << 10] * 768], text))
     yield "character map: steps of 256", base(normalizer=charmap([256 << 10 | 1 << 9, *good[1:]], text))
     yield "character map: cut off in the middle of 256", base(normalizer=charmap(good[:300], text))
-    yield "character map: a value behind the end", base(normalizer=charmap(letters({"a": 99}), text))
-    yield "character map: a value in a letter", base(normalizer=charmap(letters({"a": 1}), "é\0".encode()))
+    yield "character map: a value behind the end", base(normalizer=charmap(trie({"a": 99}), text))
+    yield "character map: a value in a letter", base(normalizer=charmap(trie({"a": 1}), "é\0".encode()))
     yield "character map: no end", base(normalizer=charmap(good, b"b"))
     yield "character map: not UTF-8", base(normalizer=charmap(good, b"\xff\0"))
     yield "character map: the root is a value", base(normalizer=charmap([1 << 31, *good[1:]], text))
@@ -381,7 +385,7 @@ def sound() -> Iterator[tuple[str, Definition]]:
         yield f"{name}, split", base(pre_tokenizer={"type": "Sequence", "pretokenizers": [split(pattern), level]})
     space = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
     words = [["<unk>", 0.0], ["▁the", -1.0], ["▁cat", -2.0], ["▁", -3.0], *([letter, -9.0] for letter in "abcdefghi")]
-    mapped = charmap(letters({"A": 0, "B": 2}), b"a\0" + b"bbb" + b"\0")
+    mapped = charmap(trie({"A": 0, "B": 2}), b"a\0" + b"bbb" + b"\0")
     yield (
         "XLM-R",
         base(

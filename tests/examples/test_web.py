@@ -19,6 +19,8 @@ import tokenizers
 from builders.bert import WORDS, bert_folder
 from builders.browser import Page, chromium
 from builders.heads import sparse_folder
+from builders.hostile_tokenizers import charmap, split, template, trie
+from builders.towerbundles import clip_folder
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from edge_embed import Embedder
@@ -67,7 +69,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def in_node(example: Path, bundle: Path, texts: list[str], engine: str = "onnxruntime-node", **options: Any) -> Any:
+def in_node(example: Path, bundle: Path, texts: Any, engine: str = "onnxruntime-node", **options: Any) -> Any:
     given = json.dumps({"bundle": str(bundle), "texts": texts, "role": None, **options})
     command = ["node", "web.mjs", engine]
     done = subprocess.run(command, cwd=example, input=given, capture_output=True, text=True, check=False)
@@ -96,7 +98,14 @@ def test_node_gives_the_vectors(example: Path, engine: str) -> None:
     assert lowest_cosine(bundle, TEXTS, found["vectors"]) > 0.999
 
 
-def bpe() -> tokenizers.Tokenizer:
+Definition = dict[str, Any]
+
+
+def definition_of(tokenizer: tokenizers.Tokenizer) -> Definition:
+    return json.loads(tokenizer.to_str())  # type: ignore[no-any-return]
+
+
+def bpe() -> Definition:
     """In RoBERTa's form."""
     made = tokenizers.Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -105,38 +114,68 @@ def bpe() -> tokenizers.Tokenizer:
         CORPUS, trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL, initial_alphabet=alphabet)
     )
     made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return made
+    return definition_of(made)
 
 
-def unigram() -> tokenizers.Tokenizer:
-    """In XLM-RoBERTa's."""
+def unigram() -> Definition:
+    """In XLM-RoBERTa's, with another normalizer."""
     made = tokenizers.Tokenizer(models.Unigram())
     made.normalizer, made.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=SPECIAL, unk_token="<unk>")  # noqa: S106 - no password
     made.train_from_iterator(CORPUS, trainer)
     special = [("<s>", 0), ("</s>", 2)]
     made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=special)
-    return made
+    return definition_of(made)
 
 
-def cased_words() -> tokenizers.Tokenizer:
+def mapped() -> Definition:
+    """With SentencePiece's map of characters, which takes joiners out of emoji, and of which a text is a grapheme."""
+    changes = {"\u200d": "", "A": "a", "ﬁ": "fi", "e\u0301": "é", "数": "the river", "🫠": "house"}
+    places, texts = {}, b""
+    for text, other in changes.items():
+        places[text] = len(texts)
+        texts += other.encode() + b"\0"
+    return {**unigram(), "normalizer": charmap(trie(places), texts)}
+
+
+def cased_words() -> Definition:
     """In BERT's, with capitals."""
     made = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))  # noqa: S106 - no password
     made.normalizer = normalizers.BertNormalizer(lowercase=False)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=SPECIAL))
     made.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 0))
-    return made
+    return definition_of(made)
 
 
-@pytest.mark.parametrize("make", [bpe, unigram, cased_words])
-def test_tokenizers_of_other_kinds(example: Path, tmp_path: Path, make: Callable[[], tokenizers.Tokenizer]) -> None:
+@pytest.mark.parametrize("make", [bpe, unigram, mapped, cased_words])
+def test_tokenizers_of_other_kinds(example: Path, tmp_path: Path, make: Callable[[], Definition]) -> None:
     """The same ids as in Python, texts cut in the same place, special tokens that are typed among them."""
-    definition = sanitize(json.loads(make().to_str()))
+    definition = sanitize(make())
     (tmp_path / "tokenizer.json").write_bytes(definition)
     texts = [*TEXTS, *CORPUS, "<s> a </s> <unk>"]
     found = in_node(example, tmp_path, texts, tokenizer=str(tmp_path / "tokenizer.json"), max_tokens=40)
     assert found["tokens"] == [row.tolist() for row in Tokenizer(definition, 40).encode_all(texts)]
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("model", {"type": "WordLevel", "vocab": {"<unk>": 0, "a": 1}, "unk_token": "<unk>"}),
+        ("pre_tokenizer", {"type": "Whitespace"}),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "Punctuation", "behavior": "Isolated"}]}),
+        ("pre_tokenizer", {**split(r"\\d"), "behavior": "MergedWithNext"}),
+        ("pre_tokenizer", {"type": "UnicodeScripts"}),
+        ("post_processor", {**template(), "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}]}),
+    ],
+)
+def test_tokenizers_that_javascript_reads_otherwise_are_refused(
+    example: Path, tmp_path: Path, part: str, other: Definition
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**cased_words(), part: other}))
+    found = in_node(example, tmp_path, ["a"], tokenizer=str(tmp_path / "tokenizer.json"), max_tokens=40)
+    names = [other["type"], *(step["type"] for step in other.get("pretokenizers", ()))]
+    assert "surround" in found["error"] if part == "post_processor" else names[-1] in found["error"]
 
 
 def test_static_tables_need_no_engine(example: Path) -> None:
@@ -178,8 +217,19 @@ def test_portable_bundles_and_prompts(example: Path, small: Path, role: str | No
         assert lowest_cosine(small, texts, found["vectors"], role) > 0.999
 
 
+def test_texts_of_a_model_of_pictures(example: Path, tmp_path: Path) -> None:
+    """The model of pictures is not read."""
+    export_model(clip_folder(tmp_path / "clip"), tmp_path / "bundle", verify="skip")
+    texts = ["a cat", "THE river bank " * 30, ""]
+    expected = Embedder(tmp_path / "bundle", threads=1, engine="onnxruntime").encode(texts)
+    (tmp_path / "bundle" / "image.onnx").unlink()
+    found = in_node(example, tmp_path / "bundle", texts)
+    assert "error" not in found, found
+    assert float((expected * np.array(found["vectors"], np.float32)).sum(axis=1).min()) > 0.999
+
+
 def test_what_the_module_does_not_know_is_refused(example: Path, small: Path, tmp_path: Path) -> None:
-    """A damaged file, a bundle of another kind, a role that is none, half a character."""
+    """A damaged file, a bundle of another kind."""
     damaged = Path(shutil.copytree(small, tmp_path / "damaged"))
     content = bytearray((damaged / "tokenizer.json").read_bytes())
     content[len(content) // 2] ^= 1
@@ -187,8 +237,45 @@ def test_what_the_module_does_not_know_is_refused(example: Path, small: Path, tm
     assert in_node(example, damaged, ["a"])["error"] == "tokenizer.json is damaged: its sha256 differs"
     export_model(sparse_folder(bert_folder(tmp_path / "sparse")), tmp_path / "other", floor=-1.0, verify="skip")
     assert "the bundle has kind" in in_node(example, tmp_path / "other", ["a"])["error"]
-    assert "no role passage" in in_node(example, small, ["a"], role="passage")["error"]
-    assert "surrogate" in in_node(example, small, ["\ud800"])["error"]
+
+
+@pytest.mark.parametrize(
+    ("said", "role", "why"),
+    [
+        ({"schema": 5}, None, "schema version 5; this module reads up to 4"),
+        ({"inputs": "words"}, None, "the bundle has inputs"),
+        ({"files": {}}, None, "no model for texts"),
+        ({"side": "query"}, "document", "for the role query alone"),
+        ({}, "passage", "no role passage"),
+        ({}, "constructor", "no role constructor"),
+    ],
+)
+def test_what_a_manifest_says_is_refused_by_name(
+    example: Path, small: Path, tmp_path: Path, said: dict[str, Any], role: str | None, why: str
+) -> None:
+    bundle = Path(shutil.copytree(small, tmp_path / "bundle"))
+    manifest = json.loads((small / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, **said}))
+    assert why in in_node(example, bundle, ["a"], role=role)["error"]
+
+
+def test_a_manifest_that_is_none_is_named(example: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("<html>")
+    assert in_node(example, tmp_path, ["a"])["error"].startswith("manifest.json is not JSON: ")
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        (["\ud800"], "half a surrogate pair"),
+        ([None], "a text must be a string, not null"),
+        ([7], "a text must be a string, not 7"),
+        ("the river", "texts must be an array"),
+        (None, "texts must be an array"),
+    ],
+)
+def test_what_is_no_text_is_refused(example: Path, small: Path, texts: Any, why: str) -> None:
+    assert why in in_node(example, small, texts)["error"]
 
 
 def test_the_program_searches(example: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from builders.architectures import MODELS, write
+from builders.architectures import MODELS, Model, decoder, write
 from builders.bert import WORDS, bert_folder, pair_folder
 from builders.heads import multi_folder
 from click.testing import CliRunner
@@ -19,12 +19,12 @@ from onnx.reference.op_run import OpRun
 from edge_embed import Embedder
 from edge_embed.cli.main import main
 from edge_embed.errors import ExportError, InputError
-from edge_embed_export import export_model
+from edge_embed_export import export_model, from_checkpoint
 from edge_embed_export.calibration import texts as shipped
 from edge_embed_export.receipt import finish
-from edge_embed_export.transformer import builder
+from edge_embed_export.transformer import blockwise, builder, spec
 from edge_embed_export.transformer.builder import Graph
-from edge_embed_export.transformer.portable import OPSET, standard
+from edge_embed_export.transformer.portable import OPSET, REWRITES, standard
 from edge_embed_quantize.linear import Int8Linear, RowActivation, StaticActivation, quantize_weight
 from edge_embed_runtime.model.batching import pad
 from edge_embed_runtime.model.session import make_session
@@ -75,6 +75,8 @@ def test_the_command_writes_standard_operators(tmp_path: Path) -> None:
     manifest = manifest_of(target)
     assert "engine" not in manifest
     assert manifest["receipt"]["cosine_to_fast_form"]["min"] > 0.999
+    assert 0 < manifest["receipt"]["speed_to_fast_form"] < 100
+    assert 0.5 < manifest["receipt"]["bytes_to_fast_form"] < 2
     assert manifest["receipt"]["cosine_to_fp32"]["mean"] > 0.995
     embedder = Embedder(target, threads=1)
     export_model(source, tmp_path / "fast", engine="onnxruntime")
@@ -134,6 +136,37 @@ def test_every_family(known_words: None, tmp_path: Path, name: str) -> None:
     of_family(tmp_path, name)
 
 
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention of long texts, over blocks of queries, in texts of more than four tokens."""
+    monkeypatch.setattr(spec, "WHOLE", 8)
+    for name, number in (("ROWS", 4), ("ROWS_WITH_HEADS", 4), ("APART", 8)):
+        monkeypatch.setattr(blockwise, name, number)
+
+
+@pytest.mark.parametrize("name", ["jina_v2", "modernbert", "qwen3"])
+def test_models_of_long_texts(known_words: None, blocks: None, tmp_path: Path, name: str) -> None:
+    of_family(tmp_path, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert", "gemma2", "gemma3", "gritlm", "gte", "jina_v3", "mpnet", "nvembed", "umt5"])
+def test_more_models_of_long_texts(known_words: None, blocks: None, tmp_path: Path, name: str) -> None:
+    of_family(tmp_path, name)
+
+
+def test_long_texts_in_onnxruntime(tmp_path: Path) -> None:
+    """A model of more than 1,024 tokens, whose attention is one Scan a layer: up to its last token both forms agree."""
+    model = Model(*decoder("mistral", max_position_embeddings=1100, sliding_window=200), pooling=None)
+    source = write(model, tmp_path / "model")
+    bundle = portable(source, precision="fp32")
+    assert "Scan" in {node.op_type for node in checked(bundle).graph.node}
+    export_model(source, tmp_path / "fast", precision="fp32", engine="onnxruntime")
+    texts = [*TEXTS, "the river " * 300, "the cat " * 1100]
+    found, expected = (Embedder(folder, threads=1).encode(texts) for folder in (bundle, tmp_path / "fast"))
+    assert np.abs(found - expected).max() < 1e-5
+
+
 def of_family(folder: Path, name: str) -> None:
     """Standard operators alone, as near to the fast form as int8 is to float32, and texts have their own vectors."""
     model = MODELS[name]()
@@ -184,6 +217,15 @@ def test_models_in_two_files_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(builder, "APART_BYTES", 512)
     monkeypatch.setattr(builder, "LARGEST", 10_000)
     with pytest.raises(InputError, match="too large for a portable bundle"):
+        portable(bert_folder(tmp_path / "model"))
+
+
+def test_what_has_no_portable_form_is_refused_before_it_is_quantized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(REWRITES, ("com.microsoft", "Gelu"))
+    monkeypatch.setattr(from_checkpoint, "_quantized", lambda *_: pytest.fail("it was quantized"))
+    with pytest.raises(ExportError, match=r"com.microsoft.Gelu is not standard"):
         portable(bert_folder(tmp_path / "model"))
 
 

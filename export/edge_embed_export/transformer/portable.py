@@ -6,7 +6,7 @@ float32, with the same result but for rounding.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,7 @@ class _Standard:
 
     def run(self) -> Any:
         graph, helper = self._model.graph, self._onnx.helper
-        for node in graph.node:
-            self._own = node.output[0]
-            rewrite = REWRITES.get((node.domain, node.op_type))
-            if rewrite is None:
-                self._append(node)
-            else:
-                rewrite(self, node)
+        self._rewrite(graph.node)
         used = self._used([value.name for value in graph.output])
         del graph.node[:]
         graph.node.extend(node for node in self._nodes if used.intersection(node.output))
@@ -70,12 +64,35 @@ class _Standard:
         self._model.ir_version = IR_VERSION
         return self._model
 
+    def _rewrite(self, nodes: Iterable[Any]) -> None:
+        for node in nodes:
+            self._own = node.output[0]
+            rewrite = REWRITES.get((node.domain, node.op_type))
+            if rewrite is None:
+                self._append(node)
+            else:
+                rewrite(self, node)
+
+    def scan(self, node: Any) -> None:
+        """Append a node whose steps are a graph of their own, which reads values from outside."""
+        (body,) = (attribute.g for attribute in node.attribute if attribute.name == "body")
+        self._types |= {value.name: value.type for value in body.input}
+        outer, self._nodes = self._nodes, []
+        self._rewrite(body.node)
+        del body.node[:]
+        body.node.extend(self._nodes)
+        self._nodes = outer
+        self._keep(node)
+        for name, step in zip(node.output, body.output, strict=True):
+            of_step = step.type.tensor_type
+            self._types[name] = self._type(of_step.elem_type, [None] * (1 + len(of_step.shape.dim)))
+
     def _used(self, wanted: list[str]) -> set[str]:
         """All values that some values are made of, and these."""
         used, waiting = set(wanted), list(wanted)
         while waiting:
             node = self._made.get(waiting.pop())
-            for name in () if node is None else node.input:
+            for name in () if node is None else _read_by(node):
                 if name not in used:
                     used.add(name)
                     waiting.append(name)
@@ -146,9 +163,12 @@ class _Standard:
             raise ExportError(
                 f"{self._refusal(node)} as it is used here ({', '.join(sorted(strange)) or 'its inputs'})"
             )
+        self._keep(node)
+        self._types |= self._inferred(schema, node)
+
+    def _keep(self, node: Any) -> None:
         self._nodes.append(node)
         self._made |= dict.fromkeys(node.output, node)
-        self._types |= self._inferred(schema, node)
 
     def _refusal(self, node: Any) -> str:
         domain = f"{node.domain}." if node.domain else ""
@@ -173,6 +193,12 @@ class _Standard:
 
     def _type(self, kind: int, dims: Sequence[int | None]) -> Any:
         return self._onnx.helper.make_tensor_type_proto(kind, list(dims))
+
+
+def _read_by(node: Any) -> list[str]:
+    """Values that a node reads, those of the steps of a Scan among them."""
+    inner = (part for attribute in node.attribute for part in attribute.g.node)
+    return [*node.input, *(name for part in inner for name in part.input)]
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -278,11 +304,14 @@ def _rotate(s: _Standard, node: Any) -> None:
 
 def _pad(s: _Standard, node: Any) -> None:
     """The axes of Pad are an input since opset 18; before, all were meant."""
-    axes = s.value_of(node.input[3]).tolist() if len(node.input) > 3 else None
-    inputs = list(node.input) if axes is None or axes != list(range(len(axes))) else list(node.input[:3])
-    while not inputs[-1]:
-        del inputs[-1]
-    s.op("Pad", *inputs, output=node.output[0], **_attributes(node))
+    x, pads, *value = node.input[:3]
+    rank = s.rank(x)
+    axes = s.value_of(node.input[3]).tolist() if len(node.input) > 3 else list(range(rank))
+    if axes != list(range(rank)):
+        none = 2 * len(axes)  # behind the numbers that there are: a zero
+        places = [side + axes.index(i) if i in axes else none for side in (0, len(axes)) for i in range(rank)]
+        pads = s.op("Gather", s.op("Concat", pads, s.axes(0), axis=0), s.axes(*places), axis=0)
+    s.op("Pad", x, pads, *filter(None, value), output=node.output[0], **_attributes(node))
 
 
 def _scatter(s: _Standard, node: Any) -> None:
@@ -310,6 +339,7 @@ REWRITES: dict[tuple[str, str], Callable[[_Standard, Any], None]] = {
     (OWN_DOMAIN, "RotaryEmbedding"): _rotate,
     ("", "Pad"): _pad,
     ("", "QuantizeLinear"): _quantize,
+    ("", "Scan"): _Standard.scan,
     ("", "ScatterElements"): _scatter,
     ("", "SimplifiedLayerNormalization"): _rms_norm,
     **{("", f"Reduce{kind}"): _reduce for kind in ("Max", "Min", "Mean", "L1", "L2", "Prod", "LogSumExp", "SumSquare")},

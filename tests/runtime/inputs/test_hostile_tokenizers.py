@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from builders.hostile_tokenizers import BAD_PATTERNS, KINDS, SOUND_PATTERNS, TEXTS, base, charmap, letters, sound
+from builders.hostile_tokenizers import BAD_PATTERNS, KINDS, SOUND_PATTERNS, TEXTS, base, charmap, sound, trie
 
 from edge_embed import Embedder
 from edge_embed_runtime.errors import BundleFormatError
@@ -105,7 +105,7 @@ def test_a_pattern_is_refused_with_its_reason(pattern: object, why: str) -> None
 
 def test_a_character_map_says_how_much_it_grows() -> None:
     """A becomes b, B becomes bbb; the parser agrees that it is whole."""
-    normalizer = charmap(letters({"A": 0, "B": 2}), b"b\0bbb\0")
+    normalizer = charmap(trie({"A": 0, "B": 2}), b"b\0bbb\0")
     assert check_charmap(normalizer["precompiled_charsmap"]) == 3
     parsed = tokenizers.normalizers.Precompiled(base64.b64decode(normalizer["precompiled_charsmap"]))
     assert parsed.normalize_str("ABC") == "bbbbC"
