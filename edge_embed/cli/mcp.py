@@ -107,10 +107,10 @@ def _check_bundles(*given: str | None) -> None:
     named = [bundle for bundle in given if bundle is not None]
     if named:  # this imports numpy, for which a client waits
         from edge_embed.embedder import bundle_path
-        from edge_embed_runtime.bundle.manifest import MANIFEST, read_manifest
+        from edge_embed_runtime.bundle.bundle import open_bundle
 
         for bundle in named:
-            read_manifest(bundle_path(bundle) / MANIFEST)
+            open_bundle(bundle_path(bundle))
 
 
 def _models(path: Path, sparse: str | None, multi: str | None, model: dict[str, Any]) -> dict[str, Any]:
