@@ -93,7 +93,8 @@ def embed_files(
     progress:       called after each shard
 
     Each finished shard is durable. Called again, the run goes on: finished shards are compared with their hashes, and
-    what is missing or damaged is made again. Input and output are paths that all nodes have.
+    what is missing or damaged is made again. Where a part of an input is damaged, all other shards are made before that
+    is raised. Input and output are paths that all nodes have.
 
     Raises InputError where `output` holds another run (other inputs, bundle or columns), IndexLockedError where
     another process writes it, SourceError for inputs that cannot be read, MemoryBudgetError where workers keep dying,
@@ -173,8 +174,9 @@ class _Run:
     ) -> None:
         self._journal, self._options, self._facts, self._progress = journal, options, facts, progress
         self._pieces = {piece.number: piece for piece in journal.pieces()}
-        self._keys = Keys()
         self._total = sum(journal.rows)
+        self._keys = Keys(self._total)
+        self._unread: list[tuple[SourceError, Piece]] = []
         self._rows = sum(rows for number, rows in enumerate(journal.rows) if number in journal.done)
         self._done = Bulked(str(journal.output), facts.bundle, facts.fingerprint, facts.dim, facts.dtype)
 
@@ -193,6 +195,8 @@ class _Run:
                 for written in self._written(ray, workers):
                     self._commit(written)
         journal.sweep()
+        if self._unread:
+            raise self._failed(*self._unread[0])
         done.seconds = time.monotonic() - self._begun
         shards = [journal.output / journal.done[number].name for number in sorted(journal.done)]
         done.duplicate_count, done.duplicates = self._keys.twice(shards)
@@ -239,6 +243,9 @@ class _Run:
                 f"the memory of their node was used up: try fewer workers (--workers), or a limit for each "
                 f"(--max-rss); {self._kept()}"
             )
+        if isinstance(written.error, SourceError) and not self._options.strict:
+            self._unread.append((written.error, piece))  # raised at the end: all other shards can be made
+            return
         if written.error is not None:
             raise self._failed(written.error, piece)
         if written.problems and self._options.strict:
