@@ -3,7 +3,9 @@
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +38,8 @@ def connected(address: str | None, workers: int | None, cores: int) -> Iterator[
         if address is not None and not begun:
             raise InputError("this process has joined a cluster already: leave address out", option="address")
         if begun:
-            _start(ray, address, (workers or max(1, default_threads() // cores)) * cores)
+            with _own_sigterm():
+                _start(ray, address, (workers or max(1, default_threads() // cores)) * cores)
         try:
             with _quiet():
                 yield ray, _workers(ray, workers, cores)
@@ -70,6 +73,17 @@ def _environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """SIGTERM does what it did: Ray's handler ends the driver with SIGABRT and a stack trace."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _start(ray: Any, address: str | None, cpus: int) -> None:

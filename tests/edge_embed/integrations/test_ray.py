@@ -346,6 +346,25 @@ def test_a_file_that_changes_meanwhile(cluster: Any, tmp_path: Path) -> None:
         embed_files(tmp_path / "a.jsonl", tmp_path / "out", **STATIC, progress=progress, rows_per_shard=100)
 
 
+def test_a_damaged_input_stops_its_own_shards_only(cluster: Any, tmp_path: Path) -> None:
+    """All others are made before it is refused, and once the file is as it was the run ends."""
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    rows = write_parquet(folder / "a.parquet", range(100), 50) + write_lines(folder / "b.jsonl", range(100))
+    path = folder / "a.parquet"
+    whole, changed_ns = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(whole[:4] + b"\xff" * 400 + whole[404:])  # the first row group, which holds the first two shards
+    os.utime(path, ns=(changed_ns, changed_ns))
+    with pytest.raises(SourceError, match=r"a\.parquet cannot be read.*rows 0 to 24 of a\.parquet.*6 of 8 shards"):
+        embed_files(folder, output, **STATIC, rows_per_shard=25)
+    assert [one.shard for one in finished(output)] == [2, 3, 4, 5, 6, 7]
+    path.write_bytes(whole)
+    os.utime(path, ns=(changed_ns, changed_ns))
+    done = embed_files(folder, output, **STATIC, rows_per_shard=25)
+    assert (done.rows, done.made) == (200, 2)
+    assert read(output)[0] == [key for key, _ in rows]
+
+
 def test_a_dataset_of_ones_own(cluster: Any, tmp_path: Path, embedder: Embedder) -> None:
     """`embed_dataset` adds a column; `EdgeEmbed` in `map_batches` does, too, in each form of batches."""
     import ray
