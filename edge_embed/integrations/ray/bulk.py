@@ -12,7 +12,7 @@ from edge_embed import __version__
 from edge_embed.embedder import Embedder, bundle_path
 from edge_embed.files.shards import DTYPES, Finished, ShardFacts
 from edge_embed.integrations.ray.bundles import packed
-from edge_embed.integrations.ray.cluster import EXTRA, connected
+from edge_embed.integrations.ray.cluster import EXTRA, START_SECONDS, connected
 from edge_embed.integrations.ray.columns import Asked, check_parquet
 from edge_embed.integrations.ray.inputs import GRAIN, Counted, File, count, cut, find, rows_for
 from edge_embed.integrations.ray.journal import Journal, locked, name_of
@@ -27,8 +27,6 @@ from edge_embed_runtime.extras import is_installed, missing, require
 from edge_embed_runtime.system.cpu import default_threads
 
 MEGABYTE = 10**6
-# Of one actor. Ray has no limit: where a node has no memory for a worker, it starts one after the other for ever.
-RESTARTS = 20
 
 
 @dataclass(frozen=True)
@@ -225,13 +223,13 @@ class _Run:
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=2),
             num_cpus=options.threads,
             memory=None if options.max_rss_mb is None else options.max_rss_mb * MEGABYTE,
-            max_restarts=RESTARTS,
         )
         try:
             for row in dataset.iter_rows():
                 yield pickle.loads(row["written"])  # noqa: S301 - from our own worker
-        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
-            raise self._killed(RESTARTS + 1, "started") from error
+        except ray.exceptions.GetTimeoutError as error:
+            what = f"after {START_SECONDS} seconds not all workers ({workers}) had started"
+            raise MemoryBudgetError(f"{what}, {self._advice('their nodes')}") from error
         except ray.exceptions.RayError as error:
             said = " ".join(str(error).split())
             raise EdgeEmbedError(f"Ray could not go on: {said[-500:]}; {self._kept()}") from error
@@ -243,7 +241,8 @@ class _Run:
     def _commit(self, written: Written) -> None:
         piece = self._pieces[written.shard]
         if written.lost:
-            raise self._killed(written.lost, f"embedded {self._rows_of(piece)}")
+            what = f"{written.lost} workers were killed while they embedded {self._rows_of(piece)}"
+            raise MemoryBudgetError(f"{what}, {self._advice('their node')}")
         if isinstance(written.error, SourceError) and not self._options.strict:
             self._unread.append((written.error, piece))  # raised at the end: all other shards can be made
             return
@@ -269,10 +268,10 @@ class _Run:
             finished = len(self._journal.done)
             self._progress(Progress(self._rows, self._total, finished, done.shards, speed))
 
-    def _killed(self, workers: int, what: str) -> MemoryBudgetError:
-        return MemoryBudgetError(
-            f"{workers} workers were killed while they {what}, most likely because the memory of their node was used "
-            f"up: try fewer workers (--workers), or a limit for each (--max-rss); {self._kept()}"
+    def _advice(self, where: str) -> str:
+        return (
+            f"most likely because the memory of {where} was used up: try fewer workers (--workers), or a limit for each "
+            f"(--max-rss); {self._kept()}"
         )
 
     def _failed(self, error: BaseException, piece: Piece) -> BaseException:

@@ -168,6 +168,29 @@ def test_workers_that_keep_dying_end_the_run(cluster: Any, tmp_path: Path) -> No
     assert embed_files(tmp_path / "a.jsonl", output, workers=1).rows == 1000
 
 
+def test_workers_that_cannot_start_end_the_run(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that are killed before they reach a shard, as by Ray where a node's memory is used up: Ray alone would
+    start one after the other for ever."""
+    monkeypatch.setattr("edge_embed.integrations.ray.cluster.START_SECONDS", 5)
+    write_lines(tmp_path / "a.jsonl", range(10))
+    output, ended = tmp_path / "out", threading.Event()
+
+    def kill_all() -> None:
+        while not ended.wait(0.01):
+            for pid in actors():
+                kill(pid)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        with pytest.raises(MemoryBudgetError, match=r"not all workers \(1\) had started.*--workers.*0 of 1 shards"):
+            embed_files(tmp_path / "a.jsonl", output, bundle="static", workers=1)
+    finally:
+        ended.set()
+        killer.join()
+    assert embed_files(tmp_path / "a.jsonl", output, bundle="static", workers=1).rows == 10
+
+
 def test_too_little_memory_is_said_by_the_worker(cluster: Any, tmp_path: Path) -> None:
     """A limit that a worker cannot keep: the least that works, and that nothing is lost."""
     write_lines(tmp_path / "a.jsonl", range(10))
