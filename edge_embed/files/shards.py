@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from edge_embed.files.arrow import EXTRA
 from edge_embed_runtime.errors import SourceError
 from edge_embed_runtime.extras import require
-from edge_embed_runtime.system.files import check_regular, read_regular
+from edge_embed_runtime.system.files import check_regular, open_regular, read_regular
 
 # Of a run: its plan, and a line for each finished shard. Readers of folders of Parquet files skip such names.
 PLAN, DONE = "_edge_embed.json", "_edge_embed.done.jsonl"
@@ -117,13 +117,18 @@ def finished(folder: Path) -> list[Finished]:
     if not path.exists():
         return []
     found = dict[int, Finished]()
-    lines = read_regular(path, MAX_PLAN).split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            one = Finished(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise SourceError(f"{path}, line {number}: not a finished shard", path=path, line=number) from error
-        found[one.shard] = one
+    with open_regular(path) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                one = Finished(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                hint = "remove the line, and the shard is made again"
+                raise SourceError(
+                    f"{path}, line {number}: not a finished shard; {hint}", path=path, line=number
+                ) from error
+            found[one.shard] = one
     return [found[number] for number in sorted(found)]
 
 

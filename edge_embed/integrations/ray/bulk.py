@@ -12,7 +12,7 @@ from edge_embed import __version__
 from edge_embed.embedder import Embedder, bundle_path
 from edge_embed.files.shards import DTYPES, Finished, ShardFacts
 from edge_embed.integrations.ray.bundles import packed
-from edge_embed.integrations.ray.cluster import EXTRA, connected
+from edge_embed.integrations.ray.cluster import EXTRA, START_SECONDS, connected
 from edge_embed.integrations.ray.columns import Asked, check_parquet
 from edge_embed.integrations.ray.inputs import GRAIN, Counted, File, count, cut, find, rows_for
 from edge_embed.integrations.ray.journal import Journal, locked, name_of
@@ -93,7 +93,8 @@ def embed_files(
     progress:       called after each shard
 
     Each finished shard is durable. Called again, the run goes on: finished shards are compared with their hashes, and
-    what is missing or damaged is made again. Input and output are paths that all nodes have.
+    what is missing or damaged is made again. Where a part of an input is damaged, all other shards are made before that
+    is raised. Input and output are paths that all nodes have.
 
     Raises InputError where `output` holds another run (other inputs, bundle or columns), IndexLockedError where
     another process writes it, SourceError for inputs that cannot be read, MemoryBudgetError where workers keep dying,
@@ -173,8 +174,9 @@ class _Run:
     ) -> None:
         self._journal, self._options, self._facts, self._progress = journal, options, facts, progress
         self._pieces = {piece.number: piece for piece in journal.pieces()}
-        self._keys = Keys()
         self._total = sum(journal.rows)
+        self._keys = Keys(self._total)
+        self._unread: list[tuple[SourceError, Piece]] = []
         self._rows = sum(rows for number, rows in enumerate(journal.rows) if number in journal.done)
         self._done = Bulked(str(journal.output), facts.bundle, facts.fingerprint, facts.dim, facts.dtype)
 
@@ -193,6 +195,8 @@ class _Run:
                 for written in self._written(ray, workers):
                     self._commit(written)
         journal.sweep()
+        if self._unread:
+            raise self._failed(*self._unread[0])
         done.seconds = time.monotonic() - self._begun
         shards = [journal.output / journal.done[number].name for number in sorted(journal.done)]
         done.duplicate_count, done.duplicates = self._keys.twice(shards)
@@ -223,6 +227,9 @@ class _Run:
         try:
             for row in dataset.iter_rows():
                 yield pickle.loads(row["written"])  # noqa: S301 - from our own worker
+        except ray.exceptions.GetTimeoutError as error:
+            what = f"after {START_SECONDS} seconds not all workers ({workers}) had started"
+            raise MemoryBudgetError(f"{what}, {self._advice('their nodes')}") from error
         except ray.exceptions.RayError as error:
             said = " ".join(str(error).split())
             raise EdgeEmbedError(f"Ray could not go on: {said[-500:]}; {self._kept()}") from error
@@ -234,11 +241,11 @@ class _Run:
     def _commit(self, written: Written) -> None:
         piece = self._pieces[written.shard]
         if written.lost:
-            raise MemoryBudgetError(
-                f"{written.lost} workers were killed while they embedded {self._rows_of(piece)}, most likely because "
-                f"the memory of their node was used up: try fewer workers (--workers), or a limit for each "
-                f"(--max-rss); {self._kept()}"
-            )
+            what = f"{written.lost} workers were killed while they embedded {self._rows_of(piece)}"
+            raise MemoryBudgetError(f"{what}, {self._advice('their node')}")
+        if isinstance(written.error, SourceError) and not self._options.strict:
+            self._unread.append((written.error, piece))  # raised at the end: all other shards can be made
+            return
         if written.error is not None:
             raise self._failed(written.error, piece)
         if written.problems and self._options.strict:
@@ -260,6 +267,12 @@ class _Run:
             speed = done.embedded / max(time.monotonic() - self._begun, 1e-9)
             finished = len(self._journal.done)
             self._progress(Progress(self._rows, self._total, finished, done.shards, speed))
+
+    def _advice(self, where: str) -> str:
+        return (
+            f"most likely because the memory of {where} was used up: try fewer workers (--workers), or a limit for each "
+            f"(--max-rss); {self._kept()}"
+        )
 
     def _failed(self, error: BaseException, piece: Piece) -> BaseException:
         """The worker's error, with where it was and what is kept."""

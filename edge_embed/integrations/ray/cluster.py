@@ -3,7 +3,9 @@
 import logging
 import os
 import secrets
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +18,8 @@ from edge_embed_runtime.system.cpu import default_threads
 EXTRA = "ray"
 # Nothing of a run's data passes the object store: it holds the places of shards, and a bundle.
 STORE_BYTES = 128 * 2**20
+# For workers to start. Where a node has no memory for one, Ray starts one after the other for ever.
+START_SECONDS = 600
 # Of a cluster of our own: it reports to nobody.
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -29,16 +33,17 @@ def connected(address: str | None, workers: int | None, cores: int) -> Iterator[
     if workers is not None:
         check_count(workers, "workers", 1)
     own = address is None and not _joined()
-    with _environment() if own else _quiet():
+    with _environment() if own else _settings():
         ray = require("ray", EXTRA)
         require("ray.data", EXTRA)
         begun = not ray.is_initialized()
         if address is not None and not begun:
             raise InputError("this process has joined a cluster already: leave address out", option="address")
         if begun:
-            _start(ray, address, (workers or max(1, default_threads() // cores)) * cores)
+            with _own_sigterm():
+                _start(ray, address, (workers or max(1, default_threads() // cores)) * cores)
         try:
-            with _quiet():
+            with _settings():
                 yield ray, _workers(ray, workers, cores)
         finally:
             if begun:
@@ -72,6 +77,17 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """SIGTERM does what it did: Ray's handler ends the driver with SIGABRT and a stack trace."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
 def _start(ray: Any, address: str | None, cpus: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}  # what counts is raised
     try:
@@ -103,15 +119,18 @@ def _workers(ray: Any, workers: int | None, cores: int) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data without bars and notes of its own."""
+def _settings() -> Iterator[None]:
+    """Ray Data without bars and notes of its own, and with an end to the wait for workers."""
     data, log = require("ray.data", EXTRA), logging.getLogger("ray.data")
     context, level = data.DataContext.get_current(), log.level
-    before = (context.enable_progress_bars, context.print_on_execution_start)
-    context.enable_progress_bars = context.print_on_execution_start = False
+    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "wait_for_min_actors_s": START_SECONDS}
+    before = {name: getattr(context, name) for name in wanted}
+    for name, value in wanted.items():
+        setattr(context, name, value)
     log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
+        for name, value in before.items():
+            setattr(context, name, value)
         log.setLevel(level)

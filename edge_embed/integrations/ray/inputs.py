@@ -16,6 +16,8 @@ from edge_embed_runtime.system.files import check_regular, open_unpacked
 
 PARQUET = (".parquet",)
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+# How such files may be packed, too, but cannot be read: the rest of a folder is passed over, they are refused.
+OTHERWISE_PACKED = tuple(kind + ending for kind in LINES[:2] for ending in (".zst", ".bz2", ".xz", ".lz4", ".zip"))
 # Shards of files of lines begin at multiples of so many rows, whose places in the file are known.
 GRAIN = 1000
 # Rows of a shard at most, unless the caller says so: what a killed run does again, and about a minute of one core.
@@ -98,13 +100,21 @@ def _named(path: Path) -> File:
 
 
 def _below(folder: Path) -> Iterator[File]:
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
         for name in names:
-            if name.lower().endswith((*PARQUET, *LINES)) and not name.startswith((".", "_")):
-                path = Path(where, name)
+            path = Path(where, name)
+            if name.startswith((".", "_")):
+                continue
+            if name.lower().endswith(OTHERWISE_PACKED):
+                raise SourceError(f"{path} is packed with {path.suffix}, expected .gz: unpack it", path=path)
+            if name.lower().endswith((*PARQUET, *LINES)):
                 check_regular(path)
                 yield File(path, path.relative_to(folder).as_posix())
+
+
+def _refuse(error: OSError) -> None:
+    raise SourceError(f"{error.filename} cannot be read: {error.strerror}", path=error.filename) from error
 
 
 def count(file: File, grain: int) -> Counted:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ class Journal:
             raise StorageError(
                 f"{self.output / one.name} could not be written: {error.strerror}", path=self.output, cause=error
             ) from error
-        self.done[one.shard] = one
+        self.done[one.shard] = replace(one, problems=[])  # which may be many
 
 
 def name_of(number: int) -> str:

@@ -16,13 +16,16 @@ from edge_embed_runtime.extras import require
 
 
 class Keys:
-    """Hashes of all keys of a run."""
+    """Hashes of all keys of a run, which has so many rows at most."""
 
-    def __init__(self) -> None:
-        self._hashes: list[NDArray[np.uint64]] = []
+    def __init__(self, rows: int) -> None:
+        self._hashes: NDArray[np.uint64] = np.empty(rows, np.uint64)
+        self._count = 0
 
     def add(self, hashes: bytes) -> None:
-        self._hashes.append(np.frombuffer(hashes, np.uint64))
+        more = np.frombuffer(hashes, np.uint64)
+        self._hashes[self._count : self._count + len(more)] = more
+        self._count += len(more)
 
     def add_shard(self, path: Path) -> None:
         """Of a shard that an earlier run finished."""
@@ -30,8 +33,7 @@ class Keys:
 
     def twice(self, shards: list[Path]) -> tuple[int, list[dict[str, Any]]]:
         """How many keys come more than once, and the first of them with the names of their shards."""
-        hashes = np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
-        self._hashes = []
+        hashes = self._hashes[: self._count]
         hashes.sort()
         same = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
         if not len(same):

@@ -18,9 +18,11 @@ from edge_embed_runtime.extras import require
 from edge_embed_runtime.storage.documents import check_key
 from edge_embed_runtime.system.files import open_unpacked
 
-# Rows and characters that are embedded at a time: bounds what a worker holds besides its model.
+# Rows, characters and bytes that are read and embedded at a time: bounds what a worker holds besides its model.
 BATCH_ROWS, BATCH_CHARACTERS = 1024, 2_000_000
-READ_ROWS = 256
+READ_ROWS, READ_BYTES = 256, 2**23
+# Of a column chunk of Parquet, which is otherwise read whole.
+BUFFER_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,13 @@ class Rows:
         piece = self._piece
         number = piece.first
         try:
-            with closing(parquet.ParquetFile(piece.path, pre_buffer=False)) as file:
+            with closing(parquet.ParquetFile(piece.path, pre_buffer=False, buffer_size=BUFFER_BYTES)) as file:
                 names = file.schema_arrow.names
                 key, others = self._asked.key_of(names), others_of(names, self._asked)
                 for table in _slices(file, piece.first, piece.rows):
-                    keys = [None] * table.num_rows if key is None else table.column(key).to_pylist()
+                    keys = [None] * table.num_rows if key is None else _values(table.column(key))
                     batch, kept = Batch(), list[int]()
-                    for i, text in enumerate(_texts(table.column(self._asked.text))):
+                    for i, text in enumerate(_values(table.column(self._asked.text))):
                         # a file with a column of keys has one in each row
                         given = "" if key is not None and keys[i] is None else keys[i]
                         if (row := self._usable(number + i, given, text)) is not None:
@@ -140,7 +142,7 @@ class Rows:
                 batch.keys.append(key)
                 batch.texts.append(text)
                 batch.others.append(metadata)
-                characters += len(text)
+                characters += len(text) + len(metadata)
             if len(batch.keys) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
                 yield batch
                 batch, characters = Batch(), 0
@@ -182,7 +184,13 @@ class Rows:
             return None
         key = None if name is None else row.pop(name)
         used = self._usable(number, "" if name is not None and key is None else key, row.pop(self._asked.text))
-        return None if used is None else (*used, json.dumps(row))
+        if used is None:
+            return None
+        try:
+            return *used, json.dumps(row, allow_nan=False)
+        except ValueError:  # 1e999, which Python reads as infinity
+            self._problem(number, "a number is too large")
+            return None
 
 
 def _object(line: bytes, *, first: bool) -> dict[str, Any]:
@@ -216,17 +224,20 @@ def _refuse(constant: str) -> None:
 
 
 def _slices(file: Any, first: int, rows: int) -> Iterator[Any]:
-    """Tables of these rows, of READ_ROWS at most. Row groups that have none of them are not read."""
-    groups, at, skip = list[int](), 0, None
+    """Tables of these rows, of READ_ROWS at most, fewer where rows are large. Row groups that have none of them are
+    not read."""
+    groups, at, skip, at_once = list[int](), 0, None, READ_ROWS
     for group in range(file.num_row_groups):
-        size = file.metadata.row_group(group).num_rows
+        about = file.metadata.row_group(group)
+        size = about.num_rows
         if at < first + rows and at + size > first:
             groups.append(group)
             skip = first - at if skip is None else skip
+            at_once = max(1, min(at_once, READ_BYTES * size // max(about.total_byte_size, 1)))
         at += size
     left, skip = rows, skip or 0
     table = require("pyarrow", EXTRA).Table
-    for batch in file.iter_batches(READ_ROWS, row_groups=groups) if groups else ():
+    for batch in file.iter_batches(at_once, row_groups=groups) if groups else ():
         if skip >= batch.num_rows:
             skip -= batch.num_rows
             continue
@@ -239,8 +250,8 @@ def _slices(file: Any, first: int, rows: int) -> Iterator[Any]:
         raise OSError(f"it ends {left} rows before row {first + rows}")
 
 
-def _texts(column: Any) -> list[Any]:
-    """Values of a column of strings; what is not UTF-8 becomes a text with a lone surrogate, which is then refused."""
+def _values(column: Any) -> list[Any]:
+    """Values of a column; of strings, what is not UTF-8 becomes a text with a lone surrogate, which is then refused."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:

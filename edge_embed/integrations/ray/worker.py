@@ -23,8 +23,8 @@ from edge_embed_runtime.errors import BundleError, EdgeEmbedError, MemoryBudgetE
 from edge_embed_runtime.extras import require
 from edge_embed_runtime.system.writing import FLAGS
 
-# Rows and characters of a row group: what a worker holds of its output.
-GROUP_ROWS, GROUP_CHARACTERS = 8192, 8_000_000
+# Rows and bytes of a row group: what a worker holds of its output.
+GROUP_ROWS, GROUP_BYTES = 8192, 2**25
 # How often a shard is tried that ends its worker, which may have run out of memory.
 TRIES = 3
 
@@ -159,19 +159,19 @@ class _Groups:
     def __init__(self, writer: ShardWriter, facts: ShardFacts) -> None:
         self._writer, self._facts = writer, facts
         self._tables: list[Any] = []
-        self._rows = self._characters = 0
+        self._rows = self._bytes = 0
 
     def add(self, batch: Batch, vectors: Any) -> None:
         self._tables.append(self._table(batch, vectors))
         self._rows += len(batch.keys)
-        self._characters += sum(map(len, batch.texts))
-        if self._rows >= GROUP_ROWS or self._characters >= GROUP_CHARACTERS:
+        self._bytes += self._tables[-1].nbytes
+        if self._rows >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
         if self._tables:
             self._writer.write(require("pyarrow", EXTRA).concat_tables(self._tables).combine_chunks())
-        self._tables, self._rows, self._characters = [], 0, 0
+        self._tables, self._rows, self._bytes = [], 0, 0
 
     def _table(self, batch: Batch, vectors: Any) -> Any:
         arrow = require("pyarrow", EXTRA)

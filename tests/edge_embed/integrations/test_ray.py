@@ -168,6 +168,29 @@ def test_workers_that_keep_dying_end_the_run(cluster: Any, tmp_path: Path) -> No
     assert embed_files(tmp_path / "a.jsonl", output, workers=1).rows == 1000
 
 
+def test_workers_that_cannot_start_end_the_run(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that are killed before they reach a shard, as by Ray where a node's memory is used up: Ray alone would
+    start one after the other for ever."""
+    monkeypatch.setattr("edge_embed.integrations.ray.cluster.START_SECONDS", 5)
+    write_lines(tmp_path / "a.jsonl", range(10))
+    output, ended = tmp_path / "out", threading.Event()
+
+    def kill_all() -> None:
+        while not ended.wait(0.01):
+            for pid in actors():
+                kill(pid)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        with pytest.raises(MemoryBudgetError, match=r"not all workers \(1\) had started.*--workers.*0 of 1 shards"):
+            embed_files(tmp_path / "a.jsonl", output, bundle="static", workers=1)
+    finally:
+        ended.set()
+        killer.join()
+    assert embed_files(tmp_path / "a.jsonl", output, bundle="static", workers=1).rows == 10
+
+
 def test_too_little_memory_is_said_by_the_worker(cluster: Any, tmp_path: Path) -> None:
     """A limit that a worker cannot keep: the least that works, and that nothing is lost."""
     write_lines(tmp_path / "a.jsonl", range(10))
@@ -344,6 +367,25 @@ def test_a_file_that_changes_meanwhile(cluster: Any, tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"changed while it was read.*another OUTPUT"):
         embed_files(tmp_path / "a.jsonl", tmp_path / "out", **STATIC, progress=progress, rows_per_shard=100)
+
+
+def test_a_damaged_input_stops_its_own_shards_only(cluster: Any, tmp_path: Path) -> None:
+    """All others are made before it is refused, and once the file is as it was the run ends."""
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    rows = write_parquet(folder / "a.parquet", range(100), 50) + write_lines(folder / "b.jsonl", range(100))
+    path = folder / "a.parquet"
+    whole, changed_ns = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(whole[:4] + b"\xff" * 400 + whole[404:])  # the first row group, which holds the first two shards
+    os.utime(path, ns=(changed_ns, changed_ns))
+    with pytest.raises(SourceError, match=r"a\.parquet cannot be read.*rows 0 to 24 of a\.parquet.*6 of 8 shards"):
+        embed_files(folder, output, **STATIC, rows_per_shard=25)
+    assert [one.shard for one in finished(output)] == [2, 3, 4, 5, 6, 7]
+    path.write_bytes(whole)
+    os.utime(path, ns=(changed_ns, changed_ns))
+    done = embed_files(folder, output, **STATIC, rows_per_shard=25)
+    assert (done.rows, done.made) == (200, 2)
+    assert read(output)[0] == [key for key, _ in rows]
 
 
 def test_a_dataset_of_ones_own(cluster: Any, tmp_path: Path, embedder: Embedder) -> None:
