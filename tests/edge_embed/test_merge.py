@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import unicodedata
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from edge_embed import (
 from edge_embed.files import merge as merging
 from edge_embed.files.merge import Merged
 from edge_embed_runtime.maintenance import merge as storing
+from edge_embed_runtime.storage import create as creating
 from edge_embed_runtime.storage.filerecords import FileRecord
 from edge_embed_runtime.storage.media import Media
 from edge_embed_runtime.storage.rows import passage_crc
@@ -403,6 +405,29 @@ def test_a_damaged_index_is_refused(statement: str, what: str, there: bool) -> N
         merge_indexes("out.db", ["b.db"] if there else ["a.db", "b.db"])
     assert ("out.db" in files()) == there
     assert not there or stored("out.db") == stored("a.db")
+
+
+def test_an_index_of_an_earlier_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stored words as the texts are: a new index has them as today's; into the old one they go as they did, until it
+    is rebuilt."""
+    create, word = creating.create_index, unicodedata.normalize("NFD", "가방")
+    with monkeypatch.context() as patch:
+        patch.setattr(creating, "create_index", lambda path, facts: create(path, replace(facts, normal="")))
+        with Index.create("old.db", space="s", dim=DIM) as index:
+            index.add_vectors([Document("old", f"{word} one")], vectors(1))
+    with Index.create("today.db", space="s", dim=DIM) as index:
+        index.add_vectors([Document("today", f"{word} two")], vectors(1))
+    merge_indexes("new.db", ["old.db", "today.db"])
+    merge_indexes("old.db", ["today.db"])
+    with Index.open("old.db") as index:
+        assert index.search(word, mode="text") == []
+        assert index.verify().whole
+        index.rebuild()
+    for name in ("new.db", "old.db"):
+        with Index.open(name, read_only=True) as index:
+            assert {hit.key for hit in index.search(word, mode="text")} == {"old", "today"}
+            assert "advice" not in index.stats()
+        assert verify_index(name).whole
 
 
 def test_what_is_no_index_is_refused() -> None:
