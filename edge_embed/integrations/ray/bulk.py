@@ -270,8 +270,8 @@ class _Run:
 
     def _advice(self, where: str) -> str:
         return (
-            f"most likely because the memory of {where} was used up: try fewer workers (--workers), or a limit for each "
-            f"(--max-rss); {self._kept()}"
+            f"most likely because the memory of {where} was used up: try fewer workers (--workers), or a limit for "
+            f"each (--max-rss); {self._kept()}"
         )
 
     def _failed(self, error: BaseException, piece: Piece) -> BaseException:
