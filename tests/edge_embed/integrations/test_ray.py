@@ -410,6 +410,15 @@ def test_a_dataset_of_ones_own(cluster: Any, tmp_path: Path, embedder: Embedder)
         assert np.array_equal(np.stack([row["vector"] for row in found]), wanted.astype(np.float16))
 
 
+def test_options_of_embed_dataset(cluster: Any) -> None:
+    """What cannot be is said before an actor starts."""
+    for options in ({"workers": 0}, {"workers": (2, 1)}, {"threads": 0}, {"batch_size": 0}, {"max_rss_mb": "x"}):
+        with pytest.raises(InputError, match=next(iter(options))):
+            embed_dataset(None, **options)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'column'"):
+        embed_dataset(None, column="body")
+
+
 def test_batches_with_bad_rows(embedder: Embedder) -> None:
     """Called without Ray: a row without a text raises, or has no vector; columns are checked."""
     import pyarrow as pa
