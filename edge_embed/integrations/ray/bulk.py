@@ -25,8 +25,7 @@ from edge_embed_runtime.checks import check_count, check_path, listed, unusable
 from edge_embed_runtime.errors import EdgeEmbedError, MemoryBudgetError, SourceError
 from edge_embed_runtime.extras import is_installed, missing, require
 from edge_embed_runtime.system.cpu import default_threads
-
-MEGABYTE = 10**6
+from edge_embed_runtime.system.memory import check_limit
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,7 @@ def _facts(options: BulkOptions) -> ShardFacts:
     if options.dtype not in DTYPES:
         raise unusable("dtype", options.dtype, f"one of {listed(DTYPES)}")
     check_count(options.threads, "threads", 1)
+    check_limit(options.max_rss_mb)
     if options.rows_per_shard is not None:
         check_count(options.rows_per_shard, "rows_per_shard", 1)
     model = {**options.of_embedder, "max_rss_mb": None, "engine": options.engine}
@@ -222,7 +222,7 @@ class _Run:
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(items)), max_tasks_in_flight_per_actor=2),
             num_cpus=options.threads,
-            memory=None if options.max_rss_mb is None else options.max_rss_mb * MEGABYTE,
+            memory=check_limit(options.max_rss_mb),
         )
         try:
             for row in dataset.iter_rows():
@@ -270,8 +270,8 @@ class _Run:
 
     def _advice(self, where: str) -> str:
         return (
-            f"most likely because the memory of {where} was used up: try fewer workers (--workers), or a limit for each "
-            f"(--max-rss); {self._kept()}"
+            f"most likely because the memory of {where} was used up: try fewer workers (--workers), or a limit for "
+            f"each (--max-rss); {self._kept()}"
         )
 
     def _failed(self, error: BaseException, piece: Piece) -> BaseException:

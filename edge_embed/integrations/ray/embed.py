@@ -1,6 +1,7 @@
 """`EdgeEmbed`, what `map_batches` of Ray Data calls with each batch, and `embed_dataset`, which calls it right."""
 
 import os
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from edge_embed.files.shards import DTYPES
 from edge_embed_runtime.checks import check_count, check_text, listed, shown, unusable
 from edge_embed_runtime.errors import InputError
 from edge_embed_runtime.extras import require
+from edge_embed_runtime.system.memory import check_limit
 
 EXTRA = "ray"
 ON_ERROR = ("raise", "null")
@@ -124,15 +126,21 @@ def embed_dataset(
     batch_size: rows that an actor gets at a time
     options:    see `EdgeEmbed`
 
-    Ray reserves `max_rss_mb` for each actor, where it is given. Raises InputError for options that cannot be.
+    Ray reserves `max_rss_mb` for each actor, where it is given. Raises InputError for numbers that cannot be, and
+    TypeError for options that do not exist, before an actor starts; of other options the actors say what is wrong.
     """
     data, ray = require("ray.data", EXTRA), require("ray", EXTRA)
     check_count(threads, "threads", 1)
     check_count(batch_size, "batch_size", 1)
+    unknown = options.keys() - {*signature(EdgeEmbed).parameters, *signature(Embedder).parameters}
+    if unknown:
+        raise TypeError(f"embed_dataset() got an unexpected keyword argument {min(unknown)!r}")
     if workers is None:
         workers = 1, max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
     least, most = workers if isinstance(workers, tuple) else (workers, workers)
-    limit = options.get("max_rss_mb")
+    check_count(least, "workers", 1)
+    check_count(most, "workers", least)
+    limit = check_limit(options.get("max_rss_mb"))
     return dataset.map_batches(
         EdgeEmbed,
         fn_constructor_args=(bundle,),
@@ -141,5 +149,5 @@ def embed_dataset(
         batch_format="pyarrow",
         compute=data.ActorPoolStrategy(min_size=least, max_size=most),
         num_cpus=threads,
-        memory=None if limit is None else limit * 10**6,
+        memory=limit,
     )

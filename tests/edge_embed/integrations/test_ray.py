@@ -171,7 +171,6 @@ def test_workers_that_keep_dying_end_the_run(cluster: Any, tmp_path: Path) -> No
 def test_workers_that_cannot_start_end_the_run(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that are killed before they reach a shard, as by Ray where a node's memory is used up: Ray alone would
     start one after the other for ever."""
-    monkeypatch.setattr("edge_embed.integrations.ray.cluster.START_SECONDS", 5)
     write_lines(tmp_path / "a.jsonl", range(10))
     output, ended = tmp_path / "out", threading.Event()
 
@@ -183,11 +182,13 @@ def test_workers_that_cannot_start_end_the_run(cluster: Any, tmp_path: Path, mon
     killer = threading.Thread(target=kill_all)
     killer.start()
     try:
+        monkeypatch.setattr("edge_embed.integrations.ray.cluster.START_SECONDS", 5)
         with pytest.raises(MemoryBudgetError, match=r"not all workers \(1\) had started.*--workers.*0 of 1 shards"):
             embed_files(tmp_path / "a.jsonl", output, bundle="static", workers=1)
     finally:
         ended.set()
         killer.join()
+        monkeypatch.undo()
     assert embed_files(tmp_path / "a.jsonl", output, bundle="static", workers=1).rows == 10
 
 
@@ -407,6 +408,15 @@ def test_a_dataset_of_ones_own(cluster: Any, tmp_path: Path, embedder: Embedder)
         size = ray.data.ActorPoolStrategy(size=1)
         found = sorted(dataset.map_batches(EdgeEmbed, compute=size, **given).take_all(), key=lambda row: row["n"])
         assert np.array_equal(np.stack([row["vector"] for row in found]), wanted.astype(np.float16))
+
+
+def test_options_of_embed_dataset(cluster: Any) -> None:
+    """What cannot be is said before an actor starts."""
+    for options in ({"workers": 0}, {"workers": (2, 1)}, {"threads": 0}, {"batch_size": 0}, {"max_rss_mb": "x"}):
+        with pytest.raises(InputError, match=next(iter(options))):
+            embed_dataset(None, **options)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'column'"):
+        embed_dataset(None, column="body")
 
 
 def test_batches_with_bad_rows(embedder: Embedder) -> None:
