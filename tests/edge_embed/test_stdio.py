@@ -55,6 +55,7 @@ def start(folder: Path, command: list[str], *, to: str = "", **options: Any) -> 
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.slow
 def test_output_of_any_encoding(folder: Path, encoding: str) -> None:
     """What it has not becomes "?"; JSON holds the same in each."""
     options: dict[str, Any] = {"environment": {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}}
@@ -73,6 +74,7 @@ def test_output_of_any_encoding(folder: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_strict_output(folder: Path, command: str) -> None:
     """Every command that prints, to a pipe as Windows gives it."""
     done = start(folder, COMMANDS[command], environment={"PYTHONIOENCODING": "cp1252:strict", "PYTHONUTF8": "0"})

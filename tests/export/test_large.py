@@ -53,6 +53,7 @@ def large(checkpoint: Checkpoints, tmp_path: Path, second_file: None) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "fp32"])
+@pytest.mark.slow
 def test_the_second_file_changes_no_bit(
     checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
@@ -120,6 +121,7 @@ def _swap(path: Path) -> None:
         (lambda path: path.with_name("model.weights2").write_bytes(b"x"), "not part of it"),
     ],
 )
+@pytest.mark.slow
 def test_damage_is_found_before_the_model_is_loaded(large: Path, damage: Any, said: str) -> None:
     """Of the second file as of the others."""
     damage(large / WEIGHTS)
@@ -180,6 +182,7 @@ def edit(tensor: Any, key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("change", HOSTILE)
+@pytest.mark.slow
 def test_weights_must_lie_in_the_second_file(large: Path, change: str) -> None:
     """A model that wants numbers from elsewhere, or from beyond the end, is refused before it is loaded."""
     key, value, said = HOSTILE[change]

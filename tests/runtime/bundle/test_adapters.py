@@ -291,6 +291,7 @@ def test_other_kinds_have_no_adapters(tmp_path: Path) -> None:
         export_model(source, tmp_path / "out", kind="multi", adapters={"law": lora(model, tmp_path / "law", 2)})
 
 
+@pytest.mark.slow
 def test_low_rank_finds_the_factors() -> None:
     """Of a change of any rank up to 512, whatever its size, but for what rounding left in it; of none beyond."""
     random = np.random.default_rng(0)

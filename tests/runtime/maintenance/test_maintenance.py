@@ -144,6 +144,7 @@ RESTORABLE = [
 
 
 @pytest.mark.parametrize(("statement", "key", "what"), RESTORABLE)
+@pytest.mark.slow
 def test_damaged_passages_are_embedded_again(
     path: Path, embedder: Embedder, statement: str, key: str, what: str
 ) -> None:
@@ -254,6 +255,7 @@ def test_damaged_facts_are_a_finding(path: Path) -> None:
 
 
 @pytest.mark.parametrize("flip", range(24))
+@pytest.mark.slow
 def test_any_flipped_byte(path: Path, embedder: Embedder, flip: int) -> None:
     """Verified whole means equal documents; a repair ends whole, or refuses, or lists what is lost."""
     data = bytearray(path.read_bytes())

@@ -157,6 +157,7 @@ def test_failure_keeps_the_old_codes(path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("graph_ms", "graph_recall", "kept"), [(1.9, 0.986, True), (2.0, 0.99, False), (1.0, 0.984, False)]
 )
+@pytest.mark.slow
 def test_graph_is_kept_where_it_is_faster(
     path: Path, monkeypatch: pytest.MonkeyPatch, graph_ms: float, graph_recall: float, *, kept: bool
 ) -> None:
@@ -180,6 +181,7 @@ def test_graph_is_kept_where_it_is_faster(
     assert not graph_path(path).exists()
 
 
+@pytest.mark.slow
 def test_always_and_never(path: Path) -> None:
     """A graph can be asked for, with figures of this device, and be sent away."""
     with Index.open(path) as index, Index.open(path, read_only=True) as reader:

@@ -373,6 +373,7 @@ needs_kill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SI
         ("reembed remove_staging after 2", True, None),
     ],
 )
+@pytest.mark.slow
 def test_killed_at(
     path: Path, bundles: dict[str, Path], old: Embedder, where: str, switched: bool, kept: int | None
 ) -> None:
@@ -469,6 +470,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], int]] = {
 
 
 @pytest.mark.parametrize("how", SPOILED)
+@pytest.mark.slow
 def test_damaged_staging(path: Path, bundles: dict[str, Path], new: Embedder, how: str) -> None:
     """What is damaged of an interrupted run's work is embedded again, said where that is all of it; never used."""
     spoil, lost = SPOILED[how]
@@ -482,6 +484,7 @@ def test_damaged_staging(path: Path, bundles: dict[str, Path], new: Embedder, ho
 
 
 @pytest.mark.parametrize("flip", range(16))
+@pytest.mark.slow
 def test_any_flipped_byte_of_the_staging(path: Path, bundles: dict[str, Path], new: Embedder, flip: int) -> None:
     interrupt(path, bundles["new"], 5)
     staging = Path(f"{path}.reembed")

@@ -145,6 +145,7 @@ def test_documents_that_are_too_large(static: Embedder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.slow
 def test_long_texts_are_stored_the_same_in_slices(
     shape: str, static: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

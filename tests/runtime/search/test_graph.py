@@ -172,6 +172,7 @@ def test_added_and_deleted_since(path: Path) -> None:
 
 
 @pytest.mark.parametrize("deletes", [False, True])
+@pytest.mark.slow
 def test_too_many_changes(path: Path, watched: list[int], *, deletes: bool) -> None:
     """After changes of more than a tenth all codes are compared, by who changed them and by who reads."""
     count = MANY // 10 + 1
@@ -284,6 +285,7 @@ if hasattr(os, "mkfifo"):
 
 
 @pytest.mark.parametrize(("change", "expected"), UNUSABLE)
+@pytest.mark.slow
 def test_graphs_that_do_not_fit(
     path: Path, exact: list[list[str]], watched: list[int], change: Callable[[Path], None], expected: str | None
 ) -> None:

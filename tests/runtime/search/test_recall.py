@@ -105,6 +105,7 @@ def found_part(index: Index, stored: Vectors, query: Vectors, k: int, modulus: i
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_recall_for_vectors_of_any_kind(tmp_path: Path, kind: str) -> None:
     """0.99 on average, with and without a filter; with recall=1 exactly the order of all int8 codes."""
     random = np.random.default_rng(1)
@@ -219,6 +220,7 @@ def test_a_full_disk_keeps_what_was_added(tmp_path: Path, monkeypatch: pytest.Mo
         assert len(index) == 400
 
 
+@pytest.mark.slow
 def test_searches_while_the_rotation_changes(tmp_path: Path) -> None:
     """Other threads and connections get the right hits throughout."""
     path, stored = tmp_path / "i.db", cone(np.random.default_rng(7), 3000, 48, 4)

@@ -44,7 +44,8 @@ def recall(index: Index, vectors: Vectors, k: int, **options: Any) -> float:
     return float(np.mean(found))
 
 
-@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.slow), 10, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("k", [1, 10, 50])
+@pytest.mark.slow
 def test_recall_is_what_was_asked_for(filled: Path, vectors: Vectors, k: int) -> None:
     """Against exact float vectors, int8 scores lose a little of their own."""
     with Index.open(filled, read_only=True) as index:

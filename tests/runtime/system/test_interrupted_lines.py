@@ -34,6 +34,7 @@ def interrupts(static: Embedder, bundle: Path, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_an_interrupt_at_any_line_leaves_everything_usable(name: str, interrupts: Interrupts) -> None:
     """The same object in another thread, the same file opened again."""
     lines = interrupts.lines(name)
