@@ -2,11 +2,12 @@
 
 import os
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from edge_embed.integrations.embedding import embedder_of
 from edge_embed_runtime.bundle.bundle import Bundle
 from edge_embed_runtime.embed.encoder import Encoder
+from edge_embed_runtime.errors import BundleMismatchError
 from edge_embed_runtime.extras import require
 
 require("llama_index.core", "llamaindex")
@@ -38,6 +39,24 @@ class EdgeEmbedding(BaseEmbedding):
     def __reduce__(self) -> tuple[Any, ...]:
         own = {name: getattr(self, name) for name in ("model_name", "embed_batch_size", "num_workers")}
         return partial(type(self), self._embedder, **own), ()
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **options: Any) -> Self:
+        """Made again from `to_dict`, which says what the vectors are but not where the bundle lies.
+
+        options: bundle (None for the default) and options of `Embedder`, as it was made with. Raises
+                 BundleMismatchError where they give other vectors
+        """
+        given = {name: value for name, value in data.items() if name not in ("fingerprint", "dim")}
+        made = super().from_dict(given, **options)
+        if (made.fingerprint, made.dim) != (data.get("fingerprint"), data.get("dim")):
+            raise BundleMismatchError(
+                f"{made.embedder.path} gives other vectors than {data.get('model_name')!r} with "
+                f"{data.get('dim')} numbers did: give bundle= and options as it was made with",
+                path=made.embedder.path,
+                bundle=data.get("model_name"),
+            )
+        return made
 
     @classmethod
     def class_name(cls) -> str:

@@ -127,6 +127,18 @@ def test_embedding_as_a_component(static: Embedder) -> None:
     assert embedded.embedding == embedding.get_text_embedding("text")
 
 
+def test_embedding_from_its_dictionary() -> None:
+    """Made again where the bundle and its options give the same vectors, refused where they do not."""
+    for bundle, options in ((None, {}), ("static", {"truncate_dim": 64})):
+        embedding = EdgeEmbedding(bundle, embed_batch_size=7, **options)
+        again = EdgeEmbedding.from_dict(embedding.to_dict(), bundle=bundle, **options)
+        assert again.to_dict() == embedding.to_dict()
+        assert again.get_text_embedding("a") == embedding.get_text_embedding("a")
+    for wrong in ({}, {"bundle": "static"}):
+        with pytest.raises(BundleMismatchError, match="give bundle="):
+            EdgeEmbedding.from_dict(embedding.to_dict(), **wrong)
+
+
 def test_index_over_a_store(tmp_path: Path) -> None:
     """Documents are split, stored, found, and deleted by an index of LlamaIndex; another one opens the file."""
     path = tmp_path / "a.db"
