@@ -9,9 +9,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def in_thread(method: Callable[P, T], name: str) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A method to be awaited, with the arguments, the result and the errors of another one. name: of the new one"""
+def in_thread(method: Callable[P, T], name: str | None = None) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A method to be awaited, with the arguments, the result and the errors of another one. name: of the new one;
+    None for the other's with "_async" behind it"""
     blocking = method.__name__
+    name = name or f"{blocking}_async"
 
     @functools.wraps(method)
     async def call(*args: P.args, **options: P.kwargs) -> T:

@@ -51,7 +51,7 @@ class EdgeTextEmbedder(Restored):
         whole = f"{self.prefix}{text}{self.suffix}"
         return {"embedding": self._loaded.get().encode_query([whole], prompt=self.prompt)[0].tolist()}
 
-    run_async = component.output_types(embedding=list[float])(in_thread(run, "run_async"))
+    run_async = component.output_types(embedding=list[float])(in_thread(run))
 
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(
@@ -124,7 +124,7 @@ class EdgeDocumentEmbedder(Restored):
             embedded[i] = replace(documents[i], embedding=vector.tolist())
         return {"documents": embedded}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
+    run_async = component.output_types(documents=list[Document])(in_thread(run))
 
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(

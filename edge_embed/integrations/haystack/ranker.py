@@ -66,7 +66,7 @@ class EdgeRanker(Restored):
         kept = [one for one in ranked if least is None or one.score >= least]
         return {"documents": [replace(unique[one.index], score=one.score) for one in kept]}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
+    run_async = component.output_types(documents=list[Document])(in_thread(run))
 
     def to_dict(self) -> dict[str, Any]:
         return default_to_dict(

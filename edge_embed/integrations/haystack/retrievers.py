@@ -93,7 +93,7 @@ class EdgeEmbeddingRetriever(_ScaledRetriever):
         scale = self.scale_score if scale_score is None else scale_score
         return {"documents": self.document_store.embedding_retrieval(query_embedding, scale_score=scale, **asked)}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
+    run_async = component.output_types(documents=list[Document])(in_thread(run))
 
 
 @component
@@ -116,7 +116,7 @@ class EdgeKeywordRetriever(_ScaledRetriever):
         scale = self.scale_score if scale_score is None else scale_score
         return {"documents": self.document_store.keyword_retrieval(query, scale_score=scale, **asked)}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
+    run_async = component.output_types(documents=list[Document])(in_thread(run))
 
 
 @component
@@ -141,4 +141,4 @@ class EdgeHybridRetriever(_Retriever):
         asked = self._asked(filters, top_k, return_embedding)
         return {"documents": self.document_store.hybrid_retrieval(query, query_embedding, **asked)}
 
-    run_async = component.output_types(documents=list[Document])(in_thread(run, "run_async"))
+    run_async = component.output_types(documents=list[Document])(in_thread(run))

@@ -242,25 +242,21 @@ class EdgeDocumentStore(Restored):
             )
         return self._search(filters, top_k, None, return_embedding, query=query, vector=vector, mode="hybrid")
 
-    count_documents_async = in_thread(count_documents, "count_documents_async")
-    filter_documents_async = in_thread(filter_documents, "filter_documents_async")
-    write_documents_async = in_thread(write_documents, "write_documents_async")
-    delete_documents_async = in_thread(delete_documents, "delete_documents_async")
-    delete_all_documents_async = in_thread(delete_all_documents, "delete_all_documents_async")
-    delete_by_filter_async = in_thread(delete_by_filter, "delete_by_filter_async")
-    update_by_filter_async = in_thread(update_by_filter, "update_by_filter_async")
-    count_documents_by_filter_async = in_thread(count_documents_by_filter, "count_documents_by_filter_async")
-    count_unique_metadata_by_filter_async = in_thread(
-        count_unique_metadata_by_filter, "count_unique_metadata_by_filter_async"
-    )
-    get_metadata_fields_info_async = in_thread(get_metadata_fields_info, "get_metadata_fields_info_async")
-    get_metadata_field_min_max_async = in_thread(get_metadata_field_min_max, "get_metadata_field_min_max_async")
-    get_metadata_field_unique_values_async = in_thread(
-        get_metadata_field_unique_values, "get_metadata_field_unique_values_async"
-    )
-    embedding_retrieval_async = in_thread(embedding_retrieval, "embedding_retrieval_async")
-    keyword_retrieval_async = in_thread(keyword_retrieval, "keyword_retrieval_async")
-    hybrid_retrieval_async = in_thread(hybrid_retrieval, "hybrid_retrieval_async")
+    count_documents_async = in_thread(count_documents)
+    filter_documents_async = in_thread(filter_documents)
+    write_documents_async = in_thread(write_documents)
+    delete_documents_async = in_thread(delete_documents)
+    delete_all_documents_async = in_thread(delete_all_documents)
+    delete_by_filter_async = in_thread(delete_by_filter)
+    update_by_filter_async = in_thread(update_by_filter)
+    count_documents_by_filter_async = in_thread(count_documents_by_filter)
+    count_unique_metadata_by_filter_async = in_thread(count_unique_metadata_by_filter)
+    get_metadata_fields_info_async = in_thread(get_metadata_fields_info)
+    get_metadata_field_min_max_async = in_thread(get_metadata_field_min_max)
+    get_metadata_field_unique_values_async = in_thread(get_metadata_field_unique_values)
+    embedding_retrieval_async = in_thread(embedding_retrieval)
+    keyword_retrieval_async = in_thread(keyword_retrieval)
+    hybrid_retrieval_async = in_thread(hybrid_retrieval)
 
     @property
     def _takes_vectors(self) -> bool:
